@@ -1,0 +1,57 @@
+"""truecopy's exporter: a PyTorch checkpoint to an artifact proven equal to the eager model.
+
+>>> import exporter
+>>> exported = exporter.export("model.pth", "resnet18")
+>>> exported.artifact
+PosixPath('artifacts/model')
+"""
+
+from typing import TYPE_CHECKING
+
+from exporter.errors import (
+    ArchitectureError,
+    CheckpointError,
+    ConversionError,
+    ExportError,
+    ParityError,
+    PreprocessingError,
+)
+
+if TYPE_CHECKING:
+    from exporter.workflow import Exported, export
+
+__all__ = [
+    "ArchitectureError",
+    "CheckpointError",
+    "ConversionError",
+    "ExportError",
+    "Exported",
+    "ParityError",
+    "PreprocessingError",
+    "export",
+]
+
+_LAZY = {"Exported", "export"}
+
+
+def __getattr__(name: str) -> object:
+    # At first use: the command line reads this package for its help, which must not wait for torch.
+    if name not in _LAZY:
+        raise AttributeError(f"module 'exporter' has no attribute '{name}'")
+    _check_extra()
+    from exporter import workflow
+
+    return getattr(workflow, name)
+
+
+def _check_extra() -> None:
+    """Raise ExportError unless what the exporter needs beyond the runtime is installed."""
+    from importlib.util import find_spec
+
+    missing = [
+        name for name in ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None
+    ]
+    if missing:
+        raise ExportError(
+            f"exporting needs {', '.join(missing)}: not installed. Run: pip install 'truecopy[export,cpu]'."
+        )

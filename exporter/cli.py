@@ -1,0 +1,134 @@
+"""The ``export`` command, also ``truecopy export``: parse, call, print."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from exporter.errors import ParityError
+from runtime.console import run_app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from exporter.steps import Step
+    from exporter.workflow import Exported
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The .pth file, with a state dict in it.")],
+    arch: Annotated[
+        str, typer.Option(metavar="NAME", help="A torchvision name, FILE.py:NAME, or package.module:NAME.")
+    ],
+    arch_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An argument for the architecture, as JSON; repeat for more."),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="The transform that the model was evaluated with. Default: what torchvision ships for the architecture.",
+        ),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
+    name: Annotated[str | None, typer.Option(help="The artifact's name. Default: the checkpoint's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write. Default: artifacts/NAME.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there already.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")] = False,
+) -> None:
+    """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing."""
+    arguments = _arguments(arch_arg or [])
+
+    from rich.console import Console
+
+    import exporter
+
+    console = Console(stderr=json, quiet=json)
+    terminal = _Terminal(console)
+    try:
+        with terminal:
+            exported = exporter.export(
+                checkpoint,
+                arch,
+                arguments=arguments,
+                preprocess=preprocess,
+                labels=labels,
+                samples=samples,
+                name=name,
+                out=out,
+                force=force,
+                listener=terminal,
+            )
+    except ParityError as error:
+        if error.report is not None:
+            console.print(error.report.to_table())
+        raise
+    if json:
+        sys.stdout.write(json_module.dumps(_summary(exported), indent=2) + "\n")
+        return
+    console.print()
+    console.print(exported.parity.to_table())
+    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} photo.jpg", highlight=False)
+
+
+def main() -> None:
+    """Run the ``export`` command."""
+    run_app(app)
+
+
+class _Terminal:
+    """Shows the running step with a spinner, and each finished one as a line."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._status = console.status("")
+
+    def __enter__(self) -> None:
+        self._status.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def started(self, name: str) -> None:
+        self._status.update(name)
+
+    def finished(self, step: "Step") -> None:
+        from rich.markup import escape
+
+        self._console.print(
+            f"[bold]{step.name:<14}[/] [dim]{step.seconds:5.1f} s[/]  {escape(step.finding)}", highlight=False
+        )
+
+
+def _arguments(pairs: list[str]) -> dict[str, Any]:
+    """Return ``key=value`` pairs as keyword arguments; a value that is not JSON is a string."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise typer.BadParameter(f"expected KEY=VALUE, got '{pair}'", param_hint="--arch-arg")
+        try:
+            arguments[key] = json_module.loads(value)
+        except json_module.JSONDecodeError:
+            arguments[key] = value
+    return arguments
+
+
+def _summary(exported: "Exported") -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "artifact": str(exported.artifact),
+        "manifest": msgspec.to_builtins(exported.manifest),
+        "parity": msgspec.to_builtins(exported.parity),
+        "steps": msgspec.to_builtins(exported.steps),
+    }

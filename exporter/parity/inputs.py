@@ -1,0 +1,106 @@
+"""The images that both sides see: real photos, and odd ones made of them."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from exporter.errors import ParityError
+from runtime.decode import decode_image
+from runtime.errors import InputError
+from runtime.manifest import ImageInput
+
+_PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
+
+# More of the user's own photos than this adds minutes and no new kind of fault.
+_MAX_SAMPLES = 24
+
+# (height, width) of made images. At 427 x 640 the long side is 383.7 (truncated or rounded?) and the crop starts at
+# 79.5 (half to even?). The tall one is cut to less than half, where Pillow 13 resizes its rows first.
+_ODD = {
+    "rounding": (427, 640),
+    "portrait": (397, 301),
+    "wide": (160, 613),
+    "tall": (701, 290),
+    "tiny": (13, 17),
+    "odd sides": (257, 255),
+}
+
+BATCH_SIZES = (1, 2, 3, 7)
+_BATCH_IMAGE = (240, 320)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One encoded image, and the name that the report gives it."""
+
+    name: str
+    data: bytes
+
+
+def read_cases(samples: Path | None) -> tuple[Case, ...]:
+    """Return the user's photos, or our own, followed by odd images made of them.
+
+    ``samples`` is an image file or a folder of them. Raises ParityError when it holds none that can be decoded.
+    """
+    photos = _own_photos() if samples is None else _user_photos(samples)
+    return (*photos, *_odd_images(photos))
+
+
+def batches(cases: Sequence[Case]) -> dict[int, NDArray[np.uint8]]:
+    """Return images of one size for each promised batch size, cut from the cases: uint8 [batch, height, width, 3]."""
+    height, width = _BATCH_IMAGE
+    images = [_decode(case).resize((width, height)) for case in cases[: max(BATCH_SIZES)]]
+    stacked = np.stack([np.asarray(images[row % len(images)]) for row in range(max(BATCH_SIZES))])
+    return {size: stacked[:size] for size in BATCH_SIZES}
+
+
+def _own_photos() -> tuple[Case, ...]:
+    folder = files("exporter.parity") / "photos"
+    return tuple(Case(name=name, data=(folder / f"{name}.jpg").read_bytes()) for name in _PHOTOS)
+
+
+def _user_photos(samples: Path) -> tuple[Case, ...]:
+    paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
+    cases: list[Case] = []
+    for path in paths:
+        try:
+            case = Case(name=path.name, data=path.read_bytes())
+            _decode(case)
+        except (InputError, OSError) as error:
+            if samples.is_dir():
+                continue  # a folder of photos may hold other files
+            raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
+        cases.append(case)
+        if len(cases) == _MAX_SAMPLES:
+            break
+    if not cases:
+        raise ParityError(
+            f"'{samples}': no photos: expected at least one image file. Check the path given to --samples."
+        )
+    return tuple(cases)
+
+
+def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
+    made = []
+    for position, (name, (height, width)) in enumerate(_ODD.items()):
+        image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
+        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(image)))
+    gray = _decode(photos[0]).convert("L")
+    return (*made, Case(name="grayscale", data=_to_png(gray)))
+
+
+def _decode(case: Case) -> Image.Image:
+    spec = ImageInput(name="image", mode="RGB", exif=False)
+    return decode_image(case.data, spec, subject=f"'{case.name}'")
+
+
+def _to_png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,36 @@
+"""What the user asked for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.architectures import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One export, as asked for; None means: find out, and say what was assumed.
+
+    ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without its ending.
+    """
+
+    checkpoint: Path
+    architecture: Architecture
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: str | Callable[..., Any] | None = None
+    labels: Path | None = None
+    samples: Path | None = None
+    name: str | None = None
+    out: Path | None = None
+    force: bool = False
+
+    @property
+    def artifact_name(self) -> str:
+        """The artifact's name, which servers offer it under."""
+        return self.name or self.checkpoint.stem
+
+    @property
+    def artifact_path(self) -> Path:
+        """The folder that the artifact is written to."""
+        return self.out or Path("artifacts") / self.artifact_name

@@ -1,0 +1,75 @@
+"""``FILE.py:NAME`` and ``package.module:NAME``: a name in a user's source, to the object it names."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from exporter.errors import ExportError
+
+
+def is_reference(text: str) -> bool:
+    """Return whether ``text`` reads ``FILE.py:NAME`` or ``package.module:NAME``."""
+    return ":" in text
+
+
+def load_object(reference: str, *, error: type[ExportError]) -> object:
+    """Return the object that ``reference`` names; NAME may be dotted, as in ``Net.from_name``.
+
+    This imports the user's module, and so runs it. Raises ``error`` when there is no such file, module or name, or when
+    importing it fails.
+    """
+    location, _, name = reference.rpartition(":")
+    try:
+        module = _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+    except FileNotFoundError:
+        raise error(f"'{reference}': no such file: '{location}'. Check the path.") from None
+    except ModuleNotFoundError as problem:
+        raise error(
+            f"'{reference}': no module named '{problem.name}'. Install it, or run from the folder that holds it."
+        ) from problem
+    except Exception as problem:  # the user's module may raise anything
+        raise error(
+            f"'{reference}': importing '{location}' failed: {type(problem).__name__}: {problem}. Fix the module first."
+        ) from problem
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = ", ".join(f"'{key}'" for key in _own_names(module)) or "none"
+            raise error(f"'{reference}': no '{name}' in '{location}': expected one of its names: {known}. Name one.")
+        found = getattr(found, part)
+    return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under its stem; its folder comes first on the path, as when Python runs it as a script."""
+    path = path.resolve(strict=True)
+    # Another module may own the stem: 'model.py' must not replace an installed package 'model'.
+    name = path.stem
+    while name in sys.modules:
+        if getattr(sys.modules[name], "__file__", None) == str(path):
+            return sys.modules[name]
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"'{path}' is not a Python source file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", module.__name__) == module.__name__
+    ][:10]

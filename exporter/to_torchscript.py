@@ -1,0 +1,117 @@
+"""The whole path as TorchScript; the only file that knows torch.jit."""
+
+import contextlib
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from exporter.errors import ConversionError
+from exporter.pipeline import Pipeline
+
+# torch.jit numbers the classes it compiles by how many the process has compiled before.
+_MANGLED = re.compile(rb"___torch_mangle_\d+")
+
+# torch aligns every record of its archives, so that tensors can be memory-mapped: kFieldAlignment in inline_container.
+_RECORD_ALIGNMENT = 64
+# The fixed part of a zip member's local header; its name and extra field follow (PKWARE APPNOTE 4.3.7).
+_ZIP_HEADER_BYTES = 30
+
+
+def trace(network: nn.Module, example: torch.Tensor) -> nn.Module:
+    """Return ``network`` traced on ``example``, float32 [batch, ...] with a batch of 2 or more.
+
+    Raises ConversionError when it cannot be traced.
+    """
+    try:
+        with _quiet(), torch.no_grad():
+            # The check compares with a second trace, and fails on attention's fast path; parity compares with eager.
+            traced: nn.Module = torch.jit.trace(network, example, check_trace=False)
+            return traced
+    except Exception as error:  # the user's forward may raise anything
+        raise ConversionError(
+            f"'{type(network).__name__}': a forward pass on {list(example.shape)} failed: "
+            f"{type(error).__name__}: {_first_line(error)}. Check that the prepared size is the one it was trained on."
+        ) from error
+
+
+def to_torchscript(pipeline: Pipeline) -> bytes:
+    """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
+
+    It keeps the pipeline's methods ``forward``, ``prepare``, ``normalize`` and ``classify``. Raises ConversionError when it cannot be
+    compiled.
+    """
+    stream = io.BytesIO()
+    try:
+        with _quiet(), torch.no_grad():
+            scripted = torch.jit.script(pipeline.eval())
+            torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=["prepare", "normalize", "classify"]), stream)
+    except Exception as error:  # torch.jit raises whatever its passes raise
+        raise ConversionError(
+            f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {_first_line(error)}. "
+            "Report this with the architecture and the transform."
+        ) from error
+    return _canonical(stream.getvalue())
+
+
+def load_torchscript(path: Path) -> nn.Module:
+    """Return the module in a TorchScript archive, on the CPU."""
+    with _quiet():
+        module: nn.Module = torch.jit.load(path, map_location="cpu")
+        return module
+
+
+def _canonical(archive: bytes) -> bytes:
+    """Return the archive without debug records, which hold paths of this machine, and with its classes renumbered.
+
+    The serialization id goes too: it is a hash over the debug records.
+    """
+    numbers: dict[bytes, bytes] = {}
+
+    def renumber(text: bytes) -> bytes:
+        return _MANGLED.sub(lambda found: numbers.setdefault(found[0], b"___torch_mangle_%d" % len(numbers)), text)
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
+        for record in source.infolist():
+            if record.filename.endswith((".debug_pkl", "/.data/serialization_id")):
+                continue
+            data = source.read(record)
+            if record.filename.endswith((".py", ".pkl")):
+                data = renumber(data)
+            name = renumber(record.filename.encode()).decode()
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.extra = _padding(stream.tell() + _ZIP_HEADER_BYTES + len(name.encode()))
+            target.writestr(entry, data)
+    return stream.getvalue()
+
+
+def _padding(offset: int) -> bytes:
+    """Return an extra field, after which data at ``offset`` starts aligned; torch pads with a field called "FB"."""
+    missing = -(offset + 4) % _RECORD_ALIGNMENT
+    return b"FB" + missing.to_bytes(2, "little") + bytes(missing)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch.jit's deprecation, which we know of, and the tracer's remarks: the parity check judges traces."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated", category=category)
+        fastpath = torch.backends.mha.get_fastpath_enabled()
+        # nn.MultiheadAttention's fast path is one fused operator that tracing cannot take apart.
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,0 +1,46 @@
+"""truecopy's runtime: loads an artifact and runs it, without PyTorch.
+
+>>> import runtime
+>>> model = runtime.load("artifacts/resnet18")
+>>> print(model.predict("cat.jpg"))
+cat.jpg: tiger cat (39.1%)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from runtime.errors import ArtifactError, DeviceError, InputError, ModelError, TruecopyError
+
+if TYPE_CHECKING:
+    from runtime.model import Model, load
+    from runtime.results import Failure, Prediction, Result, Scored
+
+__all__ = [
+    "ArtifactError",
+    "DeviceError",
+    "Failure",
+    "InputError",
+    "Model",
+    "ModelError",
+    "Prediction",
+    "Result",
+    "Scored",
+    "TruecopyError",
+    "load",
+]
+
+# Imported at first use, so that 'truecopy --help' waits for neither numpy nor onnxruntime.
+_LAZY = {
+    "Model": "runtime.model",
+    "load": "runtime.model",
+    "Failure": "runtime.results",
+    "Prediction": "runtime.results",
+    "Result": "runtime.results",
+    "Scored": "runtime.results",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'runtime' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)

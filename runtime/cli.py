@@ -1,0 +1,162 @@
+"""The ``truecopy`` command: what needs no PyTorch here, the exporter's commands from one table."""
+
+import sys
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.console import DEVICE_HELP, make_app, run_app
+from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime.results import Result
+    from runtime.verify import Verification
+
+# Commands that live beyond the wall, by module and function. Importing one of these modules imports no PyTorch.
+EXPORTER_COMMANDS = {
+    "export": "exporter.cli:export",
+}
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+app = make_app(
+    "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
+)
+
+
+class Format(Enum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+
+
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+
+
+def _add_exporter_commands() -> None:
+    for name, reference in EXPORTER_COMMANDS.items():
+        module, function = reference.split(":")
+        app.command(name)(getattr(import_module(module), function))
+
+
+_add_exporter_commands()
+
+
+@app.command()
+def predict(
+    artifact: Artifact,
+    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
+    ] = 0.0,
+    device: Device = "auto",
+    format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
+) -> None:
+    """Label images: one row each, in the order given; exit status 1 if any image failed."""
+    from runtime.model import load
+
+    files = _image_files(inputs)
+    results = load(artifact, device=device).predict(files, top_k=top_k, threshold=threshold)
+    if format is Format.JSONL:
+        _print_rows(results)
+    else:
+        _print_predictions(results)
+    failures = sum("error" in result.to_dict() for result in results)
+    if failures:
+        sys.stderr.write(f"error: {failures} of {len(results)} images failed. Their rows say why.\n")
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    artifact: Artifact,
+    device: Device = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+) -> None:
+    """Check an artifact's files, then its golden inputs on this device; exit status 1 if one is off."""
+    from runtime.manifest import to_json
+    from runtime.verify import verify as verify_artifact
+
+    verification = verify_artifact(artifact, device=device)
+    if json:
+        sys.stdout.write(to_json(verification).decode())
+    else:
+        _print_verification(verification)
+    if not verification.passed:
+        sys.stderr.write(
+            f"error: '{artifact}': this device's answers are not the eager model's. Do not serve it here; "
+            "compare 'onnxruntime' and 'pillow' versions with the manifest's 'tools'.\n"
+        )
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the ``truecopy`` command."""
+    run_app(app)
+
+
+def _image_files(inputs: list[Path]) -> list[Path]:
+    """Return the files among ``inputs``, and the image files in the folders among them, in a fixed order."""
+    files: list[Path] = []
+    for path in inputs:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
+        if not found:
+            raise InputError(
+                f"'{path}': no images in this folder: expected files such as .jpg or .png. Check the path."
+            )
+        files += found
+    return files
+
+
+def _print_rows(results: "list[Result]") -> None:
+    import msgspec
+
+    for result in results:
+        sys.stdout.write(msgspec.json.encode(result.to_dict()).decode() + "\n")
+
+
+def _print_predictions(results: "list[Result]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from runtime.results import Failure
+
+    table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    table.columns[2].justify = "right"
+    for result in results:
+        if isinstance(result, Failure):
+            table.add_row(result.input, f"[red]failed[/]: {_escape(result.error)}", "", "")
+            continue
+        others = ", ".join(f"{scored.label} {scored.probability:.0%}" for scored in result.top[1:3])
+        table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(others))
+    Console().print(table)
+
+
+def _print_verification(verification: "Verification") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{verification.files} files: sizes and SHA-256 as exported")
+    table = Table("check", "worst", "limit", "", "verdict", box=None, header_style="bold", pad_edge=False)
+    for check in verification.checks:
+        verdict = "[green]passed[/]" if check.passed else "[red]failed[/]"
+        table.add_row(check.name, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
+    console.print(table)
+    verdict = "[green]passed[/]" if verification.passed else "[red]failed[/]"
+    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}")
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

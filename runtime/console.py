@@ -1,0 +1,65 @@
+"""What every command line of this project does alike: one line for an error, its exit status, and --debug."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from runtime.errors import TruecopyError
+
+DEVICE_HELP = "cpu, cuda, cuda:N or auto. A device that is named is used, or the command fails."
+
+_debug = False
+
+
+def make_app(help_text: str) -> typer.Typer:
+    """Return an empty command-line application with the options that all commands share."""
+    app = typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def options(
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    ) -> None:
+        global _debug
+        _debug = debug
+
+    return app
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run ``app`` on the process's arguments; every error of ours becomes one line on stderr and exit status 1."""
+    # A terminated command cleans up as an interrupted one does.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except TruecopyError as error:
+        _fail(error, str(error))
+    except BrokenPipeError:
+        # The reader of stdout left, as 'head' does: not an error of ours. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError as error:
+        _fail(error, "out of memory. Use a smaller input, or a machine with more memory.")
+    except OSError as error:
+        place = f"'{error.filename}': " if error.filename else ""
+        _fail(error, f"{place}{error.strerror or error}. Free space or change permissions, and run the command again.")
+
+
+def _fail(error: BaseException, message: str) -> NoReturn:
+    if _debug:
+        raise error
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(1)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,199 @@
+"""The contract between exporter and runtime: every type that an artifact's ``truecopy.json`` holds.
+
+Compatibility: a reader accepts its own ``FORMAT_VERSION`` and refuses any other. A change that an older reader would
+misread raises the version; unknown fields are refused, so nothing is ever silently ignored.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from runtime.errors import ArtifactError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "truecopy.json"
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+PassOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
+
+
+class _Type(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frozen, keyword-only part of the manifest."""
+
+
+class Resize(_Type, tag="resize", tag_field="step"):
+    """Pillow's antialiased resize of uint8 pixels.
+
+    ``size`` is the length of the short side, the long side following the aspect ratio (truncated, as torchvision
+    does), or an exact ``(height, width)``. ``pass_order`` states which of the two one-axis passes comes first: Pillow
+    rounds to uint8 between them, so the order shows in the pixels. Up to Pillow 12 the horizontal pass is always first;
+    since Pillow 13 the vertical one is, where it removes more than twice as many rows as the other removes columns.
+    """
+
+    size: int | tuple[int, int]
+    interpolation: Interpolation
+    pass_order: PassOrder
+
+
+class CenterCrop(_Type, tag="center_crop", tag_field="step"):
+    """The middle ``height x width`` pixels; smaller images are padded with zeros, as torchvision does."""
+
+    height: int
+    width: int
+
+
+class ToFloat(_Type, tag="to_float", tag_field="step"):
+    """uint8 pixels to float32 by division."""
+
+    divisor: float
+
+
+class Normalize(_Type, tag="normalize", tag_field="step"):
+    """``(x - mean) / std``, one value a channel, in the units that the step before leaves."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+GeometryStep: TypeAlias = Resize | CenterCrop
+ArithmeticStep: TypeAlias = ToFloat | Normalize
+
+
+class Preprocessing(_Type):
+    """From decoded pixels to the network's input: geometry on uint8, then arithmetic on float32.
+
+    ``height`` and ``width`` are the size of the prepared pixels, the same for every image.
+    """
+
+    geometry: tuple[GeometryStep, ...]
+    arithmetic: tuple[ArithmeticStep, ...]
+    height: int
+    width: int
+
+
+class ImageInput(_Type, tag="image", tag_field="kind"):
+    """A photo: decoded with Pillow, converted to ``mode``, EXIF orientation ignored unless ``exif`` is true."""
+
+    name: str
+    mode: Literal["RGB"]
+    exif: Literal[False]
+
+
+class Output(_Type):
+    """One output of every graph; dimensions are lengths or names such as ``batch``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Variant(_Type):
+    """The graphs of one precision: ``model`` takes raw images, ``network`` prepared pixels; both read ``weights``."""
+
+    precision: Literal["fp32"]
+    model: str
+    network: str
+    weights: str
+
+
+class Labels(_Type):
+    """The file of class names, one a line, in the order of the scores."""
+
+    file: str
+    count: int
+
+
+class Golden(_Type):
+    """Inputs with the eager model's outputs, and how far a device may stray from them.
+
+    ``pixel_limit`` is in grey levels; ``score_limit`` is for given pixels, ``end_to_end_limit`` from the raw image.
+    """
+
+    file: str
+    pixel_limit: int
+    score_limit: float
+    end_to_end_limit: float
+
+
+class Source(_Type):
+    """Where the network came from: enough to export it again."""
+
+    architecture: str
+    arguments: dict[str, msgspec.Raw]
+    checkpoint_sha256: str
+    checkpoint_entry: str
+    onnx_exporter: Literal["dynamo", "legacy"]
+
+
+class File(_Type):
+    """A file of the artifact, as it was written."""
+
+    sha256: str
+    size_bytes: int
+
+
+class ParitySummary(_Type):
+    """The worst figures of ``parity.json``: pixels in grey levels, scores as probabilities, labels as a share.
+
+    ``unproven`` exists while the exporter compares; the runtime opens no such artifact.
+    """
+
+    verdict: Literal["passed", "unproven"]
+    inputs: int
+    pixel_difference: int
+    score_difference: float
+    label_agreement: float
+
+
+class Manifest(_Type):
+    """Everything that the runtime knows about an artifact before it opens another file."""
+
+    format_version: int
+    name: str
+    task: Literal["classify"]
+    inputs: tuple[ImageInput, ...]
+    preprocessing: Preprocessing
+    outputs: tuple[Output, ...]
+    labels: Labels
+    variants: tuple[Variant, ...]
+    golden: Golden
+    source: Source
+    files: dict[str, File]
+    tools: dict[str, str]
+    parity: ParitySummary
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def to_json(value: msgspec.Struct) -> bytes:
+    """Return the value as indented JSON that ends in a newline; equal values give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
+
+
+def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
+    """Return the manifest that ``data`` holds.
+
+    Raises ArtifactError, with ``subject`` as the file's name, when it is not one of this format version.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            action = (
+                "Install a newer truecopy runtime, or export again with this one"
+                if version > FORMAT_VERSION
+                else "Export again"
+            )
+            raise ArtifactError(
+                f"{subject}: unsupported format version: expected {FORMAT_VERSION}, got {version}. {action}."
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".")
