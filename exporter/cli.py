@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from exporter.steps import Step
     from exporter.workflow import Exported
 
+_STEP_WIDTH = len("preprocessing")
+
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -35,7 +37,7 @@ def export(
         str | None,
         typer.Option(
             metavar="FILE.py:NAME",
-            help="The transform that the model was evaluated with. Default: what torchvision ships for the architecture.",
+            help="The transform used in evaluation. Default: what torchvision ships for the architecture.",
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
@@ -103,10 +105,14 @@ class _Terminal:
 
     def finished(self, step: "Step") -> None:
         from rich.markup import escape
+        from rich.table import Table
 
-        self._console.print(
-            f"[bold]{step.name:<14}[/] [dim]{step.seconds:5.1f} s[/]  {escape(step.finding)}", highlight=False
-        )
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=_STEP_WIDTH, style="bold")
+        line.add_column(width=len("000.0 s"), justify="right", style="dim")
+        line.add_column(overflow="fold")
+        line.add_row(step.name, f"{step.seconds:.1f} s", escape(step.finding))
+        self._console.print(line)
 
 
 def _arguments(pairs: list[str]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ class Listener(Protocol):
     """Whoever wants to know: a terminal, a log, a test."""
 
     def started(self, name: str) -> None:
-        """A step begins."""
+        """Be told that a step begins."""
 
     def finished(self, step: Step) -> None:
-        """A step ended well; a failed one raises instead."""
+        """Be told that a step ended well; a failed one raises instead."""
 
 
 class Steps:

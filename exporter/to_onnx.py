@@ -77,7 +77,7 @@ def _legacy(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
         torch.onnx.export(
             network,
             (example,),
-            stream,
+            stream,  # type: ignore[arg-type]  # the legacy exporter writes to streams, too
             dynamo=False,
             input_names=[INPUT],
             output_names=[OUTPUT],

@@ -31,7 +31,7 @@ def trace(network: nn.Module, example: torch.Tensor) -> nn.Module:
     try:
         with _quiet(), torch.no_grad():
             # The check compares with a second trace, and fails on attention's fast path; parity compares with eager.
-            traced: nn.Module = torch.jit.trace(network, example, check_trace=False)
+            traced: nn.Module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
             return traced
     except Exception as error:  # the user's forward may raise anything
         raise ConversionError(
@@ -43,8 +43,8 @@ def trace(network: nn.Module, example: torch.Tensor) -> nn.Module:
 def to_torchscript(pipeline: Pipeline) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 
-    It keeps the pipeline's methods ``forward``, ``prepare``, ``normalize`` and ``classify``. Raises ConversionError when it cannot be
-    compiled.
+    It keeps the pipeline's methods ``forward``, ``prepare``, ``normalize`` and ``classify``.
+    Raises ConversionError when it cannot be compiled.
     """
     stream = io.BytesIO()
     try:
@@ -62,7 +62,7 @@ def to_torchscript(pipeline: Pipeline) -> bytes:
 def load_torchscript(path: Path) -> nn.Module:
     """Return the module in a TorchScript archive, on the CPU."""
     with _quiet():
-        module: nn.Module = torch.jit.load(path, map_location="cpu")
+        module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         return module
 
 
@@ -101,7 +101,7 @@ def _padding(offset: int) -> bytes:
 def _quiet() -> Iterator[None]:
     """Silence torch.jit's deprecation, which we know of, and the tracer's remarks: the parity check judges traces."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated", category=category)
         fastpath = torch.backends.mha.get_fastpath_enabled()

@@ -131,13 +131,14 @@ def _print_predictions(results: "list[Result]") -> None:
     from runtime.results import Failure
 
     table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    table.columns[0].overflow = "fold"
     table.columns[2].justify = "right"
     for result in results:
         if isinstance(result, Failure):
             table.add_row(result.input, f"[red]failed[/]: {_escape(result.error)}", "", "")
             continue
-        others = ", ".join(f"{scored.label} {scored.probability:.0%}" for scored in result.top[1:3])
-        table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(others))
+        second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
+        table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(second))
     Console().print(table)
 
 

@@ -33,7 +33,7 @@ def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resi
     The rule is that of Pillow 13 (pull request 9549), read off 1,600 random resizes without an exception.
     """
     rows_cut, columns_cut = height - resized[0], width - resized[1]
-    return step.pass_order == "larger_cut_first" and rows_cut > 0 and rows_cut > 2 * columns_cut
+    return step.axis_order == "larger_cut_first" and rows_cut > 0 and rows_cut > 2 * columns_cut
 
 
 def crop_origin(size: int, crop: int) -> int:

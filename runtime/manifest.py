@@ -14,41 +14,41 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "truecopy.json"
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
-PassOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
+AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
 
 
 class _Type(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A frozen, keyword-only part of the manifest."""
 
 
-class Resize(_Type, tag="resize", tag_field="step"):
+class Resize(_Type, frozen=True, kw_only=True, tag="resize", tag_field="step"):
     """Pillow's antialiased resize of uint8 pixels.
 
     ``size`` is the length of the short side, the long side following the aspect ratio (truncated, as torchvision
-    does), or an exact ``(height, width)``. ``pass_order`` states which of the two one-axis passes comes first: Pillow
+    does), or an exact ``(height, width)``. ``axis_order`` states which of the two one-axis passes comes first: Pillow
     rounds to uint8 between them, so the order shows in the pixels. Up to Pillow 12 the horizontal pass is always first;
     since Pillow 13 the vertical one is, where it removes more than twice as many rows as the other removes columns.
     """
 
     size: int | tuple[int, int]
     interpolation: Interpolation
-    pass_order: PassOrder
+    axis_order: AxisOrder
 
 
-class CenterCrop(_Type, tag="center_crop", tag_field="step"):
+class CenterCrop(_Type, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
     """The middle ``height x width`` pixels; smaller images are padded with zeros, as torchvision does."""
 
     height: int
     width: int
 
 
-class ToFloat(_Type, tag="to_float", tag_field="step"):
+class ToFloat(_Type, frozen=True, kw_only=True, tag="to_float", tag_field="step"):
     """uint8 pixels to float32 by division."""
 
     divisor: float
 
 
-class Normalize(_Type, tag="normalize", tag_field="step"):
+class Normalize(_Type, frozen=True, kw_only=True, tag="normalize", tag_field="step"):
     """``(x - mean) / std``, one value a channel, in the units that the step before leaves."""
 
     mean: tuple[float, ...]
@@ -59,7 +59,7 @@ GeometryStep: TypeAlias = Resize | CenterCrop
 ArithmeticStep: TypeAlias = ToFloat | Normalize
 
 
-class Preprocessing(_Type):
+class Preprocessing(_Type, frozen=True, kw_only=True):
     """From decoded pixels to the network's input: geometry on uint8, then arithmetic on float32.
 
     ``height`` and ``width`` are the size of the prepared pixels, the same for every image.
@@ -71,7 +71,7 @@ class Preprocessing(_Type):
     width: int
 
 
-class ImageInput(_Type, tag="image", tag_field="kind"):
+class ImageInput(_Type, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """A photo: decoded with Pillow, converted to ``mode``, EXIF orientation ignored unless ``exif`` is true."""
 
     name: str
@@ -79,7 +79,7 @@ class ImageInput(_Type, tag="image", tag_field="kind"):
     exif: Literal[False]
 
 
-class Output(_Type):
+class Output(_Type, frozen=True, kw_only=True):
     """One output of every graph; dimensions are lengths or names such as ``batch``."""
 
     name: str
@@ -87,7 +87,7 @@ class Output(_Type):
     shape: tuple[int | str, ...]
 
 
-class Variant(_Type):
+class Variant(_Type, frozen=True, kw_only=True):
     """The graphs of one precision: ``model`` takes raw images, ``network`` prepared pixels; both read ``weights``."""
 
     precision: Literal["fp32"]
@@ -96,14 +96,14 @@ class Variant(_Type):
     weights: str
 
 
-class Labels(_Type):
+class Labels(_Type, frozen=True, kw_only=True):
     """The file of class names, one a line, in the order of the scores."""
 
     file: str
     count: int
 
 
-class Golden(_Type):
+class Golden(_Type, frozen=True, kw_only=True):
     """Inputs with the eager model's outputs, and how far a device may stray from them.
 
     ``pixel_limit`` is in grey levels; ``score_limit`` is for given pixels, ``end_to_end_limit`` from the raw image.
@@ -115,7 +115,7 @@ class Golden(_Type):
     end_to_end_limit: float
 
 
-class Source(_Type):
+class Source(_Type, frozen=True, kw_only=True):
     """Where the network came from: enough to export it again."""
 
     architecture: str
@@ -125,14 +125,14 @@ class Source(_Type):
     onnx_exporter: Literal["dynamo", "legacy"]
 
 
-class File(_Type):
+class File(_Type, frozen=True, kw_only=True):
     """A file of the artifact, as it was written."""
 
     sha256: str
     size_bytes: int
 
 
-class ParitySummary(_Type):
+class ParitySummary(_Type, frozen=True, kw_only=True):
     """The worst figures of ``parity.json``: pixels in grey levels, scores as probabilities, labels as a share.
 
     ``unproven`` exists while the exporter compares; the runtime opens no such artifact.
@@ -145,7 +145,7 @@ class ParitySummary(_Type):
     label_agreement: float
 
 
-class Manifest(_Type):
+class Manifest(_Type, frozen=True, kw_only=True):
     """Everything that the runtime knows about an artifact before it opens another file."""
 
     format_version: int

@@ -55,7 +55,9 @@ class Model:
         return self._network.device
 
     @overload
-    def predict(self, inputs: ImageSource, *, top_k: int = 5, threshold: float = 0.0) -> Prediction: ...
+    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, too: the first overload wins
+        self, inputs: ImageSource, *, top_k: int = 5, threshold: float = 0.0
+    ) -> Prediction: ...
 
     @overload
     def predict(self, inputs: Sequence[ImageSource], *, top_k: int = 5, threshold: float = 0.0) -> list[Result]: ...
@@ -128,10 +130,10 @@ class Model:
 
 
 def load(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Model:
-    """Return the artifact in folder ``path``, checked and loaded on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``).
+    """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    ``threads`` bounds the threads of one call. Raises ArtifactError when the artifact is damaged, foreign or too new,
-    and DeviceError when a named device cannot run it.
+    Devices are ``auto``, ``cpu``, ``cuda`` and ``cuda:N``; ``threads`` bounds the threads of one call. Raises
+    ArtifactError when the artifact is damaged, foreign or too new, and DeviceError when a named device cannot run it.
     """
     return Model(open_artifact(path), device=device, threads=threads)
 

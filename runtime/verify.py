@@ -1,9 +1,11 @@
 """Is this artifact whole, and does this device give the eager model's answers? Needs no PyTorch."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.artifact import open_artifact
 from runtime.decode import decode_image
@@ -75,7 +77,7 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     )
 
 
-def _check(name: str, actual: np.ndarray, expected: np.ndarray, limit: float, unit: str) -> Check:  # type: ignore[type-arg]
+def _check(name: str, actual: NDArray[Any], expected: NDArray[Any], limit: float, unit: str) -> Check:
     worst = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
     # A NaN compares false with any limit, and so fails.
     return Check(name=name, passed=worst <= limit, worst=worst, limit=limit, unit=unit)

@@ -2,8 +2,8 @@
 
 from exporter.parity.comparison import compare
 from exporter.parity.inputs import Case, read_cases
-from exporter.parity.paths import Path, open_paths
+from exporter.parity.paths import ServedPath, open_paths
 from exporter.parity.reference import Answers, Reference
 from exporter.parity.report import Report, Row
 
-__all__ = ["Answers", "Case", "Path", "Reference", "Report", "Row", "compare", "open_paths", "read_cases"]
+__all__ = ["Answers", "Case", "Reference", "Report", "Row", "ServedPath", "compare", "open_paths", "read_cases"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from exporter.parity import tolerance
 from exporter.parity.inputs import BATCH_SIZES, Case, batches
-from exporter.parity.paths import Path
+from exporter.parity.paths import ServedPath
 from exporter.parity.reference import Answers, Reference
 from exporter.parity.report import Report, Row
 from runtime.decode import decode_image
@@ -16,7 +16,7 @@ from runtime.manifest import ImageInput
 
 
 def compare(
-    paths: Sequence[Path], reference: Reference, answers: Answers, cases: Sequence[Case], spec: ImageInput
+    paths: Sequence[ServedPath], reference: Reference, answers: Answers, cases: Sequence[Case], spec: ImageInput
 ) -> Report:
     """Return the report on ``paths``: each stage given the reference's input to it, and end to end.
 
@@ -93,7 +93,7 @@ def _arithmetic_row(
     )
 
 
-def _network_row(path: Path, answers: Answers, names: Sequence[str], signal: float) -> Row:
+def _network_row(path: ServedPath, answers: Answers, names: Sequence[str], signal: float) -> Row:
     scores = path.classify(answers.pixels)
     difference = np.abs(scores - answers.scores)
     limit = tolerance.score_limit(signal)
@@ -112,7 +112,7 @@ def _network_row(path: Path, answers: Answers, names: Sequence[str], signal: flo
 
 
 def _end_to_end_row(
-    path: Path,
+    path: ServedPath,
     images: Sequence[NDArray[np.uint8]],
     prepared: NDArray[np.uint8],
     answers: Answers,

@@ -20,11 +20,11 @@ from exporter.errors import PreprocessingError
 from exporter.references import is_reference, load_object
 from runtime.manifest import (
     ArithmeticStep,
+    AxisOrder,
     CenterCrop,
     GeometryStep,
     Interpolation,
     Normalize,
-    PassOrder,
     Preprocessing,
     Resize,
     ToFloat,
@@ -72,8 +72,8 @@ class Reading:
 def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
     """Return the transform that ``preprocess`` is, or names as ``FILE.py:NAME`` or ``package.module:NAME``.
 
-    A torchvision Compose, a preset of ``Weights.transforms()``, or a function without arguments that returns one. Raises
-    PreprocessingError with a step's name and position when it cannot be folded in.
+    A torchvision Compose, a preset of ``Weights.transforms()``, or a function without arguments that returns one.
+    Raises PreprocessingError with a step's name and position when it cannot be folded in.
     """
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
     found: object = preprocess
@@ -127,7 +127,8 @@ def _read_classification_preset(preset: ImageClassification, *, origin: str, ass
 
     def pixels(image: Image.Image) -> NDArray[np.uint8]:
         levels = identity(image).mul(255).round().to(torch.uint8)
-        return levels.permute(1, 2, 0).contiguous().numpy()
+        result: NDArray[np.uint8] = levels.permute(1, 2, 0).contiguous().numpy()
+        return result
 
     resize = transforms.Resize(preset.resize_size, interpolation=preset.interpolation)
     geometry = (_read_resize(resize, origin), _read_center_crop(transforms.CenterCrop(preset.crop_size)))
@@ -206,7 +207,7 @@ def _read_resize(step: transforms.Resize, place: str) -> Resize:
         raise PreprocessingError(
             f"{place}: max_size cannot be folded in: expected None, got {step.max_size}. Remove it."
         )
-    return Resize(size=_size(step.size), interpolation=interpolation, pass_order=_pass_order())
+    return Resize(size=_size(step.size), interpolation=interpolation, axis_order=_axis_order())
 
 
 def _read_center_crop(step: transforms.CenterCrop) -> CenterCrop:
@@ -238,7 +239,7 @@ def _floats(values: Sequence[float] | torch.Tensor) -> tuple[float, ...]:
     return tuple(float(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1))
 
 
-def _pass_order() -> PassOrder:
+def _axis_order() -> AxisOrder:
     """Return the order in which this machine's Pillow, the one that the reference runs on, resizes the two axes."""
     return "larger_cut_first" if int(PIL.__version__.partition(".")[0]) >= 13 else "horizontal_first"
 
@@ -254,8 +255,8 @@ def _preprocessing(
             size = step.size if isinstance(step.size, tuple) else None
     if size is None:
         raise PreprocessingError(
-            f"'{origin}': the prepared size would differ from image to image: expected a transform that ends in one "
-            "size. Add CenterCrop((height, width)) or Resize((height, width)); on images of that size it changes nothing."
+            f"'{origin}': the prepared size would differ from image to image: expected a transform that ends in "
+            "one size. Add CenterCrop((height, width)); images of that size already pass through it unchanged."
         )
     return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=size[0], width=size[1])
 

@@ -51,7 +51,7 @@ class _Resize(nn.Module):
         self.short_side = step.size if isinstance(step.size, int) else 0
         self.height, self.width = step.size if isinstance(step.size, tuple) else (0, 0)
         self.mode = step.interpolation
-        self.larger_cut_first = step.pass_order == "larger_cut_first"
+        self.larger_cut_first = step.axis_order == "larger_cut_first"
 
     def forward(self, pixels: Tensor) -> Tensor:
         old_height, old_width = pixels.shape[2], pixels.shape[3]

@@ -3,6 +3,8 @@
 Sizes and positions follow the functions of ``runtime/geometry.py``, in int64 arithmetic on one-element tensors.
 """
 
+from typing import Any
+
 import onnx
 from onnx import helper
 
@@ -11,11 +13,11 @@ from runtime.manifest import CenterCrop, Normalize, Preprocessing, Resize, ToFlo
 
 # 'antialias' with 'exclude_outside' renormalises the filter at the borders as Pillow does: within 1 grey level on
 # uint8, where exclude_outside=0 is off by up to 9 on the border rows. Pillow's bicubic has a = -0.5.
-_RESIZE = {
+_RESIZE: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "linear"},
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
 }
-_PILLOW = {"antialias": 1, "exclude_outside": 1, "coordinate_transformation_mode": "half_pixel"}
+_PILLOW: dict[str, Any] = {"antialias": 1, "exclude_outside": 1, "coordinate_transformation_mode": "half_pixel"}
 
 _HEIGHT, _WIDTH = 2, 3
 
@@ -38,7 +40,7 @@ def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str) -> 
 
 
 def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: str) -> Nodes:
-    """Return nodes from uint8 ``pixels`` [batch, height, width, 3] to float32 ``normalized`` [batch, 3, height, width]."""
+    """Return nodes from uint8 ``pixels`` [batch, height, width, 3] to float32 ``normalized`` [batch, 3, ...]."""
     nodes = Nodes("arithmetic")
     current = nodes.add("Transpose", pixels, perm=[0, 3, 1, 2])
     current = nodes.add("Cast", current, to=onnx.TensorProto.FLOAT)
@@ -60,7 +62,7 @@ def _resize(nodes: Nodes, pixels: str, step: Resize) -> str:
     else:
         scaled = nodes.add("Mul", size, nodes.integers(step.size))
         resized = nodes.add("Div", scaled, nodes.add("ReduceMin", size, keepdims=1))
-    if step.pass_order == "horizontal_first":
+    if step.axis_order == "horizontal_first":
         return _two_passes(nodes, pixels, resized, step, (_WIDTH, _HEIGHT))
     # Which pass comes first shows in the pixels (see runtime.geometry.vertical_first); only the image's size tells.
     cut = nodes.add("Sub", size, resized)
