@@ -35,7 +35,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
         row: dict[str, Any] = msgspec.to_builtins(self)
-        return row
+        return {**row, "top": list(row["top"])}
 
     def __str__(self) -> str:
         return f"{self.input}: {self.label} ({self.probability:.1%})"

@@ -1,0 +1,57 @@
+"""The committed artifact, whole and damaged; nothing here needs PyTorch."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """A real artifact of this format version, four classes, 32 x 32 pixels; not to be changed."""
+    return DATA / "tiny"
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """One photo a class, by label."""
+    return {label: DATA / f"{label}.jpg" for label in ("cat", "coffee", "rocket", "astronaut")}
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact that a test may damage."""
+    target = tmp_path / "copy"
+    shutil.copytree(tiny, target)
+    return target
+
+
+@pytest.fixture
+def edit_manifest() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
+    """Change an artifact's manifest in place, as JSON."""
+
+    def edit(artifact: Path, change: Callable[[dict[str, Any]], None]) -> None:
+        path = artifact / "truecopy.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return edit
+
+
+@pytest.fixture
+def rehash(edit_manifest: Callable[[Path, Callable[[dict[str, Any]], None]], None]) -> Callable[[Path, str], None]:
+    """Make the manifest agree with a file that a test has replaced."""
+
+    def fix(artifact: Path, name: str) -> None:
+        data = (artifact / name).read_bytes()
+        entry = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+        edit_manifest(artifact, lambda manifest: manifest["files"].update({name: entry}))
+
+    return fix

@@ -1,0 +1,47 @@
+"""A deployment pays for what it uses: importing the runtime, or asking for help, loads nothing heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+FORBIDDEN = {"torch", "torchvision", "onnx", "transformers", "exporter", "timm", "scipy", "pandas"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the top-level modules that are loaded after running ``code`` in a fresh interpreter."""
+    code += "\nimport sys; print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_import_runtime_loads_no_framework_and_no_command_line():
+    assert not modules_after("import runtime") & (FORBIDDEN | {"typer", "rich", "onnxruntime", "numpy"})
+
+
+def test_loading_and_predicting_loads_no_framework_and_no_command_line(tiny, photos):
+    code = f"import runtime; runtime.load({str(tiny)!r}).predict({str(photos['cat'])!r})"
+
+    assert not modules_after(code) & (FORBIDDEN | {"typer", "rich"})
+
+
+@pytest.mark.parametrize("arguments", ["['--help']", "['export', '--help']", "['predict', '--help']"])
+def test_help_loads_neither_torch_nor_onnxruntime(arguments):
+    code = f"import sys; sys.argv[1:] = {arguments}\nfrom runtime.cli import main\ntry: main()\nexcept SystemExit: pass"
+
+    assert not modules_after(code) & ((FORBIDDEN - {"exporter"}) | {"onnxruntime", "numpy"})
+
+
+def test_export_without_torch_says_what_to_install(tmp_path):
+    """A runtime installation has the command, and not what it needs."""
+    code = (
+        "import sys, importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
+        "sys.argv[1:] = ['export', 'model.pth', '--arch', 'resnet18']\n"
+        "from runtime.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 1
+    assert "pip install 'truecopy[export,cpu]'" in done.stderr

@@ -1,0 +1,125 @@
+"""From a photo to a label, in every form that a caller has the photo, one or many."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+import runtime
+
+
+@pytest.fixture(scope="module")
+def model(tiny) -> runtime.Model:
+    return runtime.load(tiny)
+
+
+def test_every_photo_gets_its_label(model, photos):
+    results = model.predict(list(photos.values()))
+
+    assert [result.label for result in results] == list(photos)
+
+
+def test_path_bytes_image_and_array_give_the_same_answer(model, photos):
+    path = photos["rocket"]
+    image = Image.open(path).convert("RGB")
+    answers = [model.predict(source) for source in (path, str(path), path.read_bytes(), image, np.asarray(image))]
+
+    assert {answer.label for answer in answers} == {"rocket"}
+    assert len({answer.probability for answer in answers}) == 1
+    assert [answer.input for answer in answers] == [str(path), str(path), "#0", "#0", "#0"]
+
+
+def test_a_prediction_is_one_row(model, photos):
+    row = model.predict(photos["cat"], top_k=2).to_dict()
+
+    assert list(row) == ["input", "label", "index", "probability", "top"]
+    assert row["input"] == str(photos["cat"])
+    assert (row["label"], row["index"]) == ("cat", 0)
+    assert row["top"][0] == {"label": "cat", "index": 0, "probability": row["probability"]}
+    assert len(row["top"]) == 2
+    assert row["top"][0]["probability"] > row["top"][1]["probability"] > 0
+    assert msgspec.json.decode(msgspec.json.encode(row)) == row
+
+
+def test_probabilities_sum_to_one(model, photos):
+    top = model.predict(photos["cat"], top_k=99).top
+
+    assert len(top) == 4
+    assert sum(scored.probability for scored in top) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_below_the_threshold_the_label_is_unknown(model, photos):
+    best = model.predict(photos["cat"]).probability
+    at, above = (model.predict(photos["cat"], threshold=threshold) for threshold in (best, best + 1e-6))
+
+    assert (at.label, at.index) == ("cat", 0)
+    assert (above.label, above.index, above.probability) == ("unknown", -1, best)
+    assert above.top[0].label == "cat"
+
+
+def test_one_bad_photo_costs_only_its_own_place(model, photos):
+    good = photos["cat"]
+    results = model.predict([good, b"garbage", good, "missing.jpg"] * 5)
+
+    assert [isinstance(result, runtime.Failure) for result in results] == [False, True, False, True] * 5
+    assert {result.probability for result in results[::2]} == {results[0].probability}
+    assert results[1].to_dict() == {"input": "#1", "error": results[1].error}
+    assert results[3].input == "missing.jpg"
+    with pytest.raises(runtime.InputError, match=r"missing\.jpg': no such file"):
+        _ = results[3].label
+
+
+def test_a_single_bad_photo_raises(model):
+    with pytest.raises(runtime.InputError, match="not an image"):
+        model.predict(b"garbage")
+
+
+def test_nothing_in_nothing_out(model):
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"threshold": 1.5}, {"threshold": float("nan")}])
+def test_options_are_checked(model, photos, options):
+    with pytest.raises(runtime.InputError, match=next(iter(options))):
+        model.predict(photos["cat"], **options)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_both_graphs_take_any_batch_and_agree_with_predict(model, photos, batch):
+    image = np.asarray(Image.open(photos["coffee"]).convert("RGB"))
+    expected = model.predict(image).probability
+
+    whole = model.run({"image": np.stack([image] * batch)})["probabilities"]
+    network = model.run({"pixels": np.stack([model.prepare(image)] * batch)})["probabilities"]
+
+    assert whole.shape == network.shape == (batch, 4)
+    assert whole[:, 1] == pytest.approx(expected, abs=1e-2)
+    assert network[:, 1] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"picture": np.zeros((1, 32, 32, 3), np.uint8)}, "expected 'pixels', got 'picture'"),
+        ({}, "expected 'pixels', got none"),
+        ({"pixels": np.zeros((1, 32, 32, 3), np.float32)}, r"expected uint8 \[batch, 32, 32, 3\], got float32"),
+        ({"pixels": np.zeros((1, 33, 32, 3), np.uint8)}, r"got uint8 \[1, 33, 32, 3\]"),
+        ({"pixels": np.zeros((0, 32, 32, 3), np.uint8)}, r"got uint8 \[0, 32, 32, 3\]"),
+        ({"image": np.zeros((32, 32, 3), np.uint8)}, r"expected uint8 \[batch, height, width, 3\]"),
+    ],
+)
+def test_arrays_are_checked_before_onnxruntime_sees_them(model, arrays, reason):
+    with pytest.raises(runtime.InputError, match=reason):
+        model.run(arrays)
+
+
+def test_many_threads_get_their_own_answers(model, photos):
+    sources = [photos[label] for label in photos] * 10
+    expected = [model.predict(source).to_dict() for source in sources]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda source: model.predict(source).to_dict(), sources))
+
+    assert answers == expected
