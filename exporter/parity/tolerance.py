@@ -14,11 +14,13 @@ class PixelLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The runtime's host geometry runs Pillow's own passes. onnxruntime's resize computes its weights in float32, torch's
-# uint8 resize in 16-bit fixed point: either rounds a few values the other way.
+# uint8 resize in 16-bit fixed point: either breaks ties at half a level the other way, in each of two passes. Typically
+# 0.01 and 0.3% of the values; where the scale is a simple fraction (640 x 480 to 256, 28 x 28 to 32) whole images are
+# made of ties, and bilinear came to 4.2 and 4.7% over 340 resizes of photos.
 PIXEL_LIMITS = {
     "runtime": PixelLimit(levels=0, share=0.0),
-    "model.onnx": PixelLimit(levels=1, share=0.001),
-    "model.torchscript": PixelLimit(levels=2, share=0.01),
+    "model.onnx": PixelLimit(levels=2, share=0.05),
+    "model.torchscript": PixelLimit(levels=2, share=0.05),
 }
 
 # Relative to the largest normalised value: a few roundings of float32, whose epsilon is 1.2e-7.
