@@ -112,7 +112,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         step.finding = _describe_checkpoint(checkpoint)
     with steps.step("rebuild") as step:
         rebuilt = rebuild(recipe.architecture, recipe.arguments, checkpoint)
-        arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in rebuilt.arguments.items())
+        arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in _plain(rebuilt.arguments).items())
         step.finding = (
             f"{rebuilt.reference}({arguments}): {len(checkpoint.tensors)} of {len(checkpoint.tensors)} tensors"
         )
@@ -240,10 +240,7 @@ def _manifest(
         golden=_GOLDEN,
         source=Source(
             architecture=rebuilt.reference,
-            arguments={
-                key: msgspec.Raw(json.dumps(value, sort_keys=True).encode())
-                for key, value in sorted(rebuilt.arguments.items())
-            },
+            arguments=_plain(rebuilt.arguments),
             checkpoint_sha256=checkpoint.sha256,
             checkpoint_entry=checkpoint.entry,
             onnx_exporter=converted.exporter,
@@ -259,6 +256,12 @@ def _tools() -> dict[str, str]:
     modules = (np, onnx, onnxruntime, onnxscript, PIL, torch, torchvision)
     versions = {module.__name__: str(module.__version__) for module in modules}
     return dict(sorted({**versions, "python": platform.python_version()}.items()))
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments as JSON can hold them: what Python callers pass beyond that, as its repr."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(arguments), default=repr))
+    return plain
 
 
 def _describe_checkpoint(checkpoint: Checkpoint) -> str:

@@ -4,7 +4,7 @@ Compatibility: a reader accepts its own ``FORMAT_VERSION`` and refuses any other
 misread raises the version; unknown fields are refused, so nothing is ever silently ignored.
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -119,7 +119,7 @@ class Source(_Type, frozen=True, kw_only=True):
     """Where the network came from: enough to export it again."""
 
     architecture: str
-    arguments: dict[str, msgspec.Raw]
+    arguments: dict[str, Any]
     checkpoint_sha256: str
     checkpoint_entry: str
     onnx_exporter: Literal["dynamo", "legacy"]

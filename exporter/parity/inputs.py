@@ -66,6 +66,8 @@ def _own_photos() -> tuple[Case, ...]:
 
 
 def _user_photos(samples: Path) -> tuple[Case, ...]:
+    if not samples.exists():
+        raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
     paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
     cases: list[Case] = []
     for path in paths:
