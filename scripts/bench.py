@@ -1,0 +1,232 @@
+"""Measure the promises of the README. Every ratio compares medians of rounds that alternate within this run."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+MATERIAL = Path("build/demo")
+CHECKPOINT, LABELS, PHOTOS = MATERIAL / "efficientnet-lite0.pth", MATERIAL / "imagenet.txt", MATERIAL / "photos"
+PHOTO = PHOTOS / "chelsea.jpg"
+PYTHON = sys.executable
+TRUECOPY = str(Path(PYTHON).parent / "truecopy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One promise and what was measured."""
+
+    promise: str
+    measured: str
+    target: str
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One finished command: wall time, and the peak resident memory of its process."""
+
+    seconds: float
+    peak_mb: float
+
+
+def run(command: Sequence[str], cwd: Path | None = None) -> Run:
+    """Run a command to its end and measure it."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()}")
+    return Run(seconds=time.perf_counter() - start, peak_mb=usage.ru_maxrss / 1024)
+
+
+def alternate(commands: Sequence[Sequence[str]], rounds: int) -> list[Run]:
+    """Return the median of each command over rounds in which they take turns, after one unmeasured round."""
+    results: list[list[Run]] = [[] for _ in commands]
+    for number in range(rounds + 1):
+        for command, found in zip(commands, results, strict=True):
+            measured = run(command)
+            if number:
+                found.append(measured)
+    return [
+        Run(
+            seconds=statistics.median(one.seconds for one in found),
+            peak_mb=statistics.median(one.peak_mb for one in found),
+        )
+        for found in results
+    ]
+
+
+def median_ms(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Return the median time of each function over rounds in which they take turns."""
+    times: list[list[float]] = [[] for _ in functions]
+    for number in range(rounds + 5):
+        for function, found in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if number >= 5:
+                found.append((time.perf_counter() - start) * 1000)
+    return [statistics.median(found) for found in times]
+
+
+def measure_parity(artifact: Path) -> list[Figure]:
+    command = [
+        *(TRUECOPY, "export", str(CHECKPOINT), "--arch", "efficientnet_lite_pytorch:EfficientNet.from_name"),
+        *("--arch-arg", "model_name=efficientnet-lite0", "--labels", str(LABELS), "--samples", str(PHOTOS)),
+        *("--preprocess", "scripts/examples/efficientnet_lite0.py:transform", "--out", str(artifact), "--json"),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    summary = json.loads(done.stdout)
+    rows = summary["parity"]["rows"]
+    served = [row for row in rows if row["path"] != "model.torchscript"]
+    agreement = min(row["label_agreement"] for row in rows if row["label_agreement"] is not None)
+    levels = max(row["pixel_difference"] or 0 for row in served)
+    scores = max(row["value_difference"] for row in rows if row["stage"] == "network")
+    sizes = {name: file["size_bytes"] for name, file in summary["manifest"]["files"].items()}
+    payload = 2 * sizes["weights.bin"]
+    extra = sum(sizes.values()) / payload - 1
+    return [
+        Figure(promise="labels equal to eager's", measured=f"{agreement:.0%}", target="100%", met=agreement == 1),
+        Figure(promise="largest pixel difference, ONNX and runtime", measured=f"{levels}", target="1", met=levels <= 1),
+        Figure(
+            promise="scores for equal pixels, against eager",
+            measured=f"{scores:.1e}",
+            target="1e-4",
+            met=scores <= 1e-4,
+        ),
+        Figure(promise="artifact beyond its weights, twice", measured=f"{extra:.1%}", target="3%", met=extra <= 0.03),
+    ]
+
+
+def measure_cold_start(artifact: Path) -> list[Figure]:
+    eager, ours = alternate(
+        [
+            [PYTHON, "scripts/bench_eager.py", str(CHECKPOINT), str(LABELS), str(PHOTO)],
+            [TRUECOPY, "predict", str(artifact), str(PHOTO)],
+        ],
+        rounds=5,
+    )
+    faster, memory = eager.seconds / ours.seconds, ours.peak_mb / eager.peak_mb
+    return [
+        Figure(
+            promise="one JPEG, process start to label",
+            measured=f"{faster:.1f} times faster ({ours.seconds:.2f} s, eager {eager.seconds:.2f} s)",
+            target="6 times",
+            met=faster >= 6,
+        ),
+        Figure(
+            promise="its peak memory",
+            measured=f"{memory:.2f} of eager's ({ours.peak_mb:.0f} MB, eager {eager.peak_mb:.0f} MB)",
+            target="0.33",
+            met=memory <= 1 / 3,
+        ),
+    ]
+
+
+def measure_warm(artifact: Path) -> list[Figure]:
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+    from PIL import Image
+
+    import runtime
+
+    sys.path.insert(0, "scripts/examples")
+    from efficientnet_lite0 import transform
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
+    network.eval()
+    model = runtime.load(artifact, device="cpu", threads=torch.get_num_threads())
+
+    def eager() -> None:
+        with torch.inference_mode():
+            network(transform(Image.open(PHOTO).convert("RGB"))[None]).softmax(dim=1).argmax()
+
+    eager_ms, ours_ms = median_ms([eager, lambda: model.predict(PHOTO)], rounds=60)
+    return [
+        Figure(
+            promise=f"one JPEG at a time, warm, {torch.get_num_threads()} threads each",
+            measured=f"{eager_ms / ours_ms:.1f} times faster ({ours_ms:.1f} ms, eager {eager_ms:.1f} ms)",
+            target="2 times",
+            met=eager_ms / ours_ms >= 2,
+        )
+    ]
+
+
+def measure_start() -> list[Figure]:
+    asked, imported = alternate([[TRUECOPY, "--help"], [PYTHON, "-c", "import runtime; runtime.load"]], rounds=9)
+    return [
+        Figure(promise="truecopy --help", measured=f"{asked.seconds:.2f} s", target="0.4 s", met=asked.seconds < 0.4),
+        Figure(
+            promise="import runtime, and all that load() needs",
+            measured=f"{imported.seconds:.2f} s",
+            target="0.35 s",
+            met=imported.seconds < 0.35,
+        ),
+    ]
+
+
+def measure_export(folder: Path) -> list[Figure]:
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pth")
+    bare, ours = alternate(
+        [
+            [PYTHON, "scripts/bench_bare_export.py", str(folder / "resnet18.pth"), str(folder)],
+            [
+                *(TRUECOPY, "export", str(folder / "resnet18.pth"), "--arch", "resnet18"),
+                *("--out", str(folder / "resnet18"), "--force"),
+            ],
+        ],
+        rounds=2,
+    )
+    ratio = ours.seconds / bare.seconds
+    return [
+        Figure(
+            promise="exporting resnet18, checked, against a bare trace and export",
+            measured=f"{ratio:.2f} times ({ours.seconds:.1f} s, bare {bare.seconds:.1f} s)",
+            target="2.5 times",
+            met=ratio <= 2.5,
+        )
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        artifact = folder / "efficientnet-lite0"
+        figures = [
+            *measure_parity(artifact),
+            *measure_start(),
+            *measure_cold_start(artifact),
+            *measure_export(folder),
+            *measure_warm(artifact),
+        ]
+    if options.json:
+        print(json.dumps([asdict(figure) for figure in figures], indent=2))
+        return
+    table = Table("promise", "measured", "target", "", box=None, header_style="bold", pad_edge=False)
+    for figure in figures:
+        table.add_row(figure.promise, figure.measured, figure.target, "met" if figure.met else "[red]missed[/]")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

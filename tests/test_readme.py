@@ -1,0 +1,92 @@
+"""What the README shows is what happens: its commands and its Python, run in order in one folder."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Two checkpoints with real signal, as a user would have them; in a process of its own, as torch may be absent here.
+MATERIAL = """
+import sys, io, torch, torchvision
+from importlib.resources import files
+from PIL import Image
+sys.path.insert(0, {data!r})
+import net, training
+
+names = ["chelsea", "coffee", "rocket", "astronaut"]
+folder = files("exporter.parity") / "photos"
+photos = [Image.open(io.BytesIO((folder / f"{{name}}.jpg").read_bytes())).convert("RGB") for name in names]
+photos[0].save("cat.jpg")
+photos[1].save("dog.png")
+torch.manual_seed(0)
+mine = training.train(net.MyCNN(num_classes=10), photos, net.transform)
+torch.save(mine.state_dict(), "mine.pth")
+open("names.txt", "w").write("".join(f"name {{i}}\\n" for i in range(10)))
+
+resnet = torchvision.models.resnet18()
+images = torch.stack([torchvision.models.ResNet18_Weights.DEFAULT.transforms()(photo) for photo in photos])
+for module in resnet.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        module.momentum = None
+with torch.no_grad():
+    resnet(torch.cat([images, images.flip(3), images.flip(2)]))
+torch.save(resnet.eval().state_dict(), "model.pth")
+"""
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the README's fenced blocks of one kind."""
+    return re.findall(rf"```{kind}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with what the README's commands name."""
+    path = tmp_path_factory.mktemp("readme")
+    (path / "net.py").write_text((DATA / "net.py").read_text())
+    run([sys.executable, "-c", MATERIAL.format(data=str(DATA))], path)
+    return path
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_command_and_every_line_of_python_works(folder):
+    bin_folder = Path(sys.executable).parent
+    commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+    assert len(commands) >= 5
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        output = run([str(bin_folder / program), *arguments], folder)
+        if arguments[0] == "export":
+            assert "proven" in output
+    for block in blocks("python"):
+        run([sys.executable, "-c", block], folder)
+    assert (folder / "artifacts" / "again" / "truecopy.json").is_file()
+
+
+def test_the_export_script_is_installed_too(folder):
+    assert "CHECKPOINT" in run([str(Path(sys.executable).parent / "export"), "--help"], folder)
+
+
+def test_every_option_and_script_that_the_readme_names_exists():
+    help_text = "".join(
+        run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
+        for command in ("export", "predict", "verify")
+    )
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--fix", "--help"}
+    assert options
+    assert {option for option in options if option not in help_text} == set()
+    for script in re.findall(r"scripts/[a-z-]+", README):
+        assert (ROOT / script).is_file(), script
