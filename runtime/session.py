@@ -75,13 +75,14 @@ def open_session(path: Path, *, device: str = "auto", threads: int | None = None
     load.
     """
     name = _resolve(device)
+    providers = _providers(name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = _LOG_FATAL
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     onnxruntime.set_default_logger_severity(_LOG_FATAL)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=_providers(name))
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own for every status code
         raise ArtifactError(
             f"'{path}': onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
