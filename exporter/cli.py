@@ -37,9 +37,18 @@ def export(
         str | None,
         typer.Option(
             metavar="FILE.py:NAME",
-            help="The transform used in evaluation. Default: what torchvision ships for the architecture.",
+            help="The transform used in evaluation, or timm:NAME. Default: torchvision's for the architecture.",
         ),
     ] = None,
+    resize: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Instead of --preprocess: the short side, or HEIGHTxWIDTH.")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(metavar="SIZE", help="The centre crop, or HEIGHTxWIDTH.")] = None,
+    mean: Annotated[str | None, typer.Option(metavar="M,M,M", help="Subtracted after division by 255.")] = None,
+    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Divided by after that.")] = None,
+    interpolation: Annotated[
+        str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...")
+    ] = "bilinear",
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
     name: Annotated[str | None, typer.Option(help="The artifact's name. Default: the checkpoint's.")] = None,
@@ -49,6 +58,10 @@ def export(
 ) -> None:
     """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing."""
     arguments = _arguments(arch_arg or [])
+    numbers: dict[str, Any] = {"resize": _lengths("--resize", resize), "crop": _lengths("--crop", crop)}
+    numbers |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
+    if preprocess is not None and any(value is not None for value in numbers.values()):
+        raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
 
     from rich.console import Console
 
@@ -62,7 +75,7 @@ def export(
                 checkpoint,
                 arch,
                 arguments=arguments,
-                preprocess=preprocess,
+                preprocess=preprocess or _transform(numbers, interpolation),
                 labels=labels,
                 samples=samples,
                 name=name,
@@ -127,6 +140,34 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
         except json_module.JSONDecodeError:
             arguments[key] = value
     return arguments
+
+
+def _lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
+    """Return ``256`` as a number and ``256x320`` as a (height, width)."""
+    if text is None:
+        return None
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise typer.BadParameter(f"expected a length or HEIGHTxWIDTH, got '{text}'", param_hint=option)
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
+
+
+def _transform(numbers: dict[str, Any], interpolation: str) -> Any:
+    """Return the transform that the plain options spell out, or None where there are none."""
+    if all(value is None for value in numbers.values()):
+        return None
+    from exporter.preprocessing import transform_of_options
+
+    return transform_of_options(**numbers, interpolation=interpolation)
 
 
 def _summary(exported: "Exported") -> dict[str, Any]:

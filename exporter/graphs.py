@@ -65,8 +65,9 @@ def assemble(
     geometry = geometry_nodes(preprocessing, image=IMAGE, pixels=PIXELS)
 
     uint8 = onnx.TensorProto.UINT8
+    prepared = (preprocessing.height, preprocessing.width, preprocessing.channels)
     image = helper.make_tensor_value_info(IMAGE, uint8, ["batch", "height", "width", 3])
-    pixels = helper.make_tensor_value_info(PIXELS, uint8, ["batch", preprocessing.height, preprocessing.width, 3])
+    pixels = helper.make_tensor_value_info(PIXELS, uint8, ["batch", *prepared])
     output = helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, ["batch", classes])
     return Graphs(
         model=_join(converted, [geometry, arithmetic], [head], image, output),

@@ -23,10 +23,34 @@ class Nodes:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         return name
 
+    def cast(self, value: str, kind: int) -> str:
+        """Append a conversion to an ONNX element type."""
+        return self.add("Cast", value, to=kind)
+
+    def integer(self, value: int) -> str:
+        """Return the name of an int64 scalar."""
+        return self._constant(f"{self.prefix}/scalar_{value}", np.array(value, dtype=np.int64))
+
+    def double(self, value: float) -> str:
+        """Return the name of a float64 scalar."""
+        return self._constant(f"{self.prefix}/double_{value!r}", np.array(value, dtype=np.float64))
+
+    def doubles(self, values: Sequence[float], *, name: str) -> str:
+        """Return the name of a float64 constant, [number of values]."""
+        return self._constant(f"{self.prefix}/{name}", np.array(values, dtype=np.float64))
+
     def integers(self, *values: int) -> str:
         """Return the name of an int64 constant, [number of values]."""
         name = f"{self.prefix}/" + "_".join(str(value) for value in values)
         return self._constant(name, np.array(values, dtype=np.int64))
+
+    def byte(self, value: int) -> str:
+        """Return the name of a uint8 scalar."""
+        return self._constant(f"{self.prefix}/byte_{value}", np.array(value, dtype=np.uint8))
+
+    def int32s(self, values: Sequence[int], *, shape: Sequence[int], name: str) -> str:
+        """Return the name of an int32 constant of ``shape``."""
+        return self._constant(f"{self.prefix}/{name}", np.array(values, dtype=np.int32).reshape(shape))
 
     def floats(self, values: Sequence[float], *, shape: Sequence[int], name: str) -> str:
         """Return the name of a float32 constant of ``shape``."""

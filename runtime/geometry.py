@@ -10,21 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.manifest import CenterCrop, GeometryStep, Resize
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+from runtime.resampling import resample
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     """Return the (height, width) that ``step`` gives an image, as torchvision's ``_compute_resized_output_size``.
 
-    The long side is truncated, not rounded. Integer division equals torchvision's ``int(size * long / short)`` for
-    every side below 2**26: the float quotient is correctly rounded, so it cannot reach the next integer from below.
+    The long side is truncated, not rounded; a side that ``max_size`` would cut to nothing keeps one pixel, where
+    torchvision fails. Integer division equals torchvision's ``int(size * long / short)`` for
+    every side below 2**26: its float quotient is correctly rounded, so it cannot reach the next integer from below.
     """
     if isinstance(step.size, tuple):
         return step.size
-    short = min(height, width)
-    return step.size * height // short, step.size * width // short
+    short, long = min(height, width), max(height, width)
+    new_short, new_long = step.size, step.size * long // short
+    if step.max_size is not None and new_long > step.max_size:
+        new_short, new_long = max(1, step.max_size * new_short // new_long), step.max_size
+    return (new_short, new_long) if height <= width else (new_long, new_short)
 
 
 def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resize) -> bool:
@@ -46,7 +58,7 @@ def crop_origin(size: int, crop: int) -> int:
 
 
 def prepare(image: Image.Image, steps: Sequence[GeometryStep]) -> NDArray[np.uint8]:
-    """Return the prepared pixels of a decoded image: uint8 [height, width, 3], RGB."""
+    """Return the prepared pixels of a decoded image: uint8 [height, width, channels]."""
     position = 0
     while position < len(steps):
         step = steps[position]
@@ -55,9 +67,19 @@ def prepare(image: Image.Image, steps: Sequence[GeometryStep]) -> NDArray[np.uin
             image = _resize(image, step, following)
             position += 2
             continue
-        image = _resize(image, step, None) if isinstance(step, Resize) else _crop(image, step)
+        match step:
+            case Resize():
+                image = _resize(image, step, None)
+            case CenterCrop():
+                image = _crop(image, step)
+            case Pad():
+                image = _pad(image, step)
+            case Grayscale():
+                image = image.convert("L")
+                image = image if step.channels == 1 else Image.merge("RGB", (image, image, image))
         position += 1
-    return np.asarray(image)
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
 def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.Image:
@@ -67,6 +89,8 @@ def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.
     and the order of the passes is the manifest's rather than that of the Pillow that happens to be installed.
     """
     size = resized_size(image.height, image.width, step)
+    if step.implementation == "torch":
+        return _resize_as_tensor(image, step, size, crop)
     rows_first = vertical_first(image.height, image.width, size, step)
     for vertical in (rows_first, not rows_first):
         if vertical:
@@ -82,9 +106,35 @@ def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.
     return image
 
 
+def _resize_as_tensor(image: Image.Image, step: Resize, size: tuple[int, int], crop: CenterCrop | None) -> Image.Image:
+    pixels = np.asarray(image)
+    channels_last = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+    fits = crop is not None and crop.height <= size[0] and crop.width <= size[1]
+    wanted = (crop.height, crop.width) if crop is not None and fits else size
+    for axis in (1, 0):
+        start = crop_origin(size[axis], wanted[axis])
+        channels_last = resample(
+            channels_last, step.interpolation, axis=axis, resized=size[axis], start=start, length=wanted[axis]
+        )
+    resized = Image.fromarray(channels_last if channels_last.shape[2] == 3 else channels_last[:, :, 0])
+    return resized if crop is None or fits else _crop(resized, crop)
+
+
 def _crop(image: Image.Image, step: CenterCrop) -> Image.Image:
     left, top = crop_origin(image.width, step.width), crop_origin(image.height, step.height)
     return _window(image, (left, top, left + step.width, top + step.height))
+
+
+def _pad(image: Image.Image, step: Pad) -> Image.Image:
+    sides = ((step.top, step.bottom), (step.left, step.right))
+    if step.mode == "constant":
+        size = (image.width + step.left + step.right, image.height + step.top + step.bottom)
+        fill = step.fill * len(image.getbands()) if len(step.fill) == 1 else step.fill
+        padded = Image.new(image.mode, size, fill)
+        padded.paste(image, (step.left, step.top))
+        return padded
+    pixels = np.asarray(image)
+    return Image.fromarray(np.pad(pixels, sides if pixels.ndim == 2 else (*sides, (0, 0)), mode=step.mode))
 
 
 def _window(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:

@@ -13,7 +13,7 @@ from runtime.errors import ArtifactError
 FORMAT_VERSION = 1
 MANIFEST_NAME = "truecopy.json"
 
-Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+Interpolation: TypeAlias = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
 
 
@@ -22,17 +22,23 @@ class _Type(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Resize(_Type, frozen=True, kw_only=True, tag="resize", tag_field="step"):
-    """Pillow's antialiased resize of uint8 pixels.
+    """An antialiased resize of uint8 pixels.
 
-    ``size`` is the length of the short side, the long side following the aspect ratio (truncated, as torchvision
-    does), or an exact ``(height, width)``. ``axis_order`` states which of the two one-axis passes comes first: Pillow
-    rounds to uint8 between them, so the order shows in the pixels. Up to Pillow 12 the horizontal pass is always first;
-    since Pillow 13 the vertical one is, where it removes more than twice as many rows as the other removes columns.
+    ``size`` is an exact ``(height, width)``, or the length of the short side, the long side following the aspect ratio
+    (truncated, as torchvision does) up to ``max_size``. ``axis_order`` states which of the two one-axis passes comes
+    first: Pillow rounds to uint8 between them, so the order shows in the pixels. Up to Pillow 12 the horizontal pass is
+    always first; since Pillow 13 the vertical one is, where it removes more than twice as many rows as the other
+    removes columns.
+
+    ``implementation`` is Pillow's, for transforms of PIL images, with weights in 22 bits; or torch's, for transforms of
+    uint8 tensors, which fits the largest weight into 15 bits. Both are followed to the last bit.
     """
 
     size: int | tuple[int, int]
     interpolation: Interpolation
     axis_order: AxisOrder
+    max_size: int | None = None
+    implementation: Literal["pillow", "torch"] = "pillow"
 
 
 class CenterCrop(_Type, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
@@ -55,20 +61,41 @@ class Normalize(_Type, frozen=True, kw_only=True, tag="normalize", tag_field="st
     std: tuple[float, ...]
 
 
-GeometryStep: TypeAlias = Resize | CenterCrop
+class Pad(_Type, frozen=True, kw_only=True, tag="pad", tag_field="step"):
+    """Pixels added on each side: of one colour, or the image's own, repeated or mirrored as ``numpy.pad`` does.
+
+    ``fill`` has one value a channel, for ``constant`` alone.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    mode: Literal["constant", "edge", "reflect", "symmetric"]
+    fill: tuple[int, ...] = (0,)
+
+
+class Grayscale(_Type, frozen=True, kw_only=True, tag="grayscale", tag_field="step"):
+    """Pillow's ``convert("L")``, ITU-R 601 luma in 16-bit fixed point, repeated over ``channels``."""
+
+    channels: Literal[1, 3]
+
+
+GeometryStep: TypeAlias = Resize | CenterCrop | Pad | Grayscale
 ArithmeticStep: TypeAlias = ToFloat | Normalize
 
 
 class Preprocessing(_Type, frozen=True, kw_only=True):
     """From decoded pixels to the network's input: geometry on uint8, then arithmetic on float32.
 
-    ``height`` and ``width`` are the size of the prepared pixels, the same for every image.
+    ``height``, ``width`` and ``channels`` are the shape of the prepared pixels, the same for every image.
     """
 
     geometry: tuple[GeometryStep, ...]
     arithmetic: tuple[ArithmeticStep, ...]
     height: int
     width: int
+    channels: int
 
 
 class ImageInput(_Type, frozen=True, kw_only=True, tag="image", tag_field="kind"):

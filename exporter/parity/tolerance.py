@@ -3,25 +3,8 @@
 Measured on 13 photos and odd images with EfficientNet-Lite0's real weights, resnet18 and mobilenet_v3_small.
 """
 
-import msgspec
-
-
-class PixelLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """Prepared pixels: the largest difference in grey levels, and the share of all pixels that may differ at all."""
-
-    levels: int
-    share: float
-
-
-# The runtime's host geometry runs Pillow's own passes. onnxruntime's resize computes its weights in float32, torch's
-# uint8 resize in 16-bit fixed point: either breaks ties at half a level the other way, in each of two passes. Typically
-# 0.01 and 0.3% of the values; where the scale is a simple fraction (640 x 480 to 256, 28 x 28 to 32) whole images are
-# made of ties, and bilinear came to 4.2 and 4.7% over 340 resizes of photos.
-PIXEL_LIMITS = {
-    "runtime": PixelLimit(levels=0, share=0.0),
-    "model.onnx": PixelLimit(levels=2, share=0.05),
-    "model.torchscript": PixelLimit(levels=2, share=0.05),
-}
+# Prepared pixels, in grey levels: every path runs Pillow's own arithmetic.
+PIXEL_LIMIT = 0
 
 # Relative to the largest normalised value: a few roundings of float32, whose epsilon is 1.2e-7.
 ARITHMETIC_LIMIT = 1e-6

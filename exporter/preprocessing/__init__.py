@@ -1,10 +1,11 @@
 """The training transform: read into the manifest's steps, and written as an ONNX graph and a TorchScript module.
 
 Adding a step takes a type in ``runtime/manifest.py``, its execution on the host in ``runtime/geometry.py``, and one
-function each in ``to_onnx_nodes.py``, ``to_module.py`` and the reader that meets it.
+function each in ``to_onnx_nodes.py``, ``to_module.py`` and ``torchvision_steps.py``, or the reader that meets it.
 """
 
-from exporter.preprocessing.reading import Reading, read_preset, read_transform
+from exporter.preprocessing.options import transform_of_options
+from exporter.preprocessing.reading import Reading, read_preset, read_timm, read_transform
 from exporter.preprocessing.to_module import Arithmetic, Geometry
 from exporter.preprocessing.to_onnx_nodes import arithmetic_nodes, geometry_nodes
 
@@ -15,5 +16,7 @@ __all__ = [
     "arithmetic_nodes",
     "geometry_nodes",
     "read_preset",
+    "read_timm",
     "read_transform",
+    "transform_of_options",
 ]

@@ -3,47 +3,48 @@
 Sizes and positions follow the functions of ``runtime/geometry.py``, in int64 arithmetic on one-element tensors.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import onnx
 from onnx import helper
 
 from exporter.onnx_nodes import Nodes
-from runtime.manifest import CenterCrop, Normalize, Preprocessing, Resize, ToFloat
-
-# 'antialias' with 'exclude_outside' renormalises the filter at the borders as Pillow does: within 1 grey level on
-# uint8, where exclude_outside=0 is off by up to 9 on the border rows. Pillow's bicubic has a = -0.5.
-_RESIZE: dict[str, dict[str, Any]] = {
-    "bilinear": {"mode": "linear"},
-    "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
-}
-_PILLOW: dict[str, Any] = {"antialias": 1, "exclude_outside": 1, "coordinate_transformation_mode": "half_pixel"}
+from exporter.preprocessing.resampling_nodes import resample
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Normalize, Pad, Preprocessing, Resize, ToFloat
 
 _HEIGHT, _WIDTH = 2, 3
+_UINT8, _INT32, _INT64 = onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64
+
+# Pillow's L24 macro: ITU-R 601 luma in 16-bit fixed point.
+_LUMA = (19595, 38470, 7471)
 
 
 def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str) -> Nodes:
-    """Return nodes from uint8 ``image`` [batch, any height, any width, 3] to uint8 ``pixels`` of the prepared size."""
+    """Return nodes from uint8 ``image`` [batch, any height, any width, channels] to uint8 ``pixels``, prepared."""
     nodes = Nodes("geometry")
     current = nodes.add("Transpose", image, perm=[0, 3, 1, 2])
-    # The length that each axis is known to have at least: cropping less than that needs no padding.
-    known = (1, 1)
-    for step in preprocessing.geometry:
-        if isinstance(step, Resize):
-            current = _resize(nodes, current, step)
-            known = step.size if isinstance(step.size, tuple) else (step.size, step.size)
-        else:
-            current = _center_crop(nodes, current, step, known)
-            known = (step.height, step.width)
+    steps = list(preprocessing.geometry)
+    while steps:
+        step = steps.pop(0)
+        match step:
+            case Resize():
+                crop = steps.pop(0) if _crop_fits(step, steps) else None
+                current = _resize(nodes, current, step, crop if isinstance(crop, CenterCrop) else None)
+            case CenterCrop():
+                current = _center_crop(nodes, current, step)
+            case Pad():
+                current = _pad(nodes, current, step)
+            case Grayscale():
+                current = _grayscale(nodes, current, step)
     nodes.add("Transpose", current, perm=[0, 2, 3, 1], output=pixels)
     return nodes
 
 
 def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: str) -> Nodes:
-    """Return nodes from uint8 ``pixels`` [batch, height, width, 3] to float32 ``normalized`` [batch, 3, ...]."""
+    """Return nodes from uint8 ``pixels`` [batch, height, width, channels] to float32 ``normalized``, channels first."""
     nodes = Nodes("arithmetic")
     current = nodes.add("Transpose", pixels, perm=[0, 3, 1, 2])
-    current = nodes.add("Cast", current, to=onnx.TensorProto.FLOAT)
+    current = nodes.cast(current, onnx.TensorProto.FLOAT)
     for step in preprocessing.arithmetic:
         match step:
             case ToFloat():
@@ -55,59 +56,174 @@ def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: s
     return nodes
 
 
-def _resize(nodes: Nodes, pixels: str, step: Resize) -> str:
-    size = nodes.add("Shape", pixels, start=_HEIGHT, end=_WIDTH + 1)
+def _crop_fits(step: Resize, following: Sequence[GeometryStep]) -> bool:
+    """Return whether a crop follows that is never larger than what ``step`` gives, so that nothing is padded.
+
+    torch fits the precision of all weights to the largest of them, so none may be left out.
+    """
+    if not following or not isinstance(following[0], CenterCrop) or step.implementation == "torch":
+        return False
+    crop = following[0]
     if isinstance(step.size, tuple):
-        resized = nodes.integers(*step.size)
-    else:
-        scaled = nodes.add("Mul", size, nodes.integers(step.size))
-        resized = nodes.add("Div", scaled, nodes.add("ReduceMin", size, keepdims=1))
+        return crop.height <= step.size[0] and crop.width <= step.size[1]
+    # max_size may cut the short side to less than 'size'.
+    return step.max_size is None and max(crop.height, crop.width) <= step.size
+
+
+def _resize(nodes: Nodes, pixels: str, step: Resize, crop: CenterCrop | None) -> str:
+    size = _size_of(nodes, pixels)
+    resized = _resized_size(nodes, size, step)
+    windows = _windows(nodes, resized, crop)
+    if step.interpolation == "nearest":
+        for axis in (_HEIGHT, _WIDTH):
+            pixels = _nearest(nodes, pixels, axis, _at(nodes, resized, axis), *windows[axis])
+        return pixels
     if step.axis_order == "horizontal_first":
-        return _two_passes(nodes, pixels, resized, step, (_WIDTH, _HEIGHT))
+        return _two_passes(nodes, pixels, resized, windows, step, (_WIDTH, _HEIGHT))
     # Which pass comes first shows in the pixels (see runtime.geometry.vertical_first); only the image's size tells.
     cut = nodes.add("Sub", size, resized)
-    rows_cut = nodes.add("Gather", cut, nodes.integers(0))
-    columns_cut = nodes.add("Gather", cut, nodes.integers(1))
+    rows_cut, columns_cut = _at(nodes, cut, _HEIGHT), _at(nodes, cut, _WIDTH)
     enough = nodes.add("Greater", rows_cut, nodes.add("Mul", columns_cut, nodes.integers(2)))
     any_cut = nodes.add("Greater", rows_cut, nodes.integers(0))
     vertical_first = nodes.add("Squeeze", nodes.add("And", enough, any_cut))
     branches = {}
     for branch, axes in (("then_branch", (_HEIGHT, _WIDTH)), ("else_branch", (_WIDTH, _HEIGHT))):
-        inner = Nodes(f"{nodes.prefix}/{branch}")
-        output = _two_passes(inner, pixels, resized, step, axes)
-        info = helper.make_tensor_value_info(output, onnx.TensorProto.UINT8, None)
+        inner = Nodes(f"{nodes.prefix}/{branch}{len(nodes.nodes)}")
+        output = _two_passes(inner, pixels, resized, windows, step, axes)
+        info = helper.make_tensor_value_info(output, _UINT8, None)
         branches[branch] = helper.make_graph(inner.nodes, branch, [], [info], list(inner.constants.values()))
     return nodes.add("If", vertical_first, **branches)
 
 
-def _two_passes(nodes: Nodes, pixels: str, resized: str, step: Resize, axes: tuple[int, int]) -> str:
+def _resized_size(nodes: Nodes, size: str, step: Resize) -> str:
+    """Return the new (height, width), int64 [2], of an image of ``size``, int64 [2]."""
+    if isinstance(step.size, tuple):
+        return nodes.integers(*step.size)
+    short = nodes.add("ReduceMin", size, keepdims=1)
+    resized = nodes.add("Div", nodes.add("Mul", size, nodes.integers(step.size)), short)
+    if step.max_size is None:
+        return resized
+    long = nodes.add("ReduceMax", resized, keepdims=1)
+    limit = nodes.integers(step.max_size)
+    limited = nodes.add("Max", nodes.add("Div", nodes.add("Mul", resized, limit), long), nodes.integers(1))
+    return nodes.add("Where", nodes.add("Greater", long, limit), limited, resized)
+
+
+def _windows(nodes: Nodes, resized: str, crop: CenterCrop | None) -> dict[int, tuple[str, str]]:
+    """Return, by axis, the start and the length of the pixels that are wanted of a resized image."""
+    if crop is None:
+        return {axis: (nodes.integers(0), _at(nodes, resized, axis)) for axis in (_HEIGHT, _WIDTH)}
+    lengths = {_HEIGHT: crop.height, _WIDTH: crop.width}
+    return {
+        axis: (_origin(nodes, _at(nodes, resized, axis), nodes.integers(length)), nodes.integers(length))
+        for axis, length in lengths.items()
+    }
+
+
+def _two_passes(
+    nodes: Nodes,
+    pixels: str,
+    resized: str,
+    windows: dict[int, tuple[str, str]],
+    step: Resize,
+    axes: tuple[int, int],
+) -> str:
     for axis in axes:
-        # onnxruntime's shape inference rejects 'axes' with sizes that it cannot know, so all four sizes are given.
-        length = nodes.add("Gather", resized, nodes.integers(axis - _HEIGHT))
-        before = nodes.add("Shape", pixels, start=0, end=axis)
-        parts = [before, length]
-        if axis == _HEIGHT:
-            parts.append(nodes.add("Shape", pixels, start=_WIDTH, end=_WIDTH + 1))
-        sizes = nodes.add("Concat", *parts, axis=0)
-        pixels = nodes.add("Resize", pixels, "", "", sizes, **_RESIZE[step.interpolation], **_PILLOW)
+        start, length = windows[axis]
+        pixels = resample(nodes, pixels, step, axis=axis, resized=_at(nodes, resized, axis), start=start, length=length)
     return pixels
 
 
-def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop, known: tuple[int, int]) -> str:
-    crop = nodes.integers(step.height, step.width)
-    zero, two = nodes.integers(0), nodes.integers(2)
-    if known[0] < step.height or known[1] < step.width:
-        size = nodes.add("Shape", pixels, start=_HEIGHT, end=_WIDTH + 1)
-        lacking = nodes.add("Max", nodes.add("Sub", crop, size), zero)
-        before = nodes.add("Div", lacking, two)
-        pads = nodes.add("Concat", before, nodes.add("Sub", lacking, before), axis=0)
-        fill = nodes.add("Cast", zero, to=onnx.TensorProto.UINT8)
-        axes = nodes.integers(_HEIGHT, _WIDTH)
-        pixels = nodes.add("Pad", pixels, pads, nodes.add("Squeeze", fill), axes)
-    size = nodes.add("Shape", pixels, start=_HEIGHT, end=_WIDTH + 1)
+def _nearest(nodes: Nodes, pixels: str, axis: int, resized: str, start: str, length: str) -> str:
+    """Pick the pixel whose area holds the new one's centre.
+
+    Pillow adds the scale up from pixel to pixel in float64 (``ImagingScaleAffine``), and so does CumSum: a product
+    would round differently where a centre falls on an edge.
+    """
+    double = onnx.TensorProto.DOUBLE
+    size = nodes.cast(nodes.add("Shape", pixels, start=axis, end=axis + 1), double)
+    scale = nodes.add("Div", size, nodes.cast(resized, double))
+    rest = nodes.add("Expand", scale, nodes.add("Sub", resized, nodes.integers(1)))
+    first = nodes.add("Mul", scale, nodes.double(0.5))
+    centers = nodes.add("CumSum", nodes.add("Concat", first, rest, axis=0), nodes.integer(0))
+    index = nodes.cast(nodes.add("Floor", centers), _INT64)
+    index = nodes.add("Slice", index, start, nodes.add("Add", start, length))
+    return nodes.add("Gather", pixels, index, axis=axis)
+
+
+def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
+    crop, zero, two = nodes.integers(step.height, step.width), nodes.integers(0), nodes.integers(2)
+    lacking = nodes.add("Max", nodes.add("Sub", crop, _size_of(nodes, pixels)), zero)
+    before = nodes.add("Div", lacking, two)
+    pads = nodes.add("Concat", before, nodes.add("Sub", lacking, before), axis=0)
+    black = nodes.add("Squeeze", nodes.cast(zero, _UINT8))
+    axes = nodes.integers(_HEIGHT, _WIDTH)
+    pixels = nodes.add("Pad", pixels, pads, black, axes)
+    start = _origin(nodes, _size_of(nodes, pixels), crop)
+    return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), axes)
+
+
+def _origin(nodes: Nodes, size: str, crop: str) -> str:
+    """Return where a centred crop starts that is no larger than the image: half of the excess, rounded half to even."""
+    two = nodes.integers(2)
     excess = nodes.add("Sub", size, crop)
-    # round(excess / 2), half to even: the quotient, plus one where the remainder is 1 and the quotient odd.
     half = nodes.add("Div", excess, two)
-    odd = nodes.add("Mul", nodes.add("Mod", excess, two), nodes.add("Mod", half, two))
-    start = nodes.add("Add", half, odd)
-    return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), nodes.integers(_HEIGHT, _WIDTH))
+    # Plus one where the remainder is 1 and the quotient odd.
+    return nodes.add("Add", half, nodes.add("Mul", nodes.add("Mod", excess, two), nodes.add("Mod", half, two)))
+
+
+def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
+    if step.mode == "constant":
+        fill = step.fill
+        pads = nodes.integers(step.top, step.left, step.bottom, step.right)
+        axes = nodes.integers(_HEIGHT, _WIDTH)
+        if len(fill) == 1:
+            return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]), axes)
+        # ONNX pads with one value: one channel at a time.
+        one = nodes.integers(1)
+        planes = [
+            nodes.add(
+                "Pad",
+                nodes.add("Slice", pixels, nodes.integers(channel), nodes.integers(channel + 1), one),
+                pads,
+                nodes.byte(value),
+                axes,
+            )
+            for channel, value in enumerate(fill)
+        ]
+        return nodes.add("Concat", *planes, axis=1)
+    for axis, before, after in ((_HEIGHT, step.top, step.bottom), (_WIDTH, step.left, step.right)):
+        size = nodes.add("Shape", pixels, start=axis, end=axis + 1)
+        end = nodes.add("Squeeze", nodes.add("Add", size, nodes.integers(after)))
+        position = nodes.add("Range", nodes.integer(-before), end, nodes.integer(1))
+        pixels = nodes.add("Gather", pixels, _inside(nodes, position, size, step.mode), axis=axis)
+    return pixels
+
+
+def _inside(nodes: Nodes, position: str, size: str, mode: str) -> str:
+    """Return which pixel of an axis stands at ``position`` of the padded one, as ``numpy.pad`` has it."""
+    zero, one = nodes.integers(0), nodes.integers(1)
+    last = nodes.add("Sub", size, one)
+    if mode == "edge":
+        return nodes.add("Min", nodes.add("Max", position, zero), last)
+    # Mirrored about the edge of the last pixel, which then stands twice, or about its middle.
+    far = nodes.add("Add", last, size if mode == "symmetric" else last)
+    period = nodes.add("Add", far, one) if mode == "symmetric" else nodes.add("Max", far, one)
+    phase = nodes.add("Mod", position, period)
+    return nodes.add("Min", phase, nodes.add("Sub", far, phase))
+
+
+def _grayscale(nodes: Nodes, pixels: str, step: Grayscale) -> str:
+    weighted = nodes.add("Mul", nodes.cast(pixels, _INT32), nodes.int32s(_LUMA, shape=[3, 1, 1], name="luma"))
+    total = nodes.add("ReduceSum", weighted, nodes.integers(1), keepdims=1)
+    rounded = nodes.add("Add", total, nodes.int32s([0x8000], shape=[], name="half"))
+    gray = nodes.cast(nodes.add("Div", rounded, nodes.int32s([0x10000], shape=[], name="one")), _UINT8)
+    return gray if step.channels == 1 else nodes.add("Concat", gray, gray, gray, axis=1)
+
+
+def _size_of(nodes: Nodes, pixels: str) -> str:
+    return nodes.add("Shape", pixels, start=_HEIGHT, end=_WIDTH + 1)
+
+
+def _at(nodes: Nodes, size: str, axis: int) -> str:
+    return nodes.add("Gather", size, nodes.integers(axis - _HEIGHT))

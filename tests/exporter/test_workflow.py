@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -166,10 +167,8 @@ def plant_wrong_mean(monkeypatch):
 
     def assemble(converted, preprocessing, **options):
         to_float, normalize = preprocessing.arithmetic
-        wrong = type(normalize)(mean=(0.485, 0.456, 0.406), std=normalize.std)
-        changed = type(preprocessing)(
-            geometry=preprocessing.geometry, arithmetic=(to_float, wrong), height=32, width=32
-        )
+        wrong = msgspec.structs.replace(normalize, mean=(0.485, 0.456, 0.406))
+        changed = msgspec.structs.replace(preprocessing, arithmetic=(to_float, wrong))
         return original(converted, changed, **options)
 
     monkeypatch.setattr(workflow, "assemble", assemble)

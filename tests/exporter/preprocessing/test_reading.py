@@ -1,14 +1,16 @@
 """A training transform is read exactly, or refused with the step's name and position."""
 
+import warnings
+
 import pytest
 import torch
 import torchvision
 from PIL import Image
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 
 import exporter
-from exporter.preprocessing import read_preset, read_transform
+from exporter.preprocessing import read_preset, read_timm, read_transform, transform_of_options
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
@@ -90,6 +92,73 @@ def test_a_reference_to_a_compose_or_to_a_function_that_makes_one(tmp_path):
         read_transform(f"{source}:broken")
 
 
+def test_version_2_on_tensors_reads_as_its_documentation_recommends():
+    reading = read_transform(
+        v2.Compose(
+            [
+                v2.ToImage(),
+                v2.ToDtype(torch.uint8, scale=True),
+                v2.Resize(40, antialias=True),
+                v2.CenterCrop(32),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(MEAN, STD),
+            ]
+        )
+    )
+    assert reading.steps.geometry[0].implementation == "torch"
+    assert reading.steps.arithmetic == (ToFloat(divisor=255.0), Normalize(mean=tuple(MEAN), std=tuple(STD)))
+
+
+def test_both_versions_and_nesting_read_alike():
+    normalize = transforms.Normalize(MEAN, STD)
+    flat = read_transform(compose(transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor(), normalize))
+    nested = read_transform(
+        compose(
+            v2.RGB(),
+            torch.nn.Sequential(v2.Resize(40), torch.nn.Identity(), v2.CenterCrop([32, 32])),
+            v2.Compose([v2.PILToTensor(), transforms.ConvertImageDtype(torch.float32)]),
+            v2.Normalize(MEAN, STD),
+        )
+    )
+    assert nested.steps == flat.steps
+
+
+@pytest.mark.parametrize("filter_number", [Image.Resampling.BICUBIC, 3, InterpolationMode.BICUBIC])
+def test_pillows_own_filter_numbers_are_understood(filter_number):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision would rather have the enumeration
+        resize = transforms.Resize((9, 9), filter_number)
+    assert read_transform(compose(resize, transforms.ToTensor())).steps.geometry[0].interpolation == "bicubic"
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenetv3_small_100", "vit_tiny_patch16_224"])
+def test_timms_pretrained_configuration(name, photos):
+    reading = read_timm(name)
+    normalize = reading.steps.arithmetic[1]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (normalize.mean, normalize.std))
+
+    pixels = torch.from_numpy(reading.pixels(photos[0]).copy()).permute(2, 0, 1)
+
+    assert ((pixels / 255 - mean) / std - reading.transform(photos[0])).abs().max() < 1e-5
+    assert reading.assumed
+    assert not read_transform(f"timm:{name}").assumed
+    with pytest.raises(exporter.PreprocessingError, match="timm knows no such architecture"):
+        read_timm("resnet_fifty")
+
+
+def test_plain_options_are_a_compose():
+    transform = transform_of_options(resize=40, crop=(32, 30), mean=MEAN, std=STD, interpolation="lanczos")
+    reading = read_transform(transform)
+
+    assert reading.steps.geometry[0].interpolation == "lanczos"
+    assert reading.steps.geometry[1] == CenterCrop(height=32, width=30)
+    assert reading.steps.arithmetic == (ToFloat(divisor=255.0), Normalize(mean=tuple(MEAN), std=tuple(STD)))
+    with pytest.raises(exporter.PreprocessingError, match="expected one of nearest, "):
+        transform_of_options(resize=1, crop=1, mean=None, std=None, interpolation="cubic")
+    with pytest.raises(exporter.PreprocessingError, match="belong together"):
+        transform_of_options(resize=1, crop=1, mean=MEAN, std=None, interpolation="box")
+
+
 class Wobble:
     def __call__(self, image: Image.Image) -> Image.Image:
         return image
@@ -102,13 +171,18 @@ class Wobble:
         ([transforms.Lambda(lambda x: x)], r"step 1 of 1, 'Lambda': cannot be folded in"),
         ([transforms.RandomResizedCrop(9), transforms.ToTensor()], r"'RandomResizedCrop': is training augmentation"),
         ([transforms.ColorJitter(), transforms.ToTensor()], "Pass the transform that you evaluate with"),
-        ([transforms.ToTensor(), transforms.Resize(9)], r"step 2 of 2, 'Resize': comes after ToTensor"),
-        ([transforms.Normalize(MEAN, STD), transforms.ToTensor()], r"'Normalize': comes before ToTensor"),
-        ([transforms.Resize(9), transforms.CenterCrop(8)], "no ToTensor in it"),
+        ([transforms.FiveCrop(9), transforms.ToTensor()], "'FiveCrop': makes several images of one"),
+        ([transforms.ToTensor(), transforms.Resize(9)], r"step 2 of 2, 'Resize': comes after the image became floats"),
+        ([transforms.Normalize(MEAN, STD), transforms.ToTensor()], r"'Normalize': comes before the image is floats"),
+        ([transforms.Resize(9), transforms.CenterCrop(8)], "never becomes floats: expected ToTensor"),
+        ([v2.ToImage(), v2.Resize(9, InterpolationMode.NEAREST)], "resizes a tensor: expected bilinear or bicubic"),
+        ([v2.ToImage(), v2.Resize(9, antialias=False)], "got bilinear with antialias=False"),
+        ([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)], r"a conversion of a tensor to torch\.float32, got"),
+        ([transforms.Resize(9), transforms.Compose([Wobble()]), transforms.ToTensor()], r"step 2\.1 of 3, 'Wobble'"),
+        ([transforms.Pad(-1), transforms.ToTensor()], "pads by less than nothing"),
+        ([transforms.Resize(9, max_size=20), transforms.ToTensor()], "prepared size would differ"),
         ([transforms.Resize(9), transforms.ToTensor()], "prepared size would differ from image to image"),
         ([transforms.ToTensor(), transforms.Normalize(MEAN, STD)], "prepared size would differ"),
-        ([transforms.Resize(9, InterpolationMode.NEAREST), transforms.ToTensor()], "expected bilinear or bicubic"),
-        ([transforms.Resize(9, max_size=20), transforms.ToTensor()], "max_size cannot be folded in"),
         ([transforms.Resize((9, 9)), transforms.ToTensor(), transforms.Normalize([0, 0], [1, 1])], "mean of 2"),
         ([transforms.Resize((9, 9)), transforms.ToTensor(), transforms.Normalize(MEAN, [1, 0, 1])], "divides by zero"),
     ],
