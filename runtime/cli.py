@@ -131,7 +131,9 @@ def _print_predictions(results: "list[Result]") -> None:
     from runtime.results import Failure
 
     table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    # Short names stay whole; the runner-up gives way first.
     table.columns[0].overflow = "fold"
+    table.columns[0].min_width = min(48, max((len(result.input) for result in results), default=0))
     table.columns[2].justify = "right"
     for result in results:
         if isinstance(result, Failure):

@@ -9,15 +9,9 @@ PIXEL_LIMIT = 0
 # Relative to the largest normalised value: a few roundings of float32, whose epsilon is 1.2e-7.
 ARITHMETIC_LIMIT = 1e-6
 
-# Probabilities for equal pixels; less where the outputs hardly vary, so that a flat output cannot hide a fault.
+# Probabilities; less where the outputs hardly vary, so that a flat output cannot hide a fault.
 SCORE_LIMIT = 1e-4
 SCORE_LIMIT_OF_SIGNAL = 0.01
-
-# Probabilities from the raw image where pixels differ within their limits.
-END_TO_END_LIMIT = 0.02
-
-# Two labels whose probabilities in eager are closer than this are a near tie, and may swap.
-NEAR_TIE = 0.02
 
 # Over all inputs, some class's probability has to vary by at least this; below it a comparison shows nothing.
 MINIMUM_SIGNAL = 1e-5
