@@ -51,6 +51,9 @@ def export(
     ] = "bilinear",
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
+    exif: Annotated[
+        bool, typer.Option("--exif", help="The training loader turned photos by their EXIF orientation.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The artifact's name. Default: the checkpoint's.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write. Default: artifacts/NAME.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there already.")] = False,
@@ -80,6 +83,7 @@ def export(
                 samples=samples,
                 name=name,
                 out=out,
+                exif=exif,
                 force=force,
                 listener=terminal,
             )

@@ -23,6 +23,7 @@ class Recipe:
     samples: Path | None = None
     name: str | None = None
     out: Path | None = None
+    exif: bool = False
     force: bool = False
 
     @property

@@ -80,6 +80,7 @@ def export(
     samples: str | Path | None = None,
     name: str | None = None,
     out: str | Path | None = None,
+    exif: bool = False,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Exported:
@@ -88,7 +89,8 @@ def export(
     ``architecture`` is a torchvision name, ``FILE.py:NAME``, ``package.module:NAME`` or a callable, called with
     ``arguments``. ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision
     ships for the architecture. ``labels`` is a file with a class name a line, ``samples`` a folder of photos to prove
-    with, ``out`` the folder to write (``artifacts/<name>``), which ``force`` replaces. Raises ExportError.
+    with, ``out`` the folder to write (``artifacts/<name>``), which ``force`` replaces. ``exif`` says that the training
+    loader turned photos by their EXIF orientation. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -99,6 +101,7 @@ def export(
         samples=Path(samples) if samples is not None else None,
         name=name,
         out=Path(out) if out is not None else None,
+        exif=exif,
         force=force,
     )
     return run(recipe, listener)
@@ -126,7 +129,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         cases = parity.read_cases(recipe.samples)
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(recipe.architecture, recipe.arguments, checkpoint).network
-        reference = parity.Reference(untouched, reading)
+        reference = parity.Reference(untouched, reading, exif=recipe.exif)
         answers = reference.answer(cases)
         softmax = "softmax added" if answers.activation == "softmax" else "the network ends in a softmax: none added"
         step.finding = f"eager PyTorch on {len(cases)} images: {answers.classes} classes, {softmax}"
@@ -234,7 +237,7 @@ def _manifest(
         format_version=FORMAT_VERSION,
         name=recipe.artifact_name,
         task="classify",
-        inputs=(ImageInput(name=IMAGE, mode="RGB", exif=False),),
+        inputs=(ImageInput(name=IMAGE, mode="RGB", exif=recipe.exif),),
         preprocessing=reading.steps,
         outputs=(Output(name=PROBABILITIES, dtype="float32", shape=("batch", answers.classes)),),
         labels=Labels(file=_LABELS, count=answers.classes),

@@ -1,6 +1,7 @@
 """The ``truecopy`` command: what needs no PyTorch here, the exporter's commands from one table."""
 
 import sys
+import warnings
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,7 @@ def predict(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
     ] = 0.0,
+    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
     device: Device = "auto",
     format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
 ) -> None:
@@ -62,7 +64,12 @@ def predict(
     from runtime.model import load
 
     files = _image_files(inputs)
-    results = load(artifact, device=device).predict(files, top_k=top_k, threshold=threshold)
+    model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = model.predict(files, top_k=top_k, threshold=threshold)
+    for warning in caught:
+        sys.stderr.write(f"warning: {warning.message}\n")
     if format is Format.JSONL:
         _print_rows(results)
     else:

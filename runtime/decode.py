@@ -1,13 +1,15 @@
 """A photo, in any form a caller has it, to decoded pixels: exactly what Pillow's ``open().convert(mode)`` gives."""
 
 import io
+import warnings
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runtime.errors import InputError
 from runtime.manifest import ImageInput
@@ -19,22 +21,36 @@ MAX_PIXELS = 64_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
+_ORIENTATION = ExifTags.Base.Orientation
+_UPRIGHT = 1
 
-def decode_image(source: ImageSource, spec: ImageInput, *, subject: str) -> Image.Image:
-    """Return ``source`` as a loaded image of the mode that ``spec`` names; EXIF orientation is not applied.
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
+
+    image: Image.Image
+    turned: bool
+
+
+def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
 
     ``source`` is a path, the bytes of an encoded image, a PIL image, or a uint8 array [height, width, 3] in RGB order.
     ``subject`` names it in messages. Raises InputError when it is missing, not an image of a known format, damaged,
-    or larger than ``MAX_PIXELS``.
+    or larger than ``max_pixels``.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, subject)
+        return Decoded(image=_from_array(source, subject, max_pixels), turned=False)
     if isinstance(source, Image.Image):
-        _check_pixels(source.width, source.height, subject)
+        _check_pixels(source.width, source.height, subject, max_pixels)
         return _load(source, spec, subject)
     stream = io.BytesIO(_read(source, subject))
     try:
-        opened = Image.open(stream, formats=FORMATS)
+        with warnings.catch_warnings():
+            # Pillow's own limits come later and are looser than ours.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(_not_an_image(stream.getvalue(), subject)) from None
     except Image.DecompressionBombError as error:
@@ -42,7 +58,7 @@ def decode_image(source: ImageSource, spec: ImageInput, *, subject: str) -> Imag
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
-        _check_pixels(opened.width, opened.height, subject)
+        _check_pixels(opened.width, opened.height, subject, max_pixels)
         return _load(opened, spec, subject)
 
 
@@ -77,29 +93,32 @@ def _not_an_image(data: bytes, subject: str) -> str:
     )
 
 
-def _check_pixels(width: int, height: int, subject: str) -> None:
-    if width * height > MAX_PIXELS:
+def _check_pixels(width: int, height: int, subject: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise InputError(
-            f"{subject}: too large: expected at most {MAX_PIXELS // 1_000_000} megapixels, "
-            f"got {width} x {height}. Make it smaller first."
+            f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {width} x {height}. "
+            "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
         )
 
 
-def _load(image: Image.Image, spec: ImageInput, subject: str) -> Image.Image:
+def _load(image: Image.Image, spec: ImageInput, subject: str) -> Decoded:
     try:
         image.load()
-        return image if image.mode == spec.mode else image.convert(spec.mode)
+        turned = image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
+        if turned and spec.exif:
+            image = ImageOps.exif_transpose(image)
+        return Decoded(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
     except MemoryError:
         raise
     except Exception as error:  # damage inside the data surfaces as OSError, SyntaxError, ValueError, struct.error, ...
         raise InputError(f"{subject}: damaged image: {error}. Copy or download it again.") from error
 
 
-def _from_array(array: NDArray[np.uint8], subject: str) -> Image.Image:
+def _from_array(array: NDArray[np.uint8], subject: str, max_pixels: int) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(
             f"{subject}: wrong array: expected uint8 [height, width, 3] in RGB order, "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
-    _check_pixels(array.shape[1], array.shape[0], subject)
+    _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)
     return Image.fromarray(np.ascontiguousarray(array))

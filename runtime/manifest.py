@@ -99,11 +99,11 @@ class Preprocessing(_Type, frozen=True, kw_only=True):
 
 
 class ImageInput(_Type, frozen=True, kw_only=True, tag="image", tag_field="kind"):
-    """A photo: decoded with Pillow, converted to ``mode``, EXIF orientation ignored unless ``exif`` is true."""
+    """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``."""
 
     name: str
     mode: Literal["RGB"]
-    exif: Literal[False]
+    exif: bool
 
 
 class Output(_Type, frozen=True, kw_only=True):

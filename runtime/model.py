@@ -1,6 +1,7 @@
 """An artifact, ready to run: from photos to labels, or from arrays to arrays."""
 
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime import geometry
 from runtime.artifact import Artifact, open_artifact
-from runtime.decode import ImageSource, decode_image, subject_of
+from runtime.decode import MAX_PIXELS, Decoded, ImageSource, decode_image, subject_of
 from runtime.errors import DeviceError, InputError
 from runtime.manifest import Manifest
 from runtime.results import Failure, Prediction, Result, classify
@@ -30,8 +31,17 @@ class Model:
     height, any width, 3]}``.
     """
 
-    def __init__(self, artifact: Artifact, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self._artifact = artifact
+        self._max_pixels = max_pixels
+        self._rotated = 0
         self._threads = threads
         self._labels = artifact.labels()
         self._lock = threading.Lock()
@@ -48,6 +58,11 @@ class Model:
     def labels(self) -> tuple[str, ...]:
         """The class names, in the order of the scores."""
         return self._labels
+
+    @property
+    def rotated(self) -> int:
+        """How many images so far asked, by EXIF, for a rotation that this model was not trained with."""
+        return self._rotated
 
     @property
     def device(self) -> str:
@@ -83,8 +98,7 @@ class Model:
 
     def prepare(self, source: ImageSource, *, subject: str = "image") -> NDArray[np.uint8]:
         """Return the prepared pixels of one image: uint8 [height, width, 3], of the size the network takes."""
-        image = decode_image(source, self.manifest.inputs[0], subject=subject)
-        return geometry.prepare(image, self.manifest.preprocessing.geometry)
+        return self._prepare(self._decode(source, subject))
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return a graph's outputs by name; the names of ``arrays`` say which graph.
@@ -101,7 +115,10 @@ class Model:
         pixels = []
         for name, source in zip(names, sources, strict=True):
             try:
-                pixels.append(self.prepare(source, subject=f"'{name}'"))
+                decoded = self._decode(source, f"'{name}'")
+                if decoded.turned and not self.manifest.inputs[0].exif:
+                    self._note_rotated(name)
+                pixels.append(self._prepare(decoded))
                 results.append(None)
             except InputError as error:
                 results.append(Failure(input=name, error=str(error)))
@@ -110,6 +127,23 @@ class Model:
             result or classify(next(scores), self._labels, name=name, top_k=top_k, threshold=threshold)
             for name, result in zip(names, results, strict=True)
         ]
+
+    def _decode(self, source: ImageSource, subject: str) -> Decoded:
+        return decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self._max_pixels)
+
+    def _prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
+        return geometry.prepare(decoded.image, self.manifest.preprocessing.geometry)
+
+    def _note_rotated(self, name: str) -> None:
+        with self._lock:
+            self._rotated += 1
+            first = self._rotated == 1
+        if first:
+            warnings.warn(
+                f"'{name}': its EXIF orientation asks for a rotation, which is not applied, as in training. "
+                "If the model was trained on rotated photos, export it with --exif.",
+                stacklevel=2,
+            )
 
     def _whole_path(self) -> Session:
         """Return the graph that takes raw images, loaded at its first use."""
@@ -129,13 +163,14 @@ class Model:
         return open_session(self._artifact.file(name), device=device, threads=self._threads)
 
 
-def load(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Model:
+def load(path: str | Path, *, device: str = "auto", threads: int | None = None, max_pixels: int = MAX_PIXELS) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    Devices are ``auto``, ``cpu``, ``cuda`` and ``cuda:N``; ``threads`` bounds the threads of one call. Raises
-    ArtifactError when the artifact is damaged, foreign or too new, and DeviceError when a named device cannot run it.
+    Devices are ``auto``, ``cpu``, ``cuda`` and ``cuda:N``; ``threads`` bounds the threads of one call; images of more
+    than ``max_pixels`` are refused before they are decoded. Raises ArtifactError when the artifact is damaged, foreign
+    or too new, and DeviceError when a named device cannot run it.
     """
-    return Model(open_artifact(path), device=device, threads=threads)
+    return Model(open_artifact(path), device=device, threads=threads, max_pixels=max_pixels)
 
 
 def _check_options(top_k: int, threshold: float) -> None:

@@ -64,7 +64,7 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     ]
     if model.device == "cpu":
         spec = manifest.inputs[0]
-        images = [np.asarray(decode_image(image, spec, subject="golden image")) for image in golden.images]
+        images = [np.asarray(decode_image(image, spec, subject="golden image").image) for image in golden.images]
         whole = np.concatenate([model.run({spec.name: image[np.newaxis]})[output] for image in images])
         limit = manifest.golden.end_to_end_limit
         checks.append(_check(manifest.variants[0].model, whole, golden.scores, limit, "probability"))

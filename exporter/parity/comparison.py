@@ -26,7 +26,7 @@ def compare(
     names = tuple(case.name for case in cases)
     signal = float(np.ptp(answers.scores, axis=0).max())
     # Decoded by the runtime: from here on, a difference in decoding shows as one in the pixels.
-    images = [np.asarray(decode_image(case.data, spec, subject=f"'{case.name}'")) for case in cases]
+    images = [np.asarray(decode_image(case.data, spec, subject=f"'{case.name}'").image) for case in cases]
     batch_images = batches(cases)
     batch_answers = reference.answer_arrays(batch_images[max(BATCH_SIZES)])
     rows: list[Row] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
 from runtime.decode import decode_image
@@ -94,15 +94,22 @@ def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
         image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
         made.append(Case(name=f"{name} {height} x {width}", data=_to_png(image)))
     gray = _decode(photos[0]).convert("L")
-    return (*made, Case(name="grayscale", data=_to_png(gray)))
+    turned = _decode(photos[-1]).resize((150, 100))
+    return (
+        *made,
+        Case(name="grayscale", data=_to_png(gray)),
+        Case(name="EXIF orientation 6", data=_to_png(turned, orientation=6)),
+    )
 
 
 def _decode(case: Case) -> Image.Image:
     spec = ImageInput(name="image", mode="RGB", exif=False)
-    return decode_image(case.data, spec, subject=f"'{case.name}'")
+    return decode_image(case.data, spec, subject=f"'{case.name}'").image
 
 
-def _to_png(image: Image.Image) -> bytes:
+def _to_png(image: Image.Image, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    image.save(stream, "PNG", exif=exif)
     return stream.getvalue()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from exporter.errors import ConversionError, ParityError
@@ -41,16 +41,21 @@ class Answers:
 class Reference:
     """A freshly built eager network behind the user's own transform; nothing of the export has touched either."""
 
-    def __init__(self, network: nn.Module, reading: Reading) -> None:
+    def __init__(self, network: nn.Module, reading: Reading, *, exif: bool) -> None:
         self._network = network
         self._reading = reading
+        self._exif = exif
 
     def answer(self, cases: Sequence[Case]) -> Answers:
-        """Return the answers for encoded images, decoded as torchvision's loaders do: ``convert("RGB")``."""
+        """Return the answers for encoded images, decoded as torchvision's loaders do: ``convert("RGB")``.
+
+        Where the training loader turned photos by their EXIF orientation, that comes first.
+        """
         images = []
         for case in cases:
             with Image.open(io.BytesIO(case.data)) as opened:
-                images.append(opened.convert("RGB"))
+                upright = ImageOps.exif_transpose(opened) if self._exif else opened
+                images.append(upright.convert("RGB"))
         return self._answer(images)
 
     def answer_arrays(self, images: NDArray[np.uint8]) -> Answers:

@@ -181,8 +181,8 @@ def plant_swapped_channels(monkeypatch):
     original = decode._load
 
     def load(image, spec, subject):
-        red, green, blue = original(image, spec, subject).split()
-        return Image.merge("RGB", (blue, green, red))
+        red, green, blue = original(image, spec, subject).image.split()
+        return decode.Decoded(image=Image.merge("RGB", (blue, green, red)), turned=False)
 
     monkeypatch.setattr(decode, "_load", load)
 
@@ -354,6 +354,20 @@ def test_the_users_own_photos_are_what_is_compared(export_mine, tmp_path, photos
     assert export_mine(samples=samples).parity.inputs[:2] == ("a.png", "b.webp")
     with pytest.raises(exporter.ParityError, match="no such file or folder"):
         export_mine(samples=tmp_path / "nowhere", force=True)
+
+
+def test_a_loader_that_applied_exif_is_followed(export_mine, photos, tmp_path):
+    exported = export_mine(exif=True, out=tmp_path / "turned")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    stream = io.BytesIO()
+    photos[1].save(stream, "PNG", exif=exif)
+
+    model = runtime.load(exported.artifact)
+
+    assert exported.manifest.inputs[0].exif
+    assert model.predict(stream.getvalue()).probability == model.predict(photos[1].rotate(180)).probability
+    assert model.rotated == 0
 
 
 # --- bad input, and nothing left behind -------------------------------------------------------------------------------

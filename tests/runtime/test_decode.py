@@ -17,7 +17,7 @@ SPEC = ImageInput(name="image", mode="RGB", exif=False)
 
 
 def decode(source):
-    return decode_image(source, SPEC, subject="'x'")
+    return decode_image(source, SPEC, subject="'x'").image
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -53,11 +53,19 @@ def test_every_mode_follows_convert(photo, mode, kind):
     assert np.array_equal(np.asarray(decode(data)), expected)
 
 
-def test_exif_rotation_is_not_applied(photo):
+def test_exif_rotation_is_applied_only_if_the_manifest_says_so(photo):
     """torchvision's loaders do not apply it, so the network was not trained on rotated photos."""
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: rotate by 90 degrees to view
-    assert decode(encoded(photo, "JPEG", exif=exif)).size == photo.size
+    data = encoded(photo, "JPEG", exif=exif)
+    as_trained = decode_image(data, SPEC, subject="'x'")
+    turned = decode_image(data, ImageInput(name="image", mode="RGB", exif=True), subject="'x'")
+
+    assert as_trained.turned
+    assert as_trained.image.size == photo.size
+    assert turned.image.size == photo.size[::-1]
+    assert np.array_equal(np.asarray(turned.image), np.rot90(np.asarray(as_trained.image), -1))
+    assert not decode_image(encoded(photo, "JPEG"), SPEC, subject="'x'").turned
 
 
 def test_path_bytes_image_and_array_are_the_same_photo(photo, photos):
@@ -107,7 +115,6 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(13_000, 13_000), (8_001, 8_000), (20_000, 20_000)])
 def test_a_giant_image_is_refused_before_it_is_decoded(size):
     data = png_of(*size)

@@ -1,5 +1,6 @@
 """From a photo to a label, in every form that a caller has the photo, one or many."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -123,3 +124,22 @@ def test_many_threads_get_their_own_answers(model, photos):
         answers = list(pool.map(lambda source: model.predict(source).to_dict(), sources))
 
     assert answers == expected
+
+
+def test_photos_that_ask_for_a_rotation_are_counted_and_warned_about_once(tiny, photos):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.open(photos["cat"]).save(stream, "JPEG", exif=exif)
+    model = runtime.load(tiny)
+
+    with pytest.warns(UserWarning, match="export it with --exif") as caught:
+        model.predict([stream.getvalue()] * 3)
+
+    assert len(caught) == 1
+    assert model.rotated == 3
+
+
+def test_the_pixel_limit_is_the_callers(tiny, photos):
+    with pytest.raises(runtime.InputError, match=r"expected at most 0\.01 megapixels, got 225 x 150"):
+        runtime.load(tiny, max_pixels=10_000).predict(photos["cat"])
