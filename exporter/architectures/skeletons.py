@@ -22,7 +22,7 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def build_skeleton(build: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+def build_skeleton(build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Return what ``build`` makes, with keys, shapes and settings, but no usable weights.
 
     On the meta device, or on the CPU where the constructor computes with tensors, as torchvision's regnet does. Raises
@@ -33,13 +33,11 @@ def build_skeleton(build: Callable[..., nn.Module], arguments: Mapping[str, Any]
         try:
             with torch.device("meta"):
                 return build(**arguments)
-        except Exception:  # noqa: BLE001  # if it is the arguments' fault, it fails again below
+        except Exception:  # if it is the arguments' fault, it fails again below
             with _Unfilled():
                 return build(**arguments)
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of the network's state dict, by key."""
-    return {
-        key: tuple(value.shape) for key, value in network.state_dict().items() if isinstance(value, torch.Tensor)
-    }
+    return {key: tuple(value.shape) for key, value in network.state_dict().items() if isinstance(value, torch.Tensor)}

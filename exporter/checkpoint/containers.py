@@ -197,9 +197,7 @@ def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     number, first_wanted = read_pickle(stream, find_storage)
     if number != _LEGACY_NUMBER:
         # A bare pickle: nothing in it can be a tensor, but it may want to run something.
-        return Content(
-            format="state_dict", container="legacy", root=number, files=(path,), wanted=tuple(first_wanted)
-        )
+        return Content(format="state_dict", container="legacy", root=number, files=(path,), wanted=tuple(first_wanted))
     read_pickle(stream, find_storage)  # the protocol
     system, _ = read_pickle(stream, find_storage)
     if not isinstance(system, dict) or system.get("little_endian") is not True:

@@ -17,8 +17,10 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         if place not in storages:
             if place.path not in files:
                 size_bytes = place.path.stat().st_size
-                files[place.path] = torch.UntypedStorage.from_file(str(place.path), shared=False, nbytes=size_bytes)
-            storages[place] = files[place.path][place.offset : place.offset + place.size_bytes]
+                files[place.path] = torch.UntypedStorage.from_file(str(place.path), False, size_bytes)
+            part = files[place.path][place.offset : place.offset + place.size_bytes]
+            assert isinstance(part, torch.UntypedStorage)
+            storages[place] = part
         dtype = getattr(torch, stored.dtype)
         assert place.size_bytes >= stored.numel * ITEM_BYTES[stored.dtype]
         tensor = torch.empty(0, dtype=dtype)

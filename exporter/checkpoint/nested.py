@@ -27,9 +27,7 @@ def find_candidates(root: object) -> tuple[Candidate, ...]:
 def _walk(value: object, place: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
     tensors = _state_dict(value)
     if tensors:
-        yield Candidate(
-            entry=".".join(place), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in place)
-        )
+        yield Candidate(entry=".".join(place), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in place))
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
             if isinstance(key, str) and not _TRAINING.search(key):

@@ -1,7 +1,7 @@
 """A pickle, read as data: nothing that it names is imported, nothing that it asks for is called.
 
 torch's own weights-only loading refuses what it does not know, but needs torch (four seconds, 700 MB) and stops at the
-first name. Here every name becomes a ``Symbol``, every call on one an ``Opaque``; the caller judges the names afterwards.
+first name. Here every name becomes a ``Symbol``, every call on one an ``Opaque``; the caller judges the names later.
 Built on Python's own pure-Python unpickler, whose memo is a dictionary: the C one allocates whatever index it is told.
 """
 
@@ -108,7 +108,13 @@ _Opcodes = dict[int, Callable[["Unpickler"], None]]
 class Unpickler(pickle._Unpickler):
     """Reads one pickle; ``wanted`` then holds every name in it that is not plainly data."""
 
-    dispatch: ClassVar[_Opcodes] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[_Opcodes] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type]
+
+    # What Python's unpickler keeps, which its type stubs leave out.
+    stack: list[Any]
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
+    readline: Callable[[], bytes]
 
     def __init__(self, stream: BinaryIO, find_storage: StorageFinder) -> None:
         super().__init__(_Capped(stream), encoding="utf-8", errors="replace")
@@ -251,7 +257,7 @@ class _Capped:
         self._take(size)
         return self._stream.read(size)
 
-    def readinto(self, buffer: bytearray) -> int:
+    def readinto(self, _buffer: bytearray) -> int:
         raise pickle.UnpicklingError("an instruction that no checkpoint needs")
 
     def readline(self) -> bytes:

@@ -1,4 +1,4 @@
-"""One pass over a checkpoint's bytes: hash, checksums, and values that are not numbers, in a few megabytes of memory."""
+"""One pass over a checkpoint's bytes: hash, checksums, and values that are not numbers, in little memory."""
 
 import hashlib
 import zlib
