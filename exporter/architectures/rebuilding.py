@@ -206,10 +206,10 @@ def _resize(network: nn.Module, plan: _Plan) -> None:
 
 def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
     tensors = load_tensors(checkpoint)
+    # Updated in place, as its metadata tells torchvision's mnasnet which version of itself it loads.
     state = network.state_dict()
-    loaded: dict[str, torch.Tensor] = {}
     counters, cast = 0, set()
-    for key, target in state.items():
+    for key, target in list(state.items()):
         if key in plan.source_of:
             tensor = tensors[plan.source_of[key]]
             if tensor.dtype != target.dtype:
@@ -219,16 +219,14 @@ def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: st
                         f"{_name(tensor.dtype)}. Name the architecture that was trained."
                     )
                 cast.add(_name(tensor.dtype))
-            loaded[key] = tensor.to(target.dtype)
+            state[key] = tensor.to(target.dtype)
         elif key in plan.tied:
-            loaded[key] = tensors[plan.source_of[plan.tied[key]]].to(target.dtype)
+            state[key] = tensors[plan.source_of[plan.tied[key]]].to(target.dtype)
         elif key.endswith(COUNTER):
-            loaded[key] = torch.zeros_like(target)
+            state[key] = torch.zeros_like(target)
             counters += 1
-        else:
-            loaded[key] = target  # not a tensor: a module's own extra state
     try:
-        network.load_state_dict(loaded, strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ArchitectureError(
             f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."

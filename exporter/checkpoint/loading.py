@@ -1,6 +1,7 @@
 """Tensors as a checkpoint describes them, to torch: mapped from the file, private, copied when written to."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,7 +10,7 @@ from exporter.checkpoint.stored import ITEM_BYTES, Checkpoint, Storage
 
 def load_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """Return the chosen weights, on the CPU, as they are in the file: dtype, strides and sharing included."""
-    files: dict[Path, torch.UntypedStorage] = {}
+    files: dict[Path, Any] = {}
     storages: dict[Storage, torch.UntypedStorage] = {}
     tensors = {}
     for key, stored in checkpoint.tensors.items():

@@ -108,7 +108,7 @@ _Opcodes = dict[int, Callable[["Unpickler"], None]]
 class Unpickler(pickle._Unpickler):
     """Reads one pickle; ``wanted`` then holds every name in it that is not plainly data."""
 
-    dispatch: ClassVar[_Opcodes] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type]
+    dispatch: ClassVar[_Opcodes] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type,assignment]
 
     # What Python's unpickler keeps, which its type stubs leave out.
     stack: list[Any]
