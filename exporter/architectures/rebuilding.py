@@ -273,13 +273,13 @@ def _misfit(blueprint: Blueprint, plan: _Plan, checkpoint: Checkpoint) -> str:
     ]
     return (
         f"'{checkpoint.path}': does not fit '{blueprint.reference}': expected {len(plan.expected)} tensors, "
-        f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint)}"
+        f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, blueprint.reference)}"
         "Name the architecture that was trained, or correct its --arch-arg."
     )
 
 
-def _nearest(checkpoint: Checkpoint) -> str:
-    fits = identify(checkpoint.shapes)
+def _nearest(checkpoint: Checkpoint, named: str) -> str:
+    fits = [fit for fit in identify(checkpoint.shapes) if fit.architecture != named]
     names = [f"'{fit.architecture}'" for fit in fits if fit.exact][:3]
     if names:
         return f"These tensors fit {' or '.join(names)}. "

@@ -104,12 +104,13 @@ def _read_file(path: Path) -> Content:
         stream.seek(0)
         if head.startswith(_ZIP_MAGIC):
             return _read_zip(path)
-        if head.startswith(_PICKLE_MAGIC):
-            return _read_legacy(path, stream)
-        if len(head) > 8 and head[8:9] == b"{":
+        # The length of safetensors' header comes first, and may begin with the byte that a pickle begins with.
+        if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= _HEADER_LIMIT:
             return Content(
                 format="state_dict", container="safetensors", root=_read_safetensors(path, stream), files=(path,)
             )
+        if head.startswith(_PICKLE_MAGIC):
+            return _read_legacy(path, stream)
     raise CheckpointError(
         f"'{path}': not a PyTorch checkpoint: {_EXPECTED}, got bytes that start with {head[:8]!r}. Name another file."
     )

@@ -139,6 +139,8 @@ class Unpickler(pickle._Unpickler):
     # What follows replaces the opcodes that call, import by number, or allocate what they are told.
 
     def _call(self, symbol: object, arguments: object) -> object:
+        if isinstance(symbol, Opaque):  # what a call gave, called in turn
+            symbol = symbol.symbol
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("it calls what is not a function")
         if symbol.module == "torch._utils" and symbol.name in _REBUILDERS:

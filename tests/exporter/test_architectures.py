@@ -94,7 +94,7 @@ def test_keys_that_do_not_fit_are_listed_by_kind(checkpoint_of):
     tensors = dict(torchvision.models.resnet18().state_dict())
     del tensors["bn1.bias"]
     tensors["extra.weight"] = torch.zeros(2, 3)
-    tensors["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    tensors["conv1.weight"] = torch.zeros(64, 3, 5, 5)
 
     with pytest.raises(exporter.ArchitectureError) as caught:
         rebuild("resnet18", {}, checkpoint_of(tensors))
@@ -103,11 +103,11 @@ def test_keys_that_do_not_fit_are_listed_by_kind(checkpoint_of):
     assert "expected 122 tensors, 120 match" in message
     assert "missing 1 ('bn1.bias' [64])" in message
     assert "unexpected 1 ('extra.weight' [2, 3])" in message
-    assert "other shape 1 ('conv1.weight' expected [64, 3, 7, 7], got [64, 1, 7, 7])" in message
+    assert "other shape 1 ('conv1.weight' expected [64, 3, 7, 7], got [64, 3, 5, 5])" in message
 
 
 def test_a_long_list_ends_in_a_count(checkpoint_of):
-    with pytest.raises(exporter.ArchitectureError, match="and 112 more"):
+    with pytest.raises(exporter.ArchitectureError, match="and 90 more"):
         rebuild("resnet18", {}, checkpoint_of(nn.Linear(2, 2)))
 
 
