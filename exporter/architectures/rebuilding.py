@@ -117,8 +117,10 @@ def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) ->
                 counts = [None] if head.whole else [head.out_features]
             else:
                 counts = [*class_counts(plain.found, plain.expected)] or [None]
-            if head is None and not differences(plain.found, plain.expected).unexpected and blueprint.channels:
-                counts.append(0)  # timm builds any model without its head
+            if blueprint.channels:
+                # timm builds any model without its head, and some without unless told.
+                new = differences(plain.found, plain.expected).unexpected
+                counts += sorted({plain.found[key][0] for key in new if plain.found[key]})[:4] or [0]
         for count in counts:
             sized = {**own, **sizes} | ({blueprint.classes: count} if count is not None else {})
             yield _fit(blueprint, sized, found, head=head if blueprint.resizable else None, stem=stem)
