@@ -72,11 +72,13 @@ def round_trip(name: str, folder: Path) -> dict[str, Any]:
     """Save, read, identify and rebuild one architecture; return what became of it."""
     generator = random.Random(name)
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-    tensors = dict(build(name).state_dict())
+    state = dict(build(name).state_dict())
     # Every value its own: constructors leave ones and zeros, among which a swapped key would not show.
-    tensors = {
-        key: torch.rand_like(tensor) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()
+    own = {
+        (tensor.data_ptr(), tensor.shape): torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+        for tensor in state.values()
     }
+    tensors = {key: own[tensor.data_ptr(), tensor.shape].clone() for key, tensor in state.items()}
     prefix = "".join(generator.sample(_WRAPPERS, generator.randint(0, 3)))
     place = generator.choice(_PLACES)
     path = _save({prefix + key: value for key, value in tensors.items()}, place, generator, folder)

@@ -233,6 +233,7 @@ def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: st
         raise ArchitectureError(
             f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
         ) from error
+    _check_loaded(network, state, checkpoint, reference)
     whole = isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.found
     return KeyTransform(
         dropped=plan.key_map.dropped,
@@ -244,6 +245,27 @@ def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: st
         filled_counters=counters,
         cast_from=tuple(sorted(cast)),
     )
+
+
+def _check_loaded(network: nn.Module, wanted: Mapping[str, Any], checkpoint: Checkpoint, reference: str) -> None:
+    """Raise ArchitectureError unless the network now holds every tensor, value for value.
+
+    One that the network uses in two places cannot hold two; a module may also change what it loads.
+    """
+    loaded = network.state_dict()
+    changed = {key: str(list(tensor.shape)) for key, tensor in wanted.items() if not _equal(loaded.get(key), tensor)}
+    if changed:
+        raise ArchitectureError(
+            f"'{checkpoint.path}': '{reference}' does not keep {len(changed)} of its tensors: expected the file's "
+            f"values, got others ({_listed(changed)}). It uses one tensor in several places, or changes what it loads: "
+            "name the architecture that was trained."
+        )
+
+
+def _equal(one: object, other: object) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True  # a module's own extra state
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(0.125), other.nan_to_num(0.125))
 
 
 def _replaced(plan: _Plan, *, whole: bool) -> dict[str, str]:

@@ -260,6 +260,21 @@ def test_a_tied_tensor_may_be_there_once(checkpoint_of):
     assert twice.keys == UNCHANGED
 
 
+def test_a_tied_tensor_with_two_values_is_refused(checkpoint_of):
+    different = {"embed.weight": torch.zeros(5, 3), "out.weight": torch.ones(5, 3)}
+
+    with pytest.raises(exporter.ArchitectureError, match=r"does not keep 1 of its tensors.*'embed.weight' \[5, 3\]"):
+        rebuild(Tied, {}, checkpoint_of(different))
+
+
+def test_a_nan_is_kept_and_is_no_difference(checkpoint_of):
+    network = nn.Linear(3, 2)
+    with torch.no_grad():
+        network.weight[0, 0] = float("nan")
+
+    assert rebuild(lambda: nn.Linear(3, 2), {}, checkpoint_of(network)).network.weight[0, 0].isnan()
+
+
 def with_head(name: str, place: str, head: nn.Module) -> nn.Module:
     network = torchvision.models.get_model(name)
     parent, _, last = place.rpartition(".")
