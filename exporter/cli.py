@@ -23,12 +23,29 @@ app = typer.Typer(
 )
 
 
+Weights = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which weights in the checkpoint. Default: chosen, and said.")
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Load a whole pickled module, which runs the code that it names.")]
+Imports = Annotated[
+    list[Path] | None,
+    typer.Option("--import", metavar="PATH", help="With --trust: a file or folder with its code; repeat for more."),
+]
+
+
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The .pth file, with a state dict in it.")],
-    arch: Annotated[
-        str, typer.Option(metavar="NAME", help="A torchvision name, FILE.py:NAME, or package.module:NAME.")
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint: a file, or a folder of shards.")
     ],
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A torchvision name, timm:NAME, hf:FOLDER, FILE.py:NAME, or package.module:NAME. "
+            "Default: the one that fits.",
+        ),
+    ] = None,
     arch_arg: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An argument for the architecture, as JSON; repeat for more."),
@@ -50,6 +67,9 @@ def export(
         str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...")
     ] = "bilinear",
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
+    weights: Weights = None,
+    trust: Trust = False,
+    import_: Imports = None,
     samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
     exif: Annotated[
         bool, typer.Option("--exif", help="The training loader turned photos by their EXIF orientation.")
@@ -81,6 +101,9 @@ def export(
                 preprocess=preprocess or _transform(numbers, interpolation),
                 labels=labels,
                 samples=samples,
+                weights=weights,
+                trust=trust,
+                imports=import_ or (),
                 name=name,
                 out=out,
                 exif=exif,
@@ -97,6 +120,25 @@ def export(
     console.print()
     console.print(exported.parity.to_table())
     console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} photo.jpg", highlight=False)
+
+
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint: a file or folder.")],
+    weights: Weights = None,
+    trust: Trust = False,
+    import_: Imports = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Say what a checkpoint is and which architectures fit it; runs nothing that it holds, and needs no PyTorch."""
+    from exporter.inspection import inspect_checkpoint
+
+    inspection = inspect_checkpoint(checkpoint, weights=weights, trust=trust, imports=import_ or ())
+    if json:
+        sys.stdout.write(json_module.dumps(inspection.to_dict(), indent=2) + "\n")
+        return
+    from rich.console import Console
+
+    Console().print(inspection.to_page())
 
 
 def main() -> None:

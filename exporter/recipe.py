@@ -5,22 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.architectures import Architecture
+from exporter.architectures.families import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One export, as asked for; None means: find out, and say what was assumed.
 
-    ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without its ending.
+    ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
+    found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
+    its ending.
     """
 
     checkpoint: Path
-    architecture: Architecture
+    architecture: Architecture | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocess: str | Callable[..., Any] | None = None
     labels: Path | None = None
     samples: Path | None = None
+    weights: str | None = None
+    trust: bool = False
+    imports: tuple[Path, ...] = ()
     name: str | None = None
     out: Path | None = None
     exif: bool = False

@@ -22,7 +22,7 @@ def load_object(reference: str, *, error: type[ExportError]) -> object:
     """
     location, _, name = reference.rpartition(":")
     try:
-        module = _import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+        module = import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
     except FileNotFoundError:
         raise error(f"'{reference}': no such file: '{location}'. Check the path.") from None
     except ModuleNotFoundError as problem:
@@ -42,7 +42,7 @@ def load_object(reference: str, *, error: type[ExportError]) -> object:
     return found
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
     """Import a file under its stem; its folder comes first on the path, as when Python runs it as a script."""
     path = path.resolve(strict=True)
     # Another module may own the stem: 'model.py' must not replace an installed package 'model'.

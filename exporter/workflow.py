@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import torch
 import torchvision
 
 from exporter import parity
-from exporter.architectures import Architecture, Rebuilt, rebuild
+from exporter.architectures.choosing import choose_architecture
+from exporter.architectures.families import Architecture
+from exporter.architectures.rebuilding import Rebuilt, rebuild
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.errors import ParityError, PreprocessingError
@@ -24,7 +26,7 @@ from exporter.graphs import IMAGE, PROBABILITIES, assemble
 from exporter.labels import assumed_labels, read_labels
 from exporter.parity.tolerance import SCORE_LIMIT
 from exporter.pipeline import Pipeline
-from exporter.preprocessing import Reading, read_preset, read_transform
+from exporter.preprocessing import TIMM, Reading, read_preset, read_timm, read_transform
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted, to_onnx
@@ -35,6 +37,7 @@ from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
     ImageInput,
+    KeyTransform,
     Labels,
     Manifest,
     Output,
@@ -72,12 +75,15 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 def export(
     checkpoint: str | Path,
-    architecture: Architecture,
+    architecture: Architecture | None = None,
     *,
     arguments: Mapping[str, Any] | None = None,
     preprocess: str | Callable[..., Any] | None = None,
     labels: str | Path | None = None,
     samples: str | Path | None = None,
+    weights: str | None = None,
+    trust: bool = False,
+    imports: Sequence[str | Path] = (),
     name: str | None = None,
     out: str | Path | None = None,
     exif: bool = False,
@@ -86,11 +92,13 @@ def export(
 ) -> Exported:
     """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing.
 
-    ``architecture`` is a torchvision name, ``FILE.py:NAME``, ``package.module:NAME`` or a callable, called with
-    ``arguments``. ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision
-    ships for the architecture. ``labels`` is a file with a class name a line, ``samples`` a folder of photos to prove
-    with, ``out`` the folder to write (``artifacts/<name>``), which ``force`` replaces. ``exif`` says that the training
-    loader turned photos by their EXIF orientation. Raises ExportError.
+    ``architecture`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a
+    module, or a callable, called with ``arguments``; by default the one known architecture that fits. ``weights`` names
+    the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
+    ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision or timm ships
+    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation. ``labels`` is
+    a file with a class name a line, ``samples`` a folder of photos to prove with, ``out`` the folder to write
+    (``artifacts/<name>``), which ``force`` replaces. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -99,6 +107,9 @@ def export(
         preprocess=preprocess,
         labels=Path(labels) if labels is not None else None,
         samples=Path(samples) if samples is not None else None,
+        weights=weights,
+        trust=trust,
+        imports=tuple(map(Path, imports)),
         name=name,
         out=Path(out) if out is not None else None,
         exif=exif,
@@ -113,13 +124,19 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     check_out(recipe.artifact_path, force=recipe.force)
 
     with steps.step("read") as step:
-        checkpoint = read_checkpoint(recipe.checkpoint)
+        checkpoint = read_checkpoint(
+            recipe.checkpoint, weights=recipe.weights, trust=recipe.trust, imports=recipe.imports
+        )
         step.finding = _describe_checkpoint(checkpoint)
     with steps.step("rebuild") as step:
-        rebuilt = rebuild(recipe.architecture, recipe.arguments, checkpoint)
+        architecture, needed, reason = recipe.architecture, dict[str, object](), ""
+        if architecture is None:
+            architecture, needed, reason = choose_architecture(checkpoint)
+        rebuilt = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint)
         arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in _plain(rebuilt.arguments).items())
         step.finding = (
-            f"{rebuilt.reference}({arguments}): {len(checkpoint.tensors)} of {len(checkpoint.tensors)} tensors"
+            f"{rebuilt.reference}({arguments}){f', {reason}' if reason else ''}: {len(checkpoint.tensors)} of "
+            f"{len(checkpoint.tensors)} tensors{_describe_keys(rebuilt.keys)}"
         )
     with steps.step("preprocessing") as step:
         reading = _read_preprocessing(recipe, rebuilt)
@@ -128,7 +145,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     with steps.step("reference") as step:
         cases = parity.read_cases(recipe.samples)
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(recipe.architecture, recipe.arguments, checkpoint).network
+        untouched = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint).network
         reference = parity.Reference(untouched, reading, exif=recipe.exif)
         answers = reference.answer(cases)
         softmax = "softmax added" if answers.activation == "softmax" else "the network ends in a softmax: none added"
@@ -166,6 +183,8 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
 def _read_preprocessing(recipe: Recipe, rebuilt: Rebuilt) -> Reading:
     if recipe.preprocess is not None:
         return read_transform(recipe.preprocess)
+    if rebuilt.reference.startswith(TIMM):
+        return read_timm(rebuilt.reference.removeprefix(TIMM))
     if not rebuilt.torchvision_name:
         raise PreprocessingError(
             f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "
@@ -248,6 +267,7 @@ def _manifest(
             arguments=_plain(rebuilt.arguments),
             checkpoint_sha256=checkpoint.sha256,
             checkpoint_entry=checkpoint.entry,
+            keys=rebuilt.keys,
             onnx_exporter=converted.exporter,
         ),
         files=stage.files(),
@@ -270,11 +290,29 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_checkpoint(checkpoint: Checkpoint) -> str:
-    entry = f", under '{checkpoint.entry}'" if checkpoint.entry else ""
+    choice = f" ({checkpoint.choice})" if checkpoint.choice else ""
+    entry = f", under '{checkpoint.entry}'{choice}" if checkpoint.entry else ""
+    if checkpoint.non_finite:
+        entry += f"; NaN or infinity in {len(checkpoint.non_finite)} tensors, such as '{checkpoint.non_finite[0]}'"
     return (
         f"{checkpoint.path.name}, {_size(checkpoint.size_bytes)}: {len(checkpoint.tensors)} tensors, "
         f"{checkpoint.parameters / 1e6:.1f} million values{entry}"
     )
+
+
+def _describe_keys(keys: KeyTransform) -> str:
+    """Return what was done to the checkpoint's keys, in words."""
+    done = [
+        *(f"'{name}' dropped" for name in keys.dropped),
+        *([f"prefix '{keys.removed_prefix}' removed"] if keys.removed_prefix else []),
+        *([f"prefix '{keys.added_prefix}' added"] if keys.added_prefix else []),
+        *([f"{len(keys.renamed)} keys renamed"] if keys.renamed else []),
+        *(f"'{place}' is {what}" for place, what in keys.replaced.items()),
+        *([f"{len(keys.tied)} tied tensors filled in"] if keys.tied else []),
+        *([f"{keys.filled_counters} num_batches_tracked filled in"] if keys.filled_counters else []),
+        *(f"cast from {name}" for name in keys.cast_from),
+    ]
+    return "".join(f", {what}" for what in done)
 
 
 def _describe_parity(report: parity.Report) -> str:

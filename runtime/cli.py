@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Commands that live beyond the wall, by module and function. Importing one of these modules imports no PyTorch.
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
+    "inspect": "exporter.cli:inspect",
 }
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}

@@ -142,6 +142,24 @@ class Golden(_Type, frozen=True, kw_only=True):
     end_to_end_limit: float
 
 
+class KeyTransform(_Type, frozen=True, kw_only=True):
+    """What was done to the checkpoint's keys and values to load it; empty where nothing was.
+
+    ``dropped`` are wrappers removed wherever they stood, ``renamed`` legacy keys and heads, old to new, ``replaced``
+    modules of another size than the architecture's own, ``tied`` keys that took another key's tensor,
+    ``filled_counters`` the number of ``num_batches_tracked`` set to zero, ``cast_from`` types given up.
+    """
+
+    dropped: tuple[str, ...]
+    removed_prefix: str
+    added_prefix: str
+    renamed: dict[str, str]
+    replaced: dict[str, str]
+    tied: dict[str, str]
+    filled_counters: int
+    cast_from: tuple[str, ...]
+
+
 class Source(_Type, frozen=True, kw_only=True):
     """Where the network came from: enough to export it again."""
 
@@ -149,6 +167,7 @@ class Source(_Type, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     checkpoint_sha256: str
     checkpoint_entry: str
+    keys: KeyTransform
     onnx_exporter: Literal["dynamo", "legacy"]
 
 

@@ -30,7 +30,7 @@ from runtime.manifest import (
     ToFloat,
 )
 
-_TIMM = "timm:"
+TIMM = "timm:"
 
 _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 
@@ -64,8 +64,8 @@ def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
     found: object = preprocess
     if isinstance(preprocess, str):
-        if preprocess.startswith(_TIMM):
-            return replace(read_timm(preprocess.removeprefix(_TIMM)), assumed=False)
+        if preprocess.startswith(TIMM):
+            return replace(read_timm(preprocess.removeprefix(TIMM)), assumed=False)
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "

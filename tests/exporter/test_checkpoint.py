@@ -10,6 +10,7 @@ import torch
 
 import exporter
 from exporter.checkpoint import read_checkpoint
+from exporter.checkpoint.loading import load_tensors
 
 TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.tensor([0.5, -0.5])}
 
@@ -28,7 +29,8 @@ def test_a_state_dict_is_found_bare_or_under_a_usual_key(tmp_path, entry, zipped
     assert checkpoint.entry == entry
     assert checkpoint.container == ("zip" if zipped else "legacy")
     assert checkpoint.parameters == 8
-    assert all(torch.equal(checkpoint.tensors[key], tensor) for key, tensor in TENSORS.items())
+    loaded = load_tensors(checkpoint)
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in TENSORS.items())
 
 
 class Mine:
@@ -61,14 +63,14 @@ def test_a_whole_pickled_module_is_refused_with_the_line_that_saves_its_weights(
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(exporter.CheckpointError, match="no such file"):
         read_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(exporter.CheckpointError, match="is a folder"):
+    with pytest.raises(exporter.CheckpointError, match="is a folder without a checkpoint"):
         read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "empty: expected a file that torch.save wrote, got 0 bytes"),
+        (b"", "empty: expected a file that torch.save or safetensors wrote, got 0 bytes"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page"),
         (b"<html><body>404</body></html>", "a web page"),
@@ -106,7 +108,16 @@ def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [{"epoch": 3, "optimizer": {"lr": 0.1}}, {}, [1, 2], {"model": {"nested": {}}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 3, "optimizer": {"state": TENSORS}},
+        {},
+        [1, 2],
+        {"model": {"nested": {}}},
+        {"a": {"b": {"c": TENSORS}}},
+    ],
+)
 def test_a_file_without_weights_lists_what_it_holds(tmp_path, content):
     path = save(tmp_path / "x.pth", content)
 

@@ -62,12 +62,15 @@ def test_an_error_is_one_line(tmp_path):
     done = export("none.pth", "--arch", "resnet18", cwd=tmp_path)
 
     assert done.returncode == 1
-    assert done.stderr == ("error: 'none.pth': no such file: expected a file that torch.save wrote. Check the path.\n")
+    assert done.stderr == (
+        "error: 'none.pth': no such file: expected a file that torch.save or safetensors wrote. Check the path.\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["x.pth"], ["x.pth", "--arch", "a", "--arch-arg", "no-equals"], ["x.pth", "--arch", "a", "--no"]]
+    "arguments",
+    [[], ["x.pth", "y.pth"], ["x.pth", "--arch", "a", "--arch-arg", "no-equals"], ["x.pth", "--arch", "a", "--no"]],
 )
 def test_wrong_usage_is_exit_status_2(arguments, tmp_path):
     assert export(*arguments, cwd=tmp_path).returncode == 2

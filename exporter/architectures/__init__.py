@@ -1,0 +1,1 @@
+"""Architectures: what a checkpoint is, and the network it makes."""

@@ -1,0 +1,132 @@
+"""Keys of a checkpoint to keys of a network: wrappers and prefixes solved by what matches, not from a list."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+COUNTER = "num_batches_tracked"
+
+# What torch's own wrappers put between any two parts of a key. Everything else is a prefix that somebody chose.
+_WRAPPERS = {
+    "module",
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+    "_ddp_module",
+}
+# torch.optim.swa_utils.AveragedModel counts its updates in a buffer beside the network's.
+_AVERAGING_COUNTER = "n_averaged"
+# torchvision's densenet before 0.3: 'denselayer1.norm.1.weight', now 'denselayer1.norm1.weight'.
+_LEGACY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMap:
+    """How the checkpoint's keys become the network's; ``source_of`` gives the old key of each new one."""
+
+    source_of: Mapping[str, str]
+    dropped: tuple[str, ...] = ()
+    removed_prefix: str = ""
+    added_prefix: str = ""
+    renamed: Mapping[str, str]
+
+    def apply(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """Return the shapes by the new keys."""
+        return {new: shapes[old] for new, old in self.source_of.items()}
+
+
+def solve_keys(found: Shapes, expected: Shapes) -> KeyMap:
+    """Return the map after which the most of ``expected`` is there with its shape; the least change where equal."""
+    wanted = {key: shape for key, shape in expected.items() if not key.endswith(COUNTER)}
+    additions = sorted({"", *_prefixes(wanted), *_beside(found, wanted)}, key=len)
+    best, best_score = None, (-1, -1, 0)
+    for key_map in _cleanings(found):
+        removals = sorted({"", *_prefixes(key_map.source_of), *_beside(wanted, key_map.source_of)}, key=len)
+        for removed in removals:
+            for added in additions:
+                if removed and removed == added:
+                    continue
+                moved = {
+                    added + new.removeprefix(removed) if new.startswith(removed) else new: old
+                    for new, old in key_map.source_of.items()
+                }
+                if len(moved) != len(key_map.source_of):
+                    continue
+                present = [key for key in wanted if key in moved]
+                fitting = sum(found[moved[key]] == wanted[key] for key in present)
+                score = (fitting, len(present), len(present) - len(moved))
+                if score > best_score:
+                    best_score = score
+                    best = KeyMap(
+                        source_of=moved,
+                        dropped=key_map.dropped,
+                        removed_prefix=removed,
+                        added_prefix=added,
+                        renamed=key_map.renamed,
+                    )
+    assert best is not None
+    return best
+
+
+def prefix_maps(found: Shapes) -> Iterator[KeyMap]:
+    """Give every map that needs no network to be found: wrappers dropped, common prefixes removed."""
+    for key_map in _cleanings(found):
+        for removed in ["", *_prefixes(key_map.source_of)]:
+            yield KeyMap(
+                source_of={new.removeprefix(removed): old for new, old in key_map.source_of.items()},
+                dropped=key_map.dropped,
+                removed_prefix=removed,
+                renamed=key_map.renamed,
+            )
+
+
+def _cleanings(found: Shapes) -> list[KeyMap]:
+    """Return the keys as they are, then without wrappers, then with legacy names brought up to date as well."""
+    plain = KeyMap(source_of={key: key for key in found}, renamed={})
+    cleaned: dict[str, str] = {}
+    dropped: dict[str, None] = {}
+    for key in found:
+        parts = key.split(".")
+        if key.rpartition(".")[2] == _AVERAGING_COUNTER and not found[key]:
+            dropped[key] = None
+            continue
+        dropped.update(dict.fromkeys(part for part in parts[:-1] if part in _WRAPPERS))
+        cleaned[".".join([*(part for part in parts[:-1] if part not in _WRAPPERS), parts[-1]])] = key
+    maps = [plain]
+    if dropped and len(cleaned) == len(_without_counter(found)):
+        maps.append(KeyMap(source_of=cleaned, dropped=tuple(dropped), renamed={}))
+    last = maps[-1]
+    renamed = {key: _LEGACY.sub(r"\1\2.", key) for key in last.source_of if _LEGACY.search(key)}
+    if renamed:
+        source_of = {renamed.get(key, key): old for key, old in last.source_of.items()}
+        maps.append(KeyMap(source_of=source_of, dropped=last.dropped, renamed=renamed))
+    return maps
+
+
+def _without_counter(found: Shapes) -> list[str]:
+    return [key for key in found if not (key.rpartition(".")[2] == _AVERAGING_COUNTER and not found[key])]
+
+
+def _prefixes(keys: Iterable[str]) -> list[str]:
+    """Return the dotted prefixes that all keys share, the shortest first."""
+    parts: list[str] | None = None
+    for key in keys:
+        own = key.split(".")[:-1]
+        if parts is None:
+            parts = own
+        shared = 0
+        while shared < min(len(parts), len(own)) and parts[shared] == own[shared]:
+            shared += 1
+        parts = parts[:shared]
+    return [".".join((parts or [])[:count]) + "." for count in range(1, len(parts or []) + 1)]
+
+
+def _beside(short: Iterable[str], long: Iterable[str], *, probes: int = 4) -> set[str]:
+    """Return the prefixes that keys of ``long`` have before the first few of ``short``."""
+    tails = [f".{key}" for key, _ in zip(short, range(probes), strict=False)]
+    found = {key[: -len(tail) + 1] for key in long for tail in tails if key.endswith(tail)}
+    return set(sorted(found, key=len)[:8])

@@ -1,0 +1,243 @@
+"""What ``truecopy inspect`` says about a checkpoint, as a page for people and as JSON with stable keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.architectures.heads import LinearHead, UnknownHead
+from exporter.architectures.identifying import Fit, cannot_tell, identify
+from exporter.checkpoint import Checkpoint, read_checkpoint
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_LISTED = 8
+
+_FORMATS = {
+    "state_dict": "a bare state dict",
+    "checkpoint": "a training checkpoint",
+    "lightning": "a Lightning checkpoint",
+    "huggingface": "a Hugging Face folder",
+    "torchscript": "a TorchScript archive",
+    "module": "a whole pickled module",
+}
+_CONTAINERS = {
+    "zip": "torch.save",
+    "legacy": "torch.save, before PyTorch 1.6",
+    "safetensors": "safetensors",
+    "sharded": "shards with an index",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A checkpoint and the architectures that fit it, or else come near.
+
+    ``num_classes``, ``in_channels`` and ``head`` are what fits say, and otherwise what the last and first tensors look
+    like; None where they look like nothing.
+    """
+
+    checkpoint: Checkpoint
+    fits: tuple[Fit, ...]
+    num_classes: int | None
+    in_channels: int | None
+    head: str | None
+
+    @property
+    def exact(self) -> list[Fit]:
+        """The architectures that can be rebuilt from these weights."""
+        return [fit for fit in self.fits if fit.exact]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON shows; the names of the keys stay."""
+        checkpoint = self.checkpoint
+        return {
+            "format": checkpoint.format,
+            "container": checkpoint.container,
+            "sha256": checkpoint.sha256,
+            "size_bytes": checkpoint.size_bytes,
+            "parameters": checkpoint.parameters,
+            "tensors": len(checkpoint.tensors),
+            "dtypes": checkpoint.dtypes,
+            "weights": checkpoint.entry,
+            "weights_found": [candidate.entry for candidate in checkpoint.candidates],
+            "leftovers": dict(checkpoint.leftovers),
+            "non_finite": list(checkpoint.non_finite),
+            "shared": [list(keys) for keys in checkpoint.shared()],
+            "head": self.head,
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "candidates": [
+                {
+                    "arch": fit.architecture,
+                    "arguments": dict(fit.arguments),
+                    "matched": fit.matched,
+                    "total": fit.total,
+                    "exact": fit.exact,
+                    "num_classes": fit.num_classes,
+                }
+                for fit in self.fits
+            ],
+            "cannot_tell": list(cannot_tell(self.exact)),
+        }
+
+    def to_page(self) -> "RenderableType":
+        """Return the page that people see."""
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._facts(), Text(""), *self._architectures(), Text(""), self._next())
+
+    def _facts(self) -> "Table":
+        from rich.markup import escape
+        from rich.table import Table
+
+        checkpoint = self.checkpoint
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", justify="right")
+        table.add_column(overflow="fold")
+
+        def row(name: str, text: str) -> None:
+            table.add_row(name, text)
+
+        row("", f"[bold]{escape(checkpoint.path.name)}[/], {_FORMATS[checkpoint.format]}")
+        row("stored as", f"{_CONTAINERS[checkpoint.container]}, {_size(checkpoint.size_bytes)}")
+        row("sha256", checkpoint.sha256)
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in checkpoint.dtypes.items())
+        row(
+            "weights",
+            f"[bold]{_count(checkpoint.parameters)}[/] parameters in {len(checkpoint.tensors)} tensors: {dtypes}",
+        )
+        if checkpoint.entry or len(checkpoint.candidates) > 1:
+            why = f" ({checkpoint.choice})" if checkpoint.choice else ""
+            row("found under", f"'{escape(checkpoint.entry)}'{escape(why)}")
+        others = [
+            f"'{one.entry}' ({len(one.tensors)} tensors)"
+            for one in checkpoint.candidates
+            if one.entry != checkpoint.entry
+        ]
+        if others:
+            row("also there", escape(_listed(others)) + "; take one with --weights NAME")
+        if checkpoint.leftovers:
+            row("left over", escape(_listed([f"{key} {value}" for key, value in checkpoint.leftovers.items()])))
+        if self.head:
+            row("head", escape(self.head))
+        if self.num_classes is not None:
+            row("classes", f"[bold]{self.num_classes}[/]")
+        if self.in_channels is not None:
+            row("input", f"{self.in_channels} channels")
+        if shared := [" = ".join(keys) for keys in checkpoint.shared()]:
+            row("shared", escape(_listed(shared)))
+        if checkpoint.non_finite:
+            row("[red]not finite[/]", f"[red]NaN or infinity in {escape(_listed(list(checkpoint.non_finite)))}[/]")
+        return table
+
+    def _architectures(self) -> list["RenderableType"]:
+        from rich.table import Table
+        from rich.text import Text
+
+        exact = self.exact
+        shown = exact or list(self.fits)
+        if not shown:
+            return [Text("No known architecture comes near: the network is somebody's own.", style="yellow")]
+        title = (
+            "One architecture fits"
+            if len(exact) == 1
+            else f"{len(exact)} architectures fit equally"
+            if exact
+            else "No known architecture fits; the nearest are"
+        )
+        table = Table(box=None, header_style="dim", pad_edge=False)
+        table.add_column("  architecture", overflow="fold")
+        table.add_column("tensors", justify="right")
+        table.add_column("classes", justify="right")
+        for fit in shown[:_LISTED]:
+            mark, style = ("✓", "green") if fit.exact else ("·", "yellow")
+            arguments = "".join(f" {key}={value}" for key, value in fit.arguments.items())
+            table.add_row(
+                Text(f"{mark} {fit.architecture}{arguments}", style=style),
+                f"{fit.matched} of {fit.total}",
+                str(fit.num_classes or ""),
+            )
+        parts: list[RenderableType] = [Text(title, style="bold green" if exact else "bold yellow"), table]
+        if len(shown) > _LISTED:
+            parts.append(Text(f"  and {len(shown) - _LISTED} more", style="dim"))
+        if len(exact) > 1:
+            unknown = cannot_tell(exact)
+            parts.append(
+                Text(f"The weights cannot tell their {', '.join(unknown)}.", style="yellow")
+                if unknown
+                else Text("They do not differ in stride, padding, eps or activation.", style="dim")
+            )
+        unclear = next((fit.head for fit in shown if isinstance(fit.head, UnknownHead)), None)
+        if unclear is not None and not exact:
+            parts.append(
+                Text(
+                    f"Its head has {len(unclear.layers)} layers ({', '.join(unclear.layers)}), and the weights cannot "
+                    "tell what is between them: pass your own class with --arch FILE.py:NAME.",
+                    style="yellow",
+                )
+            )
+        return parts
+
+    def _next(self) -> "RenderableType":
+        from rich.text import Text
+
+        path = self.checkpoint.path
+        exact = self.exact
+        if len(exact) == 1:
+            return Text(f"truecopy export {path}", style="bold")
+        if exact:
+            return Text(f"truecopy export {path} --arch {exact[0].architecture}", style="bold")
+        return Text(f"truecopy export {path} --arch FILE.py:NAME", style="bold")
+
+
+def inspect_checkpoint(
+    path: str | Path, *, weights: str | None = None, trust: bool = False, imports: Sequence[Path] = ()
+) -> Inspection:
+    """Return what checkpoint ``path`` is; its arguments and errors are those of ``read_checkpoint``."""
+    checkpoint = read_checkpoint(path, weights=weights, trust=trust, imports=imports)
+    fits = tuple(identify(checkpoint.shapes))
+    exact = [fit for fit in fits if fit.exact]
+    head = _likely_head(checkpoint)
+    if exact and isinstance(exact[0].head, LinearHead):
+        head = f"{exact[0].head.found}.weight", [exact[0].head.out_features, exact[0].head.in_features]
+    channels = exact[0].in_channels if exact else None
+    classes = exact[0].num_classes if exact else None
+    return Inspection(
+        checkpoint=checkpoint,
+        fits=fits,
+        num_classes=classes if exact else head[1][0] if head else None,
+        in_channels=channels or _likely_channels(checkpoint),
+        head=f"{head[0]} {head[1]}" if head else None,
+    )
+
+
+def _likely_head(checkpoint: Checkpoint) -> tuple[str, list[int]] | None:
+    """Return the last matrix of the network: in every classifier that keeps to the usual order, its head."""
+    matrices = [
+        (key, list(shape)) for key, shape in checkpoint.shapes.items() if len(shape) == 2 and key.endswith("weight")
+    ]
+    return matrices[-1] if matrices else None
+
+
+def _likely_channels(checkpoint: Checkpoint) -> int | None:
+    return next((shape[1] for shape in checkpoint.shapes.values() if len(shape) in (4, 5)), None)
+
+
+def _count(number: int) -> str:
+    for unit, size in (("billion", 1e9), ("million", 1e6)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:,}"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def _listed(items: list[str]) -> str:
+    shown = ", ".join(items[:_LISTED])
+    return shown if len(items) <= _LISTED else f"{shown}, and {len(items) - _LISTED} more"

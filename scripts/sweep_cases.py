@@ -1,0 +1,195 @@
+"""One architecture at a time: a checkpoint as somebody might have left it, and what truecopy makes of it."""
+
+import hashlib
+import io
+import random
+import re
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+import exporter
+from exporter.architectures.fingerprints import read_table
+from exporter.architectures.identifying import identify
+from exporter.architectures.rebuilding import rebuild
+from exporter.checkpoint import read_checkpoint
+
+CLASSES = 7
+MILLIONS = 30
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "student.")
+_PLACES = ("", "state_dict", "model", "model_state_dict", "net", "params", "checkpoint.state_dict", "trained.weights")
+_SLOW_INITS = ("googlenet", "inception_v3")
+
+
+def classifiers() -> list[str]:
+    """Return torchvision's classification architectures."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def small_timm() -> list[str]:
+    """Return timm's architectures of at most 30 million parameters, head of 7 classes included."""
+    table = read_table()
+    names = []
+    for row, name in enumerate(table.names):
+        total = 0
+        for place in table.rows[table.starts[row] : table.starts[row + 1]]:
+            size = 1
+            for length in table.templates[place]:
+                variable = re.fullmatch(r"(\d+)([ci])\+(\d+)", length)
+                value = {"c": CLASSES, "i": 3}[variable[2]] if variable else 0
+                size *= int(variable[1]) * value + int(variable[3]) if variable else int(length)
+            total += 0 if table.keys[place].endswith(("running_mean", "running_var")) else size
+        if name.startswith("timm:") and total <= MILLIONS * 1_000_000:
+            names.append(name)
+    return names
+
+
+def sample(names: list[str], count: int) -> list[str]:
+    """Return ``count`` of ``names``, spread over their order, always the same."""
+    return [names[place * len(names) // count] for place in range(count)]
+
+
+def build(name: str) -> nn.Module:
+    """Return an untrained network with a head of 7 classes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name.startswith("timm:"):
+            return timm.create_model(name.partition(":")[2], pretrained=False, num_classes=CLASSES)
+        quick = {"init_weights": False} if name in _SLOW_INITS else {}
+        return torchvision.models.get_model(name, num_classes=CLASSES, **quick)
+
+
+def round_trip(name: str, folder: Path) -> dict[str, Any]:
+    """Save, read, identify and rebuild one architecture; return what became of it."""
+    generator = random.Random(name)
+    torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    state = dict(build(name).state_dict())
+    # Every value its own: constructors leave ones and zeros, among which a swapped key would not show.
+    own = {
+        (tensor.data_ptr(), tensor.shape): torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+        for tensor in state.values()
+    }
+    tensors = {key: own[tensor.data_ptr(), tensor.shape].clone() for key, tensor in state.items()}
+    prefix = "".join(generator.sample(_WRAPPERS, generator.randint(0, 3)))
+    place = generator.choice(_PLACES)
+    path = _save({prefix + key: value for key, value in tensors.items()}, place, generator, folder)
+    try:
+        checkpoint = read_checkpoint(path)
+        exact = [fit for fit in identify(checkpoint.shapes) if fit.exact]
+        found = [fit.architecture for fit in exact]
+        classes = {fit.num_classes for fit in exact if fit.architecture == name}
+        rebuilt = rebuild(name, {}, checkpoint)
+        state = rebuilt.network.state_dict()
+        wrong = [key for key in tensors if not torch.equal(state[key], tensors[key])]
+    finally:
+        path.unlink()
+    return {
+        "how": f"{path.suffix} '{place}' {prefix}*",
+        "identified": name in found,
+        "fits": found,
+        "classes_found": classes == {CLASSES},
+        "exact": not wrong and set(state) == set(tensors),
+        "passed": name in found and not wrong and set(state) == set(tensors) and classes == {CLASSES},
+    }
+
+
+def _save(tensors: dict[str, torch.Tensor], place: str, generator: random.Random, folder: Path) -> Path:
+    kind = generator.choice([".safetensors", ".pth", ".pth", ".pt"])
+    path = folder / f"checkpoint{kind}"
+    if kind == ".safetensors":
+        safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+        return path
+    content: dict[str, Any] = tensors
+    for part in reversed(place.split(".") if place else []):
+        content = {"epoch": 3, part: content, "best": 0.5}
+    torch.save(content, path, _use_new_zipfile_serialization=kind == ".pth")
+    return path
+
+
+def export(name: str, folder: Path) -> dict[str, Any]:
+    """Export one architecture with weights that carry signal; return the verdict and the figures."""
+    torch.manual_seed(0)
+    network = build(name)
+    transform = transform_for(name, network)
+    give_signal(network, transform)
+    path = folder / "model.pth"
+    torch.save(network.state_dict(), path)
+    exported = exporter.export(path, name, preprocess=transform, out=folder / "artifact")
+    summary = exported.parity.summary()
+    return {
+        "passed": summary.verdict == "passed",
+        "exporter": exported.manifest.source.onnx_exporter,
+        "score_difference": summary.score_difference,
+        "label_agreement": summary.label_agreement,
+    }
+
+
+def transform_for(name: str, network: nn.Module) -> Any:
+    """Return the usual evaluation transform at the size that the network wants."""
+    if not name.startswith("timm:"):
+        return torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    _, height, width = network.pretrained_cfg["input_size"]
+    return transforms.Compose(
+        [
+            transforms.Resize((height, width), transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        ]
+    )
+
+
+def give_signal(network: nn.Module, transform: Any) -> None:
+    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo."""
+    folder = files("exporter.parity") / "photos"
+    photos = [
+        Image.open(io.BytesIO((folder / f"{name}.jpg").read_bytes())).convert("RGB")
+        for name in ("chelsea", "coffee", "rocket", "astronaut")
+    ]
+    generator = random.Random(0)
+    crops = []
+    for photo in photos * 4:
+        side = generator.randint(min(photo.size) // 2, min(photo.size))
+        left, top = generator.randint(0, photo.width - side), generator.randint(0, photo.height - side)
+        crops.append(transform(photo.crop((left, top, left + side, top + side))))
+    images = torch.stack(crops)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+            module.train()
+        else:
+            module.training = False
+    # Residual branches that start at zero would leave most of the network without a say.
+    for parameter in network.parameters():
+        if parameter.ndim == 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+        elif parameter.ndim == 1 and float(parameter.detach().abs().max()) < 1e-3:
+            nn.init.constant_(parameter, 0.5)
+    calls: list[tuple[nn.Module, torch.Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: calls.append((module, output)))
+        for module in network.modules()
+        if getattr(module, "out_features", getattr(module, "out_channels", None)) == CLASSES
+    ]
+    with torch.no_grad():
+        network(images)
+        network.eval()
+        calls.clear()
+        network(images)
+        for hook in hooks:
+            hook.remove()
+        for module, output in calls[-1:]:
+            dims = [0, *range(2, output.ndim)] if isinstance(module, nn.Conv2d) else [*range(output.ndim - 1)]
+            scale = 2.5 / output.std(dims).clamp_min(1e-12)
+            weight = module.weight
+            weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
+            if module.bias is not None:
+                module.bias.copy_((module.bias - output.mean(dims)) * scale)
