@@ -26,7 +26,15 @@ from exporter.graphs import IMAGE, PROBABILITIES, assemble
 from exporter.labels import assumed_labels, read_labels
 from exporter.parity.tolerance import SCORE_LIMIT
 from exporter.pipeline import Pipeline
-from exporter.preprocessing import TIMM, Reading, read_preset, read_timm, read_transform
+from exporter.preprocessing import (
+    HUGGING_FACE,
+    TIMM,
+    Reading,
+    read_hugging_face,
+    read_preset,
+    read_timm,
+    read_transform,
+)
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted, to_onnx
@@ -185,6 +193,8 @@ def _read_preprocessing(recipe: Recipe, rebuilt: Rebuilt) -> Reading:
         return read_transform(recipe.preprocess)
     if rebuilt.reference.startswith(TIMM):
         return read_timm(rebuilt.reference.removeprefix(TIMM))
+    if rebuilt.reference.startswith(HUGGING_FACE):
+        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)))
     if not rebuilt.torchvision_name:
         raise PreprocessingError(
             f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "

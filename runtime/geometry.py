@@ -48,13 +48,15 @@ def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resi
     return step.axis_order == "larger_cut_first" and rows_cut > 0 and rows_cut > 2 * columns_cut
 
 
-def crop_origin(size: int, crop: int) -> int:
+def crop_origin(size: int, crop: int, rounding: str = "half_even") -> int:
     """Return where a centred crop starts on one axis; negative where the image is smaller, and zeros pad it.
 
-    As torchvision's ``center_crop``: Python's rounding half to even when cropping, floor on the leading side when
-    padding.
+    As torchvision's ``center_crop``: Python's rounding half to even when cropping, or down as in transformers; floor on
+    the leading side when padding.
     """
-    return round((size - crop) / 2) if size >= crop else -((crop - size) // 2)
+    if size < crop:
+        return -((crop - size) // 2)
+    return round((size - crop) / 2) if rounding == "half_even" else (size - crop) // 2
 
 
 def prepare(image: Image.Image, steps: Sequence[GeometryStep]) -> NDArray[np.uint8]:
@@ -96,12 +98,12 @@ def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.
         if vertical:
             image = image.resize((image.width, size[0]), _FILTERS[step.interpolation])
             if crop is not None:
-                top = crop_origin(size[0], crop.height)
+                top = crop_origin(size[0], crop.height, crop.rounding)
                 image = _window(image, (0, top, image.width, top + crop.height))
         else:
             image = image.resize((size[1], image.height), _FILTERS[step.interpolation])
             if crop is not None:
-                left = crop_origin(size[1], crop.width)
+                left = crop_origin(size[1], crop.width, crop.rounding)
                 image = _window(image, (left, 0, left + crop.width, image.height))
     return image
 
@@ -112,7 +114,7 @@ def _resize_as_tensor(image: Image.Image, step: Resize, size: tuple[int, int], c
     fits = crop is not None and crop.height <= size[0] and crop.width <= size[1]
     wanted = (crop.height, crop.width) if crop is not None and fits else size
     for axis in (1, 0):
-        start = crop_origin(size[axis], wanted[axis])
+        start = crop_origin(size[axis], wanted[axis], crop.rounding) if crop is not None and fits else 0
         channels_last = resample(
             channels_last, step.interpolation, axis=axis, resized=size[axis], start=start, length=wanted[axis]
         )
@@ -121,7 +123,8 @@ def _resize_as_tensor(image: Image.Image, step: Resize, size: tuple[int, int], c
 
 
 def _crop(image: Image.Image, step: CenterCrop) -> Image.Image:
-    left, top = crop_origin(image.width, step.width), crop_origin(image.height, step.height)
+    left = crop_origin(image.width, step.width, step.rounding)
+    top = crop_origin(image.height, step.height, step.rounding)
     return _window(image, (left, top, left + step.width, top + step.height))
 
 

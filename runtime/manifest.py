@@ -42,10 +42,15 @@ class Resize(_Type, frozen=True, kw_only=True, tag="resize", tag_field="step"):
 
 
 class CenterCrop(_Type, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
-    """The middle ``height x width`` pixels; smaller images are padded with zeros, as torchvision does."""
+    """The middle ``height x width`` pixels; smaller images are padded with zeros, as torchvision does.
+
+    Where an odd number of pixels is cut, ``rounding`` tells on which side there is one more: torchvision rounds the
+    start half to even, transformers down.
+    """
 
     height: int
     width: int
+    rounding: Literal["half_even", "down"] = "half_even"
 
 
 class ToFloat(_Type, frozen=True, kw_only=True, tag="to_float", tag_field="step"):

@@ -195,7 +195,7 @@ def _hugging_face(reference: str) -> Blueprint:
         )
     return Blueprint(
         reference=reference,
-        build=lambda **arguments: Logits(auto.from_config(config, **arguments)),  # type: ignore[no-untyped-call]
+        build=lambda **arguments: Logits(auto.from_config(config, **arguments)),
     )
 
 

@@ -5,17 +5,27 @@ function each in ``to_onnx_nodes.py``, ``to_module.py`` and ``torchvision_steps.
 """
 
 from exporter.preprocessing.options import transform_of_options
-from exporter.preprocessing.reading import TIMM, Reading, read_preset, read_timm, read_transform
+from exporter.preprocessing.reading import (
+    HUGGING_FACE,
+    TIMM,
+    Reading,
+    read_hugging_face,
+    read_preset,
+    read_timm,
+    read_transform,
+)
 from exporter.preprocessing.to_module import Arithmetic, Geometry
 from exporter.preprocessing.to_onnx_nodes import arithmetic_nodes, geometry_nodes
 
 __all__ = [
+    "HUGGING_FACE",
     "TIMM",
     "Arithmetic",
     "Geometry",
     "Reading",
     "arithmetic_nodes",
     "geometry_nodes",
+    "read_hugging_face",
     "read_preset",
     "read_timm",
     "read_transform",

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from exporter.errors import PreprocessingError
 from exporter.preprocessing import torchvision_steps
+from exporter.preprocessing.hugging_face import CONFIG_NAME, read_processor
 from exporter.references import is_reference, load_object
 from runtime.manifest import (
     ArithmeticStep,
@@ -30,7 +32,9 @@ from runtime.manifest import (
     ToFloat,
 )
 
+# How an architecture's reference begins that brings a transform along.
 TIMM = "timm:"
+HUGGING_FACE = "hf:"
 
 _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 
@@ -55,17 +59,20 @@ class Reading:
 
 
 def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
-    """Return the transform that ``preprocess`` is, or names: ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``.
+    """Return the transform that ``preprocess`` is, or names.
 
-    A torchvision Compose or nn.Sequential, of version 1 or 2, nested or not; a preset of ``Weights.transforms()``; or a
-    function without arguments that returns one. Raises PreprocessingError with a step's name and position when it
-    cannot be folded in.
+    Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME`` and ``FOLDER/preprocessor_config.json``; what
+    they stand for is a torchvision Compose or nn.Sequential, of version 1 or 2, nested or not; a preset of
+    ``Weights.transforms()``; or a function without arguments that returns one. Raises PreprocessingError with a step's
+    name and position when it cannot be folded in.
     """
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
     found: object = preprocess
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
             return replace(read_timm(preprocess.removeprefix(TIMM)), assumed=False)
+        if Path(preprocess).name == CONFIG_NAME:
+            return read_hugging_face(Path(preprocess).parent, assumed=False)
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -121,6 +128,24 @@ def read_timm(name: str) -> Reading:
         )
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config.to_dict()), is_training=False)
     return _read(torchvision_steps.flatten(transform), transform, f"timm:{name}", assumed=True)
+
+
+def read_hugging_face(folder: Path, *, assumed: bool = True) -> Reading:
+    """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder.
+
+    Raises PreprocessingError when there is none, or it cannot be folded in.
+    """
+    origin = str(folder / CONFIG_NAME)
+    if not (folder / CONFIG_NAME).is_file():
+        raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
+    processor = read_processor(folder)
+    return Reading(
+        steps=_preprocessing(processor.geometry, processor.arithmetic, origin),
+        transform=processor.transform,
+        pixels=processor.pixels,
+        origin=origin,
+        assumed=assumed,
+    )
 
 
 def _read(

@@ -72,6 +72,7 @@ class _Resize(nn.Module):
         self.larger_cut_first = step.axis_order == "larger_cut_first"
         self.own = step.implementation == "torch"
         self.crop_height, self.crop_width = (crop.height, crop.width) if crop else (0, 0)
+        self.down = crop is not None and crop.rounding == "down"
 
     def forward(self, pixels: Tensor) -> Tensor:
         old_height, old_width = pixels.shape[2], pixels.shape[3]
@@ -86,8 +87,8 @@ class _Resize(nn.Module):
             pixels = functional.interpolate(
                 pixels, size=[height, width], mode=self.interpolation, align_corners=False, antialias=True
             )
-            return center_crop(pixels, self.crop_height, self.crop_width) if self.crop_height > 0 else pixels
-        rows, columns = _window(height, self.crop_height), _window(width, self.crop_width)
+            return self._crop(pixels)
+        rows, columns = _window(height, self.crop_height, self.down), _window(width, self.crop_width, self.down)
         rows_cut, columns_cut = old_height - height, old_width - width
         if self.larger_cut_first and rows_cut > 0 and rows_cut > 2 * columns_cut:
             pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
@@ -95,23 +96,29 @@ class _Resize(nn.Module):
         else:
             pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
             pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
-        # Pads what the image lacks.
-        return center_crop(pixels, self.crop_height, self.crop_width) if self.crop_height > 0 else pixels
+        return self._crop(pixels)
+
+    def _crop(self, pixels: Tensor) -> Tensor:
+        if self.crop_height == 0:
+            return pixels
+        return center_crop(pixels, self.crop_height, self.crop_width, self.down)
 
 
-def _window(size: int, crop: int) -> tuple[int, int]:
+def _window(size: int, crop: int, down: bool) -> tuple[int, int]:
     """Return the start and the length of what a centred crop keeps of ``size`` pixels; of all, where there is none."""
     if crop == 0 or size <= crop:
         return 0, size
+    if down:
+        return (size - crop) // 2, crop
     return int(round((size - crop) / 2.0)), crop  # noqa: RUF046  TorchScript's round gives a float
 
 
-def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
+def center_crop(pixels: Tensor, height: int, width: int, down: bool) -> Tensor:
     """Return the middle ``height x width`` pixels, padded with zeros where there are fewer."""
     rows, columns = max(height - pixels.shape[2], 0), max(width - pixels.shape[3], 0)
     if rows > 0 or columns > 0:
         pixels = functional.pad(pixels, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
-    top, left = _window(pixels.shape[2], height)[0], _window(pixels.shape[3], width)[0]
+    top, left = _window(pixels.shape[2], height, down)[0], _window(pixels.shape[3], width, down)[0]
     return pixels[:, :, top : top + height, left : left + width]
 
 
@@ -119,9 +126,10 @@ class _CenterCrop(nn.Module):
     def __init__(self, step: CenterCrop) -> None:
         super().__init__()
         self.height, self.width = step.height, step.width
+        self.down = step.rounding == "down"
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return center_crop(pixels, self.height, self.width)
+        return center_crop(pixels, self.height, self.width, self.down)
 
 
 class _Pad(nn.Module):

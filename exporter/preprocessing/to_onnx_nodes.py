@@ -115,7 +115,7 @@ def _windows(nodes: Nodes, resized: str, crop: CenterCrop | None) -> dict[int, t
         return {axis: (nodes.integers(0), _at(nodes, resized, axis)) for axis in (_HEIGHT, _WIDTH)}
     lengths = {_HEIGHT: crop.height, _WIDTH: crop.width}
     return {
-        axis: (_origin(nodes, _at(nodes, resized, axis), nodes.integers(length)), nodes.integers(length))
+        axis: (_origin(nodes, _at(nodes, resized, axis), nodes.integers(length), crop), nodes.integers(length))
         for axis, length in lengths.items()
     }
 
@@ -159,16 +159,18 @@ def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
     black = nodes.add("Squeeze", nodes.cast(zero, _UINT8))
     axes = nodes.integers(_HEIGHT, _WIDTH)
     pixels = nodes.add("Pad", pixels, pads, black, axes)
-    start = _origin(nodes, _size_of(nodes, pixels), crop)
+    start = _origin(nodes, _size_of(nodes, pixels), crop, step)
     return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), axes)
 
 
-def _origin(nodes: Nodes, size: str, crop: str) -> str:
-    """Return where a centred crop starts that is no larger than the image: half of the excess, rounded half to even."""
+def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
+    """Return where a centred crop starts that is no larger than the image: half of the excess, rounded as it says."""
     two = nodes.integers(2)
     excess = nodes.add("Sub", size, crop)
     half = nodes.add("Div", excess, two)
-    # Plus one where the remainder is 1 and the quotient odd.
+    if step.rounding == "down":
+        return half
+    # Half to even: plus one where the remainder is 1 and the quotient odd.
     return nodes.add("Add", half, nodes.add("Mul", nodes.add("Mod", excess, two), nodes.add("Mod", half, two)))
 
 

@@ -18,7 +18,8 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter import workflow
+from exporter import preprocessing, workflow
+from exporter.architectures import families
 from exporter.workflow import Exported
 from runtime.manifest import MANIFEST_NAME
 
@@ -302,6 +303,49 @@ def test_a_torchvision_architecture_brings_its_transform_and_labels_and_says_so(
     sizes = {name: file.size_bytes for name, file in exported.manifest.files.items()}
     payload = sizes["weights.bin"] + sum(tensor.nbytes for tensor in network.state_dict().values())
     assert sum(sizes.values()) <= 1.03 * payload, sizes
+
+
+@pytest.mark.slow
+def test_timm_brings_its_transform_and_says_so(photos, tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", pretrained=False, num_classes=7)
+    transform = preprocessing.read_timm("test_resnet").transform
+    give_signal(network, torch.stack([transform(photo) for photo in photos]))
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    heard = Heard()
+
+    exported = exporter.export(tmp_path / "model.pth", "timm:test_resnet", out=tmp_path / "out", listener=heard)
+
+    assert heard.findings["preprocessing"].startswith("assumed, from timm:test_resnet: Resize ")
+    assert exported.manifest.outputs[0].shape == ("batch", 7)
+
+
+@pytest.mark.slow
+def test_a_hugging_face_folder_is_exported_with_its_processor(photos, tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    network = ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_labels=5, **sizes))
+    processor = ViTImageProcessor(size={"height": 32, "width": 32})
+    give_signal(
+        families.Logits(network),
+        torch.stack([processor(photo, return_tensors="pt")["pixel_values"][0] for photo in photos]),
+    )
+    network.save_pretrained(tmp_path / "vit")
+    processor.save_pretrained(tmp_path / "vit")
+
+    exported = exporter.export(tmp_path / "vit", f"hf:{tmp_path / 'vit'}", out=tmp_path / "out")
+
+    assert exported.manifest.preprocessing.geometry[0].implementation == "torch"
+    with torch.no_grad():
+        pixels = processor(photos[1], return_tensors="pt")["pixel_values"]
+        expected = network(pixels).logits.softmax(dim=-1)[0]
+    assert runtime.load(exported.artifact).predict(photos[1]).probability == pytest.approx(
+        float(expected.max()), abs=1e-5
+    )
 
 
 def give_signal(network: nn.Module, images: torch.Tensor) -> None:

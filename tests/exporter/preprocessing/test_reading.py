@@ -159,6 +159,23 @@ def test_plain_options_are_a_compose():
         transform_of_options(resize=1, crop=1, mean=MEAN, std=None, interpolation="box")
 
 
+def test_a_hugging_face_processor_with_steps_of_its_own_is_refused_by_name(tmp_path):
+    """ConvNeXt's resizes to a share of the size before it crops."""
+    from transformers import ConvNextImageProcessor, ViTImageProcessor
+
+    ConvNextImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(exporter.PreprocessingError, match=r"'ConvNextImageProcessor' cannot be folded in: .* its own"):
+        read_transform(str(tmp_path / "preprocessor_config.json"))
+    ViTImageProcessor(resample=1).save_pretrained(tmp_path)
+    with pytest.raises(exporter.PreprocessingError, match=r"expected 2 \(bilinear\) or 3 \(bicubic\), got"):
+        read_transform(str(tmp_path / "preprocessor_config.json"))
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(exporter.PreprocessingError, match="transformers cannot read it"):
+        read_transform(str(tmp_path / "preprocessor_config.json"))
+    with pytest.raises(exporter.PreprocessingError, match="no such file"):
+        read_transform("nowhere/preprocessor_config.json")
+
+
 class Wobble:
     def __call__(self, image: Image.Image) -> Image.Image:
         return image

@@ -184,6 +184,27 @@ def test_every_residue_on_noise_and_ramps(height, width, mode, seed):
     assert np.array_equal(in_torch(array[np.newaxis])[0], expected)
 
 
+@pytest.mark.parametrize(
+    "settings_of",
+    [
+        {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 33, "width": 31}},
+        {"size": {"shortest_edge": 30}, "resample": 3, "do_center_crop": True, "crop_size": 35},
+        {"size": {"height": 24, "width": 29}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]},
+        {"size": {"height": 24, "width": 29}, "do_normalize": False},
+    ],
+)
+def test_a_hugging_face_processor(settings_of, tmp_path, photos):
+    from transformers import ViTImageProcessor
+
+    ViTImageProcessor(**settings_of).save_pretrained(tmp_path)
+    reading = read_transform(str(tmp_path / "preprocessor_config.json"))
+
+    assert_all_three_equal(reading, [(100, 149), (101, 100), (41, 60), (13, 17), (300, 90)])
+    expected = reading.transform(photos[0]).numpy()
+    pixels = reading.pixels(photos[0])[np.newaxis]
+    assert np.abs(onnx_function(reading, "arithmetic")(pixels)[0] - expected).max() < 1e-6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
 def test_extreme_images(mode):
