@@ -99,11 +99,14 @@ def _padding(offset: int) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch.jit's deprecation, which we know of, and the tracer's remarks: the parity check judges traces."""
+    """Silence deprecations, torch.jit's own and the network's library's, and the tracer's remarks.
+
+    The user can mend none of them here, and the parity check judges what comes out.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         for category in (FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", message=r".*torch\.jit.*deprecated", category=category)
+            warnings.simplefilter("ignore", category)
         fastpath = torch.backends.mha.get_fastpath_enabled()
         # nn.MultiheadAttention's fast path is one fused operator that tracing cannot take apart.
         torch.backends.mha.set_fastpath_enabled(False)

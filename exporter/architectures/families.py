@@ -26,7 +26,8 @@ class Blueprint:
 
     ``classes`` and ``channels`` are the names of the constructor's arguments, empty where it has none; ``variants`` are
     arguments that decide which tensors it has. ``resizable`` means that its head and stem may be replaced.
-    ``torchvision_name`` is empty for architectures from other sources.
+    ``torchvision_name`` is empty for architectures from other sources. ``rename`` brings a key of an older release of
+    the library up to date.
     """
 
     reference: str
@@ -36,6 +37,7 @@ class Blueprint:
     channels: str = ""
     resizable: bool = False
     variants: tuple[Mapping[str, Any], ...] = ({},)
+    rename: Callable[[str], str] | None = None
 
 
 def resolve(architecture: Architecture) -> Blueprint:
@@ -196,7 +198,21 @@ def _hugging_face(reference: str) -> Blueprint:
     return Blueprint(
         reference=reference,
         build=lambda **arguments: Logits(auto.from_config(config, **arguments)),
+        rename=_hugging_face_renaming(lambda: auto.from_config(config)),
     )
+
+
+def _hugging_face_renaming(make: Callable[[], Any]) -> Callable[[str], str] | None:
+    """Return how transformers 5 names the tensors that files keep under older names; None for earlier releases."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except ImportError:
+        return None
+    with torch.device("meta"):
+        conversions = get_model_conversion_mapping(make())
+    renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
+    return lambda key: str(rename_source_key(key, renamings, [])[0])
 
 
 def _instance(reference: str, module: nn.Module) -> Blueprint:

@@ -1,7 +1,7 @@
 """Keys of a checkpoint to keys of a network: wrappers and prefixes solved by what matches, not from a list."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,12 +39,15 @@ class KeyMap:
         return {new: shapes[old] for new, old in self.source_of.items()}
 
 
-def solve_keys(found: Shapes, expected: Shapes) -> KeyMap:
-    """Return the map after which the most of ``expected`` is there with its shape; the least change where equal."""
+def solve_keys(found: Shapes, expected: Shapes, *, rename: Callable[[str], str] | None = None) -> KeyMap:
+    """Return the map after which the most of ``expected`` is there with its shape; the least change where equal.
+
+    ``rename`` is what the architecture's own library does to the keys of its older releases.
+    """
     wanted = {key: shape for key, shape in expected.items() if not key.endswith(COUNTER)}
     additions = sorted({"", *_prefixes(wanted), *_beside(found, wanted)}, key=len)
     best, best_score = None, (-1, -1, 0)
-    for key_map in _cleanings(found):
+    for key_map in _cleanings(found, rename):
         removals = sorted({"", *_prefixes(key_map.source_of), *_beside(wanted, key_map.source_of)}, key=len)
         for removed in removals:
             for added in additions:
@@ -84,7 +87,7 @@ def prefix_maps(found: Shapes) -> Iterator[KeyMap]:
             )
 
 
-def _cleanings(found: Shapes) -> list[KeyMap]:
+def _cleanings(found: Shapes, rename: Callable[[str], str] | None = None) -> list[KeyMap]:
     """Return the keys as they are, then without wrappers, then with legacy names brought up to date as well."""
     plain = KeyMap(source_of={key: key for key in found}, renamed={})
     cleaned: dict[str, str] = {}
@@ -101,6 +104,8 @@ def _cleanings(found: Shapes) -> list[KeyMap]:
         maps.append(KeyMap(source_of=cleaned, dropped=tuple(dropped), renamed={}))
     last = maps[-1]
     renamed = {key: _LEGACY.sub(r"\1\2.", key) for key in last.source_of if _LEGACY.search(key)}
+    if rename is not None:
+        renamed |= {key: new for key in last.source_of if (new := rename(key)) != key}
     if renamed:
         source_of = {renamed.get(key, key): old for key, old in last.source_of.items()}
         maps.append(KeyMap(source_of=source_of, dropped=last.dropped, renamed=renamed))

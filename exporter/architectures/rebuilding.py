@@ -143,7 +143,7 @@ def _fit(
         build(blueprint, arguments)
     expected = shapes_of(skeleton)
     twins = _twins(skeleton)
-    key_map = solve_keys(found, expected)
+    key_map = solve_keys(found, expected, rename=blueprint.rename)
     moved = key_map.apply(found)
     if stem is not None:
         expected[stem[0]] = (expected[stem[0]][0], stem[1], *expected[stem[0]][2:])
