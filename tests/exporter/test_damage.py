@@ -244,6 +244,6 @@ def test_two_gigabytes_are_inspected_in_little_time_and_memory(tmp_path):
     print(f"{seconds:.2f} s, {peak_mb:.0f} MB")  # noqa: T201
 
     assert peak_mb < 400
-    # The promise is 3 s, which scripts/bench-like quiet machines keep; others share their cores.
+    # The target is 3 s; measured 3.8 s with two busy cores, 10 s beside the sweeps. This catches only another order.
     assert seconds < 12
     assert Path(path).stat().st_size > 2e9
