@@ -155,12 +155,12 @@ def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
     crop, zero, two = nodes.integers(step.height, step.width), nodes.integers(0), nodes.integers(2)
     lacking = nodes.add("Max", nodes.add("Sub", crop, _size_of(nodes, pixels)), zero)
     before = nodes.add("Div", lacking, two)
-    pads = nodes.add("Concat", before, nodes.add("Sub", lacking, before), axis=0)
-    black = nodes.add("Squeeze", nodes.cast(zero, _UINT8))
-    axes = nodes.integers(_HEIGHT, _WIDTH)
-    pixels = nodes.add("Pad", pixels, pads, black, axes)
+    # All eight lengths, though ONNX would take 'axes': onnxruntime 1.31 miscounts them when it moves a Transpose past.
+    none = nodes.integers(0, 0)
+    pads = nodes.add("Concat", none, before, none, nodes.add("Sub", lacking, before), axis=0)
+    pixels = nodes.add("Pad", pixels, pads, nodes.byte(0))
     start = _origin(nodes, _size_of(nodes, pixels), crop, step)
-    return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), axes)
+    return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), nodes.integers(_HEIGHT, _WIDTH))
 
 
 def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
@@ -177,10 +177,9 @@ def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
 def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
     if step.mode == "constant":
         fill = step.fill
-        pads = nodes.integers(step.top, step.left, step.bottom, step.right)
-        axes = nodes.integers(_HEIGHT, _WIDTH)
+        pads = nodes.integers(0, 0, step.top, step.left, 0, 0, step.bottom, step.right)
         if len(fill) == 1:
-            return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]), axes)
+            return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]))
         # ONNX pads with one value: one channel at a time.
         one = nodes.integers(1)
         planes = [
@@ -189,7 +188,6 @@ def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
                 nodes.add("Slice", pixels, nodes.integers(channel), nodes.integers(channel + 1), one),
                 pads,
                 nodes.byte(value),
-                axes,
             )
             for channel, value in enumerate(fill)
         ]

@@ -237,13 +237,13 @@ def test_two_gigabytes_are_inspected_in_little_time_and_memory(tmp_path):
         "assert 'torch' not in sys.modules\n"
         # Not getrusage: its peak goes back to before exec, to the process that the tests run in.
         "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"
-        "print(time.perf_counter() - start, int(peak) / 1024)\n"
+        "print(time.perf_counter() - start, time.process_time(), int(peak) / 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    seconds, peak_mb = map(float, done.stdout.split())
-    print(f"{seconds:.2f} s, {peak_mb:.0f} MB")  # noqa: T201
+    seconds, processor_seconds, peak_mb = map(float, done.stdout.split())
+    print(f"{seconds:.2f} s, {processor_seconds:.2f} s of the processors, {peak_mb:.0f} MB")  # noqa: T201
 
     assert peak_mb < 400
-    # The target is 3 s; measured 3.8 s with two busy cores, 10 s beside the sweeps. This catches only another order.
-    assert seconds < 12
+    # The target is 3 s on the clock, which a busy machine stretches; this catches another order of work.
+    assert processor_seconds < 8
     assert Path(path).stat().st_size > 2e9

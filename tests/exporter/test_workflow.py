@@ -493,7 +493,7 @@ def test_force_replaces_an_artifact_and_a_failure_keeps_the_old_one(export_mine,
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("limit", [3_000, 20_000, 100_000])
+@pytest.mark.parametrize("limit", [3_000, 10_000, 30_000])
 def test_a_full_disk_leaves_nothing_behind(checkpoint_file, net_file, labels_file, tmp_path, limit):
     """A file-size limit makes the kernel refuse the write in the middle of a file, as a full disk does."""
     script = (
