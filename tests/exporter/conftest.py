@@ -77,3 +77,21 @@ def exported(
         labels=labels_file,
         out=tmp_path_factory.mktemp("artifacts") / "mine",
     )
+
+
+@pytest.fixture
+def export_mine(checkpoint_file, net_file, labels_file, tmp_path):
+    """Export the tiny network into ``tmp_path``, with what a test wants different."""
+
+    def run(**changes: object) -> Exported:
+        options: dict[str, object] = {
+            "checkpoint": checkpoint_file,
+            "architecture": f"{net_file}:MyCNN",
+            "arguments": {"num_classes": 4},
+            "preprocess": f"{net_file}:transform",
+            "labels": labels_file,
+            "out": tmp_path / "mine",
+        }
+        return exporter.export(**{**options, **changes})
+
+    return run

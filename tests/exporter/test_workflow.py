@@ -2,12 +2,10 @@
 
 import importlib.util
 import io
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -20,26 +18,7 @@ import exporter
 import runtime
 from exporter import preprocessing, workflow
 from exporter.architectures import families
-from exporter.workflow import Exported
 from runtime.manifest import MANIFEST_NAME
-
-
-@pytest.fixture
-def export_mine(checkpoint_file, net_file, labels_file, tmp_path):
-    """Export the tiny network into ``tmp_path``, with what a test wants different."""
-
-    def run(**changes: object) -> Exported:
-        options: dict[str, object] = {
-            "checkpoint": checkpoint_file,
-            "architecture": f"{net_file}:MyCNN",
-            "arguments": {"num_classes": 4},
-            "preprocess": f"{net_file}:transform",
-            "labels": labels_file,
-            "out": tmp_path / "mine",
-        }
-        return exporter.export(**{**options, **changes})
-
-    return run
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -157,116 +136,6 @@ def test_torchscript_takes_photos_of_any_size(exported, photos):
         with torch.no_grad():
             scores = module(torch.from_numpy(image.copy())[None]).numpy()[0]
         assert scores == pytest.approx(model.run({"image": image[None]})["probabilities"][0], abs=0.02)
-
-
-# --- faults, each of which somebody has shipped -----------------------------------------------------------------------
-
-
-def plant_wrong_mean(monkeypatch):
-    """The graph is written with ImageNet's mean, the transform has another."""
-    original = workflow.assemble
-
-    def assemble(converted, preprocessing, **options):
-        to_float, normalize = preprocessing.arithmetic
-        wrong = msgspec.structs.replace(normalize, mean=(0.485, 0.456, 0.406))
-        changed = msgspec.structs.replace(preprocessing, arithmetic=(to_float, wrong))
-        return original(converted, changed, **options)
-
-    monkeypatch.setattr(workflow, "assemble", assemble)
-
-
-def plant_swapped_channels(monkeypatch):
-    """The decoder gives BGR."""
-    from runtime import decode
-
-    original = decode._load
-
-    def load(image, spec, subject):
-        red, green, blue = original(image, spec, subject).image.split()
-        return decode.Decoded(image=Image.merge("RGB", (blue, green, red)), turned=False)
-
-    monkeypatch.setattr(decode, "_load", load)
-
-
-def plant_floor_crop(monkeypatch):
-    """The crop starts at the floor of the half, as in most hand-written loops."""
-    from runtime import geometry
-
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop: (size - crop) // 2)
-
-
-def plant_train_mode(monkeypatch):
-    """Somebody forgot eval(): batch statistics and dropout go into the trace; torch.onnx itself calls eval()."""
-    original = workflow.trace
-    monkeypatch.setattr(workflow, "trace", lambda network, example: original(network.train(), example))
-
-
-def plant_missing_softmax(monkeypatch):
-    original = workflow.assemble
-    monkeypatch.setattr(
-        workflow, "assemble", lambda *given, **options: original(*given, **{**options, "activation": "none"})
-    )
-
-
-def plant_other_weights(monkeypatch):
-    """One layer from another epoch."""
-    original = workflow.to_onnx
-
-    def to_onnx(network, example):
-        with torch.no_grad():
-            network.classifier.weight[0] *= 1.02
-        return original(network, example)
-
-    monkeypatch.setattr(workflow, "to_onnx", to_onnx)
-
-
-def plant_nearest_resize(monkeypatch):
-    from runtime import geometry
-
-    monkeypatch.setitem(geometry._FILTERS, "bilinear", Image.Resampling.NEAREST)
-
-
-@pytest.mark.parametrize(
-    ("plant", "stage"),
-    [
-        (plant_wrong_mean, "model.onnx, stage 'arithmetic'"),
-        (plant_swapped_channels, "stage 'geometry'"),
-        (plant_floor_crop, "runtime, stage 'geometry'"),
-        (plant_nearest_resize, "runtime, stage 'geometry'"),
-        (plant_train_mode, "stage 'network'"),
-        (plant_missing_softmax, "stage 'network'"),
-        (plant_other_weights, "stage 'network'"),
-    ],
-)
-def test_a_planted_fault_is_caught_its_stage_named_and_nothing_written(
-    plant, stage, export_mine, monkeypatch, tmp_path
-):
-    plant(monkeypatch)
-
-    with pytest.raises(exporter.ParityError) as caught:
-        export_mine()
-
-    assert "not equal to the eager model" in str(caught.value)
-    assert stage in str(caught.value)
-    assert caught.value.report.verdict == "failed"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_outputs_without_signal_are_inconclusive_and_not_passed(export_mine, tmp_path, state_dict):
-    """Any comparison would pass: every image gets the same scores."""
-    flat = {key: tensor * (1e-9 if key == "classifier.weight" else 1) for key, tensor in state_dict.items()}
-    torch.save(flat, tmp_path / "flat.pth")
-
-    with pytest.raises(exporter.ParityError, match="inconclusive: the eager model gives every image the same scores"):
-        export_mine(checkpoint=tmp_path / "flat.pth")
-    assert not (tmp_path / "mine").exists()
-
-
-def test_a_network_that_is_not_a_number_is_not_compared(export_mine, tmp_path, state_dict):
-    torch.save({**state_dict, "classifier.bias": torch.full((4,), float("nan"))}, tmp_path / "nan.pth")
-
-    with pytest.raises(exporter.ParityError, match="the eager model itself gives NaN"):
-        export_mine(checkpoint=tmp_path / "nan.pth")
 
 
 # --- defaults, said aloud ---------------------------------------------------------------------------------------------
@@ -412,128 +281,6 @@ def test_a_loader_that_applied_exif_is_followed(export_mine, photos, tmp_path):
     assert exported.manifest.inputs[0].exif
     assert model.predict(stream.getvalue()).probability == model.predict(photos[1].rotate(180)).probability
     assert model.rotated == 0
-
-
-# --- bad input, and nothing left behind -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("cat\ncoffee\nrocket\n", r"wrong number of labels: expected 4, .* got 3"),
-        ("cat\n\ncoffee\nrocket\nastronaut\n", "line 2 is empty"),
-    ],
-)
-def test_a_label_file_that_does_not_fit_is_refused(export_mine, tmp_path, content, reason):
-    labels = tmp_path / "names.txt"
-    labels.write_text(content)
-
-    with pytest.raises(exporter.ExportError, match=reason):
-        export_mine(labels=labels)
-    assert not (tmp_path / "mine").exists()
-
-
-def test_labels_may_come_from_windows(export_mine, tmp_path):
-    labels = tmp_path / "names.txt"
-    labels.write_bytes(b"\xef\xbb\xbfcat\r\ncoffee\r\nrocket\r\nastronaut\r\n\r\n")
-
-    assert runtime.load(export_mine(labels=labels).artifact).labels == ("cat", "coffee", "rocket", "astronaut")
-
-
-def test_an_architecture_without_a_known_transform_asks_for_it(export_mine):
-    with pytest.raises(exporter.PreprocessingError, match=r"Pass the one that you evaluate with: --preprocess"):
-        export_mine(preprocess=None)
-
-
-@pytest.mark.parametrize(
-    ("forward", "reason"),
-    [
-        ("return (x, x)", r"expected one output \[batch, classes\], got tuple"),
-        ("return super().forward(x)[0]", r"expected one output \[batch, classes\], got \[4\]"),
-        ("return super().forward(x[:, :1])", r"a forward pass on \[1, 3, 32, 32\] failed"),
-    ],
-)
-def test_what_is_no_classifier_is_told(export_mine, tmp_path, net_file, forward, reason):
-    source = tmp_path / "odd.py"
-    source.write_text(
-        f"import importlib.util as u\nspec = u.spec_from_file_location('net', {str(net_file)!r})\n"
-        "net = u.module_from_spec(spec); spec.loader.exec_module(net)\n"
-        f"class Odd(net.MyCNN):\n    def forward(self, x): {forward}\n"
-    )
-    with pytest.raises(exporter.ConversionError, match=reason):
-        export_mine(architecture=f"{source}:Odd")
-
-
-def test_an_existing_folder_is_kept_unless_forced(export_mine, tmp_path):
-    out = tmp_path / "mine"
-    out.mkdir()
-    (out / "thesis.txt").write_text("years of work")
-
-    with pytest.raises(exporter.ExportError, match=r"exists already\. Pass --force"):
-        export_mine()
-    with pytest.raises(exporter.ExportError, match="--force replaces artifacts only"):
-        export_mine(force=True)
-    assert (out / "thesis.txt").read_text() == "years of work"
-
-
-def test_force_replaces_an_artifact_and_a_failure_keeps_the_old_one(export_mine, exported, tmp_path, monkeypatch):
-    out = tmp_path / "mine"
-    shutil.copytree(exported.artifact, out)
-    (out / "labels.txt").write_text("old\n")
-    before = everything_in(out)
-
-    with monkeypatch.context() as fault:
-        plant_wrong_mean(fault)
-        with pytest.raises(exporter.ParityError):
-            export_mine(force=True)
-    assert everything_in(out) == before
-
-    export_mine(force=True)
-    assert everything_in(out) == everything_in(exported.artifact)
-    assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize("limit", [3_000, 10_000, 30_000])
-def test_a_full_disk_leaves_nothing_behind(checkpoint_file, net_file, labels_file, tmp_path, limit):
-    """A file-size limit makes the kernel refuse the write in the middle of a file, as a full disk does."""
-    script = (
-        "import resource, sys, exporter\n"
-        "import exporter.workflow\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        f"exporter.export({str(checkpoint_file)!r}, {f'{net_file}:MyCNN'!r}, arguments={{'num_classes': 4}},\n"
-        f"    preprocess={f'{net_file}:transform'!r}, labels={str(labels_file)!r}, out='deep/er/mine')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-
-    assert "File too large" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("step", ["TorchScript", "parity"])
-def test_an_interruption_leaves_nothing_behind(checkpoint_file, net_file, labels_file, tmp_path, signal_name, step):
-    """The signal comes when the step begins, whatever the machine's speed."""
-    script = (
-        "import os, signal, sys\n"
-        "from exporter import cli, steps\n"
-        "started = cli._Terminal.started\n"
-        "def interrupt(self, name):\n"
-        f"    if name == {step!r}: os.kill(os.getpid(), signal.{signal_name})\n"
-        "    started(self, name)\n"
-        "cli._Terminal.started = interrupt\n"
-        f"sys.argv[1:] = [{str(checkpoint_file)!r}, '--arch', {f'{net_file}:MyCNN'!r}, '--arch-arg', 'num_classes=4',\n"
-        f"    '--preprocess', {f'{net_file}:transform'!r}, '--labels', {str(labels_file)!r}]\n"
-        "cli.main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-
-    assert done.returncode in {130, 143}, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_photo_of_another_kind_still_decodes_as_it_did_in_training(exported):
