@@ -39,7 +39,7 @@ def plant_floor_crop(monkeypatch):
     """The crop starts at the floor of the half, as in most hand-written loops."""
     from runtime import geometry
 
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop: (size - crop) // 2)
+    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
 
 
 def plant_train_mode(monkeypatch):
