@@ -27,8 +27,8 @@ def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     """Return the (height, width) that ``step`` gives an image, as torchvision's ``_compute_resized_output_size``.
 
     The long side is truncated, not rounded; a side that ``max_size`` would cut to nothing keeps one pixel, where
-    torchvision fails. Integer division equals torchvision's ``int(size * long / short)`` for
-    every side below 2**26: its float quotient is correctly rounded, so it cannot reach the next integer from below.
+    torchvision fails. Integer division equals torchvision's ``int(size * long / short)`` for every side below 2**26:
+    its float quotient is correctly rounded, so it cannot reach the next integer from below.
     """
     if isinstance(step.size, tuple):
         return step.size
@@ -42,7 +42,7 @@ def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
 def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resize) -> bool:
     """Return whether the vertical pass comes before the horizontal one.
 
-    The rule is that of Pillow 13 (pull request 9549), read off 1,600 random resizes without an exception.
+    The rule is that of Pillow 13 (pull request 9549), checked on 400 random resizes without an exception.
     """
     rows_cut, columns_cut = height - resized[0], width - resized[1]
     return step.axis_order == "larger_cut_first" and rows_cut > 0 and rows_cut > 2 * columns_cut

@@ -7,7 +7,6 @@ Built on Python's own pure-Python unpickler, whose memo is a dictionary: the C o
 
 import pickle
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from exporter.checkpoint.stored import ITEM_BYTES, Storage, StoredTensor
@@ -350,13 +349,3 @@ def read_pickle(stream: BinaryIO, find_storage: StorageFinder) -> tuple[object, 
     unpickler = Unpickler(stream, find_storage)
     content = unpickler.load()
     return content, list(unpickler.wanted)
-
-
-def no_storage(key: str, _size_bytes: int) -> Storage:
-    """Refuse a storage, for pickles that may hold none."""
-    raise pickle.UnpicklingError(f"a storage '{key[:20]}' where none is expected")
-
-
-def whole_file(path: Path) -> Storage:
-    """Return a whole file as one storage."""
-    return Storage(path=path, offset=0, size_bytes=path.stat().st_size)

@@ -1,9 +1,9 @@
 """How much difference is rounding, and where a real one begins.
 
-Measured on 13 photos and odd images with EfficientNet-Lite0's real weights, resnet18 and mobilenet_v3_small.
+EfficientNet-Lite0 with its real weights stays within 3e-6 of eager; random networks came to 6e-5.
 """
 
-# Prepared pixels, in grey levels: every path runs Pillow's own arithmetic.
+# Prepared pixels, in grey levels: every path runs the training transform's own arithmetic.
 PIXEL_LIMIT = 0
 
 # Relative to the largest normalised value: a few roundings of float32, whose epsilon is 1.2e-7.

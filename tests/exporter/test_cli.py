@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+import torchvision
 
 import runtime
 
@@ -74,3 +76,14 @@ def test_an_error_is_one_line(tmp_path):
 )
 def test_wrong_usage_is_exit_status_2(arguments, tmp_path):
     assert export(*arguments, cwd=tmp_path).returncode == 2
+
+
+def test_without_arch_several_that_fit_are_listed_and_none_is_taken(tmp_path):
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "model.pth")
+
+    done = export("model.pth", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "several architectures fit: expected one, got 'resnet18', 'timm:resnet18'" in done.stderr
+    assert "with --arch" in done.stderr
+    assert not (tmp_path / "artifacts").exists()
