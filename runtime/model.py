@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime import geometry
 from runtime.artifact import Artifact, open_artifact
-from runtime.decode import MAX_PIXELS, Decoded, ImageSource, decode_image, subject_of
+from runtime.decode.images import MAX_PIXELS, Decoded, ImageSource, decode_image, subject_of
 from runtime.errors import DeviceError, InputError
 from runtime.manifest import Manifest
 from runtime.results import Failure, Prediction, Result, classify
@@ -26,9 +26,10 @@ PIXELS = "pixels"
 class Model:
     """A loaded artifact; safe to use from many threads.
 
-    ``predict`` prepares images on the host, as the manifest says, and runs the network on the prepared pixels. ``run``
-    takes arrays for either graph: ``{"pixels": uint8 [batch, height, width, 3]}`` or ``{"image": uint8 [batch, any
-    height, any width, 3]}``.
+    ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with workers of their own may call
+    one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
+    arrays for either graph: ``{"pixels": uint8 [batch, height, width, 3]}`` or ``{"image": uint8 [batch, any height,
+    any width, 3]}``.
     """
 
     def __init__(
@@ -96,9 +97,28 @@ class Model:
             raise InputError(result.error)
         return result
 
-    def prepare(self, source: ImageSource, *, subject: str = "image") -> NDArray[np.uint8]:
+    def decode(self, source: ImageSource, *, subject: str = "image") -> Decoded:
+        """Return one input as the manifest's input spec decodes it. Raises InputError, with ``subject`` as its name."""
+        decoded = decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self._max_pixels)
+        if decoded.turned and not self.manifest.inputs[0].exif:
+            self._note_rotated(subject)
+        return decoded
+
+    def prepare(self, source: ImageSource | Decoded, *, subject: str = "image") -> NDArray[np.uint8]:
         """Return the prepared pixels of one image: uint8 [height, width, 3], of the size the network takes."""
-        return self._prepare(self._decode(source, subject))
+        decoded = source if isinstance(source, Decoded) else self.decode(source, subject=subject)
+        return geometry.prepare(decoded.image, self.manifest.preprocessing.geometry)
+
+    def score(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the network's scores for prepared inputs, float32 [batch, classes]."""
+        scores: NDArray[np.float32] = self._network.run({PIXELS: np.stack(prepared)})[self.manifest.outputs[0].name]
+        return scores
+
+    def interpret(
+        self, scores: NDArray[np.float32], *, name: str, top_k: int = 5, threshold: float = 0.0
+    ) -> Prediction:
+        """Return the prediction that one row of scores, float32 [classes], means for the input ``name``."""
+        return classify(scores, self._labels, name=name, top_k=top_k, threshold=threshold)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return a graph's outputs by name; the names of ``arrays`` say which graph.
@@ -112,35 +132,26 @@ class Model:
     def _predict_batch(self, sources: Sequence[ImageSource], start: int, top_k: int, threshold: float) -> list[Result]:
         names = [subject_of(source, start + offset) for offset, source in enumerate(sources)]
         results: list[Result | None] = []
-        pixels = []
+        prepared = []
         for name, source in zip(names, sources, strict=True):
             try:
-                decoded = self._decode(source, f"'{name}'")
-                if decoded.turned and not self.manifest.inputs[0].exif:
-                    self._note_rotated(name)
-                pixels.append(self._prepare(decoded))
+                prepared.append(self.prepare(source, subject=f"'{name}'"))
                 results.append(None)
             except InputError as error:
                 results.append(Failure(input=name, error=str(error)))
-        scores = iter(self._network.run({PIXELS: np.stack(pixels)})[self.manifest.outputs[0].name] if pixels else ())
+        scores = iter(self.score(prepared) if prepared else ())
         return [
-            result or classify(next(scores), self._labels, name=name, top_k=top_k, threshold=threshold)
+            result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
             for name, result in zip(names, results, strict=True)
         ]
 
-    def _decode(self, source: ImageSource, subject: str) -> Decoded:
-        return decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self._max_pixels)
-
-    def _prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        return geometry.prepare(decoded.image, self.manifest.preprocessing.geometry)
-
-    def _note_rotated(self, name: str) -> None:
+    def _note_rotated(self, subject: str) -> None:
         with self._lock:
             self._rotated += 1
             first = self._rotated == 1
         if first:
             warnings.warn(
-                f"'{name}': its EXIF orientation asks for a rotation, which is not applied, as in training. "
+                f"{subject}: its EXIF orientation asks for a rotation, which is not applied, as in training. "
                 "If the model was trained on rotated photos, export it with --exif.",
                 stacklevel=2,
             )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import open_artifact
-from runtime.decode import decode_image
+from runtime.decode.images import decode_image
 from runtime.golden import read_golden
 from runtime.model import PIXELS, Model
 
@@ -52,9 +52,11 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     model = Model(artifact, device=device)
     output = manifest.outputs[0].name
 
-    prepared = np.stack(
-        [model.prepare(image, subject=f"golden image {row}") for row, image in enumerate(golden.images)]
-    )
+    decoded = [
+        decode_image(image, manifest.inputs[0], subject=f"golden image {row}")
+        for row, image in enumerate(golden.images)
+    ]
+    prepared = np.stack([model.prepare(image) for image in decoded])
     network = model.run({PIXELS: golden.pixels})[output]
     served = model.run({PIXELS: prepared})[output]
     checks = [

@@ -24,6 +24,8 @@ from exporter.architectures.rebuilding import rebuild
 from exporter.checkpoint import read_checkpoint
 
 CLASSES = 7
+# The deviation of a logit over the photos: give_signal() aims at 2.5.
+MINIMUM_SIGNAL = 0.5
 MILLIONS = 30
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "student.")
 _PLACES = ("", "state_dict", "model", "model_state_dict", "net", "params", "checkpoint.state_dict", "trained.weights")
@@ -72,33 +74,35 @@ def round_trip(name: str, folder: Path) -> dict[str, Any]:
     """Save, read, identify and rebuild one architecture; return what became of it."""
     generator = random.Random(name)
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-    state = dict(build(name).state_dict())
-    # Every value its own: constructors leave ones and zeros, among which a swapped key would not show.
-    own = {
-        (tensor.data_ptr(), tensor.shape): torch.rand_like(tensor) if tensor.is_floating_point() else tensor
-        for tensor in state.values()
-    }
-    tensors = {key: own[tensor.data_ptr(), tensor.shape].clone() for key, tensor in state.items()}
+    network = build(name).eval()
+    images = photo_crops(transform_for(name, network), count=4)
+    give_signal(network, images)
+    tensors = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     prefix = "".join(generator.sample(_WRAPPERS, generator.randint(0, 3)))
     place = generator.choice(_PLACES)
     path = _save({prefix + key: value for key, value in tensors.items()}, place, generator, folder)
     try:
         checkpoint = read_checkpoint(path)
-        exact = [fit for fit in identify(checkpoint.shapes) if fit.exact]
-        found = [fit.architecture for fit in exact]
-        classes = {fit.num_classes for fit in exact if fit.architecture == name}
+        fits = [fit for fit in identify(checkpoint.shapes) if fit.exact]
+        found = [fit.architecture for fit in fits]
+        classes = {fit.num_classes for fit in fits if fit.architecture == name}
         rebuilt = rebuild(name, {}, checkpoint)
         state = rebuilt.network.state_dict()
         wrong = [key for key in tensors if not torch.equal(state[key], tensors[key])]
+        with torch.no_grad():
+            expected, answers = network(images), rebuilt.network(images)
     finally:
         path.unlink()
+    exact = not wrong and set(state) == set(tensors) and torch.equal(answers, expected)
+    signal = float(expected.std(0).mean())
     return {
         "how": f"{path.suffix} '{place}' {prefix}*",
         "identified": name in found,
         "fits": found,
         "classes_found": classes == {CLASSES},
-        "exact": not wrong and set(state) == set(tensors),
-        "passed": name in found and not wrong and set(state) == set(tensors) and classes == {CLASSES},
+        "exact": exact,
+        "signal": round(signal, 3),
+        "passed": name in found and exact and classes == {CLASSES} and signal > MINIMUM_SIGNAL,
     }
 
 
@@ -120,7 +124,7 @@ def export(name: str, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     network = build(name)
     transform = transform_for(name, network)
-    give_signal(network, transform)
+    give_signal(network, photo_crops(transform, count=16))
     path = folder / "model.pth"
     torch.save(network.state_dict(), path)
     try:
@@ -153,8 +157,8 @@ def transform_for(name: str, network: nn.Module) -> Any:
     )
 
 
-def give_signal(network: nn.Module, transform: Any) -> None:
-    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo."""
+def photo_crops(transform: Any, *, count: int) -> torch.Tensor:
+    """Return ``count`` random crops of the shipped photos, transformed, as one batch."""
     folder = files("exporter.parity") / "photos"
     photos = [
         Image.open(io.BytesIO((folder / f"{name}.jpg").read_bytes())).convert("RGB")
@@ -162,20 +166,24 @@ def give_signal(network: nn.Module, transform: Any) -> None:
     ]
     generator = random.Random(0)
     crops = []
-    for photo in photos * 4:
+    for photo in photos * (count // len(photos)):
         side = generator.randint(min(photo.size) // 2, min(photo.size))
         left, top = generator.randint(0, photo.width - side), generator.randint(0, photo.height - side)
         crops.append(transform(photo.crop((left, top, left + side, top + side))))
-    images = torch.stack(crops)
+    return torch.stack(crops)
+
+
+def give_signal(network: nn.Module, images: torch.Tensor) -> None:
+    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
             module.train()
         else:
             module.training = False
-    # Residual branches that start at zero would leave most of the network without a say.
+    # Residual branches and heads that start at zero would leave most of the network without a say.
     for parameter in network.parameters():
-        if parameter.ndim == 1 and not parameter.any():
+        if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
         elif parameter.ndim == 1 and float(parameter.detach().abs().max()) < 1e-3:
             nn.init.constant_(parameter, 0.5)

@@ -11,7 +11,7 @@ from exporter.parity.inputs import BATCH_SIZES, Case, batches
 from exporter.parity.paths import ServedPath
 from exporter.parity.reference import Answers, Reference
 from exporter.parity.report import Report, Row
-from runtime.decode import decode_image
+from runtime.decode.images import decode_image
 from runtime.manifest import ImageInput
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
-from runtime.decode import decode_image
+from runtime.decode.images import decode_image
 from runtime.errors import InputError
 from runtime.manifest import ImageInput
 

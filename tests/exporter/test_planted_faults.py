@@ -24,7 +24,7 @@ def plant_wrong_mean(monkeypatch):
 
 def plant_swapped_channels(monkeypatch):
     """The decoder gives BGR."""
-    from runtime import decode
+    from runtime.decode import images as decode
 
     original = decode._load
 

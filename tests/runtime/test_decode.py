@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from runtime.decode import decode_image
+from runtime.decode.images import decode_image
 from runtime.manifest import ImageInput
 
 SPEC = ImageInput(name="image", mode="RGB", exif=False)
