@@ -26,7 +26,7 @@ PIXELS = "pixels"
 class Model:
     """A loaded artifact; safe to use from many threads.
 
-    ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with workers of their own may call
+    ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
     arrays for either graph: ``{"pixels": uint8 [batch, height, width, 3]}`` or ``{"image": uint8 [batch, any height,
     any width, 3]}``.
