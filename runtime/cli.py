@@ -1,7 +1,6 @@
 """The ``truecopy`` command: what needs no PyTorch here, the exporter's commands from one table."""
 
 import sys
-import warnings
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.console import DEVICE_HELP, make_app, run_app
-from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from runtime.results import Result
@@ -22,8 +20,6 @@ EXPORTER_COMMANDS = {
     "inspect": "exporter.cli:inspect",
 }
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
 )
@@ -34,6 +30,8 @@ class Format(Enum):
 
     TABLE = "table"
     JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
@@ -52,33 +50,57 @@ _add_exporter_commands()
 @app.command()
 def predict(
     artifact: Artifact,
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, globs, - for a list on stdin, .txt lists, or .csv, .jsonl and .parquet tables.",
+        ),
+    ],
+    column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this file: .jsonl, .csv or .parquet.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out and what is unfinished of it.")] = False,
+    allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 although inputs failed.")] = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
     ] = 0.0,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
     device: Device = "auto",
-    format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
+    workers: Annotated[int | None, typer.Option(min=1, help="Inputs in work at once; by default the cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs in one call of the network.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA: faster, not PyTorch's arithmetic.")] = False,
+    memory_limit_mb: Annotated[int | None, typer.Option(min=1, help="A bound on CUDA's memory.")] = None,
+    format: Annotated[  # noqa: A002
+        Format | None, typer.Option(help="By default a table, or what the name of --out ends with.")
+    ] = None,
 ) -> None:
-    """Label images: one row each, in the order given; exit status 1 if any image failed."""
-    from runtime.model import load
+    """Label inputs: one row each, in the order given; exit status 1 if any failed."""
+    from runtime.batch.command import Request
+    from runtime.batch.command import predict as run
 
-    files = _image_files(inputs)
-    model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        results = model.predict(files, top_k=top_k, threshold=threshold)
-    for warning in caught:
-        sys.stderr.write(f"warning: {warning.message}\n")
-    if format is Format.JSONL:
-        _print_rows(results)
-    else:
-        _print_predictions(results)
-    failures = sum("error" in result.to_dict() for result in results)
-    if failures:
-        sys.stderr.write(f"error: {failures} of {len(results)} images failed. Their rows say why.\n")
-        raise typer.Exit(1)
+    request = Request(
+        artifact=artifact,
+        inputs=tuple(inputs),
+        column=column,
+        out=out,
+        format=format.value if format else None,
+        resume=resume,
+        force=force,
+        allow_errors=allow_errors,
+        top_k=top_k,
+        threshold=threshold,
+        max_pixels=int(max_megapixels * 1_000_000),
+        device=device,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        tf32=tf32,
+        memory_limit_mb=memory_limit_mb,
+    )
+    run(request, _print_predictions)
 
 
 @app.command()
@@ -107,29 +129,6 @@ def verify(
 def main() -> None:
     """Run the ``truecopy`` command."""
     run_app(app)
-
-
-def _image_files(inputs: list[Path]) -> list[Path]:
-    """Return the files among ``inputs``, and the image files in the folders among them, in a fixed order."""
-    files: list[Path] = []
-    for path in inputs:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(
-                f"'{path}': no images in this folder: expected files such as .jpg or .png. Check the path."
-            )
-        files += found
-    return files
-
-
-def _print_rows(results: "list[Result]") -> None:
-    import msgspec
-
-    for result in results:
-        sys.stdout.write(msgspec.json.encode(result.to_dict()).decode() + "\n")
 
 
 def _print_predictions(results: "list[Result]") -> None:

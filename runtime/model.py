@@ -115,11 +115,12 @@ class Model:
         return result
 
     def predict_each(
-        self, named: Iterable[tuple[str, ImageSource]], *, top_k: int = 5, threshold: float = 0.0
+        self, named: Iterable[tuple[str, ImageSource | InputError]], *, top_k: int = 5, threshold: float = 0.0
     ) -> Iterator[Result]:
         """Yield the result of each (name, input), in order, with all of the plan's workers at work.
 
-        Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are.
+        Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are. An
+        InputError in the place of an input, as a reader of tables leaves it, is that input's Failure.
         """
         _check_options(top_k, threshold)
         return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
@@ -204,7 +205,7 @@ class Model:
         self.close()
 
     def _predict_batches(
-        self, work: Iterable[list[tuple[str, ImageSource]]], top_k: int, threshold: float
+        self, work: Iterable[list[tuple[str, ImageSource | InputError]]], top_k: int, threshold: float
     ) -> Iterator[Result]:
         if self._plan.workers == 1:
             for batch in work:
@@ -214,12 +215,16 @@ class Model:
         for results in answers:
             yield from results
 
-    def _predict_batch(self, batch: Sequence[tuple[str, ImageSource]], top_k: int, threshold: float) -> list[Result]:
+    def _predict_batch(
+        self, batch: Sequence[tuple[str, ImageSource | InputError]], top_k: int, threshold: float
+    ) -> list[Result]:
         """Return one result an input; what is wrong with one input, even for the network alone, costs only itself."""
         results: list[Result | None] = []
         prepared = []
         for name, source in batch:
             try:
+                if isinstance(source, InputError):
+                    raise source
                 prepared.append(self.prepare(source, subject=f"'{name}'"))
                 results.append(None)
             except InputError as error:
