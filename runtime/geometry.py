@@ -4,13 +4,14 @@ The functions at the top state the arithmetic of sizes and positions once; the e
 follow them, and the tests compare all three with torchvision's own.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Interpolation, Pad, Resize
 from runtime.resampling import resample
 
 _FILTERS = {
@@ -20,6 +21,18 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+
+_ROWS, _COLUMNS = 0, 1
+
+# How far each filter looks, in pixels of the smaller of the two images.
+_REACH: dict[Interpolation, float] = {
+    "nearest": 1.0,
+    "box": 0.5,
+    "bilinear": 1.0,
+    "hamming": 1.0,
+    "bicubic": 2.0,
+    "lanczos": 3.0,
 }
 
 
@@ -87,25 +100,58 @@ def prepare(image: Image.Image, steps: Sequence[GeometryStep]) -> NDArray[np.uin
 def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.Image:
     """Resize one axis at a time, cropping each as soon as it has its size.
 
-    Two one-axis passes give the same bytes as Pillow's single call; the second pass then skips what the crop drops,
-    and the order of the passes is the manifest's rather than that of the Pillow that happens to be installed.
+    Two one-axis passes give the same bytes as Pillow's single call; each then skips what the crop drops, and their
+    order is the manifest's rather than that of the Pillow that happens to be installed. Pillow's own ``box`` would skip
+    more, but rounds its corners to float32, which shows in the pixels.
     """
-    size = resized_size(image.height, image.width, step)
+    old, new = (image.height, image.width), resized_size(image.height, image.width, step)
     if step.implementation == "torch":
-        return _resize_as_tensor(image, step, size, crop)
-    rows_first = vertical_first(image.height, image.width, size, step)
-    for vertical in (rows_first, not rows_first):
-        if vertical:
-            image = image.resize((image.width, size[0]), _FILTERS[step.interpolation])
-            if crop is not None:
-                top = crop_origin(size[0], crop.height, crop.rounding)
-                image = _window(image, (0, top, image.width, top + crop.height))
-        else:
-            image = image.resize((size[1], image.height), _FILTERS[step.interpolation])
-            if crop is not None:
-                left = crop_origin(size[1], crop.width, crop.rounding)
-                image = _window(image, (left, 0, left + crop.width, image.height))
-    return image
+        return _resize_as_tensor(image, step, new, crop)
+    kept = [_kept(new[axis], crop, axis) for axis in (_ROWS, _COLUMNS)]
+    first, second = (_ROWS, _COLUMNS) if vertical_first(*old, new, step) else (_COLUMNS, _ROWS)
+    needed = _needed(old[second], new[second], kept[second], step.interpolation)
+    part = _cut(image, second, needed)
+    part = _cut(_resize_axis(part, first, new[first], step), first, kept[first])
+    part = _uncut(part, second, needed[0], old[second])
+    return _cut(_resize_axis(part, second, new[second], step), second, kept[second])
+
+
+def _resize_axis(image: Image.Image, axis: int, length: int, step: Resize) -> Image.Image:
+    size = (image.width, length) if axis == _ROWS else (length, image.height)
+    return image.resize(size, _FILTERS[step.interpolation])
+
+
+def _cut(image: Image.Image, axis: int, span: tuple[int, int]) -> Image.Image:
+    if axis == _ROWS:
+        return _window(image, (0, span[0], image.width, span[1]))
+    return _window(image, (span[0], 0, span[1], image.height))
+
+
+def _uncut(part: Image.Image, axis: int, start: int, length: int) -> Image.Image:
+    """Return an image of ``length`` pixels along ``axis`` with ``part`` where it was; the rest is not looked at."""
+    size = (part.width, length) if axis == _ROWS else (length, part.height)
+    if part.size == size:
+        return part
+    whole = Image.new(part.mode, size)
+    whole.paste(part, (0, start) if axis == _ROWS else (start, 0))
+    return whole
+
+
+def _kept(size: int, crop: CenterCrop | None, axis: int) -> tuple[int, int]:
+    """Return the first pixel that a crop keeps of an axis, and the one after its last; beyond the image, it pads."""
+    if crop is None:
+        return 0, size
+    wanted = (crop.height, crop.width)[axis]
+    start = crop_origin(size, wanted, crop.rounding)
+    return start, start + wanted
+
+
+def _needed(size: int, resized: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[int, int]:
+    """Return which pixels of an axis any of the ``kept`` ones is computed from, and a pixel more on each side."""
+    scale = size / resized
+    reach = _REACH[interpolation] * max(scale, 1.0) + 1.0
+    first = max(0, math.floor(max(kept[0], 0) * scale - reach))
+    return first, min(size, math.ceil(min(kept[1], resized) * scale + reach))
 
 
 def _resize_as_tensor(image: Image.Image, step: Resize, size: tuple[int, int], crop: CenterCrop | None) -> Image.Image:
