@@ -57,7 +57,7 @@ from runtime.manifest import (
 from runtime.model import Model
 
 _VARIANT = Variant(precision="fp32", model="model.onnx", network="network.onnx", weights="weights.bin")
-_TORCHSCRIPT = "model.torchscript"
+TORCHSCRIPT = "model.torchscript"
 # Another machine's JPEG decoder may round otherwise: by a grey level, which moved scores by less than 0.002 when
 # measured.
 _GOLDEN = Golden(file="golden.npz", pixel_limit=1, score_limit=SCORE_LIMIT, end_to_end_limit=0.02)
@@ -168,8 +168,8 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     with staging(recipe.artifact_path, force=recipe.force) as stage:
         with steps.step("TorchScript") as step:
             pipeline = Pipeline(trace(rebuilt.network, example), reading.steps, answers.activation)
-            stage.write(_TORCHSCRIPT, archive := to_torchscript(pipeline))
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}"
+            stage.write(TORCHSCRIPT, archive := to_torchscript(pipeline))
+            step.finding = f"{TORCHSCRIPT}, {_size(len(archive))}"
         with steps.step("ONNX") as step:
             converted = to_onnx(rebuilt.network, example)
             size = _write_graphs(stage, converted, reading, answers)
@@ -230,7 +230,7 @@ def _prove(
 ) -> parity.Report:
     """Return the report on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     model = Model(Artifact(path=folder, manifest=draft), device="cpu")
-    with parity.open_paths(model, folder, torchscript=_TORCHSCRIPT) as paths:
+    with parity.open_paths(model, folder, torchscript=TORCHSCRIPT) as paths:
         report = parity.compare(paths, reference, answers, cases, draft.inputs[0])
     if report.verdict != "passed":
         word = "not equal to the eager model" if report.verdict == "failed" else "the comparison is inconclusive"

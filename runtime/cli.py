@@ -1,6 +1,7 @@
 """The ``truecopy`` command: what needs no PyTorch here, the exporter's commands from one table."""
 
 import sys
+import warnings
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,9 @@ import typer
 from runtime.console import DEVICE_HELP, make_app, run_app
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runtime.bench import Rival
     from runtime.results import Result
     from runtime.verify import Verification
 
@@ -19,6 +23,9 @@ EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
 }
+
+# What 'bench --against' takes from beyond the wall.
+BUILD_RIVALS = "exporter.rivals:build_rivals"
 
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
@@ -123,6 +130,68 @@ def verify(
             f"error: '{artifact}': this device's answers are not the eager model's. Do not serve it here; "
             "compare 'onnxruntime' and 'pillow' versions with the manifest's 'tools'.\n"
         )
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    artifact: Artifact,
+    samples: Annotated[list[Path] | None, typer.Argument(help="Files to measure with. Default: golden inputs.")] = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Put PyTorch beside it, from the checkpoint exported.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="With --against: where the architecture is now.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --against: load a whole pickled module.")] = False,
+    import_: Annotated[
+        list[Path] | None, typer.Option("--import", metavar="PATH", help="With --trust: its code; repeat for more.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure an artifact on this machine: latency, throughput by workers, where the time goes."""
+    from runtime.artifact import open_artifact
+    from runtime.bench import measure
+    from runtime.manifest import to_json
+    from runtime.printing import print_bench
+
+    def build() -> "Mapping[str, Rival]":
+        module, function = BUILD_RIVALS.split(":")
+        rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
+            against, open_artifact(artifact), architecture=arch, trust=trust, imports=import_ or ()
+        )
+        return rivals
+
+    with warnings.catch_warnings():
+        # Golden inputs ask for a rotation on purpose.
+        warnings.filterwarnings("ignore", message=".*EXIF orientation")
+        report = measure(
+            artifact, device=device, samples=samples or (), seconds=seconds, build_rivals=build if against else None
+        )
+    if json:
+        sys.stdout.write(to_json(report).decode())
+    else:
+        print_bench(report)
+
+
+@app.command()
+def doctor(
+    artifact: Annotated[Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact to check here.")] = None,
+    device: Device = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+) -> None:
+    """Say what this machine has and misses; exit status 1 if something needed is missing."""
+    from runtime.doctor import diagnose
+    from runtime.manifest import to_json
+    from runtime.printing import print_diagnosis
+
+    diagnosis = diagnose(artifact, device=device)
+    if json:
+        sys.stdout.write(to_json(diagnosis).decode())
+    else:
+        print_diagnosis(diagnosis)
+    if not diagnosis.healthy:
+        sys.stderr.write("error: something that is needed here is missing or wrong. The lines above say what to do.\n")
         raise typer.Exit(1)
 
 

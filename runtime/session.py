@@ -110,14 +110,14 @@ def this_machine() -> Machine:
 
 
 def open_session(
-    path: Path,
+    graph: Path | bytes,
     *,
     device: str = "auto",
     threads: int | None = None,
     options: Options | None = None,
     machine: Machine | None = None,
 ) -> Session:
-    """Return the graph in file ``path``, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
+    """Return a graph, a file or its contents, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
 
     ``threads`` is the number of threads for one call; by default, as many as the cores this process may use. Where
     ``auto`` cannot have what this machine seems to offer, a warning says why it is on the CPU. Raises DeviceError when
@@ -127,10 +127,10 @@ def open_session(
     names = candidates(device, machine)
     for name in names[:-1]:
         try:
-            return _open_on(name, path, threads, options or Options(), machine)
+            return _open_on(name, graph, threads, options or Options(), machine)
         except DeviceError as error:
             warnings.warn(f"device 'auto' is the CPU, although: {error}", stacklevel=2)
-    return _open_on(names[-1], path, threads, options or Options(), machine)
+    return _open_on(names[-1], graph, threads, options or Options(), machine)
 
 
 def onnxruntime_version() -> str:
@@ -138,7 +138,7 @@ def onnxruntime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-def _open_on(device: str, path: Path, threads: int | None, chosen: Options, machine: Machine) -> Session:
+def _open_on(device: str, graph: Path | bytes, threads: int | None, chosen: Options, machine: Machine) -> Session:
     kind, number = split_device(device)
     entry = DEVICES[kind]
     options = onnxruntime.SessionOptions()
@@ -154,18 +154,18 @@ def _open_on(device: str, path: Path, threads: int | None, chosen: Options, mach
             _prepare_cuda(chosen)
         providers.insert(0, (entry.provider, entry.options(number, chosen)))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
         if entry.provider != CPU_PROVIDER and is_device_failure(device, str(error)):
             raise DeviceError(
                 f"device '{device}': onnxruntime could not start it: {_why_not(device, machine)}"
             ) from error
         raise ArtifactError(
-            f"'{path}': onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
+            f"{_name(graph)}: onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
             "Install a newer onnxruntime, or export the model again."
         ) from error
     if entry.provider != CPU_PROVIDER:
-        _check_placement(session, path, device, machine)
+        _check_placement(session, graph, device, machine)
     return Session(session, device)
 
 
@@ -177,7 +177,7 @@ def _prepare_cuda(chosen: Options) -> None:
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
-def _check_placement(session: Any, path: Path, device: str, machine: Machine) -> None:
+def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Machine) -> None:
     """Raise DeviceError unless the session's network nodes are on the device's provider.
 
     onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
@@ -199,7 +199,7 @@ def _check_placement(session: Any, path: Path, device: str, machine: Machine) ->
     )
     if elsewhere:
         raise DeviceError(
-            f"device '{device}': '{path}' would run partly on the CPU: {provider} does not take "
+            f"device '{device}': {_name(graph)} would run partly on the CPU: {provider} does not take "
             f"{', '.join(elsewhere)}. Pass --device cpu, or export the model again with a newer onnxruntime."
         )
 
@@ -225,6 +225,10 @@ def _run_error(error: Exception, device: str) -> InputError | DeviceError:
             f"device '{device}': failed while running: {reason}. Check the device, and load the model again."
         )
     return InputError(f"inputs: the network cannot run on these values: {reason}. Give other inputs, or fewer at once.")
+
+
+def _name(graph: Path | bytes) -> str:
+    return f"'{graph}'" if isinstance(graph, Path) else "the graph"
 
 
 def _numpy_type(onnx_type: str) -> str:

@@ -264,6 +264,11 @@ def main() -> None:
     if options.json:
         print(json.dumps([asdict(figure) for figure in figures], indent=2))
         return
+    print_figures(figures)
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Print the promises, what was measured, and whether they are kept."""
     table = Table("promise", "measured", "target", "", box=None, header_style="bold", pad_edge=False)
     for figure in figures:
         table.add_row(figure.promise, figure.measured, figure.target, "met" if figure.met else "[red]missed[/]")

@@ -115,7 +115,25 @@ def test_an_unknown_device_is_named(tiny, device):
 )
 def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, expected):
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(cores, "_CGROUP_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
 
     assert cores.usable_cores() == expected
+
+
+def test_the_smallest_quota_above_the_process_counts(tmp_path, monkeypatch):
+    """A service of four cores in a slice of two; memory likewise."""
+    inner = tmp_path / "slice" / "service"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("400000 100000")
+    (inner.parent / "cpu.max").write_text("200000 100000")
+    (inner / "memory.max").write_text("max")
+    (inner.parent / "memory.max").write_text("5000")
+    (inner.parent / "memory.current").write_text("2000")
+    (tmp_path / "own").write_text("0::/slice/service\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
+
+    assert cores.usable_cores() == 2
+    assert cores.memory_bytes() == 3000
