@@ -216,7 +216,7 @@ def _measure_contenders(
     model: Model, rivals: Mapping[str, Rival], sources: Sequence[Any], seconds: float
 ) -> tuple[Contender, ...]:
     """Return ours and the rivals, in rounds in which they take turns: a busy moment then falls on all alike."""
-    prepared = [model.prepare(source)[np.newaxis] for source in sources]
+    prepared = [np.stack([model.prepare(source)]) for source in sources]
     output = model.manifest.outputs[0].name
     runners: dict[str, Rival] = {"truecopy": lambda pixels: model.run({PIXELS: pixels})[output], **rivals}
     first_ms: dict[str, float] = {}
