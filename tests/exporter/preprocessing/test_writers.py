@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as tv
 
+import exporter
 from exporter.preprocessing import (
     Arithmetic,
     Geometry,
@@ -253,12 +254,19 @@ def test_every_residue_on_noise_and_ramps(height, width, mode, seed):
         {"size": {"height": 24, "width": 29}, "do_normalize": False},
     ],
 )
-def test_a_hugging_face_processor(settings_of, tmp_path, photos):
+@pytest.mark.parametrize("backend", ["", ":pil"])
+def test_a_hugging_face_processor(settings_of, backend, tmp_path, photos):
     from transformers import ViTImageProcessor
 
     ViTImageProcessor(**settings_of).save_pretrained(tmp_path)
-    reading = read_transform(str(tmp_path / "preprocessor_config.json"))
+    name = f"{tmp_path / 'preprocessor_config.json'}{backend}"
+    if backend == ":pil" and settings_of.get("crop_size") == 35:
+        with pytest.raises(exporter.PreprocessingError, match="'crop_size' pads small images, on Pillow"):
+            read_transform(name)
+        return
+    reading = read_transform(name)
 
+    assert reading.steps.geometry[0].implementation == ("pillow" if backend else "torch")
     assert_all_three_equal(reading, [(100, 149), (101, 100), (41, 60), (13, 17), (300, 90)])
     expected = reading.transform(photos[0]).numpy()
     pixels = reading.pixels(photos[0])[np.newaxis]
