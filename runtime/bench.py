@@ -6,6 +6,7 @@ import resource
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,11 +19,14 @@ from runtime.artifact import open_artifact
 from runtime.cores import usable_cores
 from runtime.errors import InputError
 from runtime.golden import read_golden
-from runtime.model import PIXELS, Model
+from runtime.model import Model
+from runtime.session import Arrays
 from runtime.workers import Plan
 
-# What else can run the network: from prepared inputs to scores.
-Rival: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[Any]]
+# What else can run the network: from the arrays of the network graph to the first output.
+Rival: TypeAlias = Callable[[Arrays], NDArray[Any]]
+
+OURS = "truecopy"
 
 _MINIMUM_CALLS = 5
 _ACCELERATOR_BATCHES = (1, 8, 16, 32)
@@ -55,12 +59,15 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
-    """The network alone, one prepared input at a time; ``difference`` is the largest between its scores and ours."""
+    """The network alone, one prepared input at a time; ``difference`` is the largest between its first output and ours.
+
+    It is None where the two have another shape, as before and after an ending that the export added.
+    """
 
     name: str
     first_ms: float
     p50_ms: float
-    difference: float
+    difference: float | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +145,7 @@ def measure(
 
 def _golden_inputs(artifact: str | Path) -> list[bytes]:
     opened = open_artifact(artifact)
-    return list(read_golden(opened.file(opened.manifest.golden.file)).images)
+    return [case.source for case in read_golden(opened.file(opened.manifest.golden.file)).cases]
 
 
 def _plans(device: str) -> list[Plan]:
@@ -216,14 +223,22 @@ def _measure_contenders(
     model: Model, rivals: Mapping[str, Rival], sources: Sequence[Any], seconds: float
 ) -> tuple[Contender, ...]:
     """Return ours and the rivals, in rounds in which they take turns: a busy moment then falls on all alike."""
-    prepared = [np.stack([model.prepare(source)]) for source in sources]
+    prepared = [model.stack([model.prepare(source)]) for source in sources]
     output = model.manifest.outputs[0].name
-    runners: dict[str, Rival] = {"truecopy": lambda pixels: model.run({PIXELS: pixels})[output], **rivals}
+    runners: dict[str, Rival] = {OURS: lambda arrays: model.run(arrays)[output], **rivals}
     first_ms: dict[str, float] = {}
     scores: dict[str, NDArray[Any]] = {}
-    for name, runner in runners.items():
+    for name, runner in list(runners.items()):
         start = time.perf_counter()
-        scores[name] = runner(prepared[0])
+        try:
+            scores[name] = runner(prepared[0])
+        except Exception as error:  # torch.compile without a C++ compiler, and whatever else others raise
+            if name == OURS:
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"{name} is left out, as it fails here: {reason}", stacklevel=3)
+            del runners[name]
+            continue
         first_ms[name] = _since(start)
         runner(prepared[0])
     times: dict[str, list[float]] = {name: [] for name in runners}
@@ -241,10 +256,14 @@ def _measure_contenders(
             name=name,
             first_ms=first_ms[name],
             p50_ms=statistics.median(times[name]),
-            difference=float(np.abs(scores[name] - scores["truecopy"]).max()),
+            difference=_difference(scores[name], scores[OURS]),
         )
         for name in runners
     )
+
+
+def _difference(scores: NDArray[Any], ours: NDArray[Any]) -> float | None:
+    return float(np.abs(scores - ours).max()) if scores.shape == ours.shape else None
 
 
 def _since(start: float) -> float:

@@ -1,26 +1,24 @@
-"""An artifact, ready to run: from photos to labels, or from arrays to arrays."""
+"""An artifact, ready to run: from a caller's inputs to what they mean, or from arrays to arrays."""
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from runtime import geometry
 from runtime.artifact import Artifact, open_artifact
 from runtime.cores import usable_cores
-from runtime.decode.images import MAX_PIXELS, Decoded, ImageSource, decode_image, subject_of
+from runtime.decode.images import MAX_PIXELS, PIXELS, ROTATED
+from runtime.decode.protocol import Decoded, open_decoder, subject_of
 from runtime.devices import Options
 from runtime.errors import DeviceError, InputError, ModelError
-from runtime.manifest import Manifest
-from runtime.results import Failure, Prediction, Result, classify
+from runtime.manifest import ImageInput, Manifest
+from runtime.results import Answer, Failure, Result, interpret, split
 from runtime.session import Arrays, Session, open_session
 from runtime.workers import Plan, PlanName, Workers, batches, build_plan
-
-PIXELS = "pixels"
 
 _OUT_OF_MEMORY = "'{}': out of memory: expected room to decode and run it, got none. Make it smaller."
 
@@ -30,8 +28,8 @@ class Model:
 
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
-    arrays for either graph: ``{"pixels": uint8 [batch, height, width, 3]}`` or ``{"image": uint8 [batch, any height,
-    any width, 3]}``.
+    arrays for either graph: raw inputs, such as ``{"image": uint8 [batch, any height, any width, 3]}``, or prepared
+    ones, such as ``{"pixels": uint8 [batch, height, width, 3]}``.
     """
 
     def __init__(
@@ -47,21 +45,26 @@ class Model:
         options: Options | None = None,
     ) -> None:
         self._artifact = artifact
-        self._max_pixels = max_pixels
-        self._rotated = 0
         self._labels = artifact.labels()
         self._lock = threading.Lock()
+        self._remarks: Counter[str] = Counter()
+        self._decoder = open_decoder(artifact, max_pixels=max_pixels)
+        outputs = artifact.manifest.outputs
+        self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
         self._graphs: dict[str, Session] = {}
+        self._variant = artifact.manifest.variants[0]
         self._workers: Workers | None = None
         self._options = options or Options()
-        self._variant = artifact.manifest.variants[0]
-        # Only the opened session tells what 'auto' came to; the number of threads matters on the CPU alone.
+        # A batch of photos gives nothing on a CPU (measured); of rows, whose networks are small, it is most of the
+        # speed. Only the opened session tells what 'auto' came to.
+        images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
         given = {"workers": workers, "threads": threads, "batch": batch}
-        self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **given)
+        cpu_batch = batch if images or batch else self._decoder.batch_size
+        self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **{**given, "batch": cpu_batch})
         self._network: Session | None = self._open(self._variant.network, device)
         self._device = self._network.device
-        self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
         if self._device != "cpu":
+            self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
             self._network.warm_up((1, self._plan.batch))
 
     @property
@@ -71,13 +74,19 @@ class Model:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names, in the order of the scores."""
+        """The class names, in the order of the scores; none for tasks without classes."""
         return self._labels
+
+    @property
+    def remarks(self) -> dict[str, int]:
+        """How many inputs so far had something to be warned about, by what: ``rotated``, ``truncated``."""
+        with self._lock:
+            return dict(self._remarks)
 
     @property
     def rotated(self) -> int:
         """How many images so far asked, by EXIF, for a rotation that this model was not trained with."""
-        return self._rotated
+        return self.remarks.get(ROTATED, 0)
 
     @property
     def device(self) -> str:
@@ -89,33 +98,28 @@ class Model:
         """How lists and jobs are spread over the cores, and how many threads one call of the network takes."""
         return self._plan
 
-    @overload
-    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, too: the first overload wins
-        self, inputs: ImageSource, *, top_k: int = 5, threshold: float = 0.0
-    ) -> Prediction: ...
-
-    @overload
-    def predict(self, inputs: Sequence[ImageSource], *, top_k: int = 5, threshold: float = 0.0) -> list[Result]: ...
-
     def predict(
-        self, inputs: ImageSource | Sequence[ImageSource], *, top_k: int = 5, threshold: float = 0.0
-    ) -> Prediction | list[Result]:
-        """Return the prediction for one image, or a list of results for a list or tuple of images.
+        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
+    ) -> Any:
+        """Return the answer for one input, or a list of results for a list or tuple of inputs.
 
-        An image is a path, encoded bytes, a PIL image, or a uint8 array [height, width, 3], RGB. One image that cannot
-        be used raises InputError; in a list it costs only its own place, which then holds a Failure.
+        An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
+        3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
+        LabelSet, Estimate, Segmentation or Outputs. One input that cannot be used raises InputError; in a list it
+        costs only its own place, which then holds a Failure. ``names`` are what results and messages call the inputs of
+        a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's own.
         """
-        if isinstance(inputs, list | tuple):
-            named = ((subject_of(source, position), source) for position, source in enumerate(inputs))
-            return list(self.predict_each(named, top_k=top_k, threshold=threshold))
         _check_options(top_k, threshold)
-        result = self._predict_batch([(subject_of(inputs, 0), inputs)], top_k, threshold)[0]  # type: ignore[list-item]
-        if isinstance(result, Failure):
-            raise InputError(result.error)
-        return result
+        if not self._decoder.is_list(inputs):
+            name = names[0] if names else subject_of(inputs, 0)
+            result = self._predict_batch([(name, inputs)], top_k, threshold)[0]
+            if isinstance(result, Failure):
+                raise InputError(result.error)
+            return result
+        return list(self.predict_each(_named(inputs, names), top_k=top_k, threshold=threshold))
 
     def predict_each(
-        self, named: Iterable[tuple[str, ImageSource | InputError]], *, top_k: int = 5, threshold: float = 0.0
+        self, named: Iterable[tuple[str, Any]], *, top_k: int = 5, threshold: float | None = None
     ) -> Iterator[Result]:
         """Yield the result of each (name, input), in order, with all of the plan's workers at work.
 
@@ -126,26 +130,23 @@ class Model:
         return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
 
     async def predict_async(
-        self, inputs: ImageSource | Sequence[ImageSource], *, top_k: int = 5, threshold: float = 0.0
-    ) -> Prediction | list[Result]:
+        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
+    ) -> Any:
         """Return what ``predict`` returns, while the event loop goes on."""
         import asyncio
 
         _check_options(top_k, threshold)
-        many = isinstance(inputs, list | tuple)
-        sources: Sequence[ImageSource] = inputs if many else [inputs]  # type: ignore[assignment, list-item]
-        named = ((subject_of(source, position), source) for position, source in enumerate(sources))
+        workers = self._open_workers()
+        if not self._decoder.is_list(inputs):
+            return await asyncio.wrap_future(
+                workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold, names=names)
+            )
         futures = [
-            self._open_workers().submit(self._predict_batch, batch, top_k, threshold)
-            for batch in batches(named, self._plan.batch)
+            workers.submit(self._predict_batch, batch, top_k, threshold)
+            for batch in batches(_named(inputs, names), self._plan.batch)
         ]
         answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        results = [result for answer in answers for result in answer]
-        if many:
-            return results
-        if isinstance(results[0], Failure):
-            raise InputError(results[0].error)
-        return results[0]
+        return [result for answer in answers for result in answer]
 
     async def run_async(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return what ``run`` returns, while the event loop goes on."""
@@ -153,36 +154,64 @@ class Model:
 
         return await asyncio.wrap_future(self._open_workers().submit(self.run, arrays))
 
-    def decode(self, source: ImageSource, *, subject: str = "image") -> Decoded:
-        """Return one input as the manifest's input spec decodes it. Raises InputError, with ``subject`` as its name."""
-        decoded = decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self._max_pixels)
-        if decoded.turned and not self.manifest.inputs[0].exif:
-            self._note_rotated(subject)
+    def decode(self, source: Any, *, subject: str = "input") -> Decoded:
+        """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
+        decoded = self._decoder.decode(source, subject=subject)
+        if decoded.remark:
+            self._note(decoded.remark, subject)
         return decoded
 
-    def prepare(self, source: ImageSource | Decoded, *, subject: str = "image") -> NDArray[np.uint8]:
-        """Return the prepared pixels of one image: uint8 [height, width, 3], of the size the network takes."""
-        decoded = source if isinstance(source, Decoded) else self.decode(source, subject=subject)
-        return geometry.prepare(decoded.image, self.manifest.preprocessing.geometry)
+    def prepare(self, source: Any, *, subject: str = "input") -> Any:
+        """Return what the host prepares of one input, decoded or not.
 
-    def score(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the network's scores for prepared inputs, float32 [batch, classes]."""
-        pixels = prepared[0][np.newaxis] if len(prepared) == 1 else np.stack(prepared)
-        scores: NDArray[np.float32] = self._opened().run({PIXELS: pixels})[self.manifest.outputs[0].name]
+        For images it is uint8 [height, width, 3], of the size that the network takes; other kinds have their own.
+        Raises InputError, with ``subject`` as its name.
+        """
+        decoded = source if isinstance(source, Decoded) else self.decode(source, subject=subject)
+        return self._decoder.prepare(decoded)
+
+    def bucket(self, prepared: Any) -> Hashable:
+        """Return a key: prepared inputs of equal keys run as one batch."""
+        return self._decoder.bucket(prepared)
+
+    def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        """Return the arrays that ``run`` takes for prepared inputs of one bucket."""
+        return self._decoder.stack(prepared)
+
+    def whole(self, decoded: Decoded) -> dict[str, NDArray[Any]]:
+        """Return the arrays that ``run`` takes for one decoded input, nothing of it prepared on the host."""
+        return self._decoder.whole(decoded)
+
+    def score(self, prepared: Sequence[Any]) -> Sequence[Any]:
+        """Return the network's scores for prepared inputs: one entry an input, in their order.
+
+        For most tasks it is an array, as float32 [batch, classes]; raw tasks have a dictionary of arrays an input.
+        Inputs of different buckets run as several batches.
+        """
+        buckets: dict[Hashable, list[int]] = {}
+        for position, one in enumerate(prepared):
+            buckets.setdefault(self._decoder.bucket(one), []).append(position)
+        if len(buckets) == 1:
+            return self._score_batch(prepared)
+        scores: list[Any] = [None] * len(prepared)
+        for positions in buckets.values():
+            batch = self._score_batch([prepared[position] for position in positions])
+            for position, score in zip(positions, batch, strict=True):
+                scores[position] = score
         return scores
 
-    def interpret(
-        self, scores: NDArray[np.float32], *, name: str, top_k: int = 5, threshold: float = 0.0
-    ) -> Prediction:
-        """Return the prediction that one row of scores, float32 [classes], means for the input ``name``."""
-        return classify(scores, self._labels, name=name, top_k=top_k, threshold=threshold)
+    def interpret(self, scores: Any, *, name: str, top_k: int = 5, threshold: float | None = None) -> Answer:
+        """Return what one entry of ``score`` means for the input ``name``."""
+        return interpret(self.manifest.task, scores, self._labels, name=name, top_k=top_k, threshold=threshold)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return a graph's outputs by name; the names of ``arrays`` say which graph.
 
         Raises InputError when names, dtypes or shapes fit neither graph.
         """
-        if arrays.keys() == {self.manifest.inputs[0].name}:
+        if self._variant.model != self._variant.network and arrays.keys() == {
+            spec.name for spec in self.manifest.inputs
+        }:
             return self._whole_path().run(arrays)
         return self._opened().run(arrays)
 
@@ -205,7 +234,7 @@ class Model:
         self.close()
 
     def _predict_batches(
-        self, work: Iterable[list[tuple[str, ImageSource | InputError]]], top_k: int, threshold: float
+        self, work: Iterable[list[tuple[str, Any]]], top_k: int, threshold: float | None
     ) -> Iterator[Result]:
         if self._plan.workers == 1:
             for batch in work:
@@ -215,9 +244,7 @@ class Model:
         for results in answers:
             yield from results
 
-    def _predict_batch(
-        self, batch: Sequence[tuple[str, ImageSource | InputError]], top_k: int, threshold: float
-    ) -> list[Result]:
+    def _predict_batch(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
         """Return one result an input; what is wrong with one input, even for the network alone, costs only itself."""
         results: list[Result | None] = []
         prepared = []
@@ -257,19 +284,19 @@ class Model:
                 self._workers = Workers(self._plan.workers)
             return self._workers
 
-    def _note_rotated(self, subject: str) -> None:
+    def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
+        outputs = self._opened().run(self._decoder.stack(prepared))
+        return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
+
+    def _note(self, remark: str, subject: str) -> None:
         with self._lock:
-            self._rotated += 1
-            first = self._rotated == 1
+            self._remarks[remark] += 1
+            first = self._remarks[remark] == 1
         if first:
-            warnings.warn(
-                f"{subject}: its EXIF orientation asks for a rotation, which is not applied, as in training. "
-                "If the model was trained on rotated photos, export it with --exif.",
-                stacklevel=2,
-            )
+            warnings.warn(f"{subject}: {self._decoder.remarks[remark]}", stacklevel=2)
 
     def _whole_path(self) -> Session:
-        """Return the graph that takes raw images, loaded at its first use."""
+        """Return the graph that takes raw inputs, loaded at its first use."""
         name = self._variant.model
         self._opened()
         with self._lock:
@@ -321,8 +348,16 @@ def load(
     )
 
 
-def _check_options(top_k: int, threshold: float) -> None:
+def _named(inputs: Sequence[Any], names: Sequence[str] | None) -> list[tuple[str, Any]]:
+    if names is None:
+        return [(subject_of(source, position), source) for position, source in enumerate(inputs)]
+    if len(names) != len(inputs):
+        raise InputError(f"names: expected one an input, {len(inputs)}, got {len(names)}. Name every input.")
+    return list(zip(names, inputs, strict=True))
+
+
+def _check_options(top_k: int, threshold: float | None) -> None:
     if top_k < 1:
         raise InputError(f"top_k: expected at least 1, got {top_k}. Ask for one label or more.")
-    if not 0.0 <= threshold <= 1.0:
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Choose one in that range.")

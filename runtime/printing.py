@@ -59,7 +59,7 @@ def print_bench(report: Report) -> None:
                 f"{one.p50_ms:.2f}",
                 bar,
                 f"{one.p50_ms / ours:.2f}",
-                f"{one.difference:.1e}",
+                "" if one.difference is None else f"{one.difference:.1e}",
             )
         console.print(against)
 

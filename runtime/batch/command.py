@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     force: bool
     allow_errors: bool
     top_k: int
-    threshold: float
+    threshold: float | None
     max_pixels: int
     device: str
     workers: int | None

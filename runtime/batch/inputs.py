@@ -22,46 +22,85 @@ STDIN = "-"
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """How inputs of one kind stand in folders, lists and tables.
 
-    ``suffixes`` are the files looked for in a folder; ``from_line`` turns a line of a list into an input, ``from_row``
-    a row of a table, given the column that was asked for.
+    ``suffixes`` are the files looked for in a folder; ``from_line`` turns a line of a list, or an argument, into an
+    input, and ``from_row`` a row of a table, given the column that was asked for. Both are given a name for it.
     """
 
     suffixes: frozenset[str]
-    from_line: Callable[[str], Named]
+    from_line: Callable[[str, str], Named]
     from_row: Callable[[dict[str, Any], str | None, str], Named]
 
 
-def _image_from_line(line: str) -> Named:
+def _path_from_line(line: str, _subject: str) -> Named:
     return (_printable(line), Path(line))
 
 
 def _image_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
     value = row[_choose_column(row, column, subject, ("path", "image", "file", "filename", "input"))]
-    if isinstance(value, bytes) and value:
-        return (subject, value)
     # Data sets keep encoded images in a struct of their bytes and the path that they had.
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return (str(value.get("path") or subject), value["bytes"])
+    if isinstance(value, bytes) and value:
+        return (subject, value)
     if not isinstance(value, str) or not value:
         return (subject, InputError(f"'{subject}': no image: expected a path or bytes, got {value!r}. Fill the cell."))
-    return _image_from_line(value)
+    return _path_from_line(value, subject)
 
 
+def _path_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    value = row[_choose_column(row, column, subject, ("path", "file", "filename", "input"))]
+    if not isinstance(value, str) or not value:
+        return (subject, InputError(f"'{subject}': no path: expected text, got {value!r}. Fill the cell."))
+    return _path_from_line(value, subject)
+
+
+def _value_from_line(line: str, subject: str) -> Named:
+    # A file's path stands for its contents; anything else is the input itself.
+    return _path_from_line(line, subject) if Path(line).is_file() else (subject, line.encode())
+
+
+def _row_itself(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    if column is not None:
+        return (subject, row[_choose_column(row, column, subject, ())])
+    return (subject, row)
+
+
+def _text_from_line(line: str, subject: str) -> Named:
+    return (subject, line)
+
+
+def _text_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    return (subject, row[_choose_column(row, column, subject, ("text", "sentence", "input"))])
+
+
+def _tokens_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    return (subject, row[_choose_column(row, column, subject, ("tokens", "input_ids", "ids", "input"))])
+
+
+_NO_FILES: frozenset[str] = frozenset()
+
+# By the tag of the manifest's input: what a job of each kind reads. Rows are whole tables' rows.
 KINDS: dict[str, Kind] = {
     "image": Kind(
         suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}),
-        from_line=_image_from_line,
+        from_line=_path_from_line,
         from_row=_image_from_row,
     ),
+    "tensor": Kind(suffixes=frozenset({".npy"}), from_line=_path_from_line, from_row=_path_from_row),
+    "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself),
+    "text": Kind(suffixes=_NO_FILES, from_line=_text_from_line, from_row=_text_from_row),
+    "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row),
 }
+
+# Several inputs at once: a row a set, one column an input, or an archive of arrays.
+SEVERAL = Kind(suffixes=frozenset({".npz"}), from_line=_value_from_line, from_row=_row_itself)
 
 
 def input_kind(manifest: Manifest) -> Kind:
     """Return how the inputs of this model stand in folders, lists and tables."""
-    tag = str(type(manifest.inputs[0]).__struct_config__.tag)
-    if tag not in KINDS:
-        raise InputError(f"inputs: no job takes the kind '{tag}': expected one of {', '.join(KINDS)}. Use Python.")
-    return KINDS[tag]
+    if len(manifest.inputs) > 1:
+        return SEVERAL
+    return KINDS[str(type(manifest.inputs[0]).__struct_config__.tag)]
 
 
 def read_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> Iterator[Named]:
@@ -74,20 +113,20 @@ def read_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = No
     for argument in arguments:
         path = Path(argument)
         if argument == STDIN:
-            yield from _read_lines(sys.stdin.buffer, kind)
+            yield from _read_lines(sys.stdin.buffer, kind, "stdin")
         elif path.is_dir():
             yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
         elif path.is_file() and path.suffix.lower() in READERS:
             yield from _non_empty(_read_rows(path, kind, column), f"'{argument}': no rows in this table")
         elif path.is_file() and path.suffix.lower() == ".txt":
             with path.open("rb") as stream:
-                yield from _non_empty(_read_lines(stream, kind), f"'{argument}': no lines in this list")
+                yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
         elif not path.exists() and glob.has_magic(argument):
             names = glob.iglob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
             found = sorted(name for name in names if not Path(name).is_dir())
-            yield from _non_empty((kind.from_line(name) for name in found), f"'{argument}': nothing matches")
+            yield from _non_empty((kind.from_line(name, name) for name in found), f"'{argument}': nothing matches")
         else:
-            yield kind.from_line(argument)
+            yield kind.from_line(argument, _printable(argument))
 
 
 def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> int | None:
@@ -105,14 +144,14 @@ def _walk(folder: str, kind: Kind) -> Iterator[Named]:
         if is_folder:
             yield from _walk(path, kind)
         elif os.path.splitext(name)[1].lower() in kind.suffixes:  # noqa: PTH122 - a Path a file costs more
-            yield kind.from_line(path)
+            yield kind.from_line(path, path)
 
 
-def _read_lines(stream: Any, kind: Kind) -> Iterator[Named]:
-    for line in stream:
+def _read_lines(stream: Any, kind: Kind, name: str) -> Iterator[Named]:
+    for number, line in enumerate(stream, 1):
         text = os.fsdecode(line).rstrip("\r\n")
         if text:
-            yield kind.from_line(text)
+            yield kind.from_line(text, f"{_printable(name)}#{number}")
 
 
 def _read_rows(path: Path, kind: Kind, column: str | None) -> Iterator[Named]:

@@ -49,7 +49,7 @@ class Stop:
 
 
 def describe_job(
-    artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int]
+    artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | None]
 ) -> Job:
     """Return what makes this job the same as one that is to be resumed."""
     digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
@@ -79,7 +79,7 @@ def run_job(
     *,
     format_name: str,
     top_k: int,
-    threshold: float,
+    threshold: float | None,
     stop: Stop,
     on_row: Callable[[], None],
 ) -> Summary:

@@ -22,7 +22,7 @@ def test_every_rival_gives_the_artifacts_scores(exported, checkpoint_file):
 
     assert list(rivals) == ["eager PyTorch", "TorchScript", "torch.compile"]
     for name, rival in rivals.items():
-        assert rival(pixels) == pytest.approx(ours, abs=1e-5), name
+        assert rival({"pixels": pixels}) == pytest.approx(ours, abs=1e-5), name
 
 
 def test_another_checkpoint_is_no_rival(exported, checkpoint_file, tmp_path):

@@ -172,3 +172,27 @@ def test_without_pyarrow_the_error_has_the_command(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "InputError 'x.parquet': Parquet needs pyarrow. Run: pip install 'truecopy[parquet]'\n"
+
+
+def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
+    (folder / "rows.csv").write_text("age,text,tokens\n7,hello,x\n")
+    (folder / "lines.txt").write_text('{"age": 7}\n')
+    (folder / "tokens.jsonl").write_text('{"tokens": [3, 1, 2]}\n')
+    (folder / "a.npy").write_bytes(b"")
+
+    def found(kind, argument, **options):
+        return list(read_inputs([argument], KINDS[kind], **options))
+
+    assert found("tabular", "rows.csv") == [("rows.csv#1", {"age": "7", "text": "hello", "tokens": "x"})]
+    assert found("tabular", "lines.txt") == [("lines.txt#1", b'{"age": 7}')]
+    assert found("text", "rows.csv") == [("rows.csv#1", "hello")]
+    assert found("text", "rows.csv", column="age") == [("rows.csv#1", "7")]
+    assert found("text", "What is this?") == [("What is this?", "What is this?")]
+    assert found("tokens", "tokens.jsonl") == [("tokens.jsonl#1", [3, 1, 2])]
+    assert found("tensor", ".") == [("./a.npy", Path("a.npy"))]
+
+
+def test_every_kind_of_the_manifest_has_a_job():
+    from runtime.decode.protocol import DECODERS
+
+    assert {str(spec.__struct_config__.tag) for spec in DECODERS} == set(KINDS)
