@@ -56,7 +56,7 @@ def _path_from_row(row: dict[str, Any], column: str | None, subject: str) -> Nam
 
 def _value_from_line(line: str, subject: str) -> Named:
     # A file's path stands for its contents; anything else is the input itself.
-    return _path_from_line(line, subject) if Path(line).is_file() else (subject, line.encode())
+    return _path_from_line(line, subject) if _is_file(line) else (subject, line.encode())
 
 
 def _row_itself(row: dict[str, Any], column: str | None, subject: str) -> Named:
@@ -112,16 +112,17 @@ def read_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = No
     """
     for argument in arguments:
         path = Path(argument)
+        is_file = _is_file(argument)
         if argument == STDIN:
             yield from _read_lines(sys.stdin.buffer, kind, "stdin")
-        elif path.is_dir():
+        elif not is_file and os.path.isdir(argument):  # noqa: PTH112 - as in _is_file
             yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
-        elif path.is_file() and path.suffix.lower() in READERS:
+        elif is_file and path.suffix.lower() in READERS:
             yield from _non_empty(_read_rows(path, kind, column), f"'{argument}': no rows in this table")
-        elif path.is_file() and path.suffix.lower() == ".txt":
+        elif is_file and path.suffix.lower() == ".txt":
             with path.open("rb") as stream:
                 yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
-        elif not path.exists() and glob.has_magic(argument):
+        elif kind.suffixes and glob.has_magic(argument) and not path.exists():
             names = glob.iglob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
             found = sorted(name for name in names if not Path(name).is_dir())
             yield from _non_empty((kind.from_line(name, name) for name in found), f"'{argument}': nothing matches")
@@ -134,6 +135,11 @@ def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = N
     if STDIN in arguments:
         return None
     return sum(1 for _ in read_inputs(arguments, kind, column=column))
+
+
+def _is_file(text: str) -> bool:
+    # Path.is_file raises for what is no path at all, such as a long sentence.
+    return os.path.isfile(text)  # noqa: PTH113
 
 
 def _walk(folder: str, kind: Kind) -> Iterator[Named]:

@@ -188,6 +188,7 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
     assert found("text", "rows.csv") == [("rows.csv#1", "hello")]
     assert found("text", "rows.csv", column="age") == [("rows.csv#1", "7")]
     assert found("text", "What is this?") == [("What is this?", "What is this?")]
+    assert found("text", "long " * 1000) == [("long " * 1000, "long " * 1000)]
     assert found("tokens", "tokens.jsonl") == [("tokens.jsonl#1", [3, 1, 2])]
     assert found("tensor", ".") == [("./a.npy", Path("a.npy"))]
 
