@@ -21,6 +21,7 @@ from bench_loop import Loop
 from bench_material import write_jpegs
 
 import runtime
+from runtime.artifact import open_artifact
 from runtime.cores import usable_cores
 
 JPEGS = MATERIAL / "jpegs"
@@ -283,7 +284,9 @@ PARTS = ("folder", "run", "start", "memory", "threads")
 
 def measure(parts: Sequence[str], images: int, rounds: int) -> Iterator[Figure]:
     paths = write_jpegs(JPEGS)
-    if not (ARTIFACT / "truecopy.json").exists():
+    try:
+        open_artifact(ARTIFACT)
+    except runtime.ArtifactError:  # none there, or of an earlier format
         export(ARTIFACT)
     steps: dict[str, Callable[[], list[Figure]]] = {
         "folder": lambda: measure_folder(paths, rounds),
