@@ -293,7 +293,7 @@ def measure(parts: Sequence[str], images: int, rounds: int) -> Iterator[Figure]:
         "run": measure_run,
         "start": measure_cold_start,
         "memory": lambda: measure_memory(paths, images, ARTIFACT),
-        "threads": lambda: measure_thread_safety(ARTIFACT, paths[:20], 32),
+        "threads": lambda: measure_thread_safety(TINY, paths[:20], 32),
     }
     for part in parts:
         yield from steps[part]()
