@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from exporter.errors import PreprocessingError
 from exporter.preprocessing.opencv import Letterbox, OpenCVResize
+from exporter.preprocessing.pixel_format import PixelFormat
 from runtime.manifest import (
     ArithmeticStep,
     AxisOrder,
@@ -86,11 +87,11 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The manifest's steps, and how many of the leaves come before the arithmetic."""
+    """The manifest's steps; and for each leaf before the arithmetic, how many geometry steps there are after it."""
 
     geometry: tuple[GeometryStep, ...]
     arithmetic: tuple[ArithmeticStep, ...]
-    split: int
+    after: tuple[int, ...]
 
 
 def flatten(container: object) -> list[Leaf]:
@@ -100,11 +101,15 @@ def flatten(container: object) -> list[Leaf]:
     return [Leaf(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
 
 
-def unfold_classification_preset(preset: ImageClassification) -> list[Leaf]:
-    """Return the transforms that ``ImageClassification.forward`` applies, one after the other."""
-    steps: list[Callable[[Any], Any]] = [
-        transforms.Resize(preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias),
-        transforms.CenterCrop(preset.crop_size),
+def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[Leaf]:
+    """Return the transforms that a preset's ``forward`` applies, one after the other."""
+    steps: list[Callable[[Any], Any]] = []
+    if preset.resize_size is not None:
+        size, interpolation = preset.resize_size, preset.interpolation
+        steps.append(transforms.Resize(size, interpolation=interpolation, antialias=preset.antialias))
+    if isinstance(preset, ImageClassification):
+        steps.append(transforms.CenterCrop(preset.crop_size))
+    steps += [
         transforms.PILToTensor(),
         transforms.ConvertImageDtype(torch.float),
         transforms.Normalize(mean=preset.mean, std=preset.std),
@@ -112,9 +117,9 @@ def unfold_classification_preset(preset: ImageClassification) -> list[Leaf]:
     return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
 
 
-def read_leaves(leaves: Sequence[Leaf], origin: str) -> Parts:
+def read_leaves(leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> Parts:
     """Return the steps that the leaves are; raises PreprocessingError for the first that cannot be folded in."""
-    return _Reader(leaves, origin).read()
+    return _Reader(leaves, origin, pixels).read()
 
 
 def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
@@ -122,38 +127,38 @@ def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
     for position, step in enumerate(steps, start=1):  # type: ignore[arg-type]
         if isinstance(step, transforms.Compose | v2.Compose | nn.Sequential):
             yield from _leaves(step, f"{prefix}{position}.")
-        elif isinstance(step, ImageClassification):
+        elif isinstance(step, ImageClassification | SemanticSegmentation):
             yield from (
                 Leaf(transform=leaf.transform, position=f"{prefix}{position}.{leaf.position}")
-                for leaf in unfold_classification_preset(step)
+                for leaf in unfold_preset(step)
             )
         else:
             yield Leaf(transform=step, position=f"{prefix}{position}")
 
 
 class _Reader:
-    """Walks the leaves once, knowing what the image is by then: PIL, a uint8 tensor, or a float tensor."""
+    """Walks the leaves once, knowing what the image is by then: PIL or an array, a tensor of its type, or of floats."""
 
-    def __init__(self, leaves: Sequence[Leaf], origin: str) -> None:
+    def __init__(self, leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> None:
         self._leaves = leaves
         self._origin = origin
+        self._pixels = pixels
         self._geometry: list[GeometryStep] = []
         self._arithmetic: list[ArithmeticStep] = []
         self._is_tensor = False
-        self._split = 0
 
     def read(self) -> Parts:
-        for number, leaf in enumerate(self._leaves):
-            was_float = self._is_float
+        after = []
+        for leaf in self._leaves:
             self._read_leaf(leaf)
-            if not was_float and self._is_float:
-                self._split = number
+            if not self._is_float:
+                after.append(len(self._geometry))
         if not self._is_float:
             raise PreprocessingError(
                 f"'{self._origin}': never becomes floats: expected ToTensor, or ToDtype(torch.float32, scale=True), in "
                 "it. Name the whole evaluation transform."
             )
-        return Parts(geometry=tuple(self._geometry), arithmetic=tuple(self._arithmetic), split=self._split)
+        return Parts(geometry=tuple(self._geometry), arithmetic=tuple(self._arithmetic), after=tuple(after))
 
     @property
     def _is_float(self) -> bool:
@@ -186,10 +191,22 @@ class _Reader:
             case transforms.Grayscale | v2.Grayscale:
                 self._check_pixels(place)
                 self._check_pil(place)
+                if self._pixels.mode != "RGB":
+                    raise PreprocessingError(
+                        f"{place}: the images are read as {self._pixels.mode}: expected RGB, of which it makes gray. "
+                        "Leave out --image-mode: gray images read as RGB come out the same."
+                    )
                 self._geometry.append(Grayscale(channels=step.num_output_channels))
+            case transforms.PILToTensor | v2.PILToTensor if self._pixels.mode == "bands":
+                raise PreprocessingError(f"{place}: takes PIL images: expected v2.ToImage, which takes arrays. Use it.")
             case transforms.PILToTensor | v2.PILToTensor | v2.ToImage:
                 self._is_tensor = True
             case kind if not self._is_tensor and (kind in _TO_TENSOR or _is_timm(kind, "MaybeToTensor")):
+                if self._pixels.dtype == "uint16":
+                    raise PreprocessingError(
+                        f"{place}: leaves 16-bit pixels as they are: expected v2.ToImage and "
+                        "v2.ToDtype(torch.float32, scale=True). Use these."
+                    )
                 self._is_tensor = True
                 self._arithmetic.append(ToFloat(divisor=255.0))
             case transforms.ConvertImageDtype | v2.ConvertImageDtype | v2.ToDtype:
@@ -198,12 +215,16 @@ class _Reader:
                 if not self._is_float:
                     raise PreprocessingError(f"{place}: comes before the image is floats: expected it after. Reorder.")
                 self._arithmetic.append(_normalize(step, place))
-            case kind if kind in _IDENTITIES:
+            case kind if kind in _IDENTITIES and (kind is not v2.RGB or self._pixels.mode == "RGB"):
                 pass
             case _:
                 raise PreprocessingError(f"{place}: {_why_refused(step)}")
 
     def _resize(self, step: Any, place: str) -> Resize:
+        if self._pixels.dtype == "uint16":
+            raise PreprocessingError(
+                f"{place}: resizes 16-bit pixels: expected crops and padding alone. Resize the files themselves."
+            )
         interpolation = _interpolation(step.interpolation)
         if interpolation is None:
             raise PreprocessingError(
@@ -223,7 +244,7 @@ class _Reader:
 
     def _convert(self, step: Any, place: str) -> None:
         kind, scale = step.dtype, getattr(step, "scale", True)
-        if kind == torch.uint8 and not self._is_float:
+        if kind == getattr(torch, self._pixels.dtype) and not self._is_float:
             return
         if kind != torch.float32 or not self._is_tensor:
             raise PreprocessingError(
@@ -231,13 +252,17 @@ class _Reader:
                 "Put PILToTensor or ToImage before it, and convert to float32."
             )
         if not self._is_float:
-            self._arithmetic.append(ToFloat(divisor=255.0 if scale else 1.0))
+            self._arithmetic.append(ToFloat(divisor=float(self._pixels.largest) if scale else 1.0))
 
     def _check_pixels(self, place: str) -> None:
         if self._is_float:
             raise PreprocessingError(
                 f"{place}: comes after the image became floats: expected it before. Move it there if that is how the "
                 "model was trained; otherwise it cannot be folded in."
+            )
+        if self._pixels.mode == "bands" and not self._is_tensor:
+            raise PreprocessingError(
+                f"{place}: would get an array [height, width, channels]: expected v2.ToImage before it. Put it there."
             )
 
     def _check_pil(self, place: str) -> None:
