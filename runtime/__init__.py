@@ -13,18 +13,22 @@ from runtime.errors import ArtifactError, DeviceError, InputError, ModelError, T
 
 if TYPE_CHECKING:
     from runtime.model import Model, load
-    from runtime.results import Failure, Prediction, Result, Scored
+    from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result, Scored, Segmentation
 
 __all__ = [
     "ArtifactError",
     "DeviceError",
+    "Estimate",
     "Failure",
     "InputError",
+    "LabelSet",
     "Model",
     "ModelError",
+    "Outputs",
     "Prediction",
     "Result",
     "Scored",
+    "Segmentation",
     "TruecopyError",
     "load",
 ]
@@ -33,10 +37,14 @@ __all__ = [
 _LAZY = {
     "Model": "runtime.model",
     "load": "runtime.model",
+    "Estimate": "runtime.results",
     "Failure": "runtime.results",
+    "LabelSet": "runtime.results",
+    "Outputs": "runtime.results",
     "Prediction": "runtime.results",
     "Result": "runtime.results",
     "Scored": "runtime.results",
+    "Segmentation": "runtime.results",
 }
 
 
