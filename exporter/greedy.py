@@ -272,8 +272,8 @@ def _check_step(run: _Trajectory, network: nn.Module) -> None:
     counts = {len(states) for states in run.states}
     if run.logits.ndim != 2 or len(run.logits) != len(run.tokens) or len(counts) != 1:
         raise ConversionError(
-            f"'{type(network).__name__}': its step does not fit: expected logits [batch, vocabulary] and as many states "
-            f"as 'encode' returns, {len(run.states[0])}, got logits {list(run.logits.shape)} and "
+            f"'{type(network).__name__}': its step does not fit: expected logits [batch, vocabulary] and as many "
+            f"states as 'encode' returns, {len(run.states[0])}, got logits {list(run.logits.shape)} and "
             f"{len(run.states[1])} states. Return (logits, *states)."
         )
 

@@ -1,4 +1,4 @@
-"""A tokenizer of training: the untouched one for the reference, and the ``tokenizer.json`` that the artifact carries."""
+"""The tokenizer of training: untouched for the reference, and as the ``tokenizer.json`` that the artifact carries."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -144,7 +144,8 @@ def _length(asked: int | None, own: int | None, longest: int | None, path: Path)
     known = [length for length in (own, longest) if length]
     if not known:
         raise PreprocessingError(
-            f"'{path}': has no length to cut texts to: expected one in its configuration. Pass training's: --max-length."
+            f"'{path}': has no length to cut texts to: expected one in its configuration. Pass training's: "
+            "--max-length."
         )
     return min(known), True
 

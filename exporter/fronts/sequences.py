@@ -45,9 +45,7 @@ def read_name(text: str) -> str:
     """Return the name in ``NAME=tokens[batch,length]``. Raises ExportError when it does not read so."""
     found = _SPEC.fullmatch(text.strip())
     if not found:
-        raise ExportError(
-            f"--input '{text}': not token sequences: expected NAME=tokens[batch,length]. Correct it."
-        )
+        raise ExportError(f"--input '{text}': not token sequences: expected NAME=tokens[batch,length]. Correct it.")
     return found["name"]
 
 
@@ -87,6 +85,7 @@ class TokensFront:
     """
 
     noun = "sequences"
+    no_torchscript = "a trace keeps the length it was made with, where a network looks at it"
     prepared_limit = 0.0
     device_slack = 0.0
 
@@ -110,8 +109,8 @@ class TokensFront:
             self._size = len(words)
         if self._size is None:
             raise ConversionError(
-                f"'{type(network).__name__}': how many tokens there are is unknown: expected an nn.Embedding that takes "
-                "the tokens. Give the vocabulary, a word a line: --vocabulary FILE."
+                f"'{type(network).__name__}': how many tokens there are is unknown: expected an nn.Embedding that "
+                "takes the tokens. Give the vocabulary, a word a line: --vocabulary FILE."
             )
         if pad_id is not None and not 0 <= pad_id < self._size:
             raise ExportError(
@@ -128,7 +127,7 @@ class TokensFront:
             pad_id=self._wanted_pad if neutral else None,
         )
         self.inputs = (self._spec,)
-        self.files = {VOCABULARY: "".join(f"{word}\n" for word in words).encode()} if words else {}
+        self.files: Mapping[str, bytes] = {VOCABULARY: "".join(f"{word}\n" for word in words).encode()} if words else {}
         self.dimensions = {name: {0: "batch", 1: "length"}}
         self._samples = samples
         self._cases = self._read_cases()
@@ -171,11 +170,11 @@ class TokensFront:
     def prepared_part(self) -> None:
         """Return None: nothing is prepared."""
 
-    def example(self) -> dict[str, torch.Tensor]:
+    def example(self, _prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """Return two sequences of one length, which is none that anything else is likely to have."""
         return {self._name: self.draw(2, min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH))}
 
-    def trials(self) -> tuple[Mapping[str, torch.Tensor], ...]:
+    def trials(self, _prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return batches of other sizes and lengths."""
         longest = self._spec.max_length or _COMPARED_LENGTH
         shapes = ((1, 1), (3, 1), (3, 2), (2, 13), (1, 29), (5, longest))
@@ -190,9 +189,10 @@ class TokensFront:
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, _folder: Path, _ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph as it is, and the runtime as it serves."""
+        assert torchscript is None
 
         def score(prepared: Prepared) -> Arrays:
             return split_batch(model.run(prepared.arrays), model.manifest, 1)[0]
@@ -277,7 +277,9 @@ class TokensFront:
         """Return the lines of a text file: token numbers with blanks or commas between."""
         try:
             lines = samples.read_text(encoding="utf-8-sig").splitlines()
-            found = [[int(part) for part in re.split(r"[\s,]+", line.strip(" \t[],"))] for line in lines if line.strip()]
+            found = [
+                [int(part) for part in re.split(r"[\s,]+", line.strip(" \t[],"))] for line in lines if line.strip()
+            ]
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise ParityError(
                 f"'{samples}': cannot be used as samples: expected a UTF-8 file with a sequence of numbers a line: "

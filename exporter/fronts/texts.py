@@ -1,7 +1,9 @@
 """Sentences, or pairs of them: tokenised on the host by the tokenizer of training, which the artifact carries."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from exporter.endings import Ending
+from exporter.endings import Ending, TaskName
 from exporter.errors import ParityError, PreprocessingError
 from exporter.forward import main_output
 from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
@@ -39,7 +41,7 @@ _TEXTS = (
     "zero\u200bwidth, soft\u00adhyphen, combining e\u0301, nul\u0000byte",
     "Returns the sum of the array elements over the given axis, as a new array unless an output is given.",
 )
-_WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _MAX_SAMPLES = 48
 
 # Relative to the largest output: what a network that looks away from padding may differ by, with and without it.
@@ -49,11 +51,12 @@ _NEUTRAL_LIMIT = 1e-4
 class TextFront:
     """Texts, from one word to more than the network takes.
 
-    ``call`` runs the eager network on tensors by name. ``takes`` are the arrays that its forward takes, of those that
-    the tokenizer gives.
+    ``call`` runs the eager network on tensors by name. ``takes`` are the names of its forward's parameters. ``labels``
+    and ``task`` are what a transformers configuration says of the classes; none without one.
     """
 
     noun = "texts"
+    no_torchscript = "libtorch has no tokenizer"
     prepared_limit = 0.0
     device_slack = 0.0
 
@@ -64,6 +67,7 @@ class TextFront:
         takes: Sequence[str],
         pair: bool,
         samples: Path | None,
+        config: Any,
         call: Callable[[Mapping[str, torch.Tensor]], Any],
     ) -> None:
         self._tokenizing = tokenizing
@@ -76,6 +80,8 @@ class TextFront:
             )
         self._pair = pair
         self._samples = samples
+        self.labels = _labels_of(config)
+        self.task = _task_of(config)
         self._cases = self._read_cases()
         padded = tokenizing.pad_id is not None and self._is_neutral(call)
         self._spec = TextInput(
@@ -89,7 +95,7 @@ class TextFront:
             pair=pair,
         )
         self.inputs = (self._spec,)
-        self.files = {FILE: tokenizing.data}
+        self.files: Mapping[str, bytes] = {FILE: tokenizing.data}
         self.dimensions = {name: {0: "batch", 1: "length"} for name in self._arrays}
 
     def describe(self) -> str:
@@ -132,23 +138,29 @@ class TextFront:
     def prepared_part(self) -> None:
         """Return None: the graph takes what the tokenizer gives."""
 
-    def example(self) -> dict[str, torch.Tensor]:
-        """Return two texts of different lengths, padded, so that the mask is traced as one that masks."""
-        short, long = sorted((self.prepare(case) for case in self._cases[:3]), key=_length)[:3:2]
-        return self._padded((short, long))
+    def example(self, prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """Return two texts: one padded where that is allowed, so that the mask is traced as one that masks."""
+        ordered = sorted(prepared[: len(prepared) // 2], key=_length)
+        short, long = ordered[len(ordered) // 2], ordered[-1]
+        return self._padded((short if self._spec.pad_id is not None else long, long))
 
-    def trials(self) -> tuple[Mapping[str, torch.Tensor], ...]:
-        """Return a padded batch, which no case has: parity compares what the runtime makes of one later."""
-        return (self.example(),) if self._spec.pad_id is not None else ()
+    def trials(self, prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
+        """Return some lengths from the shortest to the longest, and where padding is allowed a padded batch of them."""
+        by_length = {_length(one): one for one in prepared}
+        lengths = sorted(by_length)
+        some = [by_length[length] for length in (*lengths[:3], lengths[len(lengths) // 2], lengths[-1])]
+        padded = (self._padded(some[:4]),) if self._spec.pad_id is not None else ()
+        return (*(one.tensors for one in some), *padded)
 
     def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> None:
         """Return None: libtorch has no tokenizer, and traces fix what a mask is."""
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, _folder: Path, _ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph, with the host's tokens, and the runtime as it serves."""
+        assert torchscript is None
 
         def prepare(case: Case) -> Arrays:
             return model.stack([model.prepare(case.data, subject=f"'{case.name}'")])
@@ -161,10 +173,14 @@ class TextFront:
             return split_batch(model.run(stacked), model.manifest, len(cases))
 
         name = model.manifest.variants[0].model
-        yield (
-            ServedPath(name=name, prepare=prepare, normalize=None, score=score, run=run),
-            runtime_path(model, prepare=prepare, score=score),
-        )
+        served = runtime_path(model, prepare=prepare, score=score)
+        with warnings.catch_warnings():
+            # Some of our own texts are long on purpose.
+            warnings.filterwarnings("ignore", message=".*longer than the", category=UserWarning)
+            yield (
+                ServedPath(name=name, prepared_as="tokens", prepare=prepare, normalize=None, score=score, run=run),
+                replace(served, prepared_as="tokens"),
+            )
 
     def _texts(self, case: Case) -> tuple[str, ...]:
         return tuple(msgspec.json.decode(case.data, type=list[str])) if self._pair else (case.data.decode(),)
@@ -179,15 +195,11 @@ class TextFront:
         while counts[-1] < longest:
             counts.append(counts[-1] * 3 // 2)
         made = [" ".join(_WORDS[place % len(_WORDS)] for place in range(count)) for count in counts]
-        if not self._pair:
-            named = [(_short(text), (text,)) for text in own] + [
-                (f"{count} words", (text,)) for count, text in zip(counts, made, strict=True)
-            ]
-        else:
-            named = [(_short(text), (text, own[(row + 3) % len(own)])) for row, text in enumerate(own)] + [
-                (f"{count} and {counts[-1 - row]} words", (text, made[-1 - row]))
-                for row, (count, text) in enumerate(zip(counts, made, strict=True))
-            ]
+        named: list[tuple[str, tuple[str, ...]]] = [(_short(text), (text,)) for text in own]
+        named += [(f"{count} words", (text,)) for count, text in zip(counts, made, strict=True)]
+        if self._pair:
+            seconds = [texts[0] for _, texts in reversed(named)]
+            named = [(f"{name} | …", (*texts, second)) for (name, texts), second in zip(named, seconds, strict=True)]
         return tuple(self._case(name, *texts) for name, texts in named)
 
     def _read_samples(self, samples: Path) -> tuple[str, ...]:
@@ -231,6 +243,21 @@ class TextFront:
             name: torch.from_numpy(np.concatenate([pad(one.arrays[name], fill[name]) for one in some]))
             for name in self._arrays
         }
+
+
+def _labels_of(config: Any) -> tuple[str, ...]:
+    """Return the class names of a transformers configuration, unless they are those it makes up."""
+    names = getattr(config, "id2label", None) or {}
+    labels = tuple(str(names[index]) for index in sorted(names))
+    return () if labels == tuple(f"LABEL_{index}" for index in range(len(labels))) else labels
+
+
+def _task_of(config: Any) -> TaskName | None:
+    """Return what a transformers configuration says that its head is for; one class is a regression there."""
+    kind = getattr(config, "problem_type", None)
+    if kind == "multi_label_classification":
+        return "multilabel"
+    return "regress" if kind == "regression" or getattr(config, "num_labels", None) == 1 else None
 
 
 def _length(prepared: Prepared) -> int:

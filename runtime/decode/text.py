@@ -1,4 +1,4 @@
-"""A sentence, or a pair of them, to token numbers: what the tokenizer of training gives, cut and padded as in training."""
+"""A sentence, or a pair of them, to token numbers: by the tokenizer of training, cut and padded as in training."""
 
 import bisect
 import json
@@ -211,5 +211,6 @@ def _pair_from_json(text: str, subject: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f'{subject}: not a pair of texts: expected a JSON list of two strings, got something else ({error}). Write it as ["first", "second"].'
+            f"{subject}: not a pair of texts: expected a JSON list of two strings, got something else ({error}). "
+            'Write it as ["first", "second"].'
         ) from error

@@ -72,7 +72,8 @@ class TokensDecoder:
         if isinstance(source, PathLike | bytes):
             found = _read(source, subject)
         if isinstance(found, str):
-            found = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text := found.strip()) else text.split()
+            text = found.strip()
+            found = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
         if isinstance(found, list | tuple) and any(isinstance(one, str) for one in found):
             found = [self._number_of(word, place, subject) for place, word in enumerate(found)]
         return DecodedTokens(tokens=self._to_array(found, subject))

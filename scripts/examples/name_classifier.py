@@ -20,11 +20,10 @@ KINDS = ("class", "function", "constant")
 PAD = "<pad>"
 CHARACTERS = (PAD, *string.ascii_letters, *string.digits, "_")
 MODULES = (
-    "argparse asyncio collections concurrent.futures configparser csv datetime decimal email.message errno functools "
-    "gzip http.client inspect io ipaddress itertools json locale logging math multiprocessing os pathlib pickle "
-    "platform pprint random re selectors shutil signal socket sqlite3 ssl stat statistics string subprocess tarfile "
-    "tempfile textwrap threading time token tokenize traceback types typing unittest urllib.parse uuid warnings zipfile"
-).split()
+    "argparse", "asyncio", "collections", "csv", "datetime", "email.message", "errno", "http.client", "inspect", "io",
+    "ipaddress", "itertools", "logging", "math", "os", "pathlib", "pickle", "random", "shutil", "signal", "socket",
+    "sqlite3", "ssl", "stat", "statistics", "string", "subprocess", "threading", "token", "typing", "zipfile",
+)  # fmt: skip
 EPOCHS = 8
 
 

@@ -1,6 +1,6 @@
 """A small seq2seq network that learns to reverse digits, decoded greedily: its loop is control flow in the graph.
 
-    python scripts/examples/reverser.py build/examples/reverser
+python scripts/examples/reverser.py build/examples/reverser
 """
 
 import sys

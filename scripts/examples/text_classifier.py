@@ -42,7 +42,9 @@ def read_sentences() -> tuple[list[str], list[int]]:
             for member in members:
                 text = inspect.getdoc(member) if callable(member) else None
                 # numpy's ufuncs begin with their signature.
-                lines = [line for line in (text or "").splitlines() if line.strip() and "->" not in line and "(" not in line]
+                lines = [
+                    line for line in (text or "").splitlines() if line.strip() and "->" not in line and "(" not in line
+                ]
                 sentence = lines[0].strip() if lines else ""
                 if 20 <= len(sentence) <= 200:
                     sentences.add(sentence)
