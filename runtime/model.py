@@ -82,7 +82,8 @@ class Model:
         3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
         LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
         a list it costs only its own place, which then holds a Failure. ``names`` are what results and messages call the
-        inputs of a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's own.
+        inputs of a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's
+        own.
         """
         _check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
