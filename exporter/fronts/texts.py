@@ -190,8 +190,8 @@ class TextFront:
 
     def _read_cases(self) -> tuple[Case, ...]:
         own = _TEXTS if self._samples is None else self._read_samples(self._samples)
-        # Every number of words up to a few dozen, then longer by half, up to texts that are cut.
-        counts, longest = list(range(1, 25)), 2 * self._tokenizing.max_length
+        # Every number of words up to a dozen, then longer by half, up to texts that are cut.
+        counts, longest = list(range(1, 13)), 2 * self._tokenizing.max_length
         while counts[-1] < longest:
             counts.append(counts[-1] * 3 // 2)
         made = [" ".join(_WORDS[place % len(_WORDS)] for place in range(count)) for count in counts]

@@ -182,7 +182,7 @@ def _values_row(
         worst_input=answers[position].case.name,
         finding=f"{sentence.format(limit=f'{limit:.1e}')}, got {worst[position]:.1e}",
         value_difference=worst[position],
-        value_difference_p99=float(np.percentile(np.concatenate(differences), 99)),
+        value_difference_p99=_percentile_99(differences),
         limit=limit,
     )
 
@@ -222,10 +222,18 @@ def _end_to_end_row(
         finding=f"scores from the raw input: expected at most {limit:.1e} from eager and the same label, "
         f"got {worst[position]:.1e}" + (" and another label" if flips[position] else ""),
         value_difference=float(worst.max()),
-        value_difference_p99=float(np.percentile(np.concatenate(differences), 99)),
+        value_difference_p99=_percentile_99(differences),
         label_agreement=agreement,
         limit=limit,
     )
+
+
+def _percentile_99(differences: Sequence[NDArray[Any]]) -> float:
+    together = np.concatenate(differences)
+    if not together.size:
+        return 0.0
+    # Between infinities, which stand for what cannot be compared, there is nothing to interpolate.
+    return float(np.percentile(together, 99, method="linear" if np.isfinite(together).all() else "higher"))
 
 
 def _agreement(

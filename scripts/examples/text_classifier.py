@@ -48,7 +48,7 @@ def read_sentences() -> tuple[list[str], list[int]]:
                 sentence = lines[0].strip() if lines else ""
                 if 20 <= len(sentence) <= 200:
                     sentences.add(sentence)
-        found |= dict.fromkeys(sorted(sentences - found.keys())[:60], group)
+        found |= dict.fromkeys(sorted(sentences - found.keys())[:48], group)
     return list(found), list(found.values())
 
 
