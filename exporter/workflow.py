@@ -92,6 +92,7 @@ def export(
     out: str | Path | None = None,
     exif: bool = False,
     inputs: Sequence[str] = (),
+    columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     force: bool = False,
     listener: Listener | None = None,
@@ -105,7 +106,9 @@ def export(
     for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation. ``labels`` is
     a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to write
     (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other things
-    than photos, as ``x=float32[batch,3,28,28]``; ``wanted`` says what is to come out. Raises ExportError.
+    than photos, as ``x=float32[batch,3,28,28]``; a fitted scikit-learn transform as ``preprocess`` makes it a
+    network of rows, whose ``columns`` are named if it was fitted without names. ``wanted`` says what is to come out.
+    Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -121,6 +124,7 @@ def export(
         out=Path(out) if out is not None else None,
         exif=exif,
         inputs=tuple(inputs),
+        columns=tuple(columns),
         wanted=wanted,
         force=force,
     )
@@ -168,7 +172,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             archive = front.to_torchscript(flat, example, ending)
             if archive is not None:
                 stage.write(_TORCHSCRIPT, archive)
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else "none: it cannot be traced"
+            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
             converted = to_onnx(
                 flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=_trials(front, prepared)

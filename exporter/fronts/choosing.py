@@ -7,6 +7,7 @@ from exporter.errors import PreprocessingError
 from exporter.forward import call
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front
+from exporter.fronts.rows import RowFront
 from exporter.fronts.tensors import TensorFront, read_input
 from exporter.preprocessing import (
     HUGGING_FACE,
@@ -17,14 +18,18 @@ from exporter.preprocessing import (
     read_timm,
     read_transform,
 )
+from exporter.preprocessing.tables import is_table_transform, read_table_transform
 from exporter.recipe import Recipe
 
 
 def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
-    """Return what stands before the network: arrays where the user described some, and images otherwise.
+    """Return what stands before the network: rows, arrays where the user described some, and images otherwise.
 
     Raises ExportError when what the user gave cannot be read.
     """
+    if is_table_transform(recipe.preprocess):
+        reading = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
+        return RowFront(reading, samples=recipe.samples)
     if recipe.inputs:
         if recipe.preprocess is not None:
             raise PreprocessingError(
