@@ -15,7 +15,8 @@ class Recipe:
 
     ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
-    its ending. ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``; ``wanted`` is what is to come out.
+    its ending. ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a
+    transform of rows that was fitted without names; ``wanted`` is what is to come out.
     """
 
     checkpoint: Path
@@ -36,6 +37,7 @@ class Recipe:
     max_length: int | None = None
     pad_id: int | None = None
     pair: bool = False
+    columns: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
     force: bool = False
 

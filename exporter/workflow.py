@@ -103,6 +103,7 @@ def export(
     max_length: int | None = None,
     pad_id: int | None = None,
     pair: bool = False,
+    columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     force: bool = False,
     listener: Listener | None = None,
@@ -117,9 +118,10 @@ def export(
     a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to write
     (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other things
     than photos, as ``x=float32[batch,3,28,28]``, or token sequences, as ``x=tokens[batch,length]``, with the words of
-    ``vocabulary``, a file with one a line; ``tokenizer`` is a Hugging Face folder or a tokenizer.json, for networks of
-    texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and ``pad_id`` fills up
-    shorter sequences of a batch. ``wanted`` says what is to come out. Raises ExportError.
+    ``vocabulary``, a file with one a line. A fitted scikit-learn transform as ``preprocess`` makes it a network of
+    rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or a
+    tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
+    ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -140,6 +142,7 @@ def export(
         max_length=max_length,
         pad_id=pad_id,
         pair=pair,
+        columns=tuple(columns),
         wanted=wanted,
         force=force,
     )
@@ -191,7 +194,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             archive = front.to_torchscript(flat, example, ending)
             if archive is not None:
                 stage.write(_TORCHSCRIPT, archive)
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else "none: it cannot be traced"
+            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
             converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
             outputs = ending.with_shapes(converted.shapes)

@@ -14,6 +14,7 @@ from exporter.errors import PreprocessingError
 from exporter.forward import call, main_output
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front
+from exporter.fronts.rows import RowFront
 from exporter.fronts.sequences import TokensFront, is_tokens, read_name, read_vocabulary
 from exporter.fronts.tensors import TensorFront, read_input
 from exporter.fronts.texts import TextFront
@@ -26,13 +27,14 @@ from exporter.preprocessing import (
     read_timm,
     read_transform,
 )
+from exporter.preprocessing.tables import is_table_transform, read_table_transform
 from exporter.recipe import Recipe
 from exporter.tokenizing import read_tokenizer
 from runtime.decode.text import INPUT_IDS
 
 
 def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
-    """Return what stands before the network: arrays where the user described some, and images otherwise.
+    """Return what stands before the network: rows, arrays where the user described some, and images otherwise.
 
     Raises ExportError when what the user gave cannot be read.
     """
@@ -40,6 +42,9 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
         return _open_texts(recipe, rebuilt)
     if recipe.inputs and any(is_tokens(text) for text in recipe.inputs):
         return _open_tokens(recipe, rebuilt)
+    if is_table_transform(recipe.preprocess):
+        reading = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
+        return RowFront(reading, samples=recipe.samples)
     if recipe.inputs:
         if recipe.preprocess is not None:
             raise PreprocessingError(

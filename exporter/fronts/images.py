@@ -36,6 +36,7 @@ class ImageFront:
     files: Mapping[str, bytes] = {}
     dimensions: Mapping[str, Mapping[int, str]] = {NORMALIZED: {0: "batch"}}
     noun = "images"
+    no_torchscript = "it returns several outputs"
     # Another machine's JPEG decoder may round otherwise: by a grey level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0

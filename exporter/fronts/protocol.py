@@ -59,13 +59,14 @@ class Front(Protocol):
 
     ``files`` are further files of the artifact. ``noun`` is what the report calls the inputs. ``prepared_limit`` is how
     far from the user's own what the host prepares may be on another machine, ``device_slack`` how much more scores may
-    differ end to end for that reason.
+    differ end to end for that reason. ``no_torchscript`` says why ``to_torchscript`` gives none where it does.
     """
 
     files: Mapping[str, bytes]
     prepared_limit: float
     device_slack: float
     noun: str
+    no_torchscript: str
 
     @property
     def inputs(self) -> tuple[Input, ...]:

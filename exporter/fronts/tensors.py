@@ -68,6 +68,7 @@ class TensorFront:
 
     files: Mapping[str, bytes] = {}
     noun = "inputs"
+    no_torchscript = "it cannot be traced"
     prepared_limit = 0.0
     device_slack = 0.0
 

@@ -105,10 +105,17 @@ def torchscript_path(
     return ServedPath(name=path.name, prepare=prepare, normalize=normalize, score=score, run=run)
 
 
-def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Path) -> Callable[[Arrays], Arrays]:
+def cut(
+    graph: Path,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    scratch: Path,
+    *,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+) -> Callable[[Arrays], Arrays]:
     """Return a function from tensors of a graph to others behind them, run as the graph's own nodes.
 
-    Weights are read only where the nodes between need them.
+    Weights are read only where the nodes between need them. ``shapes`` are those of sources inside the graph, float32.
     """
     model = onnx.load(graph, load_external_data=False)
     nodes, needed = [], set(targets)
@@ -124,8 +131,9 @@ def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Pa
     part.graph.node.extend(reversed(nodes))
     part.graph.initializer.extend(weights)
     for name in sources:
+        shape = list((shapes or {}).get(name, ()))
         part.graph.input.append(
-            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         )
     part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
     onnx.load_external_data_for_model(part, str(graph.parent))

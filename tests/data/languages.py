@@ -6,28 +6,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "good",
-    "bad",
-    "very",
-    "not",
-    "it",
-    "is",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-]
+WORDS = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "very", "not", "it", "is"),
+    *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+)
 
 
 def build_tokenizer(path: Path) -> None:

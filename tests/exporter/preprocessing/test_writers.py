@@ -26,7 +26,7 @@ from exporter.preprocessing import (
     geometry_nodes,
     read_transform,
 )
-from runtime import geometry
+from runtime import geometry, positions
 from runtime.manifest import Resize
 
 MODES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -140,7 +140,7 @@ def test_a_kept_ratio_is_timms(height, width, to_height, to_width, longest):
     )
     reading = reading_of(ResizeKeepRatio((to_height, to_width), longest=longest), transforms.CenterCrop(8))
 
-    assert [max(1, side) for side in expected] == list(geometry.resized_size(*image.shape, reading.steps.geometry[0]))
+    assert [max(1, side) for side in expected] == list(positions.resized_size(*image.shape, reading.steps.geometry[0]))
 
 
 @pytest.mark.parametrize("mode", ["border", "squash", "center"])
@@ -218,11 +218,11 @@ def test_size_and_position_are_torchvisions(height, width, size, crop, more):
     """torchvision's own functions, asked about images too large to make."""
     for max_size in (None, size + more):
         step = Resize(size=size, interpolation="bilinear", axis_order="horizontal_first", max_size=max_size)
-        resized = geometry.resized_size(height, width, step)
+        resized = positions.resized_size(height, width, step)
         expected = tv._compute_resized_output_size((height, width), [size], max_size)
         assert [max(1, side) for side in expected] == list(resized)
     if crop <= resized[0]:
-        assert geometry.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
+        assert positions.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
 
 
 _FUNCTIONS: dict[str, tuple[Reading, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {}
