@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
+    "evaluate": "exporter.quality:evaluate",
+    "calibrate": "exporter.quality:calibrate",
 }
 
 # Results that are printed together.
