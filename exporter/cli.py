@@ -87,12 +87,30 @@ def export(
             "--input", metavar="NAME=DTYPE[batch,...]", help="A plain array instead of a photo; repeat for more."
         ),
     ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="For texts: a Hugging Face folder, or a tokenizer.json. hf:FOLDER has one."),
+    ] = None,
+    pair: Annotated[bool, typer.Option("--pair", help="The network takes pairs of texts.")] = False,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For --input NAME=tokens[batch,length]: the words, one a line."),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", help="The tokens that a text is cut to, or a sequence has, at most.")
+    ] = None,
+    pad_id: Annotated[
+        int | None, typer.Option(metavar="N", help="The token that training filled up shorter sequences with.")
+    ] = None,
+    end_id: Annotated[int | None, typer.Option(metavar="N", help="Of --task tokens: the token that ends it.")] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="The columns of a transform that was fitted without names.")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="classify, binary, multilabel, regress, segment or raw. Default: classify."),
+        typer.Option(
+            metavar="TASK", help="classify, binary, multilabel, regress, segment, tokens or raw. Default: classify."
+        ),
     ] = None,
     values: Annotated[
         str | None, typer.Option(metavar="NAME=UNIT,...", help="What --task regress gives; units may be left out.")
@@ -150,7 +168,7 @@ def export(
         Value(name=name.strip(), unit=unit.strip())
         for name, _, unit in (part.partition("=") for part in (values.split(",") if values else ()))
     )
-    wanted = Wanted(task=task, values=named, **numbers_out)  # type: ignore[arg-type]  # checked above
+    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # type: ignore[arg-type]  # checked above
 
     console = Console(stderr=json, quiet=json)
     terminal = _Terminal(console)
@@ -171,6 +189,11 @@ def export(
                 exif=exif,
                 inputs=input_ or (),
                 columns=columns.split(",") if columns else (),
+                tokenizer=tokenizer,
+                pair=pair,
+                vocabulary=vocabulary,
+                max_length=max_length,
+                pad_id=pad_id,
                 wanted=wanted,
                 force=force,
                 listener=terminal,

@@ -32,6 +32,11 @@ class Recipe:
     out: Path | None = None
     exif: bool = False
     inputs: tuple[str, ...] = ()
+    tokenizer: Path | None = None
+    vocabulary: Path | None = None
+    max_length: int | None = None
+    pad_id: int | None = None
+    pair: bool = False
     columns: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
     force: bool = False

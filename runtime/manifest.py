@@ -181,14 +181,17 @@ class TextInput(_Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"
     """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
 
     ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
-    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training.
+    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training. ``pad_id`` is
+    None where answers depend on padding: only texts of equal length may then share a batch.
     """
 
     name: str
     tokenizer: str
     arrays: tuple[str, ...]
     max_length: int
-    pad_id: int
+    pad_id: int | None = None
+    pad_type_id: int = 0
+    padding_side: Literal["left", "right"] = "right"
     pair: bool = False
 
 
@@ -196,13 +199,14 @@ class TokensInput(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="k
     """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
 
     ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
-    none.
+    none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
     """
 
     name: str
     vocabulary_size: int
     max_length: int | None = None
     vocabulary: str = ""
+    pad_id: int | None = None
 
 
 Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput
@@ -265,6 +269,17 @@ class Segment(_Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind
     colours: tuple[tuple[int, int, int], ...]
 
 
+class Tokens(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+    """A sequence of token numbers: the output is int64 [batch, steps].
+
+    A sequence ends before its first ``end_id``; it goes to the last step where that is None or does not come.
+    ``labels`` are the words, where there is a vocabulary.
+    """
+
+    end_id: int | None = None
+    labels: Labels | None = None
+
+
 class Leaf(_Tagged, frozen=True, kw_only=True, tag="output", tag_field="part"):
     """One of the outputs, by name."""
 
@@ -292,7 +307,7 @@ class Raw(_Tagged, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
     structure: Structure
 
 
-Task: TypeAlias = Classify | Multilabel | Regress | Segment | Raw
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Raw
 
 
 class Variant(_Type, frozen=True, kw_only=True):
@@ -402,7 +417,7 @@ class Manifest(_Type, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> Labels | None:
-        """The class names' file; None for tasks without classes."""
+        """The file of the names of classes, or of the words of token numbers; None for tasks without either."""
         return None if isinstance(self.task, Regress | Raw) else self.task.labels
 
 

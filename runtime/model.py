@@ -79,15 +79,15 @@ class Model:
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
         3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation or Outputs. One input that cannot be used raises InputError; in a list it
-        costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the artifact's
-        own.
+        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
+        a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
+        artifact's own.
         """
         if self._decoder.is_list(inputs):
-            named = ((subject_of(source, position), source) for position, source in enumerate(inputs))
+            named = ((self._name(source, position), source) for position, source in enumerate(inputs))
             return list(self.predict_each(named, top_k=top_k, threshold=threshold))
         _check_options(top_k, threshold)
-        result = self._predict_batch([(subject_of(inputs, 0), inputs)], top_k, threshold)[0]
+        result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
         if isinstance(result, Failure):
             raise InputError(result.error)
         return result
@@ -190,6 +190,11 @@ class Model:
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
         outputs = self._network.run(self._decoder.stack(prepared))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
+
+    def _name(self, source: Any, position: int) -> str:
+        """Return what results call an input; texts and the like have a way of their own."""
+        name = getattr(self._decoder, "name", subject_of)
+        return str(name(source, position))
 
     def _note(self, remark: str, subject: str) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from exporter.endings import Ending
-from exporter.fronts.protocol import Case, GraphPart, Prepared
+from exporter.fronts.protocol import Case, GraphPart, Prepared, example_of
 from exporter.parity.inputs import batch_of, read_cases
 from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, torchscript_path
 from exporter.pipeline import Pipeline
@@ -78,6 +78,14 @@ class ImageFront:
             arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
             tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
         )
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two images."""
+        return example_of(prepared)
+
+    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return none: the batch alone is dynamic, and parity compares that."""
+        return ()
 
     def whole_part(self) -> GraphPart:
         """Return geometry and arithmetic: uint8 ``image`` [batch, any height, any width, 3]."""

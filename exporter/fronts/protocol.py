@@ -88,6 +88,12 @@ class Front(Protocol):
     def prepare(self, case: Case) -> Prepared:
         """Return what the user's own, untouched preprocessing makes of a case."""
 
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return the network's inputs for tracing: a batch of two."""
+
+    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return inputs of the shapes that a converted network has to take, or another exporter is tried."""
+
     def whole_part(self) -> GraphPart:
         """Return the part of the ``model`` graph from the raw input to the network's."""
 

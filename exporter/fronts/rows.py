@@ -14,7 +14,7 @@ from torch import nn
 
 from exporter.endings import Ending
 from exporter.errors import ParityError, PreprocessingError
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
+from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared, example_of
 from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, split_batch
 from exporter.preprocessing.tables import Profile, TableReading, profile_columns, table_nodes
 from exporter.preprocessing.tables.to_onnx_nodes import ML_OPSET, column_info
@@ -86,6 +86,14 @@ class RowFront:
                 arrays[column.name] = np.array([[math.nan if value is None else value]], dtype=column.dtype)
         features = self._reading.transform([row])
         return Prepared(arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two rows."""
+        return example_of(prepared)
+
+    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return none: the batch alone is dynamic, and parity compares that."""
+        return ()
 
     def whole_part(self) -> GraphPart:
         """Return the transform, from one input a column, [batch, 1]."""

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from runtime.decode.lines import SUFFIXES as LINE_SUFFIXES
+from runtime.decode.lines import read_lines
 from runtime.decode.tables import read_rows
 from runtime.errors import InputError
 from runtime.manifest import Manifest
@@ -57,8 +59,14 @@ def _rows(paths: Sequence[Path]) -> Iterator[NamedInput]:
     return (row for path in find_files(paths, TABLE_SUFFIXES) for row in read_rows(path))
 
 
+def _lines(paths: Sequence[Path]) -> Iterator[NamedInput]:
+    return (line for path in find_files(paths, LINE_SUFFIXES) for line in read_lines(path))
+
+
 SOURCES: dict[str, Callable[[Sequence[Path]], Iterator[NamedInput]]] = {
     "image": _images,
     "tensor": _arrays,
     "tabular": _rows,
+    "text": _lines,
+    "tokens": _lines,
 }
