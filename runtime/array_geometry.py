@@ -29,7 +29,7 @@ def prepare_array(pixels: Pixels, steps: Sequence[GeometryStep]) -> Pixels:
                 pixels = pad_array(pixels, step)
             case Grayscale():
                 raise AssertionError("the exporter folds Grayscale into images alone")
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(pixels)  # type: ignore[return-value]  # numpy forgets which of the two types it was
 
 
 def resize_array(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
+    "evaluate": "exporter.quality:evaluate",
+    "calibrate": "exporter.quality:calibrate",
 }
 
 # Results that are printed together.
@@ -61,15 +63,20 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
     ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
+    ] = None,
     device: Device = "auto",
     format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
 ) -> None:
     """Predict: one row an input, in the order given; exit status 1 if any failed."""
     from runtime.decode.sources import read_inputs
     from runtime.model import load
-    from runtime.results import Failure
+    from runtime.overlays import Overlays
+    from runtime.results import Failure, Segmentation
 
     model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
+    overlays = Overlays(model, output) if output is not None else None
     results = model.predict_each(read_inputs(model.manifest, inputs), top_k=top_k, threshold=threshold)
     count = failures = 0
     with warnings.catch_warnings(record=True) as caught:
@@ -78,6 +85,9 @@ def predict(
         while page := list(islice(results, _PAGE)):
             count += len(page)
             failures += sum(isinstance(result, Failure) for result in page)
+            for result in page:
+                if overlays is not None and isinstance(result, Segmentation):
+                    overlays.write(result)
             (_print_rows if format is Format.JSONL else _print_predictions)(page)
             while caught:
                 sys.stderr.write(f"warning: {caught.pop().message}\n")

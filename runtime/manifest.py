@@ -385,6 +385,20 @@ class ParitySummary(_Type, frozen=True, kw_only=True):
     label_agreement: float | None
 
 
+class Calibration(_Type, frozen=True, kw_only=True):
+    """How probabilities were made to mean what they say, on labelled data: ``truecopy calibrate``.
+
+    Logits are multiplied by ``scales``: one for all classes, the inverse of the temperature, or one a class.
+    ``error_before`` and ``error_after`` are the expected calibration error over ``inputs`` of the data in ``file``.
+    """
+
+    file: str
+    inputs: int
+    scales: tuple[float, ...]
+    error_before: float
+    error_after: float
+
+
 class Manifest(_Type, frozen=True, kw_only=True):
     """Everything that the runtime knows about an artifact before it opens another file."""
 
@@ -399,6 +413,7 @@ class Manifest(_Type, frozen=True, kw_only=True):
     files: dict[str, File]
     tools: dict[str, str]
     parity: ParitySummary
+    calibration: Calibration | None = None
 
     @property
     def labels(self) -> Labels | None:

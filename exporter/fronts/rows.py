@@ -182,7 +182,7 @@ class RowFront:
                 raise ParityError(
                     f"'{samples}': wrong columns: expected {', '.join(names)}, got no '{missing[0]}'. Rename them."
                 )
-            rows.append((name, {column.name: _cell(column, row[column.name], name) for column in self._columns}))
+            rows.append((name, {column.name: cell_of(column, row[column.name], name) for column in self._columns}))
             if len(rows) == _MAX_SAMPLES:
                 break
         if not rows:
@@ -208,7 +208,7 @@ def _middle(profile: Profile) -> Any:
     return "" if profile.dtype == "string" else profile.center
 
 
-def _cell(column: Column, value: Any, where: str) -> Any:
+def cell_of(column: Column, value: Any, where: str) -> Any:
     """Return a cell of a file, where everything may be text, as a number where the column has numbers."""
     if value is None or value == "":
         return None

@@ -73,7 +73,7 @@ class ImageDecoder:
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
         return replace(decoded, remark=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
-    def prepare(self, decoded: DecodedImage) -> NDArray[np.uint8]:
+    def prepare(self, decoded: DecodedImage) -> NDArray[Any]:
         """Return the prepared pixels, uint8 [height, width, channels]."""
         return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
 

@@ -222,9 +222,12 @@ def test_a_pickle_is_not_loaded_unless_trusted(tmp_path):
     ],
 )
 def test_what_cannot_be_folded_in_is_named(transform, reason):
-    with pytest.raises(exporter.PreprocessingError, match=reason):
+    def fold() -> None:
         reading = tables.read_table_transform(transform, columns=(), trust=False)
         tables.table_nodes(reading, [Column(name="x0", dtype="float64")], features="features")
+
+    with pytest.raises(exporter.PreprocessingError, match=reason):
+        fold()
 
 
 def test_a_scaler_with_another_mean_in_the_graph_is_caught(monkeypatch, tmp_path):
