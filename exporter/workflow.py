@@ -4,6 +4,8 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -346,15 +348,17 @@ def _manifest(
             onnx_exporter=converted.exporter,
         ),
         files=stage.files(),
-        tools=_tools(),
+        tools=_tools(front),
         parity=_UNPROVEN,
     )
 
 
-def _tools() -> dict[str, str]:
+def _tools(front: Front) -> dict[str, str]:
     """Return the versions that decide the bytes of an artifact, by name."""
     modules = (np, onnx, onnxruntime, onnxscript, PIL, torch, torchvision)
     versions = {module.__name__: str(module.__version__) for module in modules}
+    if isinstance(front, TextFront):
+        versions |= {name: version(name) for name in ("tokenizers", "transformers") if find_spec(name)}
     return dict(sorted({**versions, "python": platform.python_version()}.items()))
 
 
