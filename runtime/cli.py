@@ -4,13 +4,13 @@ import sys
 import warnings
 from enum import Enum
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime.console import DEVICE_HELP, make_app, run_app
-from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from runtime.results import Result
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
+    "evaluate": "exporter.quality:evaluate",
+    "calibrate": "exporter.quality:calibrate",
 }
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+# Results that are printed together.
+_PAGE = 1024
 
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
@@ -52,32 +55,44 @@ _add_exporter_commands()
 @app.command()
 def predict(
     artifact: Artifact,
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Files, or folders of them: images, tables, arrays.")
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each input.")] = 5,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
-    ] = 0.0,
+        float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
+    ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
+    ] = None,
     device: Device = "auto",
     format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
 ) -> None:
-    """Label images: one row each, in the order given; exit status 1 if any image failed."""
+    """Predict: one row an input, in the order given; exit status 1 if any failed."""
+    from runtime.decode.sources import read_inputs
     from runtime.model import load
+    from runtime.overlays import Overlays
+    from runtime.results import Failure, Segmentation
 
-    files = _image_files(inputs)
     model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
+    overlays = Overlays(model, output) if output is not None else None
+    results = model.predict_each(read_inputs(model.manifest, inputs), top_k=top_k, threshold=threshold)
+    count = failures = 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        results = model.predict(files, top_k=top_k, threshold=threshold)
-    for warning in caught:
-        sys.stderr.write(f"warning: {warning.message}\n")
-    if format is Format.JSONL:
-        _print_rows(results)
-    else:
-        _print_predictions(results)
-    failures = sum("error" in result.to_dict() for result in results)
+        # A page at a time: a table of a million rows is read, predicted and printed in little memory.
+        while page := list(islice(results, _PAGE)):
+            count += len(page)
+            failures += sum(isinstance(result, Failure) for result in page)
+            for result in page:
+                if overlays is not None and isinstance(result, Segmentation):
+                    overlays.write(result)
+            (_print_rows if format is Format.JSONL else _print_predictions)(page)
+            while caught:
+                sys.stderr.write(f"warning: {caught.pop().message}\n")
     if failures:
-        sys.stderr.write(f"error: {failures} of {len(results)} images failed. Their rows say why.\n")
+        sys.stderr.write(f"error: {failures} of {count} inputs failed. Their rows say why.\n")
         raise typer.Exit(1)
 
 
@@ -109,22 +124,6 @@ def main() -> None:
     run_app(app)
 
 
-def _image_files(inputs: list[Path]) -> list[Path]:
-    """Return the files among ``inputs``, and the image files in the folders among them, in a fixed order."""
-    files: list[Path] = []
-    for path in inputs:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(
-                f"'{path}': no images in this folder: expected files such as .jpg or .png. Check the path."
-            )
-        files += found
-    return files
-
-
 def _print_rows(results: "list[Result]") -> None:
     import msgspec
 
@@ -138,7 +137,7 @@ def _print_predictions(results: "list[Result]") -> None:
 
     from runtime.results import Failure, Prediction
 
-    table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    table = Table("input", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
     # Short names stay whole; the runner-up gives way first.
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = min(48, max((len(result.input) for result in results), default=0))

@@ -3,7 +3,8 @@
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,33 +74,34 @@ class Model:
         """Where the network runs: ``cpu``, ``cuda`` or ``cuda:N``."""
         return self._network.device
 
-    def predict(
-        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
-    ) -> Any:
+    def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return the answer for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
         3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation or Outputs. One input that cannot be used raises InputError; in a list it
-        costs only its own place, which then holds a Failure. ``names`` are what results and messages call the inputs of
-        a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's own.
+        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
+        a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
+        artifact's own.
+        """
+        if self._decoder.is_list(inputs):
+            named = ((self._name(source, position), source) for position, source in enumerate(inputs))
+            return list(self.predict_each(named, top_k=top_k, threshold=threshold))
+        _check_options(top_k, threshold)
+        result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
+        if isinstance(result, Failure):
+            raise InputError(result.error)
+        return result
+
+    def predict_each(
+        self, named: Iterable[tuple[str, Any]], *, top_k: int = 5, threshold: float | None = None
+    ) -> Iterator[Result]:
+        """Yield the result of each (name, input), in order.
+
+        Inputs are taken only a batch ahead of the results, so that memory stays bounded however many there are. An
+        InputError in the place of an input, as a reader of tables leaves it, is that input's Failure.
         """
         _check_options(top_k, threshold)
-        if not self._decoder.is_list(inputs):
-            result = self._predict_batch([inputs], names or [subject_of(inputs, 0)], top_k, threshold)[0]
-            if isinstance(result, Failure):
-                raise InputError(result.error)
-            return result
-        if names is None:
-            names = [subject_of(source, position) for position, source in enumerate(inputs)]
-        elif len(names) != len(inputs):
-            raise InputError(f"names: expected one an input, {len(inputs)}, got {len(names)}. Name every input.")
-        results: list[Result] = []
-        size = self._decoder.batch_size
-        for start in range(0, len(inputs), size):
-            stop = start + size
-            results += self._predict_batch(inputs[start:stop], names[start:stop], top_k, threshold)
-        return results
+        return self._predict_batches(iter(named), top_k, threshold)
 
     def decode(self, source: Any, *, subject: str = "input") -> Decoded:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
@@ -162,13 +164,19 @@ class Model:
             return self._whole_path().run(arrays)
         return self._network.run(arrays)
 
-    def _predict_batch(
-        self, sources: Sequence[Any], names: Sequence[str], top_k: int, threshold: float | None
-    ) -> list[Result]:
+    def _predict_batches(
+        self, named: Iterator[tuple[str, Any]], top_k: int, threshold: float | None
+    ) -> Iterator[Result]:
+        while batch := list(islice(named, self._decoder.batch_size)):
+            yield from self._predict_batch(batch, top_k, threshold)
+
+    def _predict_batch(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
         results: list[Result | None] = []
         prepared = []
-        for name, source in zip(names, sources, strict=True):
+        for name, source in batch:
             try:
+                if isinstance(source, InputError):
+                    raise source
                 prepared.append(self.prepare(source, subject=f"'{name}'"))
                 results.append(None)
             except InputError as error:
@@ -176,12 +184,17 @@ class Model:
         scores = iter(self.score(prepared) if prepared else ())
         return [
             result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
-            for name, result in zip(names, results, strict=True)
+            for (name, _), result in zip(batch, results, strict=True)
         ]
 
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
         outputs = self._network.run(self._decoder.stack(prepared))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
+
+    def _name(self, source: Any, position: int) -> str:
+        """Return what results call an input; texts and the like have a way of their own."""
+        name = getattr(self._decoder, "name", subject_of)
+        return str(name(source, position))
 
     def _note(self, remark: str, subject: str) -> None:
         with self._lock:

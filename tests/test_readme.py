@@ -89,4 +89,4 @@ def test_every_option_and_script_that_the_readme_names_exists():
     assert options
     assert {option for option in options if option not in help_text} == set()
     for script in re.findall(r"scripts/[a-z-]+", README):
-        assert (ROOT / script).is_file(), script
+        assert (ROOT / script).exists(), script

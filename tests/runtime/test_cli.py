@@ -17,7 +17,7 @@ def test_predict_prints_a_table_for_people(tiny, photos):
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["image", "label", "probability", "next"]
+    assert lines[0].split() == ["input", "label", "probability", "next"]
     assert lines[1].split()[:2] == ["cat.jpg", "cat"]
     assert lines[2].split()[:2] == ["rocket.jpg", "rocket"]
 
@@ -50,7 +50,7 @@ def test_one_bad_photo_keeps_its_row_and_the_exit_status_says_so(tiny, photos, t
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(rows[0]) == ["input", "error"]
     assert rows[1]["label"] == "cat"
-    assert done.stderr == "error: 1 of 2 images failed. Their rows say why.\n"
+    assert done.stderr == "error: 1 of 2 inputs failed. Their rows say why.\n"
 
 
 def test_verify_answers_for_people_and_for_machines(tiny):
@@ -100,4 +100,4 @@ def test_an_empty_folder_is_named(tiny, tmp_path):
     done = truecopy("predict", tiny, tmp_path)
 
     assert done.returncode == 1
-    assert "no images in this folder" in done.stderr
+    assert "no inputs in this folder" in done.stderr
