@@ -58,7 +58,7 @@ from runtime.manifest import (
 from runtime.model import Model
 
 _MODEL, _NETWORK, _WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
-_TORCHSCRIPT = "model.torchscript"
+TORCHSCRIPT = "model.torchscript"
 _GOLDEN = "golden.npz"
 _LABELS = "labels.txt"
 _PARITY = "parity.json"
@@ -198,8 +198,8 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         with steps.step("TorchScript") as step:
             archive = front.to_torchscript(flat, example, ending)
             if archive is not None:
-                stage.write(_TORCHSCRIPT, archive)
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
+                stage.write(TORCHSCRIPT, archive)
+            step.finding = f"{TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
             converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
             outputs = ending.with_shapes(converted.shapes)
@@ -281,7 +281,7 @@ def _prove(
 ) -> parity.Report:
     """Return the report on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     model = Model(Artifact(path=folder, manifest=draft), device="cpu")
-    with front.open_paths(model, folder, ending, torchscript=_TORCHSCRIPT if torchscript else None) as paths:
+    with front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths:
         report = parity.compare(paths, answers, batch, draft)
     if report.verdict != "passed":
         word = "not equal to the eager model" if report.verdict == "failed" else "the comparison is inconclusive"

@@ -4,7 +4,6 @@ import sys
 import warnings
 from enum import Enum
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,9 @@ import typer
 from runtime.console import DEVICE_HELP, make_app, run_app
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runtime.bench import Rival
     from runtime.results import Result
     from runtime.verify import Verification
 
@@ -24,8 +26,8 @@ EXPORTER_COMMANDS = {
     "calibrate": "exporter.quality:calibrate",
 }
 
-# Results that are printed together.
-_PAGE = 1024
+# What 'bench --against' takes from beyond the wall.
+BUILD_RIVALS = "exporter.rivals:build_rivals"
 
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
@@ -37,6 +39,8 @@ class Format(Enum):
 
     TABLE = "table"
     JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
@@ -56,8 +60,17 @@ _add_exporter_commands()
 def predict(
     artifact: Artifact,
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Files, or folders of them: images, tables, arrays.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, globs, - for a list on stdin, .txt lists, or .csv, .jsonl and .parquet tables.",
+        ),
     ],
+    column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this file: .jsonl, .csv or .parquet.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out and what is unfinished of it.")] = False,
+    allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 although inputs failed.")] = False,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each input.")] = 5,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
@@ -67,33 +80,40 @@ def predict(
         Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
     ] = None,
     device: Device = "auto",
-    format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
+    workers: Annotated[int | None, typer.Option(min=1, help="Inputs in work at once; by default the cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs in one call of the network.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA: faster, not PyTorch's arithmetic.")] = False,
+    memory_limit_mb: Annotated[int | None, typer.Option(min=1, help="A bound on CUDA's memory.")] = None,
+    format: Annotated[  # noqa: A002
+        Format | None, typer.Option(help="By default a table, or what the name of --out ends with.")
+    ] = None,
 ) -> None:
-    """Predict: one row an input, in the order given; exit status 1 if any failed."""
-    from runtime.decode.sources import read_inputs
-    from runtime.model import load
-    from runtime.overlays import Overlays
-    from runtime.results import Failure, Segmentation
+    """Label inputs: one row each, in the order given; exit status 1 if any failed."""
+    from runtime.batch.command import Request
+    from runtime.batch.command import predict as run
 
-    model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
-    overlays = Overlays(model, output) if output is not None else None
-    results = model.predict_each(read_inputs(model.manifest, inputs), top_k=top_k, threshold=threshold)
-    count = failures = 0
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        # A page at a time: a table of a million rows is read, predicted and printed in little memory.
-        while page := list(islice(results, _PAGE)):
-            count += len(page)
-            failures += sum(isinstance(result, Failure) for result in page)
-            for result in page:
-                if overlays is not None and isinstance(result, Segmentation):
-                    overlays.write(result)
-            (_print_rows if format is Format.JSONL else _print_predictions)(page)
-            while caught:
-                sys.stderr.write(f"warning: {caught.pop().message}\n")
-    if failures:
-        sys.stderr.write(f"error: {failures} of {count} inputs failed. Their rows say why.\n")
-        raise typer.Exit(1)
+    request = Request(
+        artifact=artifact,
+        inputs=tuple(inputs),
+        column=column,
+        out=out,
+        format=format.value if format else None,
+        resume=resume,
+        force=force,
+        allow_errors=allow_errors,
+        top_k=top_k,
+        threshold=threshold,
+        max_pixels=int(max_megapixels * 1_000_000),
+        device=device,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        tf32=tf32,
+        memory_limit_mb=memory_limit_mb,
+        output=output,
+    )
+    run(request, _print_predictions)
 
 
 @app.command()
@@ -119,16 +139,71 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def bench(
+    artifact: Artifact,
+    samples: Annotated[list[Path] | None, typer.Argument(help="Files to measure with. Default: golden inputs.")] = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Put PyTorch beside it, from the checkpoint exported.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="With --against: where the architecture is now.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --against: load a whole pickled module.")] = False,
+    import_: Annotated[
+        list[Path] | None, typer.Option("--import", metavar="PATH", help="With --trust: its code; repeat for more.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure an artifact on this machine: latency, throughput by workers, where the time goes."""
+    from runtime.artifact import open_artifact
+    from runtime.bench import measure
+    from runtime.manifest import to_json
+    from runtime.printing import print_bench
+
+    def build() -> "Mapping[str, Rival]":
+        module, function = BUILD_RIVALS.split(":")
+        rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
+            against, open_artifact(artifact), architecture=arch, trust=trust, imports=import_ or ()
+        )
+        return rivals
+
+    with warnings.catch_warnings():
+        # Golden inputs ask for a rotation on purpose.
+        warnings.filterwarnings("ignore", message=".*EXIF")
+        report = measure(
+            artifact, device=device, samples=samples or (), seconds=seconds, build_rivals=build if against else None
+        )
+    if json:
+        sys.stdout.write(to_json(report).decode())
+    else:
+        print_bench(report)
+
+
+@app.command()
+def doctor(
+    artifact: Annotated[Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact to check here.")] = None,
+    device: Device = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+) -> None:
+    """Say what this machine has and misses; exit status 1 if something needed is missing."""
+    from runtime.doctor import diagnose
+    from runtime.manifest import to_json
+    from runtime.printing import print_diagnosis
+
+    diagnosis = diagnose(artifact, device=device)
+    if json:
+        sys.stdout.write(to_json(diagnosis).decode())
+    else:
+        print_diagnosis(diagnosis)
+    if not diagnosis.healthy:
+        sys.stderr.write("error: something that is needed here is missing or wrong. The lines above say what to do.\n")
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the ``truecopy`` command."""
     run_app(app)
-
-
-def _print_rows(results: "list[Result]") -> None:
-    import msgspec
-
-    for result in results:
-        sys.stdout.write(msgspec.json.encode(result.to_dict()).decode() + "\n")
 
 
 def _print_predictions(results: "list[Result]") -> None:

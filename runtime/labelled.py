@@ -1,6 +1,6 @@
 """Inputs whose answer is known: a folder a class, or a table with a column of labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decode.sources import ARRAY_SUFFIXES, IMAGE_SUFFIXES, find_files
+from runtime.batch.inputs import KINDS
 from runtime.decode.tables import read_rows
 from runtime.errors import InputError
 from runtime.manifest import Manifest, Multilabel, Regress, TabularInput
@@ -51,9 +51,8 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
     folder), ``text`` or ``input``. A regression takes the columns with its values' names. An unknown label is an
     InputError in the place of its input; a missing column or folder raises one.
     """
-    kind = model.manifest.inputs[0].kind
     if data.is_dir():
-        yield from _read_folders(model, data, IMAGE_SUFFIXES if kind == "image" else ARRAY_SUFFIXES)
+        yield from _read_folders(model, data, KINDS[model.manifest.inputs[0].kind].suffixes)
         return
     for name, row in read_rows(data):
         if isinstance(row, InputError):
@@ -107,7 +106,7 @@ def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> S
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
 
-def _read_folders(model: Model, data: Path, suffixes: set[str]) -> Iterator[Labelled]:
+def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[Labelled]:
     folders = sorted(path for path in data.iterdir() if path.is_dir())
     unknown = [folder.name for folder in folders if folder.name not in model.labels]
     if not folders or unknown:
@@ -118,7 +117,7 @@ def _read_folders(model: Model, data: Path, suffixes: set[str]) -> Iterator[Labe
         )
     for folder in folders:
         index = model.labels.index(folder.name)
-        for path in find_files([folder], suffixes):
+        for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes):
             yield Labelled(name=str(path), source=path, truth=_one_hot(model, [index]))
 
 

@@ -1,5 +1,6 @@
 """Label maps as pictures: the classes' colours over the image that the network saw."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from runtime.errors import InputError
 from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
-from runtime.results import Segmentation
+from runtime.results import Result, Segmentation
 
 # How much of the colour covers the image.
 _OPACITY = 0.5
@@ -30,6 +31,13 @@ class Overlays:
         self._colours = np.array(task.colours, dtype=np.uint8)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
+
+    def write_each(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Yield results as they come, having written the pictures of those that are label maps."""
+        for result in results:
+            if isinstance(result, Segmentation):
+                self.write(result)
+            yield result
 
     def write(self, answer: Segmentation) -> Path:
         """Write the picture of an answer, and return its path: PNG, RGB, in the size of the label map.

@@ -82,7 +82,7 @@ def measure_stream(folder: Path, rows: int) -> dict[str, float]:
     with (folder / "out.jsonl").open() as stream:
         count = ordered = 0
         for count, line in enumerate(stream, start=1):
-            ordered += json.loads(line)["input"].endswith(f":{count}")
+            ordered += json.loads(line)["input"].endswith(f"#{count}")
     peak = int(done.stderr) / 1024
     return {"seconds": seconds, "peak_mb": peak, "rows_out": count, "rows_in_order": ordered}
 

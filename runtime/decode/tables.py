@@ -1,108 +1,125 @@
-"""Files of rows, one row at a time: CSV, Parquet, and JSON with a row a line or a list of rows."""
+"""Rows from files: CSV, TSV, JSONL and Parquet, one at a time."""
 
 import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from runtime.errors import InputError
 
-NamedRow: TypeAlias = tuple[str, Mapping[str, Any] | InputError]
+# A row by column names; or, where one row could not be read, the reason, which costs only that row.
+Row: TypeAlias = dict[str, Any] | InputError
 
-# Rows of a Parquet file that are in memory at once.
-_PARQUET_ROWS = 4096
+_PARQUET_ROWS = 1024
 
 
-def read_rows(path: Path) -> Iterator[NamedRow]:
-    """Yield each row of a file with its name, ``FILE:ROW``, in order; the first row after a header is row 1.
+def read_csv(path: Path) -> Iterator[Row]:
+    """Yield the rows of a CSV file with a header; values are strings."""
+    return _read_separated(path, ",")
 
-    A row is a dictionary by column; one that cannot be read is an InputError in its place. Only a few rows are in
-    memory. Raises InputError when there is no such file, or its ending is not one of ``READERS``.
+
+def read_tsv(path: Path) -> Iterator[Row]:
+    """Yield the rows of a tab-separated file with a header; values are strings."""
+    return _read_separated(path, "\t")
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Yield the JSON objects of a file that has one a line; empty lines are no rows.
+
+    A line with another value, such as a string or a list of token numbers, is a row with that value under ``input``.
     """
-    reader = READERS.get(path.suffix.lower())
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.isspace():
+                continue
+            try:
+                value = msgspec.json.decode(line)
+            except msgspec.DecodeError as error:
+                yield InputError(f"'{path}', line {number}: not JSON: {error}. Mend the line.")
+                continue
+            yield value if isinstance(value, dict) else {"input": value}
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """Yield the rows of a Parquet file."""
+    pyarrow = import_parquet(path)
+    try:
+        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                yield from batch.to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise InputError(f"'{path}': not a Parquet file: {error}. Write it again.") from error
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".parquet": read_parquet,
+}
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield each row of a table with its name, ``FILE#ROW``, the first after a header being row 1.
+
+    Beside ``READERS``, a ``.json`` file with a list of rows is read. Raises InputError when there is no such file, or
+    it is of no kind that is known.
+    """
+    readers = {**READERS, ".json": _read_json}
+    reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(
-            f"'{path}': unknown kind of table: expected {', '.join(READERS)}, got '{path.suffix}'. Convert it first."
-        )
+        raise InputError(f"'{path}': not a table: expected {', '.join(readers)}, got '{path.suffix}'. Convert it.")
     if not path.is_file():
         raise InputError(f"'{path}': no such file. Check the path.")
     for number, row in enumerate(reader(path), start=1):
-        name = f"{path}:{number}"
-        yield name, InputError(f"'{name}': {row}") if isinstance(row, str) else row
+        yield f"{path}#{number}", row
 
 
-def _read_csv(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream)
-        try:
-            header = next(reader)
-        except StopIteration:
-            raise InputError(f"'{path}': empty: expected a line of column names. Check the file.") from None
-        twice = {name for name in header if header.count(name) > 1}
-        if twice:
-            raise InputError(f"'{path}': column '{twice.pop()}' is there twice: expected different names. Rename one.")
-        count = len(header)
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield f"not CSV: {error}. Correct the line."
-                continue
-            if len(cells) == count:
-                yield dict(zip(header, cells, strict=True))
-            elif cells:  # csv gives nothing for an empty line
-                yield f"wrong number of cells: expected {count}, got {len(cells)}. Correct the line."
-
-
-def _read_parquet(path: Path) -> Iterator[Mapping[str, Any] | str]:
+def import_parquet(path: Path) -> Any:
+    """Return pyarrow with its Parquet module; raises InputError, with the command, where it is not installed."""
     try:
+        import pyarrow
         import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"'{path}': reading Parquet needs pyarrow, which is not installed. Run: pip install 'truecopy[parquet]'."
-        ) from None
+    except ImportError as error:
+        raise InputError(f"'{path}': Parquet needs pyarrow. Run: pip install 'truecopy[parquet]'") from error
+    return pyarrow
+
+
+def _read_json(path: Path) -> Iterator[Row]:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"'{path}': not a Parquet file: {reason}. Write it again.") from error
+        yield from msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
+    except msgspec.DecodeError as error:
+        raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
 
 
-def _read_json_lines(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        for line in stream:
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield f"not JSON: {error}. Correct the line."
-                continue
-            yield row if isinstance(row, dict) else _not_a_row(row)
-
-
-def _read_json(path: Path) -> Iterator[Mapping[str, Any] | str]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"'{path}': not JSON: {error}. Write it again.") from error
-    for row in content if isinstance(content, list) else [content]:
-        yield row if isinstance(row, dict) else _not_a_row(row)
-
-
-def _not_a_row(value: object) -> str:
-    return f"not a row: expected a JSON object, got {type(value).__name__}. Correct it."
-
-
-READERS: dict[str, Callable[[Path], Iterator[Mapping[str, Any] | str]]] = {
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".json": _read_json,
-}
+def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
+    # Bytes that are not UTF-8 survive as surrogates, as they do in the names of files.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.DictReader(stream, delimiter=delimiter, restkey="", strict=True)
+        header = reader.fieldnames or ()
+        twice = next((name for name in header if header.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"'{path}': column '{twice}' is there twice: expected different names. Rename one.")
+        try:
+            for row in reader:
+                extra = row.pop("", None)
+                if extra is not None:
+                    wanted = len(reader.fieldnames or ())
+                    yield InputError(
+                        f"'{path}', line {reader.line_num}: too many values: expected {wanted}, "
+                        f"got {wanted + len(extra)}. Quote values that hold '{delimiter}'."
+                    )
+                elif None in row.values():  # a short line, whose last cells DictReader makes up
+                    wanted = len(reader.fieldnames or ())
+                    got = sum(value is not None for value in row.values())
+                    yield InputError(
+                        f"'{path}', line {reader.line_num}: too few values: expected {wanted}, got {got}. "
+                        "Fill in the line."
+                    )
+                else:
+                    yield dict(row)
+        except csv.Error as error:
+            raise InputError(f"'{path}', line {reader.line_num}: not CSV: {error}. Mend the line.") from error

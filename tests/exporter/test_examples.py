@@ -61,7 +61,7 @@ def test_rows_to_a_number(tmp_path):
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert [list(row) for row in rows] == [["input", "values"], ["input", "error"], ["input", "values"]]
-    assert "rows.csv:2': column 'bmi': not a number: expected a float64, got 'fat'" in rows[1]["error"]
+    assert "rows.csv#2': column 'bmi': not a number: expected a float64, got 'fat'" in rows[1]["error"]
     assert 50 < rows[0]["values"]["progression"] < 300
 
 
