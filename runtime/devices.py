@@ -7,7 +7,6 @@ import contextlib
 import platform
 import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -33,12 +32,19 @@ PACKAGES = (
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides about devices here: the system, a loaded NVIDIA driver, and onnxruntime as it is installed."""
+    """What decides about devices here: the system, a loaded NVIDIA driver, and onnxruntime as it is installed.
+
+    ``packages`` is None until somebody wants to know: finding out takes longer than deciding.
+    """
 
     system: str
     nvidia: bool
-    packages: dict[str, str]
     providers: tuple[str, ...]
+    packages: dict[str, str] | None = None
+
+    def installed(self) -> dict[str, str]:
+        """Return the packages that bring the module ``onnxruntime``, with their versions."""
+        return installed_packages() if self.packages is None else self.packages
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,13 +152,14 @@ def read_machine(providers: tuple[str, ...]) -> Machine:
     return Machine(
         system=platform.system(),
         nvidia=Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(),
-        packages=installed_packages(),
         providers=providers,
     )
 
 
 def installed_packages() -> dict[str, str]:
     """Return the installed packages that bring the module ``onnxruntime``, with their versions: one, if all is well."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -191,8 +198,9 @@ def missing_provider(device: str, machine: Machine) -> str | None:
     if entry.system is not None and machine.system != entry.system:
         return f"needs another system: expected {entry.system}, got {machine.system}. Pass --device cpu."
     if entry.provider not in machine.providers:
-        installed = ", ".join(f"{name} {version}" for name, version in machine.packages.items()) or "no package"
-        removal = f"pip uninstall -y {' '.join(machine.packages)} && " if machine.packages else ""
+        packages = machine.installed()
+        installed = ", ".join(f"{name} {version}" for name, version in packages.items()) or "no package"
+        removal = f"pip uninstall -y {' '.join(packages)} && " if packages else ""
         return f"this onnxruntime ({installed}) has no {entry.provider}. Run: {removal}pip install '{entry.package}'"
     return None
 
@@ -226,11 +234,12 @@ def is_device_failure(device: str, message: str) -> bool:
 
 def conflict(machine: Machine) -> str | None:
     """Return what is wrong when several packages have installed onnxruntime over each other, and the remedy."""
-    if len(machine.packages) < 2:
+    packages = machine.installed()
+    if len(packages) < 2:
         return None
-    names = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    wanted = "truecopy[cuda]" if "onnxruntime-gpu" in machine.packages else "truecopy[cpu]"
+    names = ", ".join(f"{name} {version}" for name, version in packages.items())
+    wanted = "truecopy[cuda]" if "onnxruntime-gpu" in packages else "truecopy[cpu]"
     return (
         f"several packages have installed onnxruntime over each other: {names}. "
-        f"Run: pip uninstall -y {' '.join(machine.packages)} && pip install '{wanted}'"
+        f"Run: pip uninstall -y {' '.join(packages)} && pip install '{wanted}'"
     )

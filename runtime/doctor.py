@@ -65,7 +65,7 @@ def _versions() -> Iterator[Finding]:
             verdict: Verdict = "note" if name == "truecopy" else "bad"
             yield Finding(subject=name, verdict=verdict, found=f"not installed: pip install '{name}'")
     machine = this_machine()
-    installed = ", ".join(f"{name} {number}" for name, number in machine.packages.items()) or "from no known package"
+    installed = ", ".join(f"{name} {number}" for name, number in machine.installed().items()) or "from no known package"
     clash = conflict(machine)
     yield Finding(
         subject="onnxruntime",
