@@ -47,8 +47,8 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
     if recipe.inputs and any(is_tokens(text) for text in recipe.inputs):
         return _open_tokens(recipe, rebuilt)
     if is_table_transform(recipe.preprocess):
-        reading = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
-        return RowFront(reading, samples=recipe.samples)
+        table = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
+        return RowFront(table, samples=recipe.samples)
     if recipe.inputs:
         if recipe.preprocess is not None:
             raise PreprocessingError(
