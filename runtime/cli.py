@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
+    "evaluate": "exporter.quality:evaluate",
+    "calibrate": "exporter.quality:calibrate",
 }
 
 # What 'bench --against' takes from beyond the wall.
@@ -69,11 +71,14 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out and what is unfinished of it.")] = False,
     allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 although inputs failed.")] = False,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each input.")] = 5,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
-    ] = 0.0,
+        float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
+    ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
+    ] = None,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Inputs in work at once; by default the cores.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call of the network.")] = None,
@@ -106,6 +111,7 @@ def predict(
         batch=batch,
         tf32=tf32,
         memory_limit_mb=memory_limit_mb,
+        output=output,
     )
     run(request, _print_predictions)
 
@@ -206,7 +212,7 @@ def _print_predictions(results: "list[Result]") -> None:
 
     from runtime.results import Failure, Prediction
 
-    table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    table = Table("input", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
     # Short names stay whole; the runner-up gives way first.
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = min(48, max((len(result.input) for result in results), default=0))

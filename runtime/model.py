@@ -98,25 +98,22 @@ class Model:
         """How lists and jobs are spread over the cores, and how many threads one call of the network takes."""
         return self._plan
 
-    def predict(
-        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
-    ) -> Any:
+    def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return the answer for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
         3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation or Outputs. One input that cannot be used raises InputError; in a list it
-        costs only its own place, which then holds a Failure. ``names`` are what results and messages call the inputs of
-        a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's own.
+        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
+        a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
+        artifact's own.
         """
         _check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
-            name = names[0] if names else subject_of(inputs, 0)
-            result = self._predict_batch([(name, inputs)], top_k, threshold)[0]
+            result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
             if isinstance(result, Failure):
                 raise InputError(result.error)
             return result
-        return list(self.predict_each(_named(inputs, names), top_k=top_k, threshold=threshold))
+        return list(self.predict_each(self._named(inputs), top_k=top_k, threshold=threshold))
 
     def predict_each(
         self, named: Iterable[tuple[str, Any]], *, top_k: int = 5, threshold: float | None = None
@@ -129,21 +126,17 @@ class Model:
         _check_options(top_k, threshold)
         return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
 
-    async def predict_async(
-        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
-    ) -> Any:
+    async def predict_async(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return what ``predict`` returns, while the event loop goes on."""
         import asyncio
 
         _check_options(top_k, threshold)
         workers = self._open_workers()
         if not self._decoder.is_list(inputs):
-            return await asyncio.wrap_future(
-                workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold, names=names)
-            )
+            return await asyncio.wrap_future(workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold))
         futures = [
             workers.submit(self._predict_batch, batch, top_k, threshold)
-            for batch in batches(_named(inputs, names), self._plan.batch)
+            for batch in batches(self._named(inputs), self._plan.batch)
         ]
         answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
         return [result for answer in answers for result in answer]
@@ -288,6 +281,14 @@ class Model:
         outputs = self._opened().run(self._decoder.stack(prepared))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
 
+    def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
+        return [(self._name(source, position), source) for position, source in enumerate(inputs)]
+
+    def _name(self, source: Any, position: int) -> str:
+        """Return what results call an input; texts and the like have a way of their own."""
+        name = getattr(self._decoder, "name", subject_of)
+        return str(name(source, position))
+
     def _note(self, remark: str, subject: str) -> None:
         with self._lock:
             self._remarks[remark] += 1
@@ -346,14 +347,6 @@ def load(
         max_pixels=max_pixels,
         options=Options(tf32=tf32, memory_limit_bytes=limit),
     )
-
-
-def _named(inputs: Sequence[Any], names: Sequence[str] | None) -> list[tuple[str, Any]]:
-    if names is None:
-        return [(subject_of(source, position), source) for position, source in enumerate(inputs)]
-    if len(names) != len(inputs):
-        raise InputError(f"names: expected one an input, {len(inputs)}, got {len(names)}. Name every input.")
-    return list(zip(names, inputs, strict=True))
 
 
 def _check_options(top_k: int, threshold: float | None) -> None:

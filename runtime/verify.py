@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.artifact import open_artifact
 from runtime.golden import read_golden
-from runtime.manifest import ImageInput
+from runtime.manifest import ImageInput, Task, Tokens
 from runtime.model import Model
+from runtime.results import until_end
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
         artifact.file(name)
     golden = read_golden(artifact.file(manifest.golden.file)).cases
     model = Model(artifact, device=device)
-    limits = manifest.golden
+    limits, task = manifest.golden, manifest.task
 
     with warnings.catch_warnings():
         # The golden set has photos that ask for a rotation on purpose: what is warned about elsewhere.
@@ -74,13 +75,13 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
             limits.prepared_limit,
             unit,
         ),
-        *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits),
-        *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits),
+        *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits, task),
+        *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits, task),
     ]
     variant = manifest.variants[0]
     if model.device == "cpu" and variant.model != variant.network:
         whole = [model.run(model.whole(one)) for one in decoded]
-        checks += _check_outputs(variant.model, whole, expected, limits.end_to_end_limits)
+        checks += _check_outputs(variant.model, whole, expected, limits.end_to_end_limits, task)
     return Verification(
         artifact=str(path),
         device=model.device,
@@ -95,8 +96,11 @@ def _check_outputs(
     actual: Sequence[Mapping[str, NDArray[Any]]],
     expected: Sequence[Mapping[str, NDArray[Any]]],
     limits: Mapping[str, float],
+    task: Task,
 ) -> list[Check]:
     """Return one check an output; where there are several, each is named."""
+    if isinstance(task, Tokens):
+        actual = [{key: until_end(array[0], task.end_id)[np.newaxis] for key, array in one.items()} for one in actual]
     return [
         _check(
             f"{name}, {output}" if len(limits) > 1 else name,

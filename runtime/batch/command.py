@@ -20,6 +20,7 @@ from runtime.batch.journal import Journal
 from runtime.batch.outputs import SUFFIXES, check_writable
 from runtime.errors import InputError, TruecopyError
 from runtime.model import Model, load
+from runtime.overlays import Overlays
 from runtime.results import Failure, Result
 from runtime.workers import batches
 
@@ -49,6 +50,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None
     tf32: bool
     memory_limit_mb: int | None
+    output: Path | None = None
 
 
 class Interruption:
@@ -77,6 +79,8 @@ class Interruption:
 def predict(request: Request, print_table: Callable[[list[Result]], None]) -> None:
     """Run the command; raises typer.Exit with 1 when inputs failed, or 128 and the signal's number when stopped."""
     name = _format_name(request)
+    if request.out is not None and request.output is not None:
+        raise InputError("--output: cannot stand beside --out: expected pictures or a file of rows. Leave out one.")
     if request.out is not None:
         check_writable(request.out, name)
     with warnings.catch_warnings():
@@ -94,6 +98,8 @@ def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[
     rows = failed = 0
     with model, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
         results = model.predict_each(stop.until(inputs), top_k=request.top_k, threshold=request.threshold)
+        if request.output is not None:
+            results = Overlays(model, request.output).write_each(results)
         for page in batches(results, _PAGE_ROWS if name == "table" else 1):
             if name == "table":
                 print_table(page)

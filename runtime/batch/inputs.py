@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from runtime.batch.tables import READERS
+from runtime.decode.tables import READERS
 from runtime.errors import InputError
 from runtime.manifest import Manifest
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runtime.batch.journal import read_rows
-from runtime.batch.tables import import_parquet
+from runtime.decode.tables import import_parquet
 from runtime.errors import InputError
 from runtime.workers import batches
 

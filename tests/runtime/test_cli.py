@@ -17,7 +17,7 @@ def test_predict_prints_a_table_for_people(tiny, photos):
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["image", "label", "probability", "next"]
+    assert lines[0].split() == ["input", "label", "probability", "next"]
     assert lines[1].split()[:2] == ["cat.jpg", "cat"]
     assert lines[2].split()[:2] == ["rocket.jpg", "rocket"]
 

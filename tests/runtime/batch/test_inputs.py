@@ -129,7 +129,7 @@ def test_one_bad_row_costs_only_itself(folder):
     ]
     bad = [str(value) for _, value in rows if isinstance(value, runtime.InputError)]
     assert len(bad) == 5
-    assert "line 2: not a JSON object" in bad[0]
+    assert "line 2: not JSON" in bad[0]
     assert "got 7" in bad[1]
     assert "no column 'path'" in bad[2]
     assert "too many values: expected 2, got 3" in bad[3]
@@ -165,7 +165,7 @@ def test_without_pyarrow_the_error_has_the_command(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"")
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from runtime.batch.tables import import_parquet\n"
+        "from runtime.decode.tables import import_parquet\n"
         "try: import_parquet('x.parquet')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
