@@ -17,13 +17,18 @@ import exporter
 import runtime
 
 
+def build() -> nn.Module:
+    """Return the network, untrained: what --arch iris.py:build names."""
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
 def train(folder: Path) -> tuple[nn.Module, StandardScaler]:
-    """Write iris.pth, scaler.skops, names.txt and iris.csv, as a training script would."""
+    """Write iris.pth, scaler.skops and species.txt, as a training script would, and rows with and without labels."""
     data = load_iris(as_frame=True)
     scaler = StandardScaler().fit(data.data)
     features, classes = torch.from_numpy(scaler.transform(data.data)).float(), torch.tensor(data.target.to_numpy())
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    network = build()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(150):
         optimizer.zero_grad()
@@ -31,7 +36,8 @@ def train(folder: Path) -> tuple[nn.Module, StandardScaler]:
         optimizer.step()
     torch.save(network.state_dict(), folder / "iris.pth")
     skops.io.dump(scaler, folder / "scaler.skops")
-    (folder / "names.txt").write_text("".join(f"{name}\n" for name in data.target_names))
+    (folder / "species.txt").write_text("".join(f"{name}\n" for name in data.target_names))
+    data.data.iloc[::50].to_csv(folder / "rows.csv", index=False)
     data.data.assign(label=[data.target_names[index] for index in data.target]).to_csv(folder / "iris.csv", index=False)
     return network.eval(), scaler
 
@@ -43,7 +49,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "iris.pth",
         network,
         preprocess=str(folder / "scaler.skops"),
-        labels=folder / "names.txt",
+        labels=folder / "species.txt",
         out=folder / "artifact",
     )
     frame = load_iris(as_frame=True).data
