@@ -41,7 +41,7 @@ class Model:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._artifact = artifact
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         self._rotated = 0
         self._threads = threads
         self._labels = artifact.labels()
@@ -86,7 +86,7 @@ class Model:
         An image is a path, encoded bytes, a PIL image, or a uint8 array [height, width, 3], RGB. One image that cannot
         be used raises InputError; in a list it costs only its own place, which then holds a Failure.
         """
-        _check_options(top_k, threshold)
+        check_options(top_k, threshold)
         if isinstance(inputs, list | tuple):
             results: list[Result] = []
             for start in range(0, len(inputs), _BATCH):
@@ -99,7 +99,7 @@ class Model:
 
     def decode(self, source: ImageSource, *, subject: str = "image") -> Decoded:
         """Return one input as the manifest's input spec decodes it. Raises InputError, with ``subject`` as its name."""
-        decoded = decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self._max_pixels)
+        decoded = decode_image(source, self.manifest.inputs[0], subject=subject, max_pixels=self.max_pixels)
         if decoded.turned and not self.manifest.inputs[0].exif:
             self._note_rotated(subject)
         return decoded
@@ -184,7 +184,8 @@ def load(path: str | Path, *, device: str = "auto", threads: int | None = None, 
     return Model(open_artifact(path), device=device, threads=threads, max_pixels=max_pixels)
 
 
-def _check_options(top_k: int, threshold: float) -> None:
+def check_options(top_k: int, threshold: float) -> None:
+    """Raise InputError for a number of classes or a threshold that no prediction can have."""
     if top_k < 1:
         raise InputError(f"top_k: expected at least 1, got {top_k}. Ask for one label or more.")
     if not 0.0 <= threshold <= 1.0:

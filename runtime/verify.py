@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact import open_artifact
+from runtime.artifact import Artifact, open_artifact
 from runtime.decode.images import decode_image
 from runtime.golden import read_golden
 from runtime.model import PIXELS, Model
@@ -45,11 +45,15 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     eager model's pixels and scores. Raises ArtifactError for a damaged file, DeviceError for a device that cannot run.
     """
     artifact = open_artifact(path)
-    manifest = artifact.manifest
-    for name in manifest.files:
+    for name in artifact.manifest.files:
         artifact.file(name)
+    return verify_model(artifact, Model(artifact, device=device), whole_path=True)
+
+
+def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verification:
+    """Return how a loaded ``model`` answers the golden inputs; the graph from raw images on only if ``whole_path``."""
+    manifest = artifact.manifest
     golden = read_golden(artifact.file(manifest.golden.file))
-    model = Model(artifact, device=device)
     output = manifest.outputs[0].name
 
     decoded = [
@@ -64,14 +68,14 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
         _check("network", network, golden.scores, manifest.golden.score_limit, "probability"),
         _check("end to end", served, golden.scores, manifest.golden.end_to_end_limit, "probability"),
     ]
-    if model.device == "cpu":
+    if whole_path and model.device == "cpu":
         spec = manifest.inputs[0]
         images = [np.asarray(decode_image(image, spec, subject="golden image").image) for image in golden.images]
         whole = np.concatenate([model.run({spec.name: image[np.newaxis]})[output] for image in images])
         limit = manifest.golden.end_to_end_limit
         checks.append(_check(manifest.variants[0].model, whole, golden.scores, limit, "probability"))
     return Verification(
-        artifact=str(path),
+        artifact=str(artifact.path),
         device=model.device,
         files=len(manifest.files),
         inputs=len(golden.images),

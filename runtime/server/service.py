@@ -1,0 +1,254 @@
+"""The service: what the server does, whatever transport asked for it.
+
+Everything here runs on one event loop's thread, but for the work itself, which the workers do. A request goes through
+the same four steps on every front end: hold its bytes, read it, let its inputs in, wait for its jobs.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from runtime.errors import InputError
+from runtime.model import check_options
+from runtime.results import Failure, Result
+from runtime.server.admission import Admission, Call, Hold
+from runtime.server.errors import ClientLeftError, LateError, NotFoundError, StoppingError
+from runtime.server.limits import Limits
+from runtime.server.loaded import VERSION, Loaded
+from runtime.server.metrics import Metrics
+from runtime.server.open_inference import InferAnswer, InferRequest, answer_for, check_outputs, sources_of
+from runtime.server.statistics import Statistics
+from runtime.server.workers import STAGES, Job, Workers
+
+T = TypeVar("T")
+
+# Bodies up to this size are parsed on the event loop, in less time than handing them to a thread takes.
+_PARSE_ON_LOOP_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One input of a prediction, as a caller named it."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """One result an input, in order, and the seconds of each stage: the longest input's."""
+
+    model: str
+    results: list[Result]
+    seconds: Mapping[str, float]
+
+
+class Service:
+    """The models of one server, and the way to them."""
+
+    def __init__(self, models: Sequence[Loaded], *, limits: Limits, workers: int) -> None:
+        self.models: dict[str, Loaded] = {loaded.name: loaded for loaded in models}
+        self.statistics: dict[str, Statistics] = {name: Statistics() for name in self.models}
+        self.metrics = Metrics()
+        self.admission = Admission(limits, workers=workers)
+        self.metrics.inputs_in_house.set_function(lambda: self.admission.inputs)
+        self.metrics.held_bytes.set_function(lambda: self.admission.held_bytes)
+        self.ready = self.open = False
+        self._workers = Workers(workers)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    @property
+    def limits(self) -> Limits:
+        """The numbers that bound a request."""
+        return self.admission.limits
+
+    def hold(self) -> Hold:
+        """Return an empty hold for a request's bytes."""
+        return Hold(self.admission)
+
+    def find(self, name: str, version: str = "") -> Loaded:
+        """Return the model ``name``; raises NotFoundError for one that is not served, in any version but its own."""
+        loaded = self.models.get(name)
+        if loaded is None:
+            known = ", ".join(f"'{model}'" for model in self.models)
+            raise NotFoundError(f"model '{name}': not served here: expected {known}. Check the name.")
+        if version not in {"", VERSION}:
+            raise NotFoundError(
+                f"model '{name}': no such version: expected '{VERSION}', got '{version}'. Leave the version out."
+            )
+        return loaded
+
+    def check_open(self) -> None:
+        """Raise StoppingError unless requests are taken now; a server that drains is not ready, and still open."""
+        if not self.open:
+            raise StoppingError("server: takes no requests now: it is starting or stopping. Try again later.")
+
+    async def within_deadline(self, doing: Awaitable[T], call: Call) -> T:
+        """Return what ``doing`` returns; raises DeadlineError when the call's deadline comes first."""
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                return await doing
+        except TimeoutError:
+            raise call.late() from None
+
+    async def read(self, size: int, parse: Callable[[], T]) -> T:
+        """Return what ``parse`` makes of a body of ``size`` bytes; large ones keep the event loop free."""
+        if size <= _PARSE_ON_LOOP_BYTES:
+            return parse()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, parse)
+
+    async def predict(
+        self, loaded: Loaded, sources: Sequence[Source], call: Call, *, top_k: int, threshold: float
+    ) -> Predictions:
+        """Return one result an input; an input that cannot be used has a Failure in its place.
+
+        Raises BusyError where there is no room, LateError when the answer is of no use any more.
+        """
+        check_options(top_k, threshold)
+        with _Counted(self.statistics[loaded.name]) as counted:
+            jobs = await self._work(
+                loaded,
+                [source.value for source in sources],
+                [f"'{source.name}'" for source in sources],
+                call,
+                prepared=False,
+            )
+            reading = time.monotonic()
+            results: list[Result] = []
+            for source, job in zip(sources, jobs, strict=True):
+                if isinstance(job.error, InputError):
+                    results.append(Failure(input=source.name, error=str(job.error)))
+                elif job.error is not None:
+                    raise job.error
+                else:
+                    results.append(
+                        loaded.narrow.interpret(job.scores, name=source.name, top_k=top_k, threshold=threshold)
+                    )
+            counted.failed = all(job.error is not None for job in jobs)
+            counted.statistics.compute_output.add(time.monotonic() - reading)
+            return Predictions(model=loaded.name, results=results, seconds=_longest(jobs))
+
+    async def infer(self, request: InferRequest, call: Call) -> tuple[InferAnswer, Mapping[str, float]]:
+        """Return the answer to a request of the Open Inference Protocol, and the seconds of each stage.
+
+        Raises InputError for the first input that cannot be used: a tensor has no place for one that failed.
+        """
+        loaded = self.find(request.model, request.version)
+        with _Counted(self.statistics[loaded.name]) as counted:
+            check_outputs(request, loaded.manifest)
+            sources = sources_of(request, loaded.manifest)
+            call.shorten(request.timeout_s)
+            subjects = [f"input '{next(iter(request.inputs))}' row {row}" for row in range(len(sources.rows))]
+            jobs = await self._work(loaded, sources.rows, subjects, call, prepared=sources.prepared)
+            for job in jobs:
+                if job.error is not None:
+                    raise job.error
+            reading = time.monotonic()
+            answer = answer_for(request, [job.scores for job in jobs], loaded.manifest, loaded.narrow.labels)
+            counted.statistics.compute_output.add(time.monotonic() - reading)
+            return answer, _longest(jobs)
+
+    async def unless_left(self, answer: Awaitable[T], left: Awaitable[object], call: Call) -> T:
+        """Return ``answer``, unless ``left`` ends first: then drop the call's work and raise ClientLeftError."""
+        answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(left)
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                return answering.result()
+            self.abandon(call)
+            answering.cancel()
+            raise ClientLeftError("request: the client left before its answer was ready. Nothing to do.")
+        finally:
+            leaving.cancel()
+
+    def abandon(self, call: Call) -> None:
+        """Drop the work of a call whose answer nobody waits for."""
+        call.left = True
+        self._workers.drop(call)
+
+    def text_of_metrics(self) -> bytes:
+        """Return the page that Prometheus reads."""
+        return self.metrics.to_text(self.statistics, self._workers.waiting)
+
+    def swap(self, loaded: Loaded) -> None:
+        """Serve ``loaded`` from the next request on; running requests finish on the one they began with."""
+        self.models[loaded.name] = loaded
+
+    async def drained(self) -> None:
+        """Return when no input waits or runs."""
+        while self.admission.inputs:
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        """Finish what is queued, and end the threads."""
+        self.ready = self.open = False
+        self._workers.close()
+        self._reader.shutdown()
+
+    async def _work(
+        self, loaded: Loaded, values: Sequence[Any], subjects: Sequence[str], call: Call, *, prepared: bool
+    ) -> list[Job]:
+        """Return a job for each value, done; raises BusyError at the door, DeadlineError when they take too long."""
+        call.check()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        jobs: list[Job] = []
+        open_jobs = len(values)
+
+        def finish(job: Job) -> None:
+            nonlocal open_jobs
+            open_jobs -= 1
+            self._leave(loaded, job)
+            if open_jobs == 0 and not done.done():
+                done.set_result(None)
+
+        def finished(job: Job) -> None:
+            loop.call_soon_threadsafe(finish, job)
+
+        self.admission.enter(len(values), call)
+        jobs = [
+            Job(loaded, value, call=call, subject=subject, prepared=prepared, finished=finished)
+            for value, subject in zip(values, subjects, strict=True)
+        ]
+        self._workers.put(jobs)
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                await done
+        except TimeoutError:
+            self.abandon(call)
+            raise call.late() from None
+        late = next((job.error for job in jobs if isinstance(job.error, LateError)), None)
+        if late is not None:
+            raise late
+        return jobs
+
+    def _leave(self, loaded: Loaded, job: Job) -> None:
+        worked = job.scores is not None
+        busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, job.batch)
+        self.admission.leave(1, busy_s if worked else 0.0)
+        if worked:
+            self.statistics[loaded.name].add_input(job.seconds, job.batch)
+            self.metrics.add_input(loaded.name, job.seconds, job.batch)
+
+
+class _Counted:
+    """Counts a request as a success or a failure of its model, with its time."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self.statistics = statistics
+        self.failed = False
+
+    def __enter__(self) -> "_Counted":
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        outcome = self.statistics.fail if self.failed or kind is not None else self.statistics.success
+        outcome.add(time.monotonic() - self._started)
+
+
+def _longest(jobs: Sequence[Job]) -> dict[str, float]:
+    return {stage: max(job.seconds[stage] for job in jobs) for stage in STAGES}

@@ -1,0 +1,13 @@
+"""Which truecopy this is."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+
+@cache
+def server_version() -> str:
+    """Return the installed version; ``0`` where the source runs without being installed."""
+    try:
+        return version("truecopy")
+    except PackageNotFoundError:
+        return "0"
