@@ -1,1 +1,1 @@
-pytest_plugins = ["open_inference.plugin"]
+pytest_plugins = ["oip_table.plugin"]

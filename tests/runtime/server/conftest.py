@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from open_inference.target import Answer, Request, Target
+from oip_table.target import Answer, Request, Target
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data"

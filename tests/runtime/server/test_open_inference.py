@@ -1,11 +1,11 @@
-"""The Open Inference Protocol over HTTP: the table of tests/open_inference against a real server."""
+"""The Open Inference Protocol over HTTP: the table of tests/oip_table against a real server."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from open_inference.cases import CASES
-from open_inference.target import Target
+from oip_table.cases import CASES
+from oip_table.target import Target
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import struct
 import zlib
 from typing import Any
 
-from open_inference.target import HEADER_LENGTH, Answer, Case, Check, Request, Target
+from oip_table.target import HEADER_LENGTH, Answer, Case, Check, Request, Target
 
 
 def get(path: str, **expected: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A pytest plugin that asks any server of the Open Inference Protocol the questions of the table.
 
-    pytest tests/open_inference/protocol.py --oip-url http://127.0.0.1:8000 --oip-model resnet18
+    pytest tests/oip_table/protocol.py --oip-url http://127.0.0.1:8000 --oip-model resnet18
 
 The model has to take encoded images as BYTES. Without ``--oip-url`` the fixture ``open_inference_target`` has to be
 given by the test suite that uses the plugin.
@@ -9,8 +9,8 @@ given by the test suite that uses the plugin.
 from pathlib import Path
 
 import pytest
-from open_inference.cases import CASES
-from open_inference.target import Case, Target
+from oip_table.cases import CASES
+from oip_table.target import Case, Target
 
 PHOTO = Path(__file__).parents[1] / "data" / "cat.jpg"
 
