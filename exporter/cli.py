@@ -66,6 +66,10 @@ def export(
     interpolation: Annotated[
         str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...")
     ] = "bilinear",
+    resize_as: Annotated[
+        str,
+        typer.Option(metavar="WHOSE", help="Of --resize: pillow, torch, torch-no-antialias, opencv or letterbox."),
+    ] = "pillow",
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
     weights: Weights = None,
     trust: Trust = False,
@@ -98,7 +102,7 @@ def export(
                 checkpoint,
                 arch,
                 arguments=arguments,
-                preprocess=preprocess or _transform(numbers, interpolation),
+                preprocess=preprocess or _transform(numbers, interpolation, resize_as),
                 labels=labels,
                 samples=samples,
                 weights=weights,
@@ -207,13 +211,13 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
         raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
 
 
-def _transform(numbers: dict[str, Any], interpolation: str) -> Any:
+def _transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:
     """Return the transform that the plain options spell out, or None where there are none."""
     if all(value is None for value in numbers.values()):
         return None
     from exporter.preprocessing import transform_of_options
 
-    return transform_of_options(**numbers, interpolation=interpolation)
+    return transform_of_options(**numbers, interpolation=interpolation, resize_as=resize_as)
 
 
 def _summary(exported: "Exported") -> dict[str, Any]:

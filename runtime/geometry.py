@@ -4,14 +4,16 @@ The functions at the top state the arithmetic of sizes and positions once; the e
 follow them, and the tests compare all three with torchvision's own.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Interpolation, KeepRatio, Pad, Resize
 from runtime.resampling import resample
+from runtime.sampling import sample
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -22,21 +24,47 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+_ROWS, _COLUMNS = 0, 1
+
+# How far each filter looks, in pixels of the smaller of the two images.
+_REACH: dict[Interpolation, float] = {
+    "nearest": 1.0,
+    "box": 0.5,
+    "bilinear": 1.0,
+    "hamming": 1.0,
+    "bicubic": 2.0,
+    "lanczos": 3.0,
+}
+
 
 def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     """Return the (height, width) that ``step`` gives an image, as torchvision's ``_compute_resized_output_size``.
 
-    The long side is truncated, not rounded; a side that ``max_size`` would cut to nothing keeps one pixel, where
-    torchvision fails. Integer division equals torchvision's ``int(size * long / short)`` for every side below 2**26:
-    its float quotient is correctly rounded, so it cannot reach the next integer from below.
+    The long side is truncated, not rounded; a side that would be cut to nothing keeps one pixel, where torchvision
+    fails. Integer division equals torchvision's ``int(size * long / short)`` for every side below 2**26: its float
+    quotient is correctly rounded, so it cannot reach the next integer from below.
     """
     if isinstance(step.size, tuple):
         return step.size
+    if isinstance(step.size, KeepRatio):
+        return _fitted_size(height, width, step.size)
     short, long = min(height, width), max(height, width)
     new_short, new_long = step.size, step.size * long // short
     if step.max_size is not None and new_long > step.max_size:
         new_short, new_long = max(1, step.max_size * new_short // new_long), step.max_size
     return (new_short, new_long) if height <= width else (new_long, new_short)
+
+
+def _fitted_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
+    if box.arithmetic == "divide":
+        ratios = (height / box.height, width / box.width)
+        ratio = max(ratios) if box.side == "inside" else min(ratios)
+        ratio = ratio if box.enlarge else max(ratio, 1.0)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+    ratios = (box.height / height, box.width / width)
+    ratio = min(ratios) if box.side == "inside" else max(ratios)
+    ratio = ratio if box.enlarge else min(ratio, 1.0)
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
 def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resize) -> bool:
@@ -87,59 +115,107 @@ def prepare(image: Image.Image, steps: Sequence[GeometryStep]) -> NDArray[np.uin
 def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.Image:
     """Resize one axis at a time, cropping each as soon as it has its size.
 
-    Two one-axis passes give the same bytes as Pillow's single call; the second pass then skips what the crop drops,
-    and the order of the passes is the manifest's rather than that of the Pillow that happens to be installed.
+    Two one-axis passes give the same bytes as Pillow's single call; each then skips what the crop drops, and their
+    order is the manifest's rather than that of the Pillow that happens to be installed. Pillow's own ``box`` would skip
+    more, but rounds its corners to float32, which shows in the pixels.
     """
-    size = resized_size(image.height, image.width, step)
-    if step.implementation == "torch":
-        return _resize_as_tensor(image, step, size, crop)
-    rows_first = vertical_first(image.height, image.width, size, step)
-    for vertical in (rows_first, not rows_first):
-        if vertical:
-            image = image.resize((image.width, size[0]), _FILTERS[step.interpolation])
-            if crop is not None:
-                top = crop_origin(size[0], crop.height, crop.rounding)
-                image = _window(image, (0, top, image.width, top + crop.height))
-        else:
-            image = image.resize((size[1], image.height), _FILTERS[step.interpolation])
-            if crop is not None:
-                left = crop_origin(size[1], crop.width, crop.rounding)
-                image = _window(image, (left, 0, left + crop.width, image.height))
-    return image
+    old, new = (image.height, image.width), resized_size(image.height, image.width, step)
+    if step.implementation != "pillow":
+        return _resize_array(image, step, new, crop)
+    kept = [_kept(new[axis], crop, axis) for axis in (_ROWS, _COLUMNS)]
+    fill = crop.fill if crop is not None else (0,)
+    first, second = (_ROWS, _COLUMNS) if vertical_first(*old, new, step) else (_COLUMNS, _ROWS)
+    needed = _needed(old[second], new[second], kept[second], step.interpolation)
+    part = _cut(image, second, needed)
+    part = _cut(_resize_axis(part, first, new[first], step), first, kept[first], fill)
+    part = _uncut(part, second, needed[0], old[second])
+    return _cut(_resize_axis(part, second, new[second], step), second, kept[second], fill)
 
 
-def _resize_as_tensor(image: Image.Image, step: Resize, size: tuple[int, int], crop: CenterCrop | None) -> Image.Image:
+def _resize_axis(image: Image.Image, axis: int, length: int, step: Resize) -> Image.Image:
+    size = (image.width, length) if axis == _ROWS else (length, image.height)
+    return image.resize(size, _FILTERS[step.interpolation])
+
+
+def _cut(image: Image.Image, axis: int, span: tuple[int, int], fill: tuple[int, ...] = (0,)) -> Image.Image:
+    if axis == _ROWS:
+        return _window(image, (0, span[0], image.width, span[1]), fill)
+    return _window(image, (span[0], 0, span[1], image.height), fill)
+
+
+def _uncut(part: Image.Image, axis: int, start: int, length: int) -> Image.Image:
+    """Return an image of ``length`` pixels along ``axis`` with ``part`` where it was; the rest is not looked at."""
+    size = (part.width, length) if axis == _ROWS else (length, part.height)
+    if part.size == size:
+        return part
+    whole = Image.new(part.mode, size)
+    whole.paste(part, (0, start) if axis == _ROWS else (start, 0))
+    return whole
+
+
+def _kept(size: int, crop: CenterCrop | None, axis: int) -> tuple[int, int]:
+    """Return the first pixel that a crop keeps of an axis, and the one after its last; beyond the image, it pads."""
+    if crop is None:
+        return 0, size
+    wanted = (crop.height, crop.width)[axis]
+    start = crop_origin(size, wanted, crop.rounding)
+    return start, start + wanted
+
+
+def _needed(size: int, resized: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[int, int]:
+    """Return which pixels of an axis any of the ``kept`` ones is computed from, and a pixel more on each side."""
+    scale = size / resized
+    reach = _REACH[interpolation] * max(scale, 1.0) + 1.0
+    first = max(0, math.floor(max(kept[0], 0) * scale - reach))
+    return first, min(size, math.ceil(min(kept[1], resized) * scale + reach))
+
+
+def _resize_array(image: Image.Image, step: Resize, size: tuple[int, int], crop: CenterCrop | None) -> Image.Image:
+    """Resize as torch or OpenCV does; what a crop drops is not computed, unless it pads as well."""
     pixels = np.asarray(image)
-    channels_last = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+    pixels = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
     fits = crop is not None and crop.height <= size[0] and crop.width <= size[1]
-    wanted = (crop.height, crop.width) if crop is not None and fits else size
-    for axis in (1, 0):
-        start = crop_origin(size[axis], wanted[axis], crop.rounding) if crop is not None and fits else 0
-        channels_last = resample(
-            channels_last, step.interpolation, axis=axis, resized=size[axis], start=start, length=wanted[axis]
-        )
-    resized = Image.fromarray(channels_last if channels_last.shape[2] == 3 else channels_last[:, :, 0])
+    (top, bottom), (left, right) = (_kept(size[axis], crop if fits else None, axis) for axis in (_ROWS, _COLUMNS))
+    if step.antialias:
+        spans = {_COLUMNS: (left, right), _ROWS: (top, bottom)}
+        for axis, (start, end) in spans.items():
+            pixels = resample(
+                pixels, step.interpolation, axis=axis, resized=size[axis], start=start, length=end - start
+            )
+    else:
+        pixels = sample(pixels, step, resized=size, window=(slice(top, bottom), slice(left, right)))
+    resized = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
     return resized if crop is None or fits else _crop(resized, crop)
 
 
 def _crop(image: Image.Image, step: CenterCrop) -> Image.Image:
-    left = crop_origin(image.width, step.width, step.rounding)
-    top = crop_origin(image.height, step.height, step.rounding)
-    return _window(image, (left, top, left + step.width, top + step.height))
+    (top, bottom), (left, right) = _kept(image.height, step, _ROWS), _kept(image.width, step, _COLUMNS)
+    return _window(image, (left, top, right, bottom), step.fill)
 
 
 def _pad(image: Image.Image, step: Pad) -> Image.Image:
     sides = ((step.top, step.bottom), (step.left, step.right))
     if step.mode == "constant":
         size = (image.width + step.left + step.right, image.height + step.top + step.bottom)
-        fill = step.fill * len(image.getbands()) if len(step.fill) == 1 else step.fill
-        padded = Image.new(image.mode, size, fill)
+        padded = Image.new(image.mode, size, _colour(image, step.fill))
         padded.paste(image, (step.left, step.top))
         return padded
     pixels = np.asarray(image)
     return Image.fromarray(np.pad(pixels, sides if pixels.ndim == 2 else (*sides, (0, 0)), mode=step.mode))
 
 
-def _window(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """Return the pixels in ``box`` (left, top, right, bottom); Pillow fills what lies outside the image with zeros."""
-    return image if box == (0, 0, image.width, image.height) else image.crop(box)
+def _window(image: Image.Image, box: tuple[int, int, int, int], fill: tuple[int, ...] = (0,)) -> Image.Image:
+    """Return the pixels in ``box`` (left, top, right, bottom); ``fill`` stands for what lies outside the image."""
+    if box == (0, 0, image.width, image.height):
+        return image
+    inside = min(box[:2]) >= 0 and box[2] <= image.width and box[3] <= image.height
+    if inside or not any(fill):
+        return image.crop(box)
+    framed = Image.new(image.mode, (box[2] - box[0], box[3] - box[1]), _colour(image, fill))
+    framed.paste(image, (-box[0], -box[1]))
+    return framed
+
+
+def _colour(image: Image.Image, fill: tuple[int, ...]) -> tuple[int, ...]:
+    """Return one value a channel."""
+    return fill * len(image.getbands()) if len(fill) == 1 else fill

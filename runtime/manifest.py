@@ -13,7 +13,7 @@ from runtime.errors import ArtifactError
 FORMAT_VERSION = 1
 MANIFEST_NAME = "truecopy.json"
 
-Interpolation: TypeAlias = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Interpolation: TypeAlias = Literal["nearest", "nearest_exact", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
 
 
@@ -21,36 +21,54 @@ class _Type(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A frozen, keyword-only part of the manifest."""
 
 
-class Resize(_Type, frozen=True, kw_only=True, tag="resize", tag_field="step"):
-    """An antialiased resize of uint8 pixels.
+class KeepRatio(_Type, frozen=True, kw_only=True):
+    """A size that keeps the aspect ratio: the largest one ``inside`` a box, or the smallest one ``outside`` it.
 
-    ``size`` is an exact ``(height, width)``, or the length of the short side, the long side following the aspect ratio
-    (truncated, as torchvision does) up to ``max_size``. ``axis_order`` states which of the two one-axis passes comes
-    first: Pillow rounds to uint8 between them, so the order shows in the pixels. Up to Pillow 12 the horizontal pass is
-    always first; since Pillow 13 the vertical one is, where it removes more than twice as many rows as the other
-    removes columns.
-
-    ``implementation`` is Pillow's, for transforms of PIL images, with weights in 22 bits; or torch's, for transforms of
-    uint8 tensors, which fits the largest weight into 15 bits. Both are followed to the last bit.
+    Both sides are rounded half to even: of ``side / ratio`` as timm's ResizeKeepRatio computes them, or of ``side *
+    ratio`` as Ultralytics' LetterBox does. Without ``enlarge`` smaller images stay as they are.
     """
 
-    size: int | tuple[int, int]
+    height: int
+    width: int
+    side: Literal["inside", "outside"]
+    arithmetic: Literal["divide", "multiply"]
+    enlarge: bool = True
+
+
+class Resize(_Type, frozen=True, kw_only=True, tag="resize", tag_field="step"):
+    """A resize of uint8 pixels.
+
+    ``size`` is an exact ``(height, width)``; or the length of the short side, the long side following the aspect ratio
+    (truncated, as torchvision does) up to ``max_size``; or a box that the image is fitted to. ``axis_order`` states
+    which of the two one-axis passes comes first: Pillow rounds to uint8 between them, so the order shows in the pixels.
+    Up to Pillow 12 the horizontal pass is always first; since Pillow 13 the vertical one is, where it removes more than
+    twice as many rows as the other removes columns.
+
+    ``implementation`` is Pillow's, for transforms of PIL images, with weights in 22 bits; or torch's, for transforms of
+    uint8 tensors, which fits the largest weight into 15 bits; or OpenCV's, with weights in 11 bits. All are followed to
+    the last bit. Without ``antialias``, as OpenCV always does it, two pixels along each axis are mixed, however many
+    lie between them.
+    """
+
+    size: int | tuple[int, int] | KeepRatio
     interpolation: Interpolation
     axis_order: AxisOrder
     max_size: int | None = None
-    implementation: Literal["pillow", "torch"] = "pillow"
+    implementation: Literal["pillow", "torch", "opencv"] = "pillow"
+    antialias: bool = True
 
 
 class CenterCrop(_Type, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
-    """The middle ``height x width`` pixels; smaller images are padded with zeros, as torchvision does.
+    """The middle ``height x width`` pixels; smaller images are padded with ``fill``, one value or one a channel.
 
     Where an odd number of pixels is cut, ``rounding`` tells on which side there is one more: torchvision rounds the
-    start half to even, transformers down.
+    start half to even, transformers down. Where an odd number is padded, all have one more after the image.
     """
 
     height: int
     width: int
     rounding: Literal["half_even", "down"] = "half_even"
+    fill: tuple[int, ...] = (0,)
 
 
 class ToFloat(_Type, frozen=True, kw_only=True, tag="to_float", tag_field="step"):

@@ -1,4 +1,4 @@
-"""torch's resize of uint8 tensors, to the last bit, without torch.
+"""torch's antialiased resize of uint8 tensors, to the last bit, without torch.
 
 For models that were trained on tensors resized by torchvision's v2: torch rounds weights to fewer bits than Pillow, and
 is 1 or 2 grey levels off it on up to 5% of the pixels.
@@ -65,11 +65,11 @@ def _weights(size: int, resized: int, interpolation: Interpolation) -> tuple[NDA
     distance = np.abs((source - center[:, np.newaxis] + 0.5) / stretch)
     weights = np.where(source < end[:, np.newaxis], _kernel(distance, interpolation), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
-    one = 1 << _precision(float(weights.max()))
+    one = 1 << precision_bits(float(weights.max()))
     return np.sign(weights) * np.floor(np.abs(weights) * one + 0.5) / one, first.astype(np.int64)
 
 
-def _precision(largest: float) -> int:
+def precision_bits(largest: float) -> int:
     """Return in how many bits the largest weight still fits into an int16."""
     return sum(int(0.5 + largest * (1 << bits)) < _WEIGHT_LIMIT for bits in range(1, _PRECISION_BITS + 1))
 

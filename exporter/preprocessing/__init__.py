@@ -4,6 +4,7 @@ Adding a step takes a type in ``runtime/manifest.py``, its execution on the host
 function each in ``to_onnx_nodes.py``, ``to_module.py`` and ``torchvision_steps.py``, or the reader that meets it.
 """
 
+from exporter.preprocessing.opencv import Letterbox, OpenCVResize
 from exporter.preprocessing.options import transform_of_options
 from exporter.preprocessing.reading import (
     HUGGING_FACE,
@@ -22,6 +23,8 @@ __all__ = [
     "TIMM",
     "Arithmetic",
     "Geometry",
+    "Letterbox",
+    "OpenCVResize",
     "Reading",
     "arithmetic_nodes",
     "geometry_nodes",

@@ -25,6 +25,7 @@ from runtime.manifest import (
     CenterCrop,
     GeometryStep,
     Grayscale,
+    KeepRatio,
     Normalize,
     Pad,
     Preprocessing,
@@ -217,14 +218,14 @@ def _preprocessing(
 def _describe(step: GeometryStep | ArithmeticStep) -> str:
     match step:
         case Resize():
-            size = step.size if isinstance(step.size, int) else f"{step.size[0]} x {step.size[1]}"
             limit = f" up to {step.max_size}" if step.max_size else ""
-            antialias = "" if step.interpolation == "nearest" else " antialias"
-            tensor = " of a tensor" if step.implementation == "torch" else ""
-            return f"Resize {size}{limit} {step.interpolation}{antialias}{tensor}"
+            antialias = " antialias" if step.antialias and step.interpolation != "nearest" else ""
+            whose = {"pillow": "", "torch": " of a tensor", "opencv": " as OpenCV"}[step.implementation]
+            return f"Resize {_describe_size(step.size)}{limit} {step.interpolation}{antialias}{whose}"
         case CenterCrop():
             same = step.height == step.width
-            return f"CenterCrop {step.height}" if same else f"CenterCrop {step.height} x {step.width}"
+            fill = f" on {' '.join(map(str, step.fill))}" if any(step.fill) else ""
+            return (f"CenterCrop {step.height}" if same else f"CenterCrop {step.height} x {step.width}") + fill
         case Pad():
             return f"Pad {step.mode} {step.left} {step.top} {step.right} {step.bottom}"
         case Grayscale():
@@ -234,3 +235,11 @@ def _describe(step: GeometryStep | ArithmeticStep) -> str:
         case Normalize():
             mean, std = (" ".join(f"{value:g}" for value in values) for values in (step.mean, step.std))
             return f"Normalize mean {mean}, std {std}"
+
+
+def _describe_size(size: int | tuple[int, int] | KeepRatio) -> str:
+    if isinstance(size, int):
+        return str(size)
+    if isinstance(size, KeepRatio):
+        return f"{size.side} {size.height} x {size.width}"
+    return f"{size[0]} x {size[1]}"

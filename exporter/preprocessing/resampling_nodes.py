@@ -18,6 +18,7 @@ import onnx
 from onnx import helper
 
 from exporter.onnx_nodes import Nodes
+from exporter.preprocessing.sampling_nodes import fixed_one
 from runtime.manifest import Resize
 
 _DOUBLE, _INT64, _UINT8 = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64, onnx.TensorProto.UINT8
@@ -27,8 +28,6 @@ _BAND = 16
 
 # Pillow's PRECISION_BITS for 8-bit channels; torch's upper limit, too.
 _PRECISION_BITS = 22
-# torch's weights are int16.
-_TORCH_WEIGHT_LIMIT = 2.0**15
 
 _SUPPORT: dict[str, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
@@ -91,11 +90,7 @@ def _fixed_one(nodes: Nodes, weights: str, step: Resize) -> str:
     """Return 1 in the fixed point of the weights: a power of two, float64 scalar."""
     if step.implementation == "pillow":
         return nodes.double(2.0**_PRECISION_BITS)
-    largest = nodes.add("ReduceMax", weights, keepdims=0)
-    powers = nodes.doubles([2.0**bits for bits in range(1, _PRECISION_BITS + 1)], name="powers")
-    rounded = nodes.add("Floor", nodes.add("Add", nodes.add("Mul", largest, powers), nodes.double(0.5)))
-    fits = nodes.cast(nodes.add("Less", rounded, nodes.double(_TORCH_WEIGHT_LIMIT)), _DOUBLE)
-    return nodes.add("Pow", nodes.double(2.0), nodes.add("ReduceSum", fits, keepdims=0))
+    return fixed_one(nodes, nodes.add("ReduceMax", weights, keepdims=0), bits=_PRECISION_BITS)
 
 
 def _over_bands(

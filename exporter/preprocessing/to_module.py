@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exporter.preprocessing.resampling import resample
+from exporter.preprocessing.sampling import sample_as_opencv
 from runtime.manifest import (
     ArithmeticStep,
     CenterCrop,
     GeometryStep,
     Grayscale,
+    KeepRatio,
     Normalize,
     Pad,
     Preprocessing,
@@ -65,17 +67,62 @@ class _Resize(nn.Module):
 
     def __init__(self, step: Resize, crop: CenterCrop | None) -> None:
         super().__init__()
-        self.short_side = step.size if isinstance(step.size, int) else 0
-        self.height, self.width = step.size if isinstance(step.size, tuple) else (0, 0)
-        self.max_size = step.max_size or 0
+        self.size = _ResizedSize(step)
         self.interpolation = step.interpolation
         self.larger_cut_first = step.axis_order == "larger_cut_first"
-        self.own = step.implementation == "torch"
+        self.implementation = step.implementation
+        self.antialias = step.antialias
         self.crop_height, self.crop_width = (crop.height, crop.width) if crop else (0, 0)
         self.down = crop is not None and crop.rounding == "down"
+        self.crop = _CenterCrop(crop) if crop else nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
         old_height, old_width = pixels.shape[2], pixels.shape[3]
+        height, width = self.size(old_height, old_width)
+        if self.implementation == "opencv":
+            pixels = sample_as_opencv(pixels, self.interpolation, height, width)
+        elif self.implementation == "torch":
+            if self.antialias or self.interpolation == "bilinear":
+                pixels = functional.interpolate(
+                    pixels,
+                    size=[height, width],
+                    mode=self.interpolation,
+                    align_corners=False,
+                    antialias=self.antialias,
+                )
+            else:
+                mode = "nearest-exact" if self.interpolation == "nearest_exact" else "nearest"
+                pixels = functional.interpolate(pixels, size=[height, width], mode=mode)
+        else:
+            rows, columns = _window(height, self.crop_height, self.down), _window(width, self.crop_width, self.down)
+            rows_cut, columns_cut = old_height - height, old_width - width
+            if self.larger_cut_first and rows_cut > 0 and rows_cut > 2 * columns_cut:
+                pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
+                pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
+            else:
+                pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
+                pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
+        cropped: Tensor = self.crop(pixels)
+        return cropped
+
+
+class _ResizedSize(nn.Module):
+    """``runtime.geometry.resized_size``, compiled."""
+
+    def __init__(self, step: Resize) -> None:
+        super().__init__()
+        box = step.size if isinstance(step.size, KeepRatio) else None
+        self.short_side = step.size if isinstance(step.size, int) else 0
+        self.height, self.width = step.size if isinstance(step.size, tuple) else (0, 0)
+        self.max_size = step.max_size or 0
+        self.box_height, self.box_width = (float(box.height), float(box.width)) if box else (0.0, 0.0)
+        self.inside = box is not None and box.side == "inside"
+        self.divide = box is not None and box.arithmetic == "divide"
+        self.enlarge = box is None or box.enlarge
+
+    def forward(self, old_height: int, old_width: int) -> tuple[int, int]:
+        if self.box_height > 0:
+            return self._fitted(float(old_height), float(old_width))
         height, width = self.height, self.width
         if self.short_side > 0:
             short = min(old_height, old_width)
@@ -83,25 +130,21 @@ class _Resize(nn.Module):
             long = max(height, width)
             if self.max_size > 0 and long > self.max_size:
                 height, width = max(1, self.max_size * height // long), max(1, self.max_size * width // long)
-        if self.own:
-            pixels = functional.interpolate(
-                pixels, size=[height, width], mode=self.interpolation, align_corners=False, antialias=True
-            )
-            return self._crop(pixels)
-        rows, columns = _window(height, self.crop_height, self.down), _window(width, self.crop_width, self.down)
-        rows_cut, columns_cut = old_height - height, old_width - width
-        if self.larger_cut_first and rows_cut > 0 and rows_cut > 2 * columns_cut:
-            pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
-            pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
-        else:
-            pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
-            pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
-        return self._crop(pixels)
+        return height, width
 
-    def _crop(self, pixels: Tensor) -> Tensor:
-        if self.crop_height == 0:
-            return pixels
-        return center_crop(pixels, self.crop_height, self.crop_width, self.down)
+    def _fitted(self, height: float, width: float) -> tuple[int, int]:
+        if self.divide:
+            by_height, by_width = height / self.box_height, width / self.box_width
+            ratio = max(by_height, by_width) if self.inside else min(by_height, by_width)
+            ratio = ratio if self.enlarge else max(ratio, 1.0)
+            new_height, new_width = height / ratio, width / ratio
+        else:
+            by_height, by_width = self.box_height / height, self.box_width / width
+            ratio = min(by_height, by_width) if self.inside else max(by_height, by_width)
+            ratio = ratio if self.enlarge else min(ratio, 1.0)
+            new_height, new_width = height * ratio, width * ratio
+        # TorchScript's round gives a float.
+        return max(1, int(round(new_height))), max(1, int(round(new_width)))  # noqa: RUF046
 
 
 def _window(size: int, crop: int, down: bool) -> tuple[int, int]:
@@ -113,23 +156,30 @@ def _window(size: int, crop: int, down: bool) -> tuple[int, int]:
     return int(round((size - crop) / 2.0)), crop  # noqa: RUF046  TorchScript's round gives a float
 
 
-def center_crop(pixels: Tensor, height: int, width: int, down: bool) -> Tensor:
-    """Return the middle ``height x width`` pixels, padded with zeros where there are fewer."""
-    rows, columns = max(height - pixels.shape[2], 0), max(width - pixels.shape[3], 0)
-    if rows > 0 or columns > 0:
-        pixels = functional.pad(pixels, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
-    top, left = _window(pixels.shape[2], height, down)[0], _window(pixels.shape[3], width, down)[0]
-    return pixels[:, :, top : top + height, left : left + width]
-
-
 class _CenterCrop(nn.Module):
+    fill: Tensor
+
     def __init__(self, step: CenterCrop) -> None:
         super().__init__()
         self.height, self.width = step.height, step.width
         self.down = step.rounding == "down"
+        self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.uint8).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return center_crop(pixels, self.height, self.width, self.down)
+        rows, columns = max(self.height - pixels.shape[2], 0), max(self.width - pixels.shape[3], 0)
+        if rows > 0 or columns > 0:
+            pixels = _framed(pixels, self.fill, columns // 2, rows // 2, columns - columns // 2, rows - rows // 2)
+        top = _window(pixels.shape[2], self.height, self.down)[0]
+        left = _window(pixels.shape[3], self.width, self.down)[0]
+        return pixels[:, :, top : top + self.height, left : left + self.width]
+
+
+def _framed(pixels: Tensor, fill: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """Return the pixels with a frame of one colour."""
+    batch, channels, height, width = pixels.shape
+    framed = torch.zeros([batch, channels, height + top + bottom, width + left + right], dtype=torch.uint8) + fill
+    framed[:, :, top : top + height, left : left + width] = pixels
+    return framed
 
 
 class _Pad(nn.Module):
@@ -143,11 +193,7 @@ class _Pad(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.mode == "constant":
-            batch, channels, height, width = pixels.shape
-            size = [batch, channels, height + self.top + self.bottom, width + self.left + self.right]
-            padded = torch.zeros(size, dtype=torch.uint8) + self.fill
-            padded[:, :, self.top : self.top + height, self.left : self.left + width] = pixels
-            return padded
+            return _framed(pixels, self.fill, self.left, self.top, self.right, self.bottom)
         pixels = pixels.index_select(2, self._inside(pixels.shape[2], self.top, self.bottom))
         return pixels.index_select(3, self._inside(pixels.shape[3], self.left, self.right))
 

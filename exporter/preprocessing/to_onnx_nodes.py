@@ -10,10 +10,22 @@ from onnx import helper
 
 from exporter.onnx_nodes import Nodes
 from exporter.preprocessing.resampling_nodes import resample
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Normalize, Pad, Preprocessing, Resize, ToFloat
+from exporter.preprocessing.sampling_nodes import mix_as_opencv, mix_as_torch, nearest
+from runtime.manifest import (
+    CenterCrop,
+    GeometryStep,
+    Grayscale,
+    KeepRatio,
+    Normalize,
+    Pad,
+    Preprocessing,
+    Resize,
+    ToFloat,
+)
 
 _HEIGHT, _WIDTH = 2, 3
 _UINT8, _INT32, _INT64 = onnx.TensorProto.UINT8, onnx.TensorProto.INT32, onnx.TensorProto.INT64
+_DOUBLE = onnx.TensorProto.DOUBLE
 
 # Pillow's L24 macro: ITU-R 601 luma in 16-bit fixed point.
 _LUMA = (19595, 38470, 7471)
@@ -59,11 +71,13 @@ def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: s
 def _crop_fits(step: Resize, following: Sequence[GeometryStep]) -> bool:
     """Return whether a crop follows that is never larger than what ``step`` gives, so that nothing is padded.
 
-    torch fits the precision of all weights to the largest of them, so none may be left out.
+    torch fits the precision of all weights to the largest of them, so none may be left out there.
     """
-    if not following or not isinstance(following[0], CenterCrop) or step.implementation == "torch":
+    if not following or not isinstance(following[0], CenterCrop) or step.implementation != "pillow":
         return False
     crop = following[0]
+    if isinstance(step.size, KeepRatio):
+        return False
     if isinstance(step.size, tuple):
         return crop.height <= step.size[0] and crop.width <= step.size[1]
     # max_size may cut the short side to less than 'size'.
@@ -74,9 +88,19 @@ def _resize(nodes: Nodes, pixels: str, step: Resize, crop: CenterCrop | None) ->
     size = _size_of(nodes, pixels)
     resized = _resized_size(nodes, size, step)
     windows = _windows(nodes, resized, crop)
-    if step.interpolation == "nearest":
+    if step.interpolation in {"nearest", "nearest_exact"}:
         for axis in (_HEIGHT, _WIDTH):
-            pixels = _nearest(nodes, pixels, axis, _at(nodes, resized, axis), *windows[axis])
+            start, length = windows[axis]
+            pixels = nearest(
+                nodes, pixels, step, axis=axis, resized=_at(nodes, resized, axis), start=start, length=length
+            )
+        return pixels
+    if step.implementation == "opencv":
+        height, width = _at(nodes, resized, _HEIGHT), _at(nodes, resized, _WIDTH)
+        return mix_as_opencv(nodes, pixels, height=height, width=width)
+    if not step.antialias:
+        for axis in (_WIDTH, _HEIGHT):
+            pixels = mix_as_torch(nodes, pixels, axis=axis, resized=_at(nodes, resized, axis))
         return pixels
     if step.axis_order == "horizontal_first":
         return _two_passes(nodes, pixels, resized, windows, step, (_WIDTH, _HEIGHT))
@@ -99,6 +123,8 @@ def _resized_size(nodes: Nodes, size: str, step: Resize) -> str:
     """Return the new (height, width), int64 [2], of an image of ``size``, int64 [2]."""
     if isinstance(step.size, tuple):
         return nodes.integers(*step.size)
+    if isinstance(step.size, KeepRatio):
+        return _fitted_size(nodes, size, step.size)
     short = nodes.add("ReduceMin", size, keepdims=1)
     resized = nodes.add("Div", nodes.add("Mul", size, nodes.integers(step.size)), short)
     if step.max_size is None:
@@ -107,6 +133,17 @@ def _resized_size(nodes: Nodes, size: str, step: Resize) -> str:
     limit = nodes.integers(step.max_size)
     limited = nodes.add("Max", nodes.add("Div", nodes.add("Mul", resized, limit), long), nodes.integers(1))
     return nodes.add("Where", nodes.add("Greater", long, limit), limited, resized)
+
+
+def _fitted_size(nodes: Nodes, size: str, box: KeepRatio) -> str:
+    sides, wanted = nodes.cast(size, _DOUBLE), nodes.doubles([box.height, box.width], name=f"box{len(nodes.nodes)}")
+    largest = (box.side == "inside") == (box.arithmetic == "divide")
+    ratios = nodes.add("Div", sides, wanted) if box.arithmetic == "divide" else nodes.add("Div", wanted, sides)
+    ratio = nodes.add("ReduceMax" if largest else "ReduceMin", ratios, keepdims=1)
+    if not box.enlarge:
+        ratio = nodes.add("Max" if box.arithmetic == "divide" else "Min", ratio, nodes.double(1.0))
+    fitted = nodes.add("Div" if box.arithmetic == "divide" else "Mul", sides, ratio)
+    return nodes.add("Max", nodes.cast(nodes.add("Round", fitted), _INT64), nodes.integers(1))
 
 
 def _windows(nodes: Nodes, resized: str, crop: CenterCrop | None) -> dict[int, tuple[str, str]]:
@@ -134,23 +171,6 @@ def _two_passes(
     return pixels
 
 
-def _nearest(nodes: Nodes, pixels: str, axis: int, resized: str, start: str, length: str) -> str:
-    """Pick the pixel whose area holds the new one's centre.
-
-    Pillow adds the scale up from pixel to pixel in float64 (``ImagingScaleAffine``), and so does CumSum: a product
-    would round differently where a centre falls on an edge.
-    """
-    double = onnx.TensorProto.DOUBLE
-    size = nodes.cast(nodes.add("Shape", pixels, start=axis, end=axis + 1), double)
-    scale = nodes.add("Div", size, nodes.cast(resized, double))
-    rest = nodes.add("Expand", scale, nodes.add("Sub", resized, nodes.integers(1)))
-    first = nodes.add("Mul", scale, nodes.double(0.5))
-    centers = nodes.add("CumSum", nodes.add("Concat", first, rest, axis=0), nodes.integer(0))
-    index = nodes.cast(nodes.add("Floor", centers), _INT64)
-    index = nodes.add("Slice", index, start, nodes.add("Add", start, length))
-    return nodes.add("Gather", pixels, index, axis=axis)
-
-
 def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
     crop, zero, two = nodes.integers(step.height, step.width), nodes.integers(0), nodes.integers(2)
     lacking = nodes.add("Max", nodes.add("Sub", crop, _size_of(nodes, pixels)), zero)
@@ -158,7 +178,7 @@ def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
     # All eight lengths, though ONNX would take 'axes': onnxruntime 1.31 miscounts them when it moves a Transpose past.
     none = nodes.integers(0, 0)
     pads = nodes.add("Concat", none, before, none, nodes.add("Sub", lacking, before), axis=0)
-    pixels = nodes.add("Pad", pixels, pads, nodes.byte(0))
+    pixels = _framed(nodes, pixels, pads, step.fill)
     start = _origin(nodes, _size_of(nodes, pixels), crop, step)
     return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), nodes.integers(_HEIGHT, _WIDTH))
 
@@ -176,28 +196,31 @@ def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
 
 def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
     if step.mode == "constant":
-        fill = step.fill
         pads = nodes.integers(0, 0, step.top, step.left, 0, 0, step.bottom, step.right)
-        if len(fill) == 1:
-            return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]))
-        # ONNX pads with one value: one channel at a time.
-        one = nodes.integers(1)
-        planes = [
-            nodes.add(
-                "Pad",
-                nodes.add("Slice", pixels, nodes.integers(channel), nodes.integers(channel + 1), one),
-                pads,
-                nodes.byte(value),
-            )
-            for channel, value in enumerate(fill)
-        ]
-        return nodes.add("Concat", *planes, axis=1)
+        return _framed(nodes, pixels, pads, step.fill)
     for axis, before, after in ((_HEIGHT, step.top, step.bottom), (_WIDTH, step.left, step.right)):
         size = nodes.add("Shape", pixels, start=axis, end=axis + 1)
         end = nodes.add("Squeeze", nodes.add("Add", size, nodes.integers(after)))
         position = nodes.add("Range", nodes.integer(-before), end, nodes.integer(1))
         pixels = nodes.add("Gather", pixels, _inside(nodes, position, size, step.mode), axis=axis)
     return pixels
+
+
+def _framed(nodes: Nodes, pixels: str, pads: str, fill: Sequence[int]) -> str:
+    """Return the pixels with a frame of one colour: one channel at a time where it has several values."""
+    if len(fill) == 1:
+        return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]))
+    one = nodes.integers(1)
+    planes = [
+        nodes.add(
+            "Pad",
+            nodes.add("Slice", pixels, nodes.integers(channel), nodes.integers(channel + 1), one),
+            pads,
+            nodes.byte(value),
+        )
+        for channel, value in enumerate(fill)
+    ]
+    return nodes.add("Concat", *planes, axis=1)
 
 
 def _inside(nodes: Nodes, position: str, size: str, mode: str) -> str:

@@ -12,6 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
 from exporter.errors import PreprocessingError
+from exporter.preprocessing.opencv import Letterbox, OpenCVResize
 from runtime.manifest import (
     ArithmeticStep,
     AxisOrder,
@@ -19,6 +20,7 @@ from runtime.manifest import (
     GeometryStep,
     Grayscale,
     Interpolation,
+    KeepRatio,
     Normalize,
     Pad,
     Resize,
@@ -169,7 +171,15 @@ class _Reader:
                 _is_timm(kind, "CenterCropOrPad") and step.padding_mode == "constant"
             ):
                 self._check_pixels(place)
-                self._geometry.append(_center_crop(step))
+                self._geometry.append(_center_crop(step, place))
+            case kind if _is_timm(kind, "ResizeKeepRatio"):
+                self._check_pixels(place)
+                self._check_pil(place)
+                self._geometry.append(_resize_keep_ratio(step, place))
+            case kind if kind in (OpenCVResize, Letterbox):
+                self._check_pixels(place)
+                self._check_pil(place)
+                self._geometry += _opencv_steps(step)
             case transforms.Pad | v2.Pad:
                 self._check_pixels(place)
                 self._geometry.append(_pad(step, place))
@@ -200,20 +210,15 @@ class _Reader:
                 f"{place}: unknown interpolation: expected one of torchvision's InterpolationMode, "
                 f"got {step.interpolation}. Use one of these."
             )
-        if self._is_tensor and (interpolation not in {"bilinear", "bicubic"} or step.antialias is False):
-            raise PreprocessingError(
-                f"{place}: resizes a tensor: expected bilinear or bicubic with antialias, got {interpolation} with "
-                f"antialias={step.antialias}. Move it before ToTensor, PILToTensor or ToImage, where it resizes PIL "
-                "images, and check the model's accuracy once with it."
-            )
         if step.size is None:
             raise PreprocessingError(f"{place}: has no size: expected one beside max_size. Name the short side.")
+        if self._is_tensor:
+            return _resize_of_tensor(step, interpolation, place)
         return Resize(
             size=_size(step.size),
             interpolation=interpolation,
-            axis_order="horizontal_first" if self._is_tensor else _axis_order(),
+            axis_order=_axis_order(),
             max_size=step.max_size,
-            implementation="torch" if self._is_tensor else "pillow",
         )
 
     def _convert(self, step: Any, place: str) -> None:
@@ -260,10 +265,80 @@ def _why_refused(step: object) -> str:
     return f"cannot be folded in: {_FOLDABLE}, got {type(step).__module__}.{name}. Replace it with these, or remove it."
 
 
-def _center_crop(step: Any) -> CenterCrop:
+def _resize_of_tensor(step: Any, interpolation: Interpolation, place: str) -> Resize:
+    antialias = step.antialias is not False and not interpolation.startswith("nearest")
+    if InterpolationMode.NEAREST_EXACT in (step.interpolation, getattr(step.interpolation, "value", None)):
+        interpolation = "nearest_exact"
+    foldable = {True: {"bilinear", "bicubic"}, False: {"bilinear", "nearest", "nearest_exact"}}[antialias]
+    # Version 1 mixes tensors in float32, whose rounding depends on the machine; picking pixels rounds nothing.
+    if interpolation not in foldable or (type(step) is transforms.Resize and interpolation in {"bilinear", "bicubic"}):
+        version = 1 if type(step) is transforms.Resize else 2
+        raise PreprocessingError(
+            f"{place}: resizes a tensor: expected v2.Resize with bilinear, bicubic with antialias, or nearest, "
+            f"got version {version} with {interpolation} and antialias={step.antialias}. Move it before ToTensor, "
+            "PILToTensor or ToImage, where it resizes PIL images, and check the model's accuracy once with it."
+        )
+    return Resize(
+        size=_size(step.size),
+        interpolation=interpolation,
+        axis_order="horizontal_first",
+        max_size=step.max_size,
+        implementation="torch",
+        antialias=antialias,
+    )
+
+
+def _resize_keep_ratio(step: Any, place: str) -> Resize:
+    """Return timm's resize by the longest (``longest`` 1) or the shortest side (0), relative to a box."""
+    interpolation = _interpolation(step.interpolation) if isinstance(step.interpolation, InterpolationMode) else None
+    if step.longest not in {0.0, 1.0} or interpolation is None or step.random_scale_prob or step.random_aspect_prob:
+        raise PreprocessingError(
+            f"{place}: cannot be folded in: expected 'longest' of 0 or 1, one interpolation and nothing random, got "
+            f"{step}. Pass the transform that you evaluate with."
+        )
+    height, width = step.size
+    return Resize(
+        size=KeepRatio(
+            height=int(height),
+            width=int(width),
+            side="inside" if step.longest else "outside",
+            arithmetic="divide",
+        ),
+        interpolation=interpolation,
+        axis_order=_axis_order(),
+    )
+
+
+def _opencv_steps(step: OpenCVResize | Letterbox) -> list[GeometryStep]:
+    height, width = step.size
+    if isinstance(step, OpenCVResize):
+        return [_opencv_resize((height, width), step.interpolation)]
+    box = KeepRatio(height=height, width=width, side="inside", arithmetic="multiply", enlarge=step.enlarge)
+    return [_opencv_resize(box, "bilinear"), CenterCrop(height=height, width=width, fill=(step.fill,))]
+
+
+def _opencv_resize(size: tuple[int, int] | KeepRatio, interpolation: Interpolation) -> Resize:
+    return Resize(
+        size=size,
+        interpolation=interpolation,
+        axis_order="horizontal_first",
+        implementation="opencv",
+        antialias=False,
+    )
+
+
+def _center_crop(step: Any, place: str) -> CenterCrop:
     size = _size(step.size)
     height, width = (size, size) if isinstance(size, int) else size
-    return CenterCrop(height=height, width=width)
+    return CenterCrop(height=height, width=width, fill=_fill(getattr(step, "fill", 0), place))
+
+
+def _fill(fill: Any, place: str) -> tuple[int, ...]:
+    """Return the colour of padding: one value, or one a channel."""
+    if isinstance(fill, dict) or not isinstance(fill, int | float | tuple | list | None):
+        raise PreprocessingError(f"{place}: fill cannot be folded in: expected a number or one a channel, got {fill}.")
+    values = [fill or 0] if isinstance(fill, int | float | None) else list(fill)
+    return tuple(int(value) for value in values)
 
 
 def _pad(step: Any, place: str) -> Pad:
@@ -274,17 +349,13 @@ def _pad(step: Any, place: str) -> Pad:
         raise PreprocessingError(
             f"{place}: pads by less than nothing: expected 0 or more, got {sides}. Use CenterCrop."
         )
-    fill = step.fill
-    if isinstance(fill, dict) or not isinstance(fill, int | float | tuple | list | None):
-        raise PreprocessingError(f"{place}: fill cannot be folded in: expected a number or one a channel, got {fill}.")
-    values = [fill or 0] if isinstance(fill, int | float | None) else list(fill)
     return Pad(
         left=left,
         top=top,
         right=right,
         bottom=bottom,
         mode=str(getattr(step.padding_mode, "value", step.padding_mode)),  # type: ignore[arg-type]
-        fill=tuple(int(value) for value in values),
+        fill=_fill(step.fill, place),
     )
 
 

@@ -38,3 +38,23 @@ def train(network: nn.Module, photos: Sequence[Image.Image], transform: transfor
         network.classifier.weight *= 0.4
         network.classifier.bias *= 0.4
     return network.eval()
+
+
+def give_signal(network: nn.Module, images: torch.Tensor) -> None:
+    """Make a random network's outputs vary: true batch statistics, then a centred and scaled last layer."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = None
+    crops = torch.cat([images, images.flip(2), images.flip(3), images.roll(60, 3)])
+    with torch.no_grad():
+        network.train()
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
+        network(crops)
+        network.eval()
+        logits = network(crops)
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        scale = 2.5 / logits.std(dim=0).mean()
+        last.bias.sub_(logits.mean(dim=0)).mul_(scale)
+        last.weight.mul_(scale)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import exporter
 from exporter.workflow import Exported
@@ -47,6 +49,13 @@ def state_dict(photos: list[Image.Image], net_file: Path) -> dict[str, torch.Ten
     net = load_file(net_file)
     trained = load_file(DATA / "training.py").train(net.MyCNN(num_classes=4), photos, net.transform)
     return dict(trained.state_dict())
+
+
+@pytest.fixture(scope="session")
+def give_signal() -> Callable[[nn.Module, torch.Tensor], None]:
+    """Makes a random network's outputs vary over a batch of photos."""
+    function: Callable[[nn.Module, torch.Tensor], None] = load_file(DATA / "training.py").give_signal
+    return function
 
 
 @pytest.fixture(scope="session")

@@ -87,3 +87,19 @@ def test_without_arch_several_that_fit_are_listed_and_none_is_taken(tmp_path):
     assert "several architectures fit: expected one, got 'resnet18', 'timm:resnet18'" in done.stderr
     assert "with --arch" in done.stderr
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.slow
+def test_without_arch_the_one_that_fits_is_taken_and_said(photos, give_signal, tmp_path):
+    torch.manual_seed(0)
+    network = torchvision.models.shufflenet_v2_x0_5(num_classes=7)
+    transform = torchvision.models.ShuffleNet_V2_X0_5_Weights.DEFAULT.transforms()
+    give_signal(network, torch.stack([transform(photo) for photo in photos]))
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"epoch": 3, "model_state": state}, tmp_path / "model.pth")
+
+    done = export("model.pth", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "shufflenet_v2_x0_5(num_classes=7), the only known architecture that fits" in " ".join(done.stdout.split())
+    assert runtime.load(tmp_path / "artifacts" / "model").manifest.source.architecture == "shufflenet_v2_x0_5"

@@ -12,7 +12,6 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from torch import nn
 
 import exporter
 import runtime
@@ -153,7 +152,7 @@ class Heard:
 
 
 @pytest.mark.slow
-def test_a_torchvision_architecture_brings_its_transform_and_labels_and_says_so(photos, tmp_path):
+def test_a_torchvision_architecture_brings_its_transform_and_labels_and_says_so(photos, give_signal, tmp_path):
     torch.manual_seed(0)
     network = torchvision.models.mobilenet_v3_small()
     transform = torchvision.models.MobileNet_V3_Small_Weights.DEFAULT.transforms()
@@ -175,7 +174,7 @@ def test_a_torchvision_architecture_brings_its_transform_and_labels_and_says_so(
 
 
 @pytest.mark.slow
-def test_timm_brings_its_transform_and_says_so(photos, tmp_path):
+def test_timm_brings_its_transform_and_says_so(photos, give_signal, tmp_path):
     import timm
 
     torch.manual_seed(0)
@@ -192,7 +191,7 @@ def test_timm_brings_its_transform_and_says_so(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hugging_face_folder_is_exported_with_its_processor(photos, tmp_path):
+def test_a_hugging_face_folder_is_exported_with_its_processor(photos, give_signal, tmp_path):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     torch.manual_seed(0)
@@ -215,26 +214,6 @@ def test_a_hugging_face_folder_is_exported_with_its_processor(photos, tmp_path):
     assert runtime.load(exported.artifact).predict(photos[1]).probability == pytest.approx(
         float(expected.max()), abs=1e-5
     )
-
-
-def give_signal(network: nn.Module, images: torch.Tensor) -> None:
-    """Make a random network's outputs vary: true batch statistics, then a centred and scaled last layer."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in norms:
-        module.momentum = None
-    crops = torch.cat([images, images.flip(2), images.flip(3), images.roll(60, 3)])
-    with torch.no_grad():
-        network.train()
-        for module in network.modules():
-            if isinstance(module, nn.Dropout):
-                module.eval()
-        network(crops)
-        network.eval()
-        logits = network(crops)
-        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        scale = 2.5 / logits.std(dim=0).mean()
-        last.bias.sub_(logits.mean(dim=0)).mul_(scale)
-        last.weight.mul_(scale)
 
 
 def test_without_labels_classes_are_named_by_their_number(export_mine):

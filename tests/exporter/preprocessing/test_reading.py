@@ -13,6 +13,7 @@ import exporter
 from exporter.preprocessing import read_preset, read_timm, read_transform, transform_of_options
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
+BICUBIC = InterpolationMode.BICUBIC
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 
 
@@ -192,8 +193,8 @@ class Wobble:
         ([transforms.ToTensor(), transforms.Resize(9)], r"step 2 of 2, 'Resize': comes after the image became floats"),
         ([transforms.Normalize(MEAN, STD), transforms.ToTensor()], r"'Normalize': comes before the image is floats"),
         ([transforms.Resize(9), transforms.CenterCrop(8)], "never becomes floats: expected ToTensor"),
-        ([v2.ToImage(), v2.Resize(9, InterpolationMode.NEAREST)], "resizes a tensor: expected bilinear or bicubic"),
-        ([v2.ToImage(), v2.Resize(9, antialias=False)], "got bilinear with antialias=False"),
+        ([v2.ToImage(), v2.Resize(9, BICUBIC, antialias=False)], "got version 2 with bicubic and antialias=False"),
+        ([transforms.PILToTensor(), transforms.Resize(9)], "resizes a tensor: expected v2.Resize with bilinear"),
         ([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)], r"a conversion of a tensor to torch\.float32, got"),
         ([transforms.Resize(9), transforms.Compose([Wobble()]), transforms.ToTensor()], r"step 2\.1 of 3, 'Wobble'"),
         ([transforms.Pad(-1), transforms.ToTensor()], "pads by less than nothing"),

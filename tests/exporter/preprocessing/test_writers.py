@@ -15,7 +15,16 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as tv
 
-from exporter.preprocessing import Arithmetic, Geometry, Reading, arithmetic_nodes, geometry_nodes, read_transform
+from exporter.preprocessing import (
+    Arithmetic,
+    Geometry,
+    Letterbox,
+    OpenCVResize,
+    Reading,
+    arithmetic_nodes,
+    geometry_nodes,
+    read_transform,
+)
 from runtime import geometry
 from runtime.manifest import Resize
 
@@ -96,6 +105,52 @@ def test_a_tensor_is_resized_as_torch_does(size, crop, mode):
     """As torchvision's documentation recommends: ToImage first, then resize the uint8 tensor."""
     resize = v2.Resize(size, InterpolationMode(mode), antialias=True)
     assert_all_three_equal(reading_of(v2.ToImage(), v2.ToDtype(torch.uint8, scale=True), resize, v2.CenterCrop(crop)))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "nearest-exact"])
+@pytest.mark.parametrize(("size", "crop"), [(256, 224), ((37, 50), (37, 50)), (32, 45)])
+def test_a_tensor_is_resized_without_antialias_as_torch_does(size, crop, mode):
+    resize = v2.Resize(size, InterpolationMode(mode), antialias=False)
+    assert_all_three_equal(reading_of(v2.ToImage(), resize, v2.CenterCrop(crop)))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("size", [(37, 50), (224, 224), (9, 640), (320, 240)])
+def test_opencv(size, mode):
+    assert_all_three_equal(reading_of(OpenCVResize(size=size, interpolation=mode)))
+
+
+@pytest.mark.parametrize("enlarge", [True, False])
+@pytest.mark.parametrize("size", [(320, 320), (97, 201)])
+def test_letterbox(size, enlarge):
+    assert_all_three_equal(reading_of(Letterbox(size=size, enlarge=enlarge)))
+
+
+@settings(deadline=None, max_examples=2000)
+@given(
+    st.integers(1, 6000), st.integers(1, 6000), st.integers(8, 900), st.integers(8, 900), st.sampled_from([0.0, 1.0])
+)
+def test_a_kept_ratio_is_timms(height, width, to_height, to_width, longest):
+    from timm.data.transforms import ResizeKeepRatio
+
+    image = np.broadcast_to(np.zeros((1, 1), np.uint8), (height, width))
+    expected = ResizeKeepRatio.get_params(
+        torch.from_numpy(np.array([[0]])).expand(height, width)[None], (to_height, to_width), longest
+    )
+    reading = reading_of(ResizeKeepRatio((to_height, to_width), longest=longest), transforms.CenterCrop(8))
+
+    assert [max(1, side) for side in expected] == list(geometry.resized_size(*image.shape, reading.steps.geometry[0]))
+
+
+@pytest.mark.parametrize("mode", ["border", "squash", "center"])
+@pytest.mark.parametrize("size", [(3, 56, 56), (3, 40, 64)])
+def test_timms_crop_modes(mode, size):
+    from timm.data import create_transform
+
+    transform = create_transform(
+        size, is_training=False, crop_mode=mode, crop_pct=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3)
+    )
+    assert_all_three_equal(read_transform(transform))
 
 
 def test_torchs_resize_is_not_pillows():
