@@ -31,6 +31,9 @@ _WATCH_S = 1.0
 # After SIGTERM a server goes on for a moment, not ready: balancers and clients that keep connections learn of it.
 _NOTICE_S = 0.5
 
+# How long a connection without a request is kept open after that, for one that is on its way.
+_LAST_REQUESTS_S = 0.2
+
 # Connections beyond this are told to come again, before a byte of theirs is kept.
 _MOST_CONNECTIONS = 2048
 
@@ -61,6 +64,25 @@ class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def _new_protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening without a reset for those who are at the door, and leave them a moment to ask.
+
+        Closing a listening socket resets the connections that the kernel has accepted and we have not, and uvicorn
+        closes those on which no request has begun: both would be a failed request to a client that did nothing wrong.
+        """
+        waiting = [connection for listening in sockets or [] for connection in _accept_all(listening)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._new_protocol, connection, ssl=self.config.ssl
+            )
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
 
 
 def run_server(settings: Settings) -> None:
@@ -260,6 +282,17 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listening.setblocking(False)
     return listening
+
+
+def _accept_all(listening: socket.socket) -> list[socket.socket]:
+    """Return the connections that wait to be accepted."""
+    waiting = []
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            waiting.append(connection)
+    return waiting
 
 
 def _url(settings: Settings, listening: socket.socket) -> str:

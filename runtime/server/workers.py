@@ -146,6 +146,7 @@ class Workers:
                 model = job.loaded.narrow
                 decoded = model.decode(job.source, subject=job.subject)
                 decoded_at = time.monotonic()
+                job.call.check()
                 prepared = model.prepare(decoded, subject=job.subject)
                 job.seconds["decode"] = decoded_at - begun
                 job.seconds["geometry"] = time.monotonic() - decoded_at
