@@ -63,6 +63,10 @@ async function predict(file) {
   const mine = ++latest;
   find("preview").src = URL.createObjectURL(file);
   find("preview").onload = () => URL.revokeObjectURL(find("preview").src);
+  find("preview").onerror = () => {
+    find("preview").hidden = true;
+    find("hint").hidden = false;
+  };
   find("preview").alt = file.name;
   find("preview").hidden = false;
   find("hint").hidden = true;
