@@ -1,29 +1,22 @@
-"""Preprocessing, network and postprocessing joined into the artifact's two graphs over one weights file.
+"""What stands before the network, the network and its ending, joined into the artifact's graphs over one weights file.
 
-Borders between stages are tensors with fixed names, so that a check can look at each of them::
+Borders between stages are tensors with fixed names, so that a check can look at each of them. For images they are::
 
-    image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (activation) -> probabilities
+    image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (ending) -> probabilities
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import onnx
 from onnx import helper
 
+from exporter.endings import Ending, output_info
+from exporter.errors import ConversionError
+from exporter.fronts.protocol import GraphPart
 from exporter.onnx_nodes import Nodes
-from exporter.preprocessing import arithmetic_nodes, geometry_nodes
-from exporter.to_onnx import INPUT as NORMALIZED
-from exporter.to_onnx import OUTPUT as LOGITS
-from runtime.manifest import Preprocessing
-from runtime.model import PIXELS
-
-Activation: TypeAlias = Literal["softmax", "none"]
-
-IMAGE = "image"
-PROBABILITIES = "probabilities"
+from runtime.manifest import Output
 
 # Smaller tensors stay inside the graph files: onnxruntime reads shapes and axes while it loads.
 _EXTERNAL_BYTES = 1024
@@ -35,67 +28,79 @@ _ALIGNMENT_BYTES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Graphs:
-    """Two models over one weights file.
+    """Two models over one weights file: ``model`` takes raw inputs, ``network`` prepared ones.
 
-    ``model`` takes ``image`` uint8 [batch, any height, any width, 3]; ``network`` takes ``pixels`` uint8 [batch,
-    height, width, 3]; both give ``probabilities`` float32 [batch, classes].
+    ``network`` is None where the two would be the same.
     """
 
     model: onnx.ModelProto
-    network: onnx.ModelProto
+    network: onnx.ModelProto | None
     weights: bytes
 
 
 def assemble(
     converted: onnx.ModelProto,
-    preprocessing: Preprocessing,
+    whole: GraphPart,
+    prepared: GraphPart | None,
+    ending: Ending,
+    outputs: Sequence[Output],
     *,
-    activation: Activation,
-    classes: int,
     weights_file: str,
 ) -> Graphs:
-    """Return the graphs of a converted network; their tensors of a kilobyte or more lie in ``weights_file``."""
-    weights = _to_external_data(converted, weights_file)
-    arithmetic = arithmetic_nodes(preprocessing, pixels=PIXELS, normalized=NORMALIZED)
-    head = Nodes("activation")
-    if activation == "softmax":
-        head.add("Softmax", LOGITS, axis=-1, output=PROBABILITIES)
-    else:
-        head.add("Identity", LOGITS, output=PROBABILITIES)
-    geometry = geometry_nodes(preprocessing, image=IMAGE, pixels=PIXELS)
+    """Return the graphs of a converted network; their tensors of a kilobyte or more lie in ``weights_file``.
 
-    uint8 = onnx.TensorProto.UINT8
-    prepared = (preprocessing.height, preprocessing.width, preprocessing.channels)
-    image = helper.make_tensor_value_info(IMAGE, uint8, ["batch", "height", "width", 3])
-    pixels = helper.make_tensor_value_info(PIXELS, uint8, ["batch", *prepared])
-    output = helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, ["batch", classes])
+    Raises ConversionError when an input and an output have one name.
+    """
+    inputs = [value.name for part in (whole, prepared) if part is not None for value in part.inputs]
+    twice = sorted(set(inputs) & {output.name for output in outputs})
+    if twice:
+        raise ConversionError(f"'{twice[0]}': names an input and an output: expected two names. Rename the input.")
+    _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
+    weights = _to_external_data(converted, weights_file)
     return Graphs(
-        model=_join(converted, [geometry, arithmetic], [head], image, output),
-        network=_join(converted, [arithmetic], [head], pixels, output),
+        model=_join(converted, whole, ending.nodes(), outputs),
+        network=_join(converted, prepared, ending.nodes(), outputs) if prepared is not None else None,
         weights=weights,
     )
 
 
-def _join(
-    converted: onnx.ModelProto,
-    before: Sequence[Nodes],
-    after: Sequence[Nodes],
-    graph_input: onnx.ValueInfoProto,
-    output: onnx.ValueInfoProto,
-) -> onnx.ModelProto:
+def _join(converted: onnx.ModelProto, part: GraphPart, ending: Nodes, outputs: Sequence[Output]) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(converted)
     graph = model.graph
     network_nodes = list(graph.node)
     del graph.node[:], graph.input[:], graph.output[:]
     graph.name = "truecopy"
-    graph.node.extend(node for part in before for node in part.nodes)
+    graph.node.extend(node for nodes in part.nodes for node in nodes.nodes)
     graph.node.extend(network_nodes)
-    graph.node.extend(node for part in after for node in part.nodes)
-    graph.initializer.extend(value for part in (*before, *after) for value in part.constants.values())
-    graph.input.append(graph_input)
-    graph.output.append(output)
+    graph.node.extend(ending.nodes)
+    graph.initializer.extend(value for nodes in (*part.nodes, ending) for value in nodes.constants.values())
+    graph.input.extend(part.inputs)
+    graph.output.extend(output_info(output) for output in outputs)
+    known = {opset.domain for opset in model.opset_import}
+    model.opset_import.extend(
+        helper.make_opsetid(domain, version) for domain, version in part.opsets.items() if domain not in known
+    )
     return model
+
+
+def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
+    """Rename what has a name inside the converted network that an input or output of the artifact has, too."""
+    own = {value.name for value in (*model.graph.input, *model.graph.output)}
+    inside = {name for node in model.graph.node for name in node.output}
+    inside |= {value.name for value in model.graph.initializer}
+    renamed = {name: f"network/{name}" for name in (reserved - own) & inside}
+    if not renamed:
+        return
+    for value in model.graph.initializer:
+        value.name = renamed.get(value.name, value.name)
+    pending = [model.graph]
+    while pending:
+        graph = pending.pop()
+        for node in graph.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+            node.output[:] = [renamed.get(name, name) for name in node.output]
+            pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
 def _to_external_data(model: onnx.ModelProto, file: str) -> bytes:

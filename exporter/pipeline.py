@@ -1,22 +1,22 @@
-"""Preprocessing, network and postprocessing as one module: what TorchScript is made of."""
+"""Preprocessing, network and ending as one module: what TorchScript is made of."""
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
-from exporter.graphs import Activation
 from exporter.preprocessing import Arithmetic, Geometry
 from runtime.manifest import Preprocessing
 
 
 class Pipeline(nn.Module):
-    """uint8 images [batch, any height, any width, 3], RGB, to probabilities, float32 [batch, classes]."""
+    """uint8 images [batch, any height, any width, 3], RGB, to scores, float32 [batch, classes, ...]."""
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, activation: Activation) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, ending: nn.Module) -> None:
         super().__init__()
         self.geometry = Geometry(preprocessing)
         self.arithmetic = Arithmetic(preprocessing)
         self.network = network
-        self.softmax = activation == "softmax"
+        self.ending = ending
 
     def prepare(self, image: Tensor) -> Tensor:
         """Return the prepared pixels, uint8 [batch, height, width, 3]."""
@@ -29,10 +29,24 @@ class Pipeline(nn.Module):
         return normalized
 
     def classify(self, pixels: Tensor) -> Tensor:
-        """Return the probabilities for prepared pixels."""
-        logits: Tensor = self.network(self.normalize(pixels))
-        return torch.softmax(logits, dim=-1) if self.softmax else logits
+        """Return the scores for prepared pixels."""
+        scores: Tensor = self.ending(self.network(self.normalize(pixels)))
+        return scores
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the probabilities."""
+        """Return the scores."""
         return self.classify(self.prepare(image))
+
+
+class Ended(nn.Module):
+    """A network and its ending: tensors in by position, as the network takes them."""
+
+    def __init__(self, network: nn.Module, ending: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.ending = ending
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Return the scores; without an ending, all that the network gives."""
+        found = self.network(*inputs)
+        return found if self.ending is None else self.ending(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.architectures.families import Architecture
+from exporter.endings import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class Recipe:
 
     ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
-    its ending.
+    its ending. ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``; ``wanted`` is what is to come out.
     """
 
     checkpoint: Path
@@ -29,6 +30,8 @@ class Recipe:
     name: str | None = None
     out: Path | None = None
     exif: bool = False
+    inputs: tuple[str, ...] = ()
+    wanted: Wanted = field(default_factory=Wanted)
     force: bool = False
 
     @property

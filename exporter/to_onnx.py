@@ -4,60 +4,94 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import nn
 
 from exporter.errors import ConversionError
+from exporter.forward import Flat
 
 # torch.onnx's own default in torch 2.14; every operator that the exporter and the writers use exists in it.
 OPSET = 20
 
-INPUT = "normalized"
-OUTPUT = "logits"
+# The name of the dimension that every input and output has first.
+BATCH = "batch"
+
+_LOG_FATAL = 4
+
+# A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
+_TRIAL_LIMIT = 1e-3
+
+# By input and axis, what a dimension of any length is called.
+Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """The network alone: float32 ``normalized`` [batch, ...] to ``logits`` [batch, ...]; and which exporter made it."""
+    """The network alone, from its named inputs to its named outputs; and which exporter made it."""
 
     model: onnx.ModelProto
     exporter: Literal["dynamo", "legacy"]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """The dimensions of the outputs by name: lengths, or names."""
+        return {value.name: _shape(value) for value in self.model.graph.output}
 
-def to_onnx(network: nn.Module, example: torch.Tensor) -> Converted:
-    """Return ``network`` as ONNX, its batch dimension dynamic.
 
-    ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The legacy exporter is
-    tried where dynamo fails; either result has to pass the same parity check. Raises ConversionError when both fail.
+def to_onnx(
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    *,
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    trials: Sequence[Mapping[str, torch.Tensor]] = (),
+) -> Converted:
+    """Return ``network`` as ONNX, with ``dimensions`` dynamic.
+
+    Inputs go by position. ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The
+    legacy exporter is tried where dynamo fails, or gives a graph that does not take the ``trials`` as eager does:
+    without an error, dynamo fixes the length of some recurrent networks. Either result has to pass the same parity
+    check. Raises ConversionError when both fail.
     """
-    try:
-        return Converted(model=_without_traces(_dynamo(network, example)), exporter="dynamo")
-    except Exception as error:  # torch.onnx raises whatever its passes raise
-        first = error
-    try:
-        return Converted(model=_without_traces(_legacy(network, example)), exporter="legacy")
-    except Exception as error:
-        raise ConversionError(
-            f"'{type(network).__name__}': torch.onnx cannot export it: {_first_line(first)} "
-            f"(legacy exporter: {_first_line(error)}). Replace the operation that it names, or upgrade torch."
-        ) from first
+    failures = []
+    for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
+        try:
+            model = _without_traces(convert(network, example, outputs, dimensions))
+            for trial in trials:
+                _try(model, network, trial)
+            return Converted(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
+        except Exception as error:  # torch.onnx raises whatever its passes raise
+            failures.append(error)
+    raise ConversionError(
+        f"'{type(network).__name__}': torch.onnx cannot export it: {_first_line(failures[0])} "
+        f"(legacy exporter: {_first_line(failures[1])}). Replace the operation that it names, or upgrade torch."
+    ) from failures[0]
 
 
-def _dynamo(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def _dynamo(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> onnx.ModelProto:
+    names = sorted({name for axes in dimensions.values() for name in axes.values()})
+    dims = {name: torch.export.Dim(name, min=1) for name in names}
+    shapes: Any = tuple({axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example)
+    if isinstance(network, Flat):  # its forward takes '*inputs', which torch.export counts as one
+        shapes = (shapes,)
     with _quiet():
         program = torch.onnx.export(
             network,
-            (example,),
+            tuple(example.values()),
             dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=list(example),
+            output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes=shapes,
             external_data=False,
             optimize=True,
             verify=False,
@@ -71,18 +105,23 @@ def _dynamo(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     return model
 
 
-def _legacy(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def _legacy(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> onnx.ModelProto:
     stream = io.BytesIO()
     with _quiet():
         torch.onnx.export(
             network,
-            (example,),
+            tuple(example.values()),
             stream,  # type: ignore[arg-type]  # the legacy exporter writes to streams, too
             dynamo=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=list(example),
+            output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+            dynamic_axes={
+                **{name: dict(axes) for name, axes in dimensions.items()},
+                **{name: {0: BATCH} for name in outputs},
+            },
             external_data=False,
             do_constant_folding=True,
             export_params=True,
@@ -91,6 +130,32 @@ def _legacy(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             verbose=False,
         )
     return onnx.load_from_string(stream.getvalue())
+
+
+def _try(model: onnx.ModelProto, network: nn.Module, trial: Mapping[str, torch.Tensor]) -> None:
+    """Raise ConversionError unless the graph takes a trial, and gives about what the network gives."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted = {value.name for value in session.get_inputs()}
+    actual = session.run(None, {name: tensor.numpy() for name, tensor in trial.items() if name in wanted})
+    with torch.no_grad():
+        found = network(*trial.values())
+    for one, tensor in zip(actual, found if isinstance(found, tuple) else (found,), strict=True):
+        expected = tensor.numpy()
+        if one.shape != expected.shape:
+            raise ConversionError(f"its graph gives {list(one.shape)} where eager gives {list(expected.shape)}")
+        scale = float(np.abs(expected).max()) if expected.size else 0.0
+        worst = float(np.abs(one.astype(np.float64) - expected.astype(np.float64)).max()) if expected.size else 0.0
+        if worst > _TRIAL_LIMIT * scale:
+            raise ConversionError(f"its graph is {worst:.1e} off eager for inputs of another length")
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(
+        dimension.dim_param if dimension.HasField("dim_param") else dimension.dim_value
+        for dimension in value.type.tensor_type.shape.dim
+    )
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from exporter.errors import ConversionError
-from exporter.pipeline import Pipeline
 
 # torch.jit numbers the classes it compiles by how many the process has compiled before.
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
@@ -23,8 +22,8 @@ _RECORD_ALIGNMENT = 64
 _ZIP_HEADER_BYTES = 30
 
 
-def trace(network: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Return ``network`` traced on ``example``, float32 [batch, ...] with a batch of 2 or more.
+def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
+    """Return ``network`` traced on ``example``, its inputs by position, each with a batch of 2 or more.
 
     Raises ConversionError when it cannot be traced.
     """
@@ -34,23 +33,25 @@ def trace(network: nn.Module, example: torch.Tensor) -> nn.Module:
             traced: nn.Module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
             return traced
     except Exception as error:  # the user's forward may raise anything
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in example)
         raise ConversionError(
-            f"'{type(network).__name__}': a forward pass on {list(example.shape)} failed: "
+            f"'{type(network).__name__}': a forward pass on {shapes} failed: "
             f"{type(error).__name__}: {_first_line(error)}. Check that the prepared size is the one it was trained on."
         ) from error
 
 
-def to_torchscript(pipeline: Pipeline) -> bytes:
+def to_torchscript(pipeline: nn.Module) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 
-    It keeps the pipeline's methods ``forward``, ``prepare``, ``normalize`` and ``classify``.
+    Beside ``forward``, it keeps those of the methods ``prepare``, ``normalize`` and ``classify`` that there are.
     Raises ConversionError when it cannot be compiled.
     """
     stream = io.BytesIO()
+    kept = [name for name in ("prepare", "normalize", "classify") if hasattr(type(pipeline), name)]
     try:
         with _quiet(), torch.no_grad():
             scripted = torch.jit.script(pipeline.eval())
-            torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=["prepare", "normalize", "classify"]), stream)
+            torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=kept), stream)
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {_first_line(error)}. "

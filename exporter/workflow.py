@@ -21,55 +21,51 @@ from exporter.architectures.families import Architecture
 from exporter.architectures.rebuilding import Rebuilt, rebuild
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
-from exporter.errors import ParityError, PreprocessingError
-from exporter.graphs import IMAGE, PROBABILITIES, assemble
+from exporter.endings import Ending, Wanted, read_ending
+from exporter.errors import ExportError, ParityError
+from exporter.forward import flatten
+from exporter.fronts.choosing import open_front
+from exporter.fronts.protocol import Front, Prepared, example_of
+from exporter.graphs import assemble
 from exporter.labels import assumed_labels, read_labels
 from exporter.parity.tolerance import SCORE_LIMIT
-from exporter.pipeline import Pipeline
-from exporter.preprocessing import (
-    HUGGING_FACE,
-    TIMM,
-    Reading,
-    read_hugging_face,
-    read_preset,
-    read_timm,
-    read_transform,
-)
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted, to_onnx
-from exporter.to_torchscript import to_torchscript, trace
 from runtime.artifact import Artifact
-from runtime.golden import GoldenSet, golden_to_npz
+from runtime.golden import GoldenCase, GoldenSet, golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
-    ImageInput,
     KeyTransform,
-    Labels,
     Manifest,
     Output,
     ParitySummary,
+    Raw,
+    Regress,
     Source,
     Variant,
     to_json,
 )
 from runtime.model import Model
 
-_VARIANT = Variant(precision="fp32", model="model.onnx", network="network.onnx", weights="weights.bin")
+_MODEL, _NETWORK, _WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
 _TORCHSCRIPT = "model.torchscript"
-# Another machine's JPEG decoder may round otherwise: by a grey level, which moved scores by less than 0.002 when
-# measured.
-_GOLDEN = Golden(file="golden.npz", pixel_limit=1, score_limit=SCORE_LIMIT, end_to_end_limit=0.02)
+_GOLDEN = "golden.npz"
 _LABELS = "labels.txt"
 _PARITY = "parity.json"
 
-_UNPROVEN = ParitySummary(verdict="unproven", inputs=0, pixel_difference=0, score_difference=0.0, label_agreement=0.0)
+_UNPROVEN = ParitySummary(
+    verdict="unproven", inputs=0, pixel_difference=None, score_difference=0.0, label_agreement=None
+)
 
-# The golden set is evidence, not payload: about this share of the artifact before compression, but always two images.
+# The golden set is evidence, not payload: about this share of the artifact before compression, but always two inputs.
 _GOLDEN_SHARE = 0.02
 _GOLDEN_MAXIMUM = 12
 _GOLDEN_MINIMUM = 2
+
+
+_ANYTHING = Wanted()
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +91,8 @@ def export(
     name: str | None = None,
     out: str | Path | None = None,
     exif: bool = False,
+    inputs: Sequence[str] = (),
+    wanted: Wanted = _ANYTHING,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Exported:
@@ -105,8 +103,9 @@ def export(
     the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
     ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision or timm ships
     for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation. ``labels`` is
-    a file with a class name a line, ``samples`` a folder of photos to prove with, ``out`` the folder to write
-    (``artifacts/<name>``), which ``force`` replaces. Raises ExportError.
+    a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to write
+    (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other things
+    than photos, as ``x=float32[batch,3,28,28]``; ``wanted`` says what is to come out. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -121,6 +120,8 @@ def export(
         name=name,
         out=Path(out) if out is not None else None,
         exif=exif,
+        inputs=tuple(inputs),
+        wanted=wanted,
         force=force,
     )
     return run(recipe, listener)
@@ -147,39 +148,46 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             f"{len(checkpoint.tensors)} tensors{_describe_keys(rebuilt.keys)}"
         )
     with steps.step("preprocessing") as step:
-        reading = _read_preprocessing(recipe, rebuilt)
-        assumed = f"assumed, from {reading.origin}: " if reading.assumed else ""
-        step.finding = assumed + reading.describe()
+        front = open_front(recipe, rebuilt)
+        step.finding = front.describe()
     with steps.step("reference") as step:
-        cases = parity.read_cases(recipe.samples)
+        cases = front.cases()
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint).network
-        reference = parity.Reference(untouched, reading, exif=recipe.exif)
-        answers = reference.answer(cases)
-        softmax = "softmax added" if answers.activation == "softmax" else "the network ends in a softmax: none added"
-        step.finding = f"eager PyTorch on {len(cases)} images: {answers.classes} classes, {softmax}"
+        reference = parity.Reference(untouched, front)
+        prepared, values = reference.call(cases)
+        ending = read_ending(values, recipe.wanted, labels_file=_LABELS, name=type(untouched).__name__)
+        answers = reference.finish(cases, prepared, values, ending)
+        step.finding = f"eager PyTorch on {len(cases)} {front.noun}: {ending.finding}"
     with steps.step("labels") as step:
-        if recipe.labels is not None:
-            labels = read_labels(recipe.labels, classes=answers.classes)
-            step.finding = f"{len(labels)} from {recipe.labels}"
-        else:
-            labels, step.finding = assumed_labels(classes=answers.classes, torchvision_name=rebuilt.torchvision_name)
-    example = torch.from_numpy(answers.normalized[:2])
+        labels, step.finding = _read_labels(recipe, rebuilt, ending)
+    example = example_of(prepared)
+    flat = flatten(rebuilt.network, tuple(example), values[0], whole=ending.whole)
     with staging(recipe.artifact_path, force=recipe.force) as stage:
         with steps.step("TorchScript") as step:
-            pipeline = Pipeline(trace(rebuilt.network, example), reading.steps, answers.activation)
-            stage.write(_TORCHSCRIPT, archive := to_torchscript(pipeline))
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}"
+            archive = front.to_torchscript(flat, example, ending)
+            if archive is not None:
+                stage.write(_TORCHSCRIPT, archive)
+            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else "none: it cannot be traced"
         with steps.step("ONNX") as step:
-            converted = to_onnx(rebuilt.network, example)
-            size = _write_graphs(stage, converted, reading, answers)
-            step.finding = f"{_VARIANT.model}, {_VARIANT.network}, {_VARIANT.weights}, {size} ({converted.exporter})"
-        stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
-        stage.write(_GOLDEN.file, golden_to_npz(_golden_set(cases, answers, weights=2 * len(archive))))
-        draft = _manifest(recipe, checkpoint, rebuilt, reading, answers, converted, stage)
+            converted = to_onnx(
+                flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=_trials(front, prepared)
+            )
+            outputs = ending.with_shapes(converted.shapes)
+            variant, size = _write_graphs(stage, converted, front, ending, outputs)
+            step.finding = f"{', '.join(_files(variant))}, {size} ({converted.exporter})"
+        for name, data in front.files.items():
+            stage.write(name, data)
+        if labels:
+            stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
+        weights = sum(file.size_bytes for file in stage.files().values())
+        stage.write(_GOLDEN, golden_to_npz(_golden_set(answers, weights=weights)))
+        draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, converted, stage)
+        draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, answers))
         with steps.step("parity") as step:
-            report = _prove(stage.folder, draft, reference, answers, cases)
-            step.finding = _describe_parity(report)
+            batch = reference.answer(front.batch(cases), ending)
+            report = _prove(stage.folder, draft, front, ending, answers, batch, torchscript=archive is not None)
+            step.finding = _describe_parity(report, front.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, to_json(report))
             manifest = msgspec.structs.replace(draft, files=stage.files(), parity=report.summary())
@@ -188,68 +196,102 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=report, steps=tuple(steps.done))
 
 
-def _read_preprocessing(recipe: Recipe, rebuilt: Rebuilt) -> Reading:
-    if recipe.preprocess is not None:
-        return read_transform(recipe.preprocess)
-    if rebuilt.reference.startswith(TIMM):
-        return read_timm(rebuilt.reference.removeprefix(TIMM))
-    if rebuilt.reference.startswith(HUGGING_FACE):
-        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)))
-    if not rebuilt.torchvision_name:
-        raise PreprocessingError(
-            f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "
-            "--preprocess FILE.py:NAME."
-        )
-    return read_preset(rebuilt.torchvision_name)
+def _read_labels(recipe: Recipe, rebuilt: Rebuilt, ending: Ending) -> tuple[tuple[str, ...], str]:
+    """Return the class names, none for a task without classes, and where they are from."""
+    if isinstance(ending.task, Regress | Raw):
+        if recipe.labels is not None:
+            raise ExportError(
+                f"'{recipe.labels}': labels are for classes: expected none with --task {ending.task.kind}. "
+                "Leave out --labels."
+            )
+        return (), "none: the task has no classes"
+    classes = ending.task.labels.count
+    if recipe.labels is not None:
+        labels = read_labels(recipe.labels, classes=classes)
+        return labels, f"{len(labels)} from {recipe.labels}"
+    return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
 
 
-def _write_graphs(stage: Staging, converted: Converted, reading: Reading, answers: parity.Answers) -> str:
+def _trials(front: Front, prepared: Sequence[Prepared]) -> list[Mapping[str, torch.Tensor]]:
+    """Return one input of every shape that the network is to take, where more than the batch is dynamic."""
+    if all(set(axes) <= {0} for axes in front.dimensions.values()):
+        return []
+    shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
+    return list(shapes.values())
+
+
+def _write_graphs(
+    stage: Staging, converted: Converted, front: Front, ending: Ending, outputs: Sequence[Output]
+) -> tuple[Variant, str]:
+    """Write the graphs, and return their names and size."""
     graphs = assemble(
-        converted.model,
-        reading.steps,
-        activation=answers.activation,
-        classes=answers.classes,
-        weights_file=_VARIANT.weights,
+        converted.model, front.whole_part(), front.prepared_part(), ending, outputs, weights_file=_WEIGHTS
     )
-    files = {
-        _VARIANT.weights: graphs.weights,
-        _VARIANT.network: graphs.network.SerializeToString(deterministic=True),
-        _VARIANT.model: graphs.model.SerializeToString(deterministic=True),
-    }
+    files = {_WEIGHTS: graphs.weights, _MODEL: graphs.model.SerializeToString(deterministic=True)}
+    if graphs.network is not None:
+        files[_NETWORK] = graphs.network.SerializeToString(deterministic=True)
     for name, data in files.items():
         stage.write(name, data)
-    return _size(sum(map(len, files.values())))
+    network = _NETWORK if graphs.network is not None else _MODEL
+    variant = Variant(precision="fp32", model=_MODEL, network=network, weights=_WEIGHTS)
+    return variant, _size(sum(map(len, files.values())))
+
+
+def _files(variant: Variant) -> list[str]:
+    return list(dict.fromkeys((variant.model, variant.network, variant.weights)))
 
 
 def _prove(
     folder: Path,
     draft: Manifest,
-    reference: parity.Reference,
-    answers: parity.Answers,
-    cases: tuple[parity.Case, ...],
+    front: Front,
+    ending: Ending,
+    answers: Sequence[parity.Answer],
+    batch: Sequence[parity.Answer],
+    *,
+    torchscript: bool,
 ) -> parity.Report:
     """Return the report on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     model = Model(Artifact(path=folder, manifest=draft), device="cpu")
-    with parity.open_paths(model, folder, torchscript=_TORCHSCRIPT) as paths:
-        report = parity.compare(paths, reference, answers, cases, draft.inputs[0])
+    with front.open_paths(model, folder, ending, torchscript=_TORCHSCRIPT if torchscript else None) as paths:
+        report = parity.compare(paths, answers, batch, draft)
     if report.verdict != "passed":
         word = "not equal to the eager model" if report.verdict == "failed" else "the comparison is inconclusive"
         action = (
             "Nothing was written. Do not ship this model; report the stage above with its architecture and transform."
             if report.verdict == "failed"
-            else "Nothing was written. Check that the checkpoint is a trained one, or pass photos with --samples."
+            else "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples."
         )
         raise ParityError(f"'{draft.name}': {word}: {report.reason}. {action}", report=report)
     return report
 
 
-def _golden_set(cases: tuple[parity.Case, ...], answers: parity.Answers, *, weights: int) -> GoldenSet:
+def _golden_set(answers: Sequence[parity.Answer], *, weights: int) -> GoldenSet:
     """Return some inputs, spread over all kinds: as many as their share of the artifact allows."""
-    typical = int(np.median([len(case.data) for case in cases])) + answers.pixels[0].nbytes
-    count = max(_GOLDEN_MINIMUM, min(_GOLDEN_MAXIMUM, len(cases), int(_GOLDEN_SHARE * weights) // typical))
-    rows = np.linspace(0, len(cases) - 1, count).round().astype(int)
+    sizes = [len(one.case.data) + sum(array.nbytes for array in one.prepared.arrays.values()) for one in answers]
+    typical = int(np.median(sizes))
+    count = max(_GOLDEN_MINIMUM, min(_GOLDEN_MAXIMUM, len(answers), int(_GOLDEN_SHARE * weights) // typical))
+    rows = np.linspace(0, len(answers) - 1, count).round().astype(int)
     return GoldenSet(
-        images=tuple(cases[row].data for row in rows), pixels=answers.pixels[rows], scores=answers.scores[rows]
+        cases=tuple(
+            GoldenCase(
+                source=answers[row].case.data, prepared=answers[row].prepared.arrays, outputs=answers[row].outputs
+            )
+            for row in rows
+        )
+    )
+
+
+def _golden_limits(draft: Manifest, front: Front, answers: Sequence[parity.Answer]) -> Golden:
+    """Return how far another machine may stray: as far as rounding goes, and for what its decoder rounds."""
+    sizes = {name: scale.size for name, scale in parity.scales(answers, draft).items()}
+    exact = {output.name for output in draft.outputs if not output.dtype.startswith("float")}
+    limits = {name: 0.0 if name in exact else SCORE_LIMIT * size for name, size in sizes.items()}
+    return msgspec.structs.replace(
+        draft.golden,
+        prepared_limit=front.prepared_limit,
+        output_limits=limits,
+        end_to_end_limits={name: max(limit, front.device_slack * sizes[name]) for name, limit in limits.items()},
     )
 
 
@@ -257,21 +299,21 @@ def _manifest(
     recipe: Recipe,
     checkpoint: Checkpoint,
     rebuilt: Rebuilt,
-    reading: Reading,
-    answers: parity.Answers,
+    front: Front,
+    ending: Ending,
+    outputs: tuple[Output, ...],
+    variant: Variant,
     converted: Converted,
     stage: Staging,
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
         name=recipe.artifact_name,
-        task="classify",
-        inputs=(ImageInput(name=IMAGE, mode="RGB", exif=recipe.exif),),
-        preprocessing=reading.steps,
-        outputs=(Output(name=PROBABILITIES, dtype="float32", shape=("batch", answers.classes)),),
-        labels=Labels(file=_LABELS, count=answers.classes),
-        variants=(_VARIANT,),
-        golden=_GOLDEN,
+        task=ending.task,
+        inputs=front.inputs,
+        outputs=outputs,
+        variants=(variant,),
+        golden=Golden(file=_GOLDEN, prepared_limit=0.0, output_limits={}, end_to_end_limits={}),
         source=Source(
             architecture=rebuilt.reference,
             arguments=_plain(rebuilt.arguments),
@@ -325,11 +367,12 @@ def _describe_keys(keys: KeyTransform) -> str:
     return "".join(f", {what}" for what in done)
 
 
-def _describe_parity(report: parity.Report) -> str:
+def _describe_parity(report: parity.Report, noun: str) -> str:
     summary = report.summary()
+    labels = "" if summary.label_agreement is None else f"labels {summary.label_agreement:.0%}, "
     return (
-        f"{len(report.inputs)} images, batches of {', '.join(map(str, report.batch_sizes))}: "
-        f"labels {summary.label_agreement:.0%}, scores within {summary.score_difference:.0e} for equal pixels"
+        f"{len(report.inputs)} {noun}, batches of {', '.join(map(str, report.batch_sizes))}: "
+        f"{labels}scores within {summary.score_difference:.0e} for equal prepared inputs"
     )
 
 

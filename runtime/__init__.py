@@ -13,19 +13,23 @@ from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, Mo
 
 if TYPE_CHECKING:
     from runtime.model import Model, load
-    from runtime.results import Failure, Prediction, Result, Scored
+    from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result, Scored, Segmentation
 
 __all__ = [
     "ArtifactError",
     "BusyError",
     "DeviceError",
+    "Estimate",
     "Failure",
     "InputError",
+    "LabelSet",
     "Model",
     "ModelError",
+    "Outputs",
     "Prediction",
     "Result",
     "Scored",
+    "Segmentation",
     "TruecopyError",
     "load",
 ]
@@ -34,10 +38,14 @@ __all__ = [
 _LAZY = {
     "Model": "runtime.model",
     "load": "runtime.model",
+    "Estimate": "runtime.results",
     "Failure": "runtime.results",
+    "LabelSet": "runtime.results",
+    "Outputs": "runtime.results",
     "Prediction": "runtime.results",
     "Result": "runtime.results",
     "Scored": "runtime.results",
+    "Segmentation": "runtime.results",
 }
 
 

@@ -48,8 +48,10 @@ class Artifact:
         return path
 
     def labels(self) -> tuple[str, ...]:
-        """Return the class names in the order of the scores."""
+        """Return the class names in the order of the scores; none for a task without classes."""
         labels = self.manifest.labels
+        if labels is None:
+            return ()
         path = self.file(labels.file)
         names = tuple(path.read_text(encoding="utf-8").splitlines())
         if len(names) != labels.count:

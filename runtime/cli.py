@@ -215,7 +215,7 @@ def _print_predictions(results: "list[Result]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from runtime.results import Failure
+    from runtime.results import Failure, Prediction
 
     table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
     # Short names stay whole; the runner-up gives way first.
@@ -225,6 +225,9 @@ def _print_predictions(results: "list[Result]") -> None:
     for result in results:
         if isinstance(result, Failure):
             table.add_row(result.input, f"[red]failed[/]: {_escape(result.error)}", "", "")
+            continue
+        if not isinstance(result, Prediction):
+            table.add_row(_escape(result.input), _escape(str(result).partition(": ")[2]), "", "")
             continue
         second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
         table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(second))

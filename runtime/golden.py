@@ -2,7 +2,9 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,25 +16,33 @@ from runtime.errors import ArtifactError
 _LIMIT_BYTES = 256 * 2**20
 
 
-class GoldenSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Encoded images, their prepared pixels, and the eager model's scores, row by row.
+class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
+    """One input in its encoded form, what is to be prepared of it, and the eager model's outputs: batches of one.
 
-    ``pixels`` is uint8 [inputs, height, width, 3] from the training transform; ``scores`` is float32 [inputs,
-    classes] from the eager model.
+    ``source`` are bytes as the decoders take them: an image file, JSON, .npy or .npz. ``prepared`` are the arrays of
+    the ``network`` graph as the user's own preprocessing makes them.
     """
 
-    images: tuple[bytes, ...]
-    pixels: NDArray[np.uint8]
-    scores: NDArray[np.float32]
+    source: bytes
+    prepared: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[Any]]
+
+
+class GoldenSet(msgspec.Struct, frozen=True, kw_only=True):
+    """The cases."""
+
+    cases: tuple[GoldenCase, ...]
 
 
 def golden_to_npz(golden: GoldenSet) -> bytes:
     """Return the set as a compressed npz archive; equal sets give equal bytes."""
-    arrays: dict[str, NDArray[np.generic]] = {
-        f"image_{row}": np.frombuffer(image, dtype=np.uint8) for row, image in enumerate(golden.images)
-    }
+    arrays: dict[str, NDArray[Any]] = {}
+    for row, case in enumerate(golden.cases):
+        arrays[f"{row}/source"] = np.frombuffer(case.source, dtype=np.uint8)
+        arrays |= {f"{row}/prepared/{name}": _plain(array) for name, array in case.prepared.items()}
+        arrays |= {f"{row}/outputs/{name}": array for name, array in case.outputs.items()}
     stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, pixels=golden.pixels, scores=golden.scores, **arrays)
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 
@@ -47,8 +57,32 @@ def read_golden(path: Path) -> GoldenSet:
                 "Do not use this artifact; export the model again."
             )
         with np.load(path, allow_pickle=False) as arrays:
-            pixels, scores = arrays["pixels"], arrays["scores"]
-            images = tuple(arrays[f"image_{row}"].tobytes() for row in range(len(pixels)))
+            found = {name: arrays[name] for name in arrays.files}
+        count = sum(name.endswith("/source") and name.count("/") == 1 for name in found)
+        cases = tuple(
+            GoldenCase(
+                source=found[f"{row}/source"].tobytes(),
+                prepared={name: _strings(array) for name, array in _under(found, f"{row}/prepared/").items()},
+                outputs=_under(found, f"{row}/outputs/"),
+            )
+            for row in range(count)
+        )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"'{path}': not a golden set: {error}. Export the model again.") from error
-    return GoldenSet(images=images, pixels=pixels, scores=scores)
+    if not cases:
+        raise ArtifactError(f"'{path}': not a golden set: it has no cases. Export the model again.")
+    return GoldenSet(cases=cases)
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return strings in numpy's fixed-width form, which needs no pickle."""
+    return array.astype(np.str_) if array.dtype.kind == "O" else array
+
+
+def _strings(array: NDArray[Any]) -> NDArray[Any]:
+    """Return strings as the graphs take them."""
+    return array.astype(object) if array.dtype.kind == "U" else array

@@ -15,10 +15,22 @@ MANIFEST_NAME = "truecopy.json"
 
 Interpolation: TypeAlias = Literal["nearest", "nearest_exact", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
+NumberType: TypeAlias = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"
+]
 
 
 class _Type(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A frozen, keyword-only part of the manifest."""
+
+
+class _Tagged(_Type, frozen=True, kw_only=True):
+    """A part that is one of several kinds."""
+
+    @property
+    def kind(self) -> str:
+        """The word that the manifest has for this kind."""
+        return str(self.__struct_config__.tag)
 
 
 class KeepRatio(_Type, frozen=True, kw_only=True):
@@ -121,29 +133,90 @@ class Preprocessing(_Type, frozen=True, kw_only=True):
     channels: int
 
 
-class ImageInput(_Type, frozen=True, kw_only=True, tag="image", tag_field="kind"):
-    """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``."""
+class ImageInput(_Tagged, frozen=True, kw_only=True, tag="image", tag_field="kind"):
+    """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``.
+
+    ``preprocessing`` is what follows: its geometry on the host or in the graph, its arithmetic always in the graph.
+    """
 
     name: str
     mode: Literal["RGB"]
     exif: bool
+    preprocessing: Preprocessing
+
+
+class TensorInput(_Tagged, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
+    """Numbers as they are: an array whose dimensions are lengths or names; the first is ``batch``.
+
+    Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are refused.
+    """
+
+    name: str
+    dtype: NumberType
+    shape: tuple[int | str, ...]
+    finite: bool = True
+
+
+class Column(_Type, frozen=True, kw_only=True):
+    """One column of a table, which is one input of the graph: [batch, 1].
+
+    ``nullable`` says that an empty cell is filled in as in training. ``categories`` are the values that a string column
+    may have where the training transform refuses others; empty where anything goes.
+    """
+
+    name: str
+    dtype: Literal["float32", "float64", "int64", "string"]
+    nullable: bool = False
+    categories: tuple[str, ...] = ()
+
+
+class TabularInput(_Tagged, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
+    """A row of a table, by column name; one missing, too many or misnamed is an error."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
+class TextInput(_Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+    """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
+
+    ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
+    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training.
+    """
+
+    name: str
+    tokenizer: str
+    arrays: tuple[str, ...]
+    max_length: int
+    pad_id: int
+    pair: bool = False
+
+
+class TokensInput(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+    """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
+
+    ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
+    none.
+    """
+
+    name: str
+    vocabulary_size: int
+    max_length: int | None = None
+    vocabulary: str = ""
+
+
+Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput
 
 
 class Output(_Type, frozen=True, kw_only=True):
-    """One output of every graph; dimensions are lengths or names such as ``batch``."""
+    """One output of every graph; dimensions are lengths or names such as ``batch``.
+
+    An output whose first dimension is not ``batch`` is the same for every input of a batch.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
-
-
-class Variant(_Type, frozen=True, kw_only=True):
-    """The graphs of one precision: ``model`` takes raw images, ``network`` prepared pixels; both read ``weights``."""
-
-    precision: Literal["fp32"]
-    model: str
-    network: str
-    weights: str
 
 
 class Labels(_Type, frozen=True, kw_only=True):
@@ -153,16 +226,98 @@ class Labels(_Type, frozen=True, kw_only=True):
     count: int
 
 
+class Classify(_Tagged, frozen=True, kw_only=True, tag="classify", tag_field="kind"):
+    """One class of several: the output is probabilities [batch, classes] that sum to one.
+
+    A network with one logit for two classes is written with both probabilities.
+    """
+
+    labels: Labels
+
+
+class Multilabel(_Tagged, frozen=True, kw_only=True, tag="multilabel", tag_field="kind"):
+    """Any number of classes: the output is probabilities [batch, classes]; a class holds from its threshold on."""
+
+    labels: Labels
+    thresholds: tuple[float, ...]
+
+
+class Value(_Type, frozen=True, kw_only=True):
+    """A number that a model predicts; ``unit`` may be empty."""
+
+    name: str
+    unit: str = ""
+
+
+class Regress(_Tagged, frozen=True, kw_only=True, tag="regress", tag_field="kind"):
+    """Named numbers in their own units: the output is [batch, values], the target's scaling undone."""
+
+    values: tuple[Value, ...]
+
+
+class Segment(_Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
+    """A class for every place: the output is probabilities [batch, classes, height, width].
+
+    ``colours`` are RGB, one a class.
+    """
+
+    labels: Labels
+    colours: tuple[tuple[int, int, int], ...]
+
+
+class Leaf(_Tagged, frozen=True, kw_only=True, tag="output", tag_field="part"):
+    """One of the outputs, by name."""
+
+    output: str
+
+
+class Items(_Tagged, frozen=True, kw_only=True, tag="list", tag_field="part"):
+    """What a forward returned as a list or tuple."""
+
+    items: tuple["Leaf | Items | Entries", ...]
+
+
+class Entries(_Tagged, frozen=True, kw_only=True, tag="dictionary", tag_field="part"):
+    """What a forward returned by name."""
+
+    entries: dict[str, "Leaf | Items | Entries"]
+
+
+Structure: TypeAlias = Leaf | Items | Entries
+
+
+class Raw(_Tagged, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
+    """The network's own outputs, in the structure that its forward returned."""
+
+    structure: Structure
+
+
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Raw
+
+
+class Variant(_Type, frozen=True, kw_only=True):
+    """The graphs of one precision: ``model`` takes raw inputs, ``network`` prepared ones; both read ``weights``.
+
+    They are one file where the host prepares nothing that the graph could.
+    """
+
+    precision: Literal["fp32"]
+    model: str
+    network: str
+    weights: str
+
+
 class Golden(_Type, frozen=True, kw_only=True):
     """Inputs with the eager model's outputs, and how far a device may stray from them.
 
-    ``pixel_limit`` is in grey levels; ``score_limit`` is for given pixels, ``end_to_end_limit`` from the raw image.
+    ``prepared_limit`` is for what the host prepares: grey levels of pixels. The others are by output, absolute:
+    ``output_limits`` for given prepared inputs, ``end_to_end_limits`` from the raw input.
     """
 
     file: str
-    pixel_limit: int
-    score_limit: float
-    end_to_end_limit: float
+    prepared_limit: float
+    output_limits: dict[str, float]
+    end_to_end_limits: dict[str, float]
 
 
 class KeyTransform(_Type, frozen=True, kw_only=True):
@@ -202,16 +357,17 @@ class File(_Type, frozen=True, kw_only=True):
 
 
 class ParitySummary(_Type, frozen=True, kw_only=True):
-    """The worst figures of ``parity.json``: pixels in grey levels, scores as probabilities, labels as a share.
+    """The worst figures of ``parity.json``: pixels in grey levels, scores relative to their scale, labels as a share.
 
-    ``unproven`` exists while the exporter compares; the runtime opens no such artifact.
+    None where an artifact has no such thing. Probabilities have the scale 1. ``unproven`` exists while the exporter
+    compares; the runtime opens no such artifact.
     """
 
     verdict: Literal["passed", "unproven"]
     inputs: int
-    pixel_difference: int
+    pixel_difference: int | None
     score_difference: float
-    label_agreement: float
+    label_agreement: float | None
 
 
 class Manifest(_Type, frozen=True, kw_only=True):
@@ -219,17 +375,20 @@ class Manifest(_Type, frozen=True, kw_only=True):
 
     format_version: int
     name: str
-    task: Literal["classify"]
-    inputs: tuple[ImageInput, ...]
-    preprocessing: Preprocessing
+    task: Task
+    inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
-    labels: Labels
     variants: tuple[Variant, ...]
     golden: Golden
     source: Source
     files: dict[str, File]
     tools: dict[str, str]
     parity: ParitySummary
+
+    @property
+    def labels(self) -> Labels | None:
+        """The class names' file; None for tasks without classes."""
+        return None if isinstance(self.task, Regress | Raw) else self.task.labels
 
 
 class _Version(msgspec.Struct):

@@ -1,6 +1,6 @@
-"""Scores to labels: what a prediction looks like, in Python and as a row."""
+"""Scores to meaning: what a prediction looks like, in Python and as a row; one type a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.manifest import Classify, Entries, Items, Leaf, Multilabel, Raw, Regress, Segment, Structure, Task
 
 UNKNOWN = "unknown"
 
@@ -21,7 +22,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer for one input: the best class, and the ``top`` classes in falling order.
+    """The answer to ``classify`` for one input: the best class, and the ``top`` classes in falling order.
 
     Under the threshold, ``label`` is ``"unknown"`` and ``index`` -1; ``probability`` stays that of the best class.
     """
@@ -39,6 +40,66 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"{self.input}: {self.label} ({self.probability:.1%})"
+
+
+class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``multilabel``: the classes that reached their thresholds, in falling order; perhaps none."""
+
+    input: str
+    labels: tuple[Scored, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row: plain dictionaries, lists, strings and numbers."""
+        return {"input": self.input, "labels": [msgspec.to_builtins(scored) for scored in self.labels]}
+
+    def __str__(self) -> str:
+        return f"{self.input}: " + (", ".join(f"{one.label} ({one.probability:.1%})" for one in self.labels) or "none")
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``regress``: numbers by name, in the units that the manifest gives."""
+
+    input: str
+    values: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row: plain dictionaries, strings and numbers."""
+        return {"input": self.input, "values": dict(self.values)}
+
+    def __str__(self) -> str:
+        return f"{self.input}: " + ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+
+
+class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``segment``: ``label_map`` is int64 [height, width], class indices at the network's resolution.
+
+    ``shares`` are the classes found, by label, with their share of the places, in falling order.
+    """
+
+    input: str
+    label_map: NDArray[np.int64]
+    shares: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row, the map as nested lists."""
+        return {"input": self.input, "shares": dict(self.shares), "label_map": self.label_map.tolist()}
+
+    def __str__(self) -> str:
+        return f"{self.input}: " + ", ".join(f"{label} {share:.1%}" for label, share in self.shares.items())
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``raw``: the network's own outputs as arrays, in the structure that its forward returned."""
+
+    input: str
+    outputs: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row, the arrays as nested lists."""
+        return {"input": self.input, "outputs": _to_lists(self.outputs)}
+
+    def __str__(self) -> str:
+        return f"{self.input}: {_describe(self.outputs)}"
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +123,45 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         """Raise InputError: there is no prediction."""
         raise InputError(self.error)
 
-    index = probability = top = label
+    index = probability = top = labels = values = label_map = shares = outputs = label
 
 
-Result: TypeAlias = Prediction | Failure
+Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | Outputs
+Result: TypeAlias = Answer | Failure
+
+
+def split(task: Task, outputs: Mapping[str, NDArray[Any]], *, batched: frozenset[str], count: int) -> Sequence[Any]:
+    """Return a graph's outputs for a batch of ``count`` inputs as one entry an input, which ``interpret`` takes.
+
+    ``batched`` are the outputs with a batch dimension; raw tasks share the others between all inputs.
+    """
+    if not isinstance(task, Raw):
+        (scores,) = outputs.values()
+        return scores  # type: ignore[return-value]  # its rows are the entries
+    return [{name: array[row] if name in batched else array for name, array in outputs.items()} for row in range(count)]
+
+
+def interpret(
+    task: Task, scores: Any, labels: Sequence[str], *, name: str, top_k: int, threshold: float | None
+) -> Answer:
+    """Return what one entry of ``split`` means for the input ``name``.
+
+    ``threshold`` stands for the manifest's own where it is given; ``top_k`` bounds the classes that are listed.
+    """
+    match task:
+        case Classify():
+            return classify(scores, labels, name=name, top_k=top_k, threshold=threshold or 0.0)
+        case Multilabel():
+            return _choose(scores, labels, task.thresholds, name=name, threshold=threshold)
+        case Regress():
+            return Estimate(
+                input=name,
+                values={value.name: float(score) for value, score in zip(task.values, scores, strict=True)},
+            )
+        case Segment():
+            return _segment(scores, labels, name=name)
+        case Raw():
+            return Outputs(input=name, outputs=_arrange(task.structure, scores))
 
 
 def classify(
@@ -88,3 +184,58 @@ def classify(
         probability=best.probability,
         top=top,
     )
+
+
+def _choose(
+    probabilities: NDArray[np.float32],
+    labels: Sequence[str],
+    thresholds: Sequence[float],
+    *,
+    name: str,
+    threshold: float | None,
+) -> LabelSet:
+    reached = probabilities >= (np.asarray(thresholds, dtype=np.float32) if threshold is None else threshold)
+    order = [index for index in np.argsort(-probabilities, kind="stable") if reached[index]]
+    return LabelSet(
+        input=name,
+        labels=tuple(
+            Scored(label=labels[index], index=int(index), probability=float(probabilities[index])) for index in order
+        ),
+    )
+
+
+def _segment(probabilities: NDArray[np.float32], labels: Sequence[str], *, name: str) -> Segmentation:
+    label_map = np.argmax(probabilities, axis=0)
+    indices, counts = np.unique(label_map, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return Segmentation(
+        input=name,
+        label_map=label_map,
+        shares={labels[indices[row]]: float(counts[row] / label_map.size) for row in order},
+    )
+
+
+def _arrange(structure: Structure, outputs: Mapping[str, NDArray[Any]]) -> Any:
+    match structure:
+        case Leaf():
+            return outputs[structure.output]
+        case Items():
+            return [_arrange(item, outputs) for item in structure.items]
+        case Entries():
+            return {key: _arrange(entry, outputs) for key, entry in structure.entries.items()}
+
+
+def _to_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_lists(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_to_lists(entry) for entry in value]
+    return value.tolist()
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_describe(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return "(" + ", ".join(_describe(entry) for entry in value) + ")"
+    return f"{value.dtype} {list(value.shape)}" if value.ndim else f"{value.item():g}"

@@ -145,7 +145,7 @@ def _check_placement(session: Any, path: Path, device: str) -> None:
 
 def _numpy_type(onnx_type: str) -> str:
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(name, name)
+    return {"float": "float32", "double": "float64", "string": "object"}.get(name, name)
 
 
 def _quoted(names: Mapping[str, object]) -> str:

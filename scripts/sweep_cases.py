@@ -146,7 +146,11 @@ def export(name: str, folder: Path) -> dict[str, Any]:
 def transform_for(name: str, network: nn.Module) -> Any:
     """Return the usual evaluation transform at the size that the network wants."""
     if not name.startswith("timm:"):
-        return torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        weights = torchvision.models.get_model_weights(name)
+        # Some weights are of another image size than the architecture has by default.
+        wanted = getattr(network, "image_size", None)
+        presets = [one.transforms() for one in (weights.DEFAULT, *weights)]
+        return next((preset for preset in presets if wanted in (None, *preset.crop_size)), presets[0])
     _, height, width = network.pretrained_cfg["input_size"]
     return transforms.Compose(
         [

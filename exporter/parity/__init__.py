@@ -1,9 +1,8 @@
-"""Proof that an artifact equals the eager model: the untouched network behind the user's own transform."""
+"""Proof that an artifact equals the eager model: the untouched network behind the user's own preprocessing."""
 
-from exporter.parity.comparison import compare
-from exporter.parity.inputs import Case, read_cases
-from exporter.parity.paths import ServedPath, open_paths
-from exporter.parity.reference import Answers, Reference
+from exporter.parity.comparison import compare, scales
+from exporter.parity.paths import ServedPath
+from exporter.parity.reference import Answer, Reference
 from exporter.parity.report import Report, Row
 
-__all__ = ["Answers", "Case", "Reference", "Report", "Row", "ServedPath", "compare", "open_paths", "read_cases"]
+__all__ = ["Answer", "Reference", "Report", "Row", "ServedPath", "compare", "scales"]

@@ -2,18 +2,16 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
+from exporter.fronts.protocol import BATCH_SIZES, Case
 from runtime.decode.images import decode_image
 from runtime.errors import InputError
-from runtime.manifest import ImageInput
+from runtime.manifest import ImageInput, Preprocessing
 
 _PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
 
@@ -31,16 +29,15 @@ _ODD = {
     "odd sides": (257, 255),
 }
 
-BATCH_SIZES = (1, 2, 3, 7)
 _BATCH_IMAGE = (240, 320)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One encoded image, and the name that the report gives it."""
-
-    name: str
-    data: bytes
+# Decoding alone, as the loaders do.
+_SPEC = ImageInput(
+    name="image",
+    mode="RGB",
+    exif=False,
+    preprocessing=Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3),
+)
 
 
 def read_cases(samples: Path | None) -> tuple[Case, ...]:
@@ -52,12 +49,12 @@ def read_cases(samples: Path | None) -> tuple[Case, ...]:
     return (*photos, *_odd_images(photos))
 
 
-def batches(cases: Sequence[Case]) -> dict[int, NDArray[np.uint8]]:
-    """Return images of one size for each promised batch size, cut from the cases: uint8 [batch, height, width, 3]."""
+def batch_of(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Return images of one size, cut from the cases, as many as the largest batch."""
     height, width = _BATCH_IMAGE
     images = [_decode(case).resize((width, height)) for case in cases[: max(BATCH_SIZES)]]
-    stacked = np.stack([np.asarray(images[row % len(images)]) for row in range(max(BATCH_SIZES))])
-    return {size: stacked[:size] for size in BATCH_SIZES}
+    encoded = [_to_png(image) for image in images]
+    return tuple(Case(name=f"batch {row}", data=encoded[row % len(encoded)]) for row in range(max(BATCH_SIZES)))
 
 
 def _own_photos() -> tuple[Case, ...]:
@@ -103,8 +100,7 @@ def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
 
 
 def _decode(case: Case) -> Image.Image:
-    spec = ImageInput(name="image", mode="RGB", exif=False)
-    return decode_image(case.data, spec, subject=f"'{case.name}'").image
+    return decode_image(case.data, _SPEC, subject=f"'{case.name}'").image
 
 
 def _to_png(image: Image.Image, orientation: int = 1) -> bytes:

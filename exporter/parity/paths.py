@@ -1,123 +1,191 @@
-"""The three ways an artifact runs, behind one face, each with its inner stages within reach."""
+"""The ways an artifact runs, behind one face, each with its inner stages within reach."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from exporter.graphs import IMAGE, PROBABILITIES
-from exporter.to_onnx import INPUT as NORMALIZED
+from exporter.endings import Ending
+from exporter.errors import ParityError
+from exporter.fronts.protocol import Case, Prepared
 from exporter.to_torchscript import load_torchscript
-from runtime.model import PIXELS, Model
-from runtime.results import Prediction
+from runtime.manifest import Classify, Manifest, Multilabel, Regress, Segment
+from runtime.model import Model
+from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result
 from runtime.session import open_session
 
-_Function: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPath:
-    """One way to run the artifact, as four functions.
+    """One way to run the artifact, as functions; a stage that it has not is None.
 
-    ``prepare`` takes one decoded image, uint8 [height, width, 3], and gives its prepared pixels; ``normalize`` takes
-    prepared pixels [n, ...] and gives the network's input; ``classify`` takes prepared pixels [n, ...] and gives the
-    scores. ``run`` goes the whole way, for images of one size [n, height, width, 3].
+    ``prepare`` takes a case and gives its prepared arrays. ``normalize`` takes the reference's prepared arrays and
+    gives the network's inputs; ``score`` takes what the reference prepared and gives the outputs. ``run`` goes the
+    whole way for cases that may share a batch. All arrays have a batch dimension, of one but for ``run``.
     """
 
     name: str
-    prepare: _Function
-    normalize: _Function
-    classify: _Function
-    run: _Function
+    prepare: Callable[[Case], Arrays] | None
+    normalize: Callable[[Arrays], Arrays] | None
+    score: Callable[[Prepared], Arrays] | None
+    run: Callable[[Sequence[Case]], Sequence[Arrays]]
 
 
-@contextmanager
-def open_paths(model: Model, folder: Path, *, torchscript: str) -> Iterator[Sequence[ServedPath]]:
-    """Give the paths through a loaded artifact; inner stages run as cuts of its own graphs, in the runtime."""
-    variant = model.manifest.variants[0]
-    with TemporaryDirectory(prefix="truecopy-") as scratch:
-        geometry = _cut(folder / variant.model, IMAGE, PIXELS, onnx.TensorProto.UINT8, Path(scratch))
-        arithmetic = _cut(folder / variant.network, PIXELS, NORMALIZED, onnx.TensorProto.FLOAT, Path(scratch))
-        yield (
-            _onnx_path(variant.model, model, geometry, arithmetic),
-            _runtime_path(model, arithmetic),
-            _torchscript_path(torchscript, load_torchscript(folder / torchscript)),
-        )
-
-
-def _cut(graph: Path, source: str, tensor: str, kind: int, scratch: Path) -> _Function:
-    """Return a function from a graph's input to one of its inner tensors, run as the graph's own nodes."""
-    model = onnx.load(graph, load_external_data=False)
-    last = next(row for row, node in enumerate(model.graph.node) if tensor in node.output)
-    del model.graph.node[last + 1 :], model.graph.output[:]
-    inside = [value for value in model.graph.initializer if value.data_location != onnx.TensorProto.EXTERNAL]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(inside)
-    model.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
-    path = scratch / f"{tensor}.onnx"
-    onnx.save(model, path)
-    session = open_session(path, device="cpu")
-    return lambda array: session.run({source: array})[tensor]
-
-
-def _onnx_path(
+def onnx_path(
     name: str,
     model: Model,
-    geometry: _Function,
-    arithmetic: _Function,
+    *,
+    raw: Callable[[Case], Arrays] | None = None,
+    prepare: Callable[[Case], Arrays] | None = None,
+    normalize: Callable[[Arrays], Arrays] | None = None,
+    score: Callable[[Prepared], Arrays] | None = None,
 ) -> ServedPath:
-    return ServedPath(
-        name=name,
-        prepare=lambda image: geometry(image[np.newaxis])[0],
-        normalize=arithmetic,
-        classify=lambda pixels: model.run({PIXELS: pixels})[PROBABILITIES],
-        run=lambda images: model.run({IMAGE: images})[PROBABILITIES],
-    )
+    """Return the path through the graph that takes raw inputs, as any ONNX runtime would run it.
+
+    ``raw`` gives the graph's arrays for a case; by default the runtime's decoder does.
+    """
+
+    def decode(case: Case) -> Arrays:
+        return model.whole(model.decode(case.data, subject=f"'{case.name}'"))
+
+    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+        whole = [(raw or decode)(case) for case in cases]
+        stacked = {key: np.concatenate([one[key] for one in whole]) for key in whole[0]}
+        return split_batch(model.run(stacked), model.manifest, len(cases))
+
+    return ServedPath(name=name, prepare=prepare, normalize=normalize, score=score, run=run)
 
 
-def _runtime_path(model: Model, arithmetic: _Function) -> ServedPath:
-    classes = len(model.labels)
+def runtime_path(
+    model: Model,
+    *,
+    source: Callable[[Case], Any] = lambda case: case.data,
+    prepare: Callable[[Case], Arrays] | None = None,
+    normalize: Callable[[Arrays], Arrays] | None = None,
+    score: Callable[[Prepared], Arrays] | None = None,
+) -> ServedPath:
+    """Return the path that ``predict`` takes for ``source`` of a case, its results turned back into arrays."""
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the scores as predict() serves them: batched, ranked, and put back in the order of the classes."""
-        scores = np.full((len(images), classes), np.nan, dtype=np.float32)
-        for row, result in enumerate(model.predict(list(images), top_k=classes)):
-            if isinstance(result, Prediction):
-                for scored in result.top:
-                    scores[row, scored.index] = scored.probability
-        return scores
+    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+        results = model.predict([source(case) for case in cases], top_k=max(1, len(model.labels)), threshold=0.0)
+        return [_arrays_of(result, model.manifest) for result in results]
 
-    return ServedPath(
-        name="runtime",
-        prepare=lambda image: model.prepare(Image.fromarray(image)),
-        normalize=arithmetic,
-        classify=lambda pixels: model.run({PIXELS: pixels})[PROBABILITIES],
-        run=run,
-    )
+    return ServedPath(name="runtime", prepare=prepare, normalize=normalize, score=score, run=run)
 
 
-def _torchscript_path(name: str, module: torch.nn.Module) -> ServedPath:
-    def call(function: Any) -> _Function:
-        def run(array: NDArray[Any]) -> NDArray[Any]:
-            with torch.no_grad():
-                result: NDArray[Any] = function(torch.from_numpy(np.array(array))).numpy()
-                return result
+def torchscript_path(
+    path: Path,
+    ending: Ending,
+    manifest: Manifest,
+    *,
+    inputs: Callable[[Case], Mapping[str, torch.Tensor]],
+    prepare: Callable[[Case], Arrays] | None = None,
+    normalize: Callable[[Arrays], Arrays] | None = None,
+    score: Callable[[Prepared], Arrays] | None = None,
+) -> ServedPath:
+    """Return the path through a TorchScript archive, whose forward takes ``inputs`` of a case by position."""
+    module = load_torchscript(path)
 
-        return run
+    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+        given = [inputs(case) for case in cases]
+        with torch.no_grad():
+            found = module(*(torch.cat([one[name] for one in given]) for name in given[0]))
+        values = found if isinstance(found, tuple) else (found,)
+        outputs = {output.name: value.numpy() for output, value in zip(ending.outputs, values, strict=True)}
+        return split_batch(outputs, manifest, len(cases))
 
-    prepare = call(module.prepare)
-    return ServedPath(
-        name=name,
-        prepare=lambda image: prepare(image[np.newaxis])[0],
-        normalize=call(module.normalize),
-        classify=call(module.classify),
-        run=call(module),
-    )
+    return ServedPath(name=path.name, prepare=prepare, normalize=normalize, score=score, run=run)
+
+
+def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Path) -> Callable[[Arrays], Arrays]:
+    """Return a function from tensors of a graph to others behind them, run as the graph's own nodes.
+
+    Weights are read only where the nodes between need them.
+    """
+    model = onnx.load(graph, load_external_data=False)
+    nodes, needed = [], set(targets)
+    for node in reversed(model.graph.node):
+        if needed & set(node.output) and not set(node.output) <= set(sources):
+            nodes.append(node)
+            needed |= set(node.input) | _captured(node)
+    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    weights = [value for value in model.graph.initializer if value.name in needed]
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.initializer[:], part.graph.input[:], part.graph.output[:]
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(weights)
+    for name in sources:
+        part.graph.input.append(
+            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        )
+    part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
+    onnx.load_external_data_for_model(part, str(graph.parent))
+    path = scratch / f"{graph.stem}.{len(list(scratch.iterdir()))}.onnx"
+    onnx.save(part, path)
+    session = open_session(path, device="cpu")
+    return session.run
+
+
+def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[str, NDArray[Any]]]:
+    """Return a batch's outputs as batches of one; what has no batch dimension belongs to each."""
+    batched = {output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch"}
+    return [
+        {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
+        for row in range(count)
+    ]
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node's inner graphs take from outside."""
+    names: set[str] = set()
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= set(inner.input) | _captured(inner)
+            names |= {value.name for value in graph.output}
+    return names
+
+
+def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
+    """Return the scores that a result was made of, as a batch of one."""
+    if isinstance(result, Failure):
+        raise ParityError(f"'{result.input}': the runtime refuses what the eager model takes: {result.error}")
+    output, task = manifest.outputs[0], manifest.task
+    match result:
+        case Prediction() | LabelSet():
+            assert isinstance(task, Classify | Multilabel)
+            scored = result.top if isinstance(result, Prediction) else result.labels
+            scores = np.full((1, task.labels.count), np.nan, dtype=np.float32)
+            for one in scored:
+                scores[0, one.index] = one.probability
+            return {output.name: scores}
+        case Estimate():
+            assert isinstance(task, Regress)
+            numbers = [result.values[value.name] for value in task.values]
+            return {output.name: np.array([numbers], dtype=np.float32)}
+        case Outputs():
+            batched = {one.name for one in manifest.outputs if one.shape and one.shape[0] == "batch"}
+            found: dict[str, NDArray[Any]] = {}
+            _collect(result.outputs, iter(manifest.outputs), found)
+            return {name: array[np.newaxis] if name in batched else array for name, array in found.items()}
+        case _:
+            assert isinstance(task, Segment)
+            # The map alone is left of the probabilities: it is what is compared.
+            return {output.name: result.label_map[np.newaxis]}
+
+
+def _collect(value: Any, outputs: Any, found: dict[str, NDArray[Any]]) -> None:
+    """Put a raw answer's arrays under their outputs' names; both are in the order of the structure."""
+    if isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _collect(entry, outputs, found)
+    else:
+        found[next(outputs).name] = value

@@ -1,6 +1,6 @@
 """The evidence: what ``parity.json`` holds and the parity table shows."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
@@ -11,18 +11,21 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
+Stage: TypeAlias = Literal["geometry", "arithmetic", "network", "end to end"]
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of one path, compared with the reference on all inputs.
 
-    ``geometry``: the prepared pixels. ``arithmetic`` and ``network``: the network's input, and the scores, given the
-    reference's pixels. ``end to end``: the scores from the raw image. Differences are absolute: ``pixel_difference`` in
-    grey levels, ``pixel_share`` of all values, ``value_difference`` and its 99th percentile in probability
-    (``arithmetic``: in normalised units); None where the stage has no such figure.
+    ``geometry``: the prepared pixels. ``arithmetic`` and ``network``: the network's input, and the scores, given what
+    the reference prepared. ``end to end``: the scores from the raw input. Differences are absolute:
+    ``pixel_difference`` in grey levels, ``pixel_share`` of all values, ``value_difference`` and its 99th percentile in
+    the outputs' unit (``arithmetic``: the network's input's), outputs of a lesser limit brought to the largest; None
+    where the stage has no such figure.
     """
 
     path: str
-    stage: Literal["geometry", "arithmetic", "network", "end to end"]
+    stage: Stage
     inputs: int
     passed: bool
     worst_input: str
@@ -49,12 +52,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def summary(self) -> ParitySummary:
         """Return the worst figures of a report that passed."""
         assert self.verdict == "passed", self.reason
+        last = "network" if any(row.stage == "network" for row in self.rows) else "end to end"
         return ParitySummary(
             verdict="passed",
             inputs=len(self.inputs),
-            pixel_difference=max(row.pixel_difference or 0 for row in self.rows),
-            score_difference=max(row.value_difference or 0.0 for row in self.rows if row.stage == "network"),
-            label_agreement=min(row.label_agreement for row in self.rows if row.label_agreement is not None),
+            pixel_difference=max(
+                (row.pixel_difference for row in self.rows if row.pixel_difference is not None), default=None
+            ),
+            score_difference=max(row.value_difference or 0.0 for row in self.rows if row.stage == last),
+            label_agreement=min(
+                (row.label_agreement for row in self.rows if row.label_agreement is not None), default=None
+            ),
         )
 
     def to_table(self) -> "Table":

@@ -9,14 +9,15 @@ PIXEL_LIMIT = 0
 # Relative to the largest normalised value: a few roundings of float32, whose epsilon is 1.2e-7.
 ARITHMETIC_LIMIT = 1e-6
 
-# Probabilities; less where the outputs hardly vary, so that a flat output cannot hide a fault.
+# Relative to the outputs' scale, which is 1 for probabilities; less where the outputs hardly vary, so that a flat one
+# cannot hide a fault.
 SCORE_LIMIT = 1e-4
 SCORE_LIMIT_OF_SIGNAL = 0.01
 
-# Over all inputs, some class's probability has to vary by at least this; below it a comparison shows nothing.
+# Over all inputs, something has to vary by at least this, relative to the scale; below it a comparison shows nothing.
 MINIMUM_SIGNAL = 1e-5
 
 
-def score_limit(signal: float) -> float:
-    """Return the largest difference in probability that is rounding, where probabilities vary by ``signal``."""
-    return min(SCORE_LIMIT, SCORE_LIMIT_OF_SIGNAL * signal)
+def score_limit(signal: float, scale: float = 1.0) -> float:
+    """Return the largest difference that is rounding, where outputs of ``scale`` vary by ``signal``."""
+    return min(SCORE_LIMIT * scale, SCORE_LIMIT_OF_SIGNAL * signal)

@@ -18,7 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from exporter.errors import PreprocessingError
 from exporter.preprocessing import torchvision_steps
-from exporter.preprocessing.hugging_face import CONFIG_NAME, read_processor
+from exporter.preprocessing.hugging_face import CONFIG_NAME, Backend, read_processor
 from exporter.references import is_reference, load_object
 from runtime.manifest import (
     ArithmeticStep,
@@ -62,16 +62,20 @@ class Reading:
 def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
     """Return the transform that ``preprocess`` is, or names.
 
-    Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME`` and ``FOLDER/preprocessor_config.json``; what
-    they stand for is a torchvision Compose or nn.Sequential, of version 1 or 2, nested or not; a preset of
-    ``Weights.transforms()``; or a function without arguments that returns one. Raises PreprocessingError with a step's
-    name and position when it cannot be folded in.
+    Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
+    transformers' processor on Pillow, ``FOLDER/preprocessor_config.json:pil``; what they stand for is a torchvision
+    Compose or nn.Sequential, of version 1 or 2, nested or not; a preset of ``Weights.transforms()``; or a function
+    without arguments that returns one. Raises PreprocessingError with a step's name and position when it cannot be
+    folded in.
     """
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
     found: object = preprocess
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
             return replace(read_timm(preprocess.removeprefix(TIMM)), assumed=False)
+        config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
+        if backend == "pil":
+            return read_hugging_face(Path(config), backend="pil", assumed=False)
         if Path(preprocess).name == CONFIG_NAME:
             return read_hugging_face(Path(preprocess).parent, assumed=False)
         if not is_reference(preprocess):
@@ -131,15 +135,15 @@ def read_timm(name: str) -> Reading:
     return _read(torchvision_steps.flatten(transform), transform, f"timm:{name}", assumed=True)
 
 
-def read_hugging_face(folder: Path, *, assumed: bool = True) -> Reading:
-    """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder.
+def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed: bool = True) -> Reading:
+    """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
     Raises PreprocessingError when there is none, or it cannot be folded in.
     """
     origin = str(folder / CONFIG_NAME)
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
-    processor = read_processor(folder)
+    processor = read_processor(folder, backend)
     return Reading(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin),
         transform=processor.transform,

@@ -1,6 +1,6 @@
 """Writer: the manifest's steps as modules that TorchScript can compile, for any image size.
 
-Sizes and positions follow the functions of ``runtime/geometry.py``.
+Sizes and positions follow the functions of ``runtime/positions.py``.
 """
 
 import torch
@@ -107,7 +107,7 @@ class _Resize(nn.Module):
 
 
 class _ResizedSize(nn.Module):
-    """``runtime.geometry.resized_size``, compiled."""
+    """``runtime.positions.resized_size``, compiled."""
 
     def __init__(self, step: Resize) -> None:
         super().__init__()

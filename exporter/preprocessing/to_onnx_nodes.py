@@ -1,6 +1,6 @@
 """Writer: the manifest's steps as standard ONNX operators, for any image size known only at run time.
 
-Sizes and positions follow the functions of ``runtime/geometry.py``, in int64 arithmetic on one-element tensors.
+Sizes and positions follow the functions of ``runtime/positions.py``, in int64 arithmetic on one-element tensors.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _resize(nodes: Nodes, pixels: str, step: Resize, crop: CenterCrop | None) ->
         return pixels
     if step.axis_order == "horizontal_first":
         return _two_passes(nodes, pixels, resized, windows, step, (_WIDTH, _HEIGHT))
-    # Which pass comes first shows in the pixels (see runtime.geometry.vertical_first); only the image's size tells.
+    # Which pass comes first shows in the pixels (see runtime.positions.vertical_first); only the image's size tells.
     cut = nodes.add("Sub", size, resized)
     rows_cut, columns_cut = _at(nodes, cut, _HEIGHT), _at(nodes, cut, _WIDTH)
     enough = nodes.add("Greater", rows_cut, nodes.add("Mul", columns_cut, nodes.integers(2)))

@@ -217,7 +217,7 @@ class _Reader:
         return Resize(
             size=_size(step.size),
             interpolation=interpolation,
-            axis_order=_axis_order(),
+            axis_order=axis_order(),
             max_size=step.max_size,
         )
 
@@ -305,7 +305,7 @@ def _resize_keep_ratio(step: Any, place: str) -> Resize:
             arithmetic="divide",
         ),
         interpolation=interpolation,
-        axis_order=_axis_order(),
+        axis_order=axis_order(),
     )
 
 
@@ -387,6 +387,6 @@ def _floats(values: Sequence[float] | torch.Tensor) -> tuple[float, ...]:
     return tuple(float(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1))
 
 
-def _axis_order() -> AxisOrder:
+def axis_order() -> AxisOrder:
     """Return the order in which this machine's Pillow, the one that the reference runs on, resizes the two axes."""
     return "larger_cut_first" if int(PIL.__version__.partition(".")[0]) >= 13 else "horizontal_first"

@@ -1,1 +1,1 @@
-"""What a caller hands in, to what the graphs take: one file an input kind."""
+"""What callers have, to arrays: one file an input kind, each with a decoder of the same shape (see ``protocol``)."""

@@ -2,15 +2,19 @@
 
 import io
 import warnings
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from runtime import geometry
+from runtime.artifact import Artifact
+from runtime.decode.protocol import Decoded
 from runtime.errors import InputError
 from runtime.manifest import ImageInput
 
@@ -19,21 +23,74 @@ ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | 
 # 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. Checked before decoding.
 MAX_PIXELS = 64_000_000
 
+# The name of the prepared pixels in the graphs.
+PIXELS = "pixels"
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 
 
+# The one remark: its EXIF orientation asks for a rotation that the model was not trained with.
+ROTATED = "rotated"
+
+# Batches save nothing on a CPU (measured); a few at a time bounds the memory that a long list takes.
+_BATCH = 8
+
+
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
+class DecodedImage(Decoded):
     """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
 
     image: Image.Image
     turned: bool
+    remark: str = ""
 
 
-def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> Decoded:
+class ImageDecoder:
+    """Photos: decoded by Pillow, prepared on the host as the manifest's geometry says.
+
+    A prepared image is uint8 [height, width, channels], of the size that the network takes: any may share a batch.
+    """
+
+    batch_size = _BATCH
+
+    def __init__(self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._spec = spec
+        self._max_pixels = max_pixels
+        self.remarks = {
+            ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
+            "applied here. If yours did, export it with --exif."
+        }
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple."""
+        return isinstance(inputs, list | tuple)
+
+    def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
+        """Return the image as ``decode_image`` does."""
+        decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
+        return replace(decoded, remark=ROTATED) if decoded.turned and not self._spec.exif else decoded
+
+    def prepare(self, decoded: DecodedImage) -> NDArray[np.uint8]:
+        """Return the prepared pixels, uint8 [height, width, channels]."""
+        return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
+
+    def bucket(self, _prepared: NDArray[np.uint8]) -> Hashable:
+        """Return one key for all: prepared images are of one size."""
+        return None
+
+    def stack(self, prepared: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
+        """Return the pixels, uint8 [batch, height, width, channels]."""
+        return {PIXELS: np.stack(prepared)}
+
+    def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
+        """Return the image as it is, uint8 [1, height, width, channels]."""
+        return {self._spec.name: np.asarray(decoded.image)[np.newaxis]}
+
+
+def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
 
     ``source`` is a path, the bytes of an encoded image, a PIL image, or a uint8 array [height, width, 3] in RGB order.
@@ -41,7 +98,7 @@ def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pix
     or larger than ``max_pixels``.
     """
     if isinstance(source, np.ndarray):
-        return Decoded(image=_from_array(source, subject, max_pixels), turned=False)
+        return DecodedImage(image=_from_array(source, subject, max_pixels), turned=False)
     if isinstance(source, Image.Image):
         _check_pixels(source.width, source.height, subject, max_pixels)
         return _load(source, spec, subject)
@@ -60,11 +117,6 @@ def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pix
     with opened:
         _check_pixels(opened.width, opened.height, subject, max_pixels)
         return _load(opened, spec, subject)
-
-
-def subject_of(source: object, position: int) -> str:
-    """Return how messages and result rows name an input: its path, or its position among the inputs."""
-    return str(source) if isinstance(source, str | PathLike) else f"#{position}"
 
 
 def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject: str) -> bytes:
@@ -101,13 +153,13 @@ def _check_pixels(width: int, height: int, subject: str, max_pixels: int) -> Non
         )
 
 
-def _load(image: Image.Image, spec: ImageInput, subject: str) -> Decoded:
+def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
     try:
         image.load()
         turned = image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
         if turned and spec.exif:
             image = ImageOps.exif_transpose(image)
-        return Decoded(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
+        return DecodedImage(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
     except MemoryError:
         raise
     except Exception as error:  # damage inside the data surfaces as OSError, SyntaxError, ValueError, struct.error, ...

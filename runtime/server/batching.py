@@ -51,14 +51,16 @@ class Batcher:
             _run(batch)
 
     def _take(self) -> list[tuple["Job", Any]]:
-        """Return the first job, and those behind it that can share its run: the same model, the same shape."""
+        """Return the first job, and those behind it that can share its run: the same model, the same bucket."""
         first, prepared = self._ready.popleft()
         batch = [(first, prepared)]
         most = first.loaded.batch_sizes[-1]
+        bucket = first.loaded.narrow.bucket
+        wanted = bucket(prepared)
         rest: deque[tuple[Job, Any]] = deque()
         while self._ready and len(batch) < most:
             job, other = self._ready.popleft()
-            fits = job.loaded is first.loaded and other.shape == prepared.shape and other.dtype == prepared.dtype
+            fits = job.loaded is first.loaded and bucket(other) == wanted
             (batch if fits else rest).append((job, other))
         self._ready.extendleft(reversed(rest))
         return batch
@@ -90,7 +92,7 @@ def _run(batch: list[tuple["Job", Any]]) -> None:
     for (job, _), row in zip(live, rows, strict=True):
         job.seconds["network"] = seconds
         job.batch = len(live)
-        job.scores = row
+        job.results[0] = row
         job.end()
 
 

@@ -16,14 +16,13 @@ from runtime.server import errors
 from runtime.server.access import Access
 from runtime.server.admission import Call
 from runtime.server.grpc_messages import METHODS, PACKAGE, POOL, SERVICE, STREAM_METHODS, message_class
-from runtime.server.loaded import VERSION
+from runtime.server.kinds import input_specs
 from runtime.server.open_inference import (
     EXTENSIONS,
     PLATFORM,
     InferAnswer,
     InferRequest,
     WantedOutput,
-    input_specs,
     output_specs,
 )
 from runtime.server.requestlog import RequestLog
@@ -37,7 +36,7 @@ from runtime.server.tensors import (
     from_values,
     to_bytes,
 )
-from runtime.server.version import server_version
+from runtime.server.version import VERSION, server_version
 
 Status: TypeAlias = grpc.StatusCode
 

@@ -10,10 +10,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from runtime.errors import InputError
+from runtime.manifest import Manifest
 from runtime.server.admission import Admission, Hold
 from runtime.server.errors import ClientLeftError, MediaTypeError
+from runtime.server.kinds import source_from_json
 from runtime.server.service import Source
-from runtime.server.tensors import from_base64
 
 # Decimal digits of a header that counts bytes: more than any body has.
 _MOST_DIGITS = 15
@@ -29,10 +30,10 @@ class _Parser(MultiPartParser):
 
 
 class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON of ``POST /predict/{model}``: ``input`` or ``inputs``, an image as base64."""
+    """The JSON of ``POST /predict/{model}``: ``input`` or ``inputs``, each as the model's kind has it."""
 
-    input: str | msgspec.UnsetType = msgspec.UNSET
-    inputs: list[str] | msgspec.UnsetType = msgspec.UNSET
+    input: Any = msgspec.UNSET
+    inputs: list[Any] | msgspec.UnsetType = msgspec.UNSET
     top_k: int | msgspec.UnsetType = msgspec.UNSET
     threshold: float | msgspec.UnsetType = msgspec.UNSET
 
@@ -102,22 +103,21 @@ def unpack(body: bytes, encoding: str, admission: Admission) -> bytes:
     return b"".join(unpacked)
 
 
-def sources_from_json(body: bytes) -> tuple[list[Source], bool, PredictBody]:
+def sources_from_json(body: bytes, manifest: Manifest) -> tuple[list[Source], bool, PredictBody]:
     """Return the inputs of a JSON body, whether it is a list of them, and its options."""
     try:
         parsed = _predict_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(
-            f'body: not a prediction\'s JSON: {str(error).rstrip(".")}. Send {{"input": "<base64>"}} or '
-            '{"inputs": ["<base64>", ...]}.'
+            f'body: not a prediction\'s JSON: {str(error).rstrip(".")}. Send {{"input": ...}} or {{"inputs": [...]}}.'
         ) from None
     if (parsed.input is msgspec.UNSET) == (parsed.inputs is msgspec.UNSET):
         raise InputError("body: expected either 'input' or 'inputs', got both or neither. Send one of them.")
     many = not isinstance(parsed.inputs, msgspec.UnsetType)
-    texts = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
+    values = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
     sources = [
-        Source(name=f"#{position}", value=from_base64(str(text), f"'#{position}'"))
-        for position, text in enumerate(texts)
+        Source(name=f"#{position}", value=source_from_json(value, manifest, f"'#{position}'"))
+        for position, value in enumerate(values)
     ]
     return sources, many, parsed
 
@@ -143,12 +143,6 @@ async def sources_from_multipart(request: Request, body: bytes, most: int) -> tu
             fields[name] = part
     await form.close()
     return sources, fields
-
-
-def bearer(value: str) -> str:
-    """Return the token of an Authorization value; empty where it has none."""
-    scheme, _, token = value.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def number(text: Any, name: str) -> float:

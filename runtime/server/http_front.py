@@ -27,14 +27,15 @@ from runtime.server.http_bodies import (
     unpack,
     whole_number,
 )
-from runtime.server.loaded import VERSION, Loaded
+from runtime.server.kinds import encoded_inputs, input_specs, kind_of, source_from_body, source_from_part, task_of
+from runtime.server.loaded import Loaded
 from runtime.server.metrics import CONTENT_TYPE
-from runtime.server.open_inference import EXTENSIONS, PLATFORM, input_specs, output_specs
+from runtime.server.open_inference import EXTENSIONS, PLATFORM, output_specs
 from runtime.server.open_inference_json import answer_to_body, request_from_body, spec_to_json
 from runtime.server.openapi import build_openapi
 from runtime.server.requestlog import RequestLog
 from runtime.server.service import Service, Source
-from runtime.server.version import server_version
+from runtime.server.version import VERSION, server_version
 
 # The status of every error; the nearest class counts. A test holds this table against all classes that exist.
 STATUSES: dict[type[TruecopyError], int] = {
@@ -55,9 +56,6 @@ STATUSES: dict[type[TruecopyError], int] = {
 }
 
 _OPEN_PATHS = ("/v2/health/", "/page/")
-
-# One body is one image, whatever a client calls it; curl --data-binary calls it a form.
-_RAW_TYPES = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -258,24 +256,25 @@ class HttpFront:
             }
             many = False
             if kind == "application/json":
-                sources, many, parsed = await self._service.read(len(body), lambda: sources_from_json(body))
+                sources, many, parsed = await self._service.read(
+                    len(body), lambda: sources_from_json(body, loaded.manifest)
+                )
                 given = {"top_k": parsed.top_k, "threshold": parsed.threshold}
                 options |= {name: value for name, value in given.items() if value is not msgspec.UNSET}
             elif kind == "multipart/form-data":
                 sources, fields = await sources_from_multipart(request, body, self._service.limits.queue)
                 options |= {name: fields[name] for name in ("top_k", "threshold") if name in fields}
+                sources = [
+                    Source(name=source.name, value=source_from_part(source.value, loaded.manifest, f"'{source.name}'"))
+                    for source in sources
+                ]
                 many = len(sources) > 1
-            elif kind in _RAW_TYPES or kind.startswith("image/"):
-                sources = [Source(name=BODY, value=body)]
             else:
-                raise errors.MediaTypeError(
-                    f"Content-Type: not taken: expected an image, 'multipart/form-data' or 'application/json', "
-                    f"got {kind[:80]!r}. Send one of these."
-                )
+                sources = [Source(name=BODY, value=source_from_body(body, kind, loaded.manifest))]
             if not sources:
                 raise InputError("body: no inputs: expected at least one, got none. Send one.")
             top_k = whole_number(str(options["top_k"]), "top_k") if "top_k" in options else 5
-            threshold = number(options.get("threshold", 0.0), "threshold")
+            threshold = number(options["threshold"], "threshold") if "threshold" in options else None
             predicting = self._service.predict(loaded, sources, call, top_k=top_k or 0, threshold=threshold)
             done = await self._service.unless_left(predicting, _left(request), call)
             first = done.results[0]
@@ -316,6 +315,7 @@ class HttpFront:
                 "platform": PLATFORM,
                 "inputs": [spec_to_json(spec) for spec in input_specs(loaded.manifest)],
                 "outputs": [spec_to_json(spec) for spec in output_specs(loaded.manifest)],
+                "parameters": {"kind": kind_of(loaded.manifest), "task": task_of(loaded.manifest)},
             }
         )
 
@@ -354,7 +354,12 @@ class HttpFront:
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             header_length = whole_number(request.headers.get(_HEADER_LENGTH), _HEADER_LENGTH)
-            names = frozenset(spec.name for spec in loaded.manifest.inputs)
+            inputs = input_specs(loaded.manifest)
+            if header_length == 0 and (len(inputs) != 1 or inputs[0].name not in encoded_inputs(loaded.manifest)):
+                raise InputError(
+                    f"{_HEADER_LENGTH}: 0 is for models that take one encoded input, '{loaded.name}' does not. "
+                    "Send the protocol's JSON."
+                )
             parsed = await self._service.read(
                 len(body) if header_length is None else header_length,
                 lambda: request_from_body(
@@ -362,8 +367,8 @@ class HttpFront:
                     header_length,
                     model=loaded.name,
                     version=request.path_params.get("version", ""),
-                    base64_inputs=names,
-                    raw_input=loaded.manifest.inputs[0].name,
+                    base64_inputs=encoded_inputs(loaded.manifest),
+                    raw_input=inputs[0].name,
                 ),
             )
             answer, seconds = await self._service.unless_left(self._service.infer(parsed, call), _left(request), call)

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
 from runtime.errors import ArtifactError
 from runtime.golden import read_golden
 from runtime.manifest import Manifest
-from runtime.model import PIXELS, Model
+from runtime.model import Model
+from runtime.server.kinds import kind_of
+from runtime.server.open_inference import BATCH
 from runtime.verify import verify_model
-
-# One version an artifact: the protocol asks for versions, an artifact has none beside its own content.
-VERSION = "1"
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -26,7 +26,9 @@ class Loaded:
     """One artifact, ready to serve.
 
     ``narrow`` runs on the thread that calls it, ``wide`` on all cores; on an accelerator they are the same.
-    ``batch_sizes`` are those that one run may have, smallest first; none where inputs run one by one.
+    ``batch_sizes`` are those that one run of several requests may have, smallest first; none where requests run one by
+    one. ``rows_per_job`` is how many inputs of one request share a run: more than one only for kinds whose decoding
+    costs next to nothing.
     """
 
     name: str
@@ -34,15 +36,12 @@ class Loaded:
     narrow: Model
     wide: Model
     batch_sizes: tuple[int, ...] = ()
+    rows_per_job: int = 1
 
     @property
     def manifest(self) -> Manifest:
         """What the artifact says of itself."""
         return self.narrow.manifest
-
-    def limit_pixels(self, max_pixels: int) -> None:
-        """Refuse images of more pixels from now on."""
-        self.narrow.max_pixels = self.wide.max_pixels = max_pixels
 
 
 def load_verified(
@@ -70,18 +69,34 @@ def load_verified(
     loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
     if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
         loaded.batch_sizes = _checked_sizes(artifact, narrow)
+    if kind_of(artifact.manifest) != "image" and batching != "off" and not loaded.batch_sizes:
+        loaded.rows_per_job = max((1, *_checked_sizes(artifact, narrow)))
     return loaded
 
 
 def _checked_sizes(artifact: Artifact, model: Model) -> tuple[int, ...]:
     """Return the batch sizes, each run once, in which golden inputs score as they do alone; none if one differs."""
     golden = artifact.manifest.golden
-    pixels = read_golden(artifact.file(golden.file)).pixels
-    output = artifact.manifest.outputs[0].name
-    alone = np.concatenate([model.run({PIXELS: row[np.newaxis]})[output] for row in pixels])
+    cases = read_golden(artifact.file(golden.file)).cases
+    shapes = {name: array.shape for name, array in cases[0].prepared.items()}
+    alike = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
+    alone = [model.run(case.prepared) for case in alike]
+    batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
     for size in _BATCH_SIZES:
-        rows = np.arange(size) % len(pixels)
-        together = model.run({PIXELS: pixels[rows]})[output]
-        if not np.abs(together - alone[rows]).max() <= golden.score_limit:
-            return ()
+        rows = [row % len(alike) for row in range(size)]
+        together = model.run({name: np.concatenate([alike[row].prepared[name] for row in rows]) for name in shapes})
+        for name in batched:
+            if not _agree(together[name], [alone[row][name] for row in rows], golden.output_limits[name]):
+                return ()
     return _BATCH_SIZES
+
+
+def _agree(together: NDArray[Any], alone: list[NDArray[Any]], limit: float) -> bool:
+    expected = np.concatenate(alone)
+    if together.shape != expected.shape:
+        return False
+    if together.dtype.kind not in "fiub":
+        return np.array_equal(together, expected)
+    difference = np.abs(together.astype(np.float64) - expected.astype(np.float64))
+    # A NaN compares false with any limit, and so fails.
+    return not difference.size or bool(difference.max() <= limit)

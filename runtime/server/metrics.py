@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from runtime.server.loaded import VERSION
 from runtime.server.statistics import Statistics
+from runtime.server.version import VERSION
 from runtime.server.workers import STAGES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -62,8 +62,8 @@ class Metrics:
         self.inputs_in_house = Gauge("truecopy_inputs_in_house", "Inputs that wait or run", registry=self._registry)
         self.held_bytes = Gauge("truecopy_held_bytes", "Bytes of bodies that are held", registry=self._registry)
 
-    def add_input(self, model: str, seconds: Mapping[str, float], batch: int) -> None:
-        """Observe one answered input."""
+    def add_job(self, model: str, seconds: Mapping[str, float], *, batch: int) -> None:
+        """Observe inputs that were answered together."""
         for stage in STAGES:
             self._stages[stage].labels(model).observe(seconds[stage])
         self._batches.labels(model).observe(batch)

@@ -1,20 +1,24 @@
 """What an inference request of the Open Inference Protocol means for a model, whichever transport brought it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.decode.images import PIXELS
 from runtime.errors import InputError
-from runtime.manifest import Manifest
-from runtime.model import PIXELS
-from runtime.server.loaded import VERSION
-from runtime.server.tensors import BYTES, datatype_of
+from runtime.manifest import ImageInput, Manifest, Raw
+from runtime.server.kinds import rows_of
+from runtime.server.tensors import TensorSpec, datatype_of
+from runtime.server.version import VERSION
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
 PLATFORM = "onnxruntime_onnx"
+
+# What the manifest calls the first dimension of an output that has a row for each input.
+BATCH = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +55,11 @@ class InferAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other forms taken."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    also: tuple[str, ...] = field(default=())
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sources:
     """The inputs of a request, one a row of the answer; ``prepared`` says that they go to the network as they are."""
 
     rows: Sequence[Any]
     prepared: bool
-
-
-def input_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
-    """Return the inputs that a model's metadata lists."""
-    spec = manifest.inputs[0]
-    return (
-        TensorSpec(name=spec.name, datatype="UINT8", shape=(-1, -1, -1, 3), also=(f"{BYTES} [-1]", f"{BYTES} [-1,1]")),
-    )
 
 
 def output_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
@@ -88,64 +74,59 @@ def output_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     )
 
 
-def takes_bytes(manifest: Manifest) -> bool:
-    """Whether a raw body alone is a request: the model's one input may be encoded bytes."""
-    return len(manifest.inputs) == 1
-
-
 def sources_of(request: InferRequest, manifest: Manifest) -> Sources:
     """Return the request's inputs, one a row. Raises InputError when names, datatypes or shapes are not the model's.
 
-    An image comes as encoded BYTES [batch] or [batch, 1], or as UINT8 [batch, height, width, 3]; prepared pixels, by
-    the name that ``Model.run`` has for them, as UINT8 [batch, height, width, channels].
+    An image model also takes prepared pixels, UINT8 [batch, height, width, channels], by the name that ``Model.run``
+    has for them.
     """
-    name = manifest.inputs[0].name
-    unknown = sorted(request.inputs.keys() - {name, PIXELS})
-    if unknown:
-        raise InputError(f"input '{unknown[0]}': unexpected for model '{request.model}': expected '{name}'. Rename it.")
-    if len(request.inputs) != 1:
-        raise InputError(
-            f"inputs: wrong number for model '{request.model}': expected 1 ('{name}'), got {len(request.inputs)}. "
-            "Send that one."
-        )
-    given, array = next(iter(request.inputs.items()))
-    if given == PIXELS:
-        wanted = (manifest.preprocessing.height, manifest.preprocessing.width, manifest.preprocessing.channels)
-        _check_array(given, array, np.dtype(np.uint8), (-1, *wanted))
-        return Sources(rows=list(array), prepared=True)
-    if array.dtype == object:
-        if array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array.ndim != 1:
+    first = manifest.inputs[0]
+    if request.inputs.keys() == {PIXELS} and isinstance(first, ImageInput) and first.name != PIXELS:
+        prepared = first.preprocessing
+        array = request.inputs[PIXELS]
+        wanted = (prepared.height, prepared.width, prepared.channels)
+        if array.dtype != np.uint8 or array.shape[1:] != wanted or not len(array):
             raise InputError(
-                f"input '{name}': unexpected shape for model '{request.model}': expected BYTES [-1] or [-1, 1], one "
-                f"encoded image each, got {list(array.shape)}. Reshape it."
+                f"input '{PIXELS}': wrong array: expected UINT8 {[-1, *wanted]}, got {datatype_of(array.dtype)} "
+                f"{list(array.shape)}. Convert it."
             )
-        rows = list(array)
-    else:
-        _check_array(name, array, np.dtype(np.uint8), (-1, -1, -1, 3))
-        rows = list(array)
-    if not rows:
-        raise InputError(f"input '{name}': empty: expected at least one row, got shape {list(array.shape)}. Send one.")
-    return Sources(rows=rows, prepared=False)
+        return Sources(rows=list(array), prepared=True)
+    return Sources(rows=rows_of(request.inputs, manifest, request.model), prepared=False)
 
 
-def answer_for(
-    request: InferRequest, scores: Sequence[NDArray[Any]], manifest: Manifest, labels: Sequence[str]
-) -> InferAnswer:
+def answer_for(request: InferRequest, scores: Sequence[Any], manifest: Manifest, labels: Sequence[str]) -> InferAnswer:
     """Return the answer to ``request``: its rows of scores, as the outputs it asked for."""
-    outputs = {manifest.outputs[0].name: np.stack(scores)}
+    outputs = _outputs(scores, manifest)
     wanted = request.outputs or tuple(WantedOutput(name=name, binary=request.binary_outputs) for name in outputs)
     chosen: dict[str, NDArray[Any]] = {}
     for output in wanted:
         array = outputs[output.name]
-        chosen[output.name] = _classes(array, output.classes, labels) if output.classes else array
+        chosen[output.name] = _classes(output, array, labels) if output.classes else array
     return InferAnswer(
         model=request.model,
         id=request.id,
         outputs=chosen,
         binary=frozenset(output.name for output in wanted if output.binary),
     )
+
+
+def _outputs(scores: Sequence[Any], manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """Return the graph's outputs for all rows, by name. Raises InputError where rows cannot share a tensor."""
+    if not isinstance(manifest.task, Raw):
+        return {manifest.outputs[0].name: np.stack(scores)}
+    outputs = {}
+    for output in manifest.outputs:
+        rows = [one[output.name] for one in scores]
+        if not output.shape or output.shape[0] != BATCH:
+            outputs[output.name] = rows[0]
+            continue
+        if len({row.shape for row in rows}) > 1:
+            raise InputError(
+                f"output '{output.name}': rows of several shapes: expected one, got "
+                f"{sorted({row.shape for row in rows})}. Send these inputs in requests of their own."
+            )
+        outputs[output.name] = np.stack(rows)
+    return outputs
 
 
 def check_outputs(request: InferRequest, manifest: Manifest) -> None:
@@ -159,26 +140,17 @@ def check_outputs(request: InferRequest, manifest: Manifest) -> None:
             )
 
 
-def _check_array(name: str, array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype:
+def _classes(wanted: WantedOutput, scores: NDArray[Any], labels: Sequence[str]) -> NDArray[Any]:
+    """Return the best classes of each row as ``score:index:label``, object [batch, classes]."""
+    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
         raise InputError(
-            f"input '{name}': wrong datatype: expected {datatype_of(dtype)}, or BYTES of encoded images, "
-            f"got {datatype_of(array.dtype)}. Convert it."
+            f"output '{wanted.name}': no classes: expected numbers [batch, classes], got {datatype_of(scores.dtype)} "
+            f"{list(scores.shape)}. Leave 'classification' out."
         )
-    fits = array.ndim == len(shape) and all(
-        actual > 0 if wanted == -1 else actual == wanted for actual, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise InputError(
-            f"input '{name}': unexpected shape: expected {list(shape)}, got {list(array.shape)}. Reshape it."
-        )
-
-
-def _classes(scores: NDArray[Any], count: int, labels: Sequence[str]) -> NDArray[Any]:
-    """Return the best ``count`` classes of each row as ``score:index:label``, object [batch, count]."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : wanted.classes]
     rows = np.empty(order.shape, dtype=object)
     for row, indices in enumerate(order):
         for column, index in enumerate(indices):
-            rows[row, column] = f"{scores[row, index]:f}:{index}:{labels[index]}".encode()
+            label = f":{labels[index]}" if index < len(labels) else ""
+            rows[row, column] = f"{scores[row, index]:f}:{index}{label}".encode()
     return rows

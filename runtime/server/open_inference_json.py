@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 
 from runtime.errors import InputError
-from runtime.server.open_inference import InferAnswer, InferRequest, TensorSpec, WantedOutput
-from runtime.server.tensors import datatype_of, from_bytes, from_json, to_bytes, to_json
+from runtime.server.open_inference import InferAnswer, InferRequest, WantedOutput
+from runtime.server.tensors import TensorSpec, datatype_of, from_bytes, from_json, to_bytes, to_json
 
 
 class _Input(msgspec.Struct):

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.server.kinds import encoded_inputs, input_specs, kind_of, schema_of, task_of
 from runtime.server.loaded import Loaded
-from runtime.server.open_inference import TensorSpec, input_specs, output_specs
+from runtime.server.open_inference import output_specs
+from runtime.server.tensors import TensorSpec
 from runtime.server.version import server_version
 
 Json = dict[str, Any]
@@ -51,6 +53,9 @@ _PREDICTION: Json = {
     },
 }
 
+# What other tasks than classify answer; their rows have fields of their own.
+_ROW: Json = {"type": "object", "required": ["input"], "properties": {"input": {"type": "string"}}}
+
 _FAILURE: Json = {
     "type": "object",
     "required": ["input", "error"],
@@ -92,18 +97,21 @@ def build_openapi(models: Mapping[str, Loaded], *, with_token: bool) -> Json:
 
 
 def _paths_of(name: str, loaded: Loaded) -> Json:
-    rows = {"anyOf": [{"$ref": "#/components/schemas/Prediction"}, {"$ref": "#/components/schemas/Failure"}]}
+    task = task_of(loaded.manifest)
+    row = {"$ref": "#/components/schemas/Prediction"} if task == "classify" else _ROW
+    rows = {"anyOf": [row, {"$ref": "#/components/schemas/Failure"}]}
     predictions = {
         "type": "object",
         "required": ["model", "predictions"],
         "properties": {"model": {"const": name}, "predictions": {"type": "array", "minItems": 1, "items": rows}},
     }
-    image = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"}
+    one = schema_of(loaded.manifest)
+    kind = kind_of(loaded.manifest)
     options: Json = {
         "top_k": {"type": "integer", "minimum": 1, "default": 5},
         "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
     }
-    body = {
+    body: Json = {
         "application/json": {
             "schema": {
                 "oneOf": [
@@ -113,12 +121,10 @@ def _paths_of(name: str, loaded: Loaded) -> Json:
                         "additionalProperties": False,
                         "properties": {field: value, **options},
                     }
-                    for field, value in (("input", image), ("inputs", {"type": "array", "minItems": 1, "items": image}))
+                    for field, value in (("input", one), ("inputs", {"type": "array", "minItems": 1, "items": one}))
                 ]
             }
         },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -127,13 +133,15 @@ def _paths_of(name: str, loaded: Loaded) -> Json:
             }
         },
     }
+    for media in {"image": ("image/*", "application/octet-stream"), "text": ("text/plain",)}.get(kind, ()):
+        body[media] = {"schema": {"type": "string", "format": "binary"}}
     labels = ", ".join(f"'{label}'" for label in loaded.narrow.labels[:_EXAMPLE_LABELS])
     count = len(loaded.narrow.labels)
     predict = _operation(
-        f"Label images with '{name}'",
+        f"Predict with '{name}': {task} of {kind}",
         "Predict",
         predictions,
-        description=f"{count} labels: {labels}{', ...' if count > _EXAMPLE_LABELS else ''}.",
+        description=f"{count} labels: {labels}{', ...' if count > _EXAMPLE_LABELS else ''}." if count else "",
         also=_errors(),
     )
     predict["requestBody"] = {"required": True, "content": body}
@@ -155,8 +163,13 @@ def _paths_of(name: str, loaded: Loaded) -> Json:
 
 
 def _infer_request(loaded: Loaded) -> Json:
-    spec = input_specs(loaded.manifest)[0]
+    specs = input_specs(loaded.manifest)
     encoded = {"type": "array", "minItems": 1, "items": {"type": "string", "contentEncoding": "base64"}}
+    tensors = [_tensor(spec, {"type": "array"}) for spec in specs]
+    tensors += [
+        _tensor(TensorSpec(name=name, datatype="BYTES", shape=(-1,)), encoded)
+        for name in sorted(encoded_inputs(loaded.manifest))
+    ]
     return {
         "type": "object",
         "required": ["inputs"],
@@ -164,14 +177,9 @@ def _infer_request(loaded: Loaded) -> Json:
             "id": {"type": "string"},
             "inputs": {
                 "type": "array",
-                "minItems": 1,
-                "maxItems": 1,
-                "items": {
-                    "oneOf": [
-                        _tensor(spec, {"type": "array"}),
-                        _tensor(TensorSpec(name=spec.name, datatype="BYTES", shape=(-1,)), encoded),
-                    ]
-                },
+                "minItems": len(specs),
+                "maxItems": len(specs),
+                "items": {"oneOf": tensors},
             },
             "outputs": {
                 "type": "array",

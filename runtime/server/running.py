@@ -104,8 +104,8 @@ def run_server(settings: Settings) -> None:
         limits = limits_for_memory(
             limits, memory_bytes=settings.memory_limit_bytes, resident_bytes=_resident_bytes(), workers=cores
         )
-        for model in models:
-            model.limit_pixels(limits.pixels)
+        if limits.pixels < settings.limits.pixels:
+            models = [_load(settings, name, path, cores, limits.pixels) for name, path in names]
     _check_names(models)
     _Server(settings, models, limits, cores, access, log).run()
 

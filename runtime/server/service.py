@@ -15,12 +15,13 @@ from runtime.errors import InputError
 from runtime.model import check_options
 from runtime.results import Failure, Result
 from runtime.server.admission import Admission, Call, Hold
-from runtime.server.errors import ClientLeftError, LateError, NotFoundError, StoppingError
+from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
 from runtime.server.limits import Limits
-from runtime.server.loaded import VERSION, Loaded
+from runtime.server.loaded import Loaded
 from runtime.server.metrics import Metrics
 from runtime.server.open_inference import InferAnswer, InferRequest, answer_for, check_outputs, sources_of
 from runtime.server.statistics import Statistics
+from runtime.server.version import VERSION
 from runtime.server.workers import STAGES, Job, Workers
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._reader, parse)
 
     async def predict(
-        self, loaded: Loaded, sources: Sequence[Source], call: Call, *, top_k: int, threshold: float
+        self, loaded: Loaded, sources: Sequence[Source], call: Call, *, top_k: int, threshold: float | None
     ) -> Predictions:
         """Return one result an input; an input that cannot be used has a Failure in its place.
 
@@ -118,16 +119,12 @@ class Service:
             )
             reading = time.monotonic()
             results: list[Result] = []
-            for source, job in zip(sources, jobs, strict=True):
-                if isinstance(job.error, InputError):
-                    results.append(Failure(input=source.name, error=str(job.error)))
-                elif job.error is not None:
-                    raise job.error
+            for source, scores in zip(sources, _rows(jobs), strict=True):
+                if isinstance(scores, InputError):
+                    results.append(Failure(input=source.name, error=str(scores)))
                 else:
-                    results.append(
-                        loaded.narrow.interpret(job.scores, name=source.name, top_k=top_k, threshold=threshold)
-                    )
-            counted.failed = all(job.error is not None for job in jobs)
+                    results.append(loaded.narrow.interpret(scores, name=source.name, top_k=top_k, threshold=threshold))
+            counted.failed = all(isinstance(result, Failure) for result in results)
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return Predictions(model=loaded.name, results=results, seconds=_longest(jobs))
 
@@ -143,11 +140,12 @@ class Service:
             call.shorten(request.timeout_s)
             subjects = [f"input '{next(iter(request.inputs))}' row {row}" for row in range(len(sources.rows))]
             jobs = await self._work(loaded, sources.rows, subjects, call, prepared=sources.prepared)
-            for job in jobs:
-                if job.error is not None:
-                    raise job.error
+            scores = _rows(jobs)
+            for one in scores:
+                if isinstance(one, InputError):
+                    raise one
             reading = time.monotonic()
-            answer = answer_for(request, [job.scores for job in jobs], loaded.manifest, loaded.narrow.labels)
+            answer = answer_for(request, scores, loaded.manifest, loaded.narrow.labels)
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return answer, _longest(jobs)
 
@@ -196,7 +194,7 @@ class Service:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         jobs: list[Job] = []
-        open_jobs = len(values)
+        open_jobs = 0
 
         def finish(job: Job) -> None:
             nonlocal open_jobs
@@ -208,10 +206,20 @@ class Service:
         def finished(job: Job) -> None:
             loop.call_soon_threadsafe(finish, job)
 
-        self.admission.enter(len(values), call)
+        size = loaded.rows_per_job
+        starts = range(0, len(values), size)
+        open_jobs = len(starts)
+        self.admission.enter(len(starts), call)
         jobs = [
-            Job(loaded, value, call=call, subject=subject, prepared=prepared, finished=finished)
-            for value, subject in zip(values, subjects, strict=True)
+            Job(
+                loaded,
+                values[start : start + size],
+                call=call,
+                subjects=subjects[start : start + size],
+                prepared=prepared,
+                finished=finished,
+            )
+            for start in starts
         ]
         self._workers.put(jobs)
         try:
@@ -220,18 +228,20 @@ class Service:
         except TimeoutError:
             self.abandon(call)
             raise call.late() from None
-        late = next((job.error for job in jobs if isinstance(job.error, LateError)), None)
-        if late is not None:
-            raise late
+        failed = next((job.error for job in jobs if job.error is not None), None)
+        if failed is not None:
+            raise failed
         return jobs
 
     def _leave(self, loaded: Loaded, job: Job) -> None:
-        worked = job.scores is not None
-        busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, job.batch)
+        worked = job.batch > 0 and job.error is None
+        shared = job.batch if len(job.results) == 1 else 1
+        busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, shared)
         self.admission.leave(1, busy_s if worked else 0.0)
         if worked:
-            self.statistics[loaded.name].add_input(job.seconds, job.batch)
-            self.metrics.add_input(loaded.name, job.seconds, job.batch)
+            answered = sum(not isinstance(result, InputError) for result in job.results)
+            self.statistics[loaded.name].add_job(job.seconds, batch=job.batch, inputs=answered)
+            self.metrics.add_job(loaded.name, job.seconds, batch=job.batch)
 
 
 class _Counted:
@@ -248,6 +258,11 @@ class _Counted:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         outcome = self.statistics.fail if self.failed or kind is not None else self.statistics.success
         outcome.add(time.monotonic() - self._started)
+
+
+def _rows(jobs: Sequence[Job]) -> list[Any]:
+    """Return the scores or the InputError of each input, over all jobs of a request."""
+    return [result for job in jobs for result in job.results]
 
 
 def _longest(jobs: Sequence[Job]) -> dict[str, float]:

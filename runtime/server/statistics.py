@@ -45,19 +45,20 @@ class Statistics:
         default_factory=lambda: defaultdict(lambda: (Duration(), Duration(), Duration()))
     )
 
-    def add_input(self, seconds: dict[str, float], batch: int) -> None:
-        """Count one input that was answered in a run of ``batch`` inputs."""
+    def add_job(self, seconds: dict[str, float], *, batch: int, inputs: int) -> None:
+        """Count ``inputs`` that were answered in a run of ``batch`` inputs, all their own or shared with others."""
         self.last_inference_ms = int(time.time() * 1000)
-        self.inferences += 1
-        # The inputs of a batch arrive here one by one, and share its run.
-        self.executions += 1 / batch
+        self.inferences += inputs
+        # Requests that share a run arrive here one by one, and so does their share of it.
+        share = inputs / batch
+        self.executions += share
         prepare = seconds["decode"] + seconds["geometry"]
-        self.queue.add(seconds["queue"])
-        self.compute_input.add(prepare)
-        self.compute_infer.add(seconds["network"] / batch)
+        self.queue.add(seconds["queue"], inputs)
+        self.compute_input.add(prepare, inputs)
+        self.compute_infer.add(seconds["network"] * share, inputs)
         of_batch = self.batches[batch]
-        of_batch[0].add(prepare)
-        of_batch[1].add(seconds["network"] / batch)
+        of_batch[0].add(prepare, inputs)
+        of_batch[1].add(seconds["network"] * share, inputs)
 
     def to_dict(self, name: str, version: str) -> dict[str, Any]:
         """Return the entry of ``model_stats`` that the protocol has for it."""

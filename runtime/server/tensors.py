@@ -8,6 +8,7 @@ import base64
 import binascii
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -35,6 +36,17 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other forms taken."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    also: tuple[str, ...] = field(default=())
+
 
 # A length before each element of a BYTES tensor: uint32, little-endian.
 _LENGTH_BYTES = 4

@@ -3,6 +3,9 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+# One version an artifact: the protocol asks for versions, an artifact has none beside its own content.
+VERSION = "1"
+
 
 @cache
 def server_version() -> str:

@@ -1,4 +1,4 @@
-"""The threads that do the work, and the queue before them: one input is one job.
+"""The threads that do the work, and the queue before them: one image is one job.
 
 The plan follows the load. On a CPU as many single-threaded runs as cores give the most answers, and one run on all
 cores gives the fastest one; so a job that finds itself alone in the house runs the network on all cores, and any other
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.model import Model
 from runtime.server.admission import Call
 from runtime.server.batching import Batcher
-from runtime.server.errors import LateError
 from runtime.server.loaded import Loaded
 
 # How long a job may have taken in each of its stages; also the names in Server-Timing and in the logs.
@@ -22,10 +22,11 @@ STAGES = ("queue", "decode", "geometry", "network")
 
 
 class Job:
-    """One input of a request, from its source to its row of scores; times are in seconds.
+    """Some inputs of a request, from their sources to their scores; times are in seconds.
 
-    ``source`` is what ``Model.decode`` takes, or prepared input where ``prepared`` is true. ``scores`` or ``error``
-    holds the answer once ``finished`` was called.
+    ``sources`` are what ``Model.decode`` takes, or prepared inputs where ``prepared`` is true; ``subjects`` name them
+    in messages. ``results`` holds the scores of each, or the InputError that it costs, once ``finished`` was called;
+    ``error`` is set where all of them have none.
     """
 
     __slots__ = (
@@ -36,37 +37,37 @@ class Job:
         "finished",
         "loaded",
         "prepared",
-        "scores",
+        "results",
         "seconds",
-        "source",
-        "subject",
+        "sources",
+        "subjects",
     )
 
     def __init__(
         self,
         loaded: Loaded,
-        source: Any,
+        sources: Sequence[Any],
         *,
         call: Call,
-        subject: str,
+        subjects: Sequence[str],
         prepared: bool,
         finished: Callable[["Job"], None],
     ) -> None:
         self.loaded = loaded
-        self.source = source
+        self.sources = sources
+        self.subjects = subjects
         self.call = call
-        self.subject = subject
         self.prepared = prepared
         self.finished = finished
         self.entered = time.monotonic()
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.batch = 0
-        self.scores: Any = None
+        self.results: list[Any] = [None] * len(sources)
         self.error: Exception | None = None
 
     def end(self) -> None:
         """Say that the job is over, whichever way; what it was given is let go."""
-        self.source = None
+        self.sources = ()
         self.finished(self)
 
     def fail(self, error: Exception) -> None:
@@ -137,34 +138,58 @@ class Workers:
                     self._running -= 1
 
     def _run(self, job: Job) -> None:
-        begun = time.monotonic()
-        job.seconds["queue"] = begun - job.entered
+        job.seconds["queue"] = time.monotonic() - job.entered
         try:
             job.call.check()
-            prepared = job.source
-            if not job.prepared:
-                model = job.loaded.narrow
-                decoded = model.decode(job.source, subject=job.subject)
-                decoded_at = time.monotonic()
-                job.call.check()
-                prepared = model.prepare(decoded, subject=job.subject)
-                job.seconds["decode"] = decoded_at - begun
-                job.seconds["geometry"] = time.monotonic() - decoded_at
-            job.source = None
-            if job.loaded.batch_sizes:
-                self._batcher.put(job, prepared)
+            prepared = list(job.sources) if job.prepared else self._prepare(job)
+            rows = [row for row, result in enumerate(job.results) if result is None]
+            job.sources = ()
+            if len(job.results) == 1 and rows and job.loaded.batch_sizes:
+                self._batcher.put(job, prepared[0])
                 return
-            network = job.loaded.wide if self._is_alone() else job.loaded.narrow
-            scoring = time.monotonic()
-            job.scores = network.score([prepared])[0]
-            job.seconds["network"] = time.monotonic() - scoring
-            job.batch = 1
-        except (InputError, LateError) as error:
-            job.error = error
-        except Exception as error:  # a fault of ours or of a library's: it costs this request, not the thread
+            if rows:
+                job.call.check()
+                network = job.loaded.wide if self._is_alone() else job.loaded.narrow
+                scoring = time.monotonic()
+                for row, scores in zip(rows, _score(network, prepared), strict=True):
+                    job.results[row] = scores
+                job.seconds["network"] = time.monotonic() - scoring
+                job.batch = len(rows)
+        except Exception as error:  # late, or a fault of ours: it costs this job, not the thread
             job.error = error
         job.end()
+
+    def _prepare(self, job: Job) -> list[Any]:
+        """Return the job's inputs, prepared; those that cannot be used leave their error among its results."""
+        model = job.loaded.narrow
+        prepared = []
+        for row, (source, subject) in enumerate(zip(job.sources, job.subjects, strict=True)):
+            begun = time.monotonic()
+            try:
+                decoded = model.decode(source, subject=subject)
+                decoded_at = time.monotonic()
+                job.seconds["decode"] += decoded_at - begun
+                job.call.check()
+                prepared.append(model.prepare(decoded, subject=subject))
+                job.seconds["geometry"] += time.monotonic() - decoded_at
+            except InputError as error:
+                job.results[row] = error
+            except MemoryError:
+                job.results[row] = InputError(
+                    f"{subject}: out of memory: expected room to decode it, got none. Make it smaller."
+                )
+        return prepared
 
     def _is_alone(self) -> bool:
         """Whether no other job runs or waits: then the other cores have nothing to do."""
         return self._running == 1 and not self._queue
+
+
+def _score(network: Model, prepared: Sequence[Any]) -> Sequence[Any]:
+    """Return the scores of each input, or the error that it alone costs."""
+    try:
+        return network.score(prepared)
+    except InputError as error:
+        if len(prepared) == 1:
+            return [error]
+        return [_score(network, [one])[0] for one in prepared]

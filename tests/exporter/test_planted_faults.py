@@ -1,25 +1,27 @@
 """Faults, each of which somebody has shipped: the proof catches it, names its stage, and nothing is written."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 import torch
 from PIL import Image
 
 import exporter
-from exporter import workflow
+from exporter import endings, workflow
+from exporter.fronts import images
 
 
 def plant_wrong_mean(monkeypatch):
     """The graph is written with ImageNet's mean, the transform has another."""
-    original = workflow.assemble
+    original = images.arithmetic_nodes
 
-    def assemble(converted, preprocessing, **options):
+    def arithmetic_nodes(preprocessing, **names):
         to_float, normalize = preprocessing.arithmetic
         wrong = msgspec.structs.replace(normalize, mean=(0.485, 0.456, 0.406))
-        changed = msgspec.structs.replace(preprocessing, arithmetic=(to_float, wrong))
-        return original(converted, changed, **options)
+        return original(msgspec.structs.replace(preprocessing, arithmetic=(to_float, wrong)), **names)
 
-    monkeypatch.setattr(workflow, "assemble", assemble)
+    monkeypatch.setattr(images, "arithmetic_nodes", arithmetic_nodes)
 
 
 def plant_swapped_channels(monkeypatch):
@@ -30,7 +32,7 @@ def plant_swapped_channels(monkeypatch):
 
     def load(image, spec, subject):
         red, green, blue = original(image, spec, subject).image.split()
-        return decode.Decoded(image=Image.merge("RGB", (blue, green, red)), turned=False)
+        return decode.DecodedImage(image=Image.merge("RGB", (blue, green, red)), turned=False)
 
     monkeypatch.setattr(decode, "_load", load)
 
@@ -44,25 +46,23 @@ def plant_floor_crop(monkeypatch):
 
 def plant_train_mode(monkeypatch):
     """Somebody forgot eval(): batch statistics and dropout go into the trace; torch.onnx itself calls eval()."""
-    original = workflow.trace
-    monkeypatch.setattr(workflow, "trace", lambda network, example: original(network.train(), example))
+    original = images.trace
+    monkeypatch.setattr(images, "trace", lambda network, example: original(network.train(), example))
 
 
 def plant_missing_softmax(monkeypatch):
-    original = workflow.assemble
-    monkeypatch.setattr(
-        workflow, "assemble", lambda *given, **options: original(*given, **{**options, "activation": "none"})
-    )
+    original = endings.Ending.nodes
+    monkeypatch.setattr(endings.Ending, "nodes", lambda ending: original(replace(ending, activation="none")))
 
 
 def plant_other_weights(monkeypatch):
     """One layer from another epoch."""
     original = workflow.to_onnx
 
-    def to_onnx(network, example):
+    def to_onnx(network, example, **options):
         with torch.no_grad():
             network.classifier.weight[0] *= 1.02
-        return original(network, example)
+        return original(network, example, **options)
 
     monkeypatch.setattr(workflow, "to_onnx", to_onnx)
 
@@ -104,7 +104,7 @@ def test_outputs_without_signal_are_inconclusive_and_not_passed(export_mine, tmp
     flat = {key: tensor * (1e-9 if key == "classifier.weight" else 1) for key, tensor in state_dict.items()}
     torch.save(flat, tmp_path / "flat.pth")
 
-    with pytest.raises(exporter.ParityError, match="inconclusive: the eager model gives every image the same scores"):
+    with pytest.raises(exporter.ParityError, match="inconclusive: the eager model gives every input the same scores"):
         export_mine(checkpoint=tmp_path / "flat.pth")
     assert not (tmp_path / "mine").exists()
 

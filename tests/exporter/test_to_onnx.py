@@ -12,7 +12,13 @@ NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Fla
 EXAMPLE = torch.rand(2, 3, 8, 8)
 
 
-def broken(network: nn.Module, example: torch.Tensor) -> None:
+def convert() -> to_onnx.Converted:
+    return to_onnx.to_onnx(
+        NETWORK, {"normalized": EXAMPLE}, outputs=["logits"], dimensions={"normalized": {0: "batch"}}
+    )
+
+
+def broken(network: nn.Module, *_: object) -> None:
     raise RuntimeError("cannot export this operator.")
 
 
@@ -21,7 +27,7 @@ def test_either_exporter_gives_the_networks_answers_at_every_batch_size(maker, m
     if maker == "legacy":
         monkeypatch.setattr(to_onnx, "_dynamo", broken)
 
-    converted = to_onnx.to_onnx(NETWORK, EXAMPLE)
+    converted = convert()
 
     assert converted.exporter == maker
     session = onnxruntime.InferenceSession(converted.model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -37,4 +43,4 @@ def test_where_both_fail_the_error_has_both_reasons(monkeypatch):
     monkeypatch.setattr(to_onnx, "_legacy", broken)
 
     with pytest.raises(exporter.ConversionError, match=r"cannot export this operator \(legacy exporter: RuntimeError"):
-        to_onnx.to_onnx(NETWORK, EXAMPLE)
+        convert()

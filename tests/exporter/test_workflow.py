@@ -207,7 +207,7 @@ def test_a_hugging_face_folder_is_exported_with_its_processor(photos, give_signa
 
     exported = exporter.export(tmp_path / "vit", f"hf:{tmp_path / 'vit'}", out=tmp_path / "out")
 
-    assert exported.manifest.preprocessing.geometry[0].implementation == "torch"
+    assert exported.manifest.inputs[0].preprocessing.geometry[0].implementation == "torch"
     with torch.no_grad():
         pixels = processor(photos[1], return_tensors="pt")["pixel_values"]
         expected = network(pixels).logits.softmax(dim=-1)[0]

@@ -59,7 +59,7 @@ def test_verify_answers_for_people_and_for_machines(tiny):
     assert table.returncode == machine.returncode == 0
     assert "passed: 2 golden inputs on cpu" in table.stdout
     assert json.loads(machine.stdout)["checks"][0] == {
-        "name": "pixels",
+        "name": "prepared",
         "passed": True,
         "worst": 0.0,
         "limit": 1.0,
@@ -68,7 +68,7 @@ def test_verify_answers_for_people_and_for_machines(tiny):
 
 
 def test_verify_fails_with_the_checks_that_do(copy, edit_manifest):
-    edit_manifest(copy, lambda manifest: manifest["preprocessing"]["geometry"][0].update(size=44))
+    edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
 
     done = truecopy("verify", copy)
 

@@ -5,15 +5,17 @@ import struct
 import tracemalloc
 import zlib
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 import runtime
 from runtime.decode.images import decode_image
-from runtime.manifest import ImageInput
+from runtime.manifest import ImageInput, Preprocessing
 
-SPEC = ImageInput(name="image", mode="RGB", exif=False)
+PREPROCESSING = Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3)
+SPEC = ImageInput(name="image", mode="RGB", exif=False, preprocessing=PREPROCESSING)
 
 
 def decode(source):
@@ -59,7 +61,7 @@ def test_exif_rotation_is_applied_only_if_the_manifest_says_so(photo):
     exif[0x0112] = 6  # Orientation: rotate by 90 degrees to view
     data = encoded(photo, "JPEG", exif=exif)
     as_trained = decode_image(data, SPEC, subject="'x'")
-    turned = decode_image(data, ImageInput(name="image", mode="RGB", exif=True), subject="'x'")
+    turned = decode_image(data, msgspec.structs.replace(SPEC, exif=True), subject="'x'")
 
     assert as_trained.turned
     assert as_trained.image.size == photo.size

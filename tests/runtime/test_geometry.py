@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime import geometry
+from runtime import geometry, positions
 from runtime.manifest import CenterCrop, Resize
 
 ORDER = "larger_cut_first" if int(PIL.__version__.partition(".")[0]) >= 13 else "horizontal_first"
@@ -74,15 +74,15 @@ def test_the_order_of_the_passes_shows_in_the_pixels():
     ],
 )
 def test_a_crop_starts_where_torchvision_starts_it(size, crop, origin):
-    assert geometry.crop_origin(size, crop) == origin
+    assert positions.crop_origin(size, crop) == origin
 
 
 def test_the_long_side_is_truncated():
     """256 * 640 / 427 = 383.7: rounding gives a crop one pixel off."""
     step = Resize(size=256, interpolation="bilinear", axis_order="horizontal_first")
 
-    assert geometry.resized_size(427, 640, step) == (256, 383)
-    assert geometry.resized_size(640, 427, step) == (383, 256)
+    assert positions.resized_size(427, 640, step) == (256, 383)
+    assert positions.resized_size(640, 427, step) == (383, 256)
 
 
 def test_a_smaller_image_is_padded_with_zeros():

@@ -15,7 +15,7 @@ def test_the_committed_artifact_passes(tiny):
 
     assert verification.passed, verification
     assert verification.inputs >= 2
-    assert [check.name for check in verification.checks] == ["pixels", "network", "end to end", "model.onnx"]
+    assert [check.name for check in verification.checks] == ["prepared", "network", "end to end", "model.onnx"]
 
 
 def test_a_damaged_file_is_found_even_if_the_runtime_never_opens_it(copy):
@@ -39,9 +39,8 @@ def test_other_weights_with_a_fixed_up_hash_are_found(copy, rehash):
 
 def test_not_a_number_fails(copy, rehash):
     golden = read_golden(copy / "golden.npz")
-    scores = golden.scores.copy()
-    scores[0, 0] = np.nan
-    data = golden_to_npz(type(golden)(images=golden.images, pixels=golden.pixels, scores=scores))
+    golden.cases[0].outputs["probabilities"][0, 0] = np.nan
+    data = golden_to_npz(golden)
     (copy / "golden.npz").write_bytes(data)
     rehash(copy, "golden.npz")
 
@@ -49,11 +48,11 @@ def test_not_a_number_fails(copy, rehash):
 
 
 def test_preprocessing_that_was_edited_is_found(copy, edit_manifest):
-    edit_manifest(copy, lambda manifest: manifest["preprocessing"]["geometry"][0].update(size=44))
+    edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
 
     failed = {check.name for check in verify(copy).checks if not check.passed}
 
-    assert "pixels" in failed
+    assert "prepared" in failed
 
 
 def test_a_golden_file_that_is_none_is_named(copy, rehash):

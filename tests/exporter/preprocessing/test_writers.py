@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as tv
 
+import exporter
 from exporter.preprocessing import (
     Arithmetic,
     Geometry,
@@ -25,7 +26,7 @@ from exporter.preprocessing import (
     geometry_nodes,
     read_transform,
 )
-from runtime import geometry
+from runtime import geometry, positions
 from runtime.manifest import Resize
 
 MODES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -139,7 +140,7 @@ def test_a_kept_ratio_is_timms(height, width, to_height, to_width, longest):
     )
     reading = reading_of(ResizeKeepRatio((to_height, to_width), longest=longest), transforms.CenterCrop(8))
 
-    assert [max(1, side) for side in expected] == list(geometry.resized_size(*image.shape, reading.steps.geometry[0]))
+    assert [max(1, side) for side in expected] == list(positions.resized_size(*image.shape, reading.steps.geometry[0]))
 
 
 @pytest.mark.parametrize("mode", ["border", "squash", "center"])
@@ -217,11 +218,11 @@ def test_size_and_position_are_torchvisions(height, width, size, crop, more):
     """torchvision's own functions, asked about images too large to make."""
     for max_size in (None, size + more):
         step = Resize(size=size, interpolation="bilinear", axis_order="horizontal_first", max_size=max_size)
-        resized = geometry.resized_size(height, width, step)
+        resized = positions.resized_size(height, width, step)
         expected = tv._compute_resized_output_size((height, width), [size], max_size)
         assert [max(1, side) for side in expected] == list(resized)
     if crop <= resized[0]:
-        assert geometry.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
+        assert positions.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
 
 
 _FUNCTIONS: dict[str, tuple[Reading, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {}
@@ -253,12 +254,19 @@ def test_every_residue_on_noise_and_ramps(height, width, mode, seed):
         {"size": {"height": 24, "width": 29}, "do_normalize": False},
     ],
 )
-def test_a_hugging_face_processor(settings_of, tmp_path, photos):
+@pytest.mark.parametrize("backend", ["", ":pil"])
+def test_a_hugging_face_processor(settings_of, backend, tmp_path, photos):
     from transformers import ViTImageProcessor
 
     ViTImageProcessor(**settings_of).save_pretrained(tmp_path)
-    reading = read_transform(str(tmp_path / "preprocessor_config.json"))
+    name = f"{tmp_path / 'preprocessor_config.json'}{backend}"
+    if backend == ":pil" and settings_of.get("crop_size") == 35:
+        with pytest.raises(exporter.PreprocessingError, match="'crop_size' pads small images, on Pillow"):
+            read_transform(name)
+        return
+    reading = read_transform(name)
 
+    assert reading.steps.geometry[0].implementation == ("pillow" if backend else "torch")
     assert_all_three_equal(reading, [(100, 149), (101, 100), (41, 60), (13, 17), (300, 90)])
     expected = reading.transform(photos[0]).numpy()
     pixels = reading.pixels(photos[0])[np.newaxis]

@@ -13,7 +13,7 @@ import pytest
 
 
 def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
-    edit_manifest(copy, lambda manifest: manifest["preprocessing"]["geometry"][0].update(size=44))
+    edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
     command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", str(copy), "--http-port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
@@ -132,7 +132,7 @@ def test_an_artifact_is_swapped_without_a_failed_request(start, tiny, copy, cat,
 
 def test_an_artifact_that_fails_to_verify_is_not_swapped_in(start, copy, cat, edit_manifest):
     with start(f"tiny={copy}") as server:
-        edit_manifest(copy, lambda manifest: manifest["preprocessing"]["geometry"][0].update(size=44))
+        edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
         server.signal(signal.SIGHUP)
         kept = server.wait_for("kept")
         (copy / "truecopy.json").write_text("{}")

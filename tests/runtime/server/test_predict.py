@@ -129,7 +129,7 @@ def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
         (b'{"inputs": []}', {"Content_Type": "application/json"}, 400, "no inputs"),
         (b'{"input": "a", "inputs": []}', {"Content_Type": "application/json"}, 400, "both"),
         (b'{"input": "?"}', {"Content_Type": "application/json"}, 400, "base64"),
-        (b'{"input": 5}', {"Content_Type": "application/json"}, 400, "str"),
+        (b'{"input": 5}', {"Content_Type": "application/json"}, 400, "base64"),
         (b'{"input": "", "path": "/etc/passwd"}', {"Content_Type": "application/json"}, 400, "path"),
         (b"[" * 200_000, {"Content_Type": "application/json"}, 400, "JSON"),
         (b"no boundary", {"Content_Type": "multipart/form-data"}, 400, "multipart"),

@@ -1,0 +1,51 @@
+"""Which input kind a network takes: what the user said, or what its architecture is for."""
+
+from pathlib import Path
+
+from exporter.architectures.rebuilding import Rebuilt
+from exporter.errors import PreprocessingError
+from exporter.forward import call
+from exporter.fronts.images import ImageFront
+from exporter.fronts.protocol import Front
+from exporter.fronts.tensors import TensorFront, read_input
+from exporter.preprocessing import (
+    HUGGING_FACE,
+    TIMM,
+    Reading,
+    read_hugging_face,
+    read_preset,
+    read_timm,
+    read_transform,
+)
+from exporter.recipe import Recipe
+
+
+def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+    """Return what stands before the network: arrays where the user described some, and images otherwise.
+
+    Raises ExportError when what the user gave cannot be read.
+    """
+    if recipe.inputs:
+        if recipe.preprocess is not None:
+            raise PreprocessingError(
+                "--input and --preprocess: describe the same thing: expected one of them. Arrays go to the network as "
+                "they are; leave out one."
+            )
+        specs = [read_input(text) for text in recipe.inputs]
+        return TensorFront(specs, samples=recipe.samples, probe=lambda tensors: call(rebuilt.network, tensors))
+    return ImageFront(_read_transform(recipe, rebuilt), exif=recipe.exif, samples=recipe.samples)
+
+
+def _read_transform(recipe: Recipe, rebuilt: Rebuilt) -> Reading:
+    if recipe.preprocess is not None:
+        return read_transform(recipe.preprocess)
+    if rebuilt.reference.startswith(TIMM):
+        return read_timm(rebuilt.reference.removeprefix(TIMM))
+    if rebuilt.reference.startswith(HUGGING_FACE):
+        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)))
+    if not rebuilt.torchvision_name:
+        raise PreprocessingError(
+            f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "
+            "--preprocess FILE.py:NAME; or describe its arrays with --input 'x=float32[batch,3,28,28]'."
+        )
+    return read_preset(rebuilt.torchvision_name)

@@ -1,0 +1,121 @@
+"""The face that every input kind shows the workflow and the parity check."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exporter.onnx_nodes import Nodes
+from runtime.manifest import Input
+
+if TYPE_CHECKING:
+    from exporter.endings import Ending
+    from exporter.parity.paths import ServedPath
+    from runtime.model import Model
+
+# Batches of these sizes are compared; what a front gives as its batch has as many cases as the largest.
+BATCH_SIZES = (1, 2, 3, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One input that both sides see, in the encoded form that the runtime decodes, and the report's name for it."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the user's own preprocessing makes of a case, as a batch of one.
+
+    ``arrays`` are the inputs of the ``network`` graph, ``tensors`` those of the network itself, by name.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphPart:
+    """The nodes of a graph before the network, and the graph's inputs; ``opsets`` are the versions of further domains.
+
+    The last of the nodes give tensors with the names of the network's inputs.
+    """
+
+    inputs: Sequence[onnx.ValueInfoProto]
+    nodes: Sequence[Nodes]
+    opsets: Mapping[str, int] = field(default_factory=dict)
+
+
+class Front(Protocol):
+    """What stands before a network: said in the manifest, proven by cases, and written before the graph.
+
+    ``files`` are further files of the artifact. ``noun`` is what the report calls the inputs. ``prepared_limit`` is how
+    far from the user's own what the host prepares may be on another machine, ``device_slack`` how much more scores may
+    differ end to end for that reason.
+    """
+
+    files: Mapping[str, bytes]
+    prepared_limit: float
+    device_slack: float
+    noun: str
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The inputs, as the manifest says them."""
+
+    @property
+    def dimensions(self) -> Mapping[str, Mapping[int, str]]:
+        """The names of the network's dynamic dimensions, by its inputs and their axes."""
+
+    def describe(self) -> str:
+        """Return what was found, for people."""
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the inputs to compare, of every size and form that the artifact promises."""
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
+
+    def prepare(self, case: Case) -> Prepared:
+        """Return what the user's own, untouched preprocessing makes of a case."""
+
+    def whole_part(self) -> GraphPart:
+        """Return the part of the ``model`` graph from the raw input to the network's."""
+
+    def prepared_part(self) -> GraphPart | None:
+        """Return the part of the ``network`` graph, from prepared inputs; None where it is the same graph."""
+
+    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: "Ending") -> bytes | None:
+        """Return the whole path as a TorchScript archive, or None where there can be none."""
+
+    def open_paths(
+        self, model: "Model", folder: Path, ending: "Ending", *, torchscript: str | None
+    ) -> AbstractContextManager[Sequence["ServedPath"]]:
+        """Give the ways through a staged artifact, each with its inner stages within reach."""
+
+
+def example_of(prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    """Return the network's inputs for tracing: two cases of one shape as a batch, the largest there are.
+
+    torch specialises dimensions of length 1, so cases without any are taken where there are such.
+    """
+    groups: dict[tuple[tuple[int, ...], ...], list[Prepared]] = {}
+    for one in prepared:
+        groups.setdefault(tuple(tuple(tensor.shape) for tensor in one.tensors.values()), []).append(one)
+    best = max(groups, key=lambda shapes: (all(1 not in shape[1:] for shape in shapes), len(groups[shapes])))
+    chosen = (groups[best] * 2)[:2]
+    return {name: torch.cat([one.tensors[name] for one in chosen]) for name in chosen[0].tensors}
+
+
+@contextmanager
+def without_scratch(paths: Sequence["ServedPath"]) -> Iterator[Sequence["ServedPath"]]:
+    """Give paths that need no files of their own."""
+    yield paths
