@@ -74,9 +74,14 @@ class _HttpServer(uvicorn.Server):
         Closing a listening socket resets the connections that the kernel has accepted and we have not, and uvicorn
         closes those on which no request has begun: both would be a failed request to a client that did nothing wrong.
         """
-        waiting = [connection for listening in sockets or [] for connection in _accept_all(listening)]
+        doors = [listening.dup() for listening in sockets or []]
         for server in self.servers:
             server.close()
+        for listening in sockets or []:
+            listening.close()
+        # The loop closes its side when it comes round; until our own is closed, the kernel goes on accepting.
+        await asyncio.sleep(0.01)
+        waiting = [connection for door in doors for connection in _accept_all(door)]
         for connection in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._new_protocol, connection, ssl=self.config.ssl
@@ -285,13 +290,15 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _accept_all(listening: socket.socket) -> list[socket.socket]:
-    """Return the connections that wait to be accepted."""
+    """Return the connections that wait to be accepted, and close the door behind the last one."""
     waiting = []
+    listening.setblocking(False)
     with contextlib.suppress(OSError):
         while True:
             connection, _ = listening.accept()
             connection.setblocking(False)
             waiting.append(connection)
+    listening.close()
     return waiting
 
 
