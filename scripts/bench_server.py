@@ -38,6 +38,10 @@ class Figure:
     met: bool | None = None
 
 
+class PeerError(Exception):
+    """A server did not start, or gave no good answer."""
+
+
 def photos() -> list[bytes]:
     """Return the demo's photos."""
     return [path.read_bytes() for path in sorted(PHOTOS.iterdir())]
@@ -50,12 +54,12 @@ def wait_until_ready(server: Running, body: bytes, *, timeout_s: float = 120) ->
     while time.perf_counter() < until:
         if server.process.poll() is not None:
             log = (subjects.PEERS / f"{server.subject.name}.log").read_text(errors="replace")
-            raise SystemExit(f"{server.subject.name} ended: {log[-2000:]}")
+            raise PeerError(f"{server.subject.name} ended: {log[-2000:]}")
         report = asyncio.run(run_closed(server.url, [ask], clients=1, count=1, timeout_s=30))
         if report.statuses[200]:
             return time.perf_counter() - server.started
         time.sleep(0.02)
-    raise SystemExit(f"{server.subject.name} gave no answer in {timeout_s} s")
+    raise PeerError(f"{server.subject.name} gave no answer in {timeout_s} s")
 
 
 def measure_predict(count: int) -> tuple[float, float]:
@@ -95,7 +99,7 @@ def measure_throughput(server: Running, clients: int, seconds: float) -> Through
     report = asyncio.run(run_closed(server.url, asks, clients=clients, seconds=seconds))
     good = report.statuses[200]
     if not good:
-        raise SystemExit(f"{server.subject.name}: no good answer: {report.statuses}")
+        raise PeerError(f"{server.subject.name}: no good answer: {report.statuses}")
     return Throughput(
         per_s=report.good_per_s,
         cpu_ms=(server.cpu_s - before) / good * 1000,
@@ -106,11 +110,11 @@ def measure_throughput(server: Running, clients: int, seconds: float) -> Through
 
 def compare(chosen: list[Subject], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Return the medians over rounds, in each of which every server is measured once."""
-    measured: dict[str, dict[str, list[float]]] = {subject.name: {} for subject in chosen}
-    for _ in range(rounds):
-        for subject in chosen:
+    measured: dict[str, dict[str, list[float]]] = {}
+    for subject in [subject for _ in range(rounds) for subject in chosen]:
+        try:
             with running(subject, ARTIFACT) as server:
-                into = measured[subject.name]
+                into = measured.setdefault(subject.name, {})
                 into.setdefault("start_s", []).append(wait_until_ready(server, photos()[0]))
                 for clients in (1, 4, 32):
                     one = measure_throughput(server, clients, seconds)
@@ -119,6 +123,11 @@ def compare(chosen: list[Subject], rounds: int, seconds: float) -> dict[str, dic
                     into.setdefault(f"p50_ms_{clients}", []).append(one.p50_ms)
                     into.setdefault(f"p99_ms_{clients}", []).append(one.p99_ms)
                 into.setdefault("resident_mb", []).append(server.resident_mb)
+        except PeerError as error:
+            if subject is OURS:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            measured.pop(subject.name, None)
     return {name: {key: median(values) for key, values in row.items()} for name, row in measured.items()}
 
 

@@ -76,15 +76,11 @@ PEER_SUBJECTS = (
         command=_python("mosec_server.py", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "30000"),
         path="/inference",
     ),
-    Subject(name="litserve", environment="litserve", command=_python("litserve_server.py", "{port}")),
     Subject(
-        name="bentoml",
-        environment="bentoml",
-        command=lambda bin_folder, _artifact, port: [
-            *(str(bin_folder / "bentoml"), "serve", "bentoml_server:Classify", "--working-dir", str(SCRIPTS)),
-            *("--host", "127.0.0.1", "--port", str(port)),
-        ],
-        variables={"BENTOML_DO_NOT_TRACK": "True"},
+        name="litserve",
+        environment="litserve",
+        command=_python("litserve_server.py", "{port}"),
+        wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
     ),
     Subject(
         name="pytriton",
@@ -106,6 +102,11 @@ PEER_SUBJECTS = (
         wrap=lambda body: (_mlserver_body(body), "application/json"),
     ),
 )
+
+
+def _form(body: bytes) -> bytes:
+    head = b'--photo-boundary\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    return head + body + b"\r\n--photo-boundary--\r\n"
 
 
 def _mlserver_body(body: bytes) -> bytes:

@@ -1,9 +1,8 @@
-"""LitServe with one worker process a core."""
+"""LitServe with one worker process a core; a photo comes as a file of a form."""
 
 import sys
 
 import litserve
-from fastapi import Request
 from handwritten import Classifier
 
 
@@ -11,8 +10,8 @@ class Api(litserve.LitAPI):
     def setup(self, _device: str) -> None:
         self._classifier = Classifier(threads=1)
 
-    async def decode_request(self, request: Request) -> bytes:
-        return await request.body()
+    def decode_request(self, request) -> bytes:
+        return request["photo"].file.read()
 
     def predict(self, body: bytes) -> dict:
         return self._classifier.predict(body)
