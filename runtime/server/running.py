@@ -34,6 +34,9 @@ _NOTICE_S = 0.5
 # How long a connection without a request is kept open after that, for one that is on its way.
 _LAST_REQUESTS_S = 0.2
 
+# Libraries that warn of every bad request: whoever sends them must not fill the log.
+_TALKATIVE = ("uvicorn.error", "python_multipart")
+
 # Connections beyond this are told to come again, before a byte of theirs is kept.
 _MOST_CONNECTIONS = 2048
 
@@ -97,6 +100,9 @@ def run_server(settings: Settings) -> None:
     other, OSError when a port is taken.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Give both files.")
     access = Access(read_token(settings.token_file))
