@@ -3,12 +3,14 @@
 import io
 import json
 import struct
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from oip_table.target import Request
-from serving import serving
+from serving import ROOT, serving
 from torch import nn
 
 import exporter
@@ -202,3 +204,17 @@ def test_openapi_has_every_kinds_shape(server):
     body = paths["/predict/line"]["post"]["requestBody"]["content"]["application/json"]["schema"]
 
     assert body["oneOf"][0]["properties"]["input"]["maxItems"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (ROOT / ".venv-clients").exists() or not Path("/usr/bin/chromedriver").exists(),
+    reason="the page was not seen: scripts/setup clients, and Debian's chromium and chromium-driver",
+)
+@pytest.mark.parametrize("name", ["line", "structured"])
+def test_the_page_has_a_form_for_other_kinds(artifacts, tmp_path, name):
+    with serving(artifacts[name]) as running:
+        command = [ROOT / ".venv-clients/bin/python", ROOT / "tests/clients/browser.py", running.url, "-", tmp_path]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
+
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr[-3000:]

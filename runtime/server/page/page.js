@@ -10,7 +10,12 @@ const STAGES = {
 };
 let token = "";
 let latest = 0;
+let metadata = { inputs: [], parameters: { kind: "image" } };
+// What was asked last: a picture's file, or the JSON of another kind.
 let shown = null;
+
+const kindOf = () => metadata.parameters.kind;
+const modelPath = () => `/predict/${encodeURIComponent(find("model").value)}`;
 
 function headers(more) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
@@ -35,14 +40,99 @@ async function listModels() {
     find("model").replaceChildren(...models.map((name) => new Option(name, name)));
     find("access").hidden = true;
     find("error").hidden = true;
-    writeCalls();
+    await chooseModel();
   } catch (error) {
     showError(error);
   }
 }
 
+async function chooseModel() {
+  try {
+    const before = kindOf();
+    metadata = await (await ask(`/v2/models/${encodeURIComponent(find("model").value)}`)).json();
+    find("image").hidden = kindOf() !== "image";
+    find("fields").hidden = kindOf() === "image";
+    if (kindOf() !== "image") writeFields();
+    if (kindOf() !== "image" || before !== "image") clear();
+    writeCalls();
+    if (shown && kindOf() === "image") predictPicture(shown);
+  } catch (error) {
+    showError(error);
+  }
+}
+
+function clear() {
+  latest += 1;
+  shown = null;
+  find("labels").replaceChildren();
+  for (const id of ["row", "time", "error", "preview"]) find(id).hidden = true;
+  find("hint").hidden = false;
+}
+
+// An example of a tensor's shape, for people to change: a free length becomes 2, the batch is left out.
+function example({ datatype, shape }) {
+  const lengths = shape.slice(1).map((length) => (length === -1 ? 2 : length));
+  const zero = datatype === "BOOL" ? false : datatype === "BYTES" ? "" : 0;
+  return lengths.reduceRight((inner, length) => Array(Math.min(length, 64)).fill(inner), zero);
+}
+
+function writeFields() {
+  const cell = (title, field) => {
+    const label = element("label", title);
+    label.append(field);
+    return label;
+  };
+  const area = (text, kind) => {
+    const field = element("textarea", text, kind);
+    field.required = true;
+    field.spellcheck = false;
+    return field;
+  };
+  if (kindOf() === "tabular") {
+    find("cells").replaceChildren(
+      ...metadata.inputs.map(({ name, datatype }) => {
+        const field = element("input");
+        field.name = name;
+        if (datatype !== "BYTES") {
+          field.type = "number";
+          field.step = "any";
+        }
+        return cell(name, field);
+      }),
+    );
+    return;
+  }
+  const [first] = metadata.inputs;
+  if (kindOf() === "text") {
+    find("cells").replaceChildren(...(first.shape.length > 1 ? ["first", "second"] : ["text"]).map((name) => cell(name, area(""))));
+    return;
+  }
+  const value =
+    kindOf() === "several"
+      ? Object.fromEntries(metadata.inputs.map((input) => [input.name, example(input)]))
+      : kindOf() === "tokens"
+        ? [1, 2, 3]
+        : example(first);
+  find("cells").replaceChildren(cell("JSON", area(JSON.stringify(value), "code")));
+}
+
+function readFields() {
+  if (kindOf() === "tabular") {
+    return Object.fromEntries(
+      [...find("cells").querySelectorAll("input")].map((field) => [
+        field.name,
+        field.value === "" ? null : field.type === "number" ? Number(field.value) : field.value,
+      ]),
+    );
+  }
+  const texts = [...find("cells").querySelectorAll("textarea")].map((field) => field.value);
+  if (kindOf() !== "text") return JSON.parse(texts[0]);
+  return texts.length > 1 ? texts : texts[0];
+}
+
 function showError(error) {
   find("labels").replaceChildren();
+  find("row").hidden = true;
   find("time").hidden = true;
   find("error").textContent = error.message;
   find("error").hidden = false;
@@ -59,8 +149,7 @@ function timings(response, totalMs) {
   return parts;
 }
 
-async function predict(file) {
-  const mine = ++latest;
+function predictPicture(file) {
   find("preview").src = URL.createObjectURL(file);
   find("preview").onload = () => URL.revokeObjectURL(find("preview").src);
   find("preview").onerror = () => {
@@ -71,20 +160,30 @@ async function predict(file) {
   find("preview").hidden = false;
   find("hint").hidden = true;
   shown = file;
+  return predict(file, file.type || "application/octet-stream");
+}
+
+function predictFields() {
+  try {
+    shown = { input: readFields() };
+  } catch (error) {
+    showError(new Error(`not JSON: ${error.message}`));
+    return undefined;
+  }
+  return predict(JSON.stringify(shown), "application/json");
+}
+
+async function predict(body, type) {
+  const mine = ++latest;
   writeCalls();
   const started = performance.now();
   try {
-    const model = find("model").value;
-    const response = await ask(`/predict/${encodeURIComponent(model)}`, {
-      method: "POST",
-      headers: { "Content-Type": file.type || "application/octet-stream" },
-      body: file,
-    });
+    const response = await ask(modelPath(), { method: "POST", headers: { "Content-Type": type }, body });
     const answer = await response.json();
     if (mine !== latest) return;
     const totalMs = performance.now() - started;
     find("error").hidden = true;
-    showLabels(answer.predictions[0]);
+    showAnswer(answer.predictions[0]);
     showTime(timings(response, totalMs), totalMs);
   } catch (error) {
     if (mine === latest) showError(error);
@@ -98,9 +197,10 @@ function element(tag, text, kind) {
   return made;
 }
 
-function showLabels(row) {
+function showAnswer(row) {
+  const scored = row.top || row.labels || [];
   find("labels").replaceChildren(
-    ...row.top.map(({ label, probability }) => {
+    ...scored.map(({ label, probability }) => {
       const item = element("li");
       const name = element("div", undefined, "name");
       name.append(element("span", label), element("span", `${(probability * 100).toFixed(1)} %`));
@@ -112,6 +212,9 @@ function showLabels(row) {
       return item;
     }),
   );
+  const { input, ...rest } = row;
+  find("row").textContent = JSON.stringify(row.values || rest, null, 2).slice(0, 20000);
+  find("row").hidden = scored.length > 0;
 }
 
 function showTime(parts, totalMs) {
@@ -140,33 +243,47 @@ function showTime(parts, totalMs) {
 }
 
 function writeCalls() {
-  const address = `${location.origin}/predict/${encodeURIComponent(find("model").value)}`;
+  const address = location.origin + modelPath();
+  const secret = token ? ` -H "Authorization: Bearer $TRUECOPY_TOKEN"` : "";
+  const imports = token ? "import json\nimport os\nimport urllib.request" : "import json\nimport urllib.request";
+  const authorize = token ? `"Authorization": f"Bearer {os.environ['TRUECOPY_TOKEN']}"` : "";
+  const print = 'with urllib.request.urlopen(request) as response:\n    print(json.load(response)["predictions"][0])';
+  if (kindOf() !== "image") {
+    const body = JSON.stringify(shown || { input: "..." });
+    const quoted = `'${body.replaceAll("'", "'\\''")}'`;
+    const given = ['"Content-Type": "application/json"', authorize].filter(Boolean).join(", ");
+    find("curl").textContent = `curl${secret} -H 'Content-Type: application/json' -d ${quoted} ${address}`;
+    find("python").textContent = `${imports}
+
+body = json.loads(${JSON.stringify(body)})
+request = urllib.request.Request(${JSON.stringify(address)}, json.dumps(body).encode(), {${given}})
+${print}`;
+    return;
+  }
   const name = (shown && shown.name) || "cat.jpg";
   const quoted = `'${name.replaceAll("'", "'\\''")}'`;
-  const secret = token ? ` -H "Authorization: Bearer $TRUECOPY_TOKEN"` : "";
   find("curl").textContent = `curl${secret} --data-binary @${/^[\w.-]+$/.test(name) ? name : quoted} ${address}`;
-  const imports = token ? "import json\nimport os\nimport urllib.request" : "import json\nimport urllib.request";
-  const authorize = token
-    ? `, headers={"Authorization": f"Bearer {os.environ['TRUECOPY_TOKEN']}"}`
-    : "";
   find("python").textContent = `${imports}
 
 with open(${JSON.stringify(name)}, "rb") as photo:
-    request = urllib.request.Request(${JSON.stringify(address)}, data=photo.read()${authorize})
-with urllib.request.urlopen(request) as response:
-    print(json.load(response)["predictions"][0]["label"])`;
+    request = urllib.request.Request(${JSON.stringify(address)}, photo.read()${authorize && `, {${authorize}}`})
+${print}`;
 }
 
 function choose(files) {
   const file = [...files].find((one) => one.type.startsWith("image/")) || files[0];
-  if (file) predict(file);
+  if (file && kindOf() === "image") predictPicture(file);
 }
 
 find("file").addEventListener("change", (event) => {
   choose(event.target.files);
   event.target.value = "";
 });
-find("model").addEventListener("change", () => (shown ? predict(shown) : writeCalls()));
+find("model").addEventListener("change", chooseModel);
+find("fields").addEventListener("submit", (event) => {
+  event.preventDefault();
+  predictFields();
+});
 find("access").addEventListener("submit", (event) => {
   event.preventDefault();
   token = find("token").value.trim();
