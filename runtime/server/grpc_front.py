@@ -26,7 +26,7 @@ from runtime.server.open_inference import (
     output_specs,
 )
 from runtime.server.requestlog import RequestLog
-from runtime.server.service import Service
+from runtime.server.service import Service, size_bytes
 from runtime.server.tensors import (
     BYTES,
     check_datatype,
@@ -248,12 +248,15 @@ class GrpcFront:
         self._service.admission.check_body(size - _MESSAGE_OVERHEAD_BYTES)
         with self._service.hold() as hold:
             hold.grow(size)
-            parsed = await self._service.read(
+            parsed = await self._service.convert(
                 0 if request.raw_input_contents else size, lambda: request_from_message(request)
             )
             answer, seconds = await self._service.infer(parsed, call)
             call.seconds = dict(seconds)
-            return message_from_answer(answer, raw=bool(request.raw_input_contents))
+            raw = bool(request.raw_input_contents)
+            return await self._service.convert(
+                0 if raw else size_bytes(answer.outputs), lambda: message_from_answer(answer, raw=raw)
+            )
 
     async def _stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """Answer the requests of a stream in order; one that fails is answered with its error, and the next runs."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
-from runtime.results import Failure
+from runtime.results import Failure, Result
 from runtime.server import errors
 from runtime.server.access import Access
 from runtime.server.admission import Call
@@ -34,7 +34,7 @@ from runtime.server.open_inference import EXTENSIONS, PLATFORM, output_specs
 from runtime.server.open_inference_json import answer_to_body, request_from_body, spec_to_json
 from runtime.server.openapi import build_openapi
 from runtime.server.requestlog import RequestLog
-from runtime.server.service import Service, Source
+from runtime.server.service import Service, Source, size_bytes
 from runtime.server.version import VERSION, server_version
 
 # The status of every error; the nearest class counts. A test holds this table against all classes that exist.
@@ -256,7 +256,7 @@ class HttpFront:
             }
             many = False
             if kind == "application/json":
-                sources, many, parsed = await self._service.read(
+                sources, many, parsed = await self._service.convert(
                     len(body), lambda: sources_from_json(body, loaded.manifest)
                 )
                 given = {"top_k": parsed.top_k, "threshold": parsed.threshold}
@@ -280,11 +280,14 @@ class HttpFront:
             first = done.results[0]
             if not many and isinstance(first, Failure):
                 raise InputError(first.error)
-            rows = [result.to_dict() for result in done.results]
-            answer = _encoder.encode({"model": done.model, "predictions": rows})
-            return _compressed(
-                request, answer, {"content-type": "application/json", "server-timing": _timing(done.seconds, call)}
-            )
+            accepted = request.headers.get("accept-encoding", "")
+
+            def encode() -> tuple[bytes, str]:
+                rows = [result.to_dict() for result in done.results]
+                return _compress(_encoder.encode({"model": done.model, "predictions": rows}), accepted)
+
+            headers = {"content-type": "application/json", "server-timing": _timing(done.seconds, call)}
+            return _packed(headers, *await self._service.convert(_size_bytes(done.results), encode))
 
     # The Open Inference Protocol.
 
@@ -360,7 +363,7 @@ class HttpFront:
                     f"{_HEADER_LENGTH}: 0 is for models that take one encoded input, '{loaded.name}' does not. "
                     "Send the protocol's JSON."
                 )
-            parsed = await self._service.read(
+            parsed = await self._service.convert(
                 len(body) if header_length is None else header_length,
                 lambda: request_from_body(
                     body,
@@ -372,11 +375,17 @@ class HttpFront:
                 ),
             )
             answer, seconds = await self._service.unless_left(self._service.infer(parsed, call), _left(request), call)
-            encoded, length = answer_to_body(answer)
+            accepted = request.headers.get("accept-encoding", "")
+
+            def encode() -> tuple[bytes, str, int | None]:
+                encoded, length = answer_to_body(answer)
+                return (*_compress(encoded, accepted), length)
+
+            packed, encoding, length = await self._service.convert(size_bytes(answer.outputs), encode)
             headers = {"content-type": "application/json", "server-timing": _timing(seconds, call)}
             if length is not None:
                 headers |= {"content-type": "application/octet-stream", _HEADER_LENGTH.lower(): str(length)}
-            return _compressed(request, encoded, headers)
+            return _packed(headers, packed, encoding)
 
     def _find(self, request: Request) -> Loaded:
         return self._service.find(request.path_params["model"], request.path_params.get("version", ""))
@@ -388,7 +397,7 @@ class HttpFront:
         encoding = request.headers.get("content-encoding", "").strip().lower()
         if encoding in {"", "identity"}:
             return body
-        unpacked = await self._service.read(len(body) * 16, lambda: unpack(body, encoding, admission))
+        unpacked = await self._service.convert(len(body) * 16, lambda: unpack(body, encoding, admission))
         hold.grow(len(unpacked))
         return unpacked
 
@@ -414,20 +423,35 @@ def _timing(seconds: Any, call: Call) -> str:
     return ", ".join(f"{stage};dur={value * 1000:.2f}" for stage, value in seconds.items())
 
 
-def _compressed(request: Request, body: bytes, headers: dict[str, str]) -> Response:
-    """Return the answer, compressed where the client asked for it and it is worth it."""
-    accepted = request.headers.get("accept-encoding", "")
-    if accepted and len(body) >= _COMPRESS_FROM_BYTES:
-        names = [
-            part.partition(";")[0].strip() for part in accepted.split(",") if "q=0" not in part.replace("q=0.", "")
-        ]
-        for encoding, window_bits in (("gzip", 31), ("deflate", 15)):
-            if encoding in names:
-                packer = zlib.compressobj(1, wbits=window_bits)
-                body = packer.compress(body) + packer.flush()
-                headers |= {"content-encoding": encoding, "vary": "accept-encoding"}
-                break
-    return Response(body, headers=headers)
+def _compress(body: bytes, accepted: str) -> tuple[bytes, str]:
+    """Return the body and its encoding, compressed where the client asked for it and it is worth it."""
+    if not accepted or len(body) < _COMPRESS_FROM_BYTES:
+        return body, ""
+    names = {
+        name.strip()
+        for name, _, quality in (part.partition(";") for part in accepted.split(","))
+        if quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    }
+    for encoding, window_bits in (("gzip", 31), ("deflate", 15)):
+        if encoding in names:
+            packer = zlib.compressobj(1, wbits=window_bits)
+            return packer.compress(body) + packer.flush(), encoding
+    return body, ""
+
+
+def _packed(headers: dict[str, str], body: bytes, encoding: str) -> Response:
+    more = {"content-encoding": encoding, "vary": "accept-encoding"} if encoding else {}
+    return Response(body, headers=headers | more)
+
+
+def _size_bytes(results: list[Result]) -> int:
+    """Return about how many bytes of arrays results hold; those of classes and numbers hold none."""
+    arrays = (getattr(result, name) for result in results for name in ("outputs", "label_map") if _has(result, name))
+    return sum(map(size_bytes, arrays))
+
+
+def _has(result: Result, name: str) -> bool:
+    return not isinstance(result, Failure) and hasattr(result, name)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -26,8 +26,8 @@ from runtime.server.workers import STAGES, Job, Workers
 
 T = TypeVar("T")
 
-# Bodies up to this size are parsed on the event loop, in less time than handing them to a thread takes.
-_PARSE_ON_LOOP_BYTES = 16 * 1024
+# Up to this size, bodies are parsed and scores read on the event loop, in about the time that a thread would cost.
+_ON_LOOP_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Service:
         self.metrics.held_bytes.set_function(lambda: self.admission.held_bytes)
         self.ready = self.open = False
         self._workers = Workers(workers)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
 
     @property
     def limits(self) -> Limits:
@@ -95,11 +95,11 @@ class Service:
         except TimeoutError:
             raise call.late() from None
 
-    async def read(self, size: int, parse: Callable[[], T]) -> T:
-        """Return what ``parse`` makes of a body of ``size`` bytes; large ones keep the event loop free."""
-        if size <= _PARSE_ON_LOOP_BYTES:
-            return parse()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, parse)
+    async def convert(self, size: int, function: Callable[[], T]) -> T:
+        """Return what ``function`` makes of ``size`` bytes, a body or scores; large ones keep the event loop free."""
+        if size <= _ON_LOOP_BYTES:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._converter, function)
 
     async def predict(
         self, loaded: Loaded, sources: Sequence[Source], call: Call, *, top_k: int, threshold: float | None
@@ -118,12 +118,16 @@ class Service:
                 prepared=False,
             )
             reading = time.monotonic()
-            results: list[Result] = []
-            for source, scores in zip(sources, _rows(jobs), strict=True):
+            rows = _rows(jobs)
+
+            def interpret(source: Source, scores: Any) -> Result:
                 if isinstance(scores, InputError):
-                    results.append(Failure(input=source.name, error=str(scores)))
-                else:
-                    results.append(loaded.narrow.interpret(scores, name=source.name, top_k=top_k, threshold=threshold))
+                    return Failure(input=source.name, error=str(scores))
+                return loaded.narrow.interpret(scores, name=source.name, top_k=top_k, threshold=threshold)
+
+            results = await self.convert(
+                size_bytes(rows), lambda: [interpret(source, row) for source, row in zip(sources, rows, strict=True)]
+            )
             counted.failed = all(isinstance(result, Failure) for result in results)
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return Predictions(model=loaded.name, results=results, seconds=_longest(jobs))
@@ -145,7 +149,9 @@ class Service:
                 if isinstance(one, InputError):
                     raise one
             reading = time.monotonic()
-            answer = answer_for(request, scores, loaded.manifest, loaded.narrow.labels)
+            answer = await self.convert(
+                size_bytes(scores), lambda: answer_for(request, scores, loaded.manifest, loaded.narrow.labels)
+            )
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return answer, _longest(jobs)
 
@@ -184,7 +190,7 @@ class Service:
         """Finish what is queued, and end the threads."""
         self.ready = self.open = False
         self._workers.close()
-        self._reader.shutdown()
+        self._converter.shutdown()
 
     async def _work(
         self, loaded: Loaded, values: Sequence[Any], subjects: Sequence[str], call: Call, *, prepared: bool
@@ -258,6 +264,15 @@ class _Counted:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         outcome = self.statistics.fail if self.failed or kind is not None else self.statistics.success
         outcome.add(time.monotonic() - self._started)
+
+
+def size_bytes(values: Any) -> int:
+    """Return how many bytes of arrays there are in lists and dictionaries of them."""
+    if isinstance(values, dict):
+        return sum(map(size_bytes, values.values()))
+    if isinstance(values, list | tuple):
+        return sum(map(size_bytes, values))
+    return int(getattr(values, "nbytes", 0))
 
 
 def _rows(jobs: Sequence[Job]) -> list[Any]:
