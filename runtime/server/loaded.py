@@ -1,6 +1,6 @@
 """An artifact as the server holds it: verified on this device, warmed, with a session for each thread plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,44 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 Batching = Literal["auto", "on", "off"]
 
 
+# How much the latest run counts in a session's measured time, and how often a lone input goes to the slower session to
+# see whether it still is.
+_LATEST = 0.2
+_TRY_OTHER_EVERY = 50
+_FIRST_TRIES = 3
+
+
+class LonePlan:
+    """Which session serves an input that has the house to itself: the one that was faster, as measured.
+
+    That is the one on all cores, unless others use the cores: a run that is spread over cores waits for the slowest.
+    Shared by the workers; a race between them costs a measurement, no answer.
+    """
+
+    def __init__(self, narrow: Model, wide: Model) -> None:
+        self._models = (wide, narrow)
+        self._seconds: list[float] = [0.0, 0.0]
+        self._runs = [0, 0]
+
+    def choose(self) -> Model:
+        """Return the session for the next lone input."""
+        if self._models[0] is self._models[1]:
+            return self._models[0]
+        for position, runs in enumerate(self._runs):
+            if runs < _FIRST_TRIES:
+                return self._models[position]
+        faster = int(self._seconds[1] < self._seconds[0])
+        other = sum(self._runs) % _TRY_OTHER_EVERY == 0
+        return self._models[1 - faster if other else faster]
+
+    def note(self, model: Model, seconds: float) -> None:
+        """Take in how long a lone input took."""
+        position = self._models.index(model)
+        before = self._seconds[position] if self._runs[position] else seconds
+        self._seconds[position] = before + _LATEST * (seconds - before)
+        self._runs[position] += 1
+
+
 @dataclass(kw_only=True)
 class Loaded:
     """One artifact, ready to serve.
@@ -37,6 +75,10 @@ class Loaded:
     wide: Model
     batch_sizes: tuple[int, ...] = ()
     rows_per_job: int = 1
+    lone: LonePlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lone = LonePlan(self.narrow, self.wide)
 
     @property
     def manifest(self) -> Manifest:

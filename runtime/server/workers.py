@@ -1,8 +1,8 @@
 """The threads that do the work, and the queue before them: one image is one job.
 
 The plan follows the load. On a CPU as many single-threaded runs as cores give the most answers, and one run on all
-cores gives the fastest one; so a job that finds itself alone in the house runs the network on all cores, and any other
-runs it on its own thread. Both sessions map the same weights file.
+cores gives the fastest one; so a job that finds itself alone in the house runs the network on all cores, where that has
+proven faster, and any other runs it on its own thread. Both sessions map the same weights file.
 """
 
 import threading
@@ -149,11 +149,14 @@ class Workers:
                 return
             if rows:
                 job.call.check()
-                network = job.loaded.wide if self._is_alone() else job.loaded.narrow
+                alone = self._is_alone()
+                network = job.loaded.lone.choose() if alone else job.loaded.narrow
                 scoring = time.monotonic()
                 for row, scores in zip(rows, _score(network, prepared), strict=True):
                     job.results[row] = scores
                 job.seconds["network"] = time.monotonic() - scoring
+                if alone and self._is_alone():
+                    job.loaded.lone.note(network, job.seconds["network"] / len(rows))
                 job.batch = len(rows)
         except Exception as error:  # late, or a fault of ours: it costs this job, not the thread
             job.error = error
