@@ -78,6 +78,13 @@ def export(
     exif: Annotated[
         bool, typer.Option("--exif", help="The training loader turned photos by their EXIF orientation.")
     ] = False,
+    image_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="What the transform gets: RGB, L, uint8[4], uint16[1]. Default: as the network's input.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The artifact's name. Default: the checkpoint's.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write. Default: artifacts/NAME.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there already.")] = False,
@@ -111,6 +118,7 @@ def export(
                 name=name,
                 out=out,
                 exif=exif,
+                image_mode=image_mode,
                 force=force,
                 listener=terminal,
             )

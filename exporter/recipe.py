@@ -15,7 +15,8 @@ class Recipe:
 
     ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
-    its ending. ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``; ``wanted`` is what is to come out.
+    its ending. ``image_mode`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs`` describe
+    tensors, as ``x=float32[batch,3,28,28]``; ``wanted`` is what is to come out.
     """
 
     checkpoint: Path
@@ -30,6 +31,7 @@ class Recipe:
     name: str | None = None
     out: Path | None = None
     exif: bool = False
+    image_mode: str | None = None
     inputs: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
     force: bool = False

@@ -91,6 +91,7 @@ def export(
     name: str | None = None,
     out: str | Path | None = None,
     exif: bool = False,
+    image_mode: str | None = None,
     inputs: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     force: bool = False,
@@ -102,10 +103,11 @@ def export(
     module, or a callable, called with ``arguments``; by default the one known architecture that fits. ``weights`` names
     the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
     ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision or timm ships
-    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation. ``labels`` is
-    a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to write
-    (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other things
-    than photos, as ``x=float32[batch,3,28,28]``; ``wanted`` says what is to come out. Raises ExportError.
+    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation; ``image_mode``
+    what it gave to the transform: RGB, L, or arrays such as ``uint16[4]``; by default as the network's channels say.
+    ``labels`` is a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to
+    write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of
+    other data, as ``x=float32[batch,3,28,28]``; ``wanted`` says what is to come out. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -120,6 +122,7 @@ def export(
         name=name,
         out=Path(out) if out is not None else None,
         exif=exif,
+        image_mode=image_mode,
         inputs=tuple(inputs),
         wanted=wanted,
         force=force,

@@ -29,7 +29,8 @@ def prepare_array(pixels: Pixels, steps: Sequence[GeometryStep]) -> Pixels:
                 pixels = pad_array(pixels, step)
             case Grayscale():
                 raise AssertionError("the exporter folds Grayscale into images alone")
-    return np.ascontiguousarray(pixels)
+    prepared: Any = np.ascontiguousarray(pixels)
+    return prepared  # type: ignore[no-any-return]  # each step keeps the type
 
 
 def resize_array(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:

@@ -123,26 +123,30 @@ ArithmeticStep: TypeAlias = ToFloat | Normalize
 class Preprocessing(_Type, frozen=True, kw_only=True):
     """From decoded pixels to the network's input: geometry on uint8, then arithmetic on float32.
 
-    ``height``, ``width`` and ``channels`` are the shape of the prepared pixels, the same for every image.
+    ``height``, ``width`` and ``channels`` are the shape of the prepared pixels; None where it follows from the image's.
     """
 
     geometry: tuple[GeometryStep, ...]
     arithmetic: tuple[ArithmeticStep, ...]
-    height: int
-    width: int
+    height: int | None
+    width: int | None
     channels: int
 
 
 class ImageInput(_Tagged, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``.
 
-    ``preprocessing`` is what follows: its geometry on the host or in the graph, its arithmetic always in the graph.
+    The mode ``bands`` is for other pixels, which are not converted: an array of ``dtype`` with any number of
+    ``channels``, from .npy, TIFF and PNG files. ``preprocessing`` is what follows: its geometry on the host or in the
+    graph, its arithmetic always in the graph.
     """
 
     name: str
-    mode: Literal["RGB"]
+    mode: Literal["RGB", "L", "bands"]
     exif: bool
     preprocessing: Preprocessing
+    channels: int = 3
+    dtype: Literal["uint8", "uint16"] = "uint8"
 
 
 class TensorInput(_Tagged, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from torch import nn
+
 from exporter.architectures.rebuilding import Rebuilt
 from exporter.errors import PreprocessingError
 from exporter.forward import call
@@ -9,10 +11,14 @@ from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front
 from exporter.fronts.tensors import TensorFront, read_input
 from exporter.preprocessing import (
+    GRAY,
     HUGGING_FACE,
+    RGB,
     TIMM,
+    PixelFormat,
     Reading,
     read_hugging_face,
+    read_pixel_format,
     read_preset,
     read_timm,
     read_transform,
@@ -33,12 +39,32 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
             )
         specs = [read_input(text) for text in recipe.inputs]
         return TensorFront(specs, samples=recipe.samples, probe=lambda tensors: call(rebuilt.network, tensors))
-    return ImageFront(_read_transform(recipe, rebuilt), exif=recipe.exif, samples=recipe.samples)
+    pixels, reading = _read_pixels(recipe, rebuilt)
+    return ImageFront(reading, pixels, exif=recipe.exif, samples=recipe.samples)
 
 
-def _read_transform(recipe: Recipe, rebuilt: Rebuilt) -> Reading:
+def _read_pixels(recipe: Recipe, rebuilt: Rebuilt) -> tuple[PixelFormat, Reading]:
+    """Return what the transform gets, and the transform: as asked for, or gray where the network takes one channel."""
+    if recipe.image_mode is not None:
+        pixels = read_pixel_format(recipe.image_mode)
+        return pixels, _read_transform(recipe, rebuilt, pixels)
+    first = next((module for module in rebuilt.network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels == 1 and not _makes_gray(recipe, rebuilt):
+        return GRAY, _read_transform(recipe, rebuilt, GRAY)
+    return RGB, _read_transform(recipe, rebuilt, RGB)
+
+
+def _makes_gray(recipe: Recipe, rebuilt: Rebuilt) -> bool:
+    """Return whether the transform itself makes one channel of RGB images."""
+    try:
+        return _read_transform(recipe, rebuilt, RGB).steps.channels == 1
+    except PreprocessingError:  # such as a mean of one value, which fits gray images alone
+        return False
+
+
+def _read_transform(recipe: Recipe, rebuilt: Rebuilt, pixels: PixelFormat) -> Reading:
     if recipe.preprocess is not None:
-        return read_transform(recipe.preprocess)
+        return read_transform(recipe.preprocess, pixels)
     if rebuilt.reference.startswith(TIMM):
         return read_timm(rebuilt.reference.removeprefix(TIMM))
     if rebuilt.reference.startswith(HUGGING_FACE):

@@ -96,7 +96,7 @@ def _geometry_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
     levels, differing, total, worst = 0, 0, 0, answers[0].case.name
     for answer in answers:
         for name, actual in path.prepare(answer.case).items():
-            difference = np.abs(actual.astype(np.int16) - answer.prepared.arrays[name])
+            difference = np.abs(actual.astype(np.int32) - answer.prepared.arrays[name])
             if difference.max() > levels:
                 levels, worst = int(difference.max()), answer.case.name
             differing += int((difference > 0).sum())

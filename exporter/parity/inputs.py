@@ -4,7 +4,10 @@ import io
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
@@ -32,7 +35,7 @@ _ODD = {
 _BATCH_IMAGE = (240, 320)
 
 # Decoding alone, as the loaders do.
-_SPEC = ImageInput(
+_PHOTO = ImageInput(
     name="image",
     mode="RGB",
     exif=False,
@@ -40,21 +43,45 @@ _SPEC = ImageInput(
 )
 
 
-def read_cases(samples: Path | None) -> tuple[Case, ...]:
-    """Return the user's photos, or our own, followed by odd images made of them.
+def read_cases(samples: Path | None, spec: ImageInput) -> tuple[Case, ...]:
+    """Return the user's images, or our own, followed by odd ones made of them.
 
-    ``samples`` is an image file or a folder of them. Raises ParityError when it holds none that can be decoded.
+    ``samples`` is an image file or a folder of them. Raises ParityError when it holds none that ``spec`` can decode.
     """
-    photos = _own_photos() if samples is None else _user_photos(samples)
+    if spec.mode == "bands":
+        made = _made_bands(spec, [(300, 451), *_ODD.values()])
+        return made if samples is None else (*_user_images(samples, spec), *made[1:])
+    photos = _own_photos() if samples is None else _user_images(samples, spec)
     return (*photos, *_odd_images(photos))
 
 
-def batch_of(cases: Sequence[Case]) -> tuple[Case, ...]:
+def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
     """Return images of one size, cut from the cases, as many as the largest batch."""
-    height, width = _BATCH_IMAGE
-    images = [_decode(case).resize((width, height)) for case in cases[: max(BATCH_SIZES)]]
-    encoded = [_to_png(image) for image in images]
+    if spec.mode == "bands":
+        encoded = [case.data for case in _made_bands(spec, [_BATCH_IMAGE] * len(_PHOTOS))]
+    else:
+        height, width = _BATCH_IMAGE
+        encoded = [_to_png(_decode(case).resize((width, height))) for case in cases[: max(BATCH_SIZES)]]
     return tuple(Case(name=f"batch {row}", data=encoded[row % len(encoded)]) for row in range(max(BATCH_SIZES)))
+
+
+def _made_bands(spec: ImageInput, sizes: Sequence[tuple[int, int]]) -> tuple[Case, ...]:
+    """Return .npy files whose bands are channels of our photos, in all of the type's bits."""
+    photos = _own_photos()
+    cases = []
+    for position, (height, width) in enumerate(sizes):
+        planes: list[NDArray[Any]] = []
+        while len(planes) < spec.channels:
+            photo = _decode(photos[(position + len(planes)) % len(photos)]).resize((width, height))
+            planes += list(np.moveaxis(np.asarray(photo), 2, 0))
+        array = np.stack(planes[: spec.channels], axis=-1)
+        if spec.dtype == "uint16":
+            noise = np.random.default_rng(position).integers(0, 256, array.shape)
+            array = (array.astype(np.uint16) << 8) | noise.astype(np.uint16)
+        stream = io.BytesIO()
+        np.save(stream, array)
+        cases.append(Case(name=f"bands {height} x {width} ({position})", data=stream.getvalue()))
+    return tuple(cases)
 
 
 def _own_photos() -> tuple[Case, ...]:
@@ -62,7 +89,7 @@ def _own_photos() -> tuple[Case, ...]:
     return tuple(Case(name=name, data=(folder / f"{name}.jpg").read_bytes()) for name in _PHOTOS)
 
 
-def _user_photos(samples: Path) -> tuple[Case, ...]:
+def _user_images(samples: Path, spec: ImageInput) -> tuple[Case, ...]:
     if not samples.exists():
         raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
     paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
@@ -70,7 +97,7 @@ def _user_photos(samples: Path) -> tuple[Case, ...]:
     for path in paths:
         try:
             case = Case(name=path.name, data=path.read_bytes())
-            _decode(case)
+            decode_image(case.data, spec, subject=f"'{case.name}'")
         except (InputError, OSError) as error:
             if samples.is_dir():
                 continue  # a folder of photos may hold other files
@@ -100,7 +127,9 @@ def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
 
 
 def _decode(case: Case) -> Image.Image:
-    return decode_image(case.data, _SPEC, subject=f"'{case.name}'").image
+    image = decode_image(case.data, _PHOTO, subject=f"'{case.name}'").image
+    assert isinstance(image, Image.Image)
+    return image
 
 
 def _to_png(image: Image.Image, orientation: int = 1) -> bytes:

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torchvision import transforms
 from torchvision.transforms import v2
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from exporter.errors import PreprocessingError
 from exporter.preprocessing import torchvision_steps
 from exporter.preprocessing.hugging_face import CONFIG_NAME, Backend, read_processor
+from exporter.preprocessing.pixel_format import RGB, PixelFormat
 from exporter.references import is_reference, load_object
+from runtime.array_geometry import Pixels
 from runtime.manifest import (
     ArithmeticStep,
     CenterCrop,
@@ -44,13 +45,14 @@ _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 class Reading:
     """What a training transform says, and the transform itself.
 
-    ``transform`` takes a PIL image and gives the network's input, float32 [channels, height, width]. ``pixels`` is its
-    part before the arithmetic: uint8 [height, width, channels]. ``assumed`` says that the user did not name it.
+    ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
+    width]. ``pixels`` is its part before the arithmetic: [height, width, channels]. ``assumed`` says that the user did
+    not name it.
     """
 
     steps: Preprocessing
-    transform: Callable[[Image.Image], torch.Tensor]
-    pixels: Callable[[Image.Image], NDArray[np.uint8]]
+    transform: Callable[[Any], torch.Tensor]
+    pixels: Callable[[Any], Pixels]
     origin: str
     assumed: bool
 
@@ -59,8 +61,8 @@ class Reading:
         return ", ".join(_describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
-def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
-    """Return the transform that ``preprocess`` is, or names.
+def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> Reading:
+    """Return the transform that ``preprocess`` is, or names, for images of the format ``pixels``.
 
     Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
     transformers' processor on Pillow, ``FOLDER/preprocessor_config.json:pil``; what they stand for is a torchvision
@@ -86,10 +88,10 @@ def read_transform(preprocess: str | Callable[..., Any]) -> Reading:
         found = load_object(preprocess, error=PreprocessingError)
     if inspect.isfunction(found):
         found = _call(found, origin)
-    if isinstance(found, ImageClassification):
-        return _read(torchvision_steps.unfold_classification_preset(found), found, origin)
+    if isinstance(found, ImageClassification | SemanticSegmentation):
+        return _read(_unfold(found), found, origin, pixels)
     if isinstance(found, _CONTAINERS):
-        return _read(torchvision_steps.flatten(found), found, origin)
+        return _read(torchvision_steps.flatten(found), found, origin, pixels)
     raise PreprocessingError(
         f"'{origin}': not a torchvision transform: expected a torchvision.transforms.Compose, "
         f"got {type(found).__module__}.{type(found).__name__}. Name the Compose itself."
@@ -108,12 +110,18 @@ def read_preset(torchvision_name: str) -> Reading:
             f"'{torchvision_name}': torchvision ships no transform for it. Pass yours with --preprocess FILE.py:NAME."
         )
     preset = default.transforms()
-    if not isinstance(preset, ImageClassification):
+    if not isinstance(preset, ImageClassification | SemanticSegmentation):
         raise PreprocessingError(
-            f"'{default}': its transform is not for classification: expected ImageClassification, "
+            f"'{default}': its transform cannot be folded in: expected ImageClassification or SemanticSegmentation, "
             f"got {type(preset).__name__}. Pass yours with --preprocess FILE.py:NAME."
         )
-    return _read(torchvision_steps.unfold_classification_preset(preset), preset, str(default), assumed=True)
+    return _read(_unfold(preset), preset, str(default), assumed=True)
+
+
+def _unfold(preset: ImageClassification | SemanticSegmentation) -> list[torchvision_steps.Leaf]:
+    if isinstance(preset, SemanticSegmentation):
+        return torchvision_steps.unfold_segmentation_preset(preset)
+    return torchvision_steps.unfold_classification_preset(preset)
 
 
 def read_timm(name: str) -> Reading:
@@ -157,14 +165,15 @@ def _read(
     leaves: Sequence[torchvision_steps.Leaf],
     transform: Callable[[Image.Image], torch.Tensor],
     origin: str,
+    pixel_format: PixelFormat = RGB,
     *,
     assumed: bool = False,
 ) -> Reading:
     """Return the reading of a transform that consists of ``leaves``."""
-    parts = torchvision_steps.read_leaves(leaves, origin)
+    parts = torchvision_steps.read_leaves(leaves, origin, pixel_format)
     geometry = transforms.Compose([leaf.transform for leaf in leaves[: parts.split]])
 
-    def pixels(image: Image.Image) -> NDArray[np.uint8]:
+    def pixels(image: Image.Image | Pixels) -> Pixels:
         prepared = geometry(image)
         if isinstance(prepared, torch.Tensor):
             return prepared.permute(1, 2, 0).contiguous().numpy()
@@ -172,7 +181,7 @@ def _read(
         return array if array.ndim == 3 else array[:, :, np.newaxis]
 
     return Reading(
-        steps=_preprocessing(parts.geometry, parts.arithmetic, origin),
+        steps=_preprocessing(parts.geometry, parts.arithmetic, origin, pixel_format.channels),
         transform=transform,
         pixels=pixels,
         origin=origin,
@@ -191,10 +200,9 @@ def _call(function: Callable[[], object], origin: str) -> object:
 
 
 def _preprocessing(
-    geometry: tuple[GeometryStep, ...], arithmetic: tuple[ArithmeticStep, ...], origin: str
+    geometry: tuple[GeometryStep, ...], arithmetic: tuple[ArithmeticStep, ...], origin: str, channels: int = 3
 ) -> Preprocessing:
     size: tuple[int, int] | None = None
-    channels = 3
     for step in geometry:
         match step:
             case CenterCrop():
@@ -205,18 +213,14 @@ def _preprocessing(
                 size = size and (size[0] + step.top + step.bottom, size[1] + step.left + step.right)
             case Grayscale():
                 channels = step.channels
-    if size is None:
-        raise PreprocessingError(
-            f"'{origin}': the prepared size would differ from image to image: expected a transform that ends in "
-            "one size. Add CenterCrop((height, width)); images of that size already pass through it unchanged."
-        )
     for normalize in arithmetic:
         if isinstance(normalize, Normalize) and {len(normalize.mean), len(normalize.std)} - {1, channels}:
             raise PreprocessingError(
                 f"'{origin}': Normalize has the wrong number of channels: expected {channels} values, "
                 f"got a mean of {len(normalize.mean)} and a std of {len(normalize.std)}. Correct the transform."
             )
-    return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=size[0], width=size[1], channels=channels)
+    height, width = size or (None, None)
+    return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=height, width=width, channels=channels)
 
 
 def _describe(step: GeometryStep | ArithmeticStep) -> str:

@@ -24,7 +24,7 @@ from runtime.manifest import (
 
 
 class Geometry(nn.Module):
-    """uint8 images [batch, any height, any width, channels] to prepared pixels of the same layout."""
+    """Images [batch, any height, any width, channels], uint8 or uint16, to prepared pixels of the same layout."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -42,13 +42,15 @@ class Geometry(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the prepared pixels."""
         pixels = image.permute(0, 3, 1, 2)
+        # torch does next to nothing with uint16.
+        pixels = pixels.to(torch.int32) if image.dtype == torch.uint16 else pixels
         for step in self.steps:
             pixels = step(pixels)
-        return pixels.permute(0, 2, 3, 1)
+        return pixels.permute(0, 2, 3, 1).to(image.dtype)
 
 
 class Arithmetic(nn.Module):
-    """Prepared pixels, uint8 [batch, height, width, channels], to the network's input, float32, channels first."""
+    """Prepared pixels [batch, height, width, channels] to the network's input, float32, channels first."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class Arithmetic(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the normalised input."""
-        values = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
+        values = pixels.to(torch.float32).permute(0, 3, 1, 2).contiguous()
         for step in self.steps:
             values = step(values)
         return values
@@ -163,7 +165,7 @@ class _CenterCrop(nn.Module):
         super().__init__()
         self.height, self.width = step.height, step.width
         self.down = step.rounding == "down"
-        self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.uint8).view(-1, 1, 1))
+        self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.int32).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         rows, columns = max(self.height - pixels.shape[2], 0), max(self.width - pixels.shape[3], 0)
@@ -177,7 +179,8 @@ class _CenterCrop(nn.Module):
 def _framed(pixels: Tensor, fill: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
     """Return the pixels with a frame of one colour."""
     batch, channels, height, width = pixels.shape
-    framed = torch.zeros([batch, channels, height + top + bottom, width + left + right], dtype=torch.uint8) + fill
+    size = [batch, channels, height + top + bottom, width + left + right]
+    framed = (torch.zeros(size, dtype=torch.int32) + fill).to(pixels.dtype)
     framed[:, :, top : top + height, left : left + width] = pixels
     return framed
 
@@ -189,7 +192,7 @@ class _Pad(nn.Module):
         super().__init__()
         self.left, self.top, self.right, self.bottom = step.left, step.top, step.right, step.bottom
         self.mode = step.mode
-        self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.uint8).view(-1, 1, 1))
+        self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.int32).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.mode == "constant":

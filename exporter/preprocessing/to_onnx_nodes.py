@@ -31,10 +31,14 @@ _DOUBLE = onnx.TensorProto.DOUBLE
 _LUMA = (19595, 38470, 7471)
 
 
-def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str) -> Nodes:
-    """Return nodes from uint8 ``image`` [batch, any height, any width, channels] to uint8 ``pixels``, prepared."""
+def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str, wide: bool = False) -> Nodes:
+    """Return nodes from ``image`` [batch, any height, any width, channels] to ``pixels`` of its type, prepared.
+
+    ``wide`` pixels are uint16, which few runtimes can pad: they are int32 in between.
+    """
     nodes = Nodes("geometry")
-    current = nodes.add("Transpose", image, perm=[0, 3, 1, 2])
+    current = nodes.cast(image, _INT32) if wide else image
+    current = nodes.add("Transpose", current, perm=[0, 3, 1, 2])
     steps = list(preprocessing.geometry)
     while steps:
         step = steps.pop(0)
@@ -43,17 +47,21 @@ def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str) -> 
                 crop = steps.pop(0) if _crop_fits(step, steps) else None
                 current = _resize(nodes, current, step, crop if isinstance(crop, CenterCrop) else None)
             case CenterCrop():
-                current = _center_crop(nodes, current, step)
+                current = _center_crop(nodes, current, step, wide)
             case Pad():
-                current = _pad(nodes, current, step)
+                current = _pad(nodes, current, step, wide)
             case Grayscale():
                 current = _grayscale(nodes, current, step)
-    nodes.add("Transpose", current, perm=[0, 2, 3, 1], output=pixels)
+    if wide:
+        current = nodes.add("Transpose", current, perm=[0, 2, 3, 1])
+        nodes.add("Cast", current, to=onnx.TensorProto.UINT16, output=pixels)
+    else:
+        nodes.add("Transpose", current, perm=[0, 2, 3, 1], output=pixels)
     return nodes
 
 
 def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: str) -> Nodes:
-    """Return nodes from uint8 ``pixels`` [batch, height, width, channels] to float32 ``normalized``, channels first."""
+    """Return nodes from ``pixels`` [batch, height, width, channels] to float32 ``normalized``, channels first."""
     nodes = Nodes("arithmetic")
     current = nodes.add("Transpose", pixels, perm=[0, 3, 1, 2])
     current = nodes.cast(current, onnx.TensorProto.FLOAT)
@@ -171,14 +179,14 @@ def _two_passes(
     return pixels
 
 
-def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop) -> str:
+def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop, wide: bool) -> str:
     crop, zero, two = nodes.integers(step.height, step.width), nodes.integers(0), nodes.integers(2)
     lacking = nodes.add("Max", nodes.add("Sub", crop, _size_of(nodes, pixels)), zero)
     before = nodes.add("Div", lacking, two)
     # All eight lengths, though ONNX would take 'axes': onnxruntime 1.31 miscounts them when it moves a Transpose past.
     none = nodes.integers(0, 0)
     pads = nodes.add("Concat", none, before, none, nodes.add("Sub", lacking, before), axis=0)
-    pixels = _framed(nodes, pixels, pads, step.fill)
+    pixels = _framed(nodes, pixels, pads, step.fill, wide)
     start = _origin(nodes, _size_of(nodes, pixels), crop, step)
     return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), nodes.integers(_HEIGHT, _WIDTH))
 
@@ -194,10 +202,10 @@ def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
     return nodes.add("Add", half, nodes.add("Mul", nodes.add("Mod", excess, two), nodes.add("Mod", half, two)))
 
 
-def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
+def _pad(nodes: Nodes, pixels: str, step: Pad, wide: bool) -> str:
     if step.mode == "constant":
         pads = nodes.integers(0, 0, step.top, step.left, 0, 0, step.bottom, step.right)
-        return _framed(nodes, pixels, pads, step.fill)
+        return _framed(nodes, pixels, pads, step.fill, wide)
     for axis, before, after in ((_HEIGHT, step.top, step.bottom), (_WIDTH, step.left, step.right)):
         size = nodes.add("Shape", pixels, start=axis, end=axis + 1)
         end = nodes.add("Squeeze", nodes.add("Add", size, nodes.integers(after)))
@@ -206,21 +214,25 @@ def _pad(nodes: Nodes, pixels: str, step: Pad) -> str:
     return pixels
 
 
-def _framed(nodes: Nodes, pixels: str, pads: str, fill: Sequence[int]) -> str:
+def _framed(nodes: Nodes, pixels: str, pads: str, fill: Sequence[int], wide: bool) -> str:
     """Return the pixels with a frame of one colour: one channel at a time where it has several values."""
     if len(fill) == 1:
-        return nodes.add("Pad", pixels, pads, nodes.byte(fill[0]))
+        return nodes.add("Pad", pixels, pads, _level(nodes, fill[0], wide))
     one = nodes.integers(1)
     planes = [
         nodes.add(
             "Pad",
             nodes.add("Slice", pixels, nodes.integers(channel), nodes.integers(channel + 1), one),
             pads,
-            nodes.byte(value),
+            _level(nodes, value, wide),
         )
         for channel, value in enumerate(fill)
     ]
     return nodes.add("Concat", *planes, axis=1)
+
+
+def _level(nodes: Nodes, value: int, wide: bool) -> str:
+    return nodes.int32s([value], shape=[], name=f"level_{value}") if wide else nodes.byte(value)
 
 
 def _inside(nodes: Nodes, position: str, size: str, mode: str) -> str:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from exporter.errors import PreprocessingError
 from exporter.preprocessing.opencv import Letterbox, OpenCVResize
+from exporter.preprocessing.pixel_format import PixelFormat
 from runtime.manifest import (
     ArithmeticStep,
     AxisOrder,
@@ -112,9 +113,22 @@ def unfold_classification_preset(preset: ImageClassification) -> list[Leaf]:
     return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
 
 
-def read_leaves(leaves: Sequence[Leaf], origin: str) -> Parts:
+def unfold_segmentation_preset(preset: SemanticSegmentation) -> list[Leaf]:
+    """Return the transforms that ``SemanticSegmentation.forward`` applies, one after the other."""
+    steps: list[Callable[[Any], Any]] = [
+        transforms.PILToTensor(),
+        transforms.ConvertImageDtype(torch.float),
+        transforms.Normalize(mean=preset.mean, std=preset.std),
+    ]
+    if preset.resize_size is not None:
+        size, interpolation = preset.resize_size, preset.interpolation
+        steps.insert(0, transforms.Resize(size, interpolation=interpolation, antialias=preset.antialias))
+    return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
+
+
+def read_leaves(leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> Parts:
     """Return the steps that the leaves are; raises PreprocessingError for the first that cannot be folded in."""
-    return _Reader(leaves, origin).read()
+    return _Reader(leaves, origin, pixels).read()
 
 
 def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
@@ -132,11 +146,12 @@ def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
 
 
 class _Reader:
-    """Walks the leaves once, knowing what the image is by then: PIL, a uint8 tensor, or a float tensor."""
+    """Walks the leaves once, knowing what the image is by then: PIL or an array, a tensor of its type, or of floats."""
 
-    def __init__(self, leaves: Sequence[Leaf], origin: str) -> None:
+    def __init__(self, leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> None:
         self._leaves = leaves
         self._origin = origin
+        self._pixels = pixels
         self._geometry: list[GeometryStep] = []
         self._arithmetic: list[ArithmeticStep] = []
         self._is_tensor = False
@@ -186,10 +201,22 @@ class _Reader:
             case transforms.Grayscale | v2.Grayscale:
                 self._check_pixels(place)
                 self._check_pil(place)
+                if self._pixels.mode != "RGB":
+                    raise PreprocessingError(
+                        f"{place}: the images are read as {self._pixels.mode}: expected RGB, of which it makes gray. "
+                        "Leave out --image-mode: gray images read as RGB come out the same."
+                    )
                 self._geometry.append(Grayscale(channels=step.num_output_channels))
+            case transforms.PILToTensor | v2.PILToTensor if self._pixels.mode == "bands":
+                raise PreprocessingError(f"{place}: takes PIL images: expected v2.ToImage, which takes arrays. Use it.")
             case transforms.PILToTensor | v2.PILToTensor | v2.ToImage:
                 self._is_tensor = True
             case kind if not self._is_tensor and (kind in _TO_TENSOR or _is_timm(kind, "MaybeToTensor")):
+                if self._pixels.dtype == "uint16":
+                    raise PreprocessingError(
+                        f"{place}: leaves 16-bit pixels as they are: expected v2.ToImage and "
+                        "v2.ToDtype(torch.float32, scale=True). Use these."
+                    )
                 self._is_tensor = True
                 self._arithmetic.append(ToFloat(divisor=255.0))
             case transforms.ConvertImageDtype | v2.ConvertImageDtype | v2.ToDtype:
@@ -198,12 +225,16 @@ class _Reader:
                 if not self._is_float:
                     raise PreprocessingError(f"{place}: comes before the image is floats: expected it after. Reorder.")
                 self._arithmetic.append(_normalize(step, place))
-            case kind if kind in _IDENTITIES:
+            case kind if kind in _IDENTITIES and (kind is not v2.RGB or self._pixels.mode == "RGB"):
                 pass
             case _:
                 raise PreprocessingError(f"{place}: {_why_refused(step)}")
 
     def _resize(self, step: Any, place: str) -> Resize:
+        if self._pixels.dtype == "uint16":
+            raise PreprocessingError(
+                f"{place}: resizes 16-bit pixels: expected crops and padding alone. Resize the files themselves."
+            )
         interpolation = _interpolation(step.interpolation)
         if interpolation is None:
             raise PreprocessingError(
@@ -223,7 +254,7 @@ class _Reader:
 
     def _convert(self, step: Any, place: str) -> None:
         kind, scale = step.dtype, getattr(step, "scale", True)
-        if kind == torch.uint8 and not self._is_float:
+        if kind == getattr(torch, self._pixels.dtype) and not self._is_float:
             return
         if kind != torch.float32 or not self._is_tensor:
             raise PreprocessingError(
@@ -231,13 +262,17 @@ class _Reader:
                 "Put PILToTensor or ToImage before it, and convert to float32."
             )
         if not self._is_float:
-            self._arithmetic.append(ToFloat(divisor=255.0 if scale else 1.0))
+            self._arithmetic.append(ToFloat(divisor=float(self._pixels.largest) if scale else 1.0))
 
     def _check_pixels(self, place: str) -> None:
         if self._is_float:
             raise PreprocessingError(
                 f"{place}: comes after the image became floats: expected it before. Move it there if that is how the "
                 "model was trained; otherwise it cannot be folded in."
+            )
+        if self._pixels.mode == "bands" and not self._is_tensor:
+            raise PreprocessingError(
+                f"{place}: would get an array [height, width, channels]: expected v2.ToImage before it. Put it there."
             )
 
     def _check_pil(self, place: str) -> None:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runtime import geometry
+from runtime.array_geometry import Pixels
 from runtime.artifact import Artifact
 from runtime.decode.protocol import Decoded
 from runtime.errors import InputError
 from runtime.manifest import ImageInput
 
-ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
 # 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. Checked before decoding.
 MAX_PIXELS = 64_000_000
@@ -43,15 +44,20 @@ _BATCH = 8
 class DecodedImage(Decoded):
     """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
 
-    image: Image.Image
+    image: Image.Image | Pixels
     turned: bool
     remark: str = ""
+
+    def to_array(self) -> Pixels:
+        """Return the pixels, [height, width, channels]."""
+        array = np.asarray(self.image)
+        return array if array.ndim == 3 else array[:, :, np.newaxis]
 
 
 class ImageDecoder:
     """Photos: decoded by Pillow, prepared on the host as the manifest's geometry says.
 
-    A prepared image is uint8 [height, width, channels], of the size that the network takes: any may share a batch.
+    A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
     """
 
     batch_size = _BATCH
@@ -73,32 +79,35 @@ class ImageDecoder:
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
         return replace(decoded, remark=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
-    def prepare(self, decoded: DecodedImage) -> NDArray[np.uint8]:
-        """Return the prepared pixels, uint8 [height, width, channels]."""
+    def prepare(self, decoded: DecodedImage) -> Pixels:
+        """Return the prepared pixels, [height, width, channels]."""
         return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
 
-    def bucket(self, _prepared: NDArray[np.uint8]) -> Hashable:
-        """Return one key for all: prepared images are of one size."""
-        return None
+    def bucket(self, prepared: Pixels) -> Hashable:
+        """Return the size, one for all images where the transform ends in one."""
+        return prepared.shape
 
-    def stack(self, prepared: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
-        """Return the pixels, uint8 [batch, height, width, channels]."""
+    def stack(self, prepared: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
+        """Return the pixels, [batch, height, width, channels]."""
         return {PIXELS: np.stack(prepared)}
 
     def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
-        """Return the image as it is, uint8 [1, height, width, channels]."""
-        return {self._spec.name: np.asarray(decoded.image)[np.newaxis]}
+        """Return the image as it is, [1, height, width, channels]."""
+        return {self._spec.name: decoded.to_array()[np.newaxis]}
 
 
 def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
 
-    ``source`` is a path, the bytes of an encoded image, a PIL image, or a uint8 array [height, width, 3] in RGB order.
+    ``source`` is a path, the bytes of an encoded image, a PIL image, or an array [height, width, channels], uint8 in
+    RGB order for photos.
     ``subject`` names it in messages. Raises InputError when it is missing, not an image of a known format, damaged,
     or larger than ``max_pixels``.
     """
+    if spec.mode == "bands":
+        return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
     if isinstance(source, np.ndarray):
-        return DecodedImage(image=_from_array(source, subject, max_pixels), turned=False)
+        return DecodedImage(image=_from_array(source, spec, subject, max_pixels), turned=False)
     if isinstance(source, Image.Image):
         _check_pixels(source.width, source.height, subject, max_pixels)
         return _load(source, spec, subject)
@@ -166,10 +175,22 @@ def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
         raise InputError(f"{subject}: damaged image: {error}. Copy or download it again.") from error
 
 
-def _from_array(array: NDArray[np.uint8], subject: str, max_pixels: int) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+def _bands(source: ImageSource, spec: ImageInput, subject: str, max_pixels: int) -> Pixels:
+    from runtime.decode.bands import check_bands, read_bands
+
+    if isinstance(source, np.ndarray | Image.Image):
+        return check_bands(np.asarray(source), spec, subject=subject, max_pixels=max_pixels)
+    return read_bands(_read(source, subject), spec, subject=subject, max_pixels=max_pixels)
+
+
+def _from_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels: int) -> Image.Image:
+    if spec.mode == "L" and array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    fits = array.ndim == 2 if spec.mode == "L" else array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not fits or 0 in array.shape:
+        wanted = "[height, width]" if spec.mode == "L" else "[height, width, 3] in RGB order"
         raise InputError(
-            f"{subject}: wrong array: expected uint8 [height, width, 3] in RGB order, "
+            f"{subject}: wrong array: expected uint8 {wanted}, "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
     _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)
