@@ -1,7 +1,6 @@
 """The HTTP front end: what a path means, how an error reads, which headers go out. The work is the service's."""
 
 import time
-import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import resources
 from typing import Any
@@ -14,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
-from runtime.results import Failure, Result
+from runtime.results import Failure
 from runtime.server import errors
 from runtime.server.access import Access
 from runtime.server.admission import Call
+from runtime.server.http_answers import compress, encoder, packed, size_of_results, take_timeout, timing, to_json
 from runtime.server.http_bodies import (
     BODY,
     number,
@@ -59,9 +59,6 @@ _OPEN_PATHS = ("/v2/health/", "/page/")
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
-# Below this a compressed answer saves no packet.
-_COMPRESS_FROM_BYTES = 1024
-
 _PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
     "docs.html": "text/html; charset=utf-8",
@@ -83,7 +80,6 @@ _SECURITY_HEADERS = {
 }
 
 Handler = Callable[[Request, Call], Awaitable[Response]]
-_encoder = msgspec.json.Encoder()
 
 
 def status_of(error: TruecopyError) -> int:
@@ -175,7 +171,7 @@ class HttpFront:
                 return self._error(error, call)
             except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
                 self._log.write_fault(error, call)
-                return _json({"error": f"server: internal error, request id {call.request_id}. See its log."}, 500)
+                return to_json({"error": f"server: internal error, request id {call.request_id}. See its log."}, 500)
 
         return Route(path, endpoint, methods=[method])
 
@@ -190,7 +186,7 @@ class HttpFront:
         if isinstance(error, errors.TokenError):
             headers["www-authenticate"] = "Bearer"
         call.outcome = str(error)
-        return _json({"error": str(error)}, status, headers)
+        return to_json({"error": str(error)}, status, headers)
 
     async def _unknown(self, request: Request, error: Exception) -> Response:
         """Answer a path or method that no route has, in the shape of every other error."""
@@ -237,7 +233,7 @@ class HttpFront:
         )
 
     async def _openapi(self, _request: Request, _call: Call) -> Response:
-        return _json(build_openapi(self._service.models, with_token=self._access.wanted))
+        return to_json(build_openapi(self._service.models, with_token=self._access.wanted))
 
     async def _metrics(self, _request: Request, _call: Call) -> Response:
         return Response(self._service.text_of_metrics(), headers={"content-type": CONTENT_TYPE})
@@ -247,7 +243,7 @@ class HttpFront:
     async def _predict(self, request: Request, call: Call) -> Response:
         loaded = self._service.find(request.path_params["model"])
         self._service.check_open()
-        _take_timeout(request, call)
+        take_timeout(request, call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -284,34 +280,34 @@ class HttpFront:
 
             def encode() -> tuple[bytes, str]:
                 rows = [result.to_dict() for result in done.results]
-                return _compress(_encoder.encode({"model": done.model, "predictions": rows}), accepted)
+                return compress(encoder.encode({"model": done.model, "predictions": rows}), accepted)
 
-            headers = {"content-type": "application/json", "server-timing": _timing(done.seconds, call)}
-            return _packed(headers, *await self._service.convert(_size_bytes(done.results), encode))
+            headers = {"content-type": "application/json", "server-timing": timing(done.seconds, call)}
+            return packed(headers, *await self._service.convert(size_of_results(done.results), encode))
 
     # The Open Inference Protocol.
 
     async def _live(self, _request: Request, _call: Call) -> Response:
-        return _json({"live": True})
+        return to_json({"live": True})
 
     async def _ready(self, _request: Request, _call: Call) -> Response:
-        return _json({"ready": self._service.ready}, 200 if self._service.ready else 503)
+        return to_json({"ready": self._service.ready}, 200 if self._service.ready else 503)
 
     async def _server_metadata(self, _request: Request, _call: Call) -> Response:
-        return _json({"name": "truecopy", "version": server_version(), "extensions": EXTENSIONS})
+        return to_json({"name": "truecopy", "version": server_version(), "extensions": EXTENSIONS})
 
     async def _models(self, _request: Request, _call: Call) -> Response:
-        return _json({"models": list(self._service.models)})
+        return to_json({"models": list(self._service.models)})
 
     async def _index_of_models(self, _request: Request, _call: Call) -> Response:
         state = "READY" if self._service.ready else "UNAVAILABLE"
-        return _json(
+        return to_json(
             [{"name": name, "version": VERSION, "state": state, "reason": ""} for name in self._service.models]
         )
 
     async def _model_metadata(self, request: Request, _call: Call) -> Response:
         loaded = self._find(request)
-        return _json(
+        return to_json(
             {
                 "name": loaded.name,
                 "versions": [VERSION],
@@ -324,7 +320,7 @@ class HttpFront:
 
     async def _model_ready(self, request: Request, _call: Call) -> Response:
         loaded = self._find(request)
-        return _json({"name": loaded.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
+        return to_json({"name": loaded.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
 
     async def _model_config(self, request: Request, _call: Call) -> Response:
         loaded = self._find(request)
@@ -334,7 +330,7 @@ class HttpFront:
                 {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape)} for spec in specs
             ]
 
-        return _json(
+        return to_json(
             {
                 "name": loaded.name,
                 "platform": PLATFORM,
@@ -348,12 +344,12 @@ class HttpFront:
 
     async def _statistics(self, request: Request, _call: Call) -> Response:
         names = [self._find(request).name] if "model" in request.path_params else list(self._service.models)
-        return _json({"model_stats": [self._service.statistics[name].to_dict(name, VERSION) for name in names]})
+        return to_json({"model_stats": [self._service.statistics[name].to_dict(name, VERSION) for name in names]})
 
     async def _infer(self, request: Request, call: Call) -> Response:
         loaded = self._find(request)
         self._service.check_open()
-        _take_timeout(request, call)
+        take_timeout(request, call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             header_length = whole_number(request.headers.get(_HEADER_LENGTH), _HEADER_LENGTH)
@@ -379,13 +375,13 @@ class HttpFront:
 
             def encode() -> tuple[bytes, str, int | None]:
                 encoded, length = answer_to_body(answer)
-                return (*_compress(encoded, accepted), length)
+                return (*compress(encoded, accepted), length)
 
-            packed, encoding, length = await self._service.convert(size_bytes(answer.outputs), encode)
-            headers = {"content-type": "application/json", "server-timing": _timing(seconds, call)}
+            answered, encoding, length = await self._service.convert(size_bytes(answer.outputs), encode)
+            headers = {"content-type": "application/json", "server-timing": timing(seconds, call)}
             if length is not None:
                 headers |= {"content-type": "application/octet-stream", _HEADER_LENGTH.lower(): str(length)}
-            return _packed(headers, packed, encoding)
+            return packed(headers, answered, encoding)
 
     def _find(self, request: Request) -> Loaded:
         return self._service.find(request.path_params["model"], request.path_params.get("version", ""))
@@ -406,53 +402,3 @@ async def _left(request: Request) -> None:
     """Return when the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _take_timeout(request: Request, call: Call) -> None:
-    value = request.headers.get("x-request-timeout")
-    if value is not None:
-        seconds = number(value, "X-Request-Timeout")
-        if not 0 < seconds < float("inf"):
-            raise InputError(f"X-Request-Timeout: expected seconds above 0, got {value[:40]!r}. Correct it.")
-        call.shorten(seconds)
-
-
-def _timing(seconds: Any, call: Call) -> str:
-    """Return the stages for the header Server-Timing, in milliseconds, and keep them for the log."""
-    call.seconds = dict(seconds)
-    return ", ".join(f"{stage};dur={value * 1000:.2f}" for stage, value in seconds.items())
-
-
-def _compress(body: bytes, accepted: str) -> tuple[bytes, str]:
-    """Return the body and its encoding, compressed where the client asked for it and it is worth it."""
-    if not accepted or len(body) < _COMPRESS_FROM_BYTES:
-        return body, ""
-    names = {
-        name.strip()
-        for name, _, quality in (part.partition(";") for part in accepted.split(","))
-        if quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    }
-    for encoding, window_bits in (("gzip", 31), ("deflate", 15)):
-        if encoding in names:
-            packer = zlib.compressobj(1, wbits=window_bits)
-            return packer.compress(body) + packer.flush(), encoding
-    return body, ""
-
-
-def _packed(headers: dict[str, str], body: bytes, encoding: str) -> Response:
-    more = {"content-encoding": encoding, "vary": "accept-encoding"} if encoding else {}
-    return Response(body, headers=headers | more)
-
-
-def _size_bytes(results: list[Result]) -> int:
-    """Return about how many bytes of arrays results hold; those of classes and numbers hold none."""
-    arrays = (getattr(result, name) for result in results for name in ("outputs", "label_map") if _has(result, name))
-    return sum(map(size_bytes, arrays))
-
-
-def _has(result: Result, name: str) -> bool:
-    return not isinstance(result, Failure) and hasattr(result, name)
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(_encoder.encode(value), status, {"content-type": "application/json", **(headers or {})})
