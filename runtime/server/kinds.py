@@ -130,7 +130,9 @@ def _tensors(spec: Input) -> tuple[TensorSpec, ...]:
     match spec:
         case ImageInput():
             also = (f"{BYTES} [-1]", f"{BYTES} [-1,1]")
-            return (TensorSpec(name=spec.name, datatype="UINT8", shape=(-1, -1, -1, 3), also=also),)
+            return (
+                TensorSpec(name=spec.name, datatype=datatype_of(np.dtype(spec.dtype)), shape=_image(spec), also=also),
+            )
         case TensorInput():
             shape = tuple(length if isinstance(length, int) else -1 for length in spec.shape)
             return (TensorSpec(name=spec.name, datatype=datatype_of(np.dtype(spec.dtype)), shape=shape),)
@@ -151,7 +153,7 @@ def _rows(spec: Input, arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
             array = arrays[spec.name]
             if array.dtype == object:
                 return list(_flat(array, spec.name))
-            _check(spec.name, array, np.dtype(np.uint8), (-1, -1, -1, 3), ", or BYTES of encoded images")
+            _check(spec.name, array, np.dtype(spec.dtype), _image(spec), ", or BYTES of encoded images")
             return list(array)
         case TensorInput():
             array = arrays[spec.name]
@@ -194,6 +196,10 @@ def _from_json(value: Any, spec: Input, subject: str) -> Any:
             if isinstance(value, bool | int | float) and len(spec.shape) == 1:
                 return value
             return _expect(value, list, "numbers in nested lists", subject)
+
+
+def _image(spec: ImageInput) -> tuple[int, ...]:
+    return (-1, -1, -1, 1 if spec.mode == "L" else spec.channels)
 
 
 def _schema(spec: Input) -> Json:

@@ -77,7 +77,7 @@ def output_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
 def sources_of(request: InferRequest, manifest: Manifest) -> Sources:
     """Return the request's inputs, one a row. Raises InputError when names, datatypes or shapes are not the model's.
 
-    An image model also takes prepared pixels, UINT8 [batch, height, width, channels], by the name that ``Model.run``
+    An image model also takes prepared pixels, [batch, height, width, channels], by the name that ``Model.run``
     has for them.
     """
     first = manifest.inputs[0]
@@ -85,10 +85,15 @@ def sources_of(request: InferRequest, manifest: Manifest) -> Sources:
         prepared = first.preprocessing
         array = request.inputs[PIXELS]
         wanted = (prepared.height, prepared.width, prepared.channels)
-        if array.dtype != np.uint8 or array.shape[1:] != wanted or not len(array):
+        fits = array.ndim == 4 and all(
+            length == expected or (expected is None and length > 0)
+            for length, expected in zip(array.shape[1:], wanted, strict=True)
+        )
+        if array.dtype != first.dtype or not fits or not len(array):
+            shape = [-1 if length is None else length for length in (None, *wanted)]
             raise InputError(
-                f"input '{PIXELS}': wrong array: expected UINT8 {[-1, *wanted]}, got {datatype_of(array.dtype)} "
-                f"{list(array.shape)}. Convert it."
+                f"input '{PIXELS}': wrong array: expected {datatype_of(np.dtype(first.dtype))} {shape}, "
+                f"got {datatype_of(array.dtype)} {list(array.shape)}. Convert it."
             )
         return Sources(rows=list(array), prepared=True)
     return Sources(rows=rows_of(request.inputs, manifest, request.model), prepared=False)

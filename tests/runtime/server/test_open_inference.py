@@ -46,3 +46,25 @@ def test_a_broken_server_fails_every_case_of_the_table():
             answer = target.send(case.ask(target))
             assert answer.status not in ((case.status,) if isinstance(case.status, int) else case.status), case.name
         broken.shutdown()
+
+
+def test_prepared_pixels_go_to_the_network_as_they_are(server, tiny, cat):
+    import numpy as np
+
+    import runtime
+
+    model = runtime.load(tiny, device="cpu", threads=1)
+    pixels = np.stack([model.prepare(cat)] * 2)
+    target = server.target()
+
+    def ask(array):
+        described = {"name": "pixels", "datatype": "UINT8", "shape": list(array.shape)}
+        described["parameters"] = {"binary_data_size": array.nbytes}
+        return target.send(target.infer({"inputs": [described]}, array.tobytes()))
+
+    (output,) = ask(pixels).json["outputs"]
+    np.testing.assert_allclose(
+        np.array(output["data"]).reshape(2, 4), model.run({"pixels": pixels})["probabilities"], atol=1e-5
+    )
+    assert ask(pixels[:, 1:]).status == 400
+    assert ask(pixels[:0]).status == 400
