@@ -32,13 +32,13 @@ class Batcher:
                 self._thread.start()
             self._wanted.notify()
 
-    def close(self) -> None:
-        """Finish what is queued, then end the thread."""
+    def close(self, *, within_s: float) -> None:
+        """Finish what is queued, then end the thread; it is left if it takes longer than ``within_s`` seconds."""
         with self._wanted:
             self._closed = True
             self._wanted.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(within_s)
 
     def _feed(self) -> None:
         while True:

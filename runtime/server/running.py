@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,6 +205,7 @@ class _Server:
     ) -> None:
         """Stop taking requests, and wait for the answers of those that were taken."""
         self._log.write_event("stopping", inputs=self._service.admission.inputs)
+        until = time.monotonic() + self._settings.drain_s
         self._service.ready = False
         front.stopping = True
         if grpc_front is not None:
@@ -212,13 +214,16 @@ class _Server:
         http.should_exit = True
         closing = [serving]
         if grpc_front is not None:
-            closing.append(asyncio.create_task(grpc_front.stop(self._settings.drain_s)))
-        await asyncio.wait(closing, timeout=self._settings.drain_s)
+            closing.append(asyncio.create_task(grpc_front.stop(max(0.0, until - time.monotonic()))))
+        await asyncio.wait(closing, timeout=max(0.0, until - time.monotonic()))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._service.drained()
-        self._service.close()
-        self._log.write_event("stopped")
+        unfinished = self._service.admission.inputs
+        # What is still running now belongs to requests whose clients are cut off: it must not hold the process up.
+        self._service.close(within_s=max(0.0, until - time.monotonic()))
+        self._log.write_event("stopped", unfinished=unfinished)
+        http.force_exit = True
         for task in closing:
             if task.done():
                 task.result()

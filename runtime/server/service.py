@@ -186,11 +186,11 @@ class Service:
         while self.admission.inputs:
             await asyncio.sleep(0.01)
 
-    def close(self) -> None:
-        """Finish what is queued, and end the threads."""
+    def close(self, *, within_s: float = 10.0) -> None:
+        """Take no more, and end the threads when they have finished what is queued, or after ``within_s`` seconds."""
         self.ready = self.open = False
-        self._workers.close()
-        self._converter.shutdown()
+        self._workers.close(within_s=within_s)
+        self._converter.shutdown(wait=False, cancel_futures=True)
 
     async def _work(
         self, loaded: Loaded, values: Sequence[Any], subjects: Sequence[str], call: Call, *, prepared: bool

@@ -113,14 +113,15 @@ class Workers:
         for job in dropped:
             job.end()
 
-    def close(self) -> None:
-        """Let the threads finish what is queued, then end them."""
+    def close(self, *, within_s: float = 10.0) -> None:
+        """Let the threads finish what is queued, and end them; those that take longer than ``within_s`` are left."""
+        until = time.monotonic() + within_s
         with self._lock:
             self._closed = True
             self._wanted.notify_all()
         for thread in self._threads:
-            thread.join()
-        self._batcher.close()
+            thread.join(max(0.0, until - time.monotonic()))
+        self._batcher.close(within_s=max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
         while True:

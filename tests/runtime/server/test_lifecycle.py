@@ -3,10 +3,12 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -222,3 +224,16 @@ def test_bad_requests_spoil_no_neighbour(start, tiny, cat, rocket, batching):
             assert labels == {name}
         else:
             assert {answer.status_code for answer in answers} == {400}
+
+
+def test_a_drain_has_its_limit(start, tiny):
+    """A client that never finishes its request cannot keep the process from ending."""
+    with start(tiny, "--drain-s", 1.5) as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc")
+            time.sleep(0.2)
+            started = time.monotonic()
+            server.signal(signal.SIGTERM)
+            assert server.process.wait(timeout=20) == 0
+            assert 0.5 < time.monotonic() - started < 5
