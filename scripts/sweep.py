@@ -23,6 +23,10 @@ import sweep_cases
 
 TIMM_EXPORTS = 60
 
+# Kept in the repository: a sweep takes hours, and goes on where another machine stopped.
+RESULTS = Path(__file__).parent / "sweep-results"
+VERSIONS = {module.__name__: module.__version__.partition("+")[0] for module in (torch, torchvision, timm)}
+
 
 def names_of(kind: str) -> list[str]:
     small = sweep_cases.small_timm()
@@ -62,7 +66,8 @@ def run(kind: str, name: str, limit_s: float) -> dict[str, Any]:
     finally:
         process.join(timeout=2)
         process.kill()
-    return {"name": name, "seconds": round(time.perf_counter() - start, 1), **result}
+    seconds = round(time.perf_counter() - start, 1)
+    return {"name": name, "date": time.strftime("%Y-%m-%d"), "versions": VERSIONS, "seconds": seconds, **result}
 
 
 def table_of(results: list[dict[str, Any]], total: int) -> Table:
@@ -78,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("round-trips", "exports"))
     parser.add_argument("--only", default="", help="a part of the names")
-    parser.add_argument("--out", type=Path, default=Path("build") / "sweep", help="the folder of the results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     parser.add_argument("--limit-s", type=float, default=600, help="seconds for one architecture")
     parser.add_argument("--again", action="store_true", help="run the failed ones again")
     parser.add_argument("--table", action="store_true", help="only show what is done")
@@ -87,7 +92,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{options.kind}.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    results = {result["name"]: result for result in map(json.loads, lines)}
+    results = {result["name"]: result for result in map(json.loads, lines) if result["versions"] == VERSIONS}
     names = [name for name in names_of(options.kind) if options.only in name]
     if not options.table:
         left = [name for name in names if name not in results or (options.again and not results[name]["passed"])]
@@ -98,8 +103,9 @@ def main() -> None:
                 stream.flush()
     done = [results[name] for name in names if name in results]
     console = Console()
-    versions = ", ".join(f"{module.__name__} {module.__version__}" for module in (torch, torchvision, timm))
-    console.print(table_of(done, len(names)), f"\n{time.strftime('%Y-%m-%d')}, {versions}", highlight=False)
+    dates = sorted({result["date"] for result in done}) or ["never"]
+    versions = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+    console.print(table_of(done, len(names)), f"\n{dates[0]} to {dates[-1]}, {versions}", highlight=False)
     for result in done:
         if not result["passed"]:
             console.print(f"failed: {result['name']}: {result.get('error') or result}"[:400], highlight=False)
