@@ -9,7 +9,7 @@ cat.jpg: tiger cat (39.1%)
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from runtime.errors import ArtifactError, DeviceError, InputError, ModelError, TruecopyError
+from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
 
 if TYPE_CHECKING:
     from runtime.model import Model, load
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactError",
+    "BusyError",
     "DeviceError",
     "Estimate",
     "Failure",

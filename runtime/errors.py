@@ -6,7 +6,8 @@
     ├── ModelError
     │   ├── ArtifactError   export again: the artifact is damaged, foreign or too new
     │   ├── InputError      the caller's input is wrong
-    │   └── DeviceError     this machine cannot do what was asked
+    │   ├── DeviceError     this machine cannot do what was asked
+    │   └── BusyError       there is too much to do: try again later
     └── exporter.ExportError, for everything that needs PyTorch
 
 Every message reads ``<subject>: <what is wrong>: expected X, got Y. <what to do>.``
@@ -31,3 +32,7 @@ class InputError(ModelError):
 
 class DeviceError(ModelError):
     """This machine cannot run the artifact on the device that was asked for."""
+
+
+class BusyError(ModelError):
+    """There is more to do than is taken on at once: try again later."""

@@ -107,7 +107,7 @@ class Model:
         a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
         artifact's own.
         """
-        _check_options(top_k, threshold)
+        check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
             result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
             if isinstance(result, Failure):
@@ -123,14 +123,14 @@ class Model:
         Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are. An
         InputError in the place of an input, as a reader of tables leaves it, is that input's Failure.
         """
-        _check_options(top_k, threshold)
+        check_options(top_k, threshold)
         return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
 
     async def predict_async(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return what ``predict`` returns, while the event loop goes on."""
         import asyncio
 
-        _check_options(top_k, threshold)
+        check_options(top_k, threshold)
         workers = self._open_workers()
         if not self._decoder.is_list(inputs):
             return await asyncio.wrap_future(workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold))
@@ -349,7 +349,8 @@ def load(
     )
 
 
-def _check_options(top_k: int, threshold: float | None) -> None:
+def check_options(top_k: int, threshold: float | None) -> None:
+    """Raise InputError for a number of classes or a threshold that no prediction can have."""
     if top_k < 1:
         raise InputError(f"top_k: expected at least 1, got {top_k}. Ask for one label or more.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact import open_artifact
+from runtime.artifact import Artifact, open_artifact
 from runtime.golden import read_golden
 from runtime.manifest import ImageInput, Task, Tokens
 from runtime.model import Model
@@ -50,11 +50,15 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     device that cannot run.
     """
     artifact = open_artifact(path)
-    manifest = artifact.manifest
-    for name in manifest.files:
+    for name in artifact.manifest.files:
         artifact.file(name)
+    return verify_model(artifact, Model(artifact, device=device), whole_path=True)
+
+
+def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verification:
+    """Return how a loaded ``model`` answers the golden inputs; the graph from raw inputs on only if ``whole_path``."""
+    manifest = artifact.manifest
     golden = read_golden(artifact.file(manifest.golden.file)).cases
-    model = Model(artifact, device=device)
     limits, task = manifest.golden, manifest.task
 
     with warnings.catch_warnings():
@@ -79,11 +83,11 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
         *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits, task),
     ]
     variant = manifest.variants[0]
-    if model.device == "cpu" and variant.model != variant.network:
+    if whole_path and model.device == "cpu" and variant.model != variant.network:
         whole = [model.run(model.whole(one)) for one in decoded]
         checks += _check_outputs(variant.model, whole, expected, limits.end_to_end_limits, task)
     return Verification(
-        artifact=str(path),
+        artifact=str(artifact.path),
         device=model.device,
         files=len(manifest.files),
         inputs=len(golden),

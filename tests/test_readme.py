@@ -89,9 +89,11 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_the_readme_names_exists():
     help_text = "".join(
         run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
-        for command in ("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor")
+        for command in ("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve")
     )
-    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--fix", "--help", "--only", "--table"}
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
+        *("--fix", "--help", "--only", "--table", "--peers", "--oip-url", "--oip-model", "--data-binary")
+    }
     assert options
     assert {option for option in options if option not in help_text} == set()
     for script in re.findall(r"scripts/[a-z-]+", README):

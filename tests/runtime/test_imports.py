@@ -6,6 +6,7 @@ import sys
 import pytest
 
 FORBIDDEN = {"torch", "torchvision", "onnx", "transformers", "exporter", "timm", "scipy", "pandas"}
+FORBIDDEN |= {"starlette", "uvicorn", "uvloop", "grpc", "google", "prometheus_client", "python_multipart"}
 
 
 def modules_after(code: str) -> set[str]:

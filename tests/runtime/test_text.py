@@ -10,6 +10,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from runtime.decode.lines import read_lines  # noqa: E402
 from runtime.decode.sources import read_inputs  # noqa: E402
+
 from runtime.decode.text import TextDecoder, length_band  # noqa: E402
 from runtime.errors import ArtifactError, InputError  # noqa: E402
 from runtime.manifest import TextInput  # noqa: E402

@@ -1,0 +1,1 @@
+"""The server: a service that knows no transport, and thin front ends for HTTP and gRPC."""

@@ -1,0 +1,144 @@
+"""An artifact as the server holds it: verified on this device, warmed, with a session for each thread plan."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact import Artifact, open_artifact
+from runtime.errors import ArtifactError
+from runtime.golden import read_golden
+from runtime.manifest import Manifest
+from runtime.model import Model
+from runtime.server.kinds import kind_of
+from runtime.server.open_inference import BATCH
+from runtime.verify import verify_model
+
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+Batching = Literal["auto", "on", "off"]
+
+
+# How much the latest run counts in a session's measured time, and how often a lone input goes to the slower session to
+# see whether it still is.
+_LATEST = 0.2
+_TRY_OTHER_EVERY = 50
+_FIRST_TRIES = 3
+
+
+class LonePlan:
+    """Which session serves an input that has the house to itself: the one that was faster, as measured.
+
+    That is the one on all cores, unless others use the cores: a run that is spread over cores waits for the slowest.
+    Shared by the workers; a race between them costs a measurement, no answer.
+    """
+
+    def __init__(self, narrow: Model, wide: Model) -> None:
+        self._models = (wide, narrow)
+        self._seconds: list[float] = [0.0, 0.0]
+        self._runs = [0, 0]
+
+    def choose(self) -> Model:
+        """Return the session for the next lone input."""
+        if self._models[0] is self._models[1]:
+            return self._models[0]
+        for position, runs in enumerate(self._runs):
+            if runs < _FIRST_TRIES:
+                return self._models[position]
+        faster = int(self._seconds[1] < self._seconds[0])
+        other = sum(self._runs) % _TRY_OTHER_EVERY == 0
+        return self._models[1 - faster if other else faster]
+
+    def note(self, model: Model, seconds: float) -> None:
+        """Take in how long a lone input took."""
+        position = self._models.index(model)
+        before = self._seconds[position] if self._runs[position] else seconds
+        self._seconds[position] = before + _LATEST * (seconds - before)
+        self._runs[position] += 1
+
+
+@dataclass(kw_only=True)
+class Loaded:
+    """One artifact, ready to serve.
+
+    ``narrow`` runs on the thread that calls it, ``wide`` on all cores; on an accelerator they are the same.
+    ``batch_sizes`` are those that one run of several requests may have, smallest first; none where requests run one by
+    one. ``rows_per_job`` is how many inputs of one request share a run: more than one only for kinds whose decoding
+    costs next to nothing.
+    """
+
+    name: str
+    path: Path
+    narrow: Model
+    wide: Model
+    batch_sizes: tuple[int, ...] = ()
+    rows_per_job: int = 1
+    lone: LonePlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lone = LonePlan(self.narrow, self.wide)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself."""
+        return self.narrow.manifest
+
+
+def load_verified(
+    path: Path, *, name: str, device: str, cores: int, max_pixels: int, batching: Batching = "auto"
+) -> Loaded:
+    """Return the artifact in folder ``path``, every session of it checked with the golden inputs on this device.
+
+    Batches are run on an accelerator, or anywhere with ``batching='on'``, and only if they give what single runs give.
+    Raises ArtifactError when a file is damaged or an answer is off, DeviceError when the device cannot run it.
+    """
+    artifact = open_artifact(path)
+    narrow = Model(artifact, device=device, threads=1, max_pixels=max_pixels)
+    wide = narrow
+    if narrow.device == "cpu" and cores > 1:
+        wide = Model(artifact, device=narrow.device, threads=cores, max_pixels=max_pixels)
+    for model in {id(narrow): narrow, id(wide): wide}.values():
+        verification = verify_model(artifact, model, whole_path=False)
+        if not verification.passed:
+            worst = next(check for check in verification.checks if not check.passed)
+            raise ArtifactError(
+                f"'{path}': this device's answers are not the eager model's: expected '{worst.name}' within "
+                f"{worst.limit:g} {worst.unit}, got {worst.worst:.2g}. Run 'truecopy verify' on it, and "
+                "do not serve it here."
+            )
+    loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
+    if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
+        loaded.batch_sizes = _checked_sizes(artifact, narrow)
+    if kind_of(artifact.manifest) != "image" and batching != "off" and not loaded.batch_sizes:
+        loaded.rows_per_job = max((1, *_checked_sizes(artifact, narrow)))
+    return loaded
+
+
+def _checked_sizes(artifact: Artifact, model: Model) -> tuple[int, ...]:
+    """Return the batch sizes, each run once, in which golden inputs score as they do alone; none if one differs."""
+    golden = artifact.manifest.golden
+    cases = read_golden(artifact.file(golden.file)).cases
+    shapes = {name: array.shape for name, array in cases[0].prepared.items()}
+    alike = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
+    alone = [model.run(case.prepared) for case in alike]
+    batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
+    for size in _BATCH_SIZES:
+        rows = [row % len(alike) for row in range(size)]
+        together = model.run({name: np.concatenate([alike[row].prepared[name] for row in rows]) for name in shapes})
+        for name in batched:
+            if not _agree(together[name], [alone[row][name] for row in rows], golden.output_limits[name]):
+                return ()
+    return _BATCH_SIZES
+
+
+def _agree(together: NDArray[Any], alone: list[NDArray[Any]], limit: float) -> bool:
+    expected = np.concatenate(alone)
+    if together.shape != expected.shape:
+        return False
+    if together.dtype.kind not in "fiub":
+        return np.array_equal(together, expected)
+    difference = np.abs(together.astype(np.float64) - expected.astype(np.float64))
+    # A NaN compares false with any limit, and so fails.
+    return not difference.size or bool(difference.max() <= limit)

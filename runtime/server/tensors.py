@@ -1,0 +1,237 @@
+"""Tensors of the Open Inference Protocol, to arrays and back: as JSON, as bytes, and as gRPC's typed contents.
+
+A BYTES tensor is an object array of ``bytes``; every other one has the dtype of its name. BF16, which numpy lacks, is
+read into float32. Shapes are checked against the data before anything is allocated from them.
+"""
+
+import base64
+import binascii
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+BYTES = "BYTES"
+BF16 = "BF16"
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+}
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other forms taken."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    also: tuple[str, ...] = field(default=())
+
+
+# A length before each element of a BYTES tensor: uint32, little-endian.
+_LENGTH_BYTES = 4
+
+_MOST_DIMENSIONS = 16
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """Return the protocol's name of a numpy dtype; what has none, such as strings and objects, travels as BYTES."""
+    return _NAMES.get(dtype.newbyteorder("="), BYTES)
+
+
+def check_datatype(datatype: str, subject: str) -> None:
+    """Raise InputError unless the protocol knows ``datatype``."""
+    if datatype not in DTYPES and datatype not in {BYTES, BF16}:
+        raise InputError(
+            f"{subject}: unknown datatype: expected one of {', '.join(DTYPES)}, {BF16}, {BYTES}, got '{datatype}'. "
+            "Name one of these."
+        )
+
+
+def count_elements(shape: Sequence[int], subject: str) -> int:
+    """Return how many elements ``shape`` has; raises InputError for one that no tensor has."""
+    if len(shape) > _MOST_DIMENSIONS or any(length < 0 for length in shape):
+        raise InputError(
+            f"{subject}: wrong shape: expected up to {_MOST_DIMENSIONS} lengths of 0 or more, got {list(shape)[:20]}. "
+            "Send the array's own shape."
+        )
+    return math.prod(shape)
+
+
+def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], subject: str) -> NDArray[Any]:
+    """Return the tensor that ``data`` holds in the protocol's binary form; numbers share its memory."""
+    check_datatype(datatype, subject)
+    count = count_elements(shape, subject)
+    if datatype == BYTES:
+        return _objects(_split(data, count, subject), shape)
+    dtype = np.dtype("<u2") if datatype == BF16 else DTYPES[datatype].newbyteorder("<")
+    if len(data) != count * dtype.itemsize:
+        raise InputError(
+            f"{subject}: wrong size: expected {count * dtype.itemsize} bytes for {datatype} {list(shape)}, "
+            f"got {len(data)}. Send the array's own bytes."
+        )
+    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    if datatype == BF16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    if datatype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
+        raise InputError(f"{subject}: wrong value: expected bytes 0 and 1 for BOOL, got another. Convert it.")
+    return array
+
+
+def to_bytes(array: NDArray[Any]) -> bytes:
+    """Return the protocol's binary form of an array."""
+    if datatype_of(array.dtype) == BYTES:
+        parts = []
+        for element in array.ravel():
+            encoded = _encoded(element)
+            parts += [len(encoded).to_bytes(_LENGTH_BYTES, "little"), encoded]
+        return b"".join(parts)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+
+
+def from_json(data: bytes, datatype: str, shape: Sequence[int], subject: str, *, is_base64: bool) -> NDArray[Any]:
+    """Return the tensor that a JSON array holds, flat or nested; ``is_base64`` says how strings carry bytes."""
+    check_datatype(datatype, subject)
+    count = count_elements(shape, subject)
+    if datatype == BF16:
+        raise InputError(f"{subject}: BF16 has no JSON form. Send it as binary data, or send FP32.")
+    try:
+        values = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"{subject}: 'data' is not JSON: {error}. Send an array of values.") from None
+    if not isinstance(values, list):
+        raise InputError(f"{subject}: wrong data: expected an array, got {type(values).__name__}. Put it in brackets.")
+    return from_values(values, datatype, shape, subject, is_base64=is_base64, count=count)
+
+
+def from_values(
+    values: list[Any], datatype: str, shape: Sequence[int], subject: str, *, is_base64: bool, count: int
+) -> NDArray[Any]:
+    """Return the tensor of a list of Python values, flat or nested as ``shape`` says."""
+    nested = bool(values) and isinstance(values[0], list)
+    flat = _flatten(values, shape, subject) if nested else values
+    if len(flat) != count:
+        raise InputError(
+            f"{subject}: wrong amount of data: expected {count} values for shape {list(shape)}, got {len(flat)}. "
+            "Send the array's own shape."
+        )
+    if datatype == BYTES:
+        return _objects([_from_text(value, subject, is_base64) for value in flat], shape)
+    dtype = DTYPES[datatype]
+    _check_kind(flat, dtype, subject, datatype)
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(flat, dtype=dtype).reshape(shape)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise InputError(f"{subject}: a value does not fit {datatype}: {error}. Send it as another type.") from None
+
+
+def to_json(array: NDArray[Any]) -> list[Any]:
+    """Return the array's values as one flat list for JSON; bytes become text, or base64 where they are not UTF-8."""
+    if datatype_of(array.dtype) != BYTES:
+        return array.ravel().tolist()
+    return [_to_text(_encoded(element)) for element in array.ravel()]
+
+
+def _split(data: memoryview, count: int, subject: str) -> list[bytes]:
+    elements: list[bytes] = []
+    position = 0
+    for _ in range(count):
+        start = position + _LENGTH_BYTES
+        length = int.from_bytes(data[position:start], "little")
+        if start > len(data) or start + length > len(data):
+            raise InputError(
+                f"{subject}: cut short: expected {count} elements with a length of 4 bytes before each, "
+                f"got {len(elements)} whole ones in {len(data)} bytes. Send all of it."
+            )
+        elements.append(bytes(data[start : start + length]))
+        position = start + length
+    if position != len(data):
+        raise InputError(
+            f"{subject}: too much data: expected {count} elements, got {len(data) - position} bytes after them. "
+            "Send the array's own shape."
+        )
+    return elements
+
+
+def _objects(elements: Iterable[bytes], shape: Sequence[int]) -> NDArray[Any]:
+    listed = list(elements)
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
+    return array.reshape(shape)
+
+
+def _flatten(values: list[Any], shape: Sequence[int], subject: str) -> list[Any]:
+    """Return the innermost values of nested lists, each level of the length that ``shape`` says."""
+    level = values
+    for depth, length in enumerate(shape):
+        if depth == 0:
+            wrong = len(values) != length
+            continue_with = values
+        else:
+            wrong = any(not isinstance(part, list) or len(part) != length for part in level)
+            continue_with = [] if wrong else [value for part in level for value in part]
+        if wrong:
+            raise InputError(
+                f"{subject}: nested data is not of its shape: expected {length} values at depth {depth + 1} of "
+                f"{list(shape)}. Send the array's own shape, or flat data."
+            )
+        level = continue_with
+    return level
+
+
+def _check_kind(values: list[Any], dtype: np.dtype[Any], subject: str, datatype: str) -> None:
+    """Raise InputError where numpy would convert silently: 1.5 to 1, true to 1, text to a number."""
+    kinds: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+    allowed = kinds[dtype.kind]
+    wrong = set(map(type, values)) - allowed
+    if wrong:
+        names = ", ".join(sorted(kind.__name__ for kind in wrong))
+        raise InputError(f"{subject}: wrong values: expected {datatype}, got {names} among them. Convert them.")
+
+
+def _from_text(value: Any, subject: str, is_base64: bool) -> bytes:
+    if not isinstance(value, str):
+        raise InputError(
+            f"{subject}: wrong values: expected strings for BYTES, got {type(value).__name__}. Convert them."
+        )
+    return from_base64(value, subject) if is_base64 else value.encode("utf-8", "surrogatepass")
+
+
+def from_base64(text: str, subject: str) -> bytes:
+    """Return the bytes that base64 ``text`` stands for; a leading ``data:...;base64,`` is allowed."""
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
+
+
+def _encoded(element: Any) -> bytes:
+    return element if isinstance(element, bytes) else str(element).encode()
+
+
+def _to_text(element: bytes) -> str:
+    try:
+        return element.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(element).decode()

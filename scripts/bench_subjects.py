@@ -1,0 +1,211 @@
+"""The servers that scripts/bench-server measures: how each is installed, started, asked and stopped."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load_generator import Ask
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / "build" / "peers"
+SCRIPTS = ROOT / "scripts" / "peers"
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+# The same versions of what does the work, for everyone.
+SHARED = ["onnxruntime==1.31.1", "pillow==13.0.0", "numpy<3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A server: the environment it is installed in, its command for a port, and how it takes an image."""
+
+    name: str
+    environment: str
+    command: Callable[[Path, Path, int], list[str]]
+    path: str = "/predict"
+    wrap: Callable[[bytes], tuple[bytes, str]] = field(default=lambda body: (body, "image/jpeg"))
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, body: bytes, kind: str = "good") -> Ask:
+        """Return the request for one image."""
+        wrapped, content_type = self.wrap(body)
+        headers = {"Inference-Header-Content-Length": "0"} if self.name == "pytriton" else {}
+        return Ask(path=self.path, body=wrapped, kind=kind, content_type=content_type, headers=headers)
+
+
+def _python(script: str, *more: str) -> Callable[[Path, Path, int], list[str]]:
+    return lambda bin_folder, _artifact, port: [
+        str(bin_folder / "python"),
+        str(SCRIPTS / script),
+        *(one.format(port=port) for one in more),
+    ]
+
+
+def _uvicorn(module: str) -> Callable[[Path, Path, int], list[str]]:
+    return lambda bin_folder, _artifact, port: [
+        *(str(bin_folder / "python"), "-m", "uvicorn", f"{module}:app", "--app-dir", str(SCRIPTS)),
+        *("--port", str(port), "--log-level", "warning"),
+    ]
+
+
+OURS = Subject(
+    name="truecopy",
+    environment="truecopy",
+    command=lambda bin_folder, artifact, port: [
+        *(str(bin_folder / "truecopy"), "serve", f"model={artifact}"),
+        *("--http-port", str(port), "--grpc-port", "-1", "--log-format", "none"),
+    ],
+    path="/predict/model",
+)
+
+PEER_SUBJECTS = (
+    Subject(name="fastapi-pool", environment="fastapi", command=_uvicorn("fastapi_pool")),
+    Subject(name="fastapi-loop", environment="fastapi", command=_uvicorn("fastapi_loop")),
+    Subject(
+        name="mosec",
+        environment="mosec",
+        command=_python("mosec_server.py", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "30000"),
+        path="/inference",
+    ),
+    Subject(
+        name="litserve",
+        environment="litserve",
+        command=_python("litserve_server.py", "{port}"),
+        wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
+    ),
+    Subject(
+        name="pytriton",
+        environment="pytriton",
+        command=_python("pytriton_server.py", "{port}"),
+        path="/v2/models/classify/infer",
+    ),
+    Subject(
+        name="ray",
+        environment="ray",
+        command=_python("ray_server.py", "{port}"),
+        variables={"RAY_USAGE_STATS_ENABLED": "0"},
+    ),
+    Subject(
+        name="mlserver",
+        environment="mlserver",
+        command=_python("mlserver_server.py", "{port}"),
+        path="/v2/models/classify/infer",
+        wrap=lambda body: (_mlserver_body(body), "application/json"),
+    ),
+)
+
+
+def _form(body: bytes) -> bytes:
+    head = b'--photo-boundary\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    return head + body + b"\r\n--photo-boundary--\r\n"
+
+
+def _mlserver_body(body: bytes) -> bytes:
+    import base64
+
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"content_type": "base64"}}
+    return json.dumps({"inputs": [{**tensor, "data": [base64.b64encode(body).decode()]}]}).encode()
+
+
+def install(environment: str) -> Path:
+    """Return the folder of an environment's programs, made if it is not there yet."""
+    folder = PEERS / environment
+    wanted = tomllib.loads((SCRIPTS / "requirements.toml").read_text())
+    if environment == "truecopy":
+        packages = ["--editable", f"{ROOT}[cpu,serve]", "--constraint", str(ROOT / "constraints.txt")]
+    else:
+        packages = [*SHARED, *wanted[environment]]
+    stamp = folder / ".installed"
+    if not stamp.exists() or stamp.read_text() != json.dumps(packages):
+        print(f"installing {environment} ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *packages], check=True)
+        stamp.write_text(json.dumps(packages))
+    return folder / "bin"
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A server that runs: its processes' figures, read from /proc."""
+
+    subject: Subject
+    url: str
+    process: subprocess.Popen[bytes]
+    started: float
+
+    def _pids(self) -> list[int]:
+        """Return the server's processes: those of its session, which it was started as the leader of."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.process.pid:
+                    found.append(int(stat.parent.name))
+        return found
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of all its processes so far."""
+        total = 0.0
+        for pid in self._pids():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += (int(fields[11]) + int(fields[12])) * TICK_S
+        return total
+
+    @property
+    def resident_mb(self) -> float:
+        """Memory of all its processes; pages that they share count once."""
+        total = 0.0
+        for pid in self._pids():
+            with contextlib.suppress(OSError):
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))) / 1024
+        return total
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(subject: Subject, artifact: Path, *more: str) -> Iterator[Running]:
+    """Start a server, and stop it and all that it started when the block ends."""
+    bin_folder = install(subject.environment)
+    port = free_port()
+    environment = {**os.environ, "PEER_ARTIFACT": str(artifact), **subject.variables}
+    log = PEERS / f"{subject.name}.log"
+    with log.open("wb") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*subject.command(bin_folder, artifact, port), *more],
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    server = Running(subject=subject, url=f"http://127.0.0.1:{port}", process=process, started=started)
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        for pid in server._pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(timeout=20)

@@ -1,0 +1,1 @@
+pytest_plugins = ["oip_table.plugin"]

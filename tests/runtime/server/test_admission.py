@@ -1,0 +1,198 @@
+"""What is let in, and what is turned away at the door."""
+
+import concurrent.futures
+import http.client
+import io
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from oip_table.target import Request
+from PIL import Image
+
+from runtime.errors import InputError
+from runtime.server.admission import Admission, Call
+from runtime.server.errors import DeadlineError, QueueFullError, TooLargeError
+from runtime.server.limits import MIB, Limits, limits_for_memory
+
+
+def call(seconds=30.0):
+    now = time.monotonic()
+    return Call(request_id="test", started=now, deadline=now + seconds)
+
+
+def test_the_queue_is_bounded_and_says_when_to_come_again():
+    admission = Admission(Limits(queue=4), workers=2)
+    admission.enter(2, call())
+    admission.leave(2, busy_s=4.0)
+    admission.enter(3, call())
+
+    with pytest.raises(QueueFullError, match="queue is full") as caught:
+        admission.enter(2, call())
+
+    assert caught.value.retry_after_s == pytest.approx(2.0)
+    admission.enter(1, call())
+
+
+def test_a_request_that_would_be_late_anyway_is_refused_at_once():
+    admission = Admission(Limits(queue=100), workers=1)
+    admission.enter(1, call())
+    admission.leave(1, busy_s=1.0)
+    admission.enter(10, call())
+
+    with pytest.raises(QueueFullError, match="too long for it"):
+        admission.enter(1, call(seconds=5))
+    admission.enter(1, call(seconds=15))
+
+
+def test_a_request_larger_than_the_queue_never_waits():
+    with pytest.raises(TooLargeError, match="too many inputs"):
+        Admission(Limits(queue=4), workers=1).enter(5, call())
+
+
+def test_held_bytes_are_bounded_and_given_back():
+    from runtime.server.admission import Hold
+
+    admission = Admission(Limits(held_bytes=100), workers=1)
+    with Hold(admission) as hold:
+        hold.grow(80)
+        with pytest.raises(QueueFullError), Hold(admission) as other:
+            other.grow(30)
+        assert admission.held_bytes == 80
+    assert admission.held_bytes == 0
+
+
+def test_a_call_says_when_it_is_late():
+    late = call(seconds=-1)
+    with pytest.raises(DeadlineError):
+        late.check()
+
+
+def test_memory_becomes_limits():
+    limits = limits_for_memory(Limits(), memory_bytes=600 * MIB, resident_bytes=200 * MIB, workers=4)
+
+    assert limits.pixels == 200 * MIB // (4 * 8)
+    assert limits.held_bytes == 200 * MIB
+    assert limits.body_bytes == 32 * MIB
+    with pytest.raises(InputError, match="--memory-limit"):
+        limits_for_memory(Limits(), memory_bytes=210 * MIB, resident_bytes=200 * MIB, workers=4)
+
+
+@pytest.fixture(scope="module")
+def small(start, tiny):
+    """A server with room for little."""
+    with start(tiny, "--max-queue", 4, "--max-body-mb", 0.5, "--deadline-s", 2) as running:
+        yield running
+
+
+def photo(size):
+    stream = io.BytesIO()
+    Image.effect_noise((size, size), 60).convert("RGB").save(stream, "JPEG", quality=60)
+    return stream.getvalue()
+
+
+def test_a_full_queue_is_429_with_retry_after(start, tiny):
+    large = photo(1500)
+    with start(tiny, "--max-queue", 4) as server, concurrent.futures.ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: server.post("/predict/tiny", large), range(72)))
+
+        statuses = [answer.status for answer in answers]
+        assert set(statuses) == {200, 429}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status == 429)
+        metrics = server.get("/metrics").body.decode()
+        rejected = f'truecopy_rejected_total{{reason="QueueFullError"}} {statuses.count(429)}.0'
+        assert rejected in metrics
+        assert "truecopy_inputs_in_house 0.0" in metrics
+        assert "truecopy_held_bytes 0.0" in metrics
+
+
+def test_a_declared_length_is_refused_before_the_body_is_sent(small):
+    address = urlsplit(small.url)
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+        connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_chunked_body_is_refused_once_it_is_too_long(small):
+    address = urlsplit(small.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    connection.request(
+        "POST", "/predict/tiny", iter([b"x" * 65536] * 9), {"Transfer-Encoding": "chunked"}, encode_chunked=True
+    )
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "body: too large" in json.loads(answer.read())["error"]
+    connection.close()
+
+
+def test_more_inputs_than_the_queue_holds_is_413(small, cat):
+    target = small.target()
+    answer = target.send(target.infer({"inputs": [target.text_input(5)]}))
+
+    assert answer.status == 413
+
+
+def test_a_body_that_does_not_come_is_504(small):
+    address = urlsplit(small.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        started = time.monotonic()
+        assert connection.recv(100).startswith(b"HTTP/1.1 504")
+        assert 1.5 < time.monotonic() - started < 5
+
+
+def test_headers_without_end_are_refused(small):
+    address = urlsplit(small.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\n")
+        header = f"X-Long: {'y' * 1000}\r\n".encode()
+        with pytest.raises(ConnectionError):
+            connection.sendall(header * 10_000)
+    assert small.get("/v2").status == 200
+
+
+def test_the_clients_own_deadline_counts(small, cat):
+    answer = small.post("/predict/tiny", cat, X_Request_Timeout="0.000001")
+    assert answer.status == 504
+    target = small.target()
+    short = target.infer({"inputs": [target.text_input()], "parameters": {"timeout": 1}})
+    assert target.send(short).status in {429, 504}
+
+
+def test_work_of_clients_that_left_is_dropped(start, tiny):
+    """Requests whose clients hang up at once must not keep the workers busy for those who stay."""
+    large = photo(2500)
+    with start(tiny) as server:
+        address = urlsplit(server.url)
+        head = f"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+        leaving = [socket.create_connection((address.hostname, address.port), timeout=10) for _ in range(30)]
+        for connection in leaving:
+            connection.sendall(head + large)
+        for connection in leaving:
+            connection.close()
+        server.wait_for("request", count=30)
+        statuses = [row["status"] for row in server.log if row.get("path") == "/predict/tiny"]
+        assert statuses.count(499) >= 15
+        assert set(statuses) <= {200, 499}
+        # The two that were being decoded when their clients left are given up after that.
+        until = time.monotonic() + 10
+        while "truecopy_inputs_in_house 0.0" not in server.get("/metrics").body.decode():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_health_is_fast_while_the_cores_are_busy(start, tiny):
+    large = photo(2000)
+    with start(tiny) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        busy = [pool.submit(server.post, "/predict/tiny", large) for _ in range(30)]
+        times = []
+        while not all(future.done() for future in busy):
+            started = time.monotonic()
+            assert server.send(Request(method="GET", path="/v2/health/ready")).status == 200
+            times.append(time.monotonic() - started)
+        assert all(future.result().status == 200 for future in busy)
+
+    assert len(times) > 10
+    assert sorted(times)[int(len(times) * 0.9)] < 0.25

@@ -1,0 +1,239 @@
+"""A server's life: verified before ready, swapped without a failed request, drained at the end."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+
+def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
+    command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", str(copy), "--http-port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode == 1
+    assert "answers are not the eager model's" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("nowhere",), "no such folder"),
+        (("{tiny}", "{tiny}"), "two models of this name"),
+        (("a/b={tiny}",), "no name for a path"),
+        (("{tiny}", "--tls-cert", "x.pem"), "both or neither"),
+        (("{tiny}", "--memory-limit", "20"), "--memory-limit: too little"),
+        (("{tiny}", "--host", "203.0.113.77"), "cannot listen"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
+    given = [argument.format(tiny=tiny) for argument in arguments]
+    command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", *given, "--http-port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+class Load(threading.Thread):
+    """Asks without a pause until it is told to stop; a refused connection ends it, anything else must be an answer."""
+
+    def __init__(self, url, body):
+        super().__init__()
+        self.url, self.body = url, body
+        self.answers, self.failures = [], []
+        self.enough = threading.Event()
+
+    def run(self):
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not self.enough.is_set():
+                try:
+                    self.answers.append(client.post(self.url, content=self.body))
+                except httpx.ConnectError:
+                    return
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))
+                    return
+
+
+def under_load(server, cat, count=4):
+    loads = [Load(f"{server.url}/predict/tiny", cat) for _ in range(count)]
+    for load in loads:
+        load.start()
+    while not all(load.answers for load in loads):
+        time.sleep(0.01)
+    return loads
+
+
+def test_sigterm_under_load_answers_what_was_taken_and_exits_with_0(start, tiny, cat):
+    with start(tiny, "--drain-s", 10) as server:
+        loads = under_load(server, cat)
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        status = server.process.wait(timeout=20)
+        seconds = time.monotonic() - started
+        for load in loads:
+            load.join(timeout=30)
+
+    assert status == 0
+    assert seconds < 10
+    assert [load.failures for load in loads] == [[]] * len(loads)
+    assert {answer.status_code for load in loads for answer in load.answers} == {200}
+    assert server.other_lines == []
+
+
+def test_sigterm_says_not_ready_first(start, tiny):
+    with start(tiny, "--drain-s", 8) as server:
+        assert server.get("/v2/health/ready").status == 200
+        server.signal(signal.SIGTERM)
+        server.wait_for("stopping")
+        answer = server.get("/v2/health/ready")
+        assert (answer.status, answer.json) == (503, {"ready": False})
+        assert answer.headers["connection"] == "close"
+        assert server.process.wait(timeout=20) == 0
+
+
+def retrained(copy, tiny):
+    """Replace the artifact in ``copy`` by one that names its labels differently, as a new export does: by renaming."""
+    fresh = copy.with_name("fresh")
+    shutil.copytree(tiny, fresh)
+    labels = "".join(f"new {label}\n" for label in ("cat", "coffee", "rocket", "astronaut"))
+    (fresh / "labels.txt").write_text(labels)
+    return fresh
+
+
+@pytest.mark.parametrize("how", ["--watch", "SIGHUP"])
+def test_an_artifact_is_swapped_without_a_failed_request(start, tiny, copy, cat, rehash, how):
+    fresh = retrained(copy, tiny)
+    rehash(fresh, "labels.txt")
+    with start(f"tiny={copy}", *(["--watch"] if how == "--watch" else [])) as server:
+        loads = under_load(server, cat, count=3)
+        copy.rename(copy.with_name("old"))
+        fresh.rename(copy)
+        if how == "SIGHUP":
+            server.signal(signal.SIGHUP)
+        server.wait_for("swapped")
+        time.sleep(0.3)
+        for load in loads:
+            load.enough.set()
+            load.join(timeout=30)
+
+    labels = [answer.json()["predictions"][0]["label"] for load in loads for answer in load.answers]
+    assert [load.failures for load in loads] == [[]] * 3
+    assert set(labels) == {"cat", "new cat"}
+
+
+def test_an_artifact_that_fails_to_verify_is_not_swapped_in(start, copy, cat, edit_manifest):
+    with start(f"tiny={copy}") as server:
+        edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
+        server.signal(signal.SIGHUP)
+        kept = server.wait_for("kept")
+        (copy / "truecopy.json").write_text("{}")
+        server.signal(signal.SIGHUP)
+        server.wait_for("kept", count=2)
+
+        assert "not the eager model's" in kept["error"]
+        assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] == "cat"
+        assert 'truecopy_reloads_total{model="tiny",outcome="kept"} 2.0' in server.get("/metrics").body.decode()
+
+
+def test_two_models_under_names_of_their_own(start, tiny, cat):
+    with start(f"a={tiny}", f"b={tiny}", "--grpc-port", -1) as server:
+        assert server.get("/v2/models").json == {"models": ["a", "b"]}
+        assert server.post("/predict/b", cat).json["model"] == "b"
+        assert server.get("/v2/models/a").json["name"] == "a"
+        assert server.grpc == ""
+
+
+def test_the_first_answer_comes_soon(start, tiny, cat):
+    started = time.monotonic()
+    with start(tiny) as server:
+        assert server.post("/predict/tiny", cat).status == 200
+        assert time.monotonic() - started < 10  # 2 s on an idle machine; scripts/bench-server measures it
+
+
+def test_every_answer_belongs_to_its_request(start, tiny):
+    """64 at once, each with pixels of its own, batched: each answer is the one that it gets alone."""
+    import asyncio
+
+    import numpy as np
+
+    import runtime
+
+    model = runtime.load(tiny, device="cpu")
+    colours = [
+        (red, green, blue) for red in range(0, 240, 60) for green in range(0, 240, 60) for blue in range(0, 240, 60)
+    ]
+    images = [np.full((9 + index % 5, 7, 3), colour, np.uint8) for index, colour in enumerate(colours)]
+    alone = [model.score([model.prepare(image)])[0] for image in images]
+
+    async def ask_all(url):
+        gate = asyncio.Semaphore(64)
+
+        async def ask(image):
+            tensor = {"name": "image", "datatype": "UINT8", "shape": [1, *image.shape], "data": image.ravel().tolist()}
+            async with gate:
+                return await client.post(f"{url}/v2/models/tiny/infer", json={"inputs": [tensor]})
+
+        async with httpx.AsyncClient(timeout=30, trust_env=False, limits=httpx.Limits(max_connections=64)) as client:
+            return await asyncio.gather(*map(ask, images))
+
+    for batching in ("on", "off"):
+        with start(tiny, "--batching", batching) as server:
+            answers = asyncio.run(ask_all(server.url))
+            statistics = server.get("/v2/models/tiny/stats").json["model_stats"][0]
+
+        assert {answer.status_code for answer in answers} == {200}
+        for answer, scores in zip(answers, alone, strict=True):
+            assert np.allclose(json.loads(answer.content)["outputs"][0]["data"], scores, atol=1e-5)
+        sizes = [row["batch_size"] for row in statistics["batch_stats"]]
+        assert (max(sizes) > 1) == (batching == "on")
+
+
+@pytest.mark.parametrize("batching", ["on", "off"])
+def test_bad_requests_spoil_no_neighbour(start, tiny, cat, rocket, batching):
+    good = {"cat": cat, "rocket": rocket}
+    with start(tiny, "--batching", batching) as server:
+        loads = {
+            name: [Load(f"{server.url}/predict/tiny", body) for _ in range(3)]
+            for name, body in {**good, "garbage": b"garbage", "truncated": cat[: len(cat) // 2]}.items()
+        }
+        for group in loads.values():
+            for load in group:
+                load.start()
+        time.sleep(1.5)
+        for group in loads.values():
+            for load in group:
+                load.enough.set()
+                load.join(timeout=30)
+
+    for name, group in loads.items():
+        answers = [answer for load in group for answer in load.answers]
+        assert len(answers) >= 10
+        if name in good:
+            labels = {answer.json()["predictions"][0]["label"] for answer in answers}
+            assert labels == {name}
+        else:
+            assert {answer.status_code for answer in answers} == {400}
+
+
+def test_a_drain_has_its_limit(start, tiny):
+    """A client that never finishes its request cannot keep the process from ending."""
+    with start(tiny, "--drain-s", 1.5) as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc")
+            time.sleep(0.2)
+            started = time.monotonic()
+            server.signal(signal.SIGTERM)
+            assert server.process.wait(timeout=20) == 0
+            assert 0.5 < time.monotonic() - started < 5

@@ -1,0 +1,168 @@
+"""People's way in: POST /predict/{model}, one or many, and every way to get it wrong."""
+
+import base64
+import json
+import struct
+import zlib
+
+import pytest
+
+BOUNDARY = "a-boundary"
+
+
+def multipart(*parts):
+    """Return a multipart body of (name, filename or None, bytes)."""
+    lines = []
+    for name, filename, data in parts:
+        suffix = f'; filename="{filename}"' if filename else ""
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{suffix}\r\n\r\n'
+        lines += [head.encode(), data, b"\r\n"]
+    return b"".join([*lines, f"--{BOUNDARY}--\r\n".encode()])
+
+
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def rows(answer):
+    assert answer.status == 200, answer.body
+    return answer.json["predictions"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", "IMAGE/PNG; q=1", ""]
+)
+def test_one_body_is_one_image(server, cat, kind):
+    (row,) = rows(server.post("/predict/tiny", cat, Content_Type=kind))
+
+    assert list(row) == ["input", "label", "index", "probability", "top"]
+    assert row["label"] == "cat"
+    assert len(row["top"]) == 4
+
+
+def test_the_row_is_the_one_that_predict_prints(server, cat, tiny):
+    import runtime
+
+    mine = runtime.load(tiny, device="cpu").predict(cat, top_k=2).to_dict()
+    (row,) = rows(server.post("/predict/tiny?top_k=2", cat))
+
+    assert {**row, "input": mine["input"]} == json.loads(json.dumps(mine))
+
+
+def test_json_takes_one_or_many(server, cat, rocket):
+    one, two = base64.b64encode(cat).decode(), base64.b64encode(rocket).decode()
+
+    def post(body):
+        return rows(server.post("/predict/tiny", json.dumps(body).encode(), Content_Type="application/json"))
+
+    assert [row["label"] for row in post({"input": one})] == ["cat"]
+    assert [(row["input"], row["label"]) for row in post({"inputs": [one, two]})] == [("#0", "cat"), ("#1", "rocket")]
+    assert [row["label"] for row in post({"input": f"data:image/jpeg;base64,{one}"})] == ["cat"]
+    assert len(post({"input": one, "top_k": 1})[0]["top"]) == 1
+    assert post({"input": one, "threshold": 1.0})[0]["label"] == "unknown"
+
+
+def test_a_form_takes_one_or_many(server, cat, rocket):
+    body = multipart(("file", "a.jpg", cat), ("file", "b.jpg", rocket), ("top_k", None, b"1"))
+
+    found = rows(server.post("/predict/tiny", body, Content_Type=FORM))
+
+    assert [(row["input"], row["label"], len(row["top"])) for row in found] == [
+        ("a.jpg", "cat", 1),
+        ("b.jpg", "rocket", 1),
+    ]
+
+
+def test_one_bad_image_of_many_costs_only_its_own_place(server, cat, rocket):
+    body = multipart(("f", "a.jpg", cat), ("f", "b.jpg", b"garbage"), ("f", "c.jpg", rocket))
+
+    found = rows(server.post("/predict/tiny", body, Content_Type=FORM))
+
+    assert [row.get("label") for row in found] == ["cat", None, "rocket"]
+    assert "'b.jpg': not an image" in found[1]["error"]
+
+
+def test_the_stages_are_told_in_server_timing(server, cat):
+    timing = server.post("/predict/tiny", cat).headers["server-timing"]
+
+    assert [part.partition(";")[0] for part in timing.split(", ")] == ["queue", "decode", "geometry", "network"]
+
+
+def bomb():
+    """Return a PNG of 169 megapixels in a few kilobytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 13_000, 13_000, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(13_000 * 1626), 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
+    body = bomb()
+    before = server.resident_mb
+    answer = server.post("/predict/tiny", body)
+
+    assert len(body) < 50_000
+    assert answer.status == 400
+    assert "13000 x 13000" in answer.json["error"]
+    assert server.log[-1]["ms"] < 500
+    assert server.resident_mb < before + 20
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (b"", {}, 400, "empty"),
+        (b"garbage", {}, 400, "not an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), {"Content_Type": "image/jpeg"}, 400, "image"),
+        (b"GIF89a", {}, 400, "image"),
+        (b"<html>", {"Content_Type": "text/html"}, 415, "text/html"),
+        (b"x", {"Content_Encoding": "zstd"}, 415, "zstd"),
+        (b"x", {"Content_Encoding": "gzip"}, 400, "gzip"),
+        (b"{", {"Content_Type": "application/json"}, 400, "JSON"),
+        (b"{}", {"Content_Type": "application/json"}, 400, "'input' or 'inputs'"),
+        (b'{"inputs": []}', {"Content_Type": "application/json"}, 400, "no inputs"),
+        (b'{"input": "a", "inputs": []}', {"Content_Type": "application/json"}, 400, "both"),
+        (b'{"input": "?"}', {"Content_Type": "application/json"}, 400, "base64"),
+        (b'{"input": 5}', {"Content_Type": "application/json"}, 400, "base64"),
+        (b'{"input": "", "path": "/etc/passwd"}', {"Content_Type": "application/json"}, 400, "path"),
+        (b"[" * 200_000, {"Content_Type": "application/json"}, 400, "JSON"),
+        (b"no boundary", {"Content_Type": "multipart/form-data"}, 400, "multipart"),
+        (b"--x\r\nwrong", {"Content_Type": "multipart/form-data; boundary=x"}, 400, "no inputs"),
+        (multipart(("top_k", None, b"1")), {"Content_Type": FORM}, 400, "no inputs"),
+        (multipart(*[("f", "a", b"x")] * 300), {"Content_Type": FORM}, 400, "multipart"),
+        (b"x", {"X_Request_Timeout": "soon"}, 400, "X-Request-Timeout"),
+        (b"x", {"X_Request_Timeout": "-1"}, 400, "X-Request-Timeout"),
+        (b"x", {"X_Request_Timeout": "nan"}, 400, "X-Request-Timeout"),
+    ],
+)
+def test_a_bad_request_has_its_reason(server, body, headers, status, reason):
+    answer = server.post("/predict/tiny", body, **headers)
+
+    assert answer.status == status, answer.body
+    assert reason in answer.json["error"]
+
+
+@pytest.mark.parametrize("query", ["top_k=0", "top_k=x", "top_k=-1", "threshold=2", "threshold=x", "threshold=nan"])
+def test_options_are_checked(server, cat, query):
+    assert server.post(f"/predict/tiny?{query}", cat).status == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict/nope", "/predict/", "/predict/../../etc/passwd", "/predict/tiny/x", "/page/x"]
+)
+def test_there_is_nothing_else(server, cat, path):
+    answer = server.post(path, cat)
+
+    assert answer.status in {404, 405}
+    assert answer.json["error"]
+
+
+def test_truncated_images_are_400(server, cat):
+    for length in (10, 100, len(cat) // 3, len(cat) - 200):
+        assert server.post("/predict/tiny", cat[:length]).status == 400
