@@ -29,6 +29,9 @@ PIXELS = "pixels"
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
+# Pillow's own limits are looser than ours. Once and for all: catch_warnings() around each call is not for threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 
@@ -113,13 +116,10 @@ def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pix
         return _load(source, spec, subject)
     stream = io.BytesIO(_read(source, subject))
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limits come later and are looser than ours.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(stream, formats=FORMATS)
+        opened = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(_not_an_image(stream.getvalue(), subject)) from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{subject}: too large: {error}. Make it smaller first.") from None
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
