@@ -58,6 +58,9 @@ class Server:
             found = [row for row in self.log if row["event"] == event]
             if len(found) >= count:
                 return found[count - 1]
+            if self.process.poll() is not None:
+                time.sleep(0.2)  # what it said last is still being read
+                break
             time.sleep(0.01)
         raise AssertionError(f"no '{event}' in {self.log} {self.other_lines}")
 
