@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 _STEP_WIDTH = len("preprocessing")
 
+# What to predict with, by input kind.
+_EXAMPLES = {
+    "image": "photo.jpg",
+    "tensor": "array.npy",
+    "tabular": "rows.csv",
+    "text": "sentences.txt",
+    "tokens": "sequences.jsonl",
+    "several": "arrays.npz",
+}
+
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -54,7 +64,8 @@ def export(
         str | None,
         typer.Option(
             metavar="FILE.py:NAME",
-            help="The transform used in evaluation, or timm:NAME. Default: torchvision's for the architecture.",
+            help="The transform used in evaluation, timm:NAME, or one fitted on columns: FILE.skops, FILE.joblib, "
+            "statistics as FILE.json. Default: torchvision's for the architecture.",
         ),
     ] = None,
     resize: Annotated[
@@ -70,6 +81,48 @@ def export(
         str,
         typer.Option(metavar="WHOSE", help="Of --resize: pillow, torch, torch-no-antialias, opencv or letterbox."),
     ] = "pillow",
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=DTYPE[batch,...]", help="A plain array instead of a photo; repeat for more."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="For texts: a Hugging Face folder, or a tokenizer.json. hf:FOLDER has one."),
+    ] = None,
+    pair: Annotated[bool, typer.Option("--pair", help="The network takes pairs of texts.")] = False,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For --input NAME=tokens[batch,length]: the words, one a line."),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", help="The tokens that a text is cut to, or a sequence has, at most.")
+    ] = None,
+    pad_id: Annotated[
+        int | None, typer.Option(metavar="N", help="The token that training filled up shorter sequences with.")
+    ] = None,
+    end_id: Annotated[int | None, typer.Option(metavar="N", help="Of --task tokens: the token that ends it.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The columns of a transform that was fitted without names.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="classify, binary, multilabel, regress, segment, tokens or raw. Default: classify."
+        ),
+    ] = None,
+    values: Annotated[
+        str | None, typer.Option(metavar="NAME=UNIT,...", help="What --task regress gives; units may be left out.")
+    ] = None,
+    target_mean: Annotated[str | None, typer.Option(metavar="M,...", help="Added to what the network gives.")] = None,
+    target_std: Annotated[str | None, typer.Option(metavar="S,...", help="Multiplied with before that.")] = None,
+    target_transform: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The target's fitted scaler, as .skops or .joblib.")
+    ] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(metavar="T,...", help="Of --task multilabel: one a class, or one. Default: 0.5.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
     weights: Weights = None,
     trust: Trust = False,
@@ -97,9 +150,32 @@ def export(
     if preprocess is not None and any(value is not None for value in numbers.values()):
         raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
 
+    numbers_out = {
+        "mean": tuple(_numbers("--target-mean", target_mean) or ()),
+        "deviation": tuple(_numbers("--target-std", target_std) or ()),
+        "thresholds": tuple(_numbers("--thresholds", thresholds) or ()),
+    }
+
     from rich.console import Console
 
     import exporter
+    from exporter.endings import TASKS, Wanted
+    from exporter.target import read_target
+    from runtime.manifest import Value
+
+    if task is not None and task not in TASKS:
+        raise typer.BadParameter(f"expected one of {', '.join(TASKS)}, got '{task}'", param_hint="--task")
+    if target_transform is not None:
+        if target_mean is not None or target_std is not None:
+            raise typer.BadParameter(
+                "cannot stand beside --target-mean and --target-std", param_hint="--target-transform"
+            )
+        numbers_out["mean"], numbers_out["deviation"] = read_target(target_transform, trust=trust)
+    named = tuple(
+        Value(name=name.strip(), unit=unit.strip())
+        for name, _, unit in (part.partition("=") for part in (values.split(",") if values else ()))
+    )
+    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # type: ignore[arg-type]  # checked above
 
     console = Console(stderr=json, quiet=json)
     terminal = _Terminal(console)
@@ -119,6 +195,14 @@ def export(
                 out=out,
                 exif=exif,
                 image_mode=image_mode,
+                inputs=input_ or (),
+                columns=columns.split(",") if columns else (),
+                tokenizer=tokenizer,
+                pair=pair,
+                vocabulary=vocabulary,
+                max_length=max_length,
+                pad_id=pad_id,
+                wanted=wanted,
                 force=force,
                 listener=terminal,
             )
@@ -131,7 +215,8 @@ def export(
         return
     console.print()
     console.print(exported.parity.to_table())
-    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} photo.jpg", highlight=False)
+    kind = exported.manifest.inputs[0].kind if len(exported.manifest.inputs) == 1 else "several"
+    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {_EXAMPLES[kind]}", highlight=False)
 
 
 def inspect(

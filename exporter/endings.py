@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.forward import main_output, take_apart
 from exporter.onnx_nodes import Nodes
-from runtime.manifest import Classify, Labels, Multilabel, Output, Raw, Regress, Segment, Task, Value
+from runtime.manifest import Classify, Labels, Multilabel, Output, Raw, Regress, Segment, Task, Tokens, Value
+from runtime.results import until_end
 
-Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "none"]
-TaskName: TypeAlias = Literal["classify", "binary", "multilabel", "regress", "segment", "raw"]
-TASKS: tuple[TaskName, ...] = ("classify", "binary", "multilabel", "regress", "segment", "raw")
+Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "argmax", "none"]
+TaskName: TypeAlias = Literal["classify", "binary", "multilabel", "regress", "segment", "tokens", "raw"]
+TASKS: tuple[TaskName, ...] = ("classify", "binary", "multilabel", "regress", "segment", "tokens", "raw")
 
 PROBABILITIES = "probabilities"
 VALUES = "values"
+SEQUENCE = "sequence"
 
 # The network's own outputs inside the graph; a raw task has several, with their names behind it.
 LOGITS = "logits"
@@ -63,10 +65,11 @@ class Ending:
         return {
             "softmax": "softmax added",
             "sigmoid": "sigmoid added",
+            "argmax": "the likeliest token at each step",
             "binary": "one logit: sigmoid added, both classes' probabilities given",
             "none": (
                 "the network gives probabilities itself: none added"
-                if not isinstance(self.task, Raw | Regress)
+                if not isinstance(self.task, Raw | Regress | Tokens)
                 else "the target's scaling undone"
                 if self.scale
                 else "outputs as they are"
@@ -79,6 +82,9 @@ class Ending:
             return {name: tensor.numpy() for name, tensor in take_apart(value)[1].items()}
         main = main_output(value)
         assert main is not None
+        if isinstance(self.task, Tokens):
+            tokens = main.argmax(dim=-1) if main.is_floating_point() else main.to(torch.int64)
+            return {self.outputs[0].name: until_end(tokens[0].numpy(), self.task.end_id)[np.newaxis]}
         return {self.outputs[0].name: self.module()(main.to(torch.float32)).numpy()}
 
     def module(self) -> nn.Module:
@@ -103,6 +109,10 @@ class Ending:
                 logit = nodes.add("Reshape", LOGITS, nodes.integers(-1, 1))
                 both = nodes.add("Concat", nodes.add("Neg", logit), logit, axis=1)
                 nodes.add("Sigmoid", both, output=name)
+            case "argmax":
+                nodes.add("ArgMax", LOGITS, axis=-1, keepdims=0, output=name)
+            case "none" if isinstance(self.task, Tokens):
+                nodes.add("Cast", LOGITS, to=onnx.TensorProto.INT64, output=name)
             case "none" if self.scale:
                 count = len(self.scale)
                 current = nodes.add("Reshape", LOGITS, nodes.integers(-1, count))
@@ -160,12 +170,14 @@ class Wanted:
     """What the user said about the outputs; None means: find out.
 
     ``values`` are a regression's names and units; ``mean`` and ``deviation`` its target's, one number a value or one
-    for all; ``thresholds`` a multilabel's; ``colours`` a segmentation's.
+    for all; ``thresholds`` a multilabel's; ``end_id`` is the
+    token that ends a sequence; ``colours`` a segmentation's.
     """
 
     task: TaskName | None = None
     values: tuple[Value, ...] = ()
     thresholds: tuple[float, ...] = ()
+    end_id: int | None = None
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
@@ -179,6 +191,8 @@ def read_ending(values: Sequence[Any], wanted: Wanted, *, labels_file: str, name
     task = wanted.task or "classify"
     if task == "raw":
         return _raw(values[0])
+    if task == "tokens":
+        return _tokens([_main(value, task, name) for value in values], wanted)
     logits = [_main(value, task, name) for value in values]
     _check_finite(logits, name)
     if task == "segment":
@@ -247,6 +261,15 @@ def _segment(logits: Sequence[Tensor], wanted: Wanted, labels_file: str) -> Endi
     )
 
 
+def _tokens(outputs: Sequence[Tensor], wanted: Wanted) -> Ending:
+    soft = outputs[0].is_floating_point()
+    return Ending(
+        task=Tokens(end_id=wanted.end_id),
+        activation="argmax" if soft else "none",
+        outputs=(Output(name=SEQUENCE, dtype="int64", shape=("batch", "steps")),),
+    )
+
+
 def _regress(count: int, wanted: Wanted) -> Ending:
     values = wanted.values or tuple(
         Value(name="value" if count == 1 else f"value {position}") for position in range(count)
@@ -272,10 +295,19 @@ def _regress(count: int, wanted: Wanted) -> Ending:
 
 def _main(value: Any, task: TaskName, name: str) -> Tensor:
     main = main_output(value)
-    dimensions = {"segment": (4,), "regress": (1, 2), "binary": (1, 2)}.get(task, (2,))
-    if main is not None and main.ndim in dimensions:
+    dimensions = {"segment": (4,), "regress": (1, 2), "binary": (1, 2), "tokens": (2, 3)}.get(task, (2,))
+    # Token numbers are whole, and a logit for each of them is not.
+    if (
+        main is not None
+        and main.ndim in dimensions
+        and (task != "tokens" or main.is_floating_point() == (main.ndim == 3))
+    ):
         return main
-    expected = {4: "[batch, classes, height, width]", 2: "[batch, classes]"}[dimensions[-1]]
+    expected = {
+        4: "[batch, classes, height, width]",
+        3: "of token numbers [batch, steps], or of logits [batch, steps, vocabulary]",
+        2: "[batch, classes]",
+    }[dimensions[-1]]
     kind = {"classify": "a classifier"}.get(task, f"fit for --task {task}")
     got = list(main.shape) if main is not None else type(value).__name__
     raise ConversionError(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from exporter.architectures.families import Logits
 from exporter.errors import ConversionError
 from runtime.manifest import Entries, Items, Leaf, Structure
 
@@ -21,7 +22,9 @@ _MAIN = ("logits", "out")
 def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
     """Return whether the forward has parameters of all these names; inputs then go by name, else by position."""
     try:
-        parameters = inspect.signature(network.forward).parameters
+        # Logits hands on what it is given: the model inside says by which name.
+        forward = network.model.forward if isinstance(network, Logits) else network.forward
+        parameters = inspect.signature(forward).parameters
     except (ValueError, TypeError):
         return False
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

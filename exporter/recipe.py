@@ -16,7 +16,8 @@ class Recipe:
     ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
     its ending. ``image_mode`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs`` describe
-    tensors, as ``x=float32[batch,3,28,28]``; ``wanted`` is what is to come out.
+    tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a transform of rows that was fitted without
+    names; ``wanted`` is what is to come out.
     """
 
     checkpoint: Path
@@ -33,6 +34,12 @@ class Recipe:
     exif: bool = False
     image_mode: str | None = None
     inputs: tuple[str, ...] = ()
+    tokenizer: Path | None = None
+    vocabulary: Path | None = None
+    max_length: int | None = None
+    pad_id: int | None = None
+    pair: bool = False
+    columns: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
     force: bool = False
 

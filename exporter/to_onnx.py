@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from torch import nn
+from torch.nn.modules import transformer
 
 from exporter.errors import ConversionError
 from exporter.forward import Flat
@@ -24,6 +25,8 @@ OPSET = 20
 BATCH = "batch"
 
 _LOG_FATAL = 4
+
+_LOOKER = "_detect_is_causal_mask"
 
 # A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
 _TRIAL_LIMIT = 1e-3
@@ -64,8 +67,8 @@ def to_onnx(
     for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
         try:
             model = _without_traces(convert(network, example, outputs, dimensions))
-            for trial in trials:
-                _try(model, network, trial)
+            if trials:
+                _try(model, network, trials)
             return Converted(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
         except Exception as error:  # torch.onnx raises whatever its passes raise
             failures.append(error)
@@ -83,7 +86,7 @@ def _dynamo(
     shapes: Any = tuple({axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example)
     if isinstance(network, Flat):  # its forward takes '*inputs', which torch.export counts as one
         shapes = (shapes,)
-    with _quiet():
+    with _quiet(), _masks_as_given():
         program = torch.onnx.export(
             network,
             tuple(example.values()),
@@ -132,11 +135,16 @@ def _legacy(
     return onnx.load_from_string(stream.getvalue())
 
 
-def _try(model: onnx.ModelProto, network: nn.Module, trial: Mapping[str, torch.Tensor]) -> None:
-    """Raise ConversionError unless the graph takes a trial, and gives about what the network gives."""
+def _try(model: onnx.ModelProto, network: nn.Module, trials: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Raise ConversionError unless the graph takes every trial, and gives about what the network gives."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for trial in trials:
+        _try_one(session, network, trial)
+
+
+def _try_one(session: Any, network: nn.Module, trial: Mapping[str, torch.Tensor]) -> None:
     wanted = {value.name for value in session.get_inputs()}
     actual = session.run(None, {name: tensor.numpy() for name, tensor in trial.items() if name in wanted})
     with torch.no_grad():
@@ -197,6 +205,24 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """Keep torch's transformer layers from looking into their masks, which torch.export cannot follow.
+
+    They compare a mask with a causal one to choose a faster kernel (``torch.nn.modules.transformer``); a mask that is
+    not looked into is used as it is given, which is the same arithmetic.
+    """
+    own = getattr(transformer, _LOOKER, None)
+    if own is None:
+        yield
+        return
+    setattr(transformer, _LOOKER, lambda _mask, is_causal=None, _size=None: is_causal is True)
+    try:
+        yield
+    finally:
+        setattr(transformer, _LOOKER, own)
 
 
 def _first_line(error: Exception) -> str:

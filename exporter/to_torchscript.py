@@ -40,6 +40,13 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
         ) from error
 
 
+def script(module: nn.Module) -> nn.Module:
+    """Return a module of ours, compiled, in memory."""
+    with _quiet():
+        scripted: nn.Module = torch.jit.script(module.eval())
+        return scripted
+
+
 def to_torchscript(pipeline: nn.Module) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 

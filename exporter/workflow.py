@@ -3,6 +3,9 @@
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +24,41 @@ from exporter.architectures.families import Architecture
 from exporter.architectures.rebuilding import Rebuilt, rebuild
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
+from exporter.converting import convert
 from exporter.endings import Ending, Wanted, read_ending
 from exporter.errors import ExportError, ParityError
 from exporter.forward import flatten
-from exporter.fronts.choosing import open_front
-from exporter.fronts.protocol import Front, Prepared, example_of
+from exporter.fronts.choosing import assume_wanted, open_front
+from exporter.fronts.protocol import Front
+from exporter.fronts.sequences import read_vocabulary
+from exporter.fronts.texts import TextFront
 from exporter.graphs import assemble
 from exporter.labels import assumed_labels, read_labels
 from exporter.parity.tolerance import SCORE_LIMIT
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
-from exporter.to_onnx import Converted, to_onnx
+from exporter.to_onnx import Converted
 from runtime.artifact import Artifact
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
     KeyTransform,
+    Labels,
     Manifest,
     Output,
     ParitySummary,
     Raw,
     Regress,
     Source,
+    Tokens,
     Variant,
     to_json,
 )
 from runtime.model import Model
 
 _MODEL, _NETWORK, _WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
-_TORCHSCRIPT = "model.torchscript"
+TORCHSCRIPT = "model.torchscript"
 _GOLDEN = "golden.npz"
 _LABELS = "labels.txt"
 _PARITY = "parity.json"
@@ -93,6 +101,12 @@ def export(
     exif: bool = False,
     image_mode: str | None = None,
     inputs: Sequence[str] = (),
+    tokenizer: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    max_length: int | None = None,
+    pad_id: int | None = None,
+    pair: bool = False,
+    columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     force: bool = False,
     listener: Listener | None = None,
@@ -106,8 +120,12 @@ def export(
     for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation; ``image_mode``
     what it gave to the transform: RGB, L, or arrays such as ``uint16[4]``; by default as the network's channels say.
     ``labels`` is a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to
-    write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of
-    other data, as ``x=float32[batch,3,28,28]``; ``wanted`` says what is to come out. Raises ExportError.
+    write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other
+    things than photos, as ``x=float32[batch,3,28,28]``, or token sequences, as ``x=tokens[batch,length]``, with the
+    words of ``vocabulary``, a file with one a line. A fitted scikit-learn transform as ``preprocess`` makes it a
+    network of rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or
+    a tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
+    ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -124,6 +142,12 @@ def export(
         exif=exif,
         image_mode=image_mode,
         inputs=tuple(inputs),
+        tokenizer=Path(tokenizer) if tokenizer is not None else None,
+        vocabulary=Path(vocabulary) if vocabulary is not None else None,
+        max_length=max_length,
+        pad_id=pad_id,
+        pair=pair,
+        columns=tuple(columns),
         wanted=wanted,
         force=force,
     )
@@ -159,23 +183,25 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         untouched = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint).network
         reference = parity.Reference(untouched, front)
         prepared, values = reference.call(cases)
-        ending = read_ending(values, recipe.wanted, labels_file=_LABELS, name=type(untouched).__name__)
+        wanted = assume_wanted(recipe.wanted, front, untouched, values[0])
+        ending = read_ending(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
         answers = reference.finish(cases, prepared, values, ending)
         step.finding = f"eager PyTorch on {len(cases)} {front.noun}: {ending.finding}"
     with steps.step("labels") as step:
-        labels, step.finding = _read_labels(recipe, rebuilt, ending)
-    example = example_of(prepared)
+        labels, step.finding = _read_labels(recipe, rebuilt, front, ending)
+        if isinstance(ending.task, Tokens) and labels:
+            named = Labels(file=_LABELS, count=len(labels))
+            ending = replace(ending, task=msgspec.structs.replace(ending.task, labels=named))
+    example = front.example(prepared)
     flat = flatten(rebuilt.network, tuple(example), values[0], whole=ending.whole)
     with staging(recipe.artifact_path, force=recipe.force) as stage:
         with steps.step("TorchScript") as step:
             archive = front.to_torchscript(flat, example, ending)
             if archive is not None:
-                stage.write(_TORCHSCRIPT, archive)
-            step.finding = f"{_TORCHSCRIPT}, {_size(len(archive))}" if archive else "none: it cannot be traced"
+                stage.write(TORCHSCRIPT, archive)
+            step.finding = f"{TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
-            converted = to_onnx(
-                flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=_trials(front, prepared)
-            )
+            converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
             outputs = ending.with_shapes(converted.shapes)
             variant, size = _write_graphs(stage, converted, front, ending, outputs)
             step.finding = f"{', '.join(_files(variant))}, {size} ({converted.exporter})"
@@ -199,8 +225,13 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=report, steps=tuple(steps.done))
 
 
-def _read_labels(recipe: Recipe, rebuilt: Rebuilt, ending: Ending) -> tuple[tuple[str, ...], str]:
+def _read_labels(recipe: Recipe, rebuilt: Rebuilt, front: Front, ending: Ending) -> tuple[tuple[str, ...], str]:
     """Return the class names, none for a task without classes, and where they are from."""
+    if isinstance(ending.task, Tokens):
+        if recipe.labels is None:
+            return (), "no --labels: token numbers stay numbers"
+        words = read_vocabulary(recipe.labels)
+        return words, f"{len(words)} words from {recipe.labels}"
     if isinstance(ending.task, Regress | Raw):
         if recipe.labels is not None:
             raise ExportError(
@@ -212,15 +243,9 @@ def _read_labels(recipe: Recipe, rebuilt: Rebuilt, ending: Ending) -> tuple[tupl
     if recipe.labels is not None:
         labels = read_labels(recipe.labels, classes=classes)
         return labels, f"{len(labels)} from {recipe.labels}"
+    if isinstance(front, TextFront) and len(front.labels) == classes:
+        return front.labels, f"{classes} from the model's config.json"
     return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
-
-
-def _trials(front: Front, prepared: Sequence[Prepared]) -> list[Mapping[str, torch.Tensor]]:
-    """Return one input of every shape that the network is to take, where more than the batch is dynamic."""
-    if all(set(axes) <= {0} for axes in front.dimensions.values()):
-        return []
-    shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
-    return list(shapes.values())
 
 
 def _write_graphs(
@@ -256,7 +281,7 @@ def _prove(
 ) -> parity.Report:
     """Return the report on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     model = Model(Artifact(path=folder, manifest=draft), device="cpu")
-    with front.open_paths(model, folder, ending, torchscript=_TORCHSCRIPT if torchscript else None) as paths:
+    with front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths:
         report = parity.compare(paths, answers, batch, draft)
     if report.verdict != "passed":
         word = "not equal to the eager model" if report.verdict == "failed" else "the comparison is inconclusive"
@@ -326,15 +351,17 @@ def _manifest(
             onnx_exporter=converted.exporter,
         ),
         files=stage.files(),
-        tools=_tools(),
+        tools=_tools(front),
         parity=_UNPROVEN,
     )
 
 
-def _tools() -> dict[str, str]:
+def _tools(front: Front) -> dict[str, str]:
     """Return the versions that decide the bytes of an artifact, by name."""
     modules = (np, onnx, onnxruntime, onnxscript, PIL, torch, torchvision)
     versions = {module.__name__: str(module.__version__) for module in modules}
+    if isinstance(front, TextFront):
+        versions |= {name: version(name) for name in ("tokenizers", "transformers") if find_spec(name)}
     return dict(sorted({**versions, "python": platform.python_version()}.items()))
 
 

@@ -13,7 +13,17 @@ from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, Mo
 
 if TYPE_CHECKING:
     from runtime.model import Model, load
-    from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result, Scored, Segmentation
+    from runtime.results import (
+        Estimate,
+        Failure,
+        LabelSet,
+        Outputs,
+        Prediction,
+        Result,
+        Scored,
+        Segmentation,
+        TokenSequence,
+    )
 
 __all__ = [
     "ArtifactError",
@@ -30,6 +40,7 @@ __all__ = [
     "Result",
     "Scored",
     "Segmentation",
+    "TokenSequence",
     "TruecopyError",
     "load",
 ]
@@ -46,6 +57,7 @@ _LAZY = {
     "Result": "runtime.results",
     "Scored": "runtime.results",
     "Segmentation": "runtime.results",
+    "TokenSequence": "runtime.results",
 }
 
 

@@ -17,7 +17,7 @@ class Artifact:
 
     path: Path
     manifest: Manifest
-    _checked: set[str] = field(default_factory=set)
+    _checked: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
         """Return the path of one of the artifact's files, its size and SHA-256 compared with the manifest once.
@@ -44,8 +44,25 @@ class Artifact:
                 f"'{path}': damaged: expected SHA-256 {declared.sha256}, got {digest}. "
                 "Copy the artifact again, or export the model again."
             )
-        self._checked.add(name)
+        self._checked[name] = _signature(path)
         return path
+
+    def check_unchanged(self) -> None:
+        """Raise ArtifactError if a file that was handed out has been replaced, changed or removed since.
+
+        Weights are mapped into memory, not copied: a change of their file would change the answers.
+        """
+        for name, signature in self._checked.items():
+            path = self.path / name
+            try:
+                same = _signature(path) == signature
+            except OSError:
+                same = False
+            if not same:
+                raise ArtifactError(
+                    f"'{path}': changed while in use: expected the file that was loaded, got another. Load the "
+                    "artifact again; to replace one that is in use, put the new one in a folder of its own."
+                )
 
     def labels(self) -> tuple[str, ...]:
         """Return the class names in the order of the scores; none for a task without classes."""
@@ -93,6 +110,12 @@ def open_artifact(path: str | Path) -> Artifact:
                 "Do not use this artifact; export the model again."
             )
     return Artifact(path=folder, manifest=manifest)
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is replaced or written to, at the cost of one system call."""
+    status = path.stat()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _check_regular(path: Path) -> None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.console import DEVICE_HELP, make_app, run_app
-from runtime.errors import DeviceError, InputError
+from runtime.server.command import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runtime.bench import Rival
     from runtime.results import Result
     from runtime.verify import Verification
 
@@ -20,9 +23,12 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
+    "evaluate": "exporter.quality:evaluate",
+    "calibrate": "exporter.quality:calibrate",
 }
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+# What 'bench --against' takes from beyond the wall.
+BUILD_RIVALS = "exporter.rivals:build_rivals"
 
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
@@ -34,22 +40,8 @@ class Format(Enum):
 
     TABLE = "table"
     JSONL = "jsonl"
-
-
-class Batching(Enum):
-    """Where inputs of several requests run together."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class LogFormat(Enum):
-    """How the server's log reads."""
-
-    TEXT = "text"
-    JSON = "json"
-    NONE = "none"
+    CSV = "csv"
+    PARQUET = "parquet"
 
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
@@ -63,38 +55,67 @@ def _add_exporter_commands() -> None:
 
 
 _add_exporter_commands()
+app.command()(serve)
 
 
 @app.command()
 def predict(
     artifact: Artifact,
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, globs, - for a list on stdin, .txt lists, or .csv, .jsonl and .parquet tables.",
+        ),
+    ],
+    column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this file: .jsonl, .csv or .parquet.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out and what is unfinished of it.")] = False,
+    allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 although inputs failed.")] = False,
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each input.")] = 5,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
-    ] = 0.0,
+        float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
+    ] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
+    ] = None,
     device: Device = "auto",
-    format: Annotated[Format, typer.Option(help="A table for people, or one JSON object a line.")] = Format.TABLE,  # noqa: A002
+    workers: Annotated[int | None, typer.Option(min=1, help="Inputs in work at once; by default the cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs in one call of the network.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA: faster, not PyTorch's arithmetic.")] = False,
+    memory_limit_mb: Annotated[int | None, typer.Option(min=1, help="A bound on CUDA's memory.")] = None,
+    format: Annotated[  # noqa: A002
+        Format | None, typer.Option(help="By default a table, or what the name of --out ends with.")
+    ] = None,
 ) -> None:
-    """Label images: one row each, in the order given; exit status 1 if any image failed."""
-    from runtime.model import load
+    """Label inputs: one row each, in the order given; exit status 1 if any failed."""
+    from runtime.batch.command import Request
+    from runtime.batch.command import predict as run
 
-    files = _image_files(inputs)
-    model = load(artifact, device=device, max_pixels=int(max_megapixels * 1_000_000))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        results = model.predict(files, top_k=top_k, threshold=threshold)
-    for warning in caught:
-        sys.stderr.write(f"warning: {warning.message}\n")
-    if format is Format.JSONL:
-        _print_rows(results)
-    else:
-        _print_predictions(results)
-    failures = sum("error" in result.to_dict() for result in results)
-    if failures:
-        sys.stderr.write(f"error: {failures} of {len(results)} images failed. Their rows say why.\n")
-        raise typer.Exit(1)
+    request = Request(
+        artifact=artifact,
+        inputs=tuple(inputs),
+        column=column,
+        out=out,
+        format=format.value if format else None,
+        resume=resume,
+        force=force,
+        allow_errors=allow_errors,
+        top_k=top_k,
+        threshold=threshold,
+        max_pixels=int(max_megapixels * 1_000_000),
+        device=device,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        tf32=tf32,
+        memory_limit_mb=memory_limit_mb,
+        output=output,
+    )
+    run(request, _print_predictions)
 
 
 @app.command()
@@ -121,94 +142,70 @@ def verify(
 
 
 @app.command()
-def serve(
-    artifacts: Annotated[
-        list[str], typer.Argument(metavar="ARTIFACT...", help="Folders of artifacts; NAME=FOLDER gives another name.")
-    ],
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="For HTTP; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 takes a free one, -1 none.")] = 8001,
+def bench(
+    artifact: Artifact,
+    samples: Annotated[list[Path] | None, typer.Argument(help="Files to measure with. Default: golden inputs.")] = None,
     device: Device = "auto",
-    batching: Annotated[Batching, typer.Option(help="auto batches on accelerators alone.")] = Batching.AUTO,
-    max_body_mb: Annotated[float, typer.Option(min=0.001, help="The largest body, unpacked.")] = 32,
-    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
-    max_queue: Annotated[int, typer.Option(min=1, help="Inputs that wait or run; more get 429.")] = 128,
-    deadline_s: Annotated[float, typer.Option(min=0.001, help="The most time for one request.")] = 30,
-    memory_limit: Annotated[int | None, typer.Option(help="MB for the whole server; lowers the other limits.")] = None,
-    drain_s: Annotated[float, typer.Option(min=0, help="The most time to finish after SIGTERM.")] = 30,
-    watch: Annotated[bool, typer.Option(help="Swap in an artifact when its folder changes, as SIGHUP does.")] = False,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Requests must bring the token in this file, or in TRUECOPY_TOKEN.")
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Put PyTorch beside it, from the checkpoint exported.")
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="One line a request on stderr.")] = LogFormat.TEXT,
+    arch: Annotated[str | None, typer.Option(help="With --against: where the architecture is now.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --against: load a whole pickled module.")] = False,
+    import_: Annotated[
+        list[Path] | None, typer.Option("--import", metavar="PATH", help="With --trust: its code; repeat for more.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Serve artifacts over HTTP and gRPC, with a page to try them."""
-    from runtime.server.limits import MIB, Limits
+    """Measure an artifact on this machine: latency, throughput by workers, where the time goes."""
+    from runtime.artifact import open_artifact
+    from runtime.bench import measure
+    from runtime.manifest import to_json
+    from runtime.printing import print_bench
 
-    _check_installed("uvicorn", "serve")
-    from runtime.server.running import Settings, run_server
-
-    run_server(
-        Settings(
-            artifacts=artifacts,
-            host=host,
-            http_port=http_port,
-            grpc_port=grpc_port if grpc_port >= 0 else None,
-            device=device,
-            batching=batching.value,
-            limits=Limits(
-                body_bytes=int(max_body_mb * MIB),
-                pixels=int(max_megapixels * 1_000_000),
-                queue=max_queue,
-                deadline_s=deadline_s,
-            ),
-            memory_limit_bytes=None if memory_limit is None else memory_limit * MIB,
-            drain_s=drain_s,
-            watch=watch,
-            token_file=token_file,
-            tls_certificate=tls_cert,
-            tls_key=tls_key,
-            log_format=log_format.value,
+    def build() -> "Mapping[str, Rival]":
+        module, function = BUILD_RIVALS.split(":")
+        rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
+            against, open_artifact(artifact), architecture=arch, trust=trust, imports=import_ or ()
         )
-    )
+        return rivals
+
+    with warnings.catch_warnings():
+        # Golden inputs ask for a rotation on purpose.
+        warnings.filterwarnings("ignore", message=".*EXIF")
+        report = measure(
+            artifact, device=device, samples=samples or (), seconds=seconds, build_rivals=build if against else None
+        )
+    if json:
+        sys.stdout.write(to_json(report).decode())
+    else:
+        print_bench(report)
+
+
+@app.command()
+def doctor(
+    artifact: Annotated[Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact to check here.")] = None,
+    device: Device = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+) -> None:
+    """Say what this machine has and misses; exit status 1 if something needed is missing."""
+    from runtime.doctor import diagnose
+    from runtime.manifest import to_json
+    from runtime.printing import print_diagnosis
+
+    diagnosis = diagnose(artifact, device=device)
+    if json:
+        sys.stdout.write(to_json(diagnosis).decode())
+    else:
+        print_diagnosis(diagnosis)
+    if not diagnosis.healthy:
+        sys.stderr.write("error: something that is needed here is missing or wrong. The lines above say what to do.\n")
+        raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the ``truecopy`` command."""
     run_app(app)
-
-
-def _check_installed(module: str, extra: str) -> None:
-    """Raise DeviceError unless ``module``, which the extra brings, is installed."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise DeviceError(f"'{module}': not installed. Run: pip install 'truecopy[{extra},cpu]'.")
-
-
-def _image_files(inputs: list[Path]) -> list[Path]:
-    """Return the files among ``inputs``, and the image files in the folders among them, in a fixed order."""
-    files: list[Path] = []
-    for path in inputs:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(
-                f"'{path}': no images in this folder: expected files such as .jpg or .png. Check the path."
-            )
-        files += found
-    return files
-
-
-def _print_rows(results: "list[Result]") -> None:
-    import msgspec
-
-    for result in results:
-        sys.stdout.write(msgspec.json.encode(result.to_dict()).decode() + "\n")
 
 
 def _print_predictions(results: "list[Result]") -> None:
@@ -217,7 +214,7 @@ def _print_predictions(results: "list[Result]") -> None:
 
     from runtime.results import Failure, Prediction
 
-    table = Table("image", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
+    table = Table("input", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
     # Short names stay whole; the runner-up gives way first.
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = min(48, max((len(result.input) for result in results), default=0))

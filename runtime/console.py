@@ -10,7 +10,9 @@ import typer
 
 from runtime.errors import TruecopyError
 
-DEVICE_HELP = "cpu, cuda, cuda:N or auto. A device that is named is used, or the command fails."
+DEVICE_HELP = (
+    "cpu, cuda, cuda:N, tensorrt, openvino, coreml or auto. A device that is named is used, or the command fails."
+)
 
 _debug = False
 

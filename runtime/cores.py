@@ -1,11 +1,15 @@
-"""How many cores this process may really use."""
+"""How many cores, and how much memory, this process may really use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+_CGROUP_V1_MEMORY = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_MEMORY = Path("/proc/meminfo")
 
 
 def usable_cores() -> int:
@@ -19,13 +23,59 @@ def usable_cores() -> int:
     return max(1, allowed if quota is None else min(allowed, round(quota)))
 
 
-def _quota_cores() -> float | None:
+def memory_bytes() -> int | None:
+    """Return how much memory this process may still take: what is available, cut to the control group's limit.
+
+    None where the system does not say.
+    """
     try:
-        if _CGROUP_V2.exists():
-            quota, period = _CGROUP_V2.read_text().split()
-        else:
-            quota, period = _CGROUP_V1_QUOTA.read_text(), _CGROUP_V1_PERIOD.read_text()
+        lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+        found = [int(lines["MemAvailable"].split()[0]) * 1024]
+    except (OSError, KeyError, ValueError):
+        return None
+    for folder in _own_groups():
+        limit = _number(folder / "memory.max")
+        if limit is not None:
+            found.append(max(0, limit - (_number(folder / "memory.current") or 0)))
+    limit = _number(_CGROUP_V1_MEMORY)
+    return min([*found, limit] if limit is not None else found)
+
+
+def _quota_cores() -> float | None:
+    """Return the smallest quota of the process's control group and those above it."""
+    quotas = [quota for folder in _own_groups() if (quota := _quota(folder / "cpu.max")) is not None]
+    quota, period = _number(_CGROUP_V1_QUOTA), _number(_CGROUP_V1_PERIOD)
+    if quota is not None and quota > 0 and period:
+        quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def _own_groups() -> Iterator[Path]:
+    """Yield the folders of this process's control group (version 2) and those above it, up to the root."""
+    try:
+        entry = next(line for line in _OWN_CGROUP.read_text().splitlines() if line.startswith("0::/"))
+        inner = entry.removeprefix("0::/")
+    except (OSError, StopIteration):  # no control groups here, or version 1 alone
+        inner = ""
+    folder = _CGROUPS / inner
+    while folder != _CGROUPS and _CGROUPS in folder.parents:
+        yield folder
+        folder = folder.parent
+    # In a container the group's own folder is the root, whatever the host calls it.
+    yield _CGROUPS
+
+
+def _quota(path: Path) -> float | None:
+    try:
+        quota, period = path.read_text().split()
         cores = int(quota) / int(period)
-    except (OSError, ValueError):  # no control groups here, or "max": no quota
+    except (OSError, ValueError, ZeroDivisionError):  # no such group here, or "max": no quota
         return None
     return cores if cores > 0 else None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max": no limit
+        return None

@@ -185,14 +185,17 @@ class TextInput(_Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"
     """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
 
     ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
-    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training.
+    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training. ``pad_id`` is
+    None where answers depend on padding: only texts of equal length may then share a batch.
     """
 
     name: str
     tokenizer: str
     arrays: tuple[str, ...]
     max_length: int
-    pad_id: int
+    pad_id: int | None = None
+    pad_type_id: int = 0
+    padding_side: Literal["left", "right"] = "right"
     pair: bool = False
 
 
@@ -200,13 +203,14 @@ class TokensInput(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="k
     """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
 
     ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
-    none.
+    none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
     """
 
     name: str
     vocabulary_size: int
     max_length: int | None = None
     vocabulary: str = ""
+    pad_id: int | None = None
 
 
 Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput
@@ -269,6 +273,17 @@ class Segment(_Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind
     colours: tuple[tuple[int, int, int], ...]
 
 
+class Tokens(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+    """A sequence of token numbers: the output is int64 [batch, steps].
+
+    A sequence ends before its first ``end_id``; it goes to the last step where that is None or does not come.
+    ``labels`` are the words, where there is a vocabulary.
+    """
+
+    end_id: int | None = None
+    labels: Labels | None = None
+
+
 class Leaf(_Tagged, frozen=True, kw_only=True, tag="output", tag_field="part"):
     """One of the outputs, by name."""
 
@@ -296,7 +311,7 @@ class Raw(_Tagged, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
     structure: Structure
 
 
-Task: TypeAlias = Classify | Multilabel | Regress | Segment | Raw
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Raw
 
 
 class Variant(_Type, frozen=True, kw_only=True):
@@ -374,6 +389,20 @@ class ParitySummary(_Type, frozen=True, kw_only=True):
     label_agreement: float | None
 
 
+class Calibration(_Type, frozen=True, kw_only=True):
+    """How probabilities were made to mean what they say, on labelled data: ``truecopy calibrate``.
+
+    Logits are multiplied by ``scales``: one for all classes, the inverse of the temperature, or one a class.
+    ``error_before`` and ``error_after`` are the expected calibration error over ``inputs`` of the data in ``file``.
+    """
+
+    file: str
+    inputs: int
+    scales: tuple[float, ...]
+    error_before: float
+    error_after: float
+
+
 class Manifest(_Type, frozen=True, kw_only=True):
     """Everything that the runtime knows about an artifact before it opens another file."""
 
@@ -388,10 +417,11 @@ class Manifest(_Type, frozen=True, kw_only=True):
     files: dict[str, File]
     tools: dict[str, str]
     parity: ParitySummary
+    calibration: Calibration | None = None
 
     @property
     def labels(self) -> Labels | None:
-        """The class names' file; None for tasks without classes."""
+        """The file of the names of classes, or of the words of token numbers; None for tasks without either."""
         return None if isinstance(self.task, Regress | Raw) else self.task.labels
 
 

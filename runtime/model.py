@@ -3,23 +3,28 @@
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
+from runtime.cores import usable_cores
 from runtime.decode.images import MAX_PIXELS, PIXELS, ROTATED
 from runtime.decode.protocol import Decoded, open_decoder, subject_of
-from runtime.errors import DeviceError, InputError
-from runtime.manifest import Manifest
+from runtime.devices import Options
+from runtime.errors import DeviceError, InputError, ModelError
+from runtime.manifest import ImageInput, Manifest
 from runtime.results import Answer, Failure, Result, interpret, split
 from runtime.session import Arrays, Session, open_session
+from runtime.workers import Plan, PlanName, Workers, batches, build_plan
+
+_OUT_OF_MEMORY = "'{}': out of memory: expected room to decode and run it, got none. Make it smaller."
 
 
 class Model:
-    """A loaded artifact; safe to use from many threads.
+    """A loaded artifact; safe to use from many threads; ``close`` it, or use it in a ``with``, to end its threads.
 
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
@@ -32,11 +37,14 @@ class Model:
         artifact: Artifact,
         *,
         device: str = "auto",
+        plan: PlanName = "latency",
+        workers: int | None = None,
         threads: int | None = None,
+        batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        options: Options | None = None,
     ) -> None:
         self._artifact = artifact
-        self._threads = threads
         self._labels = artifact.labels()
         self._lock = threading.Lock()
         self._remarks: Counter[str] = Counter()
@@ -45,7 +53,19 @@ class Model:
         self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
         self._graphs: dict[str, Session] = {}
         self._variant = artifact.manifest.variants[0]
-        self._network = self._open(self._variant.network, device)
+        self._workers: Workers | None = None
+        self._options = options or Options()
+        # A batch of photos gives nothing on a CPU (measured); of rows, whose networks are small, it is most of the
+        # speed. Only the opened session tells what 'auto' came to.
+        images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
+        given = {"workers": workers, "threads": threads, "batch": batch}
+        cpu_batch = batch if images or batch else self._decoder.batch_size
+        self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **{**given, "batch": cpu_batch})
+        self._network: Session | None = self._open(self._variant.network, device)
+        self._device = self._network.device
+        if self._device != "cpu":
+            self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
+            self._network.warm_up((1, self._plan.batch))
 
     @property
     def manifest(self) -> Manifest:
@@ -70,36 +90,62 @@ class Model:
 
     @property
     def device(self) -> str:
-        """Where the network runs: ``cpu``, ``cuda`` or ``cuda:N``."""
-        return self._network.device
+        """Where the network runs: never ``auto``."""
+        return self._device
 
-    def predict(
-        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None, names: Sequence[str] | None = None
-    ) -> Any:
+    @property
+    def plan(self) -> Plan:
+        """How lists and jobs are spread over the cores, and how many threads one call of the network takes."""
+        return self._plan
+
+    def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return the answer for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
         3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation or Outputs. One input that cannot be used raises InputError; in a list it
-        costs only its own place, which then holds a Failure. ``names`` are what results and messages call the inputs of
-        a list, instead of their paths or positions. ``threshold`` is a probability, by default the artifact's own.
+        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
+        a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
+        artifact's own.
         """
         check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
-            result = self._predict_batch([inputs], names or [subject_of(inputs, 0)], top_k, threshold)[0]
+            result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
             if isinstance(result, Failure):
                 raise InputError(result.error)
             return result
-        if names is None:
-            names = [subject_of(source, position) for position, source in enumerate(inputs)]
-        elif len(names) != len(inputs):
-            raise InputError(f"names: expected one an input, {len(inputs)}, got {len(names)}. Name every input.")
-        results: list[Result] = []
-        size = self._decoder.batch_size
-        for start in range(0, len(inputs), size):
-            stop = start + size
-            results += self._predict_batch(inputs[start:stop], names[start:stop], top_k, threshold)
-        return results
+        return list(self.predict_each(self._named(inputs), top_k=top_k, threshold=threshold))
+
+    def predict_each(
+        self, named: Iterable[tuple[str, Any]], *, top_k: int = 5, threshold: float | None = None
+    ) -> Iterator[Result]:
+        """Yield the result of each (name, input), in order, with all of the plan's workers at work.
+
+        Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are. An
+        InputError in the place of an input, as a reader of tables leaves it, is that input's Failure.
+        """
+        check_options(top_k, threshold)
+        return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
+
+    async def predict_async(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
+        """Return what ``predict`` returns, while the event loop goes on."""
+        import asyncio
+
+        check_options(top_k, threshold)
+        workers = self._open_workers()
+        if not self._decoder.is_list(inputs):
+            return await asyncio.wrap_future(workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold))
+        futures = [
+            workers.submit(self._predict_batch, batch, top_k, threshold)
+            for batch in batches(self._named(inputs), self._plan.batch)
+        ]
+        answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        return [result for answer in answers for result in answer]
+
+    async def run_async(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Return what ``run`` returns, while the event loop goes on."""
+        import asyncio
+
+        return await asyncio.wrap_future(self._open_workers().submit(self.run, arrays))
 
     def decode(self, source: Any, *, subject: str = "input") -> Decoded:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
@@ -160,28 +206,88 @@ class Model:
             spec.name for spec in self.manifest.inputs
         }:
             return self._whole_path().run(arrays)
-        return self._network.run(arrays)
+        return self._opened().run(arrays)
 
-    def _predict_batch(
-        self, sources: Sequence[Any], names: Sequence[str], top_k: int, threshold: float | None
-    ) -> list[Result]:
+    def check_unchanged(self) -> None:
+        """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
+        self._artifact.check_unchanged()
+
+    def close(self) -> None:
+        """Finish what is in work, end the threads and let go of the graphs; using the model afterwards is an error."""
+        with self._lock:
+            workers, self._workers, self._network = self._workers, None, None
+            self._graphs.clear()
+        if workers is not None:
+            workers.close()
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _predict_batches(
+        self, work: Iterable[list[tuple[str, Any]]], top_k: int, threshold: float | None
+    ) -> Iterator[Result]:
+        if self._plan.workers == 1:
+            for batch in work:
+                yield from self._predict_batch(batch, top_k, threshold)
+            return
+        answers = self._open_workers().map(lambda batch: self._predict_batch(batch, top_k, threshold), work)
+        for results in answers:
+            yield from results
+
+    def _predict_batch(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
+        """Return one result an input; what is wrong with one input, even for the network alone, costs only itself."""
         results: list[Result | None] = []
         prepared = []
-        for name, source in zip(names, sources, strict=True):
+        for name, source in batch:
             try:
+                if isinstance(source, InputError):
+                    raise source
                 prepared.append(self.prepare(source, subject=f"'{name}'"))
                 results.append(None)
             except InputError as error:
                 results.append(Failure(input=name, error=str(error)))
-        scores = iter(self.score(prepared) if prepared else ())
+            except MemoryError:
+                results.append(Failure(input=name, error=_OUT_OF_MEMORY.format(name)))
+        try:
+            scores = iter(self.score(prepared) if prepared else ())
+        except (InputError, MemoryError) as error:
+            if len(batch) > 1:
+                return [self._predict_batch([one], top_k, threshold)[0] for one in batch]
+            name = batch[0][0]
+            message = _OUT_OF_MEMORY.format(name) if isinstance(error, MemoryError) else f"'{name}': {error}"
+            return [Failure(input=name, error=message)]
         return [
             result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
-            for name, result in zip(names, results, strict=True)
+            for (name, _), result in zip(batch, results, strict=True)
         ]
 
+    def _opened(self) -> Session:
+        network = self._network
+        if network is None:
+            raise ModelError("model: closed: expected a model in use, got one after close(). Load the artifact again.")
+        return network
+
+    def _open_workers(self) -> Workers:
+        self._opened()
+        with self._lock:
+            if self._workers is None:
+                self._workers = Workers(self._plan.workers)
+            return self._workers
+
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        outputs = self._network.run(self._decoder.stack(prepared))
+        outputs = self._opened().run(self._decoder.stack(prepared))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
+
+    def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
+        return [(self._name(source, position), source) for position, source in enumerate(inputs)]
+
+    def _name(self, source: Any, position: int) -> str:
+        """Return what results call an input; texts and the like have a way of their own."""
+        name = getattr(self._decoder, "name", subject_of)
+        return str(name(source, position))
 
     def _note(self, remark: str, subject: str) -> None:
         with self._lock:
@@ -193,6 +299,7 @@ class Model:
     def _whole_path(self) -> Session:
         """Return the graph that takes raw inputs, loaded at its first use."""
         name = self._variant.model
+        self._opened()
         with self._lock:
             if name not in self._graphs:
                 if self.device != "cpu":
@@ -205,17 +312,41 @@ class Model:
 
     def _open(self, name: str, device: str) -> Session:
         self._artifact.file(self._variant.weights)
-        return open_session(self._artifact.file(name), device=device, threads=self._threads)
+        path = self._artifact.file(name)
+        return open_session(path, device=device, threads=self._plan.threads, options=self._options)
 
 
-def load(path: str | Path, *, device: str = "auto", threads: int | None = None, max_pixels: int = MAX_PIXELS) -> Model:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    plan: PlanName = "latency",
+    workers: int | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    tf32: bool = False,
+    memory_limit_mb: int | None = None,
+) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    Devices are ``auto``, ``cpu``, ``cuda`` and ``cuda:N``; ``threads`` bounds the threads of one call; images of more
-    than ``max_pixels`` are refused before they are decoded. Raises ArtifactError when the artifact is damaged, foreign
-    or too new, and DeviceError when a named device cannot run it.
+    Devices are those of ``runtime.devices.DEVICES``, ``cuda:N``, and ``auto``. ``plan`` is ``latency``, one input on
+    all cores, or ``throughput``, one core an input; ``workers`` (inputs in work at once), ``threads`` (of one call) and
+    ``batch`` (inputs a call) override its numbers. Images of more than ``max_pixels`` are refused before they are
+    decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices. Raises ArtifactError when the artifact is damaged,
+    foreign or too new, and DeviceError when a named device cannot run it.
     """
-    return Model(open_artifact(path), device=device, threads=threads, max_pixels=max_pixels)
+    limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
+    return Model(
+        open_artifact(path),
+        device=device,
+        plan=plan,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        max_pixels=max_pixels,
+        options=Options(tf32=tf32, memory_limit_bytes=limit),
+    )
 
 
 def check_options(top_k: int, threshold: float | None) -> None:

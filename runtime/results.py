@@ -8,7 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.manifest import Classify, Entries, Items, Leaf, Multilabel, Raw, Regress, Segment, Structure, Task
+from runtime.manifest import (
+    Classify,
+    Entries,
+    Items,
+    Leaf,
+    Multilabel,
+    Raw,
+    Regress,
+    Segment,
+    Structure,
+    Task,
+    Tokens,
+)
 
 UNKNOWN = "unknown"
 
@@ -88,6 +100,22 @@ class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.input}: " + ", ".join(f"{label} {share:.1%}" for label, share in self.shares.items())
 
 
+class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``tokens``: the token numbers before the end token, and their words where there is a vocabulary."""
+
+    input: str
+    tokens: tuple[int, ...]
+    words: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row: plain dictionaries, lists, strings and numbers."""
+        row: dict[str, Any] = {"input": self.input, "tokens": list(self.tokens)}
+        return row if self.words is None else {**row, "words": list(self.words)}
+
+    def __str__(self) -> str:
+        return f"{self.input}: {' '.join(map(str, self.tokens if self.words is None else self.words))}"
+
+
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to ``raw``: the network's own outputs as arrays, in the structure that its forward returned."""
 
@@ -123,10 +151,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         """Raise InputError: there is no prediction."""
         raise InputError(self.error)
 
-    index = probability = top = labels = values = label_map = shares = outputs = label
+    index = probability = top = labels = values = label_map = shares = tokens = words = outputs = label
 
 
-Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | Outputs
+Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | TokenSequence | Outputs
 Result: TypeAlias = Answer | Failure
 
 
@@ -160,8 +188,18 @@ def interpret(
             )
         case Segment():
             return _segment(scores, labels, name=name)
+        case Tokens():
+            return _spell(scores, labels, task.end_id, name=name)
         case Raw():
             return Outputs(input=name, outputs=_arrange(task.structure, scores))
+
+
+def until_end(tokens: NDArray[np.int64], end_id: int | None) -> NDArray[np.int64]:
+    """Return token numbers, int64 [steps], before the first ``end_id``: what follows in a batch is filling."""
+    if end_id is None:
+        return tokens
+    ends = np.flatnonzero(tokens == end_id)
+    return tokens[: ends[0]] if len(ends) else tokens
 
 
 def classify(
@@ -184,6 +222,12 @@ def classify(
         probability=best.probability,
         top=top,
     )
+
+
+def _spell(tokens: NDArray[np.int64], words: Sequence[str], end_id: int | None, *, name: str) -> TokenSequence:
+    numbers = until_end(tokens, end_id).tolist()
+    spelt = tuple(words[number] if 0 <= number < len(words) else f"#{number}" for number in numbers)
+    return TokenSequence(input=name, tokens=tuple(numbers), words=spelt if words else None)
 
 
 def _choose(

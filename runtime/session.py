@@ -1,25 +1,34 @@
 """A graph on a device: the only file that imports onnxruntime."""
 
-from collections.abc import Mapping
+import ctypes
+import os
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.cores import usable_cores
+from runtime.devices import (
+    CPU_PROVIDER,
+    DEVICES,
+    Machine,
+    Options,
+    candidates,
+    is_device_failure,
+    missing_piece,
+    read_machine,
+    split_device,
+)
 from runtime.errors import ArtifactError, DeviceError, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-
 # onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own story first.
 _LOG_FATAL = 4
-
-# TF32 keeps 10 bits of the mantissa, and PyTorch's matmul does not use it; EXHAUSTIVE search costs 0.6 s a new shape.
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 # onnxruntime computes shapes on the CPU by design: these hold no network arithmetic.
 _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
@@ -35,6 +44,7 @@ class Session:
             node.name: (_numpy_type(node.type), node.shape) for node in session.get_inputs()
         }
         self._outputs: list[str] = [node.name for node in session.get_outputs()]
+        self._bound = device != "cpu"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -42,12 +52,39 @@ class Session:
         return tuple(self._inputs)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """Return the graph's outputs by name.
+        """Return the graph's outputs by name; contiguous inputs are read where they are, without a copy.
 
-        Raises InputError when names, dtypes or shapes are not the graph's; onnxruntime sees only what fits.
+        Raises InputError when names, dtypes or shapes are not the graph's, so that onnxruntime sees only what fits, or
+        when the graph cannot run on these values; DeviceError when the device has failed.
         """
         self._check(arrays)
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(arrays)), strict=True))
+        try:
+            values = self._run_bound(arrays) if self._bound else self._session.run(self._outputs, dict(arrays))
+        except Exception as error:  # onnxruntime raises a class of its own for every status code
+            raise _run_error(error, self.device) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def warm_up(self, batches: Collection[int]) -> None:
+        """Run once with each number of inputs, so that the first caller does not wait for kernels to be chosen."""
+        for batch in sorted(set(batches)):
+            arrays = {}
+            for name, (dtype, shape) in self._inputs.items():
+                lengths = [batch, *(length if isinstance(length, int) else 0 for length in shape[1:])]
+                if not shape or 0 in lengths:
+                    return  # a length that only the input knows
+                arrays[name] = np.zeros(lengths, dtype)
+            self.run(arrays)
+
+    def _run_bound(self, arrays: Arrays) -> list[NDArray[Any]]:
+        """Run with inputs and outputs bound to host memory: one copy each way, made by the device's provider."""
+        binding = self._session.io_binding()
+        for name, array in arrays.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return values
 
     def _check(self, arrays: Arrays) -> None:
         if arrays.keys() != self._inputs.keys():
@@ -67,80 +104,131 @@ class Session:
                 )
 
 
-def open_session(path: Path, *, device: str = "auto", threads: int | None = None) -> Session:
-    """Return the graph in file ``path``, loaded on ``device``: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
+def this_machine() -> Machine:
+    """Return the facts that decide about devices here."""
+    return read_machine(tuple(onnxruntime.get_available_providers()))
 
-    ``threads`` is the number of threads for one call; by default, as many as the cores this process may use. Raises
-    DeviceError when a named device is not the one that the session ended up on, ArtifactError when the graph does not
-    load.
+
+def open_session(
+    graph: Path | bytes,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    options: Options | None = None,
+    machine: Machine | None = None,
+) -> Session:
+    """Return a graph, a file or its contents, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
+
+    ``threads`` is the number of threads for one call; by default, as many as the cores this process may use. Where
+    ``auto`` cannot have what this machine seems to offer, a warning says why it is on the CPU. Raises DeviceError when
+    a named device is not the one that the session ended up on, ArtifactError when the graph does not load.
     """
-    name = _resolve(device)
-    providers = _providers(name)
+    machine = this_machine() if machine is None else machine
+    names = candidates(device, machine)
+    for name in names[:-1]:
+        try:
+            return _open_on(name, graph, threads, options or Options(), machine)
+        except DeviceError as error:
+            warnings.warn(f"device 'auto' is the CPU, although: {error}", stacklevel=2)
+    return _open_on(names[-1], graph, threads, options or Options(), machine)
+
+
+def onnxruntime_version() -> str:
+    """Return the version of the onnxruntime that is imported, whichever package it came with."""
+    return str(onnxruntime.__version__)
+
+
+def _open_on(device: str, graph: Path | bytes, threads: int | None, chosen: Options, machine: Machine) -> Session:
+    kind, number = split_device(device)
+    entry = DEVICES[kind]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
+    # Threads that wait by spinning take the cores on which the next photos are decoded.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _LOG_FATAL
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     onnxruntime.set_default_logger_severity(_LOG_FATAL)
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU_PROVIDER]
+    if entry.provider != CPU_PROVIDER:
+        if entry.nvidia:
+            _prepare_cuda(chosen)
+        providers.insert(0, (entry.provider, entry.options(number, chosen)))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # onnxruntime raises a class of its own for every status code
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+    except Exception as error:
+        if entry.provider != CPU_PROVIDER and is_device_failure(device, str(error)):
+            raise DeviceError(
+                f"device '{device}': onnxruntime could not start it: {_why_not(device, machine)}"
+            ) from error
         raise ArtifactError(
-            f"'{path}': onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
+            f"{_name(graph)}: onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
             "Install a newer onnxruntime, or export the model again."
         ) from error
-    if name != "cpu":
-        _check_placement(session, path, name)
-    return Session(session, name)
+    if entry.provider != CPU_PROVIDER:
+        _check_placement(session, graph, device, machine)
+    return Session(session, device)
 
 
-def _resolve(device: str) -> str:
-    """Return the device that a session is to be on: never ``auto``."""
-    kind, _, index = device.partition(":")
-    if kind not in {"auto", "cpu", "cuda"} or (index and (kind != "cuda" or not index.isdigit())):
-        raise DeviceError(f"device '{device}': unknown: expected 'auto', 'cpu', 'cuda' or 'cuda:N'. Name one of these.")
-    if device != "auto":
-        return device
-    return "cuda" if _CUDA in onnxruntime.get_available_providers() and Path("/dev/nvidiactl").exists() else "cpu"
+def _prepare_cuda(chosen: Options) -> None:
+    # Finds CUDA and cuDNN in the nvidia wheels, where they are installed.
+    onnxruntime.preload_dlls()
+    if not chosen.tf32:
+        # TensorRT has no option for it; the variable is read when the first CUDA library starts.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    if device == "cpu":
-        return [_CPU]
-    if _CUDA not in onnxruntime.get_available_providers():
-        raise DeviceError(
-            f"device '{device}': this onnxruntime has no {_CUDA}. Run: pip uninstall -y onnxruntime && "
-            "pip install 'truecopy[cuda]'."
-        )
-    onnxruntime.preload_dlls()  # finds CUDA and cuDNN in the nvidia wheels, where they are installed
-    return [(_CUDA, {**_CUDA_OPTIONS, "device_id": device.partition(":")[2] or "0"}), _CPU]
+def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Machine) -> None:
+    """Raise DeviceError unless the session's network nodes are on the device's provider.
 
-
-def _check_placement(session: Any, path: Path, device: str) -> None:
-    """Raise DeviceError unless the session's network nodes are on CUDA.
-
-    onnxruntime lists CUDA as available, and falls back to the CPU, when the CUDA libraries are missing: only the
-    finished session tells.
+    onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
+    only the finished session tells.
     """
-    if _CUDA not in session.get_providers():
+    provider = DEVICES[split_device(device)[0]].provider
+    if provider not in session.get_providers():
         raise DeviceError(
-            f"device '{device}': onnxruntime could not start CUDA and fell back to the CPU. Check that 'nvidia-smi' "
-            "works, and install the CUDA libraries: pip install 'onnxruntime-gpu[cuda,cudnn]'. "
-            "To run on the CPU, pass --device cpu."
+            f"device '{device}': onnxruntime could not start it and fell back to the CPU: {_why_not(device, machine)}"
         )
     elsewhere = sorted(
         {
             node.op_type
             for subgraph in session.get_provider_graph_assignment_info()
-            if subgraph.ep_name != _CUDA
+            if subgraph.ep_name != provider
             for node in subgraph.get_nodes()
         }
         - _SHAPE_OPERATORS
     )
     if elsewhere:
         raise DeviceError(
-            f"device '{device}': '{path}' would run partly on the CPU: {', '.join(elsewhere)} have no CUDA kernel. "
-            "Pass --device cpu, or export the model again with a newer onnxruntime."
+            f"device '{device}': {_name(graph)} would run partly on the CPU: {provider} does not take "
+            f"{', '.join(elsewhere)}. Pass --device cpu, or export the model again with a newer onnxruntime."
         )
+
+
+def _why_not(device: str, machine: Machine) -> str:
+    """Return what keeps the device's provider from starting, and the remedy."""
+    kind, _ = split_device(device)
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    complaint = ""
+    try:
+        # The provider's library takes symbols from the shared one, which onnxruntime loads first, too.
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{kind}.so"))
+    except OSError as error:
+        complaint = str(error)
+    return missing_piece(device, machine, complaint)
+
+
+def _run_error(error: Exception, device: str) -> InputError | DeviceError:
+    reason = _one_line(error)
+    if device != "cpu" and is_device_failure(device, reason):
+        return DeviceError(
+            f"device '{device}': failed while running: {reason}. Check the device, and load the model again."
+        )
+    return InputError(f"inputs: the network cannot run on these values: {reason}. Give other inputs, or fewer at once.")
+
+
+def _name(graph: Path | bytes) -> str:
+    return f"'{graph}'" if isinstance(graph, Path) else "the graph"
 
 
 def _numpy_type(onnx_type: str) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
 from runtime.golden import read_golden
-from runtime.manifest import ImageInput
+from runtime.manifest import ImageInput, Task, Tokens
 from runtime.model import Model
+from runtime.results import until_end
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
     """Return how a loaded ``model`` answers the golden inputs; the graph from raw inputs on only if ``whole_path``."""
     manifest = artifact.manifest
     golden = read_golden(artifact.file(manifest.golden.file)).cases
-    limits = manifest.golden
+    limits, task = manifest.golden, manifest.task
 
     with warnings.catch_warnings():
         # The golden set has photos that ask for a rotation on purpose: what is warned about elsewhere.
@@ -78,13 +79,13 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
             limits.prepared_limit,
             unit,
         ),
-        *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits),
-        *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits),
+        *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits, task),
+        *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits, task),
     ]
     variant = manifest.variants[0]
     if whole_path and model.device == "cpu" and variant.model != variant.network:
         whole = [model.run(model.whole(one)) for one in decoded]
-        checks += _check_outputs(variant.model, whole, expected, limits.end_to_end_limits)
+        checks += _check_outputs(variant.model, whole, expected, limits.end_to_end_limits, task)
     return Verification(
         artifact=str(artifact.path),
         device=model.device,
@@ -99,8 +100,11 @@ def _check_outputs(
     actual: Sequence[Mapping[str, NDArray[Any]]],
     expected: Sequence[Mapping[str, NDArray[Any]]],
     limits: Mapping[str, float],
+    task: Task,
 ) -> list[Check]:
     """Return one check an output; where there are several, each is named."""
+    if isinstance(task, Tokens):
+        actual = [{key: until_end(array[0], task.end_id)[np.newaxis] for key, array in one.items()} for one in actual]
     return [
         _check(
             f"{name}, {output}" if len(limits) > 1 else name,

@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -41,16 +40,25 @@ class Run:
     peak_mb: float
 
 
+# A process starts with the peak memory of the one that made it: this one stands between, and is small.
+LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, usage.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def run(command: Sequence[str], cwd: Path | None = None) -> Run:
     """Run a command to its end and measure it."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()}")
-    return Run(seconds=time.perf_counter() - start, peak_mb=usage.ru_maxrss / 1024)
+    launched = [PYTHON, "-S", "-E", "-c", LAUNCHER, *command]
+    done = subprocess.run(launched, capture_output=True, text=True, cwd=cwd, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    seconds, peak_mb = map(float, done.stdout.split())
+    return Run(seconds=seconds, peak_mb=peak_mb)
 
 
 def alternate(commands: Sequence[Sequence[str]], rounds: int) -> list[Run]:
@@ -264,6 +272,11 @@ def main() -> None:
     if options.json:
         print(json.dumps([asdict(figure) for figure in figures], indent=2))
         return
+    print_figures(figures)
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Print the promises, what was measured, and whether they are kept."""
     table = Table("promise", "measured", "target", "", box=None, header_style="bold", pad_edge=False)
     for figure in figures:
         table.add_row(figure.promise, figure.measured, figure.target, "met" if figure.met else "[red]missed[/]")

@@ -38,6 +38,11 @@ for module in resnet.modules():
 with torch.no_grad():
     resnet(torch.cat([images, images.flip(3), images.flip(2)]))
 torch.save(resnet.eval().state_dict(), "model.pth")
+
+from pathlib import Path
+sys.path.insert(0, ".")
+import iris
+iris.train(Path("."))
 """
 
 
@@ -51,6 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with what the README's commands name."""
     path = tmp_path_factory.mktemp("readme")
     (path / "net.py").write_text((DATA / "net.py").read_text())
+    (path / "iris.py").write_text((ROOT / "scripts" / "examples" / "iris.py").read_text())
     run([sys.executable, "-c", MATERIAL.format(data=str(DATA))], path)
     return path
 
@@ -83,7 +89,7 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_the_readme_names_exists():
     help_text = "".join(
         run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
-        for command in ("export", "inspect", "predict", "verify", "serve")
+        for command in ("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve")
     )
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
         *("--fix", "--help", "--only", "--table", "--peers", "--oip-url", "--oip-model", "--data-binary")
@@ -91,4 +97,4 @@ def test_every_option_and_script_that_the_readme_names_exists():
     assert options
     assert {option for option in options if option not in help_text} == set()
     for script in re.findall(r"scripts/[a-z-]+", README):
-        assert (ROOT / script).is_file(), script
+        assert (ROOT / script).exists(), script

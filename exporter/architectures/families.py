@@ -152,9 +152,9 @@ class Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
         """Return logits, float32 [batch, classes]."""
-        logits: torch.Tensor = self.model(*inputs, return_dict=True).logits
+        logits: torch.Tensor = self.model(*inputs, **named, return_dict=True).logits
         return logits
 
 

@@ -1,15 +1,23 @@
 """Which input kind a network takes: what the user said, or what its architecture is for."""
 
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from exporter.architectures.families import Logits
 from exporter.architectures.rebuilding import Rebuilt
+from exporter.endings import Wanted
 from exporter.errors import PreprocessingError
-from exporter.forward import call
+from exporter.forward import call, main_output
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front
+from exporter.fronts.rows import RowFront
+from exporter.fronts.sequences import TokensFront, is_tokens, read_name, read_vocabulary
 from exporter.fronts.tensors import TensorFront, read_input
+from exporter.fronts.texts import TextFront
 from exporter.preprocessing import (
     GRAY,
     HUGGING_FACE,
@@ -23,14 +31,24 @@ from exporter.preprocessing import (
     read_timm,
     read_transform,
 )
+from exporter.preprocessing.tables import is_table_transform, read_table_transform
 from exporter.recipe import Recipe
+from exporter.tokenizing import read_tokenizer
+from runtime.decode.text import INPUT_IDS
 
 
 def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
-    """Return what stands before the network: arrays where the user described some, and images otherwise.
+    """Return what stands before the network: rows, arrays where the user described some, and images otherwise.
 
     Raises ExportError when what the user gave cannot be read.
     """
+    if recipe.tokenizer is not None or _takes_text(rebuilt):
+        return _open_texts(recipe, rebuilt)
+    if recipe.inputs and any(is_tokens(text) for text in recipe.inputs):
+        return _open_tokens(recipe, rebuilt)
+    if is_table_transform(recipe.preprocess):
+        table = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
+        return RowFront(table, samples=recipe.samples)
     if recipe.inputs:
         if recipe.preprocess is not None:
             raise PreprocessingError(
@@ -60,6 +78,68 @@ def _makes_gray(recipe: Recipe, rebuilt: Rebuilt) -> bool:
         return _read_transform(recipe, rebuilt, RGB).steps.channels == 1
     except PreprocessingError:  # such as a mean of one value, which fits gray images alone
         return False
+
+
+def assume_wanted(wanted: Wanted, front: Front, network: nn.Module, value: Any) -> Wanted:
+    """Return ``wanted`` with the task and the end token that the network itself tells of, where the user did not.
+
+    ``value`` is what its forward returned.
+    """
+    if isinstance(front, TokensFront):
+        main = main_output(value)
+        if wanted.task is None and main is not None and (main.ndim == 3 or not main.is_floating_point()):
+            wanted = replace(wanted, task="tokens")
+        end_id = getattr(network, "end_id", None)
+        if wanted.end_id is None and isinstance(end_id, int):
+            wanted = replace(wanted, end_id=end_id)
+    if isinstance(front, TextFront) and wanted.task is None and front.task is not None:
+        wanted = replace(wanted, task=front.task)
+    return wanted
+
+
+def _takes_text(rebuilt: Rebuilt) -> bool:
+    """Return whether a transformers model was built for texts: its forward's first parameter says so."""
+    return isinstance(rebuilt.network, Logits) and INPUT_IDS in signature(rebuilt.network.model.forward).parameters
+
+
+def _open_texts(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+    network = rebuilt.network
+    folder = rebuilt.reference.removeprefix(HUGGING_FACE) if rebuilt.reference.startswith(HUGGING_FACE) else None
+    path = recipe.tokenizer or (Path(folder) if folder else None)
+    assert path is not None
+    if recipe.inputs or recipe.preprocess is not None:
+        raise PreprocessingError(
+            f"'{rebuilt.reference}': takes text: expected neither --input nor --preprocess beside its tokenizer. Leave "
+            "them out."
+        )
+    config = getattr(network.model, "config", None) if isinstance(network, Logits) else None
+    longest = getattr(config, "max_position_embeddings", None)
+    model = network.model if isinstance(network, Logits) else network
+    return TextFront(
+        read_tokenizer(path, max_length=recipe.max_length, longest=longest),
+        takes=tuple(signature(model.forward).parameters),
+        pair=recipe.pair,
+        samples=recipe.samples,
+        config=config,
+        call=lambda tensors: call(network, tensors),
+    )
+
+
+def _open_tokens(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+    if len(recipe.inputs) > 1 or recipe.preprocess is not None:
+        raise PreprocessingError(
+            "--input: token sequences are a network's only input: expected one --input and no --preprocess, got "
+            f"{len(recipe.inputs)} inputs. Leave out the others, or describe all of them as int64 arrays."
+        )
+    return TokensFront(
+        read_name(recipe.inputs[0]),
+        rebuilt.network,
+        words=read_vocabulary(recipe.vocabulary) if recipe.vocabulary is not None else (),
+        pad_id=recipe.pad_id,
+        max_length=recipe.max_length,
+        samples=recipe.samples,
+        call=lambda tensors: call(rebuilt.network, tensors),
+    )
 
 
 def _read_transform(recipe: Recipe, rebuilt: Rebuilt, pixels: PixelFormat) -> Reading:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from exporter.endings import Ending
-from exporter.fronts.protocol import Case, GraphPart, Prepared
+from exporter.fronts.protocol import Case, GraphPart, Prepared, example_of
 from exporter.parity.inputs import batch_of, read_cases
 from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, torchscript_path
 from exporter.pipeline import Pipeline
@@ -39,6 +39,7 @@ class ImageFront:
 
     files: Mapping[str, bytes] = {}
     noun = "images"
+    no_torchscript = "it returns several outputs"
     # Another machine's JPEG decoder may round otherwise: by a grey level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0
@@ -101,6 +102,14 @@ class ImageFront:
             arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
             tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
         )
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two images."""
+        return example_of(prepared)
+
+    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return none: the batch alone is dynamic, and parity compares that."""
+        return ()
 
     def whole_part(self) -> GraphPart:
         """Return geometry and arithmetic: ``image`` [batch, any height, any width, channels]."""

@@ -59,13 +59,14 @@ class Front(Protocol):
 
     ``files`` are further files of the artifact. ``noun`` is what the report calls the inputs. ``prepared_limit`` is how
     far from the user's own what the host prepares may be on another machine, ``device_slack`` how much more scores may
-    differ end to end for that reason.
+    differ end to end for that reason. ``no_torchscript`` says why ``to_torchscript`` gives none where it does.
     """
 
     files: Mapping[str, bytes]
     prepared_limit: float
     device_slack: float
     noun: str
+    no_torchscript: str
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -86,6 +87,12 @@ class Front(Protocol):
 
     def prepare(self, case: Case) -> Prepared:
         """Return what the user's own, untouched preprocessing makes of a case."""
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return the network's inputs for tracing: a batch of two."""
+
+    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return inputs of the shapes that a converted network has to take, or another exporter is tried."""
 
     def whole_part(self) -> GraphPart:
         """Return the part of the ``model`` graph from the raw input to the network's."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from exporter.endings import Ending
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
+from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared, example_of
 from exporter.parity.paths import Arrays, ServedPath, onnx_path, runtime_path, torchscript_path
 from exporter.pipeline import Ended
 from exporter.to_torchscript import to_torchscript, trace
@@ -68,6 +68,7 @@ class TensorFront:
 
     files: Mapping[str, bytes] = {}
     noun = "inputs"
+    no_torchscript = "it cannot be traced"
     prepared_limit = 0.0
     device_slack = 0.0
 
@@ -118,6 +119,17 @@ class TensorFront:
         """Return the arrays as torch has them."""
         arrays = self._arrays(case)
         return Prepared(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two cases of one shape."""
+        return example_of(prepared)
+
+    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return one input of every shape, where more than the batch is dynamic."""
+        if all(set(axes) <= {0} for axes in self.dimensions.values()):
+            return ()
+        shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
+        return tuple(shapes.values())
 
     def whole_part(self) -> GraphPart:
         """Return the inputs alone."""

@@ -12,7 +12,7 @@ from exporter.parity import tolerance
 from exporter.parity.paths import Arrays, ServedPath
 from exporter.parity.reference import Answer
 from exporter.parity.report import Report, Row, Stage
-from runtime.manifest import Classify, Manifest, Segment
+from runtime.manifest import Classify, Manifest, Multilabel, Segment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def scales(answers: Sequence[Answer], manifest: Manifest) -> dict[str, Scale]:
     found = {}
     for output in manifest.outputs:
         arrays = [answer.outputs[output.name] for answer in answers]
-        probabilities = manifest.labels is not None
+        probabilities = isinstance(manifest.task, Classify | Multilabel | Segment)
         largest = max((float(np.abs(array.astype(np.float64)).max()) for array in arrays if array.size), default=0.0)
         size = 1.0 if probabilities else largest
         signal = _signal(arrays)
@@ -55,7 +55,7 @@ def compare(
     rows: list[Row] = []
     for path in paths:
         if path.prepare is not None:
-            rows.append(_geometry_row(path, answers))
+            rows.append(_geometry_row(path, answers) if path.prepared_as == "geometry" else _tokens_row(path, answers))
         if path.normalize is not None:
             rows.append(_arithmetic_row(path, answers))
         if path.score is not None:
@@ -115,6 +115,25 @@ def _geometry_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
     )
 
 
+def _tokens_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
+    """Compare what the host's tokenizer gives with what training's does: every number has to be the same."""
+    assert path.prepare is not None
+    wrong = []
+    for answer in answers:
+        actual = path.prepare(answer.case)
+        if not all(np.array_equal(actual[name], array) for name, array in answer.prepared.arrays.items()):
+            wrong.append(answer.case.name)
+    return Row(
+        path=path.name,
+        stage="tokens",
+        inputs=len(answers),
+        passed=not wrong,
+        worst_input=wrong[0] if wrong else answers[0].case.name,
+        finding=f"tokens: expected those of training's tokenizer, got others for {len(wrong)} of {len(answers)} inputs",
+        limit=0.0,
+    )
+
+
 def _arithmetic_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
     assert path.normalize is not None
     differences, largest = [], 0.0
@@ -163,7 +182,7 @@ def _values_row(
         worst_input=answers[position].case.name,
         finding=f"{sentence.format(limit=f'{limit:.1e}')}, got {worst[position]:.1e}",
         value_difference=worst[position],
-        value_difference_p99=float(np.percentile(np.concatenate(differences), 99)),
+        value_difference_p99=_percentile_99(differences),
         limit=limit,
     )
 
@@ -203,10 +222,18 @@ def _end_to_end_row(
         finding=f"scores from the raw input: expected at most {limit:.1e} from eager and the same label, "
         f"got {worst[position]:.1e}" + (" and another label" if flips[position] else ""),
         value_difference=float(worst.max()),
-        value_difference_p99=float(np.percentile(np.concatenate(differences), 99)),
+        value_difference_p99=_percentile_99(differences),
         label_agreement=agreement,
         limit=limit,
     )
+
+
+def _percentile_99(differences: Sequence[NDArray[Any]]) -> float:
+    together = np.concatenate(differences)
+    if not together.size:
+        return 0.0
+    # Between infinities, which stand for what cannot be compared, there is nothing to interpolate.
+    return float(np.percentile(together, 99, method="linear" if np.isfinite(together).all() else "higher"))
 
 
 def _agreement(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -14,9 +14,9 @@ from exporter.endings import Ending
 from exporter.errors import ParityError
 from exporter.fronts.protocol import Case, Prepared
 from exporter.to_torchscript import load_torchscript
-from runtime.manifest import Classify, Manifest, Multilabel, Regress, Segment
+from runtime.manifest import Classify, Manifest, Multilabel, Regress, Segment, Tokens
 from runtime.model import Model
-from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result
+from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result, TokenSequence, until_end
 from runtime.session import open_session
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -32,6 +32,7 @@ class ServedPath:
     """
 
     name: str
+    prepared_as: Literal["geometry", "tokens"] = "geometry"
     prepare: Callable[[Case], Arrays] | None
     normalize: Callable[[Arrays], Arrays] | None
     score: Callable[[Prepared], Arrays] | None
@@ -104,10 +105,17 @@ def torchscript_path(
     return ServedPath(name=path.name, prepare=prepare, normalize=normalize, score=score, run=run)
 
 
-def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Path) -> Callable[[Arrays], Arrays]:
+def cut(
+    graph: Path,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    scratch: Path,
+    *,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+) -> Callable[[Arrays], Arrays]:
     """Return a function from tensors of a graph to others behind them, run as the graph's own nodes.
 
-    Weights are read only where the nodes between need them.
+    Weights are read only where the nodes between need them. ``shapes`` are those of sources inside the graph, float32.
     """
     model = onnx.load(graph, load_external_data=False)
     nodes, needed = [], set(targets)
@@ -123,8 +131,9 @@ def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Pa
     part.graph.node.extend(reversed(nodes))
     part.graph.initializer.extend(weights)
     for name in sources:
+        shape = list((shapes or {}).get(name, ()))
         part.graph.input.append(
-            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         )
     part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
     onnx.load_external_data_for_model(part, str(graph.parent))
@@ -135,7 +144,15 @@ def cut(graph: Path, sources: Sequence[str], targets: Sequence[str], scratch: Pa
 
 
 def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[str, NDArray[Any]]]:
-    """Return a batch's outputs as batches of one; what has no batch dimension belongs to each."""
+    """Return a batch's outputs as batches of one; what has no batch dimension belongs to each.
+
+    Token sequences end with their own end token, not with the batch's longest.
+    """
+    if isinstance(task := manifest.task, Tokens):
+        return [
+            {name: until_end(array[row], task.end_id)[np.newaxis] for name, array in outputs.items()}
+            for row in range(count)
+        ]
     batched = {output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch"}
     return [
         {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
@@ -171,6 +188,9 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
             assert isinstance(task, Regress)
             numbers = [result.values[value.name] for value in task.values]
             return {output.name: np.array([numbers], dtype=np.float32)}
+        case TokenSequence():
+            assert isinstance(task, Tokens)
+            return {output.name: np.array([result.tokens], dtype=np.int64)}
         case Outputs():
             batched = {one.name for one in manifest.outputs if one.shape and one.shape[0] == "batch"}
             found: dict[str, NDArray[Any]] = {}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-Stage: TypeAlias = Literal["geometry", "arithmetic", "network", "end to end"]
+Stage: TypeAlias = Literal["geometry", "tokens", "arithmetic", "network", "end to end"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,19 +42,33 @@ _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """The transform up to one of its steps, as ``2 of 4, 'CenterCrop'``; ``steps`` are as many of the manifest's."""
+
+    name: str
+    steps: int
+    pixels: Callable[[Any], Pixels]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a training transform says, and the transform itself.
 
     ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
-    width]. ``pixels`` is its part before the arithmetic: [height, width, channels]. ``assumed`` says that the user did
-    not name it.
+    width]. ``prefixes`` are its parts before the arithmetic, each a step longer, if it can be taken apart; ``pixels``
+    is the longest: [height, width, channels]. ``assumed`` says that the user did not name it.
     """
 
     steps: Preprocessing
     transform: Callable[[Any], torch.Tensor]
-    pixels: Callable[[Any], Pixels]
+    prefixes: tuple[Prefix, ...]
     origin: str
     assumed: bool
+
+    @property
+    def pixels(self) -> Callable[[Any], Pixels]:
+        """The transform without its arithmetic."""
+        return self.prefixes[-1].pixels
 
     def describe(self) -> str:
         """Return the steps as one line for people."""
@@ -89,7 +103,7 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     if inspect.isfunction(found):
         found = _call(found, origin)
     if isinstance(found, ImageClassification | SemanticSegmentation):
-        return _read(_unfold(found), found, origin, pixels)
+        return _read(torchvision_steps.unfold_preset(found), found, origin, pixels)
     if isinstance(found, _CONTAINERS):
         return _read(torchvision_steps.flatten(found), found, origin, pixels)
     raise PreprocessingError(
@@ -115,13 +129,7 @@ def read_preset(torchvision_name: str) -> Reading:
             f"'{default}': its transform cannot be folded in: expected ImageClassification or SemanticSegmentation, "
             f"got {type(preset).__name__}. Pass yours with --preprocess FILE.py:NAME."
         )
-    return _read(_unfold(preset), preset, str(default), assumed=True)
-
-
-def _unfold(preset: ImageClassification | SemanticSegmentation) -> list[torchvision_steps.Leaf]:
-    if isinstance(preset, SemanticSegmentation):
-        return torchvision_steps.unfold_segmentation_preset(preset)
-    return torchvision_steps.unfold_classification_preset(preset)
+    return _read(torchvision_steps.unfold_preset(preset), preset, str(default), assumed=True)
 
 
 def read_timm(name: str) -> Reading:
@@ -155,7 +163,7 @@ def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed
     return Reading(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin),
         transform=processor.transform,
-        pixels=processor.pixels,
+        prefixes=(Prefix(name="the processor", steps=len(processor.geometry), pixels=processor.pixels),),
         origin=origin,
         assumed=assumed,
     )
@@ -171,7 +179,28 @@ def _read(
 ) -> Reading:
     """Return the reading of a transform that consists of ``leaves``."""
     parts = torchvision_steps.read_leaves(leaves, origin, pixel_format)
-    geometry = transforms.Compose([leaf.transform for leaf in leaves[: parts.split]])
+    before = leaves[: len(parts.after)]
+    prefixes = [
+        Prefix(
+            name=f"{leaf.position}, '{type(leaf.transform).__name__}'",
+            steps=parts.after[row],
+            pixels=_pixels_of([leaf.transform for leaf in leaves[: row + 1]]),
+        )
+        for row, leaf in enumerate(before)
+        if row == len(before) - 1 or parts.after[row] > (parts.after[row - 1] if row else 0)
+    ]
+    return Reading(
+        steps=_preprocessing(parts.geometry, parts.arithmetic, origin, pixel_format.channels),
+        transform=transform,
+        prefixes=tuple(prefixes) or (Prefix(name="the image itself", steps=0, pixels=_pixels_of([])),),
+        origin=origin,
+        assumed=assumed,
+    )
+
+
+def _pixels_of(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Pixels]:
+    """Return the steps as one function from an image to its pixels, [height, width, channels]."""
+    geometry = transforms.Compose(steps)
 
     def pixels(image: Image.Image | Pixels) -> Pixels:
         prepared = geometry(image)
@@ -180,13 +209,7 @@ def _read(
         array = np.asarray(prepared)
         return array if array.ndim == 3 else array[:, :, np.newaxis]
 
-    return Reading(
-        steps=_preprocessing(parts.geometry, parts.arithmetic, origin, pixel_format.channels),
-        transform=transform,
-        pixels=pixels,
-        origin=origin,
-        assumed=assumed,
-    )
+    return pixels
 
 
 def _call(function: Callable[[], object], origin: str) -> object:

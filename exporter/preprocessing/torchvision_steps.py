@@ -87,11 +87,11 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The manifest's steps, and how many of the leaves come before the arithmetic."""
+    """The manifest's steps; and for each leaf before the arithmetic, how many geometry steps there are after it."""
 
     geometry: tuple[GeometryStep, ...]
     arithmetic: tuple[ArithmeticStep, ...]
-    split: int
+    after: tuple[int, ...]
 
 
 def flatten(container: object) -> list[Leaf]:
@@ -101,28 +101,19 @@ def flatten(container: object) -> list[Leaf]:
     return [Leaf(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
 
 
-def unfold_classification_preset(preset: ImageClassification) -> list[Leaf]:
-    """Return the transforms that ``ImageClassification.forward`` applies, one after the other."""
-    steps: list[Callable[[Any], Any]] = [
-        transforms.Resize(preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias),
-        transforms.CenterCrop(preset.crop_size),
-        transforms.PILToTensor(),
-        transforms.ConvertImageDtype(torch.float),
-        transforms.Normalize(mean=preset.mean, std=preset.std),
-    ]
-    return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
-
-
-def unfold_segmentation_preset(preset: SemanticSegmentation) -> list[Leaf]:
-    """Return the transforms that ``SemanticSegmentation.forward`` applies, one after the other."""
-    steps: list[Callable[[Any], Any]] = [
-        transforms.PILToTensor(),
-        transforms.ConvertImageDtype(torch.float),
-        transforms.Normalize(mean=preset.mean, std=preset.std),
-    ]
+def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[Leaf]:
+    """Return the transforms that a preset's ``forward`` applies, one after the other."""
+    steps: list[Callable[[Any], Any]] = []
     if preset.resize_size is not None:
         size, interpolation = preset.resize_size, preset.interpolation
-        steps.insert(0, transforms.Resize(size, interpolation=interpolation, antialias=preset.antialias))
+        steps.append(transforms.Resize(size, interpolation=interpolation, antialias=preset.antialias))
+    if isinstance(preset, ImageClassification):
+        steps.append(transforms.CenterCrop(preset.crop_size))
+    steps += [
+        transforms.PILToTensor(),
+        transforms.ConvertImageDtype(torch.float),
+        transforms.Normalize(mean=preset.mean, std=preset.std),
+    ]
     return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
 
 
@@ -136,10 +127,10 @@ def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
     for position, step in enumerate(steps, start=1):  # type: ignore[arg-type]
         if isinstance(step, transforms.Compose | v2.Compose | nn.Sequential):
             yield from _leaves(step, f"{prefix}{position}.")
-        elif isinstance(step, ImageClassification):
+        elif isinstance(step, ImageClassification | SemanticSegmentation):
             yield from (
                 Leaf(transform=leaf.transform, position=f"{prefix}{position}.{leaf.position}")
-                for leaf in unfold_classification_preset(step)
+                for leaf in unfold_preset(step)
             )
         else:
             yield Leaf(transform=step, position=f"{prefix}{position}")
@@ -155,20 +146,19 @@ class _Reader:
         self._geometry: list[GeometryStep] = []
         self._arithmetic: list[ArithmeticStep] = []
         self._is_tensor = False
-        self._split = 0
 
     def read(self) -> Parts:
-        for number, leaf in enumerate(self._leaves):
-            was_float = self._is_float
+        after = []
+        for leaf in self._leaves:
             self._read_leaf(leaf)
-            if not was_float and self._is_float:
-                self._split = number
+            if not self._is_float:
+                after.append(len(self._geometry))
         if not self._is_float:
             raise PreprocessingError(
                 f"'{self._origin}': never becomes floats: expected ToTensor, or ToDtype(torch.float32, scale=True), in "
                 "it. Name the whole evaluation transform."
             )
-        return Parts(geometry=tuple(self._geometry), arithmetic=tuple(self._arithmetic), split=self._split)
+        return Parts(geometry=tuple(self._geometry), arithmetic=tuple(self._arithmetic), after=tuple(after))
 
     @property
     def _is_float(self) -> bool:

@@ -35,7 +35,7 @@ class Decoder(Protocol):
 
     A prepared input is whatever the kind makes of it: to the model it is opaque, but for ``bucket`` and ``stack``.
     ``batch_size`` is how many inputs a batch holds at most where the model itself makes the batches. ``remarks`` are
-    the warnings by remark.
+    the warnings by remark. A decoder may have a method ``name(source, position)``, where ``subject_of`` does not fit.
     """
 
     batch_size: int

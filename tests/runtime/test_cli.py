@@ -17,7 +17,7 @@ def test_predict_prints_a_table_for_people(tiny, photos):
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["image", "label", "probability", "next"]
+    assert lines[0].split() == ["input", "label", "probability", "next"]
     assert lines[1].split()[:2] == ["cat.jpg", "cat"]
     assert lines[2].split()[:2] == ["rocket.jpg", "rocket"]
 
@@ -50,7 +50,7 @@ def test_one_bad_photo_keeps_its_row_and_the_exit_status_says_so(tiny, photos, t
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(rows[0]) == ["input", "error"]
     assert rows[1]["label"] == "cat"
-    assert done.stderr == "error: 1 of 2 images failed. Their rows say why.\n"
+    assert done.stderr == "error: 1 of 2 inputs failed. Their rows say why.\n"
 
 
 def test_verify_answers_for_people_and_for_machines(tiny):
@@ -100,4 +100,43 @@ def test_an_empty_folder_is_named(tiny, tmp_path):
     done = truecopy("predict", tiny, tmp_path)
 
     assert done.returncode == 1
-    assert "no images in this folder" in done.stderr
+    assert "no files such as .bmp, .gif, .jpeg in this folder" in done.stderr
+
+
+def test_errors_can_be_accepted_and_a_file_gets_a_row_for_each_input(tiny, photos, tmp_path):
+    done = truecopy("predict", tiny, photos["cat"], "no.jpg", "--out", tmp_path / "rows.csv", "--allow-errors")
+
+    assert done.returncode == 0
+    assert "2 rows, 2 of them now" in done.stderr
+    assert "note: 1 of 2 inputs failed. Their rows say why." in done.stderr
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert lines[0] == "input,label,index,probability,top,error"
+    assert lines[2].startswith("no.jpg,,,,,'no.jpg': no such file")
+
+
+def test_names_on_stdin_are_labelled_in_their_order(tiny, photos):
+    command = [sys.executable, "-c", "from runtime.cli import main; main()", "predict", str(tiny), "-"]
+    names = "".join(f"{path}\n" for path in photos.values())
+    done = subprocess.run(
+        [*command, "--format", "jsonl"], input=names, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == list(photos)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--format", "csv"], "expected --out with the file to write"),
+        (["--resume"], "expected --out with the file of an unfinished job"),
+        (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
+        (["--out", "."], "Name it with --format"),
+        (["--out", ".", "--format", "csv"], "is a folder"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_the_work(tiny, photos, options, reason):
+    done = truecopy("predict", tiny, photos["cat"], *options)
+
+    assert done.returncode == 1
+    assert reason in done.stderr

@@ -1,6 +1,8 @@
 """From a photo to a label, in every form that a caller has the photo, one or many."""
 
+import asyncio
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -124,6 +126,80 @@ def test_many_threads_get_their_own_answers(model, photos):
         answers = list(pool.map(lambda source: model.predict(source).to_dict(), sources))
 
     assert answers == expected
+
+
+@pytest.mark.parametrize("plan", ["latency", "throughput"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_plan_gives_the_same_answers_in_order(tiny, model, photos, plan, batch):
+    sources = [*photos.values(), b"garbage"] * 5
+    expected = [model.predict([source])[0] for source in sources]
+
+    with runtime.load(tiny, plan=plan, workers=3, batch=batch) as planned:
+        answers = planned.predict(sources)
+
+    assert [answer.input for answer in answers] == [
+        str(s) if s != b"garbage" else f"#{i}" for i, s in enumerate(sources)
+    ]
+    for answer, wanted in zip(answers, expected, strict=True):
+        if isinstance(wanted, runtime.Failure):
+            assert isinstance(answer, runtime.Failure)
+        else:
+            assert answer.label == wanted.label
+            assert answer.probability == pytest.approx(wanted.probability, abs=1e-6)
+
+
+def test_a_stream_of_inputs_is_taken_as_it_is_needed(model, photos):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(photos["cat"])
+            yield f"photo {len(taken)}", photos["cat"]
+
+    results = model.predict_each(endless())
+
+    assert [next(results).input for _ in range(5)] == [f"photo {number}" for number in range(1, 6)]
+    assert len(taken) < 20
+    results.close()
+
+
+def test_async_variants_leave_the_event_loop_free(model, photos):
+    async def both():
+        one = asyncio.create_task(model.predict_async(photos["cat"]))
+        many = asyncio.create_task(model.predict_async([photos["rocket"], b"garbage"]))
+        arrays = model.run_async({"pixels": np.zeros((2, 32, 32, 3), np.uint8)})
+        with pytest.raises(runtime.InputError, match="not an image"):
+            await model.predict_async(b"garbage")
+        return await one, await many, await arrays
+
+    one, many, arrays = asyncio.run(both())
+
+    assert one == model.predict(photos["cat"])
+    assert [type(result) for result in many] == [runtime.Prediction, runtime.Failure]
+    assert arrays["probabilities"].shape == (2, 4)
+
+
+def test_a_closed_model_says_so_and_leaves_no_threads(tiny, photos):
+    before = threading.active_count()
+    with runtime.load(tiny, workers=3) as closing:
+        closing.predict(list(photos.values()))
+        assert threading.active_count() > before
+    closing.close()
+
+    assert threading.active_count() == before
+    for use in (lambda: closing.predict(photos["cat"]), lambda: closing.predict([photos["cat"]] * 2)):
+        with pytest.raises(runtime.ModelError, match="closed"):
+            use()
+
+
+def test_an_artifact_that_changes_underneath_is_noticed(copy):
+    changed = runtime.load(copy)
+    changed.check_unchanged()
+    data = (copy / "weights.bin").read_bytes()
+    (copy / "weights.bin").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    with pytest.raises(runtime.ArtifactError, match=r"weights\.bin': changed while in use"):
+        changed.check_unchanged()
 
 
 def test_photos_that_ask_for_a_rotation_are_counted_and_warned_about_once(tiny, photos):

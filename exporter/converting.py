@@ -1,0 +1,61 @@
+"""A network to ONNX: as it is, or, where it decodes step by step, as a loop over its step."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from exporter.endings import Ending
+from exporter.errors import ConversionError
+from exporter.fronts.protocol import Front
+from exporter.fronts.sequences import TokensFront
+from exporter.greedy import is_decoder, read_decoder, to_loop
+from exporter.to_onnx import Converted, to_onnx
+from runtime.manifest import Tokens
+
+
+def convert(
+    network: nn.Module,
+    flat: nn.Module,
+    front: Front,
+    ending: Ending,
+    example: Mapping[str, torch.Tensor],
+    trials: Sequence[Mapping[str, torch.Tensor]],
+) -> Converted:
+    """Return the converted network; ``flat`` is ``network`` with tensors in and out by position.
+
+    A decoder is not converted by its forward, whose loop a trace would unroll, but by its two halves. Raises
+    ConversionError.
+    """
+    gives_tokens = isinstance(ending.task, Tokens)
+    if gives_tokens and is_decoder(network) and isinstance(front, TokensFront):
+        return _convert_decoder(network, front, ending)
+    try:
+        return to_onnx(flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=trials)
+    except ConversionError as error:
+        if not gives_tokens:
+            raise
+        raise ConversionError(
+            f"{error} If its forward decodes in a Python loop, which no exporter can follow, give the module its two "
+            "halves as methods 'encode(tokens)' and 'step(token, *states)'."
+        ) from error
+
+
+def _convert_decoder(network: nn.Module, front: TokensFront, ending: Ending) -> Converted:
+    (name,) = front.dimensions
+    (output,) = ending.inner_names
+    decoder = read_decoder(network, name=name, draw=front.draw)
+    encoder, step = (
+        to_onnx(
+            half.module,
+            half.example,
+            outputs=half.outputs,
+            dimensions=half.dimensions,
+            trials=[dict(zip(half.example, probe, strict=True)) for probe in half.probes],
+        )
+        for half in (decoder.encoder, decoder.step)
+    )
+    return Converted(
+        model=to_loop(encoder.model, step.model, decoder, name=name, output=output),
+        exporter="legacy" if "legacy" in (encoder.exporter, step.exporter) else "dynamo",
+    )

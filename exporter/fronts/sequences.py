@@ -1,0 +1,317 @@
+"""Token sequences: whole numbers straight into the network, of every length that it takes."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import nn
+
+from exporter.endings import Ending
+from exporter.errors import ConversionError, ExportError, ParityError
+from exporter.forward import main_output
+from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
+from exporter.parity.paths import Arrays, ServedPath, runtime_path, split_batch
+from runtime.manifest import TokensInput
+from runtime.model import Model
+
+VOCABULARY = "vocabulary.txt"
+
+_SPEC = re.compile(r"(?P<name>[^\s=]+)=tokens\[\s*batch\s*,\s*length\s*\]")
+
+# Every length up to the first, then longer by half; a network that takes the last one is taken to take any.
+_EVERY_LENGTH = 16
+_LONGEST = 1024
+# Of the lengths that are compared; a longer one only tells that the network takes it.
+_COMPARED_LENGTH = 192
+_TRACED_LENGTH = 7
+
+_MAX_SAMPLES = 48
+_NEUTRAL_LIMIT = 1e-5
+
+
+def is_tokens(text: str) -> bool:
+    """Return whether ``text`` describes token sequences: ``NAME=tokens[batch,length]``."""
+    return "=tokens" in text
+
+
+def read_name(text: str) -> str:
+    """Return the name in ``NAME=tokens[batch,length]``. Raises ExportError when it does not read so."""
+    found = _SPEC.fullmatch(text.strip())
+    if not found:
+        raise ExportError(f"--input '{text}': not token sequences: expected NAME=tokens[batch,length]. Correct it.")
+    return found["name"]
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Return the words in a text file, one a line, in the order of their numbers.
+
+    Raises ExportError where the file is not such, or has a word twice.
+    """
+    try:
+        words = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(
+            f"'{path}': cannot be read: expected a UTF-8 file with a word a line: {error}. Check --vocabulary."
+        ) from error
+    places: dict[str, int] = {}
+    for number, word in enumerate(words):
+        if not word or word != word.strip() or len(word.split()) != 1:
+            raise ExportError(
+                f"'{path}': line {number + 1} is not a word: expected one without blanks, got {word!r}. Correct it."
+            )
+        if word in places:
+            raise ExportError(
+                f"'{path}': line {number + 1} repeats line {places[word] + 1}: expected different words, got {word!r} "
+                "twice. Correct it."
+            )
+        places[word] = number
+    if not words:
+        raise ExportError(f"'{path}': empty: expected a word a line. Check --vocabulary.")
+    return tuple(words)
+
+
+class TokensFront:
+    """Sequences of token numbers.
+
+    ``call`` runs the eager network on tensors by name, and raises ConversionError where it fails. The vocabulary's size
+    is that of ``words``, or of the embedding that takes the tokens; the longest sequence is found by trying.
+    """
+
+    noun = "sequences"
+    no_torchscript = "a trace keeps the length it was made with, where a network looks at it"
+    prepared_limit = 0.0
+    device_slack = 0.0
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        words: Sequence[str],
+        pad_id: int | None,
+        max_length: int | None,
+        samples: Path | None,
+        call: Callable[[Mapping[str, torch.Tensor]], Any],
+    ) -> None:
+        self._name = name
+        self._call = call
+        self._generator = np.random.default_rng(0)
+        self._size, self._padding = _embedding_of(network, name, call)
+        self._assumed_size = not words
+        if words:
+            self._size = len(words)
+        if self._size is None:
+            raise ConversionError(
+                f"'{type(network).__name__}': how many tokens there are is unknown: expected an nn.Embedding that "
+                "takes the tokens. Give the vocabulary, a word a line: --vocabulary FILE."
+            )
+        if pad_id is not None and not 0 <= pad_id < self._size:
+            raise ExportError(
+                f"--pad-id: outside the vocabulary: expected 0 to {self._size - 1}, got {pad_id}. Give training's."
+            )
+        self._wanted_pad = self._padding if pad_id is None else pad_id
+        longest = self._longest(max_length)
+        neutral = self._wanted_pad is not None and self._is_neutral(longest)
+        self._spec = TokensInput(
+            name=name,
+            vocabulary_size=self._size,
+            max_length=longest,
+            vocabulary=VOCABULARY if words else "",
+            pad_id=self._wanted_pad if neutral else None,
+        )
+        self.inputs = (self._spec,)
+        self.files: Mapping[str, bytes] = {VOCABULARY: "".join(f"{word}\n" for word in words).encode()} if words else {}
+        self.dimensions = {name: {0: "batch", 1: "length"}}
+        self._samples = samples
+        self._cases = self._read_cases()
+
+    def describe(self) -> str:
+        """Return the vocabulary, the lengths, and what padding does."""
+        size = f"{self._size} tokens" + (" (assumed, from the embedding)" if self._assumed_size else "")
+        longest = self._spec.max_length
+        lengths = f"of 1 to {longest}" if longest else "of any length"
+        if self._spec.pad_id is not None:
+            padding = f"padded with {self._spec.pad_id} within a batch"
+        else:
+            padding = "those of equal length share a batch"
+            if self._wanted_pad is not None:
+                padding += f", as answers depend on padding with {self._wanted_pad}"
+        return f"sequences {lengths}, {size}; {padding}"
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the user's sequences, and random ones of every length that the network takes."""
+        return self._cases
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases of different lengths where padding is allowed, and else of one."""
+        if self._spec.pad_id is not None:
+            return tuple(cases[(5 * row) % len(cases)] for row in range(max(BATCH_SIZES)))
+        length = min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH)
+        return tuple(self._case(f"batch {row}", self._draw(length)) for row in range(max(BATCH_SIZES)))
+
+    def prepare(self, case: Case) -> Prepared:
+        """Return the numbers as torch has them."""
+        tokens = np.array([msgspec.json.decode(case.data, type=list[int])], dtype=np.int64)
+        return Prepared(arrays={self._name: tokens}, tensors={self._name: torch.from_numpy(tokens)})
+
+    def whole_part(self) -> GraphPart:
+        """Return the input alone."""
+        return GraphPart(
+            inputs=[helper.make_tensor_value_info(self._name, TensorProto.INT64, ["batch", "length"])], nodes=[]
+        )
+
+    def prepared_part(self) -> None:
+        """Return None: nothing is prepared."""
+
+    def example(self, _prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """Return two sequences of one length, which is none that anything else is likely to have."""
+        return {self._name: self.draw(2, min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH))}
+
+    def trials(self, _prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
+        """Return batches of other sizes and lengths."""
+        longest = self._spec.max_length or _COMPARED_LENGTH
+        shapes = ((1, 1), (3, 1), (3, 2), (2, 13), (1, 29), (5, longest))
+        return tuple({self._name: self.draw(batch, min(length, longest))} for batch, length in shapes)
+
+    def draw(self, batch: int, length: int) -> torch.Tensor:
+        """Return random tokens, int64 [batch, length], none of them padding."""
+        return torch.from_numpy(np.stack([self._draw(length) for _ in range(batch)]))
+
+    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> None:
+        """Return None: a trace of a sequence keeps the length it was made with, where the network looks at it."""
+
+    @contextmanager
+    def open_paths(
+        self, model: Model, _folder: Path, _ending: Ending, *, torchscript: str | None
+    ) -> Iterator[Sequence[ServedPath]]:
+        """Give the graph as it is, and the runtime as it serves."""
+        assert torchscript is None
+
+        def score(prepared: Prepared) -> Arrays:
+            return split_batch(model.run(prepared.arrays), model.manifest, 1)[0]
+
+        def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+            stacked = model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
+            return split_batch(model.run(stacked), model.manifest, len(cases))
+
+        name = model.manifest.variants[0].model
+        yield (
+            ServedPath(name=name, prepare=None, normalize=None, score=score, run=run),
+            runtime_path(model),
+        )
+
+    def _draw(self, length: int) -> NDArray[np.int64]:
+        assert self._size is not None
+        tokens = self._generator.integers(0, self._size, length)
+        pad = self._wanted_pad
+        # Padding inside a sequence is not what training has.
+        return tokens if pad is None or self._size < 2 else np.where(tokens == pad, (pad + 1) % self._size, tokens)
+
+    def _case(self, name: str, tokens: NDArray[np.int64]) -> Case:
+        return Case(name=name, data=msgspec.json.encode(tokens.tolist()))
+
+    def _takes(self, length: int) -> bool:
+        try:
+            self._call({self._name: self.draw(1, length)})
+        except ConversionError:
+            return False
+        return True
+
+    def _longest(self, asked: int | None) -> int | None:
+        """Return the longest sequence that the eager network takes; None where there seems to be no limit."""
+        if asked is not None:
+            if asked < 1:
+                raise ExportError(f"--max-length: expected at least 1 token, got {asked}. Give training's.")
+            self._call({self._name: self.draw(1, asked)})
+            return asked
+        self._call({self._name: self.draw(1, 1)})
+        length = 1
+        while self._takes(min(2 * length, _LONGEST)):
+            length = min(2 * length, _LONGEST)
+            if length == _LONGEST:
+                return None
+        low, high = length, 2 * length
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._takes(middle) else (low, middle)
+        return low
+
+    def _is_neutral(self, longest: int | None) -> bool:
+        """Return whether the eager network answers alike for a sequence alone and one padded at its end."""
+        for length in (1, 3, 8):
+            if longest is not None and length + 4 > longest:
+                break
+            alone = self.draw(1, length)
+            padded = torch.cat([alone, torch.full((1, 4), self._wanted_pad or 0, dtype=torch.int64)], dim=1)
+            one = main_output(self._call({self._name: alone}))
+            other = main_output(self._call({self._name: padded}))
+            if one is None or other is None or one.shape != other.shape or not one.is_floating_point() or one.ndim != 2:
+                return False
+            if not bool((one - other).abs().max() <= _NEUTRAL_LIMIT * one.abs().max()):
+                return False
+        return True
+
+    def _read_cases(self) -> tuple[Case, ...]:
+        longest = self._spec.max_length
+        lengths = list(range(1, _EVERY_LENGTH + 1))
+        while lengths[-1] < _COMPARED_LENGTH:
+            lengths.append(min(lengths[-1] * 3 // 2, _COMPARED_LENGTH))
+        if longest is not None:
+            lengths = [length for length in lengths if length < longest] + [longest]
+        user = self._read_samples(self._samples) if self._samples is not None else ()
+        made = [
+            self._case(f"length {length}{', again' * again}", self._draw(length))
+            for length in lengths
+            for again in range(2 if length <= _EVERY_LENGTH else 1)
+        ]
+        return (*user, *made)
+
+    def _read_samples(self, samples: Path) -> tuple[Case, ...]:
+        """Return the lines of a text file: token numbers with blanks or commas between."""
+        try:
+            lines = samples.read_text(encoding="utf-8-sig").splitlines()
+            found = [
+                [int(part) for part in re.split(r"[\s,]+", line.strip(" \t[],"))] for line in lines if line.strip()
+            ]
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise ParityError(
+                f"'{samples}': cannot be used as samples: expected a UTF-8 file with a sequence of numbers a line: "
+                f"{error}. Check --samples."
+            ) from error
+        if not found:
+            raise ParityError(f"'{samples}': no sequences: expected at least one line. Check --samples.")
+        return tuple(
+            Case(name=f"line {row + 1}", data=msgspec.json.encode(tokens))
+            for row, tokens in enumerate(found[:_MAX_SAMPLES])
+        )
+
+
+def _embedding_of(
+    network: nn.Module, name: str, call: Callable[[Mapping[str, torch.Tensor]], Any]
+) -> tuple[int | None, int | None]:
+    """Return the size and padding token of the embedding that is given the tokens as they are, seen by running it."""
+    tokens = torch.zeros((1, 3), dtype=torch.int64)
+    found: list[nn.Embedding] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Embedding) and inputs and isinstance(inputs[0], torch.Tensor):
+            given = inputs[0]
+            if given.shape == tokens.shape and bool((given == tokens).all()) and given.data_ptr() == tokens.data_ptr():
+                found.append(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in network.modules()]
+    try:
+        call({name: tokens})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        return None, None
+    return found[0].num_embeddings, found[0].padding_idx

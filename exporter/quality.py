@@ -1,0 +1,138 @@
+"""The ``evaluate`` and ``calibrate`` commands: parse, call, print. Without --checkpoint, they need no PyTorch."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.evaluation import Evaluation
+
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder with a folder a class, or a table with a column of labels.")
+]
+LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="The column of DATA that has the label.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def evaluate(
+    artifact: Artifact,
+    data: Data,
+    label_column: LabelColumn = "label",
+    checkpoint: Annotated[Path | None, typer.Option(help="The eager model beside it. Needs PyTorch.")] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME", help="With --checkpoint: as it was exported.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --checkpoint: as it was exported.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for evaluation.json and the confusion matrix as a picture.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure an artifact on labelled data: accuracy, class by class; or the errors of its numbers."""
+    from runtime.evaluation import evaluate as measure
+    from runtime.labelled import read_labelled, score_labelled
+    from runtime.manifest import to_json
+    from runtime.model import load
+
+    model = load(artifact, device="cpu")
+    found = score_labelled(model, read_labelled(model, data, column=label_column))
+    evaluation = measure(model, found, name=str(artifact))
+    eager = None
+    if checkpoint is not None:
+        from exporter.side_by_side import score_eager
+
+        beside = score_eager(
+            model, read_labelled(model, data, column=label_column), checkpoint, preprocess=preprocess, trust=trust
+        )
+        eager = measure(model, beside, name=f"{checkpoint} (eager)")
+    if out is not None:
+        _write_report(out, evaluation, model.labels)
+    if json:
+        sys.stdout.write(to_json(evaluation).decode())
+        return
+    _print_evaluation(evaluation)
+    if eager is not None:
+        _print_evaluation(eager, short=True)
+        difference = abs(found.scores.astype("float64") - beside.scores).max()
+        sys.stdout.write(f"largest difference of a score: {difference:.1e}\n")
+        if evaluation.task == "classify":
+            other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
+            sys.stdout.write(f"inputs with another label: {other} of {len(found.names)}\n")
+
+
+def calibrate(
+    artifact: Artifact,
+    data: Data,
+    label_column: LabelColumn = "label",
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: the artifact itself.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit how sure a classifier should be on labelled data, and put it into its graphs."""
+    from exporter.calibration import calibrate as fit
+    from runtime.manifest import to_json
+
+    found = fit(artifact, data, column=label_column, out=out)
+    if json:
+        sys.stdout.write(to_json(found).decode())
+        return
+    what = f"temperature {found.temperature:.3f}" if found.temperature else f"{len(found.scales)} scales, one a class"
+    sys.stdout.write(
+        f"{found.artifact}: {what}, fitted on {found.inputs} inputs\n"
+        f"expected calibration error {found.error_before:.2%} before, {found.error_after:.2%} after\n"
+    )
+    _print_failures(found.failures)
+
+
+def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    figures = [f"{evaluation.artifact}: {evaluation.inputs} inputs"]
+    for name, value in (
+        ("accuracy", evaluation.accuracy),
+        ("top 5", evaluation.top5),
+        ("calibration error", evaluation.calibration_error),
+    ):
+        figures += [f"{name} {value:.2%}"] if value is not None else []
+    console.print(", ".join(figures), markup=False)
+    if evaluation.classes and not short:
+        table = Table("class", "inputs", "precision", "recall", "F1", box=None, header_style="bold", pad_edge=False)
+        for one in evaluation.classes:
+            table.add_row(one.label, str(one.count), *(_share(value) for value in (one.precision, one.recall, one.f1)))
+        console.print(table)
+    for number in evaluation.values:
+        r2 = "" if number.r2 is None else f", R2 {number.r2:.4f}"
+        unit = f" {number.unit}" if number.unit else ""
+        console.print(
+            f"{number.name}: mean absolute error {number.mean_absolute_error:g}{unit}, root mean squared error "
+            f"{number.root_mean_squared_error:g}{unit}{r2}",
+            markup=False,
+        )
+    if not short:
+        _print_failures(evaluation.failures)
+
+
+def _print_failures(failures: dict[str, str]) -> None:
+    for reason in list(failures.values())[:10]:
+        sys.stderr.write(f"left out: {reason}\n")
+    if len(failures) > 10:
+        sys.stderr.write(f"left out: {len(failures) - 10} more\n")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _write_report(out: Path, evaluation: "Evaluation", labels: tuple[str, ...]) -> None:
+    from runtime.figures import draw_confusion
+    from runtime.manifest import to_json
+
+    picture = draw_confusion(evaluation.confusion, labels) if evaluation.confusion else None
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_bytes(to_json(evaluation))
+    if picture is not None:
+        (out / "confusion.png").write_bytes(picture)

@@ -1,0 +1,116 @@
+"""The same network in PyTorch: what 'truecopy bench --against' puts beside the artifact."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from exporter.architectures.families import Architecture
+from exporter.architectures.rebuilding import rebuild
+from exporter.checkpoint import read_checkpoint
+from exporter.errors import CheckpointError, ConversionError
+from exporter.preprocessing import Arithmetic
+from exporter.to_torchscript import load_torchscript
+from exporter.workflow import TORCHSCRIPT
+from runtime.artifact import Artifact
+from runtime.bench import Rival
+from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorInput
+from runtime.session import Arrays
+
+# An output that sums to one within this is a distribution already: the export's own rule.
+_PROBABILITY_SUM = 1e-4
+
+
+def build_rivals(
+    checkpoint: Path,
+    artifact: Artifact,
+    *,
+    architecture: Architecture | None = None,
+    trust: bool = False,
+    imports: Sequence[Path] = (),
+) -> dict[str, Rival]:
+    """Return eager PyTorch, torch.compile and the artifact's TorchScript, from prepared inputs to scores on the CPU.
+
+    The network is built as the manifest's source says it was exported; ``architecture`` says otherwise where that
+    cannot be found from here. Raises CheckpointError when ``checkpoint`` is not the one that was exported,
+    ConversionError for kinds of input that the eager network does not take as they are.
+    """
+    manifest = artifact.manifest
+    source = manifest.source
+    read = read_checkpoint(checkpoint, weights=source.checkpoint_entry or None, trust=trust, imports=imports)
+    if read.sha256 != source.checkpoint_sha256:
+        raise CheckpointError(
+            f"'{checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 {source.checkpoint_sha256}, "
+            f"got {read.sha256}. Name the file that was exported."
+        )
+    to_inputs = _to_inputs(manifest)
+    network = rebuild(architecture or source.architecture, source.arguments, read).network
+
+    def runner(module: Callable[..., Any]) -> Rival:
+        def score(arrays: Arrays) -> NDArray[Any]:
+            with torch.inference_mode():
+                return _end(module(*to_inputs(arrays)), manifest)
+
+        return score
+
+    rivals: dict[str, Rival] = {"eager PyTorch": runner(network)}
+    if TORCHSCRIPT in manifest.files:
+        script = _script(artifact, manifest)
+        rivals["TorchScript"] = script
+    rivals["torch.compile"] = runner(torch.compile(network))
+    return rivals
+
+
+def _to_inputs(manifest: Manifest) -> Callable[[Arrays], Sequence[Tensor]]:
+    """Return what turns the network graph's arrays into the eager network's arguments."""
+    kinds = {type(spec) for spec in manifest.inputs}
+    if kinds == {TensorInput}:
+        return lambda arrays: [torch.from_numpy(array) for array in arrays.values()]
+    (spec, *others) = manifest.inputs
+    if not isinstance(spec, ImageInput) or others:
+        raise ConversionError(
+            f"'{manifest.name}': expected a model of images or tensors to compare with, got "
+            f"{', '.join(sorted(kind.__name__ for kind in kinds))}. Run the command without --against."
+        )
+    arithmetic = Arithmetic(spec.preprocessing)
+    return lambda arrays: [arithmetic(torch.from_numpy(array)) for array in arrays.values()]
+
+
+def _script(artifact: Artifact, manifest: Manifest) -> Rival:
+    script: Any = load_torchscript(artifact.file(TORCHSCRIPT))
+    call = script.classify if isinstance(manifest.inputs[0], ImageInput) else script
+
+    def score(arrays: Arrays) -> NDArray[Any]:
+        with torch.inference_mode():
+            found = call(*map(torch.from_numpy, arrays.values()))
+            return _first(found)
+
+    return score
+
+
+def _end(found: Any, manifest: Manifest) -> NDArray[Any]:
+    """Return the first output as the export ends it, where that is an activation."""
+    logits = torch.from_numpy(_first(found))
+    if isinstance(manifest.task, Multilabel):
+        return _numpy(torch.sigmoid(logits))
+    if isinstance(manifest.task, Classify) and not _sums_to_one(logits):
+        return _numpy(torch.softmax(logits, dim=-1))
+    return _numpy(logits)
+
+
+def _first(found: Any) -> NDArray[Any]:
+    while not isinstance(found, Tensor):
+        found = next(iter(found.values() if isinstance(found, dict) else found))
+    return _numpy(found)
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _sums_to_one(logits: Tensor) -> bool:
+    return bool((logits >= 0).all()) and bool(((logits.sum(dim=-1) - 1).abs() < _PROBABILITY_SUM).all())

@@ -1,0 +1,210 @@
+"""What a job is given, as named inputs in a fixed order: files, folders, globs, lists, tables, and stdin."""
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from runtime.decode.tables import READERS
+from runtime.errors import InputError
+from runtime.manifest import Manifest
+
+# An input's name, as its row has it, and what the model takes; or the reason why it could not be read.
+Named: TypeAlias = tuple[str, Any]
+
+STDIN = "-"
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """How inputs of one kind stand in folders, lists and tables.
+
+    ``suffixes`` are the files looked for in a folder; ``from_line`` turns a line of a list, or an argument, into an
+    input, and ``from_row`` a row of a table, given the column that was asked for. Both are given a name for it.
+    """
+
+    suffixes: frozenset[str]
+    from_line: Callable[[str, str], Named]
+    from_row: Callable[[dict[str, Any], str | None, str], Named]
+
+
+def _path_from_line(line: str, _subject: str) -> Named:
+    return (_printable(line), Path(line))
+
+
+def _image_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    value = row[_choose_column(row, column, subject, ("path", "image", "file", "filename", "input"))]
+    # Data sets keep encoded images in a struct of their bytes and the path that they had.
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return (str(value.get("path") or subject), value["bytes"])
+    if isinstance(value, bytes) and value:
+        return (subject, value)
+    if not isinstance(value, str) or not value:
+        return (subject, InputError(f"'{subject}': no image: expected a path or bytes, got {value!r}. Fill the cell."))
+    return _path_from_line(value, subject)
+
+
+def _path_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    value = row[_choose_column(row, column, subject, ("path", "file", "filename", "input"))]
+    if not isinstance(value, str) or not value:
+        return (subject, InputError(f"'{subject}': no path: expected text, got {value!r}. Fill the cell."))
+    return _path_from_line(value, subject)
+
+
+def _value_from_line(line: str, subject: str) -> Named:
+    # A file's path stands for its contents; anything else is the input itself.
+    return _path_from_line(line, subject) if _is_file(line) else (subject, line.encode())
+
+
+def _row_itself(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    if column is not None:
+        return (subject, row[_choose_column(row, column, subject, ())])
+    return (subject, row)
+
+
+def _text_from_line(line: str, subject: str) -> Named:
+    return (subject, line)
+
+
+def _text_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    return (subject, row[_choose_column(row, column, subject, ("text", "sentence", "input"))])
+
+
+def _tokens_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    return (subject, row[_choose_column(row, column, subject, ("tokens", "input_ids", "ids", "input"))])
+
+
+_NO_FILES: frozenset[str] = frozenset()
+
+# By the tag of the manifest's input: what a job of each kind reads. Rows are whole tables' rows.
+KINDS: dict[str, Kind] = {
+    "image": Kind(
+        suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}),
+        from_line=_path_from_line,
+        from_row=_image_from_row,
+    ),
+    "tensor": Kind(suffixes=frozenset({".npy"}), from_line=_path_from_line, from_row=_path_from_row),
+    "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself),
+    "text": Kind(suffixes=_NO_FILES, from_line=_text_from_line, from_row=_text_from_row),
+    "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row),
+}
+
+# Several inputs at once: a row a set, one column an input, or an archive of arrays.
+SEVERAL = Kind(suffixes=frozenset({".npz"}), from_line=_value_from_line, from_row=_row_itself)
+
+
+def input_kind(manifest: Manifest) -> Kind:
+    """Return how the inputs of this model stand in folders, lists and tables."""
+    if len(manifest.inputs) > 1:
+        return SEVERAL
+    return KINDS[str(type(manifest.inputs[0]).__struct_config__.tag)]
+
+
+def read_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> Iterator[Named]:
+    """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
+
+    An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on stdin), a ``.txt`` list of lines,
+    or a table (``tables.READERS``), of which ``column`` is read. Of a folder, the names of one directory at a time are
+    in memory. Raises InputError for a folder, glob or table without inputs.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        is_file = _is_file(argument)
+        if argument == STDIN:
+            yield from _read_lines(sys.stdin.buffer, kind, "stdin")
+        elif not is_file and os.path.isdir(argument):  # noqa: PTH112 - as in _is_file
+            yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
+        elif is_file and path.suffix.lower() in READERS:
+            yield from _non_empty(_read_rows(path, kind, column), f"'{argument}': no rows in this table")
+        elif is_file and path.suffix.lower() == ".txt":
+            with path.open("rb") as stream:
+                yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
+        elif kind.suffixes and glob.has_magic(argument) and not path.exists():
+            names = glob.iglob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+            found = sorted(name for name in names if not Path(name).is_dir())
+            yield from _non_empty((kind.from_line(name, name) for name in found), f"'{argument}': nothing matches")
+        else:
+            yield kind.from_line(argument, _printable(argument))
+
+
+def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> int | None:
+    """Return how many inputs there are; None where only reading them would tell, as on stdin."""
+    if STDIN in arguments:
+        return None
+    return sum(1 for _ in read_inputs(arguments, kind, column=column))
+
+
+def _is_file(text: str) -> bool:
+    # Path.is_file raises for what is no path at all, such as a long sentence.
+    return os.path.isfile(text)  # noqa: PTH113
+
+
+def _walk(folder: str, kind: Kind) -> Iterator[Named]:
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for name, is_folder in found:
+        path = f"{folder.rstrip('/')}/{name}"
+        if is_folder:
+            yield from _walk(path, kind)
+        elif os.path.splitext(name)[1].lower() in kind.suffixes:  # noqa: PTH122 - a Path a file costs more
+            yield kind.from_line(path, path)
+
+
+def _read_lines(stream: Any, kind: Kind, name: str) -> Iterator[Named]:
+    for number, line in enumerate(stream, 1):
+        text = os.fsdecode(line).rstrip("\r\n")
+        if text:
+            yield kind.from_line(text, f"{_printable(name)}#{number}")
+
+
+def _read_rows(path: Path, kind: Kind, column: str | None) -> Iterator[Named]:
+    for number, row in enumerate(READERS[path.suffix.lower()](path), 1):
+        subject = f"{_printable(str(path))}#{number}"
+        if isinstance(row, InputError):
+            yield (subject, row)
+            continue
+        try:
+            yield kind.from_row(row, column, subject)
+        except InputError as error:
+            if number == 1:  # the column is wrong, and so all rows would be
+                raise
+            yield (subject, error)
+
+
+def _choose_column(row: dict[str, Any], column: str | None, subject: str, usual: tuple[str, ...]) -> str:
+    """Return the column to read: the one that was asked for, the only one, or the one with a usual name."""
+    if column is not None:
+        if column not in row:
+            raise InputError(
+                f"'{subject}': no column '{column}': expected one of {', '.join(map(repr, row))}. Name one of them."
+            )
+        return column
+    if len(row) == 1:
+        return next(iter(row))
+    named = [name for name in row if name.lower() in usual]
+    if len(named) != 1:
+        raise InputError(
+            f"'{subject}': which column? expected --column with one of {', '.join(map(repr, row))}. Name it."
+        )
+    return named[0]
+
+
+def _non_empty(inputs: Iterator[Named], complaint: str) -> Iterator[Named]:
+    empty = True
+    for named in inputs:
+        empty = False
+        yield named
+    if empty:
+        raise InputError(f"{complaint}: expected at least one input, got none. Check the path.")
+
+
+def _kinds(kind: Kind) -> str:
+    return f"files such as {', '.join(sorted(kind.suffixes)[:3])}" if kind.suffixes else "files"
+
+
+def _printable(name: str) -> str:
+    """Return a name that any row can hold: bytes that are not UTF-8, which names of files may have, are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,172 @@
+"""The rows of a job while it runs: a file that is whole after any end, a kill -9 and a full disk included.
+
+``OUT.partial`` has one JSON row a line, in the order of the inputs; ``OUT.partial.json`` says what job they are of.
+Because rows are only ever appended in order, a resumed job knows how far it got by counting them.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from runtime.errors import InputError
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two runs the same job: the artifact, by its manifest's SHA-256, the inputs and the options."""
+
+    manifest_sha256: str
+    inputs: tuple[str, ...]
+    column: str | None
+    options: dict[str, Any]
+
+
+class Journal:
+    """The unfinished rows of one job, locked against a second one; use it in a ``with``."""
+
+    def __init__(self, out: Path, job: Job, *, resume: bool, force: bool) -> None:
+        """Open the journal of ``out``: with ``resume`` the one that is there, if there is one, else a new one.
+
+        Raises InputError when a result or an unfinished job is in the way, or the rows there are another job's.
+        """
+        self.out = out
+        self.path = out.with_name(out.name + ".partial")
+        self._job_path = out.with_name(out.name + ".partial.json")
+        self.rows = 0
+        self._end = self._confirmed_end = self._confirmed_rows = 0
+        # The job's file is written after the rows' and removed before them: without it there is nothing to go on with.
+        resume = resume and self._job_path.exists()
+        if resume:
+            self._check_same(job)
+        elif not force:
+            self._check_nothing_in_the_way()  # a job that is finished is not begun again by --resume
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._lock()
+            if not resume:
+                os.ftruncate(self._descriptor, 0)
+                _write_whole(self._job_path, msgspec.json.encode(job))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def recover(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows that are here; at the end, cut off what follows the last whole one."""
+        for row, end in read_rows_with_ends(self.path):
+            self._end, self.rows = end, self.rows + 1
+            yield row
+        os.ftruncate(self._descriptor, self._end)
+        os.lseek(self._descriptor, self._end, os.SEEK_SET)
+        self.confirm()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row; when that fails, as on a full disk, no part of it stays."""
+        line = memoryview(msgspec.json.encode(row) + b"\n")
+        size = len(line)
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._end)
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._end += size
+        self.rows += 1
+
+    def confirm(self) -> None:
+        """Say that the rows so far are good: ``roll_back`` keeps them."""
+        self._confirmed_end, self._confirmed_rows = self._end, self.rows
+
+    def roll_back(self) -> None:
+        """Drop the rows since ``confirm``."""
+        os.ftruncate(self._descriptor, self._confirmed_end)
+        os.lseek(self._descriptor, self._confirmed_end, os.SEEK_SET)
+        self._end, self.rows = self._confirmed_end, self._confirmed_rows
+
+    def sync(self) -> None:
+        """Have the rows so far survive a power failure."""
+        os.fsync(self._descriptor)
+
+    def remove(self) -> None:
+        """Remove the journal, once the result is in its place."""
+        self._job_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def _check_nothing_in_the_way(self) -> None:
+        if self._job_path.exists():
+            raise InputError(
+                f"'{self.path}': an unfinished job: expected no rows yet, got those of an earlier run. "
+                "Go on with --resume, or start again with --force."
+            )
+        if self.out.exists():
+            raise InputError(f"'{self.out}': exists: expected no file yet, got one. Name another, or pass --force.")
+
+    def _check_same(self, job: Job) -> None:
+        try:
+            before = msgspec.json.decode(self._job_path.read_bytes(), type=Job)
+        except msgspec.DecodeError as error:
+            raise InputError(f"'{self._job_path}': damaged: {error}. Start again with --force.") from error
+        different = [
+            f"{name} was {old!r}, is {new!r}"
+            for name in Job.__struct_fields__
+            if (old := getattr(before, name)) != (new := getattr(job, name))
+        ]
+        if different:
+            raise InputError(
+                f"'{self.path}': another job's rows: {'; '.join(different)}. "
+                "Repeat the command as it was, or start again with --force."
+            )
+
+    def _lock(self) -> None:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"'{self.path}': in use: another job is writing it. Wait for it, or name another --out."
+                ) from None
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole rows of a journal."""
+    return (row for row, _ in read_rows_with_ends(path))
+
+
+def read_rows_with_ends(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the rows of a journal with the positions after them, up to the first that is torn."""
+    position = 0
+    with path.open("rb") as stream:
+        for line in stream:
+            position += len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError:  # after a power failure a file may end in zeros
+                return
+            if "input" not in row:
+                return
+            yield row, position
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,276 @@
+"""How fast is this artifact on this machine: measured on its own golden inputs, or on inputs that the caller has."""
+
+import gc
+import os
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact import open_artifact
+from runtime.cores import usable_cores
+from runtime.errors import InputError
+from runtime.golden import read_golden
+from runtime.model import Model
+from runtime.session import Arrays
+from runtime.workers import Plan
+
+# What else can run the network: from the arrays of the network graph to the first output.
+Rival: TypeAlias = Callable[[Arrays], NDArray[Any]]
+
+OURS = "truecopy"
+
+_MINIMUM_CALLS = 5
+_ACCELERATOR_BATCHES = (1, 8, 16, 32)
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Times of single calls, in milliseconds."""
+
+    calls: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+class Stages(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of one input goes: medians in milliseconds; ``rest`` is names, labels and checks."""
+
+    decode_ms: float
+    geometry_ms: float
+    network_ms: float
+    rest_ms: float
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """Inputs a second with one plan, and the CPU time that one of them took."""
+
+    plan: Plan
+    per_s: float
+    cpu_ms: float
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """The network alone, one prepared input at a time; ``difference`` is the largest between its first output and ours.
+
+    It is None where the two have another shape, as before and after an ending that the export added.
+    """
+
+    name: str
+    first_ms: float
+    p50_ms: float
+    difference: float | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What 'truecopy bench' found; ``load1`` is the machine's load average before it began."""
+
+    artifact: str
+    device: str
+    cores: int
+    load1: float
+    inputs: int
+    load_ms: float
+    first_ms: float
+    latency: Latency
+    stages: Stages
+    peak_mb: float
+    throughput: tuple[Throughput, ...]
+    contenders: tuple[Contender, ...]
+
+    @property
+    def best(self) -> Throughput:
+        """The plan with the most inputs a second."""
+        return max(self.throughput, key=lambda one: one.per_s)
+
+
+def measure(
+    artifact: str | Path,
+    *,
+    device: str = "auto",
+    samples: Sequence[Path] = (),
+    seconds: float = 2.0,
+    build_rivals: Callable[[], Mapping[str, Rival]] | None = None,
+) -> Report:
+    """Return how the artifact does on ``device``, each figure taken over about ``seconds``.
+
+    ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_rivals`` is called when all
+    else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
+    """
+    load1 = os.getloadavg()[0]
+    sources: list[Any] = list(samples) or _golden_inputs(artifact)
+    start = time.perf_counter()
+    model = Model(open_artifact(artifact), device=device)
+    load_ms = _since(start)
+    with model:
+        start = time.perf_counter()
+        model.predict(sources[0])
+        first_ms = _since(start)
+        latency = _measure_latency(model, sources, seconds)
+        stages = _measure_stages(model, sources, seconds)
+        peak_mb = _peak_mb()
+        rivals: Mapping[str, Rival] = {}
+        contenders: tuple[Contender, ...] = ()
+        found_device = model.device
+    throughput = tuple(
+        _measure_throughput(artifact, found_device, plan, sources, seconds) for plan in _plans(found_device)
+    )
+    if build_rivals is not None:
+        rivals = build_rivals()
+        with Model(open_artifact(artifact), device=found_device) as model:
+            contenders = _measure_contenders(model, rivals, sources, seconds)
+    return Report(
+        artifact=str(artifact),
+        device=found_device,
+        cores=usable_cores(),
+        load1=load1,
+        inputs=len(sources),
+        load_ms=load_ms,
+        first_ms=first_ms,
+        latency=latency,
+        stages=stages,
+        peak_mb=peak_mb,
+        throughput=throughput,
+        contenders=contenders,
+    )
+
+
+def _golden_inputs(artifact: str | Path) -> list[bytes]:
+    opened = open_artifact(artifact)
+    return [case.source for case in read_golden(opened.file(opened.manifest.golden.file)).cases]
+
+
+def _plans(device: str) -> list[Plan]:
+    """Return the ways to spend the cores that are worth a comparison on this device."""
+    cores = usable_cores()
+    if device != "cpu":
+        return [Plan(workers=cores, threads=1, batch=batch) for batch in _ACCELERATOR_BATCHES]
+    counts = sorted({1, *(2**power for power in range(1, 10) if 2**power < cores), cores})
+    spread = [Plan(workers=count, threads=max(1, cores // count), batch=1) for count in counts]
+    return [
+        Plan(workers=1, threads=1, batch=1),
+        *(plan for plan in spread if plan.workers * plan.threads > 1),
+        Plan(workers=cores, threads=1, batch=8),
+    ]
+
+
+def _measure_latency(model: Model, sources: Sequence[Any], seconds: float) -> Latency:
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _MINIMUM_CALLS or time.perf_counter() < end:
+        start = time.perf_counter()
+        model.predict(sources[len(times) % len(sources)])
+        times.append(_since(start))
+    p50, p90, p99 = np.percentile(times, [50, 90, 99])
+    return Latency(calls=len(times), p50_ms=float(p50), p90_ms=float(p90), p99_ms=float(p99))
+
+
+def _measure_stages(model: Model, sources: Sequence[Any], seconds: float) -> Stages:
+    times: list[list[float]] = [[], [], [], []]
+    end = time.perf_counter() + seconds
+    while len(times[0]) < _MINIMUM_CALLS or time.perf_counter() < end:
+        source = sources[len(times[0]) % len(sources)]
+        marks = [time.perf_counter()]
+        decoded = model.decode(source)
+        marks.append(time.perf_counter())
+        prepared = model.prepare(decoded)
+        marks.append(time.perf_counter())
+        scores = model.score([prepared])
+        marks.append(time.perf_counter())
+        model.interpret(scores[0], name="")
+        marks.append(time.perf_counter())
+        for stage, begun, ended in zip(times, marks, marks[1:], strict=False):
+            stage.append((ended - begun) * 1000)
+    decode, geometry, network, rest = map(statistics.median, times)
+    return Stages(decode_ms=decode, geometry_ms=geometry, network_ms=network, rest_ms=rest)
+
+
+def _measure_throughput(
+    artifact: str | Path, device: str, plan: Plan, sources: Sequence[Any], seconds: float
+) -> Throughput:
+    with Model(
+        open_artifact(artifact), device=device, workers=plan.workers, threads=plan.threads, batch=plan.batch
+    ) as model:
+        warm = max(_MINIMUM_CALLS, plan.workers * plan.batch * 2)
+        for result in model.predict([sources[number % len(sources)] for number in range(warm)]):
+            if "error" in result.to_dict():
+                raise InputError(f"{result}")
+        start, cpu = time.perf_counter(), time.process_time()
+        done = 0
+        end = start + seconds
+
+        def until_end() -> Any:
+            number = 0
+            while number < _MINIMUM_CALLS or time.perf_counter() < end:
+                yield (str(number), sources[number % len(sources)])
+                number += 1
+
+        for _ in model.predict_each(until_end()):
+            done += 1
+        elapsed = time.perf_counter() - start
+        return Throughput(plan=plan, per_s=done / elapsed, cpu_ms=(time.process_time() - cpu) * 1000 / done)
+
+
+def _measure_contenders(
+    model: Model, rivals: Mapping[str, Rival], sources: Sequence[Any], seconds: float
+) -> tuple[Contender, ...]:
+    """Return ours and the rivals, in rounds in which they take turns: a busy moment then falls on all alike."""
+    prepared = [model.stack([model.prepare(source)]) for source in sources]
+    output = model.manifest.outputs[0].name
+    runners: dict[str, Rival] = {OURS: lambda arrays: model.run(arrays)[output], **rivals}
+    first_ms: dict[str, float] = {}
+    scores: dict[str, NDArray[Any]] = {}
+    for name, runner in list(runners.items()):
+        start = time.perf_counter()
+        try:
+            scores[name] = runner(prepared[0])
+        except Exception as error:  # torch.compile without a C++ compiler, and whatever else others raise
+            if name == OURS:
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"{name} is left out, as it fails here: {reason}", stacklevel=3)
+            del runners[name]
+            continue
+        first_ms[name] = _since(start)
+        runner(prepared[0])
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    gc.collect()
+    end = time.perf_counter() + seconds * len(runners)
+    rounds = 0
+    while rounds < _MINIMUM_CALLS or time.perf_counter() < end:
+        for name, runner in runners.items():
+            start = time.perf_counter()
+            runner(prepared[rounds % len(prepared)])
+            times[name].append(_since(start))
+        rounds += 1
+    return tuple(
+        Contender(
+            name=name,
+            first_ms=first_ms[name],
+            p50_ms=statistics.median(times[name]),
+            difference=_difference(scores[name], scores[OURS]),
+        )
+        for name in runners
+    )
+
+
+def _difference(scores: NDArray[Any], ours: NDArray[Any]) -> float | None:
+    return float(np.abs(scores - ours).max()) if scores.shape == ours.shape else None
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process has had; the kernel counts in kilobytes, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,245 @@
+"""Every device that a model can be asked to run on: its onnxruntime provider, its options, and what to install.
+
+All decisions are here, and none needs the device: they are made from a ``Machine``, the facts of the one at hand.
+"""
+
+import contextlib
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from runtime.errors import DeviceError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+# Packages that all install the module 'onnxruntime', and overwrite each other's files.
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-migraphx",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-silicon",
+    "onnxruntime-training",
+    "ort-nightly",
+    "ort-nightly-gpu",
+)
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides about devices here: the system, a loaded NVIDIA driver, and onnxruntime as it is installed.
+
+    ``packages`` is None until somebody wants to know: finding out takes longer than deciding.
+    """
+
+    system: str
+    nvidia: bool
+    providers: tuple[str, ...]
+    packages: dict[str, str] | None = None
+
+    def installed(self) -> dict[str, str]:
+        """Return the packages that bring the module ``onnxruntime``, with their versions."""
+        return installed_packages() if self.packages is None else self.packages
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may choose about a device: TF32 arithmetic, and a bound on its memory in bytes."""
+
+    tf32: bool = False
+    memory_limit_bytes: int | None = None
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of device.
+
+    ``provider`` runs the network; ``numbered`` devices are chosen with ``:N``. ``package`` is what brings the provider,
+    ``libraries`` what it loads, by the beginning of their names, with the command that installs them; ``system`` is the
+    only one that has it. An error with one of ``failures`` in its message is the device's fault, not the input's.
+    """
+
+    provider: str
+    package: str
+    options: Callable[[int, Options], dict[str, str]]
+    numbered: bool = False
+    nvidia: bool = False
+    system: str | None = None
+    libraries: dict[str, str] = {}
+    failures: tuple[str, ...] = ()
+
+
+def _no_options(_number: int, _options: Options) -> dict[str, str]:
+    return {}
+
+
+def _cuda_options(number: int, options: Options) -> dict[str, str]:
+    # TF32 keeps 10 bits of the mantissa, and PyTorch's matmul does not use it; EXHAUSTIVE search costs 0.6 s a new
+    # shape. Memory that grows by what is asked for, and not by doubling, stays under a limit for longer.
+    chosen = {
+        "device_id": str(number),
+        "use_tf32": "1" if options.tf32 else "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if options.memory_limit_bytes is not None:
+        chosen["gpu_mem_limit"] = str(options.memory_limit_bytes)
+    return chosen
+
+
+def _tensorrt_options(number: int, options: Options) -> dict[str, str]:
+    # TensorRT reads TF32 from the environment alone; its own half precision stays off.
+    chosen = {"device_id": str(number), "trt_fp16_enable": "0"}
+    if options.memory_limit_bytes is not None:
+        chosen["trt_max_workspace_size"] = str(options.memory_limit_bytes)
+    return chosen
+
+
+def _openvino_options(_number: int, _options: Options) -> dict[str, str]:
+    # OpenVINO computes in half precision where the processor is faster that way, unless told to be accurate.
+    return {"device_type": "CPU", "precision": "ACCURACY"}
+
+
+_NVIDIA_FAILURES = ("CUDA failure", "CUDNN failure", "CUBLAS failure", "CUFFT failure", "cudaError", "TensorRT")
+_DRIVER = "install the NVIDIA driver until 'nvidia-smi' works (in a container: start it with --gpus all)"
+_CUDA_LIBRARIES = {
+    "libcuda.so": _DRIVER,
+    "libnvidia": _DRIVER,
+    "libcu": "pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    "libnv": "pip install 'onnxruntime-gpu[cuda,cudnn]'",
+}
+
+DEVICES: dict[str, Device] = {
+    "cpu": Device(provider=CPU_PROVIDER, package="truecopy[cpu]", options=_no_options),
+    "cuda": Device(
+        provider="CUDAExecutionProvider",
+        package="truecopy[cuda]",
+        options=_cuda_options,
+        numbered=True,
+        nvidia=True,
+        libraries=_CUDA_LIBRARIES,
+        failures=_NVIDIA_FAILURES,
+    ),
+    "tensorrt": Device(
+        provider="TensorrtExecutionProvider",
+        package="truecopy[cuda]",
+        options=_tensorrt_options,
+        numbered=True,
+        nvidia=True,
+        libraries={"libnvinfer": "pip install 'tensorrt=={version}.*'", **_CUDA_LIBRARIES},
+        failures=_NVIDIA_FAILURES,
+    ),
+    "openvino": Device(
+        provider="OpenVINOExecutionProvider",
+        package="onnxruntime-openvino",
+        options=_openvino_options,
+        libraries={"libopenvino": "pip install --force-reinstall onnxruntime-openvino"},
+        failures=("OpenVINO-EP", "openvino"),
+    ),
+    "coreml": Device(provider="CoreMLExecutionProvider", package="truecopy[cpu]", options=_no_options, system="Darwin"),
+}
+
+# What 'auto' tries before the CPU. TensorRT builds engines for minutes, OpenVINO and Core ML change the arithmetic:
+# these are for those who name them.
+AUTO = ("cuda",)
+
+
+def read_machine(providers: tuple[str, ...]) -> Machine:
+    """Return the facts of this machine; ``providers`` are those that onnxruntime says it was built with."""
+    return Machine(
+        system=platform.system(),
+        nvidia=Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(),
+        providers=providers,
+    )
+
+
+def installed_packages() -> dict[str, str]:
+    """Return the installed packages that bring the module ``onnxruntime``, with their versions: one, if all is well."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def split_device(device: str) -> tuple[str, int]:
+    """Return the kind and the number of a device such as ``cuda:1``; raises DeviceError for a name that is none."""
+    kind, colon, number = device.partition(":")
+    known = DEVICES.get(kind)
+    if known is None or (colon and (not known.numbered or not (number.isascii() and number.isdigit()))):
+        names = ", ".join(f"'{name}'" for name in ("auto", *DEVICES))
+        numbered = " or ".join(f"'{name}:N'" for name, entry in DEVICES.items() if entry.numbered)
+        raise DeviceError(f"device '{device}': unknown: expected {names}, {numbered}. Name one of these.")
+    return kind, int(number or 0)
+
+
+def candidates(device: str, machine: Machine) -> tuple[str, ...]:
+    """Return the devices to try, best first: the one that is named, or what 'auto' means here, the CPU last.
+
+    Raises DeviceError when the named one cannot be used with what is installed.
+    """
+    if device == "auto":
+        return (*(name for name in AUTO if missing_provider(name, machine) is None and machine.nvidia), "cpu")
+    split_device(device)
+    reason = missing_provider(device, machine)
+    if reason is not None:
+        raise DeviceError(f"device '{device}': {reason}")
+    return (device,)
+
+
+def missing_provider(device: str, machine: Machine) -> str | None:
+    """Return why this onnxruntime cannot have the device, and the remedy; None where a session may be tried."""
+    entry = DEVICES[split_device(device)[0]]
+    if entry.system is not None and machine.system != entry.system:
+        return f"needs another system: expected {entry.system}, got {machine.system}. Pass --device cpu."
+    if entry.provider not in machine.providers:
+        packages = machine.installed()
+        installed = ", ".join(f"{name} {version}" for name, version in packages.items()) or "no package"
+        removal = f"pip uninstall -y {' '.join(packages)} && " if packages else ""
+        return f"this onnxruntime ({installed}) has no {entry.provider}. Run: {removal}pip install '{entry.package}'"
+    return None
+
+
+def missing_piece(device: str, machine: Machine, complaint: str) -> str:
+    """Return why a provider did not start, and the remedy; ``complaint`` is the loader's word on its library, or empty.
+
+    The library is named as the loader names it; a library of ours in ``Device.libraries`` has the exact command.
+    """
+    entry = DEVICES[split_device(device)[0]]
+    named = re.search(r"(lib[\w.+-]+?)\.(?:so|dylib)(?:\.(\d+))?", complaint)
+    if named is not None:
+        library, major = named.group(0), named.group(2) or ""
+        for prefix, command in entry.libraries.items():
+            if library.startswith(prefix):
+                return f"the library '{library}' is missing. Remedy: {command.format(version=major)}"
+        return f"the library '{library}' does not load: {complaint}. Mend it, or pass --device cpu."
+    if entry.nvidia and not machine.nvidia:
+        return (
+            "no NVIDIA driver is loaded: expected a device file such as '/dev/nvidiactl', got none. "
+            f"{_DRIVER[0].upper()}{_DRIVER[1:]}, or pass --device cpu."
+        )
+    check = "Check that 'nvidia-smi' works, or pass" if entry.nvidia else "Pass"
+    return f"its libraries load, but no usable device answers. {check} --device cpu."
+
+
+def is_device_failure(device: str, message: str) -> bool:
+    """Return whether an error of onnxruntime's, by its message, is the device's fault and not the input's."""
+    return any(mark in message for mark in DEVICES[split_device(device)[0]].failures)
+
+
+def conflict(machine: Machine) -> str | None:
+    """Return what is wrong when several packages have installed onnxruntime over each other, and the remedy."""
+    packages = machine.installed()
+    if len(packages) < 2:
+        return None
+    names = ", ".join(f"{name} {version}" for name, version in packages.items())
+    wanted = "truecopy[cuda]" if "onnxruntime-gpu" in packages else "truecopy[cpu]"
+    return (
+        f"several packages have installed onnxruntime over each other: {names}. "
+        f"Run: pip uninstall -y {' '.join(packages)} && pip install '{wanted}'"
+    )

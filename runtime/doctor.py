@@ -1,0 +1,149 @@
+"""What this machine has, what is missing, and what to do about it: versions, devices, cores, memory, one artifact."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from runtime.artifact import open_artifact
+from runtime.cores import memory_bytes, usable_cores
+from runtime.devices import DEVICES, conflict, missing_provider, split_device
+from runtime.errors import ModelError
+from runtime.session import onnxruntime_version, open_session, this_machine
+from runtime.workers import build_plan
+
+Verdict: TypeAlias = Literal["good", "note", "bad"]
+
+_PACKAGES = ("truecopy", "numpy", "pillow", "msgspec")
+
+# Room for the process itself, beside the artifact's weights twice: mapped, and packed for the processor.
+_BASE_BYTES = 150 * 2**20
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line: what was looked at, what was found, and whether it is in the way."""
+
+    subject: str
+    verdict: Verdict
+    found: str
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All findings; ``healthy`` is whether nothing that is needed is missing."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no finding is bad."""
+        return all(finding.verdict != "bad" for finding in self.findings)
+
+
+def diagnose(artifact: str | Path | None = None, *, device: str = "auto") -> Diagnosis:
+    """Return what is found here: with an artifact, also whether it is whole and runs on ``device``.
+
+    Raises DeviceError for a device that is none.
+    """
+    if device != "auto":
+        split_device(device)
+    findings = [*_versions(), *_cores(), *_devices(device)]
+    if artifact is not None:
+        findings += _artifact(artifact, device)
+    return Diagnosis(findings=tuple(findings))
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(subject="python", verdict="good", found=f"{platform.python_version()}, {platform.platform()}")
+    for name in _PACKAGES:
+        try:
+            yield Finding(subject=name, verdict="good", found=version(name))
+        except PackageNotFoundError:
+            # The checkout on a path, without an installation, has no version of its own.
+            verdict: Verdict = "note" if name == "truecopy" else "bad"
+            yield Finding(subject=name, verdict=verdict, found=f"not installed: pip install '{name}'")
+    machine = this_machine()
+    installed = ", ".join(f"{name} {number}" for name, number in machine.installed().items()) or "from no known package"
+    clash = conflict(machine)
+    yield Finding(
+        subject="onnxruntime",
+        verdict="bad" if clash else "good",
+        found=clash or f"{onnxruntime_version()} ({installed})",
+    )
+
+
+def _cores() -> Iterator[Finding]:
+    cores = usable_cores()
+    plans = {name: build_plan(name, device="cpu", cores=cores) for name in ("latency", "throughput")}
+    spent = "; ".join(f"{name}: {plan.workers} workers, {plan.threads} threads a call" for name, plan in plans.items())
+    yield Finding(subject="cores", verdict="good", found=f"{cores} by affinity and CPU quota. {spent}")
+    memory = memory_bytes()
+    found = "unknown" if memory is None else f"{memory / 2**30:.1f} GB available to this process"
+    yield Finding(subject="memory", verdict="good", found=found)
+
+
+def _devices(device: str) -> Iterator[Finding]:
+    """Yield what a session made on each device says: what onnxruntime lists as available may not start."""
+    machine = this_machine()
+    needed = {"cpu", device.partition(":")[0]}
+    for name, entry in DEVICES.items():
+        reason = missing_provider(name, machine)
+        if reason is None:
+            try:
+                open_session(probe_model(), device=name).warm_up([2])
+            except ModelError as error:
+                reason = str(error).removeprefix(f"device '{name}': ")
+        verdict: Verdict = "good" if reason is None else "bad" if name in needed else "note"
+        yield Finding(subject=f"device {name}", verdict=verdict, found=reason or f"usable: {entry.provider}")
+
+
+def _artifact(artifact: str | Path, device: str) -> list[Finding]:
+    from runtime.verify import verify
+
+    subject = str(artifact)
+    try:
+        opened = open_artifact(artifact)
+        weights = opened.manifest.files[opened.manifest.variants[0].weights].size_bytes
+        needed, memory = _BASE_BYTES + 2 * weights, memory_bytes()
+        verification = verify(artifact, device=device)
+    except ModelError as error:
+        return [Finding(subject=subject, verdict="bad", found=str(error))]
+    failed = [check.name for check in verification.checks if not check.passed]
+    found = [
+        Finding(
+            subject=subject,
+            verdict="bad" if failed else "good",
+            found=f"{verification.files} files whole; golden inputs on {verification.device}: "
+            + (f"off in {', '.join(failed)}" if failed else "equal to the eager model's"),
+        )
+    ]
+    if memory is not None and memory < needed:
+        found.append(
+            Finding(
+                subject=subject,
+                verdict="bad",
+                found=f"needs about {needed / 2**30:.2f} GB of memory, {memory / 2**30:.2f} GB are available",
+            )
+        )
+    return found
+
+
+def probe_model() -> bytes:
+    """Return the smallest ONNX model with a node that is no shape arithmetic: ``y = x @ x``, float32 [2, 2].
+
+    Written by hand, as the runtime has no onnx package: field numbers are those of onnx.proto3.
+    """
+
+    def field(number: int, value: int | bytes) -> bytes:
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    dimensions = b"".join(field(1, field(1, 2)) for _ in range(2))
+    kind = field(1, field(1, 1) + field(2, dimensions))  # TypeProto.tensor_type: elem_type FLOAT, shape
+    node = field(1, b"x") + field(1, b"x") + field(2, b"y") + field(4, b"MatMul")
+    values = [field(number, field(1, name) + field(2, kind)) for number, name in ((11, b"x"), (12, b"y"))]
+    graph = field(1, node) + field(2, b"probe") + b"".join(values)
+    return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 13))

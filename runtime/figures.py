@@ -1,0 +1,62 @@
+"""Pictures for reports, as PNG; the only file that imports matplotlib."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+# More classes than this have no room for their names.
+_NAMED = 40
+
+
+def draw_reliability(series: dict[str, Sequence[tuple[float, float, int]]]) -> bytes:
+    """Return a reliability diagram: for each series of (confidence, share correct, count), a line, as PNG."""
+    figure, axes = _figure(5, 5)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="exactly as sure as right")
+    for name, points in series.items():
+        axes.plot([one[0] for one in points], [one[1] for one in points], marker="o", label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share correct", aspect="equal")
+    axes.legend(loc="upper left")
+    return _to_png(figure)
+
+
+def draw_confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> bytes:
+    """Return a confusion matrix, its rows as shares of the true class, as PNG."""
+    counts: NDArray[np.float64] = np.asarray(matrix, dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(24.0, 3 + 0.3 * len(counts))
+    figure, axes = _figure(side, side)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(counts) <= _NAMED:
+        places = range(len(counts))
+        axes.set_xticks(places, labels, rotation=90)
+        axes.set_yticks(places, labels)
+        for row in places:
+            for column in places:
+                if counts[row, column]:
+                    colour = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour)
+    return _to_png(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "pictures need matplotlib, which is not installed. Run: pip install 'truecopy[figures]'."
+        ) from None
+    # Without pyplot: no window, no state.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _to_png(figure: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,92 @@
+"""Raw sentence to label, against transformers with eager PyTorch on the same threads: batches of 1 and 32.
+
+Both sides take turns, so that what else the machine does meets both; the figures are the medians of the rounds.
+
+    scripts/bench-text [--rounds 15] [--threads 2]
+"""
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import exporter
+import runtime
+from runtime.cores import usable_cores
+
+FLOOR = 1.3
+WORK = Path("build/bench-text")
+
+
+def load_example() -> object:
+    spec = importlib.util.spec_from_file_location("text_classifier", Path("scripts/examples/text_classifier.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    options = parser.parse_args()
+    rounds, threads = options.rounds, options.threads
+
+    example = load_example()
+    sentences, groups = example.read_sentences()
+    folder, artifact = WORK / "classifier", WORK / "artifact"
+    if not artifact.is_dir():
+        example.train(folder, sentences[::4], groups[::4])
+        exporter.export(folder, f"hf:{folder}", out=artifact)
+
+    torch.set_num_threads(threads)
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = runtime.load(artifact, device="cpu", threads=threads)
+
+    def eager(texts: list[str]) -> list[str]:
+        with torch.inference_mode():
+            encoded = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+            best = torch.softmax(network(**encoded).logits, dim=-1).argmax(dim=-1)
+        return [network.config.id2label[index] for index in best.tolist()]
+
+    texts = sentences[:: max(1, len(sentences) // 64)][:64]
+    lengths = sorted(len(ids) for ids in tokenizer(texts)["input_ids"])
+    print(f"{len(texts)} sentences of {lengths[0]} to {lengths[-1]} tokens, {threads} threads, {rounds} rounds")
+    assert eager(texts) == [result.label for result in model.predict(texts)]
+
+    contests: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "batch 1": (lambda: [eager([text]) for text in texts], lambda: [model.predict(text) for text in texts]),
+        "batch 32": (
+            lambda: [eager(texts[start : start + 32]) for start in range(0, len(texts), 32)],
+            lambda: [model.predict(texts[start : start + 32]) for start in range(0, len(texts), 32)],
+        ),
+        "mixed batches against one by one": (
+            lambda: [model.predict(text) for text in texts],
+            lambda: [model.predict(texts[start : start + 32]) for start in range(0, len(texts), 32)],
+        ),
+    }
+    for name, (before, after) in contests.items():
+        pairs = [(seconds(before), seconds(after)) for _ in range(rounds + 1)][1:]
+        ratio = statistics.median(one / other for one, other in pairs)
+        rates = [len(texts) / statistics.median(column) for column in zip(*pairs, strict=True)]
+        floor = 1.0 if "mixed" in name else FLOOR
+        verdict = "" if ratio >= floor else f", under the floor of {floor:g}"
+        print(f"{name}: {ratio:.2f} times the throughput ({rates[0]:.0f} and {rates[1]:.0f} sentences/s){verdict}")
+
+
+if __name__ == "__main__":
+    main()

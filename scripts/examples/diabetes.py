@@ -1,0 +1,82 @@
+"""Rows to a number with a unit: diabetes, behind a ColumnTransformer of numbers and a category, its target scaled.
+
+Run: python scripts/examples/diabetes.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import skops.io
+import torch
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_diabetes
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
+
+import exporter
+import runtime
+from exporter.endings import Wanted
+from exporter.target import read_target
+from runtime.manifest import Value
+
+
+def table():
+    """Return the rows, in the units that they were measured in, and the progression of the disease."""
+    data = load_diabetes(as_frame=True, scaled=False)
+    frame = data.data.assign(sex=data.data["sex"].map({1.0: "one", 2.0: "two"}).astype(object))
+    frame.loc[frame.index[::40], "bmi"] = np.nan
+    return frame, data.target.to_numpy().reshape(-1, 1)
+
+
+def train(folder: Path) -> tuple[nn.Module, ColumnTransformer, StandardScaler]:
+    """Write diabetes.pth, columns.skops and target.skops, as a training script would."""
+    frame, progression = table()
+    numbers = [name for name in frame.columns if name != "sex"]
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+            ("sex", OneHotEncoder(handle_unknown="ignore"), ["sex"]),
+        ]
+    ).fit(frame)
+    target = StandardScaler().fit(progression)
+    features = torch.from_numpy(columns.transform(frame)).float()
+    wanted = torch.from_numpy(target.transform(progression)).float()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(features.shape[1], 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(network(features), wanted).backward()
+        optimizer.step()
+    torch.save(network.state_dict(), folder / "diabetes.pth")
+    skops.io.dump(columns, folder / "columns.skops")
+    skops.io.dump(target, folder / "target.skops")
+    return network.eval(), columns, target
+
+
+def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Train, export, and return the eager values and the artifact's, over all rows."""
+    network, columns, target = train(folder)
+    mean, deviation = read_target(folder / "target.skops", trust=False)
+    exporter.export(
+        folder / "diabetes.pth",
+        network,
+        preprocess=str(folder / "columns.skops"),
+        wanted=Wanted(
+            task="regress", values=(Value(name="progression", unit="points"),), mean=mean, deviation=deviation
+        ),
+        out=folder / "artifact",
+    )
+    frame, _ = table()
+    with torch.no_grad():
+        eager = target.inverse_transform(network(torch.from_numpy(columns.transform(frame)).float()).numpy())
+    answers = runtime.load(folder / "artifact").predict(frame.to_dict("records"))
+    return eager, np.array([[row.values["progression"]] for row in answers])
+
+
+if __name__ == "__main__":
+    found = main(Path(sys.argv[1]))
+    print(f"442 rows, largest difference {np.abs(found[0] - found[1]).max():.1e} points")

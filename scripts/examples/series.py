@@ -1,0 +1,67 @@
+"""A time series of any length to a dictionary of tensors: a forecast for each step, and the state that it ends in.
+
+Run: python scripts/examples/series.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import exporter
+import runtime
+from exporter.endings import Wanted
+
+
+class Forecast(nn.Module):
+    """The next value after each one, from a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(1, 12, batch_first=True)
+        self.head = nn.Linear(12, 1)
+
+    def forward(self, series: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the forecasts [batch, length] and the last state [batch, 12] for a series [batch, length, 1]."""
+        states, _ = self.gru(series)
+        return {"forecast": self.head(states).squeeze(-1), "state": states[:, -1]}
+
+
+def waves(count: int, length: int) -> torch.Tensor:
+    """Return sine waves of different phase and speed, float32 [count, length, 1]."""
+    generator = torch.Generator().manual_seed(length)
+    phase, speed = torch.rand(count, 1, generator=generator) * 6, torch.rand(count, 1, generator=generator) * 0.3 + 0.2
+    return torch.sin(phase + speed * torch.arange(length))[..., None]
+
+
+def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Train, export, and return the eager forecasts and the artifact's, over series of many lengths."""
+    torch.manual_seed(0)
+    network = Forecast()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(60):
+        series = waves(32, 25)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(network(series[:, :-1])["forecast"], series[:, 1:, 0]).backward()
+        optimizer.step()
+    network.eval()
+    torch.save(network.state_dict(), folder / "forecast.pth")
+    exporter.export(
+        folder / "forecast.pth",
+        network,
+        inputs=["series=float32[batch,length,1]"],
+        wanted=Wanted(task="raw"),
+        out=folder / "artifact",
+    )
+    series = [waves(1, length)[0] for length in (1, 2, 24, 100, 7, 24)]
+    with torch.no_grad():
+        eager = [network(one[None])["forecast"][0].numpy() for one in series]
+    answers = runtime.load(folder / "artifact").predict([one.numpy() for one in series])
+    return np.concatenate(eager), np.concatenate([answer.outputs["forecast"] for answer in answers])
+
+
+if __name__ == "__main__":
+    found = main(Path(sys.argv[1]))
+    print(f"6 series, largest difference {np.abs(found[0] - found[1]).max():.1e}")

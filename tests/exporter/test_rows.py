@@ -1,0 +1,251 @@
+"""Networks of rows: the fitted transform in the graph, as exact as scikit-learn, and each bad cell by name."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import torch
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from torch import nn
+
+import exporter
+import runtime
+from exporter.endings import Wanted
+from exporter.preprocessing import tables
+from exporter.preprocessing.tables.reading import statistics_from_json
+from runtime.manifest import Column
+
+
+def people(rows: int = 120) -> pd.DataFrame:
+    """A table with all that tables have: large numbers, empty cells, words, small whole numbers."""
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "salary": generator.normal(1e6, 3.0, rows),
+            "age": generator.integers(18, 80, rows).astype(float),
+            "city": generator.choice(["Bern", "Oslo", "Rome"], rows).astype(object),
+            "rooms": generator.integers(1, 5, rows),
+            "comment": ["never used"] * rows,
+        }
+    )
+    frame.loc[3, "age"] = np.nan
+    frame.loc[5, "city"] = np.nan
+    return frame
+
+
+def fitted() -> ColumnTransformer:
+    words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    return ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["salary", "age"]),
+            ("city", words, ["city"]),
+            ("rooms", OneHotEncoder(), ["rooms"]),
+        ]
+    ).fit(people())
+
+
+def train(features: int, outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(features, 8), nn.Tanh(), nn.Linear(8, outputs)).eval()
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """A classifier of people's rows, and its eager parts."""
+    folder = tmp_path_factory.mktemp("rows")
+    transform, network = fitted(), train(9, 3)
+    torch.save(network.state_dict(), folder / "model.pth")
+    skops.io.dump(transform, folder / "transform.skops")
+    exporter.export(folder / "model.pth", network, preprocess=str(folder / "transform.skops"), out=folder / "artifact")
+    return folder / "artifact", transform, network
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
+    return [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in frame.drop(columns="comment").to_dict("records")
+    ]
+
+
+def test_every_row_gets_the_eager_scripts_answer(artifact):
+    path, transform, network = artifact
+    frame = people()
+    features = torch.from_numpy(transform.transform(frame)).float()
+    with torch.no_grad():
+        expected = torch.softmax(network(features), dim=-1).numpy()
+
+    results = runtime.load(path).predict(rows_of(frame), top_k=3)
+
+    assert [result.index for result in results] == expected.argmax(1).tolist()
+    for result, scores in zip(results, expected, strict=True):
+        assert {one.index: one.probability for one in result.top} == pytest.approx(dict(enumerate(scores)), abs=1e-6)
+
+
+def test_the_manifest_says_what_each_column_takes(artifact):
+    (spec,) = runtime.load(artifact[0]).manifest.inputs
+
+    assert spec.columns == (
+        Column(name="salary", dtype="float64", nullable=True),
+        Column(name="age", dtype="float64", nullable=True),
+        Column(name="city", dtype="string", nullable=True),
+        Column(name="rooms", dtype="int64"),
+    )
+
+
+def test_a_large_number_with_small_differences_keeps_its_digits(artifact):
+    """In float32, a salary of a million would be off by 0.02 deviations: what skl2onnx gives on its own."""
+    report = json.loads((artifact[0] / "parity.json").read_bytes())
+
+    (row,) = [row for row in report["rows"] if row["stage"] == "arithmetic"]
+    assert row["value_difference"] == 0.0
+    assert {"random row 0", "empty age", "empty city", "all empty"} <= set(report["inputs"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"age": "old"}, r"'#1': column 'age': not a number: expected a float64, got 'old'"),
+        ({"rooms": 2.5}, "column 'rooms': not a whole number: expected an int64, got 2.5"),
+        ({"rooms": None}, "column 'rooms': empty or NaN"),
+        ({"salary": math.inf}, "column 'salary': infinite"),
+        ({"city": 7}, r"column 'city': not a string: expected text, got 7 \(int\)"),
+        ({"extra": 1}, "wrong columns: expected the 4 of the model, got unexpected 'extra'"),
+    ],
+)
+def test_a_bad_cell_costs_only_its_row_and_is_named(artifact, change, reason):
+    good = rows_of(people())[0]
+
+    first, bad, last = runtime.load(artifact[0]).predict([good, {**good, **change}, good])
+
+    assert first.to_dict() == {**last.to_dict(), "input": "#0"}
+    with pytest.raises(runtime.InputError, match=reason):
+        _ = bad.label
+
+
+def test_a_misnamed_column_is_both_missing_and_unexpected(artifact):
+    row = rows_of(people())[0]
+    row["Age"] = row.pop("age")
+
+    with pytest.raises(runtime.InputError, match="got missing 'age'; unexpected 'Age'"):
+        runtime.load(artifact[0]).predict(row)
+
+
+def test_an_unknown_category_is_ignored_or_refused_as_in_training(tmp_path):
+    frame = pd.DataFrame({"lax": ["a", "b"] * 20, "strict": ["c", "d", "e", "c"] * 10}, dtype=object)
+    transform = ColumnTransformer(
+        [
+            ("lax", OneHotEncoder(handle_unknown="ignore"), ["lax"]),
+            ("strict", OrdinalEncoder(), ["strict"]),
+        ]
+    ).fit(frame)
+    network = train(3, 2)
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    exporter.export(tmp_path / "model.pth", network, preprocess=transform, out=tmp_path / "artifact")
+    model = runtime.load(tmp_path / "artifact")
+
+    with torch.no_grad():
+        expected = torch.softmax(network(torch.tensor([[0.0, 0.0, 1.0]])), dim=-1)[0, 0]
+    assert model.run(model.stack([model.prepare({"lax": "new", "strict": "d"})]))["probabilities"][
+        0, 0
+    ] == pytest.approx(float(expected), abs=1e-6)
+    with pytest.raises(runtime.InputError, match="column 'strict': unknown category: expected one of 'c', 'd', 'e'"):
+        model.predict({"lax": "a", "strict": "new"})
+    with pytest.raises(runtime.InputError, match="column 'strict': empty"):
+        model.predict({"lax": "a", "strict": None})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": {"mean": 10, "std": 2}, "b": {"mean": -1, "std": 0.5}},
+        {"mean": {"a": 10, "b": -1}, "std": {"a": 2, "b": 0.5}},
+        {"columns": ["a", "b"], "mean": [10, -1], "std": [2, 0.5]},
+    ],
+)
+def test_statistics_read_in_the_forms_that_scripts_write(content, tmp_path):
+    network = train(2, 1)
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    (tmp_path / "stats.json").write_text(json.dumps(content))
+
+    exporter.export(
+        tmp_path / "model.pth",
+        network,
+        preprocess=str(tmp_path / "stats.json"),
+        wanted=Wanted(task="regress", mean=(100.0,), deviation=(20.0,)),
+        out=tmp_path / "artifact",
+    )
+
+    with torch.no_grad():
+        expected = float(network(torch.tensor([[1.0, 4.0]]))) * 20 + 100
+    answer = runtime.load(tmp_path / "artifact").predict({"a": 12, "b": 1})
+    assert answer.values == {"value": pytest.approx(expected, rel=1e-6)}
+    assert answer.to_dict() == {"input": "#0", "values": answer.values}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"a": {"mean": 1}}, "column 'a': expected 'mean' and 'std'"),
+        ({"a": {"mean": 1, "std": 0}}, "column 'a': does not vary"),
+        ({"a": {"mean": "x", "std": 1}}, "column 'a': expected finite numbers"),
+        ([], "no statistics"),
+    ],
+)
+def test_statistics_that_cannot_be_meant_are_refused(content, reason):
+    with pytest.raises(exporter.PreprocessingError, match=reason):
+        statistics_from_json(content, "stats.json")
+
+
+def test_a_pickle_is_not_loaded_unless_trusted(tmp_path):
+    import joblib
+
+    joblib.dump(MinMaxScaler().fit([[0.0], [2.0]]), tmp_path / "scaler.joblib")
+
+    with pytest.raises(exporter.PreprocessingError, match="refused: a joblib or pickle file runs code"):
+        tables.read_table_transform(str(tmp_path / "scaler.joblib"), columns=("x",), trust=False)
+    reading = tables.read_table_transform(str(tmp_path / "scaler.joblib"), columns=("x",), trust=True)
+    assert reading.transform([{"x": 1.0}]).tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize(
+    ("transform", "reason"),
+    [
+        (FunctionTransformer(np.log1p).fit([[1.0]]), "skl2onnx cannot convert it"),
+        (SimpleImputer(missing_values=-1).fit([[1.0]]), "missing_values=-1"),
+        (StandardScaler(), "not a fitted transform"),
+    ],
+)
+def test_what_cannot_be_folded_in_is_named(transform, reason):
+    def fold() -> None:
+        reading = tables.read_table_transform(transform, columns=(), trust=False)
+        tables.table_nodes(reading, [Column(name="x0", dtype="float64")], features="features")
+
+    with pytest.raises(exporter.PreprocessingError, match=reason):
+        fold()
+
+
+def test_a_scaler_with_another_mean_in_the_graph_is_caught(monkeypatch, tmp_path):
+    """The planted fault: the graph is written from a scaler fitted on other data."""
+    from exporter.fronts import rows
+
+    frame = people()[["salary", "rooms"]]
+    original, other = rows.table_nodes, StandardScaler().fit(frame * 1.0001)
+
+    def table_nodes(reading, columns, **names):
+        return original(type(reading)(transformer=other, names=reading.names, origin="other"), columns, **names)
+
+    monkeypatch.setattr(rows, "table_nodes", table_nodes)
+    network = train(2, 2)
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+
+    with pytest.raises(exporter.ParityError, match=r"model\.onnx, stage 'arithmetic'"):
+        exporter.export(
+            tmp_path / "model.pth", network, preprocess=StandardScaler().fit(frame), out=tmp_path / "artifact"
+        )
+    assert not (tmp_path / "artifact").exists()
