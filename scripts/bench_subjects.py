@@ -125,12 +125,15 @@ def install(environment: str) -> Path:
     else:
         packages = [*SHARED, *wanted[environment]]
     stamp = folder / ".installed"
-    if not stamp.exists() or stamp.read_text() != json.dumps(packages):
+    # Our own requirements are in files that change.
+    ours = [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt")]
+    state = json.dumps([*packages, *(ours if environment == "truecopy" else [])])
+    if not stamp.exists() or stamp.read_text() != state:
         print(f"installing {environment} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *packages], check=True)
-        stamp.write_text(json.dumps(packages))
+        stamp.write_text(state)
     return folder / "bin"
 
 

@@ -58,8 +58,21 @@ class Server:
             found = [row for row in self.log if row["event"] == event]
             if len(found) >= count:
                 return found[count - 1]
+            if self.process.poll() is not None:
+                time.sleep(0.2)  # what it said last is still being read
+                break
             time.sleep(0.01)
         raise AssertionError(f"no '{event}' in {self.log} {self.other_lines}")
+
+    def line_of(self, request_id: str) -> dict[str, Any]:
+        """Return the log line of one request, when it is there."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            for row in self.log:
+                if row.get("request_id") == request_id:
+                    return row
+            time.sleep(0.01)
+        raise AssertionError(f"no line of request '{request_id}'")
 
     def stop(self) -> int:
         """Stop it as an orchestrator does, and return its exit status."""

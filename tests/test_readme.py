@@ -92,7 +92,7 @@ def test_every_option_and_script_that_the_readme_names_exists():
         for command in ("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve")
     )
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
-        *("--fix", "--help", "--only", "--table", "--peers", "--oip-url", "--oip-model", "--data-binary")
+        *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary")
     }
     assert options
     assert {option for option in options if option not in help_text} == set()

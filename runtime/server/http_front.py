@@ -68,16 +68,19 @@ _PAGE_FILES = {
     "icon.svg": "image/svg+xml",
 }
 
-_SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
+_SECURITY_HEADERS = [
+    (name.encode(), value.encode())
+    for name, value in {
+        "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    }.items()
+]
 
 Handler = Callable[[Request, Call], Awaitable[Response]]
 
@@ -206,10 +209,9 @@ class HttpFront:
         )
 
     def _headers_for(self, call: Call) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", call.request_id.encode())]
+        headers = [(b"x-request-id", call.request_id.encode()), *_SECURITY_HEADERS]
         if call.traceparent:
             headers.append((b"traceparent", call.traceparent.encode()))
-        headers += [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
         if self.stopping:
             headers.append((b"connection", b"close"))
         return headers

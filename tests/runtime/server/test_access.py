@@ -97,7 +97,7 @@ def test_tls_by_certificate_files(start, tiny, certificate):
 
 def test_the_log_has_a_line_a_request(server, cat):
     answer = server.post("/predict/tiny", cat, X_Request_Id="log-1", traceparent=TRACE)
-    (row,) = [row for row in server.log if row.get("request_id") == "log-1"]
+    row = server.line_of("log-1")
 
     assert answer.headers["x-request-id"] == "log-1"
     assert answer.headers["traceparent"] == TRACE
