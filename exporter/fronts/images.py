@@ -60,6 +60,16 @@ class ImageFront:
         self._decoded: dict[bytes, DecodedImage] = {}
 
     @property
+    def reading(self) -> Reading:
+        """What the user's transform says."""
+        return self._reading
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """What the user's transform gets."""
+        return self._pixels
+
+    @property
     def inputs(self) -> tuple[Input, ...]:
         """The image."""
         return (self._spec,)
