@@ -38,13 +38,13 @@ def __getattr__(name: str) -> object:
     # At first use: the command line reads this package for its help, which must not wait for torch.
     if name not in _LAZY:
         raise AttributeError(f"module 'exporter' has no attribute '{name}'")
-    _check_extra()
+    check_extra()
     from exporter import workflow
 
     return getattr(workflow, name)
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
     """Raise ExportError unless what the exporter needs beyond the runtime is installed."""
     from importlib.util import find_spec
 

@@ -163,6 +163,8 @@ def export(
     from rich.console import Console
 
     import exporter
+
+    exporter.check_extra()
     from exporter.endings import TASKS, Wanted
     from exporter.target import read_target
     from runtime.manifest import Value
@@ -260,6 +262,9 @@ def parity(
     import msgspec
     from rich.console import Console
 
+    from exporter import check_extra
+
+    check_extra()
     from exporter.checking import check
 
     checked = check(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exporter import check_extra
+
 if TYPE_CHECKING:
     from runtime.evaluation import Evaluation
 
@@ -42,6 +44,7 @@ def evaluate(
     evaluation = measure(model, found, name=str(artifact))
     eager = None
     if checkpoint is not None:
+        check_extra()
         from exporter.side_by_side import score_eager
 
         beside = score_eager(
@@ -71,6 +74,7 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Fit how sure a classifier should be on labelled data, and put it into its graphs."""
+    check_extra()
     from exporter.calibration import calibrate as fit
     from runtime.manifest import to_json
 
