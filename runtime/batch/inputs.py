@@ -22,11 +22,13 @@ STDIN = "-"
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """How inputs of one kind stand in folders, lists and tables.
 
-    ``suffixes`` are the files looked for in a folder; ``from_line`` turns a line of a list, or an argument, into an
-    input, and ``from_row`` a row of a table, given the column that was asked for. Both are given a name for it.
+    ``suffixes`` are the files looked for in a folder; ``empty_lines`` says that an empty line of a list is an input,
+    too; ``from_line`` turns a line of a list, or an argument, into an input, and ``from_row`` a row of a table, given
+    the column that was asked for. Both are given a name for it.
     """
 
     suffixes: frozenset[str]
+    empty_lines: bool = False
     from_line: Callable[[str, str], Named]
     from_row: Callable[[dict[str, Any], str | None, str], Named]
 
@@ -88,7 +90,7 @@ KINDS: dict[str, Kind] = {
     ),
     "tensor": Kind(suffixes=frozenset({".npy"}), from_line=_path_from_line, from_row=_path_from_row),
     "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself),
-    "text": Kind(suffixes=_NO_FILES, from_line=_text_from_line, from_row=_text_from_row),
+    "text": Kind(suffixes=_NO_FILES, empty_lines=True, from_line=_text_from_line, from_row=_text_from_row),
     "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row),
 }
 
@@ -156,7 +158,7 @@ def _walk(folder: str, kind: Kind) -> Iterator[Named]:
 def _read_lines(stream: Any, kind: Kind, name: str) -> Iterator[Named]:
     for number, line in enumerate(stream, 1):
         text = os.fsdecode(line).rstrip("\r\n")
-        if text:
+        if text or kind.empty_lines:
             yield kind.from_line(text, f"{_printable(name)}#{number}")
 
 

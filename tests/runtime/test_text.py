@@ -8,9 +8,7 @@ import pytest
 
 tokenizers = pytest.importorskip("tokenizers")
 
-from runtime.decode.lines import read_lines  # noqa: E402
-from runtime.decode.sources import read_inputs  # noqa: E402
-
+from runtime.batch.inputs import KINDS, read_inputs  # noqa: E402
 from runtime.decode.text import TextDecoder, length_band  # noqa: E402
 from runtime.errors import ArtifactError, InputError  # noqa: E402
 from runtime.manifest import TextInput  # noqa: E402
@@ -139,16 +137,11 @@ def test_a_line_is_an_input_and_a_bad_one_stands_in_its_place(tmp_path):
     plain, rows = tmp_path / "a.txt", tmp_path / "b.jsonl"
     plain.write_bytes("good\r\n\nna\u00efve\n".encode() + b"\xff\n")
     rows.write_text('["good", "bad"]\n{oops\n"last"')
-    manifest = SimpleNamespace(inputs=(TextInput(name="t", tokenizer="t", arrays=ARRAYS, max_length=6),))
 
-    found = dict(read_inputs(manifest, [plain, rows]))
+    found = dict(read_inputs([str(plain), str(rows)], KINDS["text"]))
 
-    assert [found[f"{plain}:{line}"] for line in (1, 2, 3)] == ["good", "", "na\u00efve"]
-    assert found[f"{plain}:4"] == "\udcff"
-    assert found[f"{rows}:1"] == ["good", "bad"]
-    assert "not JSON" in str(found[f"{rows}:2"])
-    assert found[f"{rows}:3"] == "last"
-    with pytest.raises(InputError, match="unknown kind of file"):
-        list(read_lines(tmp_path / "a.csv"))
-    with pytest.raises(InputError, match="no such file"):
-        list(read_lines(tmp_path / "none.txt"))
+    assert [found[f"{plain}#{line}"] for line in (1, 2, 3)] == ["good", "", "na\u00efve"]
+    assert found[f"{plain}#4"] == "\udcff"
+    assert found[f"{rows}#1"] == ["good", "bad"]
+    assert "not JSON" in str(found[f"{rows}#2"])
+    assert found[f"{rows}#3"] == "last"
