@@ -11,16 +11,17 @@ from exporter.errors import ParityError
 from runtime.console import run_app
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
-    from rich.table import Table
 
-    from exporter.parity.pixels import PixelRow
     from exporter.steps import Step
     from exporter.workflow import Exported
 
 _STEP_WIDTH = len("preprocessing")
+
+# The groups of export's options.
+_IMAGES = "Images"
+_OTHERS = "Rows, arrays, texts and token sequences"
+_OUTPUTS = "Outputs"
 
 # What to predict with, by input kind.
 _EXAMPLES = {
@@ -73,73 +74,132 @@ def export(
         ),
     ] = None,
     resize: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Instead of --preprocess: the short side, or HEIGHTxWIDTH.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Instead of --preprocess: the short side, or HEIGHTxWIDTH.", rich_help_panel=_IMAGES
+        ),
     ] = None,
-    crop: Annotated[str | None, typer.Option(metavar="SIZE", help="The centre crop, or HEIGHTxWIDTH.")] = None,
-    mean: Annotated[str | None, typer.Option(metavar="M,M,M", help="Subtracted after division by 255.")] = None,
-    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Divided by after that.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The centre crop, or HEIGHTxWIDTH.", rich_help_panel=_IMAGES)
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="M,M,M", help="Subtracted after division by 255.", rich_help_panel=_IMAGES)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="S,S,S", help="Divided by after that.", rich_help_panel=_IMAGES)
+    ] = None,
     interpolation: Annotated[
-        str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...")
+        str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...", rich_help_panel=_IMAGES)
     ] = "bilinear",
     resize_as: Annotated[
         str,
-        typer.Option(metavar="WHOSE", help="Of --resize: pillow, torch, torch-no-antialias, opencv or letterbox."),
+        typer.Option(
+            metavar="WHOSE",
+            help="Of --resize: pillow, torch, torch-no-antialias, opencv or letterbox.",
+            rich_help_panel=_IMAGES,
+        ),
     ] = "pillow",
     input_: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="NAME=DTYPE[batch,...]", help="A plain array instead of a photo; repeat for more."
+            "--input",
+            metavar="NAME=DTYPE[batch,...]",
+            help="A plain array instead of a photo; repeat for more.",
+            rich_help_panel=_OTHERS,
         ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="For texts: a Hugging Face folder, or a tokenizer.json. hf:FOLDER has one."),
+        typer.Option(
+            metavar="PATH",
+            help="For texts: a Hugging Face folder, or a tokenizer.json. hf:FOLDER has one.",
+            rich_help_panel=_OTHERS,
+        ),
     ] = None,
-    pair: Annotated[bool, typer.Option("--pair", help="The network takes pairs of texts.")] = False,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="The network takes pairs of texts.", rich_help_panel=_OTHERS)
+    ] = False,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For --input NAME=tokens[batch,length]: the words, one a line."),
+        typer.Option(
+            metavar="FILE",
+            help="For --input NAME=tokens[batch,length]: the words, one a line.",
+            rich_help_panel=_OTHERS,
+        ),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="The tokens that a text is cut to, or a sequence has, at most.")
+        int | None,
+        typer.Option(
+            metavar="N", help="The tokens that a text is cut to, or a sequence has, at most.", rich_help_panel=_OTHERS
+        ),
     ] = None,
     pad_id: Annotated[
-        int | None, typer.Option(metavar="N", help="The token that training filled up shorter sequences with.")
+        int | None,
+        typer.Option(
+            metavar="N", help="The token that training filled up shorter sequences with.", rich_help_panel=_OTHERS
+        ),
     ] = None,
-    end_id: Annotated[int | None, typer.Option(metavar="N", help="Of --task tokens: the token that ends it.")] = None,
+    end_id: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of --task tokens: the token that ends it.", rich_help_panel=_OUTPUTS),
+    ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="The columns of a transform that was fitted without names.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="The columns of a transform that was fitted without names.", rich_help_panel=_OTHERS
+        ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK", help="classify, binary, multilabel, regress, segment, tokens or raw. Default: classify."
+            metavar="TASK",
+            help="classify, binary, multilabel, regress, segment, tokens or raw. Default: classify.",
+            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     values: Annotated[
-        str | None, typer.Option(metavar="NAME=UNIT,...", help="What --task regress gives; units may be left out.")
+        str | None,
+        typer.Option(
+            metavar="NAME=UNIT,...", help="What --task regress gives; units may be left out.", rich_help_panel=_OUTPUTS
+        ),
     ] = None,
-    target_mean: Annotated[str | None, typer.Option(metavar="M,...", help="Added to what the network gives.")] = None,
-    target_std: Annotated[str | None, typer.Option(metavar="S,...", help="Multiplied with before that.")] = None,
+    target_mean: Annotated[
+        str | None, typer.Option(metavar="M,...", help="Added to what the network gives.", rich_help_panel=_OUTPUTS)
+    ] = None,
+    target_std: Annotated[
+        str | None, typer.Option(metavar="S,...", help="Multiplied with before that.", rich_help_panel=_OUTPUTS)
+    ] = None,
     target_transform: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The target's fitted scaler, as .skops or .joblib.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The target's fitted scaler, as .skops or .joblib.", rich_help_panel=_OUTPUTS
+        ),
     ] = None,
     thresholds: Annotated[
-        str | None, typer.Option(metavar="T,...", help="Of --task multilabel: one a class, or one. Default: 0.5.")
+        str | None,
+        typer.Option(
+            metavar="T,...", help="Of --task multilabel: one a class, or one. Default: 0.5.", rich_help_panel=_OUTPUTS
+        ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A text file with a class name a line.", rich_help_panel=_OUTPUTS)
+    ] = None,
     weights: Weights = None,
     trust: Trust = False,
     import_: Imports = None,
     samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
     exif: Annotated[
-        bool, typer.Option("--exif", help="The training loader turned photos by their EXIF orientation.")
+        bool,
+        typer.Option(
+            "--exif", help="The training loader turned photos by their EXIF orientation.", rich_help_panel=_IMAGES
+        ),
     ] = False,
     image_mode: Annotated[
         str | None,
         typer.Option(
             metavar="MODE",
             help="What the transform gets: RGB, L, uint8[4], uint16[1]. Default: as the network's input.",
+            rich_help_panel=_IMAGES,
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The artifact's name. Default: the checkpoint's.")] = None,
@@ -244,54 +304,6 @@ def inspect(
     Console().print(inspection.to_page())
 
 
-def parity(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")],
-    checkpoint: Annotated[Path, typer.Option(help="The checkpoint that it was made from.")],
-    arch: Annotated[str | None, typer.Option(help="Where the architecture is now. Default: as exported.")] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(metavar="REFERENCE", help="The transform, as in the export.")
-    ] = None,
-    samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
-    trust: Trust = False,
-    import_: Imports = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> None:
-    """Prove an image artifact again, and its pixels step by step; exit status 1 if anything differs."""
-    import dataclasses
-
-    import msgspec
-    from rich.console import Console
-
-    from exporter import check_extra
-
-    check_extra()
-    from exporter.checking import check
-
-    checked = check(
-        artifact,
-        checkpoint,
-        architecture=arch,
-        preprocess=preprocess,
-        samples=samples,
-        trust=trust,
-        imports=import_ or (),
-    )
-    if json:
-        pixels = [dataclasses.asdict(row) for row in checked.pixels]
-        summary = {"passed": checked.passed, "parity": msgspec.to_builtins(checked.report), "pixels": pixels}
-        sys.stdout.write(json_module.dumps(summary, indent=2) + "\n")
-    else:
-        console = Console()
-        console.print(checked.report.to_table())
-        console.print()
-        console.print(_pixel_table(checked.pixels))
-    if not checked.passed:
-        differing = next((row for row in checked.pixels if row.difference), None)
-        reason = checked.report.reason or (f"{differing.path}, after step {differing.step}" if differing else "")
-        sys.stderr.write(f"error: '{artifact}': not the eager model's answers: {reason}. Export it again.\n")
-        raise typer.Exit(1)
-
-
 def main() -> None:
     """Run the ``export`` command."""
     run_app(app)
@@ -323,20 +335,6 @@ class _Terminal:
         line.add_column(overflow="fold")
         line.add_row(step.name, f"{step.seconds:.1f} s", escape(step.finding))
         self._console.print(line)
-
-
-def _pixel_table(rows: "Sequence[PixelRow]") -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        box=None, header_style="bold", pad_edge=False, title="prepared pixels, on made images", title_justify="left"
-    )
-    for name in ("after step", "path", "images", "largest", "differing", "verdict"):
-        table.add_column(name, justify="right" if name in {"images", "largest", "differing"} else "left")
-    for row in rows:
-        verdict = f"[red]failed[/] on {row.worst}" if row.difference else "[green]passed[/]"
-        table.add_row(row.step, row.path, str(row.images), str(row.difference), f"{row.share:.3%}", verdict)
-    return table
 
 
 def _arguments(pairs: list[str]) -> dict[str, Any]:

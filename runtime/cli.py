@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXPORTER_COMMANDS = {
     "export": "exporter.cli:export",
     "inspect": "exporter.cli:inspect",
-    "parity": "exporter.cli:parity",
+    "parity": "exporter.parity_cli:parity",
     "evaluate": "exporter.quality:evaluate",
     "calibrate": "exporter.quality:calibrate",
 }
