@@ -127,3 +127,15 @@ def test_a_giant_image_is_refused_before_it_is_decoded(size):
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(photo, kind):
+    frames = [photo.resize((40, 30)).rotate(90 * turn) for turn in range(3)]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert getattr(Image.open(io.BytesIO(data)), "n_frames", 1) == 3
+
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    assert np.array_equal(np.asarray(decode(data)), expected)
+    assert np.abs(expected.astype(int) - np.asarray(frames[0])).mean() < 20
