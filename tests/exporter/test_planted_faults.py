@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import exporter
-from exporter import endings, workflow
+from exporter import converting, endings
 from exporter.fronts import images
 
 
@@ -57,14 +57,14 @@ def plant_missing_softmax(monkeypatch):
 
 def plant_other_weights(monkeypatch):
     """One layer from another epoch."""
-    original = workflow.to_onnx
+    original = converting.to_onnx
 
     def to_onnx(network, example, **options):
         with torch.no_grad():
             network.classifier.weight[0] *= 1.02
         return original(network, example, **options)
 
-    monkeypatch.setattr(workflow, "to_onnx", to_onnx)
+    monkeypatch.setattr(converting, "to_onnx", to_onnx)
 
 
 def plant_nearest_resize(monkeypatch):
