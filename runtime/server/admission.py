@@ -100,8 +100,10 @@ class Admission:
     def enter(self, inputs: int, call: Call) -> None:
         """Let ``inputs`` in; raises TooLargeError for more than ever fit, QueueFullError where they do not fit now.
 
-        A request that could not be answered before its own deadline is refused at once, too.
+        A request that could not be answered before its own deadline is refused at once, too; DeadlineError is for one
+        whose deadline has passed already.
         """
+        call.check()
         if inputs > self.limits.queue:
             raise TooLargeError(
                 f"request: too many inputs: expected at most {self.limits.queue} in one request, got {inputs}. "

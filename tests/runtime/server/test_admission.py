@@ -47,6 +47,12 @@ def test_a_request_that_would_be_late_anyway_is_refused_at_once():
     admission.enter(1, call(seconds=15))
 
 
+def test_a_request_whose_deadline_has_passed_is_late_and_not_refused():
+    """Trying again would not help it: 504, not 429."""
+    with pytest.raises(DeadlineError):
+        Admission(Limits(), workers=1).enter(1, call(seconds=-1))
+
+
 def test_a_request_larger_than_the_queue_never_waits():
     with pytest.raises(TooLargeError, match="too many inputs"):
         Admission(Limits(queue=4), workers=1).enter(5, call())
