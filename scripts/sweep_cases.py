@@ -93,7 +93,9 @@ def round_trip(name: str, folder: Path) -> dict[str, Any]:
             expected, answers = network(images), rebuilt.network(images)
     finally:
         path.unlink()
-    exact = not wrong and set(state) == set(tensors) and torch.equal(answers, expected)
+    # Equal weights at other addresses may be summed in another order.
+    same = torch.allclose(answers, expected, rtol=1e-4, atol=1e-4)
+    exact = not wrong and set(state) == set(tensors) and same
     signal = float(expected.std(0).mean())
     return {
         "how": f"{path.suffix} '{place}' {prefix}*",
