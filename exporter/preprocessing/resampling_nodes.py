@@ -26,7 +26,7 @@ _DOUBLE, _INT64, _UINT8 = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64, onnx.
 # Output pixels a band: more of them make larger and faster products, with more zeros in them.
 _BAND = 16
 
-# Pillow's PRECISION_BITS for 8-bit channels; torch's upper limit, too.
+# Pillow's PRECISION_BITS for 8-bit channels.
 _PRECISION_BITS = 22
 
 _SUPPORT: dict[str, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
@@ -90,7 +90,7 @@ def _fixed_one(nodes: Nodes, weights: str, step: Resize) -> str:
     """Return 1 in the fixed point of the weights: a power of two, float64 scalar."""
     if step.implementation == "pillow":
         return nodes.double(2.0**_PRECISION_BITS)
-    return fixed_one(nodes, nodes.add("ReduceMax", weights, keepdims=0), bits=_PRECISION_BITS)
+    return fixed_one(nodes, nodes.add("ReduceMax", weights, keepdims=0))
 
 
 def _over_bands(

@@ -155,7 +155,7 @@ def _torch_taps(nodes: Nodes, size: str, resized: str) -> tuple[_Taps, str]:
     share = nodes.add("Where", nodes.add("Equal", near, far), nodes.double(0.0), share)
     rest = nodes.add("Sub", unit, share)
     largest = nodes.add("ReduceMax", nodes.add("Max", share, rest), keepdims=0)
-    one = fixed_one(nodes, largest, bits=_PRECISION_BITS)
+    one = fixed_one(nodes, largest)
     weights = [
         nodes.cast(nodes.add("Floor", nodes.add("Add", nodes.add("Mul", weight, one), half)), _INT32)
         for weight in (rest, share)
@@ -163,9 +163,9 @@ def _torch_taps(nodes: Nodes, size: str, resized: str) -> tuple[_Taps, str]:
     return _Taps(near=near, far=far, near_weight=weights[0], far_weight=weights[1]), nodes.cast(one, _INT32)
 
 
-def fixed_one(nodes: Nodes, largest: str, *, bits: int) -> str:
-    """Return 1 in the fixed point, of at most ``bits``, in which the largest weight fits into an int16, as float64."""
-    powers = nodes.doubles(list(np.exp2(np.arange(1, bits + 1))), name="powers")
+def fixed_one(nodes: Nodes, largest: str) -> str:
+    """Return 1 in torch's fixed point, in which the largest weight fits into an int16, as float64."""
+    powers = nodes.doubles(list(np.exp2(np.arange(1, _PRECISION_BITS + 1))), name="powers")
     rounded = nodes.add("Floor", nodes.add("Add", nodes.add("Mul", largest, powers), nodes.double(0.5)))
     fits = nodes.cast(nodes.add("Less", rounded, nodes.double(_TORCH_WEIGHT_LIMIT)), _DOUBLE)
     return nodes.add("Pow", nodes.double(2.0), nodes.add("ReduceSum", fits, keepdims=0))
