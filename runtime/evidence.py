@@ -5,9 +5,11 @@ rises when a field changes its meaning; readers ignore fields that they do not k
 """
 
 import math
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+
+from runtime.manifest import ParitySummary
 
 FORMAT_VERSION = 2
 
@@ -124,8 +126,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """A verdict, and all that it rests on.
 
     ``reason`` is one sentence, empty where it passed; ``first_fault`` the index of the row that names the first stage
-    at fault. ``batch_sizes`` and ``lengths`` are those that were run and so are promised. ``tools`` are versions by
-    name. ``max_ratio`` is the multiple of the noise floor that limits were set at.
+    at fault. ``batch_sizes`` and ``lengths``, by the name of the dimension, are those that were run and so are
+    promised. ``tools`` are versions by name. ``max_ratio`` is the multiple of the noise floor that limits were set at.
+    ``not_compared`` says in sentences what a reader might take for compared and was not, such as a device that this
+    machine does not have.
     """
 
     format_version: int = FORMAT_VERSION
@@ -137,6 +141,51 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     noise: tuple[Noise, ...]
     groups: tuple[Group, ...]
     batch_sizes: tuple[int, ...]
+    lengths: dict[str, tuple[int, ...]] = {}
     rows: tuple[Row, ...]
     near_ties: tuple[NearTie, ...]
+    not_compared: tuple[str, ...] = ()
     tools: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is ``passed``."""
+        return self.verdict == "passed"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of all inputs, in the order of the groups."""
+        return tuple(name for group in self.groups for name in group.inputs)
+
+    def summary(self) -> ParitySummary:
+        """Return the worst figures of evidence that passed."""
+        assert self.verdict == "passed", self.reason
+        last = "network" if any(row.stage == "network" for row in self.rows) else "end to end"
+        levels = [row.difference for row in self.rows if row.stage == "geometry" and row.difference is not None]
+        return ParitySummary(
+            verdict="passed",
+            inputs=len(self.inputs),
+            pixel_difference=int(max(levels)) if levels else None,
+            score_difference=max((row.difference or 0.0 for row in self.rows if row.stage == last), default=0.0),
+            ratio=max((row.ratio or 0.0 for row in self.rows if row.limit), default=0.0),
+            max_ratio=self.max_ratio,
+            label_agreement=min(
+                (row.label_agreement for row in self.rows if row.label_agreement is not None), default=None
+            ),
+        )
+
+
+def evidence_to_json(evidence: Evidence) -> bytes:
+    """Return the evidence as JSON with a line for each row, so that it is small and its changes can be read."""
+    parts = []
+    for key, value in msgspec.to_builtins(evidence).items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines = ",\n".join(f"    {_compact(entry)}" for entry in value)
+            parts.append(f'  "{key}": [\n{lines}\n  ]')
+        else:
+            parts.append(f'  "{key}": {_compact(value)}')
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()

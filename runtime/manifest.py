@@ -376,10 +376,11 @@ class File(_Type, frozen=True, kw_only=True):
 
 
 class ParitySummary(_Type, frozen=True, kw_only=True):
-    """The worst figures of ``parity.json``: pixels in grey levels, scores relative to their scale, labels as a share.
+    """The worst figures of ``parity.json``: pixels in grey levels, scores, labels as a share.
 
-    None where an artifact has no such thing. Probabilities have the scale 1. ``unproven`` exists while the exporter
-    compares; the runtime opens no such artifact.
+    ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` where the limit was.
+    None where an artifact has no such thing. ``unproven`` exists while the exporter compares; the runtime opens no such
+    artifact.
     """
 
     verdict: Literal["passed", "unproven"]
@@ -387,6 +388,8 @@ class ParitySummary(_Type, frozen=True, kw_only=True):
     pixel_difference: int | None
     score_difference: float
     label_agreement: float | None
+    ratio: float | None = None
+    max_ratio: float | None = None
 
 
 class Calibration(_Type, frozen=True, kw_only=True):
