@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.console import DEVICE_HELP, make_app, run_app
+from runtime.console import DEVICE_HELP, exit_errors_with, make_app, run_app
 from runtime.server.command import serve
 
 if TYPE_CHECKING:
@@ -139,6 +139,28 @@ def verify(
             f"error: '{artifact}': this device's answers are not the eager model's. Do not serve it here; "
             "compare 'onnxruntime' and 'pillow' versions with the manifest's 'tools'.\n"
         )
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="An artifact.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another, such as the next release.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the differences as one JSON object.")] = False,
+) -> None:
+    """Say how two artifacts differ, part by part; exit status 0 if they do not, 1 if they do, 2 on errors."""
+    exit_errors_with(2)
+    from runtime.differences import compare_artifacts
+    from runtime.manifest import to_json
+
+    comparison = compare_artifacts(first, second)
+    if json:
+        sys.stdout.write(to_json(comparison).decode())
+    else:
+        from runtime.printing import print_comparison
+
+        print_comparison(comparison)
+    if not comparison.equal:
         raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ DEVICE_HELP = (
 )
 
 _debug = False
+_error_status = 1
 
 
 def make_app(help_text: str) -> typer.Typer:
@@ -35,6 +36,12 @@ def make_app(help_text: str) -> typer.Typer:
         _debug = debug
 
     return app
+
+
+def exit_errors_with(status: int) -> None:
+    """Make errors of the running command exit with ``status``: for commands whose status 1 is an answer."""
+    global _error_status
+    _error_status = status
 
 
 def run_app(app: typer.Typer) -> None:
@@ -60,7 +67,7 @@ def _fail(error: BaseException, message: str) -> NoReturn:
     if _debug:
         raise error
     sys.stderr.write(f"error: {message}\n")
-    sys.exit(1)
+    sys.exit(_error_status)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

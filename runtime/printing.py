@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from runtime.bench import Report
+from runtime.differences import Comparison
 from runtime.doctor import Diagnosis
 
 _BAR_WIDTH = 30
@@ -72,6 +73,27 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         console.print(
             f"{_VERDICTS[finding.verdict]}  {escape(finding.subject)}: {escape(finding.found)}", soft_wrap=True
         )
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print what 'truecopy diff' found, a row a difference."""
+    console = Console()
+    if comparison.equal:
+        console.print("no difference")
+        return
+    table = Table("part", "what", "A", "B", box=None, header_style="bold", pad_edge=False)
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.overflow = "fold"
+    previous = ""
+    for one in comparison.differences:
+        part = one.part if one.part != previous else ""
+        table.add_row(part, *(escape(text or "-") for text in (one.place, one.first, one.second)))
+        previous = one.part
+    console.print(table)
+    count = len(comparison.differences)
+    consequence = "answers may differ" if comparison.answers_may_differ else "none of them changes an answer"
+    console.print(f"{count} difference{'s' if count > 1 else ''}; {consequence}", soft_wrap=True)
 
 
 def _bars(title: str, unit: str, values: dict[str, float]) -> Table:

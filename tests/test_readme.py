@@ -89,7 +89,9 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_the_readme_names_exists():
     help_text = "".join(
         run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
-        for command in ("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve")
+        for command in (
+            *("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve", "diff"),
+        )
     )
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
         *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary")

@@ -1,0 +1,270 @@
+"""Reads the tensors and nodes of an ONNX file, for comparing files; needs no onnx, and runs nothing.
+
+Only the protocol buffers' wire format is followed, with the field numbers of onnx.proto, which never change.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ArtifactError
+
+# By the numbers of TensorProto.DataType; other types are compared by their bytes.
+_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+_STRING = 8
+# Fields of TensorProto with values that are not raw bytes: each type has one.
+_TYPED_DATA = (4, 5, 6, 7, 10, 11)
+_EXTERNAL = 1
+
+# Loops and branches nest graphs; no exporter comes near this.
+_MAX_DEPTH = 16
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A constant of a graph; ``data`` is little endian, as numpy's of ``dtype``, or else only good for comparison."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        """What equal tensors have in common, and no others."""
+        return hashlib.sha256(f"{self.dtype}{self.shape}".encode() + self.data).hexdigest()
+
+    def array(self) -> NDArray[Any] | None:
+        """Return the values; None for types that numpy has not, and values that are not raw bytes."""
+        if self.dtype not in _DTYPES.values():
+            return None
+        values = np.frombuffer(self.data, dtype=np.dtype(self.dtype).newbyteorder("<"))
+        return values.reshape(self.shape) if values.size == np.prod(self.shape, dtype=np.int64) else None
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator with its attributes as text; those of inner graphs follow the node that they belong to."""
+
+    operator: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, str]
+
+
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
+    """The tensors by name, and the nodes in their order."""
+
+    tensors: dict[str, Tensor]
+    nodes: tuple[Node, ...]
+
+
+def read_graph(path: Path, external: Path) -> Graph:
+    """Return what the ONNX file ``path`` holds; ``external`` is the one file that its tensors may lie in.
+
+    Raises ArtifactError when it is no ONNX file, or its tensors reach beyond their file.
+    """
+    try:
+        weights = memoryview(external.read_bytes()) if external.is_file() else memoryview(b"")
+        model = _fields(memoryview(path.read_bytes()))
+        graphs = [value for number, value in model if number == 7]
+        tensors: dict[str, Tensor] = {}
+        nodes: list[Node] = []
+        for graph in graphs:
+            _read_graph(graph, weights, tensors, nodes, depth=0)
+    except (ValueError, struct.error, IndexError, TypeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"'{path}': not an ONNX file: {str(error).rstrip('.')}. Export the model again.") from error
+    return Graph(tensors=tensors, nodes=tuple(nodes))
+
+
+def _read_graph(
+    data: memoryview, weights: memoryview, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
+) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"graphs are nested too deep: expected at most {_MAX_DEPTH}, got more")
+    for number, value in _fields(data):
+        if number == 5:
+            tensor = _tensor(value, weights)
+            # Two branches may each have a tensor of one name.
+            tensors[tensor.name if tensor.name not in tensors else f"{tensor.name} ({len(tensors)})"] = tensor
+        elif number == 1:
+            _read_node(value, weights, tensors, nodes, depth=depth)
+
+
+def _read_node(
+    data: memoryview, weights: memoryview, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
+) -> None:
+    inputs, outputs, name, operator, domain = [], [], "", "", ""
+    attributes: dict[str, str] = {}
+    inner: list[memoryview] = []
+    for number, value in _fields(data):
+        match number:
+            case 1:
+                inputs.append(_text(value))
+            case 2:
+                outputs.append(_text(value))
+            case 3:
+                name = _text(value)
+            case 4:
+                operator = _text(value)
+            case 5:
+                key, text, graphs = _attribute(value, weights)
+                attributes[key] = text
+                inner += graphs
+            case 7:
+                domain = _text(value)
+    nodes.append(
+        Node(
+            operator=f"{domain}.{operator}" if domain else operator,
+            name=name,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            attributes=dict(sorted(attributes.items())),
+        )
+    )
+    for graph in inner:
+        _read_graph(graph, weights, tensors, nodes, depth=depth + 1)
+
+
+def _attribute(data: memoryview, weights: memoryview) -> tuple[str, str, list[memoryview]]:
+    """Return an attribute's name, its value as text, and its graphs."""
+    name, values, graphs = "", [], list[memoryview]()
+    for number, value in _fields(data):
+        match number:
+            case 1:
+                name = _text(value)
+            case 2:
+                values.append(f"{struct.unpack('<f', value)[0]:.7g}")
+            case 3:
+                values.append(str(_signed(value)))
+            case 4 | 9:
+                values.append(repr(bytes(value).decode("utf-8", "backslashreplace")))
+            case 5 | 10:
+                values.append(describe(_tensor(value, weights)))
+            case 6 | 11:
+                values.append("graph")
+                graphs.append(value)
+            case 7:
+                values += [f"{one:.7g}" for one in _floats(value)]
+            case 8:
+                values += [str(one) for one in _integers(value)]
+    return name, ", ".join(values), graphs
+
+
+def describe(tensor: Tensor) -> str:
+    """Return a tensor in words: its values where there are few, else its type, shape and digest."""
+    array = tensor.array()
+    if array is not None and array.size <= 8:
+        return ", ".join(f"{one:.7g}" if isinstance(one, float) else str(one) for one in array.ravel().tolist())
+    return f"{tensor.dtype} {list(tensor.shape)}, SHA-256 {tensor.digest[:8]}"
+
+
+def _tensor(data: memoryview, weights: memoryview) -> Tensor:
+    name, kind, shape, raw, typed = "", 0, list[int](), None, b""
+    location, place = 0, dict[str, str]()
+    for number, value in _fields(data):
+        match number:
+            case 1:
+                shape += _integers(value)
+            case 2:
+                kind = value
+            case 8:
+                name = _text(value)
+            case 9:
+                raw = bytes(value)
+            case 13:
+                entry = {key: _text(text) for key, text in _fields(value)}
+                place[entry.get(1, "")] = entry.get(2, "")
+            case 14:
+                location = value
+            case _ if number in _TYPED_DATA:
+                typed += value if isinstance(value, bytes | memoryview) else int(value).to_bytes(10, "little")
+    if location == _EXTERNAL:
+        start = int(place.get("offset", "0"))
+        size = int(place.get("length", len(weights) - start))
+        if start < 0 or size < 0 or start + size > len(weights):
+            raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
+        raw = bytes(weights[start : start + size])
+    dtype = _DTYPES.get(kind, "string" if kind == _STRING else f"type {kind}")
+    if raw is None and typed:
+        # Told apart from raw bytes, which array() may read.
+        return Tensor(name=name, dtype=f"{dtype} values", shape=tuple(shape), data=typed)
+    return Tensor(name=name, dtype=dtype, shape=tuple(shape), data=raw or b"")
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
+    """Give the number and value of each field of a message: a varint as int, the others as their bytes."""
+    position, end = 0, len(data)
+    while position < end:
+        key, position = _varint(data, position)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire == _BYTES:
+            size, position = _varint(data, position)
+        elif wire in (_FIXED64, _FIXED32):
+            size = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"expected a field of a message, got wire type {wire}")
+        if position + size > end:
+            raise ValueError(f"it ends early: expected {size} more bytes, got {end - position}")
+        yield number, data[position : position + size]
+        position += size
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    """Return repeated integers, which are written one by one or packed."""
+    if isinstance(value, int):
+        return [_signed(value)]
+    found, position = [], 0
+    while position < len(value):
+        one, position = _varint(value, position)
+        found.append(_signed(one))
+    return found
+
+
+def _floats(value: memoryview) -> list[float]:
+    return [one for (one,) in struct.iter_unpack("<f", value)]
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).decode("utf-8")
