@@ -1,5 +1,6 @@
-"""What the README shows is what happens: its commands and its Python, run in order in one folder."""
+"""What README and docs/ show is what happens: their commands and their Python, run in order in one folder."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 # Two checkpoints with real signal, as a user would have them; in a process of its own, as torch may be absent here.
 MATERIAL = """
@@ -45,15 +47,26 @@ import iris
 iris.train(Path("."))
 """
 
+COMMANDS = """
+import json, typer
+from runtime.cli import EXPORTER_COMMANDS, app
+print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMANDS})))
+"""
+
+# Of the scripts, and of other people's programs.
+OTHER_OPTIONS = {
+    *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary")
+}
+
 
 def blocks(kind: str) -> list[str]:
-    """Return the README's fenced blocks of one kind."""
-    return re.findall(rf"```{kind}\n(.*?)```", README, flags=re.DOTALL)
+    """Return the fenced blocks of one kind; the README's come first, and the other pages build on them."""
+    return re.findall(rf"```{kind}\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with what the README's commands name."""
+    """A user's folder with what the commands name."""
     path = tmp_path_factory.mktemp("readme")
     (path / "net.py").write_text((DATA / "net.py").read_text())
     (path / "iris.py").write_text((ROOT / "scripts" / "examples" / "iris.py").read_text())
@@ -86,17 +99,20 @@ def test_the_export_script_is_installed_too(folder):
     assert "CHECKPOINT" in run([str(Path(sys.executable).parent / "export"), "--help"], folder)
 
 
-def test_every_option_and_script_that_the_readme_names_exists():
+def test_every_option_and_script_that_they_name_exists():
+    commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
     help_text = "".join(
         run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
-        for command in (
-            *("export", "inspect", "predict", "verify", "evaluate", "calibrate", "bench", "doctor", "serve", "diff"),
-        )
+        for command in commands
     )
-    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
-        *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary")
-    }
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
     assert options
     assert {option for option in options if option not in help_text} == set()
-    for script in re.findall(r"scripts/[a-z-]+", README):
+    for script in re.findall(r"scripts/[a-z-]+", TEXT):
         assert (ROOT / script).exists(), script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_the_pages_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
