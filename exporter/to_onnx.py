@@ -3,6 +3,9 @@
 import contextlib
 import io
 import logging
+import os
+import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +30,11 @@ BATCH = "batch"
 _LOG_FATAL = 4
 
 _LOOKER = "_detect_is_causal_mask"
+
+# How torch.onnx names the operator that it cannot translate; what it colours; where it starts to print its graph.
+_OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_VALUES = " [Caused by"
 
 # A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
 _TRIAL_LIMIT = 1e-3
@@ -73,8 +81,8 @@ def to_onnx(
         except Exception as error:  # torch.onnx raises whatever its passes raise
             failures.append(error)
     raise ConversionError(
-        f"'{type(network).__name__}': torch.onnx cannot export it: {_first_line(failures[0])} "
-        f"(legacy exporter: {_first_line(failures[1])}). Replace the operation that it names, or upgrade torch."
+        f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failures[0])} "
+        f"(legacy exporter: {_reason(failures[1])}). Replace the operation that it names, or upgrade torch."
     ) from failures[0]
 
 
@@ -196,15 +204,35 @@ def _quiet() -> Iterator[None]:
     """Silence the exporters' progress, their warnings, and their own deprecation: the parity check judges them."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
-            yield
+            with _without_output():
+                yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Drop what is printed: where they fail, the exporters print whole graphs, the legacy one from C++."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(stream) for stream in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for stream, own in zip((1, 2), kept, strict=True):
+            os.dup2(own, stream)
+            os.close(own)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -225,6 +253,12 @@ def _masks_as_given() -> Iterator[None]:
         setattr(transformer, _LOOKER, own)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return what made an exporter fail: torch.onnx wraps it several times, in advice to its own developers."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    operator = next((found for one in chain if (found := _OPERATOR.search(str(one)))), None)
+    lines = [line.strip() for line in _COLOUR.sub("", str(chain[-1])).splitlines() if line.strip()]
+    line = lines[0].partition(_VALUES)[0].rstrip(" .") if lines else ""
+    return (f"operator '{operator[1]}': " if operator else "") + f"{type(chain[-1]).__name__}: {line}".rstrip(": ")

@@ -44,3 +44,23 @@ def test_where_both_fail_the_error_has_both_reasons(monkeypatch):
 
     with pytest.raises(exporter.ConversionError, match=r"cannot export this operator \(legacy exporter: RuntimeError"):
         convert()
+
+
+class GroupsOfTheBatch(nn.Module):
+    """As CondConv has it: the number of groups is the batch's, which no Conv of ONNX can have."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        batch = images.shape[0]
+        weight = torch.ones(3, 1, 1, 1).repeat(batch, 1, 1, 1)
+        return nn.functional.conv2d(images.reshape(1, -1, 8, 8), weight, groups=3 * batch).reshape(images.shape)
+
+
+def test_what_cannot_be_exported_is_one_sentence_that_names_the_operator_and_nothing_is_printed(capfd):
+    with pytest.raises(
+        exporter.ConversionError, match=r"operator 'aten\.conv2d': TypeError: .*kernel of unknown"
+    ) as found:
+        to_onnx.to_onnx(GroupsOfTheBatch(), {"x": EXAMPLE}, outputs=["y"], dimensions={"x": {0: "batch"}})
+
+    assert "\n" not in str(found.value)
+    assert "\x1b" not in str(found.value)
+    assert capfd.readouterr() == ("", "")
