@@ -164,10 +164,12 @@ class HttpFront:
             self._log.write("http", scope["method"], scope["path"], status, call, seconds)
 
     def _route(self, path: str, handler: Handler, method: str) -> Route:
+        needs_token = not path.startswith(_OPEN_PATHS) and path not in {"/", "/docs"}
+
         async def endpoint(request: Request) -> Response:
             call: Call = request.scope["truecopy.call"]
             try:
-                if not request.url.path.startswith(_OPEN_PATHS) and request.url.path not in {"/", "/docs"}:
+                if needs_token:
                     self._access.check(request.headers.get("authorization", ""))
                 return await handler(request, call)
             except TruecopyError as error:
