@@ -23,6 +23,7 @@ from runtime.server.open_inference import (
     InferAnswer,
     InferRequest,
     WantedOutput,
+    model_config,
     output_specs,
 )
 from runtime.server.requestlog import RequestLog
@@ -227,6 +228,11 @@ class GrpcFront:
             inputs=rows(input_specs(loaded.manifest)),
             outputs=rows(output_specs(loaded.manifest)),
         )
+
+    async def _model_config(self, request: Any, _call: Call) -> Any:
+        loaded = self._service.find(request.name, request.version)
+        config = {"config": model_config(loaded.name, loaded.manifest)}
+        return json_format.ParseDict(config, self._classes["ModelConfig"][1]())
 
     async def _model_statistics(self, request: Any, _call: Call) -> Any:
         names = [self._service.find(request.name, request.version).name] if request.name else list(self._service.models)

@@ -80,6 +80,21 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "5 contents: InferTensorContents",
     ),
     "ModelStreamInferResponse": ("1 error_message: string", "2 infer_response: ModelInferResponse"),
+    "ModelConfigRequest": ("1 name: string", "2 version: string"),
+    "ModelConfigResponse": ("1 config: ModelConfig",),
+    "ModelConfig": (
+        "1 name: string",
+        "2 platform: string",
+        "3 version_policy: ModelVersionPolicy",
+        "4 max_batch_size: int32",
+        "5 input: *ModelInput",
+        "6 output: *ModelOutput",
+        "17 backend: string",
+    ),
+    "ModelInput": ("1 name: string", "2 data_type: DataType", "4 dims: *int64"),
+    "ModelOutput": ("1 name: string", "2 data_type: DataType", "3 dims: *int64"),
+    "ModelVersionPolicy": ("1 latest: ModelVersionPolicy.Latest",),
+    "ModelVersionPolicy.Latest": ("1 num_versions: uint32",),
     "ModelStatisticsRequest": ("1 name: string", "2 version: string"),
     "ModelStatisticsResponse": ("1 model_stats: *ModelStatistics",),
     "StatisticDuration": ("1 count: uint64", "2 ns: uint64"),
@@ -118,6 +133,17 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# An enumeration's names, from 0.
+_ENUMERATIONS: dict[str, tuple[str, ...]] = {
+    "DataType": tuple(
+        f"TYPE_{name}"
+        for name in (
+            *("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+            *("FP16", "FP32", "FP64", "STRING", "BF16"),
+        )
+    )
+}
+
 # The calls, by name: what they take and give.
 METHODS: dict[str, tuple[str, str]] = {
     name: (f"{name}Request", f"{name}Response")
@@ -127,6 +153,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "ModelReady",
         "ServerMetadata",
         "ModelMetadata",
+        "ModelConfig",
         "ModelInfer",
         "ModelStatistics",
         "RepositoryIndex",
@@ -150,6 +177,10 @@ def _build_file() -> descriptor_pb2.FileDescriptorProto:
         built[name] = message
         for field in fields:
             _add_field(message, name, field)
+    for name, values in _ENUMERATIONS.items():
+        enumeration = file.enum_type.add(name=name)
+        for number, value in enumerate(values):
+            enumeration.value.add(name=value, number=number)
     service = file.service.add(name=SERVICE)
     for methods, streams in ((METHODS, False), (STREAM_METHODS, True)):
         for name, (takes, gives) in methods.items():
@@ -186,7 +217,8 @@ def _add_field(message: Any, owner: str, text: str) -> None:
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
     else:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+        field.type = _Field.TYPE_ENUM if kind in _ENUMERATIONS else _Field.TYPE_MESSAGE
+        field.type_name = f".{PACKAGE}.{kind}"
 
 
 POOL = descriptor_pool.DescriptorPool()

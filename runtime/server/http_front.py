@@ -30,7 +30,7 @@ from runtime.server.http_bodies import (
 from runtime.server.kinds import encoded_inputs, input_specs, kind_of, source_from_body, source_from_part, task_of
 from runtime.server.loaded import Loaded
 from runtime.server.metrics import CONTENT_TYPE
-from runtime.server.open_inference import EXTENSIONS, PLATFORM, output_specs
+from runtime.server.open_inference import EXTENSIONS, PLATFORM, model_config, output_specs
 from runtime.server.open_inference_json import answer_to_body, request_from_body, spec_to_json
 from runtime.server.openapi import build_openapi
 from runtime.server.requestlog import RequestLog
@@ -328,23 +328,7 @@ class HttpFront:
 
     async def _model_config(self, request: Request, _call: Call) -> Response:
         loaded = self._find(request)
-
-        def tensors(specs: Any) -> list[dict[str, Any]]:
-            return [
-                {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape)} for spec in specs
-            ]
-
-        return to_json(
-            {
-                "name": loaded.name,
-                "platform": PLATFORM,
-                "backend": "onnxruntime",
-                "max_batch_size": 0,
-                "version_policy": {"latest": {"num_versions": 1}},
-                "input": tensors(input_specs(loaded.manifest)),
-                "output": tensors(output_specs(loaded.manifest)),
-            }
-        )
+        return to_json(model_config(loaded.name, loaded.manifest))
 
     async def _statistics(self, request: Request, _call: Call) -> Response:
         names = [self._find(request).name] if "model" in request.path_params else list(self._service.models)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from runtime.decode.images import PIXELS
 from runtime.errors import InputError
 from runtime.manifest import ImageInput, Manifest, Raw
-from runtime.server.kinds import rows_of
-from runtime.server.tensors import TensorSpec, datatype_of
+from runtime.server.kinds import input_specs, rows_of
+from runtime.server.tensors import BYTES, TensorSpec, datatype_of
 from runtime.server.version import VERSION
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
@@ -72,6 +72,30 @@ def output_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
         )
         for output in manifest.outputs
     )
+
+
+def model_config(name: str, manifest: Manifest) -> dict[str, Any]:
+    """Return a model's configuration as Triton's clients read it; its datatypes have names of their own there."""
+
+    def tensors(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": spec.name,
+                "data_type": "TYPE_STRING" if spec.datatype == BYTES else f"TYPE_{spec.datatype}",
+                "dims": list(spec.shape),
+            }
+            for spec in specs
+        ]
+
+    return {
+        "name": name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": 0,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "input": tensors(input_specs(manifest)),
+        "output": tensors(output_specs(manifest)),
+    }
 
 
 def sources_of(request: InferRequest, manifest: Manifest) -> Sources:
