@@ -92,7 +92,8 @@ class ImageDecoder:
 
     def stack(self, prepared: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
         """Return the pixels, [batch, height, width, channels]."""
-        return {PIXELS: np.stack(prepared)}
+        # One needs no copy.
+        return {PIXELS: np.stack(prepared) if len(prepared) > 1 else prepared[0][np.newaxis]}
 
     def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
         """Return the image as it is, [1, height, width, channels]."""
