@@ -122,6 +122,42 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...]
 
 
+class Growth(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of one row that grew too much since the baseline, in ``unit``: mostly ``times the noise floor``."""
+
+    path: str
+    device: str
+    stage: Stage
+    group: str
+    figure: Literal["largest", "99th percentile"]
+    unit: str
+    before: float
+    now: float
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool whose version changed since the baseline; empty where it was not, or is not, there."""
+
+    name: str
+    before: str
+    now: str
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed since an earlier check, the ``baseline``, by its file's name.
+
+    ``allowed`` is how many times a figure may grow. ``new`` and ``gone`` name the rows that only one of the two has:
+    they are told, and fail nothing.
+    """
+
+    baseline: str
+    allowed: float
+    grown: tuple[Growth, ...]
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+    versions: tuple[Version, ...]
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """A verdict, and all that it rests on.
 
@@ -129,7 +165,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     at fault. ``batch_sizes`` and ``lengths``, by the name of the dimension, are those that were run and so are
     promised. ``tools`` are versions by name. ``max_ratio`` is the multiple of the noise floor that limits were set at.
     ``not_compared`` says in sentences what a reader might take for compared and was not, such as a device that this
-    machine does not have.
+    machine does not have. ``drift`` is there where the check was compared with an earlier one, and may be why
+    it failed.
     """
 
     format_version: int = FORMAT_VERSION
@@ -146,6 +183,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     near_ties: tuple[NearTie, ...]
     not_compared: tuple[str, ...] = ()
     tools: dict[str, str]
+    drift: Drift | None = None
 
     @property
     def passed(self) -> bool:
@@ -179,6 +217,8 @@ def evidence_to_json(evidence: Evidence) -> bytes:
     """Return the evidence as JSON with a line for each row, so that it is small and its changes can be read."""
     parts = []
     for key, value in msgspec.to_builtins(evidence).items():
+        if key == "drift" and value is None:
+            continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines = ",\n".join(f"    {_compact(entry)}" for entry in value)
             parts.append(f'  "{key}": [\n{lines}\n  ]')

@@ -1,0 +1,20 @@
+"""What a parity check found, in the forms that other programs and people read.
+
+Here and not beside the check, as none of it needs PyTorch: the runtime owns the evidence's types.
+"""
+
+from runtime.reports.baseline import compare_with_baseline, read_baseline
+from runtime.reports.outcome import Image, Outcome, Picture, Score, unfinished
+from runtime.reports.writing import Destinations, write_reports
+
+__all__ = [
+    "Destinations",
+    "Image",
+    "Outcome",
+    "Picture",
+    "Score",
+    "compare_with_baseline",
+    "read_baseline",
+    "unfinished",
+    "write_reports",
+]

@@ -1,0 +1,111 @@
+"""Drift: a check beside an earlier one of the same artifact or its predecessor, whose figures it should still have."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from runtime.errors import InputError
+from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, Version
+from runtime.reports.outcome import name_of_row, say_growth
+
+# How many times a figure may grow: another version of a library adds in another order, which about doubles rounding.
+ALLOWED = 4.0
+
+_NOISE = "times the noise floor"
+
+
+def read_baseline(path: Path) -> Evidence:
+    """Return the evidence of an earlier check: an artifact's ``parity.json``, or what ``parity --json`` printed.
+
+    Raises InputError in one sentence where it is no such file, of another format version, or of a check that failed.
+    """
+    again = "Make it again with 'truecopy parity ... --json > FILE' from a check that passed."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Name a parity.json.") from None
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"--baseline '{path}': of another format: expected format_version {FORMAT_VERSION}, got {version}. "
+                f"{again}"
+            )
+        evidence = msgspec.json.decode(data, type=Evidence)
+    except msgspec.DecodeError as error:
+        raise InputError(f"--baseline '{path}': no evidence of a parity check: {error}. {again}") from None
+    if not evidence.passed:
+        raise InputError(
+            f"--baseline '{path}': nothing to hold on to: expected the verdict passed, got {evidence.verdict}. {again}"
+        )
+    return evidence
+
+
+def compare_with_baseline(evidence: Evidence, baseline: Evidence, name: str) -> Evidence:
+    """Return the evidence with its drift since ``baseline``, of the file called ``name``; failed where a figure grew.
+
+    A figure is the largest or the 99th percentile difference of a row, as a multiple of the noise floor, so that a
+    model with larger outputs has none that grew. Below the floor all figures are alike: rounding. Where everything has
+    to be equal on most devices there is no floor, and the difference itself is the figure.
+    """
+    before = {name_of_row(row): row for row in baseline.rows}
+    now = {name_of_row(row): row for row in evidence.rows}
+    grown = tuple(
+        growth for key, row in now.items() if key in before and row.passed for growth in _growths(before[key], row)
+    )
+    drift = Drift(
+        baseline=name,
+        allowed=ALLOWED,
+        grown=grown,
+        new=tuple(key for key in now if key not in before),
+        gone=tuple(key for key in before if key not in now),
+        versions=_versions(baseline.tools, evidence.tools),
+    )
+    if not grown or not evidence.passed:
+        return msgspec.structs.replace(evidence, drift=drift)
+    worst = max(grown, key=lambda growth: growth.now / growth.before if growth.before else math.inf)
+    first = list(now).index(name_of_row(worst))
+    return msgspec.structs.replace(
+        evidence, drift=drift, verdict="failed", reason=say_growth(worst, drift), first_fault=first
+    )
+
+
+def _growths(before: Row, now: Row) -> Iterator[Growth]:
+    figures: tuple[tuple[Literal["largest", "99th percentile"], float | None, float | None], ...] = (
+        ("largest", before.difference, now.difference),
+        ("99th percentile", before.difference_p99, now.difference_p99),
+    )
+    for figure, earlier, later in figures:
+        if earlier is None or later is None:
+            continue
+        unit, first, second = now.unit, earlier, later
+        if before.floor and now.floor:
+            # Below the floor is rounding: no more and no less than the floor itself.
+            unit, first, second = _NOISE, max(earlier / before.floor, 1.0), later / now.floor
+        if second > ALLOWED * first:
+            yield Growth(
+                path=now.path,
+                device=now.device,
+                stage=now.stage,
+                group=now.group,
+                figure=figure,
+                unit=unit,
+                before=earlier / before.floor if unit == _NOISE and before.floor else earlier,
+                now=second,
+            )
+            return
+
+
+def _versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[Version, ...]:
+    return tuple(
+        Version(name=name, before=before.get(name, ""), now=now.get(name, ""))
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    )
+
+
+class _Version(msgspec.Struct):
+    format_version: int

@@ -1,0 +1,135 @@
+"""Charts as SVG for a page of any width: places across are percentages, colours are the page's."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from runtime.evidence import HISTOGRAM_EDGES
+
+# The least ratio that has a place of its own; the most that the scale ever shows.
+_LEAST, _MOST = 0.01, 1e9
+_TICKS = 6
+_BAR_HEIGHT = 22
+_HEIGHT = 120
+# A share below this has no room for its label.
+_LABELLED = 0.005
+
+
+class LogScale:
+    """Places for multiples of the noise floor, from the least that matters to a decade above all that are shown."""
+
+    def __init__(self, ratios: Sequence[float], limit: float) -> None:
+        """Make room for the finite ratios, and for a decade beyond ``limit``."""
+        largest = max([one for one in ratios if math.isfinite(one)], default=1.0)
+        self._high = min(_MOST, 10.0 ** math.ceil(math.log10(max(largest, 10 * limit)) + 1e-9))
+        self._limit = limit
+
+    def place(self, ratio: float) -> float:
+        """Return where a ratio is, in percent from the left."""
+        if ratio <= _LEAST:
+            return 0.0
+        share = math.log10(min(ratio, self._high) / _LEAST) / math.log10(self._high / _LEAST)
+        return 100 * share
+
+    def bar(self, ratio: float | None, *, passed: bool, title: str) -> str:
+        """Return a bar to ``ratio`` over the zones of noise, allowed and beyond; the whole width if it is infinite."""
+        kind = "good" if passed else "bad"
+        bar = ""
+        if ratio is not None and (ratio > 0 or not passed):
+            width = max(0.6, self.place(ratio)) if ratio else 100.0
+            bar = f'<rect x="0" y="5" width="{width:.2f}%" height="{_BAR_HEIGHT - 10}" rx="2" class="{kind}"/>'
+        one, limit = self.place(1.0), self.place(self._limit)
+        return (
+            f'<svg class="track" height="{_BAR_HEIGHT}" role="img" aria-label="{escape(title)}">'
+            f"<title>{escape(title)}</title>"
+            f'<rect x="0" y="0" width="{one:.2f}%" height="100%" class="noise"/>'
+            f'<rect x="{limit:.2f}%" y="0" width="{100 - limit:.2f}%" height="100%" class="beyond"/>'
+            f"{bar}"
+            f'<line x1="{one:.2f}%" x2="{one:.2f}%" y1="0" y2="100%" class="floor"/>'
+            f'<line x1="{limit:.2f}%" x2="{limit:.2f}%" y1="0" y2="100%" class="limit"/>'
+            "</svg>"
+        )
+
+    def axis(self) -> str:
+        """Return the scale below the bars: decades, and what the two lines are."""
+        decades = round(math.log10(self._high / _LEAST))
+        step = max(1, math.ceil(decades / _TICKS))
+        texts = []
+        for decade in range(0, decades + 1, step):
+            ratio = _LEAST * 10**decade
+            anchor = "start" if not decade else "end" if decade == decades else "middle"
+            texts.append(f'<text x="{self.place(ratio):.2f}%" y="12" text-anchor="{anchor}">{_short(ratio)}</text>')
+        return f'<svg class="axis" height="16" aria-hidden="true">{"".join(texts)}</svg>'
+
+
+def draw_histogram(counts: Sequence[int], limit: float, title: str) -> str:
+    """Return how many values differ by how much: the first bar those that are equal, then multiples of the floor.
+
+    Heights are logarithms, so that one value of a million is seen; ``limit`` is where too much begins.
+    """
+    total, most = sum(counts), math.log10(1 + max(counts))
+    width = 100 / len(counts)
+    parts = []
+    for place, count in enumerate(counts):
+        if not count:
+            continue
+        least = 0.0 if place < 2 else HISTOGRAM_EDGES[place - 2]
+        kind = "equal" if not place else "bad" if least >= limit else "good"
+        height = max(3.0, (_HEIGHT - 34) * math.log10(1 + count) / most)
+        top = _HEIGHT - 18 - height
+        said = f"{_range(place)}: {count:,} of {total:,} values"
+        parts.append(
+            f'<rect x="{place * width + 0.6:.2f}%" y="{top:.1f}" width="{width - 1.2:.2f}%" height="{height:.1f}" '
+            f'class="{kind}"><title>{escape(said)}</title></rect>'
+        )
+        if count / total >= _LABELLED:
+            parts.append(
+                f'<text x="{(place + 0.5) * width:.2f}%" y="{top - 4:.1f}" text-anchor="middle">'
+                f"{_percent(count / total)}</text>"
+            )
+    ticks = [(0.5 * width, "equal")]
+    ticks += [((place + 2) * width, _short(edge)) for place, edge in enumerate(HISTOGRAM_EDGES) if _is_decade(edge)]
+    texts = "".join(f'<text x="{x:.2f}%" y="{_HEIGHT - 4}" text-anchor="middle">{text}</text>' for x, text in ticks)
+    base = f'<line x1="0" x2="100%" y1="{_HEIGHT - 18}" y2="{_HEIGHT - 18}" class="base"/>'
+    return (
+        f'<svg class="histogram" height="{_HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}{base}{texts}</svg>"
+    )
+
+
+def draw_pair(expected: float, got: float) -> str:
+    """Return two bars, one over the other, for two shares of one."""
+    first, second = (100 * min(1.0, max(0.0, value)) for value in (expected, got))
+    return (
+        '<svg class="pair" height="14" aria-hidden="true">'
+        f'<rect x="0" y="0" width="{first:.2f}%" height="6" class="expected"/>'
+        f'<rect x="0" y="8" width="{second:.2f}%" height="6" class="got"/></svg>'
+    )
+
+
+def _range(place: int) -> str:
+    if not place:
+        return "equal"
+    if place == 1:
+        return f"less than {_short(HISTOGRAM_EDGES[0])} times the noise floor"
+    if place > len(HISTOGRAM_EDGES):
+        return f"more than {_short(HISTOGRAM_EDGES[-1])} times the noise floor"
+    return f"{_short(HISTOGRAM_EDGES[place - 2])} to {_short(HISTOGRAM_EDGES[place - 1])} times the noise floor"
+
+
+def _is_decade(value: float) -> bool:
+    return abs(math.log10(value) - round(math.log10(value))) < 1e-9
+
+
+def _short(value: float) -> str:
+    """Return a number of one or two digits in little room: 0.03, 10, 1k, 1M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size * 0.999:
+            return f"{value / size:.0f}{letter}"
+    return f"{value:.0f}" if value >= 0.999 else f"{value:.2g}"
+
+
+def _percent(share: float) -> str:
+    if share >= 0.9995:
+        return "100%" if share == 1.0 else ">99.9%"
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"

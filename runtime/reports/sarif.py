@@ -1,0 +1,115 @@
+"""SARIF 2.1.0, which code scanning reads: a rule a stage, a result a row at fault, all at the artifact's manifest."""
+
+import hashlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from runtime.evidence import STAGES, Evidence
+from runtime.reports.outcome import Outcome, name_of_row, say_growth
+from runtime.reports.words import STAGE_TEXTS, rule_of
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+_INCONCLUSIVE = "parity/inconclusive"
+_DRIFT = "parity/drift"
+_NEAR_TIE = "parity/near-tie"
+
+# The rules beside the stages': a sentence on each, and what to do.
+_OTHER_RULES = {
+    _INCONCLUSIVE: (
+        "The check proves nothing: it could not be made, or the outputs do not depend on the input.",
+        "The message says why. Nothing is known of the artifact until the check runs.",
+    ),
+    _DRIFT: (
+        "A difference that is still under its limit grew since the baseline.",
+        "Look at the versions that changed, which the message names; accept it by making the baseline again.",
+    ),
+    _NEAR_TIE: (
+        "Another label came out where the original model's own margin is within its rounding noise.",
+        "No fault of the artifact: on such an input the original decides one way or the other, too.",
+    ),
+}
+
+
+def to_sarif(outcome: Outcome) -> bytes:
+    """Return one run with a result for every row at fault, every figure that grew, and a note for every near tie."""
+    evidence = outcome.evidence
+    rules = {rule_of(stage): STAGE_TEXTS[stage] for stage in STAGES} | _OTHER_RULES
+    order = list(rules)
+    results = [
+        {
+            "ruleId": rule,
+            "ruleIndex": order.index(rule),
+            "level": level,
+            "message": {"text": message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": _uri(outcome.manifest)},
+                        "region": {"startLine": 1},
+                    },
+                    "logicalLocations": [{"fullyQualifiedName": place}],
+                }
+            ],
+            # All results are at one line of one file: what they are about tells them apart from run to run.
+            "partialFingerprints": {"primaryLocationLineHash": f"{_digest(rule, place)}:1"},
+        }
+        for rule, level, place, message in _results(evidence)
+    ]
+    run = {
+        "tool": {
+            "driver": {
+                "name": "truecopy",
+                "version": version("truecopy"),
+                "rules": [_rule(identifier, *texts) for identifier, texts in rules.items()],
+            }
+        },
+        "invocations": [{"executionSuccessful": bool(evidence.rows), "exitCode": 0 if evidence.passed else 1}],
+        "results": results,
+        "columnKind": "unicodeCodePoints",
+        "properties": {"verdict": evidence.verdict, "maxRatio": evidence.max_ratio, "versions": evidence.tools},
+    }
+    log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return msgspec.json.format(msgspec.json.encode(log), indent=2) + b"\n"
+
+
+def _results(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:
+    """Give the rule, level, place and message of each result; the first fault first, as viewers show them in order."""
+    rows = [row for row in evidence.rows if row.fault is not None]
+    first = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
+    rows.sort(key=lambda row: row is not first)
+    for row in rows:
+        yield rule_of(row.stage), "error", name_of_row(row), f"{name_of_row(row)}, on {row.worst_input}: {row.finding}"
+    if evidence.verdict == "inconclusive":
+        yield _INCONCLUSIVE, "error", evidence.artifact, evidence.reason
+    for growth in evidence.drift.grown if evidence.drift is not None else ():
+        assert evidence.drift is not None
+        yield _DRIFT, "error", f"{name_of_row(growth)}, {growth.figure}", say_growth(growth, evidence.drift)
+    for tie in evidence.near_ties:
+        message = f"{tie.path}, {tie.input}: eager says {tie.expected}, this path {tie.got}; {tie.margin:.1e} apart"
+        yield _NEAR_TIE, "note", f"{tie.path}, {tie.input}", message
+
+
+def _rule(identifier: str, what: str, advice: str) -> dict[str, Any]:
+    return {
+        "id": identifier,
+        "name": "".join(word.capitalize() for word in identifier.replace("/", "-").split("-")),
+        "shortDescription": {"text": what},
+        "fullDescription": {"text": f"{what} {advice}"},
+        "help": {"text": advice},
+        "defaultConfiguration": {"level": "note" if identifier == _NEAR_TIE else "error"},
+    }
+
+
+def _uri(path: str) -> str:
+    pure = PurePath(path)
+    return pure.as_uri() if pure.is_absolute() else quote(pure.as_posix())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

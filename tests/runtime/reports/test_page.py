@@ -1,0 +1,136 @@
+"""The page: well formed, alone in the world, and saying what was found to someone who was not there."""
+
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from runtime.reports import Image, Picture, Score, compare_with_baseline, unfinished
+from runtime.reports.charts import LogScale, draw_histogram
+from runtime.reports.page import to_page
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser would: what is in it, and whether every element is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text, self.links = [], [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in {"src", "href", "xlink:href"}]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def read(outcome):
+    data = to_page(outcome).decode()
+    reader = Reader()
+    reader.feed(data)
+    reader.close()
+    assert not reader.open
+    assert "script" not in reader.tags
+    assert all(link.startswith("data:image/png;base64,") for link in reader.links)
+    assert "url(" not in data
+    assert "@import" not in data
+    assert not re.search(r"https?://", data)
+    return reader
+
+
+def test_a_pass_says_what_was_compared_and_how_close_it_is(passed, outcome_of):
+    text = read(outcome_of(passed)).text
+
+    assert "'mine.v2' is a true copy of its PyTorch model" in text
+    assert "On 4 inputs" in text
+    assert "1.5 times the noise floor" in text
+    assert "noise floor is 1.0e-06 for 'logits'" in text
+    for said in ("CUDA: this machine has no such device", "2.14.1", "Near ties", "no batch was run", "tall, wide"):
+        assert said in text
+
+
+def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcome_of):
+    text = read(outcome_of(failed)).text
+
+    assert "'mine.v2' is not a true copy" in text
+    assert "The first stage at fault: geometry." in text
+    assert "rounding of the long side" in text
+    assert "prepared <pixels> & 'others'" in text, "as text: no element"
+
+
+def test_inconclusive_is_no_pass(inconclusive, outcome_of):
+    text = read(outcome_of(inconclusive)).text
+
+    assert "Nothing is proven about 'mine.v2'" in text
+    assert "true copy of" not in text
+    read(outcome_of(unfinished("mine", "'labels.txt': damaged.", max_ratio=10.0, tools={})))
+
+
+def test_drift_is_told_with_both_figures_and_the_versions(passed, outcome_of):
+    rows = (*passed.rows[:2], msgspec.structs.replace(passed.rows[2], difference=8e-6), *passed.rows[3:])
+    now = msgspec.structs.replace(passed, rows=rows, tools={"torch": "2.15.0"})
+    text = read(outcome_of(compare_with_baseline(now, passed, "old.json"))).text
+
+    assert "'mine.v2' differs more than at its baseline" in text
+    assert "got 8 times the noise floor, then 1.5" in text
+    assert "torch2.14.12.15.0" in text
+
+
+def test_pictures_are_in_the_page_itself(failed, outcome_of):
+    picture = Picture(
+        title="model.onnx, geometry",
+        caption="white is 37 grey levels",
+        images=(Image(label="original", png=b"\x89PNG one"), Image(label="difference", png=b"\x89PNG two")),
+        scores=(Score(label="<cat>", expected=0.75, got=0.25),),
+    )
+    reader = read(outcome_of(failed, pictures=(picture,)))
+
+    assert reader.links == ["data:image/png;base64,iVBORyBvbmU=", "data:image/png;base64,iVBORyB0d28="]
+    assert "<cat>" in reader.text
+    assert "0.7500 / 0.2500" in reader.text
+
+
+@pytest.mark.parametrize("verdict", ["passed", "failed"])
+def test_every_path_and_stage_has_a_bar_that_says_its_figure(verdict, outcome_of, request):
+    evidence = request.getfixturevalue(verdict)
+    page = to_page(outcome_of(evidence)).decode()
+
+    labels = re.findall(r'class="track"[^>]*aria-label="([^"]*)"', page)
+    assert len(labels) == 6
+    assert ("geometry: 37 grey levels on 25.0%" in labels) == (verdict == "failed")
+
+
+def test_bars_are_logarithmic_and_a_fault_is_never_invisible():
+    scale = LogScale([0.5, 5000.0, float("inf")], 10.0)
+
+    widths = [scale.place(ratio) for ratio in (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)]
+    steps = [after - before for before, after in pairwise(widths)]
+    assert widths[0] == 0.0
+    assert widths[-1] == pytest.approx(100.0)
+    assert max(steps) == pytest.approx(min(steps))
+    assert 'width="100.00%" height="12" rx="2" class="bad"' in scale.bar(0.0, passed=False, title="error")
+    assert 'class="bad"' in scale.bar(float("inf"), passed=False, title="infinite")
+    assert 'class="good"' not in scale.bar(0.0, passed=True, title="equal")
+
+
+def test_histograms_show_single_values_and_mark_what_is_too_much():
+    chart = draw_histogram((1_000_000, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 1), 10.0, "network")
+
+    assert chart.count("<rect") == 4
+    assert chart.count('class="bad"') == 2
+    assert "10 to 30 times the noise floor: 1 of 1,000,007 values" in chart
+    assert "more than 100k times the noise floor" in chart
