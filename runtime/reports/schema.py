@@ -1,5 +1,6 @@
 """The JSON Schema of ``parity.json``: ``python -m runtime.reports.schema > docs/parity.schema.json``."""
 
+import inspect
 import sys
 
 import msgspec
@@ -13,6 +14,8 @@ def to_schema() -> bytes:
     Later minor versions may add fields: a reader has to ignore what it does not know, and so does the schema.
     """
     found = msgspec.json.schema(Evidence)
+    for definition in found["$defs"].values():
+        definition["description"] = inspect.cleandoc(definition["description"])
     found["$defs"]["Evidence"]["properties"]["format_version"] = {"const": FORMAT_VERSION}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
