@@ -31,11 +31,13 @@ class LogScale:
         share = math.log10(min(ratio, self._high) / _LEAST) / math.log10(self._high / _LEAST)
         return 100 * share
 
-    def bar(self, ratio: float | None, *, passed: bool, title: str) -> str:
-        """Return a bar to ``ratio`` over the zones of noise, allowed and beyond; the whole width if it is infinite."""
-        kind = "good" if passed else "bad"
+    def bar(self, ratio: float | None, *, kind: str, title: str) -> str:
+        """Return a bar to ``ratio`` over the zones of noise, allowed and beyond.
+
+        ``kind`` is good, grew or bad; what is bad without a ratio has the whole width.
+        """
         bar = ""
-        if ratio is not None and (ratio > 0 or not passed):
+        if ratio or kind == "bad":
             width = max(0.6, self.place(ratio)) if ratio else 100.0
             bar = f'<rect x="0" y="5" width="{width:.2f}%" height="{_BAR_HEIGHT - 10}" rx="2" class="{kind}"/>'
         one, limit = self.place(1.0), self.place(self._limit)

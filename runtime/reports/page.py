@@ -114,6 +114,8 @@ def _bars(evidence: Evidence) -> Iterable[str]:
     worst = worst_rows(evidence.rows)
     ratios = [row.ratio for row in worst if row.ratio is not None and row.floor]
     scale = LogScale(ratios, evidence.max_ratio)
+    drift = evidence.drift.grown if evidence.drift is not None else ()
+    grown = {(growth.path, growth.device, growth.stage): growth for growth in drift}
     yield "<h2>Where it differs</h2>"
     yield "<p>The largest difference of each stage, as a multiple of the noise floor, on a logarithmic scale.</p>"
     yield (
@@ -127,14 +129,16 @@ def _bars(evidence: Evidence) -> Iterable[str]:
                 yield _axis(scale)
             place = f"{row.path} on {row.device}"
             yield f"<h3>{escape(place)}</h3>"
-        ratio = row.ratio if row.floor else (None if row.passed else 0.0)
+        ratio = row.ratio if row.floor else None
         if not row.passed and row.fault not in ("value", "label"):
-            ratio = 0.0  # no figure: the whole width
-        value = escape(_value(row))
+            ratio = None  # no figure
+        value, kind = _value(row), "good" if row.passed else "bad"
+        if row.passed and (row.path, row.device, row.stage) in grown:
+            value, kind = f"{value}, was {grown[row.path, row.device, row.stage].before:.2g}", "grew"
         yield (
             f'<div class="bar"><span class="stage">{row.stage}</span>'
-            f"{scale.bar(ratio, passed=row.passed, title=f'{row.stage}: {_value(row)}')}"
-            f'<span class="value{"" if row.passed else " fault"}">{value}</span></div>'
+            f"{scale.bar(ratio, kind=kind, title=f'{row.stage}: {value}')}"
+            f'<span class="value {kind}">{escape(value)}</span></div>'
         )
     yield _axis(scale)
 
@@ -339,6 +343,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return text with a capital and a full stop, unless it begins with a name."""
+    """Return text with a full stop; with a capital, too, unless it begins with a name."""
     ended = text if text.endswith((".", "!", "?")) else f"{text}."
-    return ended if "." in text.split(" ", 1)[0] else f"{ended[:1].upper()}{ended[1:]}"
+    return f"{ended[:1].upper()}{ended[1:]}" if text.startswith(("the ", "a ", "no ")) else ended

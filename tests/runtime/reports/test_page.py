@@ -88,6 +88,7 @@ def test_drift_is_told_with_both_figures_and_the_versions(passed, outcome_of):
     assert "'mine.v2' differs more than at its baseline" in text
     assert "got 8 times the noise floor, then 1.5" in text
     assert "torch2.14.12.15.0" in text
+    assert "8 x noise, was 1.5" in text
 
 
 def test_pictures_are_in_the_page_itself(failed, outcome_of):
@@ -122,9 +123,9 @@ def test_bars_are_logarithmic_and_a_fault_is_never_invisible():
     assert widths[0] == 0.0
     assert widths[-1] == pytest.approx(100.0)
     assert max(steps) == pytest.approx(min(steps))
-    assert 'width="100.00%" height="12" rx="2" class="bad"' in scale.bar(0.0, passed=False, title="error")
-    assert 'class="bad"' in scale.bar(float("inf"), passed=False, title="infinite")
-    assert 'class="good"' not in scale.bar(0.0, passed=True, title="equal")
+    assert 'width="100.00%" height="12" rx="2" class="bad"' in scale.bar(None, kind="bad", title="error")
+    assert 'class="bad"' in scale.bar(float("inf"), kind="bad", title="infinite")
+    assert 'class="good"' not in scale.bar(0.0, kind="good", title="equal")
 
 
 def test_histograms_show_single_values_and_mark_what_is_too_much():
