@@ -164,14 +164,14 @@ class TensorInput(_Tagged, frozen=True, kw_only=True, tag="tensor", tag_field="k
 class Column(_Type, frozen=True, kw_only=True):
     """One column of a table, which is one input of the graph: [batch, 1].
 
-    ``nullable`` says that an empty cell is filled in as in training. ``categories`` are the values that a string column
-    may have where the training transform refuses others; empty where anything goes.
+    ``nullable`` says that an empty cell is filled in as in training. ``categories`` are the strings or numbers that the
+    column may have where the training transform refuses others; empty where anything goes.
     """
 
     name: str
     dtype: Literal["float32", "float64", "int64", "string"]
     nullable: bool = False
-    categories: tuple[str, ...] = ()
+    categories: tuple[str | int | float, ...] = ()
 
 
 class TabularInput(_Tagged, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from exporter.endings import Ending
 from exporter.errors import ParityError, PreprocessingError
 from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared, example_of
 from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, split_batch
-from exporter.preprocessing.tables import Profile, TableReading, profile_columns, table_nodes
+from exporter.preprocessing.tables import Profile, TableReading, profile_columns, proven_nodes
 from exporter.preprocessing.tables.to_onnx_nodes import ML_OPSET, column_info
 from runtime.decode.tables import read_rows
 from runtime.errors import InputError
@@ -29,6 +30,9 @@ ROW = "row"
 _RANDOM_ROWS = 16
 _MAX_SAMPLES = 64
 _UNSEEN = "\N{BLACK STAR} never seen in training"
+
+# What a column's categories are in the manifest.
+_CELLS: Mapping[str, Any] = {"string": str, "int64": int, "float64": float}
 
 
 class RowFront:
@@ -45,9 +49,12 @@ class RowFront:
         self._reading = reading
         self._profiles = profile_columns(reading)
         self._samples = samples
-        middle = {profile.name: _middle(profile) for profile in self._profiles}
-        self._columns = tuple(self._column(profile, middle) for profile in self._profiles)
-        self._nodes = table_nodes(reading, self._columns, features=FEATURES)
+        self._middle = self._find_middle()
+        self._columns = tuple(self._column(profile) for profile in self._profiles)
+        self._cases = self._make_cases()
+        rows = [json.loads(case.data) for case in self._cases]
+        arrays = [to_arrays(row, self._columns) for row in rows]
+        self._nodes = proven_nodes(reading, self._columns, rows, arrays, features=FEATURES)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -65,10 +72,8 @@ class RowFront:
         return f"{type(self._reading.transformer).__name__} of {len(self._columns)} columns: {columns}{more}"
 
     def cases(self) -> tuple[Case, ...]:
-        """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen words."""
-        rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
-        rows += self._odd_rows(rows[0][1])
-        return tuple(Case(name=name, data=json.dumps(row, sort_keys=True).encode()) for name, row in rows)
+        """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen values."""
+        return self._cases
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return some rows: any may share a batch."""
@@ -77,15 +82,8 @@ class RowFront:
     def prepare(self, case: Case) -> Prepared:
         """Return the columns as the graph takes them, and the features of the user's own transform."""
         row = json.loads(case.data)
-        arrays = {}
-        for column in self._columns:
-            value = row[column.name]
-            if column.dtype == "string":
-                arrays[column.name] = np.array([["" if value is None else value]], dtype=object)
-            else:
-                arrays[column.name] = np.array([[math.nan if value is None else value]], dtype=column.dtype)
         features = self._reading.transform([row])
-        return Prepared(arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
+        return Prepared(arrays=to_arrays(row, self._columns), tensors={FEATURES: torch.from_numpy(features)})
 
     def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
         """Return two rows."""
@@ -122,7 +120,7 @@ class RowFront:
         outputs = [output.name for output in model.manifest.outputs]
         with TemporaryDirectory(prefix="truecopy-") as place:
             normalize = cut(graph, [column.name for column in self._columns], [FEATURES], Path(place))
-            width = self._reading.transform([{profile.name: _middle(profile) for profile in self._profiles}]).shape[1]
+            width = self._reading.transform([self._middle]).shape[1]
             network = cut(graph, [FEATURES], outputs, Path(place), shapes={FEATURES: ("batch", width)})
 
             def score(prepared: Prepared) -> Arrays:
@@ -134,17 +132,32 @@ class RowFront:
                 runtime_path(model),
             ]
 
-    def _column(self, profile: Profile, middle: Mapping[str, Any]) -> Column:
+    def _make_cases(self) -> tuple[Case, ...]:
+        rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
+        rows += self._odd_rows(rows[0][1])
+        return tuple(Case(name=name, data=json.dumps(row, sort_keys=True).encode()) for name, row in rows)
+
+    def _find_middle(self) -> Mapping[str, Any]:
+        """Return a row that the transform takes: the middle of each column, or positive numbers for roots and logs."""
+        for least in (None, 0.0, 1.0):
+            row = {profile.name: _middle(profile, least) for profile in self._profiles}
+            if self._takes(row):
+                return row
+        # Some columns may want what others do not: each is asked alone, beside the others as they are.
+        return {profile.name: _middle(profile, 1.0) for profile in self._profiles}
+
+    def _column(self, profile: Profile) -> Column:
         """Return a column as the manifest has it, having asked the transform what it takes."""
-        nullable = self._takes({**middle, profile.name: None})
-        closed = profile.dtype == "string" and profile.strict and not self._takes({**middle, profile.name: _UNSEEN})
+        nullable = self._takes({**self._middle, profile.name: None})
+        asked = bool(profile.categories) and profile.strict
+        closed = asked and not self._takes({**self._middle, profile.name: _unseen(profile)})
         # Whole numbers cannot be empty: where the transform takes empty cells, they are floats, as in pandas.
         dtype = "float64" if nullable and profile.dtype == "int64" else profile.dtype
         return Column(
             name=profile.name,
             dtype=dtype,  # type: ignore[arg-type]  # one of the three
             nullable=nullable,
-            categories=tuple(map(str, profile.categories)) if closed else (),
+            categories=tuple(map(_CELLS[dtype], profile.categories)) if closed else (),
         )
 
     def _takes(self, row: Mapping[str, Any]) -> bool:
@@ -154,20 +167,33 @@ class RowFront:
             return False
 
     def _random_rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return rows that the transform takes: where it takes positive numbers alone, those."""
         generator = np.random.default_rng(0)
         rows = []
         for position in range(_RANDOM_ROWS):
-            width = (1.0, 0.1, 3.0)[position % 3]
-            row = {}
-            for profile, column in zip(self._profiles, self._columns, strict=True):
-                if profile.categories:
-                    row[column.name] = profile.categories[int(generator.integers(len(profile.categories)))]
-                elif column.dtype == "string":
-                    row[column.name] = f"text {position}"
-                else:
-                    row[column.name] = profile.center + width * profile.spread * float(generator.standard_normal())
-            rows.append((f"random row {position}", row))
+            row = self._random_row(generator, position)
+            positive = {name: abs(value) if isinstance(value, float) else value for name, value in row.items()}
+            found = next((one for one in (row, positive) if self._takes(one)), None)
+            if found is not None:
+                rows.append((f"random row {position}", found))
+        if not rows:
+            raise ParityError(
+                f"'{self._reading.origin}': takes none of the rows that could be made up for it: expected numbers "
+                "around what it was fitted on. Give real rows with --samples."
+            )
         return rows
+
+    def _random_row(self, generator: np.random.Generator, position: int) -> dict[str, Any]:
+        width = (1.0, 0.1, 3.0)[position % 3]
+        row: dict[str, Any] = {}
+        for profile, column in zip(self._profiles, self._columns, strict=True):
+            if profile.categories:
+                row[column.name] = profile.categories[int(generator.integers(len(profile.categories)))]
+            elif column.dtype == "string":
+                row[column.name] = f"text {position}"
+            else:
+                row[column.name] = profile.center + width * profile.spread * float(generator.standard_normal())
+        return row
 
     def _user_rows(self, samples: Path) -> list[tuple[str, dict[str, Any]]]:
         if not samples.is_file():
@@ -182,7 +208,13 @@ class RowFront:
                 raise ParityError(
                     f"'{samples}': wrong columns: expected {', '.join(names)}, got no '{missing[0]}'. Rename them."
                 )
-            rows.append((name, {column.name: cell_of(column, row[column.name], name) for column in self._columns}))
+            cells = {column.name: cell_of(column, row[column.name], name) for column in self._columns}
+            if not self._takes(cells):
+                raise ParityError(
+                    f"'{name}': cannot be used as a sample: the transform '{self._reading.origin}' gives no finite "
+                    "numbers for it. Leave that row out."
+                )
+            rows.append((name, cells))
             if len(rows) == _MAX_SAMPLES:
                 break
         if not rows:
@@ -195,17 +227,37 @@ class RowFront:
         if len(empty) > 1:
             odd.append(("all empty", {**row, **empty}))
         odd += [
-            (f"unseen {column.name}", {**row, column.name: _UNSEEN})
-            for column in self._columns
-            if column.dtype == "string" and not column.categories
+            (f"unseen {column.name}", {**row, column.name: _unseen(profile)})
+            for profile, column in zip(self._profiles, self._columns, strict=True)
+            if (profile.categories or column.dtype == "string") and not column.categories
         ]
         return [(name, changed) for name, changed in odd if self._takes(changed)]
 
 
-def _middle(profile: Profile) -> Any:
+def to_arrays(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    """Return a row as the graph takes it: one array a column, [1, 1]; what is empty as NaN or an empty string."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for column in columns:
+        value = row[column.name]
+        if column.dtype == "string":
+            arrays[column.name] = np.array([["" if value is None else value]], dtype=object)
+        else:
+            arrays[column.name] = np.array([[math.nan if value is None else value]], dtype=column.dtype)
+    return arrays
+
+
+def _middle(profile: Profile, least: float | None) -> Any:
+    """Return a cell that the training had, or is likely to have had; not below ``least``."""
     if profile.categories:
         return profile.categories[0]
-    return "" if profile.dtype == "string" else profile.center
+    if profile.dtype == "string":
+        return ""
+    return profile.center if least is None else max(profile.center, least)
+
+
+def _unseen(profile: Profile) -> Any:
+    """Return a value that no training row had."""
+    return _UNSEEN if profile.dtype == "string" else max(profile.categories) + 1
 
 
 def cell_of(column: Column, value: Any, where: str) -> Any:

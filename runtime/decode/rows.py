@@ -114,7 +114,9 @@ class RowDecoder:
                     f"{subject}: column '{column.name}': not a whole number: expected an int64, got {value!r:.80}. "
                     "Correct the cell."
                 )
-            return int(number)
+            number = int(number)
+        if not math.isnan(number):
+            self._check_known(column, number, subject)
         return number
 
     def _string(self, column: Column, value: Any, subject: str) -> str:
@@ -130,6 +132,10 @@ class RowDecoder:
                 f"{subject}: column '{column.name}': not a string: expected text, got {value!r:.80} "
                 f"({type(value).__name__}). Convert it as in training."
             )
+        self._check_known(column, value, subject)
+        return value
+
+    def _check_known(self, column: Column, value: str | float, subject: str) -> None:
         known = self._categories[column.name]
         if known and value not in known:
             shown = ", ".join(repr(name) for name in column.categories[:_LISTED])
@@ -138,7 +144,6 @@ class RowDecoder:
                 f"{subject}: column '{column.name}': unknown category: expected one of {shown}{more}, got "
                 f"{value!r:.80}. The training transform refuses it, too."
             )
-        return value
 
     def _wrong_columns(self, row: Mapping[str, Any], subject: str) -> str:
         missing = [column.name for column in self._spec.columns if column.name not in row]

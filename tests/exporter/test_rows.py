@@ -11,14 +11,16 @@ import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 from torch import nn
 
 import exporter
 import runtime
 from exporter.endings import Wanted
+from exporter.fronts.rows import RowFront
 from exporter.preprocessing import tables
 from exporter.preprocessing.tables.reading import statistics_from_json
+from runtime.decode.rows import RowDecoder
 from runtime.manifest import Column
 
 
@@ -94,7 +96,7 @@ def test_the_manifest_says_what_each_column_takes(artifact):
         Column(name="salary", dtype="float64", nullable=True),
         Column(name="age", dtype="float64", nullable=True),
         Column(name="city", dtype="string", nullable=True),
-        Column(name="rooms", dtype="int64"),
+        Column(name="rooms", dtype="int64", categories=(1, 2, 3, 4)),
     )
 
 
@@ -113,6 +115,8 @@ def test_a_large_number_with_small_differences_keeps_its_digits(artifact):
         ({"age": "old"}, r"'#1': column 'age': not a number: expected a float64, got 'old'"),
         ({"rooms": 2.5}, "column 'rooms': not a whole number: expected an int64, got 2.5"),
         ({"rooms": None}, "column 'rooms': empty or NaN"),
+        ({"rooms": 9}, "column 'rooms': unknown category: expected one of 1, 2, 3, 4, got 9. The training transform"),
+        ({"rooms": "5"}, "column 'rooms': unknown category: expected one of 1, 2, 3, 4, got 5"),
         ({"salary": math.inf}, "column 'salary': infinite"),
         ({"city": 7}, r"column 'city': not a string: expected text, got 7 \(int\)"),
         ({"extra": 1}, "wrong columns: expected the 4 of the model, got unexpected 'extra'"),
@@ -158,6 +162,33 @@ def test_an_unknown_category_is_ignored_or_refused_as_in_training(tmp_path):
         model.predict({"lax": "a", "strict": "new"})
     with pytest.raises(runtime.InputError, match="column 'strict': empty"):
         model.predict({"lax": "a", "strict": None})
+
+
+@pytest.mark.parametrize(
+    ("values", "good", "bad"), [([1, 2, 5], 5, 3), ([0.5, 1.5, 4.0], 1.5, 1.0), ([False, True, True], 1, 2)]
+)
+@pytest.mark.parametrize("encoder", [OneHotEncoder, OrdinalEncoder])
+def test_a_number_that_training_never_saw_is_refused_where_the_encoder_does(encoder, values, good, bad):
+    """By the runtime, with the column's name; the graph alone would give it another category's features."""
+    transform = encoder().fit(pd.DataFrame({"rooms": values * 20}))
+    front = RowFront(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
+    decoder = RowDecoder(front.inputs[0])
+
+    assert decoder.decode({"rooms": good}, subject="row").values == (good,)
+    with pytest.raises(runtime.InputError, match=f"row: column 'rooms': unknown category: .*, got {bad}. The training"):
+        decoder.decode({"rooms": bad}, subject="row")
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)],
+)
+def test_a_number_that_training_never_saw_is_ignored_where_the_encoder_does(encoder):
+    encoder.fit(pd.DataFrame({"rooms": [1, 2, 5] * 20}))
+    front = RowFront(tables.read_table_transform(encoder, columns=(), trust=False), samples=None)
+
+    assert RowDecoder(front.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
+    assert "unseen rooms" in {case.name for case in front.cases()}  # and so parity compares it
 
 
 @pytest.mark.parametrize(
@@ -213,21 +244,9 @@ def test_a_pickle_is_not_loaded_unless_trusted(tmp_path):
     assert reading.transform([{"x": 1.0}]).tolist() == [[0.5]]
 
 
-@pytest.mark.parametrize(
-    ("transform", "reason"),
-    [
-        (FunctionTransformer(np.log1p).fit([[1.0]]), "skl2onnx cannot convert it"),
-        (SimpleImputer(missing_values=-1).fit([[1.0]]), "missing_values=-1"),
-        (StandardScaler(), "not a fitted transform"),
-    ],
-)
-def test_what_cannot_be_folded_in_is_named(transform, reason):
-    def fold() -> None:
-        reading = tables.read_table_transform(transform, columns=(), trust=False)
-        tables.table_nodes(reading, [Column(name="x0", dtype="float64")], features="features")
-
-    with pytest.raises(exporter.PreprocessingError, match=reason):
-        fold()
+def test_what_is_not_fitted_is_named():
+    with pytest.raises(exporter.PreprocessingError, match="not a fitted transform"):
+        tables.read_table_transform(StandardScaler(), columns=(), trust=False)
 
 
 def test_a_scaler_with_another_mean_in_the_graph_is_caught(monkeypatch, tmp_path):
@@ -235,12 +254,12 @@ def test_a_scaler_with_another_mean_in_the_graph_is_caught(monkeypatch, tmp_path
     from exporter.fronts import rows
 
     frame = people()[["salary", "rooms"]]
-    original, other = rows.table_nodes, StandardScaler().fit(frame * 1.0001)
+    original, other = rows.proven_nodes, StandardScaler().fit(frame * 1.0001)
 
-    def table_nodes(reading, columns, **names):
-        return original(type(reading)(transformer=other, names=reading.names, origin="other"), columns, **names)
+    def another(reading, *rest, **names):
+        return original(type(reading)(transformer=other, names=reading.names, origin="other"), *rest, **names)
 
-    monkeypatch.setattr(rows, "table_nodes", table_nodes)
+    monkeypatch.setattr(rows, "proven_nodes", another)
     network = train(2, 2)
     torch.save(network.state_dict(), tmp_path / "model.pth")
 

@@ -121,6 +121,12 @@ def _spread(leaf: Any, place: int, count: int) -> tuple[float, float] | None:
 
     if (low := value("data_min_")) is not None and (high := value("data_max_")) is not None:
         return (low + high) / 2, (high - low) * _HALF_WIDTH or 1.0
+    if (curve := _curve(leaf, place, count)) is not None:
+        return float(curve[len(curve) // 2]), float(curve[-1] - curve[0]) * _HALF_WIDTH or 1.0
+    if hasattr(leaf, "lambdas_") and len(leaf.lambdas_) == count and leaf.standardize:
+        # Where the transformed values have their middle, and one deviation beside it.
+        middle, beside = leaf.inverse_transform(np.array([[0.0], [1.0]]) * np.ones(count))[:, place]
+        return float(middle), float(beside - middle) if np.isfinite(beside) else 1.0
     middle = value("mean_") if value("mean_") is not None else value("center_")
     if middle is None and value("statistics_") is not None:
         middle = value("statistics_")
@@ -129,6 +135,16 @@ def _spread(leaf: Any, place: int, count: int) -> tuple[float, float] | None:
     if middle is None and size is None:
         return None
     return middle or 0.0, size or 1.0
+
+
+def _curve(leaf: Any, place: int, count: int) -> Any:
+    """Return the quantiles, edges of bins or knots of a column, in their order, where a step has such."""
+    if getattr(leaf, "quantiles_", None) is not None:
+        return leaf.quantiles_[:, place]
+    if getattr(leaf, "bin_edges_", None) is not None:
+        return leaf.bin_edges_[place]
+    splines = getattr(leaf, "bsplines_", None)
+    return splines[place].t[leaf.degree : -leaf.degree] if splines is not None and len(splines) == count else None
 
 
 def _is_missing(value: Any) -> bool:

@@ -71,7 +71,10 @@ class TableReading:
             table = np.empty((len(rows), len(columns)), dtype=object)
             for position, column in enumerate(columns.values()):
                 table[:, position] = column
-        features = self.transformer.transform(table)
+        with warnings.catch_warnings():
+            # Of names that arrays have not, unknown categories, logarithms of zero: what comes of them is looked at.
+            warnings.simplefilter("ignore")
+            features = self.transformer.transform(table)
         dense = features.toarray() if hasattr(features, "toarray") else features
         return np.asarray(dense).astype(np.float32)
 
