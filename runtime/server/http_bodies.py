@@ -1,7 +1,7 @@
 """HTTP bodies, read within their limits: whole, unpacked, and taken apart into the inputs that they carry."""
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from runtime.errors import InputError
 from runtime.manifest import Manifest
 from runtime.server.admission import Admission, Hold
 from runtime.server.errors import ClientLeftError, MediaTypeError
-from runtime.server.kinds import source_from_json
+from runtime.server.kinds import source_from_json, source_from_part
 from runtime.server.service import Source
 
 # Decimal digits of a header that counts bytes: more than any body has.
@@ -116,10 +116,26 @@ def sources_from_json(body: bytes, manifest: Manifest) -> tuple[list[Source], bo
     many = not isinstance(parsed.inputs, msgspec.UnsetType)
     values = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
     sources = [
-        Source(name=f"#{position}", value=source_from_json(value, manifest, f"'#{position}'"))
+        Source(name=f"#{position}", value=_value_or_error(source_from_json, value, manifest, f"'#{position}'"))
         for position, value in enumerate(values)
     ]
     return sources, many, parsed
+
+
+def sources_from_files(parts: Sequence[Source], manifest: Manifest) -> list[Source]:
+    """Return the inputs that the files of a form are."""
+    return [
+        Source(name=part.name, value=_value_or_error(source_from_part, part.value, manifest, f"'{part.name}'"))
+        for part in parts
+    ]
+
+
+def _value_or_error(read: Callable[[Any, Manifest, str], Any], value: Any, manifest: Manifest, subject: str) -> Any:
+    """Return what ``read`` makes of one input, or the error that it costs: that one alone, and not its neighbours."""
+    try:
+        return read(value, manifest, subject)
+    except InputError as error:
+        return error
 
 
 async def sources_from_multipart(request: Request, body: bytes, most: int) -> tuple[list[Source], dict[str, str]]:

@@ -22,12 +22,13 @@ from runtime.server.http_bodies import (
     BODY,
     number,
     read_body,
+    sources_from_files,
     sources_from_json,
     sources_from_multipart,
     unpack,
     whole_number,
 )
-from runtime.server.kinds import encoded_inputs, input_specs, kind_of, source_from_body, source_from_part, task_of
+from runtime.server.kinds import encoded_inputs, input_specs, kind_of, source_from_body, task_of
 from runtime.server.loaded import Loaded
 from runtime.server.metrics import CONTENT_TYPE
 from runtime.server.open_inference import EXTENSIONS, PLATFORM, model_config, output_specs
@@ -264,10 +265,7 @@ class HttpFront:
             elif kind == "multipart/form-data":
                 sources, fields = await sources_from_multipart(request, body, self._service.limits.queue)
                 options |= {name: fields[name] for name in ("top_k", "threshold") if name in fields}
-                sources = [
-                    Source(name=source.name, value=source_from_part(source.value, loaded.manifest, f"'{source.name}'"))
-                    for source in sources
-                ]
+                sources = sources_from_files(sources, loaded.manifest)
                 many = len(sources) > 1
             else:
                 sources = [Source(name=BODY, value=source_from_body(body, kind, loaded.manifest))]

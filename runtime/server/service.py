@@ -32,7 +32,7 @@ _ON_LOOP_BYTES = 16 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One input of a prediction, as a caller named it."""
+    """One input of a prediction, as a caller named it; ``value`` may be the InputError that it costs."""
 
     name: str
     value: Any
