@@ -181,6 +181,15 @@ def export(
             metavar="T,...", help="Of --task multilabel: one a class, or one. Default: 0.5.", rich_help_panel=_OUTPUTS
         ),
     ] = None,
+    colours: Annotated[
+        str | None,
+        typer.Option(
+            metavar="C,C,...",
+            help="Of --task segment: one a class, such as black,#ff8000, or a file with one a line. Default: "
+            "Pascal VOC's.",
+            rich_help_panel=_OUTPUTS,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="A text file with a class name a line.", rich_help_panel=_OUTPUTS)
     ] = None,
@@ -214,10 +223,13 @@ def export(
     if preprocess is not None and any(value is not None for value in numbers.values()):
         raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
 
+    if colours is not None and task != "segment":
+        raise typer.BadParameter("is for --task segment", param_hint="--colours")
     numbers_out = {
         "mean": tuple(_numbers("--target-mean", target_mean) or ()),
         "deviation": tuple(_numbers("--target-std", target_std) or ()),
         "thresholds": tuple(_numbers("--thresholds", thresholds) or ()),
+        "colours": _colours(colours),
     }
 
     from rich.console import Console
@@ -368,6 +380,24 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
+
+
+def _colours(text: str | None) -> tuple[tuple[int, int, int], ...]:
+    """Return the RGB colours that an option names, or a file whose lines do."""
+    if text is None:
+        return ()
+    from PIL import ImageColor
+
+    path = Path(text)
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    try:
+        found = [ImageColor.getcolor(name.strip(), "RGB") for name in names if name.strip()]
+    except (ValueError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(
+            f"expected colours such as black or #ff8000 with commas between, or a file with one a line: {error}",
+            param_hint="--colours",
+        ) from None
+    return tuple(found)  # type: ignore[arg-type]  # three numbers, in this mode
 
 
 def _transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:

@@ -50,13 +50,14 @@ class Overlays:
             height, width = answer.label_map.shape
             photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
             colours = (photo * (1 - _OPACITY) + colours * _OPACITY).round().astype(np.uint8)
-        path = self._folder / f"{self._name(Path(answer.input).stem)}.png"
+        path = self._folder / f"{self.name(answer.input)}.png"
         Image.fromarray(colours).save(path)
         return path
 
-    def _name(self, stem: str) -> str:
-        """Return a name that no input before had: files of several folders may be called alike."""
-        name, number = stem, 2
+    def name(self, source: str) -> str:
+        """Return the name of an input's picture, as none before had: files of several folders may be called alike."""
+        name = stem = Path(source).stem
+        number = 2
         while name in self._written:
             name, number = f"{stem}-{number}", number + 1
         self._written.add(name)

@@ -79,8 +79,6 @@ class Interruption:
 def predict(request: Request, print_table: Callable[[list[Result]], None]) -> None:
     """Run the command; raises typer.Exit with 1 when inputs failed, or 128 and the signal's number when stopped."""
     name = _format_name(request)
-    if request.out is not None and request.output is not None:
-        raise InputError("--output: cannot stand beside --out: expected pictures or a file of rows. Leave out one.")
     if request.out is not None:
         check_writable(request.out, name)
     with warnings.catch_warnings():
@@ -116,8 +114,14 @@ def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[
 
 
 def _predict_to_file(request: Request, out: Path, name: str) -> None:
-    options = {"top_k": request.top_k, "threshold": request.threshold, "max_pixels": request.max_pixels}
     model, inputs, total = _open(request)
+    overlays = Overlays(model, request.output) if request.output is not None else None
+    options: dict[str, float | int | str | None] = {
+        "top_k": request.top_k,
+        "threshold": request.threshold,
+        "max_pixels": request.max_pixels,
+        **({"output": str(request.output)} if request.output is not None else {}),
+    }
     job = describe_job(request.artifact, request.inputs, column=request.column, options=options)
     stop = Stop()
     start = time.monotonic()
@@ -126,7 +130,7 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
         Journal(out, job, resume=request.resume, force=request.force) as journal,
         Interruption(stop) as interruption,
     ):
-        done = skip_done(inputs, journal)
+        done = skip_done(inputs, journal, overlays=overlays)
         try:
             with _progress(total, done.rows, shown=True) as advance:
                 summary = run_job(
@@ -139,6 +143,7 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
                     threshold=request.threshold,
                     stop=stop,
                     on_row=lambda: advance(1),
+                    overlays=overlays,
                 )
         except (TruecopyError, OSError, KeyboardInterrupt):
             sys.stderr.write(_how_to_go_on(journal))

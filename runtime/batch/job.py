@@ -13,6 +13,7 @@ from runtime.batch.outputs import write_results
 from runtime.errors import ArtifactError, InputError
 from runtime.manifest import MANIFEST_NAME
 from runtime.model import Model
+from runtime.overlays import Overlays
 from runtime.results import Failure
 
 # Between checks that the artifact is still the one that was loaded; rows of the last interval are dropped if it is not.
@@ -49,15 +50,18 @@ class Stop:
 
 
 def describe_job(
-    artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | None]
+    artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | str | None]
 ) -> Job:
     """Return what makes this job the same as one that is to be resumed."""
     digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
     return Job(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 
-def skip_done(inputs: Iterator[Named], journal: Journal) -> Summary:
-    """Take the inputs whose rows are in the journal; raises InputError when they are not the ones it is of."""
+def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays | None = None) -> Summary:
+    """Take the inputs whose rows are in the journal; raises InputError when they are not the ones it is of.
+
+    ``overlays`` keep the names of the pictures that those rows have.
+    """
     failed = 0
     for row in journal.recover():
         name = next(inputs, (None, None))[0]
@@ -68,6 +72,8 @@ def skip_done(inputs: Iterator[Named], journal: Journal) -> Summary:
                 f"got {got}. Restore the inputs, or start again with --force."
             )
         failed += "error" in row
+        if overlays is not None and "error" not in row:
+            overlays.name(row["input"])
     return Summary(rows=journal.rows, failed=failed, finished=False)
 
 
@@ -82,16 +88,19 @@ def run_job(
     threshold: float | None,
     stop: Stop,
     on_row: Callable[[], None],
+    overlays: Overlays | None = None,
 ) -> Summary:
     """Write a row for every input, in order, to the journal, and at the end all of them to its ``out``.
 
-    ``done`` is what ``skip_done`` returned. Stopped or failed, the journal stays, whole, to be resumed. Raises
-    ArtifactError when the artifact changed while in use, OSError when a row cannot be written.
+    ``done`` is what ``skip_done`` returned; ``overlays`` write the picture of a label map before its row. Stopped or
+    failed, the journal stays, whole, to be resumed. Raises ArtifactError when the artifact changed while in use,
+    OSError when a row cannot be written.
     """
     failed = done.failed
     checked = time.monotonic()
     try:
-        for result in model.predict_each(stop.until(inputs), top_k=top_k, threshold=threshold):
+        results = model.predict_each(stop.until(inputs), top_k=top_k, threshold=threshold)
+        for result in results if overlays is None else overlays.write_each(results):
             journal.append(result.to_dict())
             failed += isinstance(result, Failure)
             on_row()

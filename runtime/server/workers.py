@@ -24,9 +24,9 @@ STAGES = ("queue", "decode", "geometry", "network")
 class Job:
     """Some inputs of a request, from their sources to their scores; times are in seconds.
 
-    ``sources`` are what ``Model.decode`` takes, or the InputError of what is none; prepared inputs where ``prepared`` is
-    true. ``subjects`` name them in messages. ``results`` holds the scores of each, or the InputError that it costs, once
-    ``finished`` was called; ``error`` is set where all of them have none.
+    ``sources`` are what ``Model.decode`` takes, or the InputError of what is none; prepared inputs where ``prepared``
+    is true. ``subjects`` name them in messages. ``results`` holds the scores of each, or the InputError that it costs,
+    once ``finished`` was called; ``error`` is set where all of them have none.
     """
 
     __slots__ = (

@@ -1,5 +1,6 @@
 """Photos to label maps, and pictures of them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision import transforms
+from typer.testing import CliRunner
 
-import exporter
 import runtime
-from exporter.endings import Wanted, palette
+from exporter.cli import app
+from runtime.batch.job import describe_job
+from runtime.batch.journal import Job, Journal
 
+COMMAND = [str(Path(sys.executable).parent / "truecopy"), "predict"]
 TRANSFORM = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()])
 
 
@@ -37,14 +41,11 @@ def artifact(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmentation")
     torch.save(Bright().state_dict(), folder / "model.pth")
     (folder / "names.txt").write_text("dark\nred\nbright\n")
-    exporter.export(
-        folder / "model.pth",
-        Bright,
-        preprocess=TRANSFORM,
-        labels=folder / "names.txt",
-        wanted=Wanted(task="segment"),
-        out=folder / "artifact",
-    )
+    (folder / "net.py").write_text(Path(__file__).read_text())
+    command = [folder / "model.pth", "--arch", f"{folder}/net.py:Bright", "--preprocess", f"{folder}/net.py:TRANSFORM"]
+    command += ["--labels", folder / "names.txt", "--task", "segment", "--out", folder / "artifact"]
+    done = CliRunner().invoke(app, [*map(str, command), "--colours", "black,#f00,#ffff80"])
+    assert done.exit_code == 0, done.output
     return folder / "artifact"
 
 
@@ -75,9 +76,60 @@ def test_predict_writes_a_picture_of_each_map(artifact, photos, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cat.png"]
     picture = np.asarray(Image.open(tmp_path / "out" / "cat.png"))
     model = runtime.load(artifact)
-    colours = np.array(palette(3))[model.predict(photos[0]).label_map]
+    assert model.manifest.task.colours == ((0, 0, 0), (255, 0, 0), (255, 255, 128))
+    colours = np.array(model.manifest.task.colours)[model.predict(photos[0]).label_map]
     expected = (model.prepare(photos[0]) * 0.5 + colours * 0.5).round()
     assert np.abs(picture - expected).max() <= 1
+
+
+def test_a_job_writes_rows_and_pictures_and_goes_on_with_both(artifact, photos, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        photos[0].save(tmp_path / "in" / name / "cat.png")
+    photos[1].save(tmp_path / "in" / "b" / "cup.png")
+    whole = [*COMMAND, artifact, tmp_path / "in", "--out", tmp_path / "rows.jsonl", "--output", tmp_path / "out"]
+
+    def names() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+    def run(*more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*map(str, whole), *more], capture_output=True, text=True, check=False, timeout=60)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert names() == ["cat-2.png", "cat.png", "cup.png"]
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert [Path(json.loads(row)["input"]).name for row in rows] == ["cat.png", "cat.png", "cup.png"]
+
+    # The second half again, as if a crash had come after the first row; its picture keeps its name.
+    journal = Journal(tmp_path / "rows.jsonl", job_of(whole), resume=False, force=True)
+    with journal:
+        journal.append(json.loads(rows[0]))
+    for name in ("cat-2.png", "cup.png"):
+        (tmp_path / "out" / name).unlink()
+    done = run("--resume")
+    assert done.returncode == 0, done.stderr
+    assert names() == ["cat-2.png", "cat.png", "cup.png"]
+    assert (tmp_path / "rows.jsonl").read_text().splitlines() == rows
+
+
+def job_of(command: list[object]) -> Job:
+    options = {"top_k": 5, "threshold": None, "max_pixels": 64_000_000, "output": str(command[-1])}
+    return describe_job(command[2], (str(command[3]),), column=None, options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--task", "segment", "--colours", "black,nocolour"], "nocolour"),
+        (["--colours", "black"], "is for --task segment"),
+    ],
+)
+def test_colours_that_are_none_are_refused(options, reason, tmp_path):
+    done = CliRunner().invoke(app, [str(tmp_path / "model.pth"), *options])
+
+    assert done.exit_code == 2
+    assert reason in " ".join(done.output.split())
 
 
 def test_only_maps_have_pictures(exported, tmp_path):
