@@ -4,16 +4,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from exporter import check_extra
 
 if TYPE_CHECKING:
     from runtime.evaluation import Evaluation
+    from runtime.labelled import Scores
+    from runtime.masks import Maps
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A folder with a folder a class, or a table with a column of labels.")
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder with a folder a class, or with 'images' and 'masks'; or a table with a column of labels.",
+    ),
 ]
 LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="The column of DATA that has the label.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -33,37 +40,40 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure an artifact on labelled data: accuracy, class by class; or the errors of its numbers."""
+    """Measure an artifact on labelled data: accuracy, class by class; errors of its numbers; overlap of its maps."""
     from runtime.evaluation import evaluate as measure
     from runtime.labelled import read_labelled, score_labelled
-    from runtime.manifest import to_json
+    from runtime.manifest import Segment, to_json
+    from runtime.masks import score_maps
     from runtime.model import load
 
     model = load(artifact, device="cpu")
-    found = score_labelled(model, read_labelled(model, data, column=label_column))
+    labelled = read_labelled(model, data, column=label_column)
+    found: Scores | Maps
+    if isinstance(model.manifest.task, Segment):
+        found = score_maps(model, labelled, keep=checkpoint is not None)
+    else:
+        found = score_labelled(model, labelled)
     evaluation = measure(model, found, name=str(artifact))
-    eager = None
+    eager, differences = None, {}
     if checkpoint is not None:
         check_extra()
-        from exporter.side_by_side import score_eager
+        from exporter.side_by_side import compare_scores, score_eager
 
-        beside = score_eager(
-            model, read_labelled(model, data, column=label_column), checkpoint, preprocess=preprocess, trust=trust
-        )
+        again = read_labelled(model, data, column=label_column)
+        beside = score_eager(artifact, model, again, checkpoint, preprocess=preprocess, trust=trust)
         eager = measure(model, beside, name=f"{checkpoint} (eager)")
+        differences = compare_scores(found, beside, evaluation.task)
     if out is not None:
         _write_report(out, evaluation, model.labels)
     if json:
-        sys.stdout.write(to_json(evaluation).decode())
+        sys.stdout.write(to_json(msgspec.structs.replace(evaluation, eager=eager, differences=differences)).decode())
         return
     _print_evaluation(evaluation)
     if eager is not None:
         _print_evaluation(eager, short=True)
-        difference = abs(found.scores.astype("float64") - beside.scores).max()
-        sys.stdout.write(f"largest difference of a score: {difference:.1e}\n")
-        if evaluation.task == "classify":
-            other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
-            sys.stdout.write(f"inputs with another label: {other} of {len(found.names)}\n")
+        for what, number in differences.items():
+            sys.stdout.write(f"{what}: {number:.1e}\n" if isinstance(number, float) else f"{what}: {number}\n")
 
 
 def calibrate(
@@ -97,16 +107,20 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
     console = Console(highlight=False)
     figures = [f"{evaluation.artifact}: {evaluation.inputs} inputs"]
     for name, value in (
-        ("accuracy", evaluation.accuracy),
+        ("accuracy" if evaluation.task != "segment" else "pixel accuracy", evaluation.accuracy),
+        ("mean IoU", evaluation.mean_iou),
         ("top 5", evaluation.top5),
         ("calibration error", evaluation.calibration_error),
     ):
         figures += [f"{name} {value:.2%}"] if value is not None else []
     console.print(", ".join(figures), markup=False)
     if evaluation.classes and not short:
-        table = Table("class", "inputs", "precision", "recall", "F1", box=None, header_style="bold", pad_edge=False)
+        maps = evaluation.task == "segment"
+        headings = ["class", "places" if maps else "inputs", "precision", "recall", "F1", *(["IoU"] if maps else [])]
+        table = Table(*headings, box=None, header_style="bold", pad_edge=False)
         for one in evaluation.classes:
-            table.add_row(one.label, str(one.count), *(_share(value) for value in (one.precision, one.recall, one.f1)))
+            shares = (one.precision, one.recall, one.f1, *([one.iou] if maps else []))
+            table.add_row(one.label, str(one.count), *map(_share, shares))
         console.print(table)
     for number in evaluation.values:
         r2 = "" if number.r2 is None else f", R2 {number.r2:.4f}"

@@ -1,80 +1,171 @@
 """The eager model on labelled data, for figures beside the artifact's."""
 
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import onnx
 
 from exporter.architectures.rebuilding import rebuild
 from exporter.checkpoint import read_checkpoint
-from exporter.endings import Wanted, read_ending
+from exporter.endings import Ending, Wanted, read_ending
 from exporter.errors import ExportError
-from exporter.forward import call
+from exporter.forward import call, main_output
 from exporter.fronts.choosing import open_front
 from exporter.fronts.protocol import Case
 from exporter.fronts.rows import cell_of
 from exporter.recipe import Recipe
+from runtime.artifact import Artifact, open_artifact
 from runtime.errors import InputError
-from runtime.labelled import Labelled, Scores
-from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TabularInput, TensorInput
+from runtime.labelled import Labelled, Scores, fail
+from runtime.manifest import (
+    Classify,
+    ImageInput,
+    Manifest,
+    Regress,
+    Segment,
+    TabularInput,
+    TensorInput,
+    TextInput,
+    TokensInput,
+)
+from runtime.masks import Maps, compare_maps
 from runtime.model import Model
+
+# The constants of a graph that undo a target's scaling: Ending.nodes writes them.
+_SCALING = ("ending/offset", "ending/scale")
 
 
 def score_eager(
-    model: Model, labelled: Iterator[Labelled | InputError], checkpoint: Path, *, preprocess: str | None, trust: bool
-) -> Scores:
+    artifact: Path,
+    model: Model,
+    labelled: Iterator[Labelled | InputError],
+    checkpoint: Path,
+    *,
+    preprocess: str | None,
+    trust: bool,
+) -> Scores | Maps:
     """Return the eager model's scores for labelled data, behind the user's own preprocessing.
 
     The architecture is the one that the manifest names. Raises ExportError where the checkpoint is another one, or the
-    kind of input or task has no such comparison.
+    artifact's probabilities are not the network's any more.
     """
-    manifest = model.manifest
+    files, manifest = open_artifact(artifact), model.manifest
     read = read_checkpoint(checkpoint, weights=manifest.source.checkpoint_entry or None, trust=trust)
     if read.sha256 != manifest.source.checkpoint_sha256:
         raise ExportError(
             f"'{checkpoint}': is not what '{manifest.name}' was exported from: expected SHA-256 "
             f"{manifest.source.checkpoint_sha256}, got {read.sha256}. Give the checkpoint of the export."
         )
-    if manifest.calibration is not None or not isinstance(manifest.task, Classify | Multilabel):
+    if manifest.calibration is not None:
         raise ExportError(
-            f"'{manifest.name}': cannot be compared with its checkpoint: expected a classifier as exported, got "
-            f"{'a calibrated one' if manifest.calibration else manifest.task.kind}. Leave out --checkpoint."
+            f"'{manifest.name}': cannot be compared with its checkpoint: expected an artifact as exported, got a "
+            "calibrated one. Leave out --checkpoint."
         )
     architecture: Any = read.module if read.module is not None else manifest.source.architecture
     rebuilt = rebuild(architecture, manifest.source.arguments, read)
-    inputs = tuple(
-        f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]"
-        for spec in manifest.inputs
-        if isinstance(spec, TensorInput)
-    )
-    exif = any(isinstance(spec, ImageInput) and spec.exif for spec in manifest.inputs)
-    recipe = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust, inputs=inputs, exif=exif)
-    front = open_front(recipe, rebuilt)
-    names, values, truth, failures = [], [], [], {}
-    for one in labelled:
-        if isinstance(one, InputError):
-            failures[str(one).partition(": ")[0]] = str(one)
+    front = open_front(_recipe(files, checkpoint, preprocess=preprocess, trust=trust), rebuilt)
+
+    def values() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+        for one in labelled:
+            if isinstance(one, InputError):
+                yield fail(one)
+                continue
+            try:
+                model.decode(one.source, subject=f"'{one.name}'")  # the same inputs as the artifact's, and no others
+            except InputError as error:
+                yield one.name, error
+                continue
+            prepared = front.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
+            yield one, call(rebuilt.network, prepared.tensors)
+
+    output = manifest.outputs[0].name
+    if isinstance(manifest.task, Segment):
+        return compare_maps(model, _with_ending(values(), files), keep=True)
+    names, found, truth, failures = [], [], [], {}
+    for one, value in values():
+        if isinstance(one, str):
+            failures[one] = str(value)
             continue
-        try:
-            model.decode(one.source, subject=f"'{one.name}'")  # the same inputs as the artifact's, and no others
-        except InputError as error:
-            failures[one.name] = str(error)
-            continue
-        prepared = front.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
-        values.append(call(rebuilt.network, prepared.tensors))
         names.append(one.name)
+        found.append(value)
         truth.append(one.truth)
-    # What was decided at the export follows from the outputs again: the activation, and one logit for two classes.
-    task = manifest.task.kind
-    main = values[0]
-    binary = task == "classify" and isinstance(main, torch.Tensor) and main.numel() == 1
-    wanted = Wanted(task="binary" if binary else "multilabel" if task == "multilabel" else "classify")
-    ending = read_ending(values, wanted, labels_file="", name=manifest.source.architecture)
-    scores = [ending.expect(value)[manifest.outputs[0].name][0] for value in values]
+    ending = _ending(files, found)
+    scores = [ending.expect(value)[output][0] for value in found]
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+
+
+def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> dict[str, float | int]:
+    """Return how far an artifact's scores, or its maps, are from the eager model's, in words."""
+    if isinstance(found, Maps) or isinstance(beside, Maps):
+        assert isinstance(found, Maps)
+        assert isinstance(beside, Maps)
+        other = sum(int((one != two).sum()) for one, two in zip(found.maps, beside.maps, strict=True))
+        return {"places with another label": other}
+    difference = float(np.abs(found.scores.astype(np.float64) - beside.scores).max())
+    if task == "regress":
+        return {"largest difference of a value": difference}
+    differences: dict[str, float | int] = {"largest difference of a score": difference}
+    if task == "classify":
+        other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
+        differences["inputs with another label"] = other
+    return differences
+
+
+def _with_ending(
+    values: Iterator[tuple[Labelled, Any] | tuple[str, InputError]], artifact: Artifact
+) -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+    """Give the label scores of what a segmentation network returned, one input after the other."""
+    for one, value in values:
+        if isinstance(one, str):
+            yield one, value
+        else:
+            yield one, _ending(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0]
+
+
+def _ending(artifact: Artifact, values: Sequence[Any]) -> Ending:
+    """Return what the export put behind the network: it follows from the outputs again, but for a target's scaling."""
+    manifest, main = artifact.manifest, main_output(values[0])
+    wanted = Wanted(task=manifest.task.kind)  # type: ignore[arg-type]  # a task's name
+    if isinstance(manifest.task, Classify) and main is not None and main.numel() == 1:
+        wanted = Wanted(task="binary")
+    if isinstance(manifest.task, Regress):
+        graph = onnx.load(artifact.file(manifest.variants[0].model), load_external_data=False).graph
+        scaling = {value.name: value for value in graph.initializer if value.name in _SCALING}
+        mean, deviation = (
+            tuple(map(float, onnx.numpy_helper.to_array(scaling[name]))) if name in scaling else () for name in _SCALING
+        )
+        wanted = Wanted(task="regress", values=manifest.task.values, mean=mean, deviation=deviation)
+    return read_ending(values, wanted, labels_file="", name=manifest.source.architecture)
+
+
+def _recipe(artifact: Artifact, checkpoint: Path, *, preprocess: str | None, trust: bool) -> Recipe:
+    """Return how the artifact was exported, as far as its manifest and files tell."""
+    recipe = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
+    inputs = []
+    for spec in artifact.manifest.inputs:
+        match spec:
+            case TensorInput():
+                inputs.append(f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]")
+            case TokensInput():
+                inputs.append(f"{spec.name}=tokens[batch,length]")
+                words = artifact.file(spec.vocabulary) if spec.vocabulary else None
+                recipe = replace(recipe, vocabulary=words, pad_id=spec.pad_id, max_length=spec.max_length)
+            case TextInput():
+                recipe = replace(
+                    recipe, tokenizer=artifact.file(spec.tokenizer), pair=spec.pair, max_length=spec.max_length
+                )
+            case ImageInput():
+                mode = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
+                recipe = replace(recipe, exif=spec.exif, image_mode=mode)
+            case TabularInput():
+                columns = () if preprocess is None else tuple(column.name for column in spec.columns)
+                recipe = replace(recipe, columns=columns)
+    return replace(recipe, inputs=tuple(inputs))
 
 
 def _to_bytes(source: Any, manifest: Manifest) -> bytes:
@@ -83,7 +174,16 @@ def _to_bytes(source: Any, manifest: Manifest) -> bytes:
         return source
     if isinstance(source, Path):
         return source.read_bytes()
-    (spec,) = manifest.inputs
-    assert isinstance(spec, TabularInput)
-    row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
-    return json.dumps(row).encode()
+    spec = manifest.inputs[0]
+    match spec:
+        case TabularInput():
+            row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
+            return json.dumps(row).encode()
+        case TextInput():
+            return json.dumps(list(source)).encode() if spec.pair else str(source).encode()
+        case TokensInput():
+            return json.dumps([int(token) for token in source]).encode()
+        case _:
+            stream = io.BytesIO()
+            np.save(stream, np.asarray(source, dtype=spec.dtype), allow_pickle=False)
+            return stream.getvalue()

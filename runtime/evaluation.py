@@ -9,20 +9,26 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.labelled import Scores
 from runtime.manifest import Classify, Multilabel, Regress
+from runtime.masks import Maps
 from runtime.model import Model
 
 _TOP = 5
 _BINS = 15
 
 
-class ClassFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One class: how often it is true, and how often it is found; None where there is nothing to divide by."""
+class ClassFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One class: how often it is true, and how often it is found; None where there is nothing to divide by.
+
+    ``count`` is of inputs, of a segmentation of places; its ``iou`` is the share of the places that are true or given
+    which are both.
+    """
 
     label: str
     count: int
     precision: float | None
     recall: float | None
     f1: float | None
+    iou: float | None = None
 
 
 class ValueFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,25 +44,33 @@ class ValueFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """All figures; those that a task has not are None or empty.
 
-    ``accuracy`` of a multilabel is the share of inputs with exactly the true labels. ``confusion`` counts inputs by
-    true class (rows) and predicted class. ``failures`` are inputs that could not be used, which count nowhere.
+    ``accuracy`` of a multilabel is the share of inputs with exactly the true labels, of a segmentation the share of
+    places; ``mean_iou`` is the mean over the classes that are true or given anywhere. ``confusion`` counts inputs, or
+    places, by true class (rows) and predicted class. ``failures`` are inputs that could not be used, which count
+    nowhere. ``eager`` are the eager model's figures, where they were asked for, and ``differences`` how far the two are
+    apart.
     """
 
     artifact: str
-    task: Literal["classify", "multilabel", "regress"]
+    task: Literal["classify", "multilabel", "regress", "segment"]
     inputs: int
     failures: dict[str, str]
     accuracy: float | None = None
     top5: float | None = None
     calibration_error: float | None = None
+    mean_iou: float | None = None
     classes: tuple[ClassFigures, ...] = ()
     values: tuple[ValueFigures, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    eager: "Evaluation | None" = None
+    differences: dict[str, float | int] = {}
 
 
-def evaluate(model: Model, found: Scores, *, name: str) -> Evaluation:
+def evaluate(model: Model, found: Scores | Maps, *, name: str) -> Evaluation:
     """Return the figures of a model's scores; raises InputError for a task that has no truth to compare with."""
     task = model.manifest.task
+    if isinstance(found, Maps):
+        return _places(model, found, name)
     match task:
         case Classify():
             return _classes(model, found, name)
@@ -66,7 +80,8 @@ def evaluate(model: Model, found: Scores, *, name: str) -> Evaluation:
             return _values(found, task, name)
         case _:
             raise InputError(
-                f"'{name}': cannot be evaluated: expected a task of classify, multilabel or regress, got {task.kind}. "
+                f"'{name}': cannot be evaluated: expected a task of classify, multilabel, regress or segment, got "
+                f"{task.kind}. "
                 "Compare its outputs yourself, with predict()."
             )
 
@@ -144,6 +159,28 @@ def _sets(model: Model, found: Scores, task: Multilabel, name: str) -> Evaluatio
             _figures(label, (truth & predicted)[:, row].sum(), predicted[:, row].sum(), truth[:, row].sum())
             for row, label in enumerate(model.labels)
         ),
+    )
+
+
+def _places(model: Model, found: Maps, name: str) -> Evaluation:
+    confusion = found.confusion
+    true, given = confusion.sum(axis=1), confusion.sum(axis=0)
+    hits = confusion.diagonal()
+    either = true + given - hits
+    shares = [float(hits[row] / either[row]) if either[row] else None for row in range(len(confusion))]
+    there = [share for share in shares if share is not None]
+    return Evaluation(
+        artifact=name,
+        task="segment",
+        inputs=len(found.names),
+        failures=dict(found.failures),
+        accuracy=float(hits.sum() / true.sum()) if true.sum() else None,
+        mean_iou=float(np.mean(there)) if there else None,
+        classes=tuple(
+            msgspec.structs.replace(_figures(label, hits[row], given[row], true[row]), iou=shares[row])
+            for row, label in enumerate(model.labels)
+        ),
+        confusion=tuple(tuple(map(int, row)) for row in confusion),
     )
 
 

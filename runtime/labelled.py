@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.batch.inputs import KINDS
 from runtime.decode.tables import read_rows
 from runtime.errors import InputError
-from runtime.manifest import Manifest, Multilabel, Regress, TabularInput
+from runtime.manifest import Manifest, Multilabel, Regress, Segment, TabularInput
 from runtime.model import Model
 
 # What stands between the labels of one cell.
@@ -50,7 +50,13 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
     columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
     folder), ``text`` or ``input``. A regression takes the columns with its values' names. An unknown label is an
     InputError in the place of its input; a missing column or folder raises one.
+
+    The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
+    its path in ``column``.
     """
+    if data.is_dir() and isinstance(model.manifest.task, Segment):
+        yield from _read_masked(data, KINDS[model.manifest.inputs[0].kind].suffixes)
+        return
     if data.is_dir():
         yield from _read_folders(model, data, KINDS[model.manifest.inputs[0].kind].suffixes)
         return
@@ -66,7 +72,7 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
                 "Name the column with --label-column."
             )
         try:
-            truth = _truth(model, {one: row[one] for one in wanted}, name)
+            truth = _truth(model, {one: row[one] for one in wanted}, name, data.parent)
         except InputError as error:
             yield error
             continue
@@ -90,7 +96,8 @@ def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> S
 
     for one in labelled:
         if isinstance(one, InputError):
-            failures[str(one).partition(": ")[0]] = str(one)
+            name, error = fail(one)
+            failures[name] = str(error)
             continue
         try:
             waiting.append((one, model.prepare(one.source, subject=f"'{one.name}'")))
@@ -104,6 +111,26 @@ def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> S
         reason = next(iter(failures.values()), "it is empty")
         raise InputError(f"labelled data: no input can be used: expected at least one: {reason}")
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+
+
+def fail(error: InputError) -> tuple[str, InputError]:
+    """Return the name of an input that could not be read, with its error."""
+    return str(error).partition(": ")[0], error
+
+
+def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[Labelled | InputError]:
+    images, masks = data / "images", data / "masks"
+    if not images.is_dir() or not masks.is_dir():
+        raise InputError(
+            f"'{data}': expected the folders 'images' and 'masks' in it, with files of the same names. Sort them so, "
+            "or give a table with the columns 'path' and 'label'."
+        )
+    known = {path.stem: path for path in sorted(masks.iterdir()) if path.is_file()}
+    for path in sorted(file for file in images.iterdir() if file.suffix.lower() in suffixes):
+        if path.stem in known:
+            yield Labelled(name=str(path), source=path, truth=known[path.stem])
+        else:
+            yield InputError(f"'{path}': no mask: expected one named '{path.stem}' in '{masks}'. Add it.")
 
 
 def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[Labelled]:
@@ -132,7 +159,9 @@ def _truth_columns(manifest: Manifest, column: str) -> list[str]:
     return [value.name for value in manifest.task.values] if isinstance(manifest.task, Regress) else [column]
 
 
-def _truth(model: Model, cells: Mapping[str, Any], name: str) -> Any:
+def _truth(model: Model, cells: Mapping[str, Any], name: str, folder: Path) -> Any:
+    if isinstance(model.manifest.task, Segment):
+        return folder / str(*cells.values())
     if isinstance(model.manifest.task, Regress):
         try:
             numbers = [float(value) for value in cells.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import nn
 from torchvision import transforms
@@ -15,9 +16,12 @@ from typer.testing import CliRunner
 
 import runtime
 from exporter.cli import app
+from exporter.quality import evaluate
 from runtime.batch.job import describe_job
 from runtime.batch.journal import Job, Journal
 
+evaluate_app = typer.Typer()
+evaluate_app.command()(evaluate)
 COMMAND = [str(Path(sys.executable).parent / "truecopy"), "predict"]
 TRANSFORM = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()])
 
@@ -130,6 +134,100 @@ def test_colours_that_are_none_are_refused(options, reason, tmp_path):
 
     assert done.exit_code == 2
     assert reason in " ".join(done.output.split())
+
+
+@pytest.fixture
+def data(photos, tmp_path):
+    """Two photos with their true maps: what eager says, but for a corner, and a frame that does not count."""
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for name, photo in zip(("cat", "cup"), photos, strict=False):
+        photo.save(tmp_path / "data" / "images" / f"{name}.png")
+        with torch.no_grad():
+            true = Bright()(transforms.ToTensor()(photo)[None])["out"][0].argmax(0).numpy().astype(np.uint8)
+        true[:, : photo.width // 2] = 0
+        true[: photo.height // 3] = 255
+        Image.fromarray(true).save(tmp_path / "data" / "masks" / f"{name}.png")
+    return tmp_path / "data"
+
+
+def reference(folder: Path) -> np.ndarray:
+    """Count places by true and given class, with torchvision's own resize of the masks."""
+    to_mask = transforms.Compose(
+        [transforms.Resize(40, transforms.InterpolationMode.NEAREST), transforms.CenterCrop(32)]
+    )
+    counts = np.zeros((3, 3), int)
+    for path in sorted((folder / "images").iterdir()):
+        true = np.asarray(to_mask(Image.open(folder / "masks" / path.name)))
+        with torch.no_grad():
+            given = Bright()(TRANSFORM(Image.open(path))[None])["out"][0].argmax(0).numpy()
+        np.add.at(counts, (true[true != 255], given[true != 255]), 1)
+    return counts
+
+
+def test_evaluate_measures_the_overlap_and_sets_eager_beside(artifact, data):
+    expected = reference(data)
+    command = [artifact, data, "--checkpoint", artifact.parent / "model.pth"]
+    command += ["--preprocess", f"{artifact.parent}/net.py:TRANSFORM", "--json"]
+
+    done = CliRunner().invoke(evaluate_app, list(map(str, command)))
+
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    overlap = expected.diagonal() / (expected.sum(0) + expected.sum(1) - expected.diagonal())
+    assert figures["confusion"] == expected.tolist()
+    assert figures["accuracy"] == pytest.approx(expected.diagonal().sum() / expected.sum())
+    assert figures["mean_iou"] == pytest.approx(overlap.mean())
+    assert [one["iou"] for one in figures["classes"]] == pytest.approx(overlap.tolist())
+    assert 0.2 < figures["mean_iou"] < 0.95  # neither all nor nothing
+    assert figures["eager"]["confusion"] == expected.tolist()
+    assert figures["differences"] == {"places with another label": 0}
+
+
+def test_a_mask_that_fits_nothing_costs_only_its_photo(artifact, data, tmp_path):
+    cup = Image.open(data / "masks" / "cup.png")
+    rows = ["path,label", "images/cat.png,masks/cat.png"]
+    odd = {
+        "small": cup.resize((50, 40)),
+        "five": cup.point(lambda _: 5),
+        "pink": Image.new("RGB", cup.size, "pink"),
+    }
+    for name, mask in odd.items():
+        mask.save(data / "masks" / f"{name}.png")
+        rows.append(f"images/cup.png,masks/{name}.png")
+    rows.append("images/cup.png,masks/none.png")
+    (data / "pairs.csv").write_text("\n".join(rows))
+
+    done = CliRunner().invoke(evaluate_app, [str(artifact), str(data / "pairs.csv"), "--json"])
+
+    figures = json.loads(done.stdout)
+    assert figures["inputs"] == 1
+    reasons = [
+        "unexpected size",
+        "expected numbers below 3",
+        "expected the model's colours, got #ffc0cb",
+        "no such file",
+    ]
+    assert len(figures["failures"]) == 4
+    for reason, found in zip(reasons, figures["failures"].values(), strict=True):
+        assert reason in found
+
+
+def test_a_mask_may_have_the_models_colours_or_the_maps_size(artifact, data):
+    for path in (data / "masks").iterdir():
+        true = np.asarray(Image.open(path))
+        if path.stem == "cat":
+            colours = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 128)], np.uint8)
+            Image.fromarray(colours[np.where(true == 255, 0, true)]).save(path)
+        else:
+            path.unlink()
+            np.save(path.with_suffix(".npy"), np.zeros((32, 32), np.int64))
+
+    done = CliRunner().invoke(evaluate_app, [str(artifact), str(data)])
+
+    assert done.exit_code == 0, done.output
+    assert "2 inputs, pixel accuracy" in done.stdout
+    assert "IoU" in done.stdout
 
 
 def test_only_maps_have_pictures(exported, tmp_path):

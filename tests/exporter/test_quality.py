@@ -1,0 +1,99 @@
+"""The eager model beside an artifact, on labelled rows and texts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import exporter
+from exporter.endings import Wanted
+from exporter.quality import evaluate
+from runtime.manifest import Value
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+class Price(nn.Linear):
+    """Two columns to one scaled number."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+
+
+class Feeling(nn.Module):
+    """The mean of the words' vectors, padding left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8, padding_idx=0)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
+        return 3 * self.head((self.words(input_ids) * kept).sum(dim=1) / kept.sum(dim=1))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a network's weights, and this file as its source."""
+    (tmp_path / "net.py").write_text(Path(__file__).read_text())
+
+    def save(network: nn.Module) -> tuple[Path, str]:
+        path = tmp_path / "model.pth"
+        torch.save(network.eval().state_dict(), path)
+        return path, f"{tmp_path}/net.py:{type(network).__name__}"
+
+    torch.manual_seed(0)
+    return save
+
+
+def run(*arguments: object) -> dict[str, object]:
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_regression_has_its_targets_scaling_undone_on_both_sides(saved, tmp_path):
+    network = Price()
+    checkpoint, reference = saved(network)
+    (tmp_path / "stats.json").write_text(json.dumps({"a": {"mean": 10, "std": 2}, "b": {"mean": -1, "std": 0.5}}))
+    wanted = Wanted(task="regress", values=(Value(name="price", unit="EUR"),), mean=(250.0,), deviation=(40.0,))
+    exporter.export(
+        checkpoint, reference, preprocess=str(tmp_path / "stats.json"), wanted=wanted, out=tmp_path / "artifact"
+    )
+    rows = np.random.default_rng(0).normal((10, -1, 250), (2, 0.5, 40), (30, 3))
+    (tmp_path / "rows.csv").write_text("a,b,price\n" + "".join(f"{a},{b},{price}\n" for a, b, price in rows))
+
+    figures = run(
+        *(tmp_path / "artifact", tmp_path / "rows.csv"),
+        *("--checkpoint", checkpoint, "--preprocess", tmp_path / "stats.json"),
+    )
+
+    with torch.no_grad():
+        features = torch.from_numpy((rows[:, :2] - (10, -1)) / (2, 0.5)).float()
+        eager = network(features)[:, 0].numpy() * 40 + 250
+    error = pytest.approx(np.abs(eager - rows[:, 2]).mean(), rel=1e-5)
+    assert figures["values"][0]["mean_absolute_error"] == error
+    assert figures["eager"]["values"][0]["mean_absolute_error"] == error
+    assert 0 <= figures["differences"]["largest difference of a value"] < 1e-3
+
+
+def test_texts_are_compared_with_the_eager_model_too(saved, tmp_path):
+    from data.languages import build_tokenizer
+
+    checkpoint, reference = saved(Feeling())
+    build_tokenizer(tmp_path / "tokenizer.json")
+    exporter.export(checkpoint, reference, tokenizer=tmp_path / "tokenizer.json", out=tmp_path / "artifact")
+    (tmp_path / "rows.csv").write_text("text,label\nit is good,0\nvery bad,1\nnot one,2\n")
+
+    figures = run(tmp_path / "artifact", tmp_path / "rows.csv", "--checkpoint", checkpoint)
+
+    assert figures["inputs"] == figures["eager"]["inputs"] == 3
+    assert figures["confusion"] == figures["eager"]["confusion"]
+    assert figures["differences"]["largest difference of a score"] < 1e-5
