@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from exporter.bundle import staging
 from exporter.errors import ExportError, ParityError
+from exporter.scaling_torchscript import run_torchscript, scale_torchscript
 from runtime.artifact import open_artifact
 from runtime.evaluation import calibration_error, confidences, reliability
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
@@ -36,13 +37,23 @@ _SMALLEST, _LARGEST = 1e-3, 1e3
 # From here on, float32 has too few digits left between a sigmoid and 1 to tell its logit within a hundredth.
 _SATURATED = 1 - 1e-5
 
+# The formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds once more.
+_TORCHSCRIPT_LIMIT = 1e-4
+
+_PARITY_STAYS = (
+    "parity.json: as exported, of the scores before calibration; golden.npz, and so 'truecopy verify', has the "
+    "calibrated ones"
+)
+
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     """What a calibration found: its parameters, and the expected calibration error before and after.
 
-    The points are (confidence, share correct, count) of a reliability diagram.
+    The points are (confidence, share correct, count) of a reliability diagram. ``formula_difference`` is how far the
+    graphs, run on the golden inputs, are from the eager model's scores calibrated by the formula. ``remarks`` say in
+    words what became of the files that are no graphs.
     """
 
     artifact: str
@@ -53,6 +64,8 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     error_after: float
     before: tuple[tuple[float, float, int], ...]
     after: tuple[tuple[float, float, int], ...]
+    remarks: tuple[str, ...] = ()
+    formula_difference: float | None = None
 
     @property
     def temperature(self) -> float | None:
@@ -117,8 +130,7 @@ def calibrate(
         before=tuple(reliability(*sure_before)),
         after=tuple(reliability(*sure_after)),
     )
-    _write(opened.path, Path(out or artifact), opened.manifest, link, calibrated)
-    return calibrated
+    return _write(opened.path, Path(out or artifact), opened.manifest, link, calibrated)
 
 
 def fit_scales(task: Classify | Multilabel, found: Scores) -> tuple[float, ...]:
@@ -170,8 +182,10 @@ def _logit(scores: NDArray[Any]) -> NDArray[np.float64]:
     return np.log(exact) - np.log1p(-exact)
 
 
-def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated: Calibrated) -> None:
+def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated: Calibrated) -> Calibrated:
+    """Write the artifact, and return the calibration with what running it showed."""
     variant = manifest.variants[0]
+    remarks = [_PARITY_STAYS]
     with staging(out, force=True) as stage:
         for name in manifest.files:
             data = (source / name).read_bytes()
@@ -180,10 +194,14 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
             elif name == manifest.golden.file:
                 data = _calibrate_golden(source / name, link, manifest.outputs[0].name)
             elif name.endswith(".torchscript"):
-                # TorchScript would need the training libraries; an artifact without it is whole.
-                continue
+                if len(manifest.inputs) > 1:
+                    remarks.append(f"{name}: left out, as it takes several inputs")
+                    continue
+                data = scale_torchscript(source / name, link.scales, sigmoid=link.operator == "Sigmoid")
+                remarks.append(f"{name}: calibrated, too")
             if name not in (_FILE, _PICTURE):
                 stage.write(name, data)
+        calibrated = msgspec.structs.replace(calibrated, remarks=tuple(remarks))
         stage.write(_FILE, to_json(calibrated))
         picture = _draw(calibrated)
         if picture is not None:
@@ -209,6 +227,23 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
                 f"'{out}': the calibrated graph differs from its formula: expected at most {failed.limit:g}, got "
                 f"{failed.worst:.1e} ({failed.name}). Nothing was written; report this."
             )
+        _check_torchscript(stage.folder, manifest, out)
+    scores = [check.worst for check in verification.checks if check.unit == "score"]
+    return msgspec.structs.replace(calibrated, formula_difference=max(scores))
+
+
+def _check_torchscript(folder: Path, manifest: Manifest, out: Path) -> None:
+    """Raise ParityError where a calibrated TorchScript archive does not give the golden set's calibrated scores."""
+    limit = max(_TORCHSCRIPT_LIMIT, *manifest.golden.output_limits.values())
+    for path in folder.glob("*.torchscript"):
+        for case in read_golden(folder / manifest.golden.file).cases:
+            found = run_torchscript(path, case.prepared)
+            worst = float(np.abs(found - case.outputs[manifest.outputs[0].name]).max())
+            if not worst <= limit:
+                raise ParityError(
+                    f"'{out}': the calibrated '{path.name}' differs from its formula: expected at most {limit:g}, got "
+                    f"{worst:.1e}. Nothing was written; report this."
+                )
 
 
 def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> bytes:

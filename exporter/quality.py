@@ -73,7 +73,8 @@ def evaluate(
     if eager is not None:
         _print_evaluation(eager, short=True)
         for what, number in differences.items():
-            sys.stdout.write(f"{what}: {number:.1e}\n" if isinstance(number, float) else f"{what}: {number}\n")
+            of = f" of {len(found.names)}" if what.startswith("inputs") else ""
+            sys.stdout.write(f"{what}: {number:.1e}\n" if isinstance(number, float) else f"{what}: {number}{of}\n")
 
 
 def calibrate(
@@ -96,7 +97,9 @@ def calibrate(
     sys.stdout.write(
         f"{found.artifact}: {what}, fitted on {found.inputs} inputs\n"
         f"expected calibration error {found.error_before:.2%} before, {found.error_after:.2%} after\n"
+        f"verified: within {found.formula_difference:.1e} of eager's scores calibrated by the formula\n"
     )
+    sys.stdout.writelines(f"{remark}\n" for remark in found.remarks)
     _print_failures(found.failures)
 
 

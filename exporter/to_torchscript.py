@@ -57,6 +57,8 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     kept = [name for name in ("prepare", "normalize", "classify") if hasattr(type(pipeline), name)]
     try:
         with _quiet(), torch.no_grad():
+            for name in kept:  # those that forward does not call would not be compiled
+                torch.jit.export(getattr(type(pipeline), name))
             scripted = torch.jit.script(pipeline.eval())
             torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=kept), stream)
     except Exception as error:  # torch.jit raises whatever its passes raise

@@ -12,6 +12,7 @@ import pytest
 import exporter
 import runtime
 from exporter.calibration import calibrate
+from exporter.to_torchscript import load_torchscript
 from runtime.verify import verify
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
@@ -181,6 +182,10 @@ def test_calibration_repairs_a_model_that_is_too_sure(tmp_path):
     assert found.error_after < 0.03
     model = runtime.load(tmp_path / "calibrated")
     after = model.run({"x": points[:100]})["probabilities"]
+    script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")
+    assert script(torch.from_numpy(points[:100])).numpy() == pytest.approx(after, abs=1e-5)
+    assert not found.formula_difference > 1e-4
+    assert "model.torchscript: calibrated, too" in found.remarks
     scaled = np.log(before.astype(float)) / found.temperature
     expected = np.exp(scaled) / np.exp(scaled).sum(1, keepdims=True)
     assert after == pytest.approx(expected, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The eager model beside an artifact, on labelled rows and texts."""
+"""The eager model beside an artifact, on labelled rows and texts; and calibration of photo classifiers."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import exporter
+import runtime
+from exporter.calibration import calibrate
 from exporter.endings import Wanted
 from exporter.quality import evaluate
+from exporter.to_torchscript import load_torchscript
 from runtime.manifest import Value
 
 app = typer.Typer()
@@ -97,3 +100,32 @@ def test_texts_are_compared_with_the_eager_model_too(saved, tmp_path):
     assert figures["inputs"] == figures["eager"]["inputs"] == 3
     assert figures["confusion"] == figures["eager"]["confusion"]
     assert figures["differences"]["largest difference of a score"] < 1e-5
+
+
+def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(exported, photos, tmp_path):
+    """The whole path, and the inner stages that a parity check looks at; the host and TorchScript agree."""
+    labels = runtime.load(exported.artifact).labels
+    for label, photo in zip(labels, photos, strict=True):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for row in range(3):
+            side = min(photo.size) // (row + 1)
+            photo.crop((row * 20, 0, row * 20 + side, side)).save(tmp_path / "data" / label / f"{row}.png")
+    # One photo under another label: a classifier that is always right would have no temperature.
+    photos[0].save(tmp_path / "data" / labels[1] / "odd.png")
+
+    found = calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "calibrated")
+
+    assert "model.torchscript: calibrated, too" in found.remarks
+    assert abs(found.temperature - 1) > 0.05
+    model = runtime.load(tmp_path / "calibrated")
+    script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")
+    for photo in photos:
+        image = torch.from_numpy(np.array(photo)[np.newaxis])
+        expected = model.run(model.stack([model.prepare(photo)]))["probabilities"]
+        pixels = script.prepare(image)
+        assert pixels.numpy() == pytest.approx(model.prepare(photo)[np.newaxis], abs=0)
+        for scores in (script(image), script.classify(pixels)):
+            assert scores.numpy() == pytest.approx(expected, abs=1e-5)
+    calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "again")
+    archives = [tmp_path / name / "model.torchscript" for name in ("calibrated", "again")]
+    assert archives[0].read_bytes() == archives[1].read_bytes()
