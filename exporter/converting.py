@@ -42,7 +42,12 @@ def convert(
 
 
 def _convert_decoder(network: nn.Module, front: TokensFront, ending: Ending) -> Converted:
-    (name,) = front.dimensions
+    name, *others = front.dimensions
+    if others:
+        raise ConversionError(
+            f"'{type(network).__name__}': decodes step by step, and 'encode(tokens)' takes the tokens alone: expected "
+            f"one --input, got {', '.join(map(repr, others))} beside it. Leave it out, or find padding by its number."
+        )
     (output,) = ending.inner_names
     decoder = read_decoder(network, name=name, draw=front.draw)
     encoder, step = (

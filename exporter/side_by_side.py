@@ -153,6 +153,10 @@ def _recipe(artifact: Artifact, checkpoint: Path, *, preprocess: str | None, tru
                 inputs.append(f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]")
             case TokensInput():
                 inputs.append(f"{spec.name}=tokens[batch,length]")
+                inputs += [
+                    f"{name}={kind}[batch{'' if kind == 'lengths' else ',length'}]"
+                    for name, kind in spec.beside.items()
+                ]
                 words = artifact.file(spec.vocabulary) if spec.vocabulary else None
                 recipe = replace(recipe, vocabulary=words, pad_id=spec.pad_id, max_length=spec.max_length)
             case TextInput():

@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 from torch import nn
 from torch.nn.modules import transformer
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from exporter.errors import ConversionError
 from exporter.forward import Flat
@@ -120,7 +121,7 @@ def _legacy(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
 ) -> onnx.ModelProto:
     stream = io.BytesIO()
-    with _quiet():
+    with _quiet(), _packed_outputs_used(network):
         torch.onnx.export(
             network,
             tuple(example.values()),
@@ -251,6 +252,31 @@ def _masks_as_given() -> Iterator[None]:
         yield
     finally:
         setattr(transformer, _LOOKER, own)
+
+
+@contextlib.contextmanager
+def _packed_outputs_used(network: nn.Module) -> Iterator[None]:
+    """Make the final states of recurrent layers that are given packed sequences depend on their outputs, by nothing.
+
+    The legacy exporter crashes where a network takes the states alone (torch 2.14.1: vector::_M_range_check).
+    """
+
+    def use(layer: Any, given: tuple[Any, ...], found: Any) -> Any:
+        if not given or not isinstance(given[0], PackedSequence):
+            return found
+        outputs, states = found
+        padded, _ = pad_packed_sequence(outputs, batch_first=layer.batch_first)
+        nothing = 0 * padded[:1, :1, :1].sum()
+        if isinstance(states, tuple):
+            return outputs, tuple(state + nothing for state in states)
+        return outputs, states + nothing
+
+    hooks = [module.register_forward_hook(use) for module in network.modules() if isinstance(module, nn.RNNBase)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _reason(error: Exception) -> str:

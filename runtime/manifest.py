@@ -199,11 +199,17 @@ class TextInput(_Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"
     pair: bool = False
 
 
+Beside: TypeAlias = Literal["lengths", "mask", "padding"]
+
+
 class TokensInput(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
     """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
 
     ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
     none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
+
+    ``beside`` are further inputs of the graph, which the host makes of the sequences' lengths, by name: ``lengths``,
+    int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding; ``padding``, bool [batch, length].
     """
 
     name: str
@@ -211,6 +217,7 @@ class TokensInput(_Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="k
     max_length: int | None = None
     vocabulary: str = ""
     pad_id: int | None = None
+    beside: dict[str, Beside] = {}
 
 
 Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput

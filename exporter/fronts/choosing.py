@@ -15,7 +15,7 @@ from exporter.forward import call, main_output
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front
 from exporter.fronts.rows import RowFront
-from exporter.fronts.sequences import TokensFront, is_tokens, read_name, read_vocabulary
+from exporter.fronts.sequences import TokensFront, is_tokens, read_inputs, read_vocabulary
 from exporter.fronts.tensors import TensorFront, read_input
 from exporter.fronts.texts import TextFront
 from exporter.preprocessing import (
@@ -126,14 +126,16 @@ def _open_texts(recipe: Recipe, rebuilt: Rebuilt) -> Front:
 
 
 def _open_tokens(recipe: Recipe, rebuilt: Rebuilt) -> Front:
-    if len(recipe.inputs) > 1 or recipe.preprocess is not None:
+    if recipe.preprocess is not None:
         raise PreprocessingError(
-            "--input: token sequences are a network's only input: expected one --input and no --preprocess, got "
-            f"{len(recipe.inputs)} inputs. Leave out the others, or describe all of them as int64 arrays."
+            "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
+            "are; leave out --preprocess."
         )
+    name, beside = read_inputs(recipe.inputs)
     return TokensFront(
-        read_name(recipe.inputs[0]),
+        name,
         rebuilt.network,
+        beside=beside,
         words=read_vocabulary(recipe.vocabulary) if recipe.vocabulary is not None else (),
         pad_id=recipe.pad_id,
         max_length=recipe.max_length,

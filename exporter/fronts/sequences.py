@@ -18,12 +18,15 @@ from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.forward import main_output
 from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
 from exporter.parity.paths import Arrays, ServedPath, runtime_path, split_batch
-from runtime.manifest import TokensInput
+from runtime.decode.tokens import beside
+from runtime.manifest import Beside, TokensInput
 from runtime.model import Model
 
 VOCABULARY = "vocabulary.txt"
 
-_SPEC = re.compile(r"(?P<name>[^\s=]+)=tokens\[\s*batch\s*,\s*length\s*\]")
+_SPEC = re.compile(
+    r"(?P<name>[^\s=]+)=(?P<kind>(tokens|mask|padding)(?=\[\s*batch\s*,\s*length\s*\])|lengths(?=\[\s*batch\s*\]))\[.*\]"
+)
 
 # Every length up to the first, then longer by half; a network that takes the last one is taken to take any.
 _EVERY_LENGTH = 16
@@ -41,12 +44,28 @@ def is_tokens(text: str) -> bool:
     return "=tokens" in text
 
 
-def read_name(text: str) -> str:
-    """Return the name in ``NAME=tokens[batch,length]``. Raises ExportError when it does not read so."""
-    found = _SPEC.fullmatch(text.strip())
-    if not found:
-        raise ExportError(f"--input '{text}': not token sequences: expected NAME=tokens[batch,length]. Correct it.")
-    return found["name"]
+def read_inputs(texts: Sequence[str]) -> tuple[str, dict[str, Beside]]:
+    """Return the name in ``NAME=tokens[batch,length]``, and what the network takes beside the tokens, by name.
+
+    Raises ExportError when they do not read so.
+    """
+    kinds: dict[str, str] = {}
+    for text in texts:
+        found = _SPEC.fullmatch(text.strip())
+        if not found:
+            raise ExportError(
+                f"--input '{text}': not token sequences: expected NAME=tokens[batch,length], and beside it "
+                "NAME=lengths[batch], NAME=mask[batch,length] or NAME=padding[batch,length], which are made of the "
+                "tokens. Correct it, or describe all of them as int64 arrays."
+            )
+        kinds[found["name"]] = found["kind"]
+    name = next(iter(kinds))
+    if len(kinds) < len(texts) or kinds.pop(name) != "tokens" or "tokens" in kinds.values():
+        raise ExportError(
+            "--input: expected one NAME=tokens[batch,length], the first of them, and other names for what comes beside "
+            f"it, got {', '.join(texts)}. Describe several sequences as int64 arrays."
+        )
+    return name, kinds  # type: ignore[return-value]  # the expression knows the words
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
@@ -94,6 +113,7 @@ class TokensFront:
         name: str,
         network: nn.Module,
         *,
+        beside: Mapping[str, Beside] | None = None,
         words: Sequence[str],
         pad_id: int | None,
         max_length: int | None,
@@ -102,8 +122,9 @@ class TokensFront:
     ) -> None:
         self._name = name
         self._call = call
+        self._beside = dict(beside or {})
         self._generator = np.random.default_rng(0)
-        self._size, self._padding = _embedding_of(network, name, call)
+        self._size, self._padding = _embedding_of(network, self._run)
         self._assumed_size = not words
         if words:
             self._size = len(words)
@@ -117,6 +138,8 @@ class TokensFront:
                 f"--pad-id: outside the vocabulary: expected 0 to {self._size - 1}, got {pad_id}. Give training's."
             )
         self._wanted_pad = self._padding if pad_id is None else pad_id
+        if self._wanted_pad is None and self._beside:
+            self._wanted_pad = 0  # a network that is told where padding is does not look at it: this is tried
         longest = self._longest(max_length)
         neutral = self._wanted_pad is not None and self._is_neutral(longest)
         self._spec = TokensInput(
@@ -125,10 +148,17 @@ class TokensFront:
             max_length=longest,
             vocabulary=VOCABULARY if words else "",
             pad_id=self._wanted_pad if neutral else None,
+            beside=self._beside,
         )
         self.inputs = (self._spec,)
         self.files: Mapping[str, bytes] = {VOCABULARY: "".join(f"{word}\n" for word in words).encode()} if words else {}
-        self.dimensions = {name: {0: "batch", 1: "length"}}
+        self.dimensions = {
+            name: {0: "batch", 1: "length"},
+            **{
+                key: {0: "batch"} if kind == "lengths" else {0: "batch", 1: "length"}
+                for key, kind in self._beside.items()
+            },
+        }
         self._samples = samples
         self._cases = self._read_cases()
 
@@ -159,12 +189,22 @@ class TokensFront:
     def prepare(self, case: Case) -> Prepared:
         """Return the numbers as torch has them."""
         tokens = np.array([msgspec.json.decode(case.data, type=list[int])], dtype=np.int64)
-        return Prepared(arrays={self._name: tokens}, tensors={self._name: torch.from_numpy(tokens)})
+        arrays = {self._name: tokens, **beside(self._beside, [tokens.shape[1]])}
+        return Prepared(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def whole_part(self) -> GraphPart:
         """Return the input alone."""
+        kinds = {self._name: "tokens", **self._beside}
         return GraphPart(
-            inputs=[helper.make_tensor_value_info(self._name, TensorProto.INT64, ["batch", "length"])], nodes=[]
+            inputs=[
+                helper.make_tensor_value_info(
+                    name,
+                    TensorProto.BOOL if kinds[name] == "padding" else TensorProto.INT64,
+                    [axes[axis] for axis in sorted(axes)],
+                )
+                for name, axes in self.dimensions.items()
+            ],
+            nodes=[],
         )
 
     def prepared_part(self) -> None:
@@ -172,17 +212,34 @@ class TokensFront:
 
     def example(self, _prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """Return two sequences of one length, which is none that anything else is likely to have."""
-        return {self._name: self.draw(2, min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH))}
+        return self._draw_inputs(2, min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH))
 
     def trials(self, _prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return batches of other sizes and lengths."""
         longest = self._spec.max_length or _COMPARED_LENGTH
         shapes = ((1, 1), (3, 1), (3, 2), (2, 13), (1, 29), (5, longest))
-        return tuple({self._name: self.draw(batch, min(length, longest))} for batch, length in shapes)
+        return tuple(self._draw_inputs(batch, min(length, longest)) for batch, length in shapes)
 
     def draw(self, batch: int, length: int) -> torch.Tensor:
         """Return random tokens, int64 [batch, length], none of them padding."""
         return torch.from_numpy(np.stack([self._draw(length) for _ in range(batch)]))
+
+    def _draw_inputs(self, batch: int, length: int) -> dict[str, torch.Tensor]:
+        """Return random sequences, the first of them of that length; the others shorter, where a batch is padded."""
+        tokens, lengths = self.draw(batch, length), [length] * batch
+        if self._beside and self._spec.pad_id is not None:
+            lengths[1:] = (int(number) for number in self._generator.integers(1, length + 1, batch - 1))
+            for row, count in enumerate(lengths):
+                tokens[row, count:] = self._spec.pad_id
+        return self._inputs(tokens, lengths)
+
+    def _inputs(self, tokens: torch.Tensor, lengths: Sequence[int]) -> dict[str, torch.Tensor]:
+        others = {name: torch.from_numpy(array) for name, array in beside(self._beside, lengths).items()}
+        return {self._name: tokens, **others}
+
+    def _run(self, tokens: torch.Tensor, lengths: Sequence[int] | None = None) -> Any:
+        """Return what the eager network returns; ``lengths`` are the sequences' where some are padded."""
+        return self._call(self._inputs(tokens, lengths or [tokens.shape[1]] * tokens.shape[0]))
 
     def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> None:
         """Return None: a trace of a sequence keeps the length it was made with, where the network looks at it."""
@@ -219,7 +276,7 @@ class TokensFront:
 
     def _takes(self, length: int) -> bool:
         try:
-            self._call({self._name: self.draw(1, length)})
+            self._run(self.draw(1, length))
         except ConversionError:
             return False
         return True
@@ -229,9 +286,9 @@ class TokensFront:
         if asked is not None:
             if asked < 1:
                 raise ExportError(f"--max-length: expected at least 1 token, got {asked}. Give training's.")
-            self._call({self._name: self.draw(1, asked)})
+            self._run(self.draw(1, asked))
             return asked
-        self._call({self._name: self.draw(1, 1)})
+        self._run(self.draw(1, 1))
         length = 1
         while self._takes(min(2 * length, _LONGEST)):
             length = min(2 * length, _LONGEST)
@@ -250,9 +307,16 @@ class TokensFront:
                 break
             alone = self.draw(1, length)
             padded = torch.cat([alone, torch.full((1, 4), self._wanted_pad or 0, dtype=torch.int64)], dim=1)
-            one = main_output(self._call({self._name: alone}))
-            other = main_output(self._call({self._name: padded}))
-            if one is None or other is None or one.shape != other.shape or not one.is_floating_point() or one.ndim != 2:
+            one = main_output(self._run(alone))
+            # Beside one that fills the array, as in any batch.
+            try:
+                both = main_output(self._run(torch.cat([padded, self.draw(1, length + 4)]), [length, length + 4]))
+            except ConversionError:  # such as a pack_padded_sequence that wants sequences sorted by their lengths
+                return False
+            if one is None or both is None or not one.is_floating_point() or one.ndim != 2:
+                return False
+            other = both[:1]
+            if one.shape != other.shape:
                 return False
             if not bool((one - other).abs().max() <= _NEUTRAL_LIMIT * one.abs().max()):
                 return False
@@ -293,9 +357,7 @@ class TokensFront:
         )
 
 
-def _embedding_of(
-    network: nn.Module, name: str, call: Callable[[Mapping[str, torch.Tensor]], Any]
-) -> tuple[int | None, int | None]:
+def _embedding_of(network: nn.Module, run: Callable[[torch.Tensor], Any]) -> tuple[int | None, int | None]:
     """Return the size and padding token of the embedding that is given the tokens as they are, seen by running it."""
     tokens = torch.zeros((1, 3), dtype=torch.int64)
     found: list[nn.Embedding] = []
@@ -308,7 +370,7 @@ def _embedding_of(
 
     hooks = [module.register_forward_pre_hook(note) for module in network.modules()]
     try:
-        call({name: tokens})
+        run(tokens)
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from runtime.decode.arrays import read_arrays
 from runtime.decode.protocol import Decoded
 from runtime.decode.text import length_band
 from runtime.errors import InputError
-from runtime.manifest import TokensInput
+from runtime.manifest import Beside, TokensInput
 
 TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any]] | str | PathLike[str] | bytes
 
@@ -92,7 +92,7 @@ class TokensDecoder:
         tokens = np.full(shape, self.spec.pad_id or 0, dtype=np.int64)
         for row, sequence in enumerate(prepared):
             tokens[row, : len(sequence)] = sequence
-        return {self.spec.name: tokens}
+        return {self.spec.name: tokens, **beside(self.spec.beside, [len(one) for one in prepared])}
 
     def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
         """Return the sequence, int64 [1, length]."""
@@ -144,6 +144,14 @@ class TokensDecoder:
                 f"got {array[place]} at position {place}. Use the vocabulary of training."
             )
         return array.astype(np.int64)
+
+
+def beside(kinds: Mapping[str, Beside], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Return what a network takes beside sequences of these lengths, of which the longest fills the array."""
+    counts = np.array(lengths, dtype=np.int64)
+    is_token = np.arange(int(counts.max())) < counts[:, np.newaxis]
+    made = {"lengths": counts, "mask": is_token.astype(np.int64), "padding": ~is_token}
+    return {name: made[kind] for name, kind in kinds.items()}
 
 
 def _read(source: PathLike[str] | bytes, subject: str) -> Any:

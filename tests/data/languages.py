@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 WORDS = (
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "very", "not", "it", "is"),
@@ -45,6 +46,39 @@ class Tagger(Recurrent):
     def forward(self, tokens: Tensor) -> Tensor:
         states, _ = self.reader(self.tokens(tokens))
         return 4 * self.head(states)
+
+
+class Packed(nn.Module):
+    """A recurrent layer over packed sequences, whose lengths come beside the tokens; the last states alone count."""
+
+    def __init__(self, kind: str = "LSTM", is_sorted: bool = False) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(20, 16)
+        self.reader = getattr(nn, kind)(16, 16, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(32, 5)
+        self.is_sorted = is_sorted
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(
+            self.tokens(tokens), lengths.cpu(), batch_first=True, enforce_sorted=self.is_sorted
+        )
+        _, states = self.reader(packed)
+        states = states[0] if isinstance(states, tuple) else states
+        return 4 * self.head(torch.cat((states[0], states[1]), dim=1))
+
+
+class Attended(nn.Module):
+    """A mean over the tokens that a mask has, and a check of the padding that another has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(20, 16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor, padding: Tensor) -> Tensor:
+        kept = attention_mask.unsqueeze(2).to(torch.float32)
+        states = self.tokens(tokens).masked_fill(padding.unsqueeze(2), 100.0)
+        return 4 * self.head((states * kept).sum(dim=1) / kept.sum(dim=1))
 
 
 class Masked(nn.Module):

@@ -104,6 +104,47 @@ def test_padding_is_used_where_the_network_looks_away_from_it_and_the_longest_se
         model.predict([1] * 41)
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "arrays"),
+    [
+        ("Packed", ["lengths=lengths[batch]"], lambda count: (torch.tensor([count]),)),
+        (
+            "Attended",
+            ["attention_mask=mask[batch,length]", "padding=padding[batch,length]"],
+            lambda count: (torch.ones(1, count, dtype=torch.int64), torch.zeros(1, count, dtype=torch.bool)),
+        ),
+    ],
+)
+def test_lengths_and_masks_beside_the_tokens_are_made_by_the_host(export_network, name, beside, arrays):
+    """The user gives sequences alone; in a batch, padding with any token changes nothing."""
+    exported, network = export_network(name, inputs=[INPUT, *beside])
+
+    spec = exported.manifest.inputs[0]
+    assert spec.pad_id == 0
+    assert list(spec.beside) == [one.partition("=")[0] for one in beside]
+    model = runtime.load(exported.artifact, device="cpu")
+    sequences = [[5], [6, 0, 8], [9] * 8, [3] * 40, [1, 2], [0] * 7]
+    assert len({model.bucket(model.prepare(tokens)) for tokens in sequences}) < len(sequences)
+    for tokens, result in zip(sequences, model.predict(sequences), strict=True):
+        with torch.no_grad():
+            scores = network(torch.tensor([tokens]), *arrays(len(tokens)))[0]
+        assert scores_of(result) == pytest.approx(torch.softmax(scores, dim=0).numpy(), abs=1e-6)
+    assert verify(exported.artifact, device="cpu").passed
+
+
+def test_a_network_that_wants_its_sequences_sorted_gets_those_of_one_length(export_network):
+    exported, network = export_network(
+        "Packed", arguments={"kind": "GRU", "is_sorted": True}, inputs=[INPUT, "lengths=lengths[batch]"]
+    )
+
+    assert exported.manifest.inputs[0].pad_id is None
+    for tokens in ([5], [6, 7, 8], [3] * 40):
+        with torch.no_grad():
+            scores = network(torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
+        found = runtime.load(exported.artifact, device="cpu").predict(tokens)
+        assert scores_of(found) == pytest.approx(torch.softmax(scores, dim=0).numpy(), abs=1e-6)
+
+
 def test_a_network_that_looks_at_padding_is_found_out(export_network):
     exported, _ = export_network("Recurrent", pad_id=0)
 
@@ -161,7 +202,9 @@ def test_a_loop_that_would_be_unrolled_is_refused_with_what_to_do(export_network
     ("options", "message"),
     [
         ({"inputs": ["x=tokens[batch]"]}, r"expected NAME=tokens\[batch,length\]"),
-        ({"inputs": [INPUT, "y=float32[batch,2]"]}, "only input"),
+        ({"inputs": [INPUT, "y=float32[batch,2]"]}, r"expected NAME=tokens\[batch,length\], and beside it"),
+        ({"inputs": ["y=lengths[batch]", INPUT]}, "the first of them"),
+        ({"inputs": [INPUT, "more=tokens[batch,length]"]}, "expected one NAME"),
         ({"pad_id": 20}, "outside the vocabulary: expected 0 to 19, got 20"),
         ({"max_length": 0}, "expected at least 1 token, got 0"),
     ],
