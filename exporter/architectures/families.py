@@ -189,16 +189,47 @@ def _hugging_face(reference: str) -> Blueprint:
         ),
         None,
     )
+    if any(name.endswith("ForConditionalGeneration") for name in names) and config.is_encoder_decoder:
+        return _hugging_face_writer(reference, folder, config)
     if auto is None:
         raise ArchitectureError(
-            f"'{reference}': its task is not supported: expected an architecture that ends in 'ForImageClassification' "
-            f"or 'ForSequenceClassification', got {', '.join(map(repr, names)) or 'none'}. "
+            f"'{reference}': its task is not supported: expected an architecture that ends in "
+            "'ForImageClassification', 'ForSequenceClassification' or, with encoder and decoder, "
+            f"'ForConditionalGeneration', got {', '.join(map(repr, names)) or 'none'}. "
             "Pass your own FILE.py:NAME that builds it."
         )
     return Blueprint(
         reference=reference,
         build=lambda **arguments: Logits(auto.from_config(config, **arguments)),
         rename=_hugging_face_renaming(lambda: auto.from_config(config)),
+    )
+
+
+def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint:
+    """Return what builds an encoder-decoder that writes step by step; it takes token numbers."""
+    import transformers
+
+    from exporter.architectures.writing import build_writer
+
+    try:
+        settings: Any = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # an older folder has no generation_config.json
+        settings = None
+
+    def make() -> Any:
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+        # What generate() does by itself is taken from the settings, which are looked at, and from nothing else.
+        model.generation_config = transformers.GenerationConfig(
+            decoder_start_token_id=config.decoder_start_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+        )
+        return model
+
+    return Blueprint(
+        reference=reference,
+        build=lambda **arguments: build_writer(make(), settings, reference, **arguments),
+        rename=_hugging_face_renaming(make),
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from exporter.architectures.families import Logits
 from exporter.architectures.rebuilding import Rebuilt
+from exporter.architectures.writing import Writer
 from exporter.endings import Wanted
 from exporter.errors import PreprocessingError
 from exporter.forward import call, main_output
@@ -42,6 +43,11 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
 
     Raises ExportError when what the user gave cannot be read.
     """
+    if isinstance(rebuilt.network, Writer) and not any(map(is_tokens, recipe.inputs)):
+        raise PreprocessingError(
+            f"'{rebuilt.reference}': reads and writes token numbers: expected --input 'tokens=tokens[batch,length]', "
+            "and no tokenizer. Turn texts into numbers before it, and its numbers into texts after it."
+        )
     if recipe.tokenizer is not None or _takes_text(rebuilt):
         return _open_texts(recipe, rebuilt)
     if recipe.inputs and any(is_tokens(text) for text in recipe.inputs):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import exporter
@@ -243,3 +244,66 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
     traced = front.example(())["tokens"].shape[1]
     assert lengths >= set(range(1, 2 * traced))
     assert max(lengths) > 20 * traced
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Write a tiny BART with random weights that writes up to nine tokens; return it and its folder."""
+    torch.manual_seed(1)
+    config = transformers.BartConfig(
+        vocab_size=30,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        max_position_embeddings=64,
+        decoder_start_token_id=2,
+        eos_token_id=2,
+        pad_token_id=1,
+        forced_eos_token_id=None,
+        init_std=0.5,
+    )
+    model = transformers.BartForConditionalGeneration(config).eval()
+    model.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=2, eos_token_id=2, pad_token_id=1, max_new_tokens=9
+    )
+    model.save_pretrained(tmp_path / "hf")
+    return model, tmp_path / "hf"
+
+
+@pytest.mark.slow
+def test_a_transformers_encoder_decoder_writes_what_its_generate_writes(writer, tmp_path):
+    model, folder = writer
+
+    exported = exporter.export(folder, f"hf:{folder}", inputs=[INPUT], out=tmp_path / "artifact")
+
+    graph = onnx.load(exported.artifact / "model.onnx", load_external_data=False).graph
+    assert [node.op_type for node in graph.node].count("Loop") == 1
+    generator = np.random.default_rng(0)
+    written = set()
+    for length in (1, 3, 3, 7, 20, 32):
+        tokens = generator.integers(3, 30, length).tolist()
+        expected = model.generate(torch.tensor([tokens]), max_new_tokens=9, num_beams=1, do_sample=False)[
+            0, 1:
+        ].tolist()
+        found = runtime.load(exported.artifact, device="cpu").predict(tokens).tokens
+        assert list(found) == (expected[: expected.index(2)] if 2 in expected else expected)
+        written.add(tuple(found))
+    assert len(written) > 3
+
+
+def test_an_encoder_decoder_that_does_not_write_greedily_is_refused(writer, tmp_path):
+    model, folder = writer
+    model.generation_config.num_beams = 4
+    model.save_pretrained(folder)
+
+    with pytest.raises(exporter.ArchitectureError, match=r"asks for num_beams=4: expected the likeliest token"):
+        exporter.export(folder, f"hf:{folder}", inputs=[INPUT], out=tmp_path / "artifact")
+
+
+def test_an_encoder_decoder_takes_token_numbers(writer, tmp_path):
+    with pytest.raises(exporter.PreprocessingError, match="reads and writes token numbers"):
+        exporter.export(writer[1], f"hf:{writer[1]}", out=tmp_path / "artifact")
