@@ -66,7 +66,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, globs, - for a list on stdin, .txt lists, or .csv, .jsonl and .parquet tables.",
+            help="Files, folders, globs, - for a list on stdin, .txt lists, .csv, .jsonl and .parquet tables, or their URLs, "
+            "such as s3://bucket/folder.",
         ),
     ],
     column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,
@@ -91,10 +92,14 @@ def predict(
     format: Annotated[  # noqa: A002
         Format | None, typer.Option(help="By default a table, or what the name of --out ends with.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="Who works: local, which is this process, or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="With --engine ray: a running cluster, or auto.")
+    ] = None,
 ) -> None:
     """Label inputs: one row each, in the order given; exit status 1 if any failed."""
-    from runtime.batch.command import Request
     from runtime.batch.command import predict as run
+    from runtime.batch.request import Request
 
     request = Request(
         artifact=artifact,
@@ -115,6 +120,8 @@ def predict(
         tf32=tf32,
         memory_limit_mb=memory_limit_mb,
         output=output,
+        engine=engine,
+        address=address,
     )
     run(request, _print_predictions)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.batch.urls import is_url, read_url
 from runtime.errors import InputError
 from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
@@ -46,7 +47,8 @@ class Overlays:
         """
         colours: NDArray[np.uint8] = self._colours[answer.label_map]
         if isinstance(self._model.manifest.inputs[0], ImageInput):
-            pixels = self._model.prepare(Path(answer.input), subject=f"'{answer.input}'")
+            source = read_url(answer.input) if is_url(answer.input) else Path(answer.input)
+            pixels = self._model.prepare(source, subject=f"'{answer.input}'")
             height, width = answer.label_map.shape
             photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
             colours = (photo * (1 - _OPACITY) + colours * _OPACITY).round().astype(np.uint8)

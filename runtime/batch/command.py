@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 import typer
 
+from runtime.batch.engines import Engine, LocalEngine, Stop, open_engine
 from runtime.batch.inputs import Named, count_inputs, input_kind, read_inputs
-from runtime.batch.job import Stop, describe_job, run_job, skip_done
+from runtime.batch.job import describe_job, run_job, skip_done
 from runtime.batch.journal import Journal
 from runtime.batch.outputs import SUFFIXES, check_writable
+from runtime.batch.request import Request
 from runtime.errors import InputError, TruecopyError
-from runtime.model import Model, load
+from runtime.model import check_options, load
 from runtime.overlays import Overlays
 from runtime.results import Failure, Result
 from runtime.workers import batches
@@ -28,29 +30,6 @@ from runtime.workers import batches
 _PAGE_ROWS = 200
 
 TO_STDOUT = ("table", "jsonl")
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of 'truecopy predict'."""
-
-    artifact: Path
-    inputs: tuple[str, ...]
-    column: str | None
-    out: Path | None
-    format: str | None
-    resume: bool
-    force: bool
-    allow_errors: bool
-    top_k: int
-    threshold: float | None
-    max_pixels: int
-    device: str
-    workers: int | None
-    threads: int | None
-    batch: int | None
-    tf32: bool
-    memory_limit_mb: int | None
-    output: Path | None = None
 
 
 class Interruption:
@@ -91,13 +70,14 @@ def predict(request: Request, print_table: Callable[[list[Result]], None]) -> No
 
 
 def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[Result]], None]) -> None:
-    model, inputs, total = _open(request)
+    engine, inputs, total = _open(request)
     stop = Stop()
     rows = failed = 0
-    with model, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
-        results = model.predict_each(stop.until(inputs), top_k=request.top_k, threshold=request.threshold)
-        if request.output is not None:
-            results = Overlays(model, request.output).write_each(results)
+    with engine, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
+        results = engine.predict_each(inputs, skipped=0, stop=stop)
+        overlays = _open_overlays(request, engine)
+        if overlays is not None:
+            results = overlays.write_each(results)
         for page in batches(results, _PAGE_ROWS if name == "table" else 1):
             if name == "table":
                 print_table(page)
@@ -114,8 +94,8 @@ def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[
 
 
 def _predict_to_file(request: Request, out: Path, name: str) -> None:
-    model, inputs, total = _open(request)
-    overlays = Overlays(model, request.output) if request.output is not None else None
+    engine, inputs, total = _open(request)
+    overlays = _open_overlays(request, engine)
     options: dict[str, float | int | str | None] = {
         "top_k": request.top_k,
         "threshold": request.threshold,
@@ -126,7 +106,7 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
     stop = Stop()
     start = time.monotonic()
     with (
-        model,
+        engine,
         Journal(out, job, resume=request.resume, force=request.force) as journal,
         Interruption(stop) as interruption,
     ):
@@ -134,13 +114,11 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
         try:
             with _progress(total, done.rows, shown=True) as advance:
                 summary = run_job(
-                    model,
+                    engine,
                     inputs,
                     journal,
                     done,
                     format_name=name,
-                    top_k=request.top_k,
-                    threshold=request.threshold,
                     stop=stop,
                     on_row=lambda: advance(1),
                     overlays=overlays,
@@ -157,24 +135,23 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
     _exit(request, summary.rows, summary.failed)
 
 
-def _open(request: Request) -> tuple[Model, Iterator[Named], int | None]:
-    """Return the model, the inputs, and how many there are where that is known."""
+def _open(request: Request) -> tuple[Engine, Iterator[Named], int | None]:
+    """Return the engine, the inputs, and how many there are where that is known."""
     from runtime.artifact import open_artifact
 
+    check_options(request.top_k, request.threshold)
     kind = input_kind(open_artifact(request.artifact).manifest)
     total = count_inputs(request.inputs, kind, column=request.column)
-    model = load(
-        request.artifact,
-        device=request.device,
-        plan="latency" if total == 1 else "throughput",
-        workers=request.workers,
-        threads=request.threads,
-        batch=request.batch,
-        max_pixels=request.max_pixels,
-        tf32=request.tf32,
-        memory_limit_mb=request.memory_limit_mb,
-    )
-    return model, read_inputs(request.inputs, kind, column=request.column), total
+    engine = open_engine(request, kind, total)
+    return engine, read_inputs(request.inputs, kind, column=request.column), total
+
+
+def _open_overlays(request: Request, engine: Engine) -> Overlays | None:
+    """Return what writes the pictures that were asked for, if any were; a cluster's are written here, too."""
+    if request.output is None:
+        return None
+    model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
+    return Overlays(model, request.output)
 
 
 def _format_name(request: Request) -> str:

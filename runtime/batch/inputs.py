@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
+import numpy as np
 
+from runtime.batch.urls import Remote, is_url, local_copy, walk_url
 from runtime.decode.tables import READERS
 from runtime.errors import InputError
 from runtime.manifest import Manifest
@@ -34,6 +36,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _path_from_line(line: str, _subject: str) -> Named:
+    if is_url(line):
+        remote = Remote(line)
+        return (_printable(remote.name), remote)
     return (_printable(line), Path(line))
 
 
@@ -42,7 +47,7 @@ def _image_from_row(row: dict[str, Any], column: str | None, subject: str) -> Na
     # Data sets keep encoded images in a struct of their bytes and the path that they had.
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return (str(value.get("path") or subject), value["bytes"])
-    if isinstance(value, bytes) and value:
+    if (isinstance(value, bytes) and value) or isinstance(value, np.ndarray):
         return (subject, value)
     if not isinstance(value, str) or not value:
         return (subject, InputError(f"'{subject}': no image: expected a path or bytes, got {value!r}. Fill the cell."))
@@ -57,8 +62,8 @@ def _path_from_row(row: dict[str, Any], column: str | None, subject: str) -> Nam
 
 
 def _value_from_line(line: str, subject: str) -> Named:
-    # A file's path stands for its contents; anything else is the input itself.
-    return _path_from_line(line, subject) if _is_file(line) else (subject, line.encode())
+    # A file's path, or a URL, stands for its contents; anything else is the input itself.
+    return _path_from_line(line, subject) if is_url(line) or _is_file(line) else (subject, line.encode())
 
 
 def _row_itself(row: dict[str, Any], column: str | None, subject: str) -> Named:
@@ -105,22 +110,28 @@ def input_kind(manifest: Manifest) -> Kind:
     return KINDS[str(type(manifest.inputs[0]).__struct_config__.tag)]
 
 
-def read_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> Iterator[Named]:
+def read_inputs(
+    arguments: Sequence[str], kind: Kind, *, column: str | None = None, stdin: BinaryIO | None = None
+) -> Iterator[Named]:
     """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
 
-    An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on stdin), a ``.txt`` list of lines,
-    or a table (``tables.READERS``), of which ``column`` is read. Of a folder, the names of one directory at a time are
-    in memory. Raises InputError for a folder, glob or table without inputs.
+    An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on ``stdin``, by default the
+    process's), a ``.txt`` list of lines, or a table (``tables.READERS``), of which ``column`` is read; or the URL of a
+    file, folder, list or table. Of a folder, the names of one directory at a time are in memory. Raises InputError for
+    a folder, glob or table without inputs.
     """
     for argument in arguments:
+        if is_url(argument):
+            yield from _read_url(argument, kind, column)
+            continue
         path = Path(argument)
         is_file = _is_file(argument)
         if argument == STDIN:
-            yield from _read_lines(sys.stdin.buffer, kind, "stdin")
+            yield from _read_lines(stdin or sys.stdin.buffer, kind, "stdin")
         elif not is_file and os.path.isdir(argument):  # noqa: PTH112 - as in _is_file
             yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
         elif is_file and path.suffix.lower() in READERS:
-            yield from _non_empty(_read_rows(path, kind, column), f"'{argument}': no rows in this table")
+            yield from _non_empty(_read_rows(path, argument, kind, column), f"'{argument}': no rows in this table")
         elif is_file and path.suffix.lower() == ".txt":
             with path.open("rb") as stream:
                 yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
@@ -151,7 +162,7 @@ def _walk(folder: str, kind: Kind) -> Iterator[Named]:
         path = f"{folder.rstrip('/')}/{name}"
         if is_folder:
             yield from _walk(path, kind)
-        elif os.path.splitext(name)[1].lower() in kind.suffixes:  # noqa: PTH122 - a Path a file costs more
+        elif _has_suffix(name, kind):
             yield kind.from_line(path, path)
 
 
@@ -162,9 +173,30 @@ def _read_lines(stream: Any, kind: Kind, name: str) -> Iterator[Named]:
             yield kind.from_line(text, f"{_printable(name)}#{number}")
 
 
-def _read_rows(path: Path, kind: Kind, column: str | None) -> Iterator[Named]:
+def _read_url(url: str, kind: Kind, column: str | None) -> Iterator[Named]:
+    """Yield the inputs behind a URL; a table or a list is fetched whole, to a temporary file."""
+    name = Remote(url).name
+    suffix = Path(name).suffix.lower()
+    if suffix in READERS:
+        with local_copy(url) as path:
+            yield from _non_empty(_read_rows(path, name, kind, column), f"'{name}': no rows in this table")
+    elif suffix == ".txt":
+        with local_copy(url) as path, path.open("rb") as stream:
+            yield from _non_empty(_read_lines(stream, kind, name), f"'{name}': no lines in this list")
+    elif suffix not in kind.suffixes and (found := walk_url(url, lambda file: _has_suffix(file, kind))) is not None:
+        named = (kind.from_line(remote.url, _printable(remote.name)) for remote in found)
+        yield from _non_empty(named, f"'{name}': no {_kinds(kind)} in this folder")
+    else:
+        yield kind.from_line(url, _printable(name))
+
+
+def _has_suffix(name: str, kind: Kind) -> bool:
+    return os.path.splitext(name)[1].lower() in kind.suffixes  # noqa: PTH122 - a Path a file costs more
+
+
+def _read_rows(path: Path, name: str, kind: Kind, column: str | None) -> Iterator[Named]:
     for number, row in enumerate(READERS[path.suffix.lower()](path), 1):
-        subject = f"{_printable(str(path))}#{number}"
+        subject = f"{_printable(name)}#{number}"
         if isinstance(row, InputError):
             yield (subject, row)
             continue

@@ -1,4 +1,4 @@
-"""Runs a job: inputs through the model's workers, rows into a journal, the journal into the file asked for."""
+"""Runs a job: inputs through an engine, rows into a journal, the journal into the file asked for."""
 
 import hashlib
 import time
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.batch.engines import Engine, Stop
 from runtime.batch.inputs import Named
 from runtime.batch.journal import Job, Journal
 from runtime.batch.outputs import write_results
 from runtime.errors import ArtifactError, InputError
 from runtime.manifest import MANIFEST_NAME
-from runtime.model import Model
 from runtime.overlays import Overlays
 from runtime.results import Failure
 
@@ -26,27 +26,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     failed: int
     finished: bool
-
-
-class Stop:
-    """A request to finish what is in work and take no more inputs."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.exhausted = False
-
-    def ask(self) -> None:
-        """Ask; more than once is the same."""
-        self.asked = True
-
-    def until(self, inputs: Iterator[Named]) -> Iterator[Named]:
-        """Yield the inputs until asked to stop; ``exhausted`` tells whether these were all."""
-        while not self.asked:
-            named = next(inputs, None)
-            if named is None:
-                self.exhausted = True
-                return
-            yield named
 
 
 def describe_job(
@@ -78,14 +57,12 @@ def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays |
 
 
 def run_job(
-    model: Model,
+    engine: Engine,
     inputs: Iterator[Named],
     journal: Journal,
     done: Summary,
     *,
     format_name: str,
-    top_k: int,
-    threshold: float | None,
     stop: Stop,
     on_row: Callable[[], None],
     overlays: Overlays | None = None,
@@ -99,17 +76,17 @@ def run_job(
     failed = done.failed
     checked = time.monotonic()
     try:
-        results = model.predict_each(stop.until(inputs), top_k=top_k, threshold=threshold)
+        results = engine.predict_each(inputs, skipped=done.rows, stop=stop)
         for result in results if overlays is None else overlays.write_each(results):
             journal.append(result.to_dict())
             failed += isinstance(result, Failure)
             on_row()
             now = time.monotonic()
             if now - checked > _CHECK_INTERVAL_S:
-                model.check_unchanged()
+                engine.check_unchanged()
                 journal.confirm()
                 checked = now
-        model.check_unchanged()
+        engine.check_unchanged()
     except ArtifactError:
         journal.roll_back()
         raise

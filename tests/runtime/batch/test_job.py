@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime.batch.job import Stop, describe_job, run_job, skip_done
+from runtime.batch.engines import LocalEngine, Stop
+from runtime.batch.job import describe_job, run_job, skip_done
 from runtime.batch.journal import Journal, read_rows
 from runtime.batch.outputs import write_results
 
@@ -150,13 +151,11 @@ def run(model, artifact, named, out, *, resume=False, force=False, stop=None, to
     with Journal(out, job, resume=resume, force=force) as journal:
         done = skip_done(inputs, journal)
         return run_job(
-            model,
+            LocalEngine(model, top_k=top_k, threshold=0.0),
             inputs,
             journal,
             done,
             format_name=out.suffix[1:],
-            top_k=top_k,
-            threshold=0.0,
             stop=stop or Stop(),
             on_row=lambda: None,
         )

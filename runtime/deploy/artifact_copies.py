@@ -1,0 +1,78 @@
+"""The artifact on every node of a cluster: the folder that is there, or a copy, fetched once a node and verified."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.artifact import open_artifact
+from runtime.batch.urls import Remote, is_url, read_url
+from runtime.errors import ArtifactError
+from runtime.manifest import MANIFEST_NAME, manifest_from_json
+
+
+def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any] | None = None) -> Path:
+    """Return a folder of this node with the artifact, whose manifest has the SHA-256 that was asked for, if any was.
+
+    It is ``artifact`` itself where that is a folder here; else a copy, made once a node, from the URL or from
+    ``files``, references to the bytes of its files in Ray's object store. The files are compared with the manifest
+    when they are loaded. Raises ArtifactError for another version, or where there is nothing to copy.
+    """
+    if is_url(artifact):
+        manifest = read_url(_join(artifact, MANIFEST_NAME))
+        _check_version(Remote(artifact).name, manifest, sha256)
+        return _copy(manifest, lambda name: read_url(_join(artifact, name)))
+    folder = Path(artifact)
+    if folder.is_dir() or files is None:
+        manifest = (open_artifact(folder).path / MANIFEST_NAME).read_bytes()
+        _check_version(artifact, manifest, sha256)
+        return folder
+    import ray
+
+    manifest = ray.get(files[MANIFEST_NAME])
+    _check_version(artifact, manifest, sha256)
+    return _copy(manifest, lambda name: ray.get(files[name]))
+
+
+def _check_version(name: str, manifest: bytes, sha256: str | None) -> None:
+    found = hashlib.sha256(manifest).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ArtifactError(
+            f"'{name}' on node '{os.uname().nodename}': another version of the artifact: expected the one whose "
+            f"manifest has SHA-256 {sha256}, got {found}. Copy the same artifact to every node, or remove it there to "
+            "have it fetched."
+        )
+
+
+def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
+    """Return this node's folder for the artifact of ``manifest``, filled if nobody did so before."""
+    place = Path(tempfile.gettempdir()) / f"truecopy-artifacts-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    if place.is_symlink() or place.stat().st_uid != os.getuid():
+        raise ArtifactError(f"'{place}': belongs to somebody else: expected a folder of ours. Remove it, or set TMPDIR.")
+    digest = hashlib.sha256(manifest).hexdigest()
+    folder = place / digest
+    with (place / f"{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of the actors of a node, one fetches and the others wait
+        if not folder.is_dir():
+            names = manifest_from_json(manifest, subject=f"'{MANIFEST_NAME}'").files
+            new = Path(tempfile.mkdtemp(dir=place))
+            try:
+                (new / MANIFEST_NAME).write_bytes(manifest)
+                artifact = open_artifact(new)  # refuses names that leave the folder, before anything is written
+                for name in names:
+                    (new / name).write_bytes(read(name))
+                    artifact.file(name)
+                new.rename(folder)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def _join(url: str, name: str) -> str:
+    base, question, options = url.partition("?")
+    return f"{base.rstrip('/')}/{name}{question}{options}"
