@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.console import DEVICE_HELP, exit_errors_with, make_app, run_app
+from runtime.deploy.command import deploy
 from runtime.server.command import serve
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _add_exporter_commands() -> None:
 
 _add_exporter_commands()
 app.command()(serve)
+app.command()(deploy)
 
 
 @app.command()
@@ -66,8 +68,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, globs, - for a list on stdin, .txt lists, .csv, .jsonl and .parquet tables, or their URLs, "
-            "such as s3://bucket/folder.",
+            help="Files, folders, globs, - for a list on stdin, .txt lists, .csv, .jsonl and .parquet tables, or "
+            "their URLs, such as s3://bucket/folder.",
         ),
     ],
     column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,

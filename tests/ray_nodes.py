@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 MEGABYTE = 2**20
-NODE = {"num_cpus": 1, "object_store_memory": 100 * MEGABYTE, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 100 * MEGABYTE,
+    "include_dashboard": False,
+    "node_ip_address": "127.0.0.1",
+}
 
 
 # For the drivers of such a cluster, too: without it Ray takes the machine's own address for 127.0.0.1.

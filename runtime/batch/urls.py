@@ -1,4 +1,4 @@
-"""Inputs behind URLs, such as s3://bucket/folder: listed, and fetched a little ahead, through pyarrow's file systems."""
+"""Inputs behind URLs, such as s3://bucket/folder: listed, and fetched a little ahead, by pyarrow's file systems."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -128,4 +128,6 @@ def _readable(url: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these types
         reason = " ".join(str(error).split())
-        raise InputError(f"'{Remote(url).name}': cannot be read: {reason}. Check the URL and the access to it.") from error
+        raise InputError(
+            f"'{Remote(url).name}': cannot be read: {reason}. Check the URL and the access to it."
+        ) from error

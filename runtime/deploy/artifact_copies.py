@@ -53,7 +53,9 @@ def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
     place = Path(tempfile.gettempdir()) / f"truecopy-artifacts-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     if place.is_symlink() or place.stat().st_uid != os.getuid():
-        raise ArtifactError(f"'{place}': belongs to somebody else: expected a folder of ours. Remove it, or set TMPDIR.")
+        raise ArtifactError(
+            f"'{place}': belongs to somebody else: expected a folder of ours. Remove it, or set TMPDIR."
+        )
     digest = hashlib.sha256(manifest).hexdigest()
     folder = place / digest
     with (place / f"{digest}.lock").open("w") as lock:

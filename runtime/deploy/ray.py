@@ -2,11 +2,12 @@
 
 ::
 
-    dataset.map_batches(runtime.deploy.ray.Predictor, fn_constructor_kwargs={"artifact": path}, num_cpus=2, concurrency=4)
+    dataset.map_batches(Predictor, fn_constructor_kwargs={"artifact": path}, num_cpus=2, concurrency=4)
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Predictor:
         self._files = files
         self._column = column
         self._prefix = prefix
-        self._answer = {"top_k": top_k, "threshold": threshold}
+        self._top_k = top_k
+        self._threshold = threshold
         self._load = {
             "device": device,
             "workers": workers,
@@ -85,7 +87,7 @@ class Predictor:
         """The loaded model; raises ArtifactError where this node has another version of it."""
         if self._model is None:
             folder = place_artifact(self._artifact, sha256=self._sha256, files=self._files)
-            options = dict(self._load)
+            options: dict[str, Any] = dict(self._load)
             if options["device"] in {"auto", "cpu"}:
                 cores = assigned_cores()
                 options["threads"] = threads = options["threads"] or 1
@@ -95,7 +97,7 @@ class Predictor:
 
     def predict_named(self, named: Iterable[Named]) -> list[Result]:
         """Return the result of each input, in order; URLs are fetched, with the next ones on their way."""
-        return list(self.model.predict_each(fetch_each(named), **self._answer))
+        return list(self.model.predict_each(fetch_each(named), top_k=self._top_k, threshold=self._threshold))
 
     def __call__(self, batch: Columns) -> dict[str, Any]:
         """Return the columns of ``batch``, as arrays or lists by name, with those of the answers after them."""
@@ -122,14 +124,13 @@ class Predictor:
 
 
 def artifact_digest(artifact: str | Path) -> str:
-    """Return the SHA-256 that tells the versions of an artifact apart: its manifest's, which holds those of the files."""
+    """Return the SHA-256 of an artifact's manifest, which holds those of its files: it tells its versions apart."""
     return hashlib.sha256((open_artifact(artifact).path / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
 def assigned_cores() -> int:
     """Return the ``num_cpus`` of the Ray actor or task that this runs in, at least 1; elsewhere the usable cores."""
-    import ray
-
+    ray: Any = import_module("ray")  # whose own types say that some of it has none
     if not ray.is_initialized():
         return usable_cores()
     context = ray.get_runtime_context()

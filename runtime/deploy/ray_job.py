@@ -130,14 +130,17 @@ class RayEngine:
         """Return the cores of an actor, and how many actors there are: those that the cluster has room for."""
         cores = [int(node["Resources"]["CPU"]) for node in working_nodes(self._ray)]
         if not cores:
-            raise DeviceError("--engine ray: no node has a core: expected one at least, got none. Start one with cores.")
+            raise DeviceError(
+                "--engine ray: no node has a core: expected one at least, got none. Start one with cores."
+            )
         threads = self._request.threads or 1
         asked = None if self._request.workers is None else self._request.workers * threads
         actor_cores = max(threads, min(_ACTOR_CORES, *cores, *([asked] if asked else [])))
         room = sum(count // actor_cores for count in cores)
         if not room:
             raise DeviceError(
-                f"--threads {threads}: more than a node has: expected at most {max(cores)}, got {threads}. Ask for fewer."
+                f"--threads {threads}: more than a node has: expected at most {max(cores)}, got {threads}. "
+                "Ask for fewer."
             )
         return actor_cores, room if asked is None else max(1, min(room, math.ceil(asked / actor_cores)))
 

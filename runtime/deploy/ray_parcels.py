@@ -28,9 +28,9 @@ _PARCEL_RETRIES = 5
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """Which inputs: those that ``arguments`` name, seen from ``folder``, after the first ``skipped``, ``size`` a parcel.
+    """Which inputs: those that ``arguments`` name, seen from ``folder``, but for the first ``skipped``.
 
-    ``stdin`` is a file with what the driver was given there.
+    ``size`` of them are a parcel. ``stdin`` is a file with what the driver was given there.
     """
 
     arguments: tuple[str, ...]
@@ -66,7 +66,7 @@ class ParcelPredictor(Predictor):
         return {"parcel": parcels}
 
 
-class Parcels(Datasource):  # type: ignore[misc]  # ray ships no types for it
+class Parcels(Datasource):
     """A listing as Ray Data reads it: one task, one block a parcel."""
 
     def __init__(self, listing: Listing) -> None:

@@ -141,6 +141,9 @@ class HttpFront:
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Answer one request, with its id and the headers that every answer has, and log it."""
+        if scope["type"] == "lifespan":  # of servers other than ours, such as Ray Serve's
+            await self._app(scope, receive, send)
+            return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         call = self._access.new_call(
             request_id=headers.get(b"x-request-id", ""),

@@ -1,9 +1,6 @@
 """'truecopy predict --engine ray' on real clusters of several nodes: the rows of one machine, whatever dies."""
 
-import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time

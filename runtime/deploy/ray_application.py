@@ -1,0 +1,88 @@
+"""Our server as a Ray Serve application: every replica has the model and the HTTP front of 'truecopy serve'.
+
+``build_application`` is what a 'serve.yaml' names as its import path; that file's ``args`` are an ``Application``.
+"""
+
+import asyncio
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.artifact import open_artifact
+from runtime.decode.images import MAX_PIXELS
+from runtime.deploy.artifact_copies import place_artifact
+from runtime.deploy.ray import assigned_cores
+from runtime.errors import ArtifactError, InputError
+from runtime.server.access import Access, read_token
+from runtime.server.http_front import HttpFront
+from runtime.server.limits import Limits
+from runtime.server.loaded import Loaded, load_verified
+from runtime.server.requestlog import RequestLog
+from runtime.server.service import Service
+from runtime.verify import verify_model
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a replica serves: ``artifact`` is a folder that every node has, or a URL, fetched once a node.
+
+    ``sha256`` is the manifest's: a node with another version is refused. ``queue`` bounds the inputs that wait or run
+    in one replica, over all of its requests.
+    """
+
+    artifact: str
+    sha256: str
+    device: str = "auto"
+    max_pixels: int = MAX_PIXELS
+    queue: int = 128
+    deadline_s: float = 30.0
+
+
+def build_application(args: dict[str, Any]) -> Any:
+    """Return the Ray Serve application for the ``args`` of a 'serve.yaml'; raises InputError for wrong ones."""
+    from ray import serve
+
+    try:
+        application = msgspec.convert(args, Application, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"serve.yaml, args: {error}. Correct it, or write the file again.") from error
+
+    class Model:
+        """One replica."""
+
+        async def check_health(self) -> None:
+            """Raise ArtifactError where this replica's answers are no longer the eager model's."""
+            await asyncio.to_thread(_check_answers, _open_model(application))
+
+    deployment: Any = serve.deployment(serve.ingress(lambda: _open_front(application))(Model))
+    return deployment.bind()
+
+
+@cache
+def _open_model(application: Application) -> Loaded:
+    """Return the model of this process, verified with the golden inputs on this device."""
+    folder = place_artifact(application.artifact, sha256=application.sha256)
+    return load_verified(
+        folder, name="", device=application.device, cores=assigned_cores(), max_pixels=application.max_pixels
+    )
+
+
+@cache
+def _open_front(application: Application) -> HttpFront:
+    """Return the HTTP front of this process; the token of TRUECOPY_TOKEN, where there is one, is asked for."""
+    limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
+    service = Service([_open_model(application)], limits=limits, workers=assigned_cores())
+    service.ready = service.open = True
+    return HttpFront(service, access=Access(read_token(None)), log=RequestLog("none"))
+
+
+def _check_answers(loaded: Loaded) -> None:
+    loaded.narrow.check_unchanged()
+    verification = verify_model(open_artifact(loaded.path), loaded.narrow, whole_path=False)
+    if not verification.passed:
+        raise ArtifactError(
+            f"'{Path(verification.artifact)}' on node '{os.uname().nodename}': the answers are not the eager model's "
+            "any more. Restart the replica; see why with: truecopy verify"
+        )
