@@ -42,26 +42,25 @@ class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def build_application(args: dict[str, Any]) -> Any:
     """Return the Ray Serve application for the ``args`` of a 'serve.yaml'; raises InputError for wrong ones."""
-    from ray import serve
-
     try:
         application = msgspec.convert(args, Application, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"serve.yaml, args: {error}. Correct it, or write the file again.") from error
+    from ray import serve
 
     class Model:
         """One replica."""
 
         async def check_health(self) -> None:
             """Raise ArtifactError where this replica's answers are no longer the eager model's."""
-            await asyncio.to_thread(_check_answers, _open_model(application))
+            await asyncio.to_thread(check_answers, open_model(application))
 
     deployment: Any = serve.deployment(serve.ingress(lambda: _open_front(application))(Model))
     return deployment.bind()
 
 
 @cache
-def _open_model(application: Application) -> Loaded:
+def open_model(application: Application) -> Loaded:
     """Return the model of this process, verified with the golden inputs on this device."""
     folder = place_artifact(application.artifact, sha256=application.sha256)
     return load_verified(
@@ -73,12 +72,13 @@ def _open_model(application: Application) -> Loaded:
 def _open_front(application: Application) -> HttpFront:
     """Return the HTTP front of this process; the token of TRUECOPY_TOKEN, where there is one, is asked for."""
     limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
-    service = Service([_open_model(application)], limits=limits, workers=assigned_cores())
+    service = Service([open_model(application)], limits=limits, workers=assigned_cores())
     service.ready = service.open = True
     return HttpFront(service, access=Access(read_token(None)), log=RequestLog("none"))
 
 
-def _check_answers(loaded: Loaded) -> None:
+def check_answers(loaded: Loaded) -> None:
+    """Raise ArtifactError unless the files are those that were loaded, and the golden inputs' answers as exported."""
     loaded.narrow.check_unchanged()
     verification = verify_model(open_artifact(loaded.path), loaded.narrow, whole_path=False)
     if not verification.passed:

@@ -49,6 +49,7 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_py_gcs_connect_timeout_s", str(_CONNECT_TIMEOUT_S))
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     # Ray warns of options that it sets itself.
     warnings.filterwarnings("ignore", module=r"ray\.")
     warnings.filterwarnings("ignore", message=".*(is|are) deprecated", category=DeprecationWarning)
@@ -185,7 +186,7 @@ def _build_survey() -> Callable[..., tuple[str | None, str]]:
         try:
             place(artifact, sha256=sha256, files=files or None)
         except Exception as error:
-            return "artifact", f"NODE: {error}"
+            return "artifact", str(error)
         if path is not None and not os.path.exists(path):  # noqa: PTH110 - as the driver's own path
             return "input", (
                 f"NODE: does not see '{path}': expected inputs that every node can read, got none there. "
@@ -232,7 +233,7 @@ def _check_reachable(address: str) -> None:
 def _unreachable(address: str, error: BaseException) -> DeviceError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return DeviceError(
-        f"--address '{address}': no Ray cluster: expected one to answer within {_CONNECT_TIMEOUT_S} s, got: {reason}. "
+        f"--address '{address}': no Ray cluster: expected one to answer, got: {reason}. "
         "Check the address, or leave it out to use this machine alone."
     )
 

@@ -50,10 +50,13 @@ class RayEngine:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._ray = stack.enter_context(open_cluster(self._request.address, cores=usable_cores()))
-            nodes = working_nodes(self._ray)
-            self._files = self._put_files() if len(nodes) > 1 else None
-            path = self._first_path()
-            survey_nodes(self._ray, self._folder, sha256=self._digest, files=self._files, path=path)
+            try:
+                # A cluster of our own is this machine, which has the artifact.
+                self._files = None if self._request.address is None else self._put_files()
+                path = self._first_path()
+                survey_nodes(self._ray, self._folder, sha256=self._digest, files=self._files, path=path)
+            except self._ray.exceptions.RayError as error:
+                raise explain(error) from error
             self._open = stack.pop_all()
         return self
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +15,8 @@ import pytest
 from ray_nodes import LOOPBACK, QUIET, running_nodes
 
 import runtime
-
-pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-pytest.importorskip("yaml")
-pytestmark = pytest.mark.slow
+from runtime.deploy.ray import artifact_digest
+from runtime.deploy.ray_application import Application, build_application, check_answers, open_model
 
 TRUECOPY = [sys.executable, "-c", "from runtime.cli import main; main()"]
 
@@ -31,22 +28,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def artifact(tiny, tmp_path_factory) -> Path:
-    """A copy that a test may damage, once the others are done."""
-    return Path(shutil.copytree(tiny, tmp_path_factory.mktemp("artifact") / "tiny"))
-
-
-@pytest.fixture(scope="module")
-def url(artifact, tmp_path_factory):
+def url(tiny, tmp_path_factory):
     """The generated application, run by 'serve run' on a cluster of this machine; the queue takes 4 requests."""
     folder = tmp_path_factory.mktemp("serve") / "out"
-    subprocess.run([*TRUECOPY, "deploy", "ray-serve", str(artifact), "--out", str(folder)], check=True, timeout=60)
+    subprocess.run([*TRUECOPY, "deploy", "ray-serve", str(tiny), "--out", str(folder)], check=True, timeout=60)
     port = free_port()
     edited = (folder / "serve.yaml").read_text()
     for before, after in {
         "port: 8000": f"port: {port}",
         "max_queued_requests: 64": "max_queued_requests: 4",
-        "health_check_period_s: 30": "health_check_period_s: 1",
         "max_replicas: 8": "max_replicas: 1",
     }.items():
         assert before in edited
@@ -88,6 +78,7 @@ def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, dict[str, str]
     return answer.status_code, answer.content, dict(answer.headers)
 
 
+@pytest.mark.slow
 def test_rows_are_the_librarys(url, tiny, photos):
     with runtime.load(tiny) as model:
         for path in photos.values():
@@ -104,8 +95,8 @@ def test_an_image_that_is_none_costs_only_itself(url, photos):
 
 def test_more_than_the_queue_takes_is_refused_with_429_and_a_time(url, photos):
     body = photos["cat"].read_bytes()
-    with ThreadPoolExecutor(64) as clients:
-        answers = list(clients.map(lambda _: ask(f"{url}/predict/tiny", body), range(400)))
+    with ThreadPoolExecutor(32) as clients:
+        answers = list(clients.map(lambda _: ask(f"{url}/predict/tiny", body), range(100)))
 
     statuses = {status for status, _, _ in answers}
     assert statuses == {200, 429}
@@ -113,13 +104,32 @@ def test_more_than_the_queue_takes_is_refused_with_429_and_a_time(url, photos):
     assert refused["retry-after"] == "1"
 
 
-def test_a_replica_whose_artifact_is_damaged_fails_its_health_check(url, artifact):
-    """Last: the weights on disk are another file's now, and no replica can start from them."""
-    with (artifact / "weights.bin").open("r+b") as stream:
+def test_a_replica_whose_artifact_was_damaged_is_not_healthy(copy):
+    application = Application(artifact=str(copy), sha256=artifact_digest(copy))
+    loaded = open_model(application)
+    check_answers(loaded)
+    with (copy / "weights.bin").open("r+b") as stream:
         stream.seek(100)
         stream.write(b"damaged!")
 
-    deadline = time.monotonic() + 60
-    while ask(f"{url}/v2/health/ready")[0] == 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    with pytest.raises(runtime.ArtifactError, match="changed while in use"):
+        check_answers(loaded)
+
+
+def test_another_version_of_the_artifact_is_refused(copy):
+    with pytest.raises(runtime.ArtifactError, match=f"another version .* has SHA-256 {'0' * 64}, got "):
+        open_model(Application(artifact=str(copy), sha256="0" * 64))
+
+
+def test_wrong_arguments_of_the_configuration_are_named():
+    with pytest.raises(runtime.InputError, match=r"serve.yaml, args: .*`qeue`"):
+        build_application({"artifact": "tiny", "sha256": "0" * 64, "qeue": 3})
+
+
+def test_an_unknown_engine_is_refused_in_one_sentence(tiny, tmp_path):
+    command = [*TRUECOPY, "deploy", "trition", str(tiny), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: engine 'trition': unknown: expected one of ")
+    assert done.stderr.count("\n") == 1
