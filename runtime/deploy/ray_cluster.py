@@ -58,6 +58,8 @@ def import_ray() -> Any:
         import ray.data
     except ImportError as error:
         raise InputError(f"--engine ray: needs Ray: expected module 'ray', got none. {_INSTALL}") from error
+    # Ray prints what befalls nodes to stdout, where our rows go, and has no option against it.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     from ray.data._internal.logging import configure_logging
 
     configure_logging()  # at its first use it would undo the next line
