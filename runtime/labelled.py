@@ -13,6 +13,7 @@ from runtime.decode.tables import read_rows
 from runtime.errors import InputError
 from runtime.manifest import Manifest, Multilabel, Regress, Segment, TabularInput
 from runtime.model import Model
+from runtime.results import is_answer, no_answer
 
 # What stands between the labels of one cell.
 _SEPARATOR = ";"
@@ -89,6 +90,9 @@ def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> S
 
     def flush() -> None:
         for (one, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
+            if not is_answer(score):
+                failures[one.name] = no_answer(one.name)
+                continue
             names.append(one.name)
             scores.append(score)
             truth.append(one.truth)

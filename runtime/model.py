@@ -16,7 +16,7 @@ from runtime.decode.protocol import Decoded, open_decoder, subject_of
 from runtime.devices import Options
 from runtime.errors import DeviceError, InputError, ModelError
 from runtime.manifest import ImageInput, Manifest
-from runtime.results import Answer, Failure, Result, interpret, split
+from runtime.results import Failure, Result, interpret, split
 from runtime.session import Arrays, Session, open_session
 from runtime.workers import Plan, PlanName, Workers, batches, build_plan
 
@@ -193,8 +193,8 @@ class Model:
                 scores[position] = score
         return scores
 
-    def interpret(self, scores: Any, *, name: str, top_k: int = 5, threshold: float | None = None) -> Answer:
-        """Return what one entry of ``score`` means for the input ``name``."""
+    def interpret(self, scores: Any, *, name: str, top_k: int = 5, threshold: float | None = None) -> Result:
+        """Return what one entry of ``score`` means for the input ``name``: a Failure where it is not finite."""
         return interpret(self.manifest.task, scores, self._labels, name=name, top_k=top_k, threshold=threshold)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:

@@ -171,11 +171,14 @@ def split(task: Task, outputs: Mapping[str, NDArray[Any]], *, batched: frozenset
 
 def interpret(
     task: Task, scores: Any, labels: Sequence[str], *, name: str, top_k: int, threshold: float | None
-) -> Answer:
+) -> Result:
     """Return what one entry of ``split`` means for the input ``name``.
 
-    ``threshold`` stands for the manifest's own where it is given; ``top_k`` bounds the classes that are listed.
+    ``threshold`` stands for the manifest's own where it is given; ``top_k`` bounds the classes that are listed. NaN and
+    infinity are no probabilities and no values: an input that comes to them has a Failure.
     """
+    if isinstance(task, Classify | Multilabel | Regress) and not is_answer(scores):
+        return Failure(input=name, error=no_answer(name))
     match task:
         case Classify():
             return classify(scores, labels, name=name, top_k=top_k, threshold=threshold or 0.0)
@@ -192,6 +195,19 @@ def interpret(
             return _spell(scores, labels, task.end_id, name=name)
         case Raw():
             return Outputs(input=name, outputs=_arrange(task.structure, scores))
+
+
+def is_answer(scores: NDArray[Any]) -> bool:
+    """Return whether all scores are finite."""
+    return bool(np.isfinite(scores).all())
+
+
+def no_answer(name: str) -> str:
+    """Return what to say where the scores of an input are not finite."""
+    return (
+        f"'{name}': no answer: expected finite scores, got NaN or infinity. The input lies outside what the model, or "
+        "the transform before it, was made for, such as a logarithm of a negative number: correct it."
+    )
 
 
 def until_end(tokens: NDArray[np.int64], end_id: int | None) -> NDArray[np.int64]:

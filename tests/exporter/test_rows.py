@@ -11,7 +11,14 @@ import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PowerTransformer,
+    StandardScaler,
+)
 from torch import nn
 
 import exporter
@@ -21,6 +28,7 @@ from exporter.fronts.rows import RowFront
 from exporter.preprocessing import tables
 from exporter.preprocessing.tables.reading import statistics_from_json
 from runtime.decode.rows import RowDecoder
+from runtime.labelled import read_labelled, score_labelled
 from runtime.manifest import Column
 
 
@@ -189,6 +197,28 @@ def test_a_number_that_training_never_saw_is_ignored_where_the_encoder_does(enco
 
     assert RowDecoder(front.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
     assert "unseen rooms" in {case.name for case in front.cases()}  # and so parity compares it
+
+
+@pytest.mark.parametrize("transform", [FunctionTransformer(np.log), PowerTransformer("box-cox")])
+def test_a_row_that_the_transform_has_no_numbers_for_has_no_answer(transform, tmp_path):
+    """A logarithm of less than zero: NaN and infinity are never handed on as probabilities."""
+    transform.fit(pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 3.0, 9.0, 1.0]}))
+    network = train(2, 3)
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    exporter.export(tmp_path / "model.pth", network, preprocess=transform, out=tmp_path / "artifact")
+    model = runtime.load(tmp_path / "artifact")
+
+    good, negative, zero = model.predict([{"a": 1.5, "b": 2}, {"a": -1, "b": 2}, {"a": 0, "b": 2}])
+
+    assert good.probability > 0.3
+    assert "'#1': no answer: expected finite scores, got NaN or infinity" in negative.error
+    # numpy's logarithm of zero is infinite, and the network's tanh takes that; Box-Cox refuses it.
+    assert "no answer" in zero.error if isinstance(transform, PowerTransformer) else zero.probability > 0.3
+    with pytest.raises(runtime.InputError, match="no answer"):
+        model.predict({"a": -1, "b": 2})
+    (tmp_path / "rows.csv").write_text("a,b,label\n1.5,2,0\n-1,2,0\n")
+    found = score_labelled(model, read_labelled(model, tmp_path / "rows.csv", column="label"))
+    assert (len(found.names), len(found.failures)) == (1, 1)
 
 
 @pytest.mark.parametrize(

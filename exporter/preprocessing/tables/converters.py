@@ -182,7 +182,9 @@ def _raise_to_power(writer: Writer) -> None:
     values = writer.numbers()
     powers: NDArray[np.float64] = np.asarray(writer.step.lambdas_)
     if writer.step.method == "box-cox":
-        found = _box_cox(writer, values, powers)
+        # scikit-learn refuses what is not positive; a NaN is no answer to the runtime.
+        positive = writer.calculate("Greater", values, 0.0)
+        found = writer.add("Where", positive, _box_cox(writer, values, powers), writer.constant(np.nan))
     else:
         above = writer.calculate("Add", writer.calculate("Max", values, 0.0), 1.0)
         below = writer.calculate("Sub", 1.0, writer.calculate("Min", values, 0.0))
