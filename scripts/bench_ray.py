@@ -70,21 +70,25 @@ def time_runs(artifact: Path, photos: Path, folder: Path, count: int, rounds: in
         "Ray, 1 node of 1 core": [{"num_cpus": 1}],
         "Ray, 2 nodes of 1 core": [{"num_cpus": 1}, {"num_cpus": 1}],
     }
-    print(f"{count} photos of 0.3 to 2 megapixels, EfficientNet-Lite0; rows/s after the first {WARM_SHARE:.0%}")
+    print(f"{count} photos of 0.3 to 2 megapixels, EfficientNet-Lite0; after the first {WARM_SHARE:.0%} of the rows")
     for number in range(1, rounds + 1):
-        rates = {}
+        figures = {}
         for workers in (2, 1):
             job = Job(artifact, photos, folder / "plain.jsonl")
-            rates[f"one process, {workers} workers"] = job.timed(count, "--workers", str(workers))
+            figures[f"one process, {workers} workers"] = job.timed(count, "--workers", str(workers))
         for name, nodes in layouts.items():
             with running_nodes(folder, *nodes) as cluster:
                 job = Job(artifact, photos, folder / "ray.jsonl", cluster)
-                rates[name] = job.timed(count)
+                figures[name] = job.timed(count)
             assert (folder / "plain.jsonl").read_bytes() == (folder / "ray.jsonl").read_bytes(), "rows differ"
         print(f"round {number}, load {os.getloadavg()[0]:.1f}")
-        for name, rate in rates.items():
-            share = rate / rates["one process, 2 workers"]
-            print(f"  {name:28} {rate:7.1f}   {share:5.0%} of one process with 2 workers", flush=True)
+        rate, cost = figures["one process, 2 workers"]
+        for name, (one_rate, one_cost) in figures.items():
+            print(
+                f"  {name:26} {one_rate:6.1f} rows/s, {one_rate / rate:5.2f} of one process;"
+                f" {one_cost * 1000:6.1f} ms CPU a row, {one_cost / cost:5.2f} of it",
+                flush=True,
+            )
 
 
 class Job:
@@ -95,6 +99,7 @@ class Job:
         if nodes is not None:
             self._command += ["--engine", "ray", "--address", nodes.address]
         self._partial = out.with_name(out.name + ".partial")
+        self._nodes = nodes
         self._process: subprocess.Popen[str] | None = None
         self.message = ""
         self.seconds = 0.0
@@ -134,13 +139,46 @@ class Job:
         self.message = next(line for line in errors.splitlines() if " rows, " in line)
         self.seconds = time.monotonic() - self._began
 
-    def timed(self, count: int, *options: str) -> float:
-        """Run it from the start, and return its rows a second after the first ones."""
+    def timed(self, count: int, *options: str) -> tuple[float, float]:
+        """Run it; return its rows a second, and its CPU seconds a row, after the first ones.
+
+        On a machine that others use, too, the CPU time tells more: all processes of the cluster are in it.
+        """
         self.start(*options, "--force")
         self.wait_for(int(count * WARM_SHARE))
-        begun, before = time.monotonic(), self.rows()
+        begun, before, spent = time.monotonic(), self.rows(), self._cpu_seconds()
+        rows, used = before, spent
+        while self._process is not None and self._process.poll() is None:
+            written = self.rows()
+            if written > rows:
+                rows, used = written, self._cpu_seconds()
+            time.sleep(0.05)
+        seconds = time.monotonic() - begun
         self.finish()
-        return (count - before) / (time.monotonic() - begun)
+        return (count - before) / seconds, (used - spent) / (rows - before)
+
+    def _cpu_seconds(self) -> float:
+        """Return the CPU time of the job's process, of its cluster's, and of all that these started."""
+        assert self._process is not None
+        roots = {self._process.pid, *([self._nodes.pid] if self._nodes is not None else [])}
+        parents: dict[int, int] = {}
+        ticks: dict[int, int] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                # The name, in brackets, may hold spaces.
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            pid = int(stat.parent.name)
+            parents[pid] = int(fields[1])
+            ticks[pid] = sum(int(field) for field in fields[11:15])
+
+        def ours(pid: int) -> bool:
+            while pid and pid not in roots:
+                pid = parents.get(pid, 0)
+            return pid in roots
+
+        return sum(count for pid, count in ticks.items() if ours(pid)) / os.sysconf("SC_CLK_TCK")
 
 
 def export_real(folder: Path) -> Path:

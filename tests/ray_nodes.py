@@ -32,17 +32,21 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 class Nodes:
     """A running cluster."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], count: int) -> None:
+        self._count = count
         self._process = process
+        self.pid = process.pid
         self.address = self._line()
 
     def kill(self, number: int) -> None:
         """End a node; number 0, the head, is not to be killed."""
         self._do(f"kill {number}")
 
-    def add(self, **options: Any) -> None:
-        """Start another node."""
+    def add(self, **options: Any) -> int:
+        """Start another node, and return its number."""
         self._do(f"add {json.dumps(options)}")
+        self._count += 1
+        return self._count - 1
 
     def _do(self, order: str) -> None:
         assert self._process.stdin
@@ -59,20 +63,21 @@ class Nodes:
 
 @contextlib.contextmanager
 def running_nodes(folder: Path, *nodes: dict[str, Any], **environment: str) -> Iterator[Nodes]:
-    """Yield a cluster with one node an entry of ``nodes``, the first its head; ``folder`` keeps its errors."""
+    """Yield a cluster with one node an entry of ``nodes``, the first its head; they run in ``folder``."""
     with (folder / "ray.stderr").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(nodes)],
+            [sys.executable, str(Path(__file__).absolute()), json.dumps(nodes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            cwd=folder,
             env={**os.environ, **LOOPBACK, **QUIET, **environment},
         )
         stuck = threading.Timer(300, process.kill)
         stuck.start()
         try:
-            yield Nodes(process)
+            yield Nodes(process, len(nodes))
         finally:
             stuck.cancel()
             assert process.stdin

@@ -1,6 +1,8 @@
 """'truecopy predict --engine ray' on real clusters of several nodes: the rows of one machine, whatever dies."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,20 +42,35 @@ def single(tiny, folder, tmp_path_factory) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def home(tmp_path_factory) -> Path:
+    """The working directory of all of the cluster's processes."""
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def cluster(home):
     """Two nodes of one core; the head has none, as its driver works."""
-    with running_nodes(tmp_path_factory.mktemp("cluster"), {"num_cpus": 0}, {}, {}) as nodes:
+    with running_nodes(home, {"num_cpus": 0}, {}, {}) as nodes:
         yield nodes
 
 
-def start(tiny, folder, *options) -> subprocess.Popen[str]:
+def start(tiny, folder, *options, cwd=None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, str(tiny), str(folder), "--engine", "ray", *map(str, options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **LOOPBACK},
+        cwd=cwd,
     )
+
+
+def check_refused(process, beginning: str, *parts: str) -> None:
+    code, errors = finish(process)
+    assert code == 1, errors
+    assert errors.startswith(f"error: {beginning}"), errors
+    assert all(part in errors for part in parts), errors
+    assert errors.count("\n") == 1, errors
 
 
 def finish(process, timeout_s: float = 120) -> tuple[int, str]:
@@ -93,3 +110,84 @@ def test_a_driver_killed_and_a_node_lost_leave_every_row_once(tiny, folder, sing
     assert code == 0, errors
     assert f"{PHOTOS} rows" in errors
     assert out.read_bytes() == single
+
+
+# In the working directory of whoever opens it: a driver and the nodes may have different things there, as machines do.
+ELSEWHERE = "/proc/self/cwd/model"
+
+
+def test_a_node_with_another_version_of_the_artifact_is_refused(tiny, folder, cluster, home, tmp_path):
+    shutil.copytree(tiny, tmp_path / "model")
+    shutil.copytree(tiny, home / "model")
+    with (home / "model" / "truecopy.json").open("ab") as stream:
+        stream.write(b"\n")  # the same model, but not the same bytes
+
+    process = start(ELSEWHERE, folder, "--address", cluster.address, cwd=tmp_path)
+    check_refused(process, f"'{ELSEWHERE}' on node '", "another version of the artifact: expected ")
+    shutil.rmtree(home / "model")
+
+
+def test_a_node_without_the_artifact_fetches_it(tiny, folder, single, cluster, tmp_path):
+    shutil.copytree(tiny, tmp_path / "model")
+    out = tmp_path / "rows.jsonl"
+    code, errors = finish(
+        start(ELSEWHERE, folder, "--address", cluster.address, "--out", out, "--allow-errors", cwd=tmp_path)
+    )
+
+    assert code == 0, errors
+    assert out.read_bytes() == single
+
+
+def test_a_node_that_does_not_see_the_inputs_is_refused(tiny, photos, cluster, tmp_path):
+    shutil.copy(photos["cat"], tmp_path / "cat.jpg")
+
+    process = start(tiny, "/proc/self/cwd/cat.jpg", "--address", cluster.address, cwd=tmp_path)
+    check_refused(process, "node '127.0.0.1': does not see '/proc/self/cwd/cat.jpg': expected inputs that every node")
+
+
+def test_a_node_without_the_extra_is_refused(tiny, folder, cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'onnxruntime':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    number = cluster.add(env_vars={"PYTHONPATH": str(tmp_path)})
+
+    process = start(tiny, folder, "--address", cluster.address)
+    check_refused(process, "node '127.0.0.1': No module named 'onnxruntime': expected ", "pip install 'truecopy[ray,")
+    cluster.kill(number)
+
+
+def test_a_cluster_that_is_not_there_is_an_error_within_seconds(tiny, folder):
+    process = start(tiny, folder, "--address", "127.0.0.1:1")
+    check_refused(process, "--address '127.0.0.1:1': no Ray cluster: expected one to answer, got: ")
+
+
+def test_engines_and_addresses_that_make_no_sense_are_refused(tiny, folder):
+    check_refused(start(tiny, folder, "--engine", "spark"), "engine 'spark': unknown: expected 'local' or 'ray'.")
+    check_refused(
+        start(tiny, folder, "--engine", "local", "--address", "127.0.0.1:1"), "--address '127.0.0.1:1': no cluster"
+    )
+
+
+def test_on_its_own_it_starts_ray_reads_urls_and_leaves_nothing_behind(tiny, photos, tmp_path):
+    inside = tmp_path / "photos" / "more"
+    inside.mkdir(parents=True)
+    for name, path in photos.items():
+        shutil.copy(path, inside / f"{name}.jpg")
+    url = f"file://{tmp_path}/photos"
+    out = tmp_path / "rows.jsonl"
+    before = set(Path("/tmp").glob("truecopy-ray-*"))  # noqa: S108
+    plain = subprocess.run([*COMMAND, str(tiny), url, "--format", "jsonl"], capture_output=True, check=True, timeout=60)
+    code, errors = finish(start(tiny, url, "--out", out))
+
+    assert code == 0, errors
+    assert out.read_bytes() == plain.stdout
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["input"], row["label"]) for row in rows] == [
+        (f"{url}/more/{name}.jpg", name) for name in sorted(photos)
+    ]
+    assert set(Path("/tmp").glob("truecopy-ray-*")) == before  # noqa: S108
