@@ -104,7 +104,7 @@ def export(
         typer.Option(
             "--input",
             metavar="NAME=DTYPE[batch,...]",
-            help="A plain array instead of a photo; repeat for more.",
+            help="A plain array, or a sequence NAME=tokens\\[batch,length], instead of a photo; repeat for more.",
             rich_help_panel=_OTHERS,
         ),
     ] = None,
@@ -123,7 +123,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="For --input NAME=tokens[batch,length]: the words, one a line.",
+            help="For --input NAME=tokens\\[batch,length]: the words, one a line.",
             rich_help_panel=_OTHERS,
         ),
     ] = None,
