@@ -152,7 +152,7 @@ def explain(error: BaseException) -> TruecopyError:
     text = " ".join(f"{type(one).__name__} {one}" for one in chain)
     for name, what, mend in _REASONS:
         if name in text:
-            return DeviceError(f"--engine ray: {what}: expected to go on without it, got too little done. {mend}")
+            return DeviceError(f"--engine ray: {what}: expected the job to get on without it, got no further. {mend}")
     first = str(chain[-1]).strip().splitlines() or [type(error).__name__]
     return DeviceError(f"--engine ray: the cluster failed: {first[-1]}. Ray's logs on its nodes say more.")
 

@@ -32,7 +32,7 @@ _PARCEL_ROWS = 2048
 _ACTOR_CORES = 4
 
 # How often a job begins again without one new row between.
-_IDLE_RESTARTS = 2
+_IDLE_RESTARTS = 1
 
 
 class RayEngine:
@@ -91,7 +91,7 @@ class RayEngine:
                 idle = idle + 1 if done == before else 0
                 if not isinstance(reason, DeviceError) or idle > _IDLE_RESTARTS:
                     raise reason from error
-                sys.stderr.write(f"warning: {reason} Going on after {done} rows.\n")
+                sys.stderr.write(f"warning: {reason}\nbeginning again after {done} rows\n")
             else:
                 return
 

@@ -23,8 +23,8 @@ from runtime.results import Result
 from runtime.workers import batches
 
 # How often Ray makes an actor anew, and repeats a parcel, before the driver hears of it.
-_ACTOR_RESTARTS = 5
-_PARCEL_RETRIES = 5
+_ACTOR_RESTARTS = 3
+_PARCEL_RETRIES = 3
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):

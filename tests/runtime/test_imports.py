@@ -7,6 +7,7 @@ import pytest
 
 FORBIDDEN = {"torch", "torchvision", "onnx", "transformers", "exporter", "timm", "scipy", "pandas"}
 FORBIDDEN |= {"starlette", "uvicorn", "uvloop", "grpc", "google", "prometheus_client", "python_multipart"}
+FORBIDDEN |= {"ray", "pyarrow"}
 
 
 def modules_after(code: str) -> set[str]:
