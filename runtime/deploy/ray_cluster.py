@@ -131,6 +131,8 @@ def survey_nodes(ray: Any, artifact: Path, *, sha256: str, files: Mapping[str, A
     for answer in done:
         try:
             kind, message = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:  # a node that was lost a moment ago
+            continue
         except ray.exceptions.RayError as error:
             raise explain(error) from error
         if kind is not None:

@@ -8,7 +8,9 @@ enough, the job begins again after the rows that are written.
 
 import contextlib
 import math
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +51,8 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
+            if STDIN in self._request.inputs:
+                self._stdin = stack.enter_context(_spooled_stdin())
             self._ray = stack.enter_context(open_cluster(self._request.address, cores=usable_cores()))
             try:
                 # A cluster of our own is this machine, which has the artifact.
@@ -159,6 +163,21 @@ class RayEngine:
             return None
         source = next(inputs, ("", None))[1]
         return str(source.absolute()) if isinstance(source, Path) and source.exists() else None
+
+
+@contextlib.contextmanager
+def _spooled_stdin() -> Iterator[Path]:
+    """Yield a file with what is on stdin, which this process reads from there, too: a cluster may ask for it twice."""
+    before = sys.stdin
+    with tempfile.NamedTemporaryFile(prefix="truecopy-stdin-") as spool:
+        shutil.copyfileobj(before.buffer, spool)
+        spool.flush()
+        with Path(spool.name).open() as again:
+            sys.stdin = again
+            try:
+                yield Path(spool.name)
+            finally:
+                sys.stdin = before
 
 
 def open_ray(request: Request, kind: Kind, total: int | None) -> RayEngine:

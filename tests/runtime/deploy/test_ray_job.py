@@ -161,6 +161,18 @@ def test_a_node_without_the_extra_is_refused(tiny, folder, cluster, tmp_path):
     cluster.kill(number)
 
 
+def test_a_list_on_stdin_is_read(tiny, photos, cluster, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    names = "".join(f"{path}\n" for path in photos.values())
+    command = [*COMMAND, str(tiny), "-", "--engine", "ray", "--address", cluster.address, "--out", str(out)]
+    done = subprocess.run(
+        command, input=names, text=True, capture_output=True, check=False, timeout=120, env={**os.environ, **LOOPBACK}
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["input"] for line in out.read_text().splitlines()] == names.split()
+
+
 def test_a_cluster_that_is_not_there_is_an_error_within_seconds(tiny, folder):
     process = start(tiny, folder, "--address", "127.0.0.1:1")
     check_refused(process, "--address '127.0.0.1:1': no Ray cluster: expected one to answer, got: ")
