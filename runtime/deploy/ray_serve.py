@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.artifact import open_artifact
+from runtime.deploy.deployment import Deployment
 from runtime.deploy.ray import artifact_digest
 
 _MODULE = '''"""An artifact as a Ray Serve application; in this folder: serve run serve.yaml"""
@@ -55,16 +56,17 @@ applications:
 """
 
 
-def write_ray_serve(artifact: Path, out: Path) -> str:
-    """Write ``application.py`` and ``serve.yaml`` for an artifact into folder ``out``; return the commands to go on."""
+def build_ray_serve(artifact: Path, out: Path) -> Deployment:
+    """Return ``application.py`` and ``serve.yaml`` for an artifact; ``out`` is where they will be."""
     name = open_artifact(artifact).manifest.name
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "application.py").write_text(_MODULE, encoding="utf-8")
     configuration = _CONFIGURATION.format(
         name=_quoted(name), artifact=_quoted(str(artifact.absolute())), sha256=artifact_digest(artifact)
     )
-    (out / "serve.yaml").write_text(configuration, encoding="utf-8")
-    return f"  cd {out} && serve run serve.yaml\n  curl --data-binary @cat.jpg http://127.0.0.1:8000/predict/{name}"
+    return Deployment(
+        files={"application.py": _MODULE, "serve.yaml": configuration},
+        next_steps=f"  cd {out} && serve run serve.yaml\n"
+        f"  curl --data-binary @cat.jpg http://127.0.0.1:8000/predict/{name}",
+    )
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,45 @@
+"""What an engine needs, as text by file name, and how it gets onto the disk: whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """The files one engine needs, by their name in the folder, and the commands to run next, one a line."""
+
+    files: Mapping[str, str]
+    next_steps: str
+
+
+def write_deployment(deployment: Deployment, out: Path) -> None:
+    """Write the files into ``out``, which is new, empty or one whose files of these names may be replaced.
+
+    They are complete beside it first. A new or empty folder then gets all of them at once; in one with other files
+    (``--force``) they are replaced one after the other. Raises InputError when the disk refuses.
+    """
+    staging: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        new = staging / "new"
+        new.mkdir()  # inside, for the usual permissions, which a temporary folder lacks
+        for name, text in deployment.files.items():
+            (new / name).write_text(text, encoding="utf-8")
+        if out.is_dir() and any(out.iterdir()):
+            for name in deployment.files:
+                (new / name).replace(out / name)
+        else:
+            new.rename(out)
+    except OSError as error:
+        raise InputError(
+            f"'{out}': cannot be written: expected a folder with room, got: {error.strerror or error}. Name another."
+        ) from None
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
