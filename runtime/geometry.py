@@ -21,6 +21,9 @@ _FILTERS = {
 
 _ROWS, _COLUMNS = 0, 1
 
+# Whole numbers up to here are exact in float32.
+_FLOAT32_EXACT = 1 << 24
+
 # How far each filter looks, in pixels of the smaller of the two images.
 _REACH: dict[Interpolation, float] = {
     "nearest": 1.0,
@@ -63,8 +66,7 @@ def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.
     """Resize one axis at a time, cropping each as soon as it has its size.
 
     Two one-axis passes give the same bytes as Pillow's single call; each then skips what the crop drops, and their
-    order is the manifest's rather than that of the Pillow that happens to be installed. Pillow's own ``box`` would skip
-    more, but rounds its corners to float32, which shows in the pixels.
+    order is the manifest's rather than that of the Pillow that happens to be installed.
     """
     if step.implementation != "pillow":
         return _resize_array(image, step, crop)
@@ -74,14 +76,39 @@ def _resize(image: Image.Image, step: Resize, crop: CenterCrop | None) -> Image.
     first, second = (_ROWS, _COLUMNS) if vertical_first(*old, new, step) else (_COLUMNS, _ROWS)
     needed = _needed(old[second], new[second], kept[second], step.interpolation)
     part = _cut(image, second, needed)
-    part = _cut(_resize_axis(part, first, new[first], step), first, kept[first], fill)
+    part = _resize_axis(part, first, new[first], kept[first], step, fill)
     part = _uncut(part, second, needed[0], old[second])
-    return _cut(_resize_axis(part, second, new[second], step), second, kept[second], fill)
+    return _resize_axis(part, second, new[second], kept[second], step, fill)
 
 
-def _resize_axis(image: Image.Image, axis: int, length: int, step: Resize) -> Image.Image:
-    size = (image.width, length) if axis == _ROWS else (length, image.height)
-    return image.resize(size, _FILTERS[step.interpolation])
+def _resize_axis(
+    image: Image.Image, axis: int, length: int, kept: tuple[int, int], step: Resize, fill: tuple[int, ...]
+) -> Image.Image:
+    """Return the ``kept`` pixels of ``image`` resized to ``length`` along ``axis``."""
+    old = image.height if axis == _ROWS else image.width
+    start, end = _exact_window(old, length, kept)
+    first, last = start * old / length, end * old / length
+    size, box = (
+        ((image.width, end - start), (0, first, image.width, last))
+        if axis == _ROWS
+        else ((end - start, image.height), (first, 0, last, image.height))
+    )
+    resized = image.resize(size, _FILTERS[step.interpolation], box=box)
+    return _cut(resized, axis, (kept[0] - start, kept[1] - start), fill)
+
+
+def _exact_window(size: int, resized: int, kept: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest window around ``kept`` that Pillow resizes alone to the same bytes: first pixel, and end.
+
+    Pillow's ``box`` has float32 corners; rounded ones would show in the pixels. So a window's corners have to be
+    fractions of two on the source, in at most float32's 24 bits. A short side of 256 always has them, a long one often.
+    """
+    reduced = resized // math.gcd(size, resized)
+    odd = reduced // (reduced & -reduced)
+    if size * (reduced // odd) >= _FLOAT32_EXACT:
+        return 0, resized
+    start, end = max(kept[0], 0) // odd * odd, -(-min(kept[1], resized) // odd) * odd
+    return start, min(end, resized)
 
 
 def _cut(image: Image.Image, axis: int, span: tuple[int, int], fill: tuple[int, ...] = (0,)) -> Image.Image:

@@ -40,6 +40,39 @@ def test_short_side_resize_and_crop_equal_pillows_single_call(height, width, siz
     assert np.array_equal(geometry.prepare(image, steps), np.asarray(expected))
 
 
+@pytest.mark.parametrize(
+    ("width", "height"), [(600, 400), (512, 512), (451, 300), (640, 427), (1920, 1080), (300, 451), (4000, 3000)]
+)
+def test_the_classic_transform_equals_pillows_single_call_at_usual_sizes(width, height):
+    """Where the crop's corners are exact in float32, only what it keeps is resized."""
+    image = noise(height, width)
+    short = min(height, width)
+    resized = (256 * width // short, 256 * height // short)
+    left, top = (round((length - 224) / 2) for length in resized)
+    steps = [Resize(size=256, interpolation="bicubic", axis_order=ORDER), CenterCrop(height=224, width=224)]
+
+    expected = image.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
+
+    assert np.array_equal(geometry.prepare(image, steps), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "window"),
+    [
+        (600, 384, (80, 304)),  # 25/16: any sixteenth is exact
+        (451, 384, (78, 306)),  # 451/384: threes
+        (1920, 455, (91, 364)),  # 384/91
+        (640, 383, (0, 383)),  # a prime: no corner but the image's own
+        (70_000, 65_536, (0, 65_536)),  # 17 bits before the point and 12 behind it
+    ],
+)
+def test_a_window_is_resized_alone_where_its_corners_are_exact(size, resized, window):
+    start = positions.crop_origin(resized, 224)
+    kept = (start, start + 224) if resized < 1000 else (1001, 2001)
+
+    assert geometry._exact_window(size, resized, kept) == window
+
+
 @settings(deadline=None, max_examples=100)
 @given(side, side, side, side, st.sampled_from(["bilinear", "bicubic"]))
 def test_exact_resize_equals_pillows_single_call(height, width, to_height, to_width, interpolation):
