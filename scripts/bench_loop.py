@@ -18,9 +18,13 @@ SHORT, CROP = 256, 224
 
 
 class Loop:
-    """``network.onnx`` of EfficientNet-Lite0, behind Resize(256, bicubic) and CenterCrop(224)."""
+    """``network.onnx`` of EfficientNet-Lite0, behind Resize(256, bicubic) and CenterCrop(224).
 
-    def __init__(self, artifact: Path, decoder: str = "simplejpeg") -> None:
+    Resizing with Pillow's ``box`` computes only what the crop keeps, at the price of pixels that are one level off the
+    training transform's, as its corners are float32; ``exact`` does without.
+    """
+
+    def __init__(self, artifact: Path, decoder: str = "simplejpeg", *, exact: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
@@ -28,6 +32,7 @@ class Loop:
         )
         self.labels = (artifact / "labels.txt").read_text().splitlines()
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        self.exact = exact
         self.decode = {"simplejpeg": _decode_turbo, "pillow": _decode_pillow}[decoder]
 
     def label(self, path: Path) -> str:
@@ -35,9 +40,13 @@ class Loop:
         width, height = image.size
         size = (SHORT, SHORT * height // width) if width <= height else (SHORT * width // height, SHORT)
         left, top = round((size[0] - CROP) / 2), round((size[1] - CROP) / 2)
-        scale_x, scale_y = width / size[0], height / size[1]
-        box = (left * scale_x, top * scale_y, (left + CROP) * scale_x, (top + CROP) * scale_y)
-        pixels = np.asarray(image.resize((CROP, CROP), Image.Resampling.BICUBIC, box=box))
+        if self.exact:
+            whole = image.resize(size, Image.Resampling.BICUBIC)
+            pixels = np.asarray(whole.crop((left, top, left + CROP, top + CROP)))
+        else:
+            scale_x, scale_y = width / size[0], height / size[1]
+            box = (left * scale_x, top * scale_y, (left + CROP) * scale_x, (top + CROP) * scale_y)
+            pixels = np.asarray(image.resize((CROP, CROP), Image.Resampling.BICUBIC, box=box))
         scores = self.session.run(None, {"pixels": pixels[None]})[0][0]
         return self.labels[int(scores.argmax())]
 
