@@ -242,14 +242,13 @@ def classify(
 
 def _largest(scores: NDArray[np.float32], count: int) -> list[int]:
     """Return the indices of the ``count`` largest scores, largest first; of equal ones, the first comes first."""
-    if count >= len(scores):
-        indices: list[int] = np.argsort(-scores, kind="stable").tolist()
-        return indices
-    # Of a thousand classes, sorting the few that can be among them takes a third of the time.
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    candidates = np.flatnonzero(scores >= least)
-    indices = candidates[np.argsort(-scores[candidates], kind="stable")[:count]].tolist()
-    return indices
+    candidates = np.arange(len(scores))
+    if count < len(scores):
+        # Of a thousand classes, sorting the few that can be among them takes a third of the time.
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        candidates = np.flatnonzero(scores >= least)
+    order: list[int] = candidates[np.argsort(-scores[candidates], kind="stable")[:count]].tolist()
+    return order
 
 
 def _spell(tokens: NDArray[np.int64], words: Sequence[str], end_id: int | None, *, name: str) -> TokenSequence:
