@@ -1,6 +1,7 @@
 """The rows that each way to run an artifact has for the same photos, which are alike or something is wrong."""
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 from deploying import TRUECOPY
+from ray_nodes import LOOPBACK
 from triton_server import Triton, ask
 
 import runtime
@@ -36,7 +38,14 @@ def server_rows(url: str, model: str, photos: Sequence[Path]) -> list[Row]:
 def ray_rows(artifact: Path, folder: Path, out: Path, *options: str) -> list[Row]:
     """Return the rows of 'truecopy predict --engine ray': Ray Data."""
     command = [*TRUECOPY, "predict", artifact, folder, "--engine", "ray", "--out", out, "--allow-errors", *options]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, **LOOPBACK},
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in out.read_text().splitlines()]
 

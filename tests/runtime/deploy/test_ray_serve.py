@@ -1,71 +1,20 @@
 """'truecopy deploy ray-serve': what it writes is run by Ray Serve itself, and answers as the library does."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 from deploying import deploy
-from ray_nodes import LOOPBACK, QUIET, running_nodes
 
 import runtime
 from runtime.deploy.ray import artifact_digest
 from runtime.deploy.ray_application import Application, build_application, check_replica, open_model
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def url(tiny, tmp_path_factory):
-    """The generated application, run by 'serve run' on a cluster of this machine; the queue takes 4 requests."""
-    folder = tmp_path_factory.mktemp("serve") / "out"
-    assert deploy("ray-serve", tiny, "--out", folder).returncode == 0
-    port = free_port()
-    edited = (folder / "serve.yaml").read_text()
-    for before, after in {
-        "port: 8000": f"port: {port}",
-        "max_queued_requests: 64": "max_queued_requests: 4",
-        "max_replicas: 8": "max_replicas: 1",
-    }.items():
-        assert before in edited
-        edited = edited.replace(before, after)
-    (folder / "serve.yaml").write_text(edited)
-    with running_nodes(folder, {"num_cpus": 2}) as nodes:
-        serve = Path(sys.executable).with_name("serve")
-        with (folder / "serve.log").open("w") as log:
-            process = subprocess.Popen(
-                [str(serve), "run", "serve.yaml"],
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **LOOPBACK, **QUIET, "RAY_ADDRESS": nodes.address},
-            )
-            try:
-                address = f"http://127.0.0.1:{port}"
-                deadline = time.monotonic() + 120
-                while ask(f"{address}/v2/health/ready")[0] != 200:
-                    assert process.poll() is None, (folder / "serve.log").read_text()
-                    assert time.monotonic() < deadline, (folder / "serve.log").read_text()
-                    time.sleep(0.2)
-                yield address
-            finally:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(timeout=60)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait(timeout=60)
+@pytest.fixture
+def url(ray_serving):
+    return ray_serving.url
 
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, dict[str, str]]:
