@@ -3,15 +3,20 @@
 import re
 from pathlib import Path
 
+import msgspec
+
 from runtime.artifact import open_artifact
 from runtime.deploy.deployment import Deployment
-
-MIB = 2**20
-
-# Python, onnxruntime and the decoders before any model; onnxruntime's optimized copy of the weights stands beside the
-# file's pages. Not measured for each model: the comment in the file says so.
-_BASE_MIB = 512
-_COPIES_OF_WEIGHTS = 2
+from runtime.deploy.image import (
+    GRPC_PORT,
+    HTTP_PORT,
+    LIVE_PATH,
+    METRICS_PATH,
+    READY_PATH,
+    USER_ID,
+    estimate_mib,
+    serve_arguments,
+)
 
 _RUNTIME = """\
 # How KServe runs 'truecopy serve'. Written by 'truecopy deploy kserve'; every number here is yours to change.
@@ -22,8 +27,8 @@ metadata:
 spec:
   annotations:
     prometheus.io/scrape: "true"
-    prometheus.io/port: "8080"
-    prometheus.io/path: /metrics
+    prometheus.io/port: "{http_port}"
+    prometheus.io/path: {metrics}
   supportedModelFormats:
   - name: truecopy
     version: "1"
@@ -33,47 +38,37 @@ spec:
   - grpc-v2
   containers:
   - name: kserve-container
-    image: REGISTRY/truecopy:TAG  # yours: an image with truecopy[serve,cpu] in it
+    image: REGISTRY/truecopy:TAG  # yours: 'truecopy deploy container' makes one
     command:
     - truecopy
-    args:
-    - serve
-    - "{{{{.Name}}}}=/mnt/models"
-    - --host
-    - 0.0.0.0
-    - --http-port
-    - "8080"
-    - --grpc-port
-    - "9000"
-    - --log-format
-    - json
+    args: {arguments}
     env:
     - name: HOME
       value: /tmp
     ports:
     - name: http
-      containerPort: 8080
+      containerPort: {http_port}
       protocol: TCP
     - name: grpc
-      containerPort: 9000
+      containerPort: {grpc_port}
       protocol: TCP
     # Ready is when the artifact is verified and loaded: 5 minutes at most.
     startupProbe:
       httpGet:
-        path: /v2/health/ready
-        port: 8080
+        path: {ready}
+        port: {http_port}
       periodSeconds: 5
       failureThreshold: 60
     readinessProbe:
       httpGet:
-        path: /v2/health/ready
-        port: 8080
+        path: {ready}
+        port: {http_port}
       periodSeconds: 5
       timeoutSeconds: 5
     livenessProbe:
       httpGet:
-        path: /v2/health/live
-        port: 8080
+        path: {live}
+        port: {http_port}
       periodSeconds: 10
       timeoutSeconds: 10
       failureThreshold: 6
@@ -87,8 +82,8 @@ spec:
         memory: {limit_mib}Mi
     securityContext:
       runAsNonRoot: true
-      runAsUser: 10001
-      runAsGroup: 10001
+      runAsUser: {user}
+      runAsGroup: {user}
       readOnlyRootFilesystem: true
       allowPrivilegeEscalation: false
       capabilities:
@@ -130,16 +125,22 @@ spec:
 def build_kserve(artifact: Path, out: Path) -> Deployment:
     """Return ``runtime.yaml`` and ``service.yaml`` for an artifact; every file of it is checked first."""
     opened = open_artifact(artifact)
-    for file in opened.manifest.files:
-        opened.file(file)
-    size_mib = -(-sum(file.size_bytes for file in opened.manifest.files.values()) // MIB)
-    request_mib = _BASE_MIB + _COPIES_OF_WEIGHTS * size_mib
+    request_mib = estimate_mib(opened)
     name = to_kubernetes_name(opened.manifest.name)
+    runtime = _RUNTIME.format(
+        name=name,
+        arguments=msgspec.json.encode(serve_arguments("{{.Name}}=/mnt/models")).decode(),
+        user=USER_ID,
+        http_port=HTTP_PORT,
+        grpc_port=GRPC_PORT,
+        ready=READY_PATH,
+        live=LIVE_PATH,
+        metrics=METRICS_PATH,
+        request_mib=request_mib,
+        limit_mib=2 * request_mib,
+    )
     return Deployment(
-        files={
-            "runtime.yaml": _RUNTIME.format(name=name, request_mib=request_mib, limit_mib=2 * request_mib),
-            "service.yaml": _SERVICE.format(name=name),
-        },
+        files={"runtime.yaml": runtime, "service.yaml": _SERVICE.format(name=name)},
         next_steps=f"  edit 'image' in {out}/runtime.yaml and 'storageUri' in {out}/service.yaml\n"
         f"  kubectl apply -f {out}",
     )

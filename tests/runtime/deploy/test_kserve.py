@@ -7,23 +7,16 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from deploying import TRUECOPY, deploy
+from triton_server import CLIENT_PYTHON, ask
 
 import runtime
 from runtime.deploy.kserve import to_kubernetes_name
-
-TRUECOPY = [sys.executable, "-c", "from runtime.cli import main; main()"]
-
-
-def deploy(*arguments: str | Path, **options: object) -> "subprocess.CompletedProcess[str]":
-    command = [*TRUECOPY, "deploy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def free_port() -> str:
@@ -68,6 +61,24 @@ def test_arguments_serve_the_artifact_and_probes_are_answered(tiny, photos, tmp_
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
+
+
+@pytest.mark.skipif(not CLIENT_PYTHON.exists(), reason="run 'scripts/setup clients' for KServe's SDK")
+def test_resources_are_kserves_own(tiny, tmp_path):
+    assert deploy("kserve", tiny, "--out", tmp_path / "out").returncode == 0
+    runtime_file, service_file = tmp_path / "out/runtime.yaml", tmp_path / "out/service.yaml"
+    assert ask("kserve_resources", runtime_file, service_file) == "ok\n"
+    for path, right, wrong in (
+        (runtime_file, "readOnlyRootFilesystem", "readOnlyRootFileSystem"),
+        (runtime_file, "periodSeconds: 10", "periodSeconds: ten"),
+        (service_file, "modelFormat:", "modelFormats:"),
+    ):
+        text = path.read_text()
+        assert right in text
+        path.write_text(text.replace(right, wrong))
+        with pytest.raises(AssertionError, match=wrong.split(":")[0]):
+            ask("kserve_resources", path)
+        path.write_text(text)
 
 
 def answers(url: str) -> bool:

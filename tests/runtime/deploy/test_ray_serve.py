@@ -1,72 +1,20 @@
 """'truecopy deploy ray-serve': what it writes is run by Ray Serve itself, and answers as the library does."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
-from ray_nodes import LOOPBACK, QUIET, running_nodes
+from deploying import deploy
 
 import runtime
 from runtime.deploy.ray import artifact_digest
-from runtime.deploy.ray_application import Application, build_application, check_answers, open_model
-
-TRUECOPY = [sys.executable, "-c", "from runtime.cli import main; main()"]
+from runtime.deploy.ray_application import Application, build_application, check_replica, open_model
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def url(tiny, tmp_path_factory):
-    """The generated application, run by 'serve run' on a cluster of this machine; the queue takes 4 requests."""
-    folder = tmp_path_factory.mktemp("serve") / "out"
-    subprocess.run([*TRUECOPY, "deploy", "ray-serve", str(tiny), "--out", str(folder)], check=True, timeout=60)
-    port = free_port()
-    edited = (folder / "serve.yaml").read_text()
-    for before, after in {
-        "port: 8000": f"port: {port}",
-        "max_queued_requests: 64": "max_queued_requests: 4",
-        "max_replicas: 8": "max_replicas: 1",
-    }.items():
-        assert before in edited
-        edited = edited.replace(before, after)
-    (folder / "serve.yaml").write_text(edited)
-    with running_nodes(folder, {"num_cpus": 2}) as nodes:
-        serve = Path(sys.executable).with_name("serve")
-        with (folder / "serve.log").open("w") as log:
-            process = subprocess.Popen(
-                [str(serve), "run", "serve.yaml"],
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **LOOPBACK, **QUIET, "RAY_ADDRESS": nodes.address},
-            )
-            try:
-                address = f"http://127.0.0.1:{port}"
-                deadline = time.monotonic() + 120
-                while ask(f"{address}/v2/health/ready")[0] != 200:
-                    assert process.poll() is None, (folder / "serve.log").read_text()
-                    assert time.monotonic() < deadline, (folder / "serve.log").read_text()
-                    time.sleep(0.2)
-                yield address
-            finally:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(timeout=60)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait(timeout=60)
+@pytest.fixture
+def url(ray_serving):
+    return ray_serving.url
 
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, dict[str, str]]:
@@ -107,13 +55,13 @@ def test_more_than_the_queue_takes_is_refused_with_429_and_a_time(url, photos):
 def test_a_replica_whose_artifact_was_damaged_is_not_healthy(copy):
     application = Application(artifact=str(copy), sha256=artifact_digest(copy))
     loaded = open_model(application)
-    check_answers(loaded)
+    check_replica(loaded)
     with (copy / "weights.bin").open("r+b") as stream:
         stream.seek(100)
         stream.write(b"damaged!")
 
     with pytest.raises(runtime.ArtifactError, match="changed while in use"):
-        check_answers(loaded)
+        check_replica(loaded)
 
 
 def test_another_version_of_the_artifact_is_refused(copy):
@@ -127,8 +75,7 @@ def test_wrong_arguments_of_the_configuration_are_named():
 
 
 def test_an_unknown_engine_is_refused_in_one_sentence(tiny, tmp_path):
-    command = [*TRUECOPY, "deploy", "trition", str(tiny), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = deploy("trition", tiny, "--out", tmp_path / "out")
 
     assert done.returncode == 1
     assert done.stderr.startswith("error: engine 'trition': unknown: expected one of ")
