@@ -13,7 +13,7 @@ from runtime.errors import InputError
 
 Times = NDArray[np.float64]
 
-# A burst has this many times the mean rate, for this long, so often: a third of all requests come in a ninth of the time.
+# A burst has so many times the mean rate, for so long, so often: a third of the requests come in a ninth of the time.
 BURST_FACTOR = 3.0
 BURST_S = 1.0
 BURST_EVERY_S = 9.0
@@ -48,7 +48,8 @@ def bursts(per_s: float, count: int, chance: np.random.Generator) -> Times:
         lengths = np.empty(2 * len(lengths))
     times = np.interp(expected, passed, np.concatenate([[0.0], np.cumsum(lengths)]))
     # The mean rate is what was asked for, in every run and not only on average.
-    return times * (count / per_s / times[-1])
+    scaled: Times = times * (count / per_s / times[-1])
+    return scaled
 
 
 def recorded(log: Times, per_s: float | None, count: int) -> Times:

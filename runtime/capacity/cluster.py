@@ -1,4 +1,4 @@
-"""Replicas behind a load balancer in simulated time, some of which are lost or updated, and what came of each request."""
+"""Replicas behind a load balancer in simulated time, some lost or updated, and what came of each request."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,12 +19,15 @@ _NOTICE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """``replicas`` die at ``at_s``; the balancer sends to them for ``notice_s`` more, and new ones come later."""
+    """``replicas`` die at ``at_s``; the balancer sends to them for ``notice_s`` more.
+
+    They are back ``restart_s`` after they died; by default never.
+    """
 
     at_s: float
     replicas: int
     notice_s: float
-    restart_s: float
+    restart_s: float = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +179,7 @@ class _Fleet:
         self._known = list(places)
         self._turn = 0
         chance = np.random.default_rng([seed, 2])
-        self._chances: list[float] = (
-            chance.random(2 * requests).tolist() if balancing in {"random", "two"} else []
-        )
+        self._chances: list[float] = chance.random(2 * requests).tolist() if balancing in {"random", "two"} else []
         self.choose: Callable[[], _Place | None] = {
             "round-robin": self._in_turn,
             "random": self._any,
@@ -222,7 +223,8 @@ class _Fleet:
             place.alive = False
             place.replica.crash()
         self._clock.at(self._clock.now + loss.notice_s, lambda: self._forget(lost))
-        self._clock.at(self._clock.now + max(loss.restart_s, loss.notice_s), lambda: self._return(lost))
+        if loss.restart_s < float("inf"):
+            self._clock.at(self._clock.now + max(loss.restart_s, loss.notice_s), lambda: self._return(lost))
 
     def _forget(self, places: Sequence[_Place]) -> None:
         self._known = [place for place in self._known if place not in places]

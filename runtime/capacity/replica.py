@@ -287,9 +287,7 @@ class Replica:
             if life != self._life:
                 return
             self._watching = False
-            while self._deadlines and (
-                self._deadlines[0].outcome or self._deadlines[0].deadline <= self._clock.now
-            ):
+            while self._deadlines and (self._deadlines[0].outcome or self._deadlines[0].deadline <= self._clock.now):
                 self._pass(self._deadlines.popleft())
             self._watch()
 
