@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.capacity.command import capacity
 from runtime.console import DEVICE_HELP, exit_errors_with, make_app, run_app
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
@@ -59,6 +60,7 @@ def _add_exporter_commands() -> None:
 _add_exporter_commands()
 app.command()(serve)
 app.command()(deploy)
+app.command()(capacity)
 
 
 @app.command()

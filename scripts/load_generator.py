@@ -136,17 +136,23 @@ async def run_closed(
     return Report(answers=answers, seconds=time.perf_counter() - started)
 
 
-async def run_open(url: str, asks: Sequence[Ask], *, per_s: float, seconds: float, seed: int = 0) -> Report:
-    """Return the answers to requests that come at random times, ``per_s`` of them a second on average (Poisson)."""
+async def run_open(
+    url: str, asks: Sequence[Ask], *, per_s: float, seconds: float, seed: int = 0, more_urls: Sequence[str] = ()
+) -> Report:
+    """Return the answers to requests that come at random times, ``per_s`` of them a second on average (Poisson).
+
+    With ``more_urls`` the servers are asked in turn.
+    """
     chance = random.Random(seed)
-    free: list[Connection] = []
+    urls = [url, *more_urls]
+    free: dict[str, list[Connection]] = {one: [] for one in urls}
     answers: list[Answer] = []
     running: set[asyncio.Task[None]] = set()
 
-    async def one(ask: Ask) -> None:
-        connection = free.pop() if free else Connection(url)
+    async def one(ask: Ask, to: str) -> None:
+        connection = free[to].pop() if free[to] else Connection(to)
         answers.append(await connection.send(ask))
-        free.append(connection)
+        free[to].append(connection)
 
     started = time.perf_counter()
     due = started
@@ -154,13 +160,13 @@ async def run_open(url: str, asks: Sequence[Ask], *, per_s: float, seconds: floa
     while due - started < seconds:
         due += chance.expovariate(per_s)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(one(asks[position % len(asks)]))
+        task = asyncio.create_task(one(asks[position % len(asks)], urls[position % len(urls)]))
         running.add(task)
         task.add_done_callback(running.discard)
         position += 1
     offered = time.perf_counter() - started
     while running:
         await asyncio.wait(set(running))
-    for connection in free:
+    for connection in [connection for pool in free.values() for connection in pool]:
         connection.close()
     return Report(answers=answers, seconds=offered)

@@ -1,0 +1,121 @@
+"""When requests come: at random, in bursts, or as a log says they came."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+
+Times = NDArray[np.float64]
+
+# A burst has so many times the mean rate, for so long, so often: a third of the requests come in a ninth of the time.
+BURST_FACTOR = 3.0
+BURST_S = 1.0
+BURST_EVERY_S = 9.0
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+_LEAST_TIMES = 100
+
+
+def poisson(per_s: float, count: int, chance: np.random.Generator) -> Times:
+    """Return ``count`` times, in seconds from 0, of requests that know nothing of each other."""
+    return np.cumsum(chance.exponential(1.0 / per_s, count))
+
+
+def bursts(per_s: float, count: int, chance: np.random.Generator) -> Times:
+    """Return ``count`` times at ``per_s`` on average, of which bursts have ``BURST_FACTOR`` times as many.
+
+    Bursts and the calm between them last exponential times, ``BURST_S`` and ``BURST_EVERY_S - BURST_S`` on average.
+    """
+    calm_s = BURST_EVERY_S - BURST_S
+    calm_factor = (BURST_EVERY_S - BURST_FACTOR * BURST_S) / calm_s
+    # In units of expected requests the process is Poisson of rate 1; each phase stretches its part of that axis.
+    expected = np.cumsum(chance.exponential(1.0, count))
+    phases = max(8, int(2.5 * count / (per_s * BURST_EVERY_S)) * 2 + 8)
+    lengths = np.empty(phases)
+    while True:
+        lengths[0::2] = chance.exponential(calm_s, (len(lengths) + 1) // 2)
+        lengths[1::2] = chance.exponential(BURST_S, len(lengths) // 2)
+        rates = np.where(np.arange(len(lengths)) % 2 == 0, calm_factor, BURST_FACTOR) * per_s
+        passed = np.concatenate([[0.0], np.cumsum(lengths * rates)])
+        if passed[-1] > expected[-1]:
+            break
+        lengths = np.empty(2 * len(lengths))
+    times = np.interp(expected, passed, np.concatenate([[0.0], np.cumsum(lengths)]))
+    # The mean rate is what was asked for, in every run and not only on average.
+    scaled: Times = times * (count / per_s / times[-1])
+    return scaled
+
+
+def recorded(log: Times, per_s: float | None, count: int) -> Times:
+    """Return ``count`` times with the shape of ``log``, repeated or cut, at its own rate or at ``per_s``."""
+    shifted = log - log[0]
+    length_s = float(shifted[-1]) * len(log) / (len(log) - 1)
+    rounds = -(-count // len(log))
+    times = np.concatenate([shifted + number * length_s for number in range(rounds)])[:count]
+    return times if per_s is None else times * (len(log) / length_s / per_s)
+
+
+def rate_of(log: Times) -> float:
+    """Return the requests a second of a log, on average."""
+    return (len(log) - 1) / float(log[-1] - log[0])
+
+
+def read_log(path: Path) -> Times:
+    """Return the times in a file, in seconds, sorted.
+
+    A line is a number of seconds, a time as ISO 8601 writes it, or a JSON object with one of these as ``time``, as
+    'truecopy serve --log-format json' writes them; of such objects, those of another ``event`` than a request are left
+    out. Raises InputError for a line that is none of these, and where there are too few to tell a rate.
+    """
+    times = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.strip()
+                if text:
+                    time = _time(text, f"'{path}' line {number}")
+                    if time is not None:
+                        times.append(time)
+    except OSError as error:
+        raise InputError(f"'{path}': {error.strerror}. Give --arrivals poisson, bursts or a file of times.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}': not text: expected a time a line, got {error}. Give a log.") from error
+    found = np.sort(np.array(times, dtype=np.float64))
+    if len(found) < _LEAST_TIMES or found[0] == found[-1]:
+        raise InputError(
+            f"'{path}': too few requests: expected at least {_LEAST_TIMES} at different times, got {len(found)}. "
+            "Give a longer log."
+        )
+    return found
+
+
+def _time(text: str, subject: str) -> float | None:
+    """Return the time of one line; None for a line of the server's log that is no request."""
+    value: Any = text
+    if text.startswith("{"):
+        try:
+            row = msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise InputError(f"{subject}: not JSON: {error}. Give a time a line.") from None
+        if row.get("event", "request") != "request":
+            return None
+        value = row.get("time")
+        if value is None:
+            raise InputError(f"{subject}: no time: expected 'time' among the fields, got {', '.join(row)}. Add it.")
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise InputError(
+            f"{subject}: not a time: expected seconds or ISO 8601, got {str(value)[:40]!r}. Correct or remove the line."
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

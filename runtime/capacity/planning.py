@@ -1,0 +1,337 @@
+"""How many replicas a rate needs, what they do when some are lost or updated, and what breaks first."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from runtime.capacity import arrivals
+from runtime.capacity.arrivals import Times
+from runtime.capacity.cluster import Balancing, Incident, Loss, Outcome, Update, simulate
+from runtime.capacity.measurement import Measurement
+from runtime.capacity.replica import LATE, LOST, REFUSED
+from runtime.capacity.translation import core_ms, demands_of, most_per_s, process_of
+from runtime.errors import InputError
+from runtime.server.limits import MIB, Limits
+
+# A promise about the 99th percentile is one about this share of all requests; one that is refused is not answered.
+SHARE = 0.99
+
+# Of more replicas than these, these are simulated with their share of the rate: then each has the arrivals that it has
+# among more of them, and the same number of requests lasts longer. Under 'random' they know nothing of each other.
+MOST_SIMULATED = {"random": 4, "round-robin": 16, "two": 16, "least": 16}
+
+# So many requests leave 150 beyond the 99th percentile; the first tenth fills the queues.
+_REQUESTS = 16_500
+_WARM_SHARE = 0.1
+
+# How long balancers go on sending to a replica that has died: two probes of Kubernetes' default of one in 10 s are 20,
+# of most proxies' 1 or 2; connections to a dead process fail at once, and passive checks act on that.
+_NOTICE_S = 2.0
+_UPDATED = 3
+
+Breaking: TypeAlias = Literal["p99", "429", "504"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is asked for: ``SHARE`` of ``rate`` requests a second answered within ``p99_ms``.
+
+    ``trace`` says when they come, given a rate, a number of them and a source of chance. ``survive`` is how many
+    replicas may be missing at once. ``headroom`` is how much more than the rate the advice must bear, as a share: the
+    prediction may be off by as much. Prices are per hour, 0 where none was given.
+    """
+
+    rate: float
+    p99_ms: float
+    trace: Callable[[float, int, np.random.Generator], Times] = arrivals.poisson
+    balancing: Balancing = "round-robin"
+    limits: Limits = field(default_factory=Limits)
+    survive: int = 1
+    headroom: float = 0.2
+    core_price: float = 0.0
+    machine_price: float = 0.0
+    seed: int = 0
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of the requests at a rate; times in milliseconds, of those that were answered.
+
+    ``within_ms`` is the time in which ``SHARE`` of all that came were answered, the lost ones aside; None where never.
+    ``cores``, ``loop`` and ``device`` are busy shares.
+    """
+
+    rate: float
+    replicas: int
+    p50_ms: float
+    p99_ms: float
+    within_ms: float | None
+    refused: float
+    late: float
+    lost: float
+    cores: float
+    loop: float
+    device: float
+
+
+class Break(msgspec.Struct, frozen=True, kw_only=True):
+    """What gives first when more comes than was planned for.
+
+    ``rate`` is the last rate at which the promise holds. ``first`` is what breaks it beyond: ``p99``, answers that come
+    too late for the promise; ``429``, refusals; ``504``, deadlines. ``bottleneck`` is the part that is busiest then,
+    and ``stage`` what most of its time goes to. ``refuses_from`` is the rate from which more than one in a thousand is
+    refused. ``beyond`` is what happens at half as much again as that rate.
+    """
+
+    rate: float
+    first: Breaking
+    bottleneck: str
+    stage: str
+    refuses_from: float
+    beyond: Load
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is advised: ``replicas``, which hold the promise with ``headroom``, some missing, and during an update.
+
+    ``least_replicas`` is what the rate needs while nothing happens.
+    Memory is in megabytes: ``resident_mb`` what the replicas have in use, ``waiting_mb`` what full queues add.
+    ``ingress_gbit_s`` and ``egress_gbit_s`` are the bodies and answers alone. Costs are None without a price.
+    """
+
+    rate: float
+    p99_ms: float
+    headroom: float
+    least_replicas: int
+    replicas: int
+    replica_cores: int
+    cores: int
+    machines: int
+    resident_mb: float
+    waiting_mb: float
+    ingress_gbit_s: float
+    egress_gbit_s: float
+    artifact_copies_gb: float
+    steady: Load
+    lost_one: Load | None
+    updating: Load
+    update_s: float
+    breaks: Break
+    cost_per_hour: float | None
+    cost_per_million: float | None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What 'truecopy capacity' found, and what it was found from."""
+
+    arrivals: str
+    balancing: Balancing
+    seed: int
+    measured: Measurement
+    plan: Plan
+
+
+def plan(measured: Measurement, goal: Goal) -> Plan:
+    """Return what ``goal`` needs; raises InputError where no number of replicas can meet it."""
+    fleet = _Fleet(measured, goal)
+    fleet.check_possible()
+    least = fleet.least(goal.rate, lambda count: fleet.meets(fleet.steady(count, goal.rate)))
+    padded = goal.rate * (1 + goal.headroom)
+
+    def holds(count: int) -> bool:
+        if count <= goal.survive:
+            return False
+        if goal.survive and not fleet.meets(fleet.losing(count, padded)):
+            return False
+        return fleet.meets(fleet.updating(count, padded)[0])
+
+    replicas = fleet.least(padded, holds, start=least)
+    updating, each_s = fleet.updating(replicas, goal.rate)
+    cores = replicas * measured.process_cores
+    machines = math.ceil(cores / measured.cores)
+    hourly = cores * goal.core_price + machines * goal.machine_price
+    in_bytes, out_bytes = bytes_each(measured)
+    return Plan(
+        rate=goal.rate,
+        p99_ms=goal.p99_ms,
+        headroom=goal.headroom,
+        least_replicas=least,
+        replicas=replicas,
+        replica_cores=measured.process_cores,
+        cores=cores,
+        machines=machines,
+        resident_mb=replicas * measured.server.resident_mb,
+        waiting_mb=replicas * min(goal.limits.queue * in_bytes, goal.limits.held_bytes) / MIB,
+        ingress_gbit_s=goal.rate * in_bytes * 8 / 1e9,
+        egress_gbit_s=goal.rate * out_bytes * 8 / 1e9,
+        artifact_copies_gb=machines * measured.artifact_bytes / 1e9,
+        steady=fleet.load(fleet.steady(replicas, goal.rate), goal.rate, replicas),
+        lost_one=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
+        updating=fleet.load(updating, goal.rate, replicas),
+        update_s=each_s * replicas,
+        breaks=fleet.breaks(replicas),
+        cost_per_hour=hourly or None,
+        cost_per_million=hourly / (goal.rate * 3600) * 1e6 if hourly else None,
+    )
+
+
+def bytes_each(measured: Measurement) -> tuple[float, float]:
+    """Return the bytes of a request and of its answer, on average, without the packets around them."""
+    return float(np.mean([one.size_bytes for one in measured.inputs])), float(measured.server.answer_bytes)
+
+
+class _Fleet:
+    """Simulations of one goal, each made once."""
+
+    def __init__(self, measured: Measurement, goal: Goal) -> None:
+        self._measured = measured
+        self._goal = goal
+        self._process = process_of(measured, goal.limits)
+        self._demands = demands_of(measured, _REQUESTS, seed=goal.seed)
+        self._simulated = MOST_SIMULATED[goal.balancing]
+        self._most = min(most_per_s(measured).values())
+        self._steady: dict[tuple[int, float], Outcome] = {}
+        self._updating: dict[tuple[int, float], tuple[Outcome, float]] = {}
+        self._losing: dict[tuple[int, float], Outcome] = {}
+
+    def meets(self, outcome: Outcome) -> bool:
+        """Whether the promise holds."""
+        return outcome.within_ms(SHARE) <= self._goal.p99_ms
+
+    def check_possible(self) -> None:
+        """Raise InputError where even a replica with hardly anything to do is too slow."""
+        lone = self._run(1, self._most / 100, balancing_rate=False)
+        if not self.meets(lone):
+            raise InputError(
+                f"--p99-ms {self._goal.p99_ms:g}: cannot be met by any number of replicas: expected at least "
+                f"{lone.within_ms(SHARE):.1f}, which is what a request alone takes on {self._process.workers} cores "
+                "here. Allow more time, measure a faster machine, or export a smaller network."
+            )
+
+    def least(self, rate: float, holds: Callable[[int], bool], *, start: int = 1) -> int:
+        """Return the smallest number of replicas for which it ``holds``, to within a hundredth of it."""
+        low = max(start, math.ceil(rate / self._most))
+        if holds(low):
+            return low
+        step = max(1, low // 50)
+        high = low + step
+        while not holds(high):
+            low, step = high, 2 * step
+            high += step
+            if high > 100 * (1 + rate / self._most):
+                raise InputError(
+                    f"--p99-ms {self._goal.p99_ms:g}: cannot be met for arrivals like these: {high} replicas are too "
+                    "few, a hundred times what the work alone needs. Allow more time, or change --arrivals."
+                )
+        while high - low > max(1, high // 100):
+            middle = (low + high) // 2
+            low, high = (low, middle) if holds(middle) else (middle, high)
+        return high
+
+    def steady(self, replicas: int, rate: float) -> Outcome:
+        """Return what becomes of the requests while nothing happens to the replicas."""
+        key = replicas, rate
+        if key not in self._steady:
+            self._steady[key] = self._run(replicas, rate)
+        return self._steady[key]
+
+    def losing(self, replicas: int, whole_rate: float) -> Outcome:
+        """Return what happens from the moment on in which replicas are lost, and do not come back."""
+        key = replicas, whole_rate
+        if key not in self._losing:
+            survive = self._goal.survive
+            simulated = min(replicas, max(self._simulated, survive + 1))
+            # Each of those that are left has its true share then.
+            rate = whole_rate * (simulated - survive) / (replicas - survive)
+            begin = _REQUESTS * _WARM_SHARE / rate
+            loss = Loss(at_s=begin, replicas=survive, notice_s=min(_NOTICE_S, begin))
+            self._losing[key] = self._simulate(simulated, rate, incidents=(loss,))
+        return self._losing[key]
+
+    def updating(self, replicas: int, whole_rate: float) -> tuple[Outcome, float]:
+        """Return what happens while replicas are replaced one after the other, and the seconds for each."""
+        key = replicas, whole_rate
+        if key not in self._updating:
+            simulated = min(replicas, self._simulated)
+            missing = 1 if simulated > 1 else 0
+            rate = whole_rate * (simulated - missing) / (replicas - missing)
+            begin = _REQUESTS * _WARM_SHARE / rate
+            update = Update(at_s=begin, start_s=self._measured.server.start_s, replicas=min(_UPDATED, simulated))
+            outcome = self._simulate(simulated, rate, incidents=(update,))
+            first, last = outcome.incident_s
+            self._updating[key] = outcome, (last - first) / update.replicas
+        return self._updating[key]
+
+    def load(self, outcome: Outcome, rate: float, replicas: int) -> Load:
+        """Return an outcome in numbers for people."""
+        within = outcome.within_ms(SHARE)
+        return Load(
+            rate=rate,
+            replicas=replicas,
+            p50_ms=outcome.quantile_ms(0.5),
+            p99_ms=outcome.quantile_ms(0.99),
+            within_ms=within if math.isfinite(within) else None,
+            refused=outcome.share(REFUSED),
+            late=outcome.share(LATE),
+            lost=outcome.share(LOST),
+            cores=outcome.cores,
+            loop=outcome.loop,
+            device=outcome.device,
+        )
+
+    def breaks(self, replicas: int) -> Break:
+        """Return what gives first as the rate rises."""
+        rate = self._goal.rate
+        last = self._highest(rate, lambda one: self.meets(self.steady(replicas, one)))
+        broken = self.steady(replicas, last * 1.02)
+        if self.meets(broken):  # by a hair: the next step breaks it
+            broken = self.steady(replicas, last * 1.05)
+        refuses_from = self._highest(last, lambda one: self.steady(replicas, one).share(REFUSED) <= 0.001)
+        first: Breaking = "p99"
+        if broken.within_ms(SHARE) == float("inf"):
+            first = "429" if broken.share(REFUSED) >= broken.share(LATE) else "504"
+        beyond = self.steady(replicas, refuses_from * 1.5)
+        shares = {"cores": beyond.cores, "event loop": beyond.loop, "device": beyond.device}
+        bottleneck = max(shares, key=lambda name: shares[name])
+        stages = core_ms(self._measured)
+        stage = max(stages, key=lambda name: stages[name]) if bottleneck == "cores" else bottleneck
+        return Break(
+            rate=last,
+            first=first,
+            bottleneck=bottleneck,
+            stage={"device": "network", "event loop": "server"}.get(stage, stage),
+            refuses_from=refuses_from,
+            beyond=self.load(beyond, refuses_from * 1.5, replicas),
+        )
+
+    def _highest(self, rate: float, holds: Callable[[float], bool]) -> float:
+        """Return the highest rate, to within a fiftieth, for which it ``holds``, which it does for ``rate``."""
+        low, high = rate, rate * 1.25
+        while holds(high):
+            low, high = high, high * 1.25
+        while high / low > 1.02:
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if holds(middle) else (low, middle)
+        return low
+
+    def _run(self, replicas: int, rate: float, *, balancing_rate: bool = True) -> Outcome:
+        simulated = min(replicas, self._simulated)
+        return self._simulate(simulated, rate * simulated / replicas if balancing_rate else rate)
+
+    def _simulate(self, replicas: int, rate: float, incidents: tuple[Incident, ...] = ()) -> Outcome:
+        goal = self._goal
+        times = goal.trace(rate, _REQUESTS, np.random.default_rng([goal.seed, 0])).tolist()
+        warm_s = incidents[0].at_s if incidents else times[int(_REQUESTS * _WARM_SHARE)]
+        return simulate(
+            self._process,
+            replicas=replicas,
+            arrivals=times,
+            demands=self._demands,
+            balancing=goal.balancing,
+            seed=goal.seed,
+            warm_s=warm_s,
+            incidents=incidents,
+        )
