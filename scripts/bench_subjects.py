@@ -13,15 +13,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from load_generator import Ask
+from load_generator import Ask, run, run_closed
 
 ROOT = Path(__file__).resolve().parents[1]
+ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
+PHOTOS = ROOT / "build" / "demo" / "photos"
 PEERS = ROOT / "build" / "peers"
 SCRIPTS = ROOT / "scripts" / "peers"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 # The same versions of what does the work, for everyone.
 SHARED = ["onnxruntime==1.31.1", "pillow==13.0.0", "numpy<3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measured promise; ``target`` is empty where nothing was promised."""
+
+    promise: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+class PeerError(Exception):
+    """A server was not installed, did not start, or gave no good answer."""
+
+
+def photos() -> list[bytes]:
+    """Return the demo's photos."""
+    return [path.read_bytes() for path in sorted(PHOTOS.iterdir())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +83,7 @@ OURS = Subject(
     environment="truecopy",
     command=lambda bin_folder, artifact, port: [
         *(str(bin_folder / "truecopy"), "serve", f"model={artifact}"),
-        *("--http-port", str(port), "--grpc-port", "-1", "--log-format", "none"),
+        *("--http-port", str(port), "--grpc-port", "0", "--log-format", "none"),
     ],
     path="/predict/model",
 )
@@ -81,6 +102,16 @@ PEER_SUBJECTS = (
         environment="litserve",
         command=_python("litserve_server.py", "{port}"),
         wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
+    ),
+    Subject(
+        name="bentoml",
+        environment="bentoml",
+        command=lambda bin_folder, _artifact, port: [
+            *(str(bin_folder / "bentoml"), "serve", "bentoml_server:Classify", "--working-dir", str(SCRIPTS)),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ],
+        wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
+        variables={"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(PEERS / "bentoml" / "home")},
     ),
     Subject(
         name="pytriton",
@@ -117,7 +148,7 @@ def _mlserver_body(body: bytes) -> bytes:
 
 
 def install(environment: str) -> Path:
-    """Return the folder of an environment's programs, made if it is not there yet."""
+    """Return the folder of an environment's programs, made if it is not there yet; raises PeerError where it fails."""
     folder = PEERS / environment
     wanted = tomllib.loads((SCRIPTS / "requirements.toml").read_text())
     if environment == "truecopy":
@@ -132,7 +163,9 @@ def install(environment: str) -> Path:
         print(f"installing {environment} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *packages], check=True)
+        done = subprocess.run([*pip, *packages], stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            raise PeerError(f"{environment} was not installed: {done.stderr[-500:].strip()}")
         stamp.write_text(state)
     return folder / "bin"
 
@@ -175,6 +208,18 @@ class Running:
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 total += int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))) / 1024
         return total
+
+    def wait_until_ready(self, body: bytes, *, timeout_s: float = 120) -> float:
+        """Return the seconds from the process's start to its first right answer."""
+        ask = self.subject.ask(body)
+        while time.perf_counter() < self.started + timeout_s:
+            if self.process.poll() is not None:
+                log = (PEERS / f"{self.subject.name}.log").read_text(errors="replace")
+                raise PeerError(f"{self.subject.name} ended: {log[-2000:]}")
+            if run(run_closed(self.url, [ask], clients=1, count=1, timeout_s=30)).statuses[200]:
+                return time.perf_counter() - self.started
+            time.sleep(0.02)
+        raise PeerError(f"{self.subject.name} gave no answer in {timeout_s} s")
 
 
 def free_port() -> int:

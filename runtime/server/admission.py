@@ -98,7 +98,12 @@ class Admission:
             )
 
     def enter(self, inputs: int, call: Call) -> None:
-        """Let ``inputs`` in; raises TooLargeError for more than ever fit, QueueFullError where they do not fit now.
+        """Let ``inputs`` in; raises what ``check_room`` raises."""
+        self.check_room(inputs, call)
+        self.inputs += inputs
+
+    def check_room(self, inputs: int, call: Call) -> None:
+        """Raise TooLargeError for more ``inputs`` than ever fit, QueueFullError where they do not fit now.
 
         A request that could not be answered before its own deadline is refused at once, too; DeadlineError is for one
         whose deadline has passed already.
@@ -122,7 +127,6 @@ class Admission:
                 f"got a wait of about {wait_s:.1f} s. Try again later, or allow more time.",
                 retry_after_s=wait_s,
             )
-        self.inputs += inputs
 
     def leave(self, inputs: int, busy_s: float) -> None:
         """Let ``inputs`` out again, which kept workers busy for ``busy_s`` seconds together (0: they never ran)."""

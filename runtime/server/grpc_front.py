@@ -249,7 +249,7 @@ class GrpcFront:
 
     async def _model_infer(self, request: Any, call: Call) -> Any:
         self._service.find(request.model_name, request.model_version)
-        self._service.check_open()
+        self._service.check_door(call)
         size = request.ByteSize()
         self._service.admission.check_body(size - _MESSAGE_OVERHEAD_BYTES)
         with self._service.hold() as hold:

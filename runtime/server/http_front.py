@@ -6,11 +6,10 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
 from runtime.results import Failure
@@ -69,26 +68,38 @@ _PAGE_FILES = {
     "icon.svg": "image/svg+xml",
 }
 
-_SECURITY_HEADERS = [
-    (name.encode(), value.encode())
-    for name, value in {
-        "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "x-content-type-options": "nosniff",
-        "x-frame-options": "DENY",
-        "referrer-policy": "no-referrer",
-        "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "same-origin",
-        "permissions-policy": "camera=(), microphone=(), geolocation=()",
-    }.items()
-]
+# Every answer says that it is what its content type says; the rest concerns what a browser shows.
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "cache-control": "no-cache",
+}
 
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Request, Call], Awaitable[Response]]
 
 
 def status_of(error: TruecopyError) -> int:
     """Return the HTTP status of an error: its class's, or that of its nearest base."""
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+class _Application:
+    """An ASGI application out of a coroutine: the router wraps plain functions in layers of its own."""
+
+    def __init__(self, answer: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
 
 
 class HttpFront:
@@ -103,16 +114,18 @@ class HttpFront:
         self._page = {name: (folder / name).read_bytes() for name in _PAGE_FILES}
         model = "/v2/models/{model}"
         versioned = model + "/versions/{version}"
-        self._app = Starlette(
+        # The router alone, and first in it what is asked most: Starlette's own layers around it do nothing here.
+        self._router = Router(
             routes=[
+                self._route("/predict/{model}", self._predict, "POST"),
+                self._route(model + "/infer", self._infer, "POST"),
+                self._route("/v2/health/live", self._live, "GET"),
+                self._route("/v2/health/ready", self._ready, "GET"),
                 self._route("/", self._index, "GET"),
                 self._route("/docs", self._docs, "GET"),
                 self._route("/openapi.json", self._openapi, "GET"),
                 self._route("/page/{file}", self._page_file, "GET"),
                 self._route("/metrics", self._metrics, "GET"),
-                self._route("/predict/{model}", self._predict, "POST"),
-                self._route("/v2/health/live", self._live, "GET"),
-                self._route("/v2/health/ready", self._ready, "GET"),
                 self._route("/v2", self._server_metadata, "GET"),
                 self._route("/v2/", self._server_metadata, "GET"),
                 self._route("/v2/models", self._models, "GET"),
@@ -126,30 +139,26 @@ class HttpFront:
                         ("/ready", self._model_ready, "GET"),
                         ("/config", self._model_config, "GET"),
                         ("/stats", self._statistics, "GET"),
-                        ("/infer", self._infer, "POST"),
                     )
                 ],
+                self._route(versioned + "/infer", self._infer, "POST"),
             ],
-            exception_handlers={HTTPException: self._unknown},
+            redirect_slashes=False,
+            default=self._no_route,
         )
-        self._app.router.redirect_slashes = False
 
-    async def __call__(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with its id and the headers that every answer has, and log it."""
         if scope["type"] == "lifespan":  # of servers other than ours, such as Ray Serve's
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
             return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         call = self._access.new_call(
-            request_id=headers.get(b"x-request-id", ""),
-            traceparent=headers.get(b"traceparent", ""),
+            request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
+            traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
             deadline_s=self._service.limits.deadline_s,
         )
+        scope["app"] = self  # asks the router for an exception where a method is wrong
         scope["truecopy.call"] = call
         status = 0
 
@@ -161,7 +170,9 @@ class HttpFront:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            await self._router(scope, receive, send_on)
+        except HTTPException as error:
+            await self._wrong_method(error, scope)(scope, receive, send_on)
         finally:
             seconds = time.monotonic() - call.started
             self._service.metrics.add_request("http", str(status), seconds)
@@ -170,19 +181,22 @@ class HttpFront:
     def _route(self, path: str, handler: Handler, method: str) -> Route:
         needs_token = not path.startswith(_OPEN_PATHS) and path not in {"/", "/docs"}
 
-        async def endpoint(request: Request) -> Response:
-            call: Call = request.scope["truecopy.call"]
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
+            call: Call = scope["truecopy.call"]
             try:
                 if needs_token:
                     self._access.check(request.headers.get("authorization", ""))
-                return await handler(request, call)
+                response = await handler(request, call)
             except TruecopyError as error:
-                return self._error(error, call)
+                response = self._error(error, call)
             except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
                 self._log.write_fault(error, call)
-                return to_json({"error": f"server: internal error, request id {call.request_id}. See its log."}, 500)
+                message = f"server: internal error, request id {call.request_id}. See its log."
+                response = to_json({"error": message}, 500)
+            await response(scope, receive, send)
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, _Application(answer), methods=[method])
 
     def _error(self, error: TruecopyError, call: Call) -> Response:
         self._service.metrics.add_rejection(type(error).__name__)
@@ -197,25 +211,23 @@ class HttpFront:
         call.outcome = str(error)
         return to_json({"error": str(error)}, status, headers)
 
-    async def _unknown(self, request: Request, error: Exception) -> Response:
-        """Answer a path or method that no route has, in the shape of every other error."""
-        assert isinstance(error, HTTPException)
-        call: Call = request.scope["truecopy.call"]
-        path = request.url.path[:200]
-        if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
-            answer = self._error(
-                errors.MethodError(f"'{path}': wrong method: expected {allowed}, got {request.method}. Use that one."),
-                call,
-            )
-            answer.headers["allow"] = allowed
-            return answer
-        return self._error(
-            errors.NotFoundError(f"'{path}': no such path: '/docs' lists them. Check the address."), call
-        )
+    async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a path that no route has, in the shape of every other error."""
+        path = scope["path"][:200]
+        error = errors.NotFoundError(f"'{path}': no such path: '/docs' lists them. Check the address.")
+        await self._error(error, scope["truecopy.call"])(scope, receive, send)
+
+    def _wrong_method(self, raised: HTTPException, scope: Scope) -> Response:
+        """Return the answer for a method that a path does not have, in the shape of every other error."""
+        allowed = (raised.headers or {}).get("Allow", "")
+        path, method = scope["path"][:200], scope["method"]
+        error = errors.MethodError(f"'{path}': wrong method: expected {allowed}, got {method}. Use that one.")
+        answer = self._error(error, scope["truecopy.call"])
+        answer.headers["allow"] = allowed
+        return answer
 
     def _headers_for(self, call: Call) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", call.request_id.encode()), *_SECURITY_HEADERS]
+        headers = [(b"x-request-id", call.request_id.encode()), _NO_SNIFFING]
         if call.traceparent:
             headers.append((b"traceparent", call.traceparent.encode()))
         if self.stopping:
@@ -236,9 +248,7 @@ class HttpFront:
     def _file(self, name: str) -> Response:
         if name not in self._page:
             raise errors.NotFoundError(f"'/page/{name[:200]}': no such file. Open '/'.")
-        return Response(
-            self._page[name], media_type=None, headers={"content-type": _PAGE_FILES[name], "cache-control": "no-cache"}
-        )
+        return Response(self._page[name], headers={"content-type": _PAGE_FILES[name], **_PAGE_HEADERS})
 
     async def _openapi(self, _request: Request, _call: Call) -> Response:
         return to_json(build_openapi(self._service.models, with_token=self._access.wanted))
@@ -250,14 +260,13 @@ class HttpFront:
 
     async def _predict(self, request: Request, call: Call) -> Response:
         loaded = self._service.find(request.path_params["model"])
-        self._service.check_open()
         take_timeout(request, call)
+        self._service.check_door(call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            options: dict[str, Any] = {
-                name: request.query_params[name] for name in ("top_k", "threshold") if name in request.query_params
-            }
+            query = request.query_params if request.scope["query_string"] else {}
+            options: dict[str, Any] = {name: query[name] for name in ("top_k", "threshold") if name in query}
             many = False
             if kind == "application/json":
                 sources, many, parsed = await self._service.convert(
@@ -337,8 +346,8 @@ class HttpFront:
 
     async def _infer(self, request: Request, call: Call) -> Response:
         loaded = self._find(request)
-        self._service.check_open()
         take_timeout(request, call)
+        self._service.check_door(call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             header_length = whole_number(request.headers.get(_HEADER_LENGTH), _HEADER_LENGTH)

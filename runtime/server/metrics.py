@@ -59,18 +59,29 @@ class Metrics:
         self._reloads = Counter(
             "truecopy_reloads", "Artifacts loaded again, by outcome", ["model", "outcome"], registry=self._registry
         )
+        # Looking up a labelled child costs more than counting in it.
+        self._of_model: dict[str, tuple[list[tuple[str, Histogram]], Histogram]] = {}
+        self._of_status: dict[tuple[str, str], Histogram] = {}
         self.inputs_in_house = Gauge("truecopy_inputs_in_house", "Inputs that wait or run", registry=self._registry)
         self.held_bytes = Gauge("truecopy_held_bytes", "Bytes of bodies that are held", registry=self._registry)
 
     def add_job(self, model: str, seconds: Mapping[str, float], *, batch: int) -> None:
         """Observe inputs that were answered together."""
-        for stage in STAGES:
-            self._stages[stage].labels(model).observe(seconds[stage])
-        self._batches.labels(model).observe(batch)
+        children = self._of_model.get(model)
+        if children is None:
+            children = [(stage, self._stages[stage].labels(model)) for stage in STAGES], self._batches.labels(model)
+            self._of_model[model] = children
+        stages, batches = children
+        for stage, histogram in stages:
+            histogram.observe(seconds[stage])
+        batches.observe(batch)
 
     def add_request(self, front: str, status: str, seconds: float) -> None:
         """Observe one request of the front end ``front``."""
-        self._requests.labels(front, status).observe(seconds)
+        histogram = self._of_status.get((front, status))
+        if histogram is None:
+            histogram = self._of_status[front, status] = self._requests.labels(front, status)
+        histogram.observe(seconds)
 
     def add_rejection(self, reason: str) -> None:
         """Count a request that got no answer, by the name of its error."""

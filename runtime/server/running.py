@@ -1,30 +1,27 @@
-"""The life of a server process: load, verify, listen, swap, drain, leave."""
+"""The life of a server process with its models loaded: listen, swap, drain, leave."""
 
 import asyncio
 import contextlib
-import logging
-import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 import uvloop
 
-from runtime.cores import usable_cores
-from runtime.errors import DeviceError, InputError, TruecopyError
-from runtime.server.access import Access, read_token
+from runtime.errors import DeviceError, TruecopyError
+from runtime.server.access import Access
 from runtime.server.http_front import HttpFront
-from runtime.server.limits import Limits, limits_for_memory
-from runtime.server.loaded import Batching, Loaded, load_verified
+from runtime.server.limits import Limits
+from runtime.server.loaded import Loaded
 from runtime.server.protocol import BoundedProtocol
-from runtime.server.requestlog import LogFormat, RequestLog
+from runtime.server.requestlog import RequestLog
 from runtime.server.service import Service
+from runtime.server.starting import Settings, load_as
 
 # How often --watch looks at the manifests.
 _WATCH_S = 1.0
@@ -35,31 +32,11 @@ _NOTICE_S = 0.5
 # How long a connection without a request is kept open after that, for one that is on its way.
 _LAST_REQUESTS_S = 0.2
 
-# Libraries that warn of every bad request: whoever sends them must not fill the log.
-_TALKATIVE = ("uvicorn.error", "python_multipart")
+# How long a thread that holds Python's lock may keep the event loop waiting for it; Python's own 5 ms add up.
+_SWITCH_S = 0.001
 
 # Connections beyond this are told to come again, before a byte of theirs is kept.
 _MOST_CONNECTIONS = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What 'truecopy serve' was asked for."""
-
-    artifacts: Sequence[str]
-    host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int | None = 8001
-    device: str = "auto"
-    batching: Batching = "auto"
-    limits: Limits = field(default_factory=Limits)
-    memory_limit_bytes: int | None = None
-    drain_s: float = 30.0
-    watch: bool = False
-    token_file: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    log_format: LogFormat = "text"
 
 
 class _HttpServer(uvicorn.Server):
@@ -94,35 +71,7 @@ class _HttpServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, and return when every request that was taken has its answer.
-
-    Raises ArtifactError or DeviceError when an artifact cannot be served, InputError for settings that contradict each
-    other, OSError when a port is taken.
-    """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.captureWarnings(True)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if (settings.tls_certificate is None) != (settings.tls_key is None):
-        raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Give both files.")
-    access = Access(read_token(settings.token_file))
-    log = RequestLog(settings.log_format)
-    cores = usable_cores()
-    names = _named(settings.artifacts)
-    models = [_load(settings, name, path, cores, settings.limits.pixels) for name, path in names]
-    limits = settings.limits
-    if settings.memory_limit_bytes is not None:
-        limits = limits_for_memory(
-            limits, memory_bytes=settings.memory_limit_bytes, resident_bytes=_resident_bytes(), workers=cores
-        )
-        if limits.pixels < settings.limits.pixels:
-            models = [_load(settings, name, path, cores, limits.pixels) for name, path in names]
-    _check_names(models)
-    _Server(settings, models, limits, cores, access, log).run()
-
-
-class _Server:
+class Server:
     """Both front ends over one service, on the running event loop."""
 
     def __init__(
@@ -146,6 +95,7 @@ class _Server:
 
     def run(self) -> None:
         """Serve until a signal says to stop."""
+        sys.setswitchinterval(_SWITCH_S)
         uvloop.run(self._serve())
 
     async def _serve(self) -> None:
@@ -246,7 +196,7 @@ class _Server:
         """Swap in the artifact that is now in the folder of ``loaded``; one that fails to verify is not served."""
         try:
             fresh = await asyncio.to_thread(
-                _load, self._settings, loaded.name, loaded.path, self._cores, self._limits.pixels
+                load_as, self._settings, loaded.name, loaded.path, self._cores, self._limits.pixels
             )
         except TruecopyError as error:
             self._service.metrics.add_reload(loaded.name, "kept")
@@ -259,30 +209,6 @@ class _Server:
         self._service.swap(fresh)
         self._service.metrics.add_reload(loaded.name, "swapped")
         self._log.write_event("swapped", model=loaded.name)
-
-
-def _load(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> Loaded:
-    return load_verified(
-        path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
-    )
-
-
-def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
-    """Return the name, empty for the artifact's own, and the folder of each argument: ``NAME=FOLDER`` or ``FOLDER``."""
-    pairs = []
-    for argument in artifacts:
-        name, equals, path = argument.partition("=")
-        pairs.append((name, Path(path)) if equals and not Path(argument).exists() else ("", Path(argument)))
-    return pairs
-
-
-def _check_names(models: Sequence[Loaded]) -> None:
-    names = [loaded.name for loaded in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"'{name}': two models of this name: expected one of each. Write NAME=FOLDER for one.")
-        if not name or "/" in name or not name.isprintable():
-            raise InputError(f"'{name}': no name for a path: expected printable text without '/'. Write NAME=FOLDER.")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -326,9 +252,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process has in use."""
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[1]) * resource.getpagesize()

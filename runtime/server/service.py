@@ -82,10 +82,14 @@ class Service:
             )
         return loaded
 
-    def check_open(self) -> None:
-        """Raise StoppingError unless requests are taken now; a server that drains is not ready, and still open."""
+    def check_door(self, call: Call) -> None:
+        """Raise StoppingError or BusyError where a request would not be let in now, whatever its body turns out to be.
+
+        A server that drains is not ready, and still open.
+        """
         if not self.open:
             raise StoppingError("server: takes no requests now: it is starting or stopping. Try again later.")
+        self.admission.check_room(1, call)
 
     async def within_deadline(self, doing: Awaitable[T], call: Call) -> T:
         """Return what ``doing`` returns; raises DeadlineError when the call's deadline comes first."""
@@ -157,15 +161,25 @@ class Service:
 
     async def unless_left(self, answer: Awaitable[T], left: Awaitable[object], call: Call) -> T:
         """Return ``answer``, unless ``left`` ends first: then drop the call's work and raise ClientLeftError."""
-        answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(left)
+        answering = asyncio.current_task()
+        assert answering is not None, "a request is answered in a task"
+
+        def leave(leaving: asyncio.Future[object]) -> None:
+            if not leaving.cancelled():
+                self.abandon(call)
+                answering.cancel()
+
+        leaving = asyncio.ensure_future(left)
+        leaving.add_done_callback(leave)
         try:
-            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                return answering.result()
-            self.abandon(call)
-            answering.cancel()
-            raise ClientLeftError("request: the client left before its answer was ready. Nothing to do.")
+            return await answer
+        except asyncio.CancelledError:
+            if not call.left:
+                raise
+            answering.uncancel()
+            raise ClientLeftError("request: the client left before its answer was ready. Nothing to do.") from None
         finally:
+            leaving.remove_done_callback(leave)
             leaving.cancel()
 
     def abandon(self, call: Call) -> None:

@@ -5,6 +5,8 @@ cores gives the fastest one; so a job that finds itself alone in the house runs 
 proven faster, and any other runs it on its own thread. Both sessions map the same weights file.
 """
 
+import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -124,6 +126,7 @@ class Workers:
         self._batcher.close(within_s=max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
+        _give_way()
         while True:
             with self._lock:
                 while not self._queue and not self._closed:
@@ -190,6 +193,13 @@ class Workers:
     def _is_alone(self) -> bool:
         """Whether no other job runs or waits: then the other cores have nothing to do."""
         return self._running == 1 and not self._queue
+
+
+def _give_way() -> None:
+    """Tell the scheduler that this thread computes: waking it must not push the event loop off its core."""
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _score(network: Model, prepared: Sequence[Any]) -> Sequence[Any]:

@@ -28,7 +28,11 @@ class Classifier:
 
     def prepare(self, body: bytes) -> np.ndarray:
         """Return the prepared pixels, uint8 [224, 224, 3]."""
-        image = Image.open(io.BytesIO(body)).convert("RGB")
+        return self.prepare_image(Image.open(io.BytesIO(body)))
+
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        """Return the prepared pixels of an opened image."""
+        image = image.convert("RGB")
         short, long = sorted(image.size)
         resized = (SIZE, SIZE * long // short)
         image = image.resize(resized if image.width <= image.height else resized[::-1], Image.Resampling.BICUBIC)

@@ -1,10 +1,12 @@
 """What is let in, and what is turned away at the door."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import io
 import json
 import socket
+import threading
 import time
 from urllib.parse import urlsplit
 
@@ -112,6 +114,31 @@ def test_a_full_queue_is_429_with_retry_after(start, tiny):
         assert rejected in metrics
         assert "truecopy_inputs_in_house 0.0" in metrics
         assert "truecopy_held_bytes 0.0" in metrics
+
+
+def test_a_full_queue_refuses_before_the_body_is_sent(start, tiny):
+    large = photo(3000)
+    with start(tiny, "--max-queue", 2) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        address = urlsplit(server.url)
+        enough = threading.Event()
+
+        def keep_busy():
+            while not enough.is_set():
+                server.post("/predict/tiny", large)
+
+        busy = [pool.submit(keep_busy) for _ in range(4)]
+        answer, until = b"", time.monotonic() + 30
+        while not answer.startswith(b"HTTP/1.1 429") and time.monotonic() < until:
+            with socket.create_connection((address.hostname, address.port), timeout=0.5) as connection:
+                connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+                with contextlib.suppress(TimeoutError):  # there was room, and the server waits for the body
+                    answer = connection.recv(1000)
+        enough.set()
+        for future in busy:
+            future.result()
+
+    assert answer.startswith(b"HTTP/1.1 429")
+    assert b"retry-after" in answer
 
 
 def test_a_declared_length_is_refused_before_the_body_is_sent(small):
