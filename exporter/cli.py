@@ -170,9 +170,12 @@ def export(
         str | None, typer.Option(metavar="S,...", help="Multiplied with before that.", rich_help_panel=_OUTPUTS)
     ] = None,
     target_transform: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="The target's fitted scaler, as .skops or .joblib.", rich_help_panel=_OUTPUTS
+            metavar="FILE",
+            help="What the target went through: fitted, as .skops or .joblib, or log, log1p or sqrt, before "
+            "--target-mean and --target-std where those are given, too.",
+            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     thresholds: Annotated[
@@ -196,7 +199,10 @@ def export(
     weights: Weights = None,
     trust: Trust = False,
     import_: Imports = None,
-    samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Photos, or a table or file of inputs of your own, to prove with. Default: some of ours."),
+    ] = None,
     exif: Annotated[
         bool,
         typer.Option(
@@ -225,7 +231,7 @@ def export(
 
     if colours is not None and task != "segment":
         raise typer.BadParameter("is for --task segment", param_hint="--colours")
-    numbers_out = {
+    numbers_out: dict[str, Any] = {
         "mean": tuple(_numbers("--target-mean", target_mean) or ()),
         "deviation": tuple(_numbers("--target-std", target_std) or ()),
         "thresholds": tuple(_numbers("--thresholds", thresholds) or ()),
@@ -238,22 +244,22 @@ def export(
 
     exporter.check_extra()
     from exporter.endings import TASKS, Wanted
-    from exporter.target import read_target
+    from exporter.target import NAMES, read_target
     from runtime.manifest import Value
 
     if task is not None and task not in TASKS:
         raise typer.BadParameter(f"expected one of {', '.join(TASKS)}, got '{task}'", param_hint="--task")
     if target_transform is not None:
-        if target_mean is not None or target_std is not None:
+        if target_transform not in NAMES and (target_mean is not None or target_std is not None):
             raise typer.BadParameter(
                 "cannot stand beside --target-mean and --target-std", param_hint="--target-transform"
             )
-        numbers_out["mean"], numbers_out["deviation"] = read_target(target_transform, trust=trust)
+        numbers_out["target"] = read_target(target_transform, trust=trust)
     named = tuple(
         Value(name=name.strip(), unit=unit.strip())
         for name, _, unit in (part.partition("=") for part in (values.split(",") if values else ()))
     )
-    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # type: ignore[arg-type]  # checked above
+    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # checked above
 
     console = Console(stderr=json, quiet=json)
     terminal = _Terminal(console)

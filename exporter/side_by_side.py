@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from exporter.architectures.rebuilding import rebuild
 from exporter.checkpoint import read_checkpoint
@@ -35,9 +34,6 @@ from runtime.manifest import (
 )
 from runtime.masks import Maps, compare_maps
 from runtime.model import Model
-
-# The constants of a graph that undo a target's scaling: Ending.nodes writes them.
-_SCALING = ("ending/offset", "ending/scale")
 
 
 def score_eager(
@@ -128,18 +124,13 @@ def _with_ending(
 
 
 def _ending(artifact: Artifact, values: Sequence[Any]) -> Ending:
-    """Return what the export put behind the network: it follows from the outputs again, but for a target's scaling."""
+    """Return what the export put behind the network: it follows from the outputs and the task."""
     manifest, main = artifact.manifest, main_output(values[0])
     wanted = Wanted(task=manifest.task.kind)  # type: ignore[arg-type]  # a task's name
     if isinstance(manifest.task, Classify) and main is not None and main.numel() == 1:
         wanted = Wanted(task="binary")
     if isinstance(manifest.task, Regress):
-        graph = onnx.load(artifact.file(manifest.variants[0].model), load_external_data=False).graph
-        scaling = {value.name: value for value in graph.initializer if value.name in _SCALING}
-        mean, deviation = (
-            tuple(map(float, onnx.numpy_helper.to_array(scaling[name]))) if name in scaling else () for name in _SCALING
-        )
-        wanted = Wanted(task="regress", values=manifest.task.values, mean=mean, deviation=deviation)
+        wanted = Wanted(task="regress", values=manifest.task.values, target=manifest.task.undone)
     return read_ending(values, wanted, labels_file="", name=manifest.source.architecture)
 
 
