@@ -174,9 +174,12 @@ def export(
         str | None, typer.Option(metavar="S,...", help="Multiplied with before that.", rich_help_panel=_OUTPUTS)
     ] = None,
     target_transform: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="The target's fitted scaler, as .skops or .joblib.", rich_help_panel=_OUTPUTS
+            metavar="FILE",
+            help="What the target went through: fitted, as .skops or .joblib, or log, log1p or sqrt, before "
+            "--target-mean and --target-std where those are given, too.",
+            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     thresholds: Annotated[
@@ -200,7 +203,10 @@ def export(
     weights: Weights = None,
     trust: Trust = False,
     import_: Imports = None,
-    samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Photos, or a table or file of inputs of your own, to prove with. Default: some of ours."),
+    ] = None,
     max_ratio: MaxRatio = 10.0,
     exif: Annotated[
         bool,
@@ -230,7 +236,7 @@ def export(
 
     if colours is not None and task != "segment":
         raise typer.BadParameter("is for --task segment", param_hint="--colours")
-    numbers_out = {
+    numbers_out: dict[str, Any] = {
         "mean": tuple(read_numbers("--target-mean", target_mean) or ()),
         "deviation": tuple(read_numbers("--target-std", target_std) or ()),
         "thresholds": tuple(read_numbers("--thresholds", thresholds) or ()),
@@ -243,23 +249,23 @@ def export(
 
     exporter.check_extra()
     from exporter.endings import TASKS, Wanted
-    from exporter.target import read_target
+    from exporter.target import NAMES, read_target
     from runtime.manifest import Value
     from runtime.reports.table import to_table
 
     if task is not None and task not in TASKS:
         raise typer.BadParameter(f"expected one of {', '.join(TASKS)}, got '{task}'", param_hint="--task")
     if target_transform is not None:
-        if target_mean is not None or target_std is not None:
+        if target_transform not in NAMES and (target_mean is not None or target_std is not None):
             raise typer.BadParameter(
                 "cannot stand beside --target-mean and --target-std", param_hint="--target-transform"
             )
-        numbers_out["mean"], numbers_out["deviation"] = read_target(target_transform, trust=trust)
+        numbers_out["target"] = read_target(target_transform, trust=trust)
     named = tuple(
         Value(name=name.strip(), unit=unit.strip())
         for name, _, unit in (part.partition("=") for part in (values.split(",") if values else ()))
     )
-    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # type: ignore[arg-type]  # checked above
+    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # checked above
 
     console = Console(stderr=json, quiet=json)
     terminal = _Terminal(console)

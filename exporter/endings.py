@@ -17,7 +17,21 @@ from torch import Tensor, nn
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.forward import main_output, take_apart
 from exporter.onnx_nodes import Nodes
-from runtime.manifest import Classify, Labels, Multilabel, Output, Raw, Regress, Segment, Task, Tokens, Value
+from exporter.undoing import undo_module, undo_nodes
+from runtime.manifest import (
+    Classify,
+    Labels,
+    Line,
+    Multilabel,
+    Output,
+    Raw,
+    Regress,
+    Segment,
+    Task,
+    Tokens,
+    Undone,
+    Value,
+)
 from runtime.results import until_end
 
 Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "argmax", "none"]
@@ -42,15 +56,13 @@ _PROBABILITY_SUM = 1e-4
 class Ending:
     """What is done to the network's outputs, and what the artifact then gives.
 
-    ``scale`` and ``offset`` undo a target's scaling: one number a value, or none. ``outputs`` are the artifact's, in
-    the order of the network's; their dimensions of the network's own are filled in once it is converted.
+    ``outputs`` are the artifact's, in the order of the network's; their dimensions of the network's own are filled in
+    once it is converted.
     """
 
     task: Task
     activation: Activation
     outputs: tuple[Output, ...]
-    scale: tuple[float, ...] = ()
-    offset: tuple[float, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -60,7 +72,7 @@ class Ending:
     @property
     def computes(self) -> bool:
         """Whether anything is computed after the network: an activation, or a target's scaling undone."""
-        return self.activation != "none" or bool(self.scale)
+        return self.activation != "none" or bool(self._undone)
 
     @property
     def inner_names(self) -> tuple[str, ...]:
@@ -78,8 +90,8 @@ class Ending:
             "none": (
                 "the network gives probabilities itself: none added"
                 if not isinstance(self.task, Raw | Regress | Tokens)
-                else "the target's scaling undone"
-                if self.scale
+                else "the target's transform undone"
+                if self._undone
                 else "outputs as they are"
             ),
         }[self.activation]
@@ -93,7 +105,7 @@ class Ending:
         if isinstance(self.task, Tokens):
             tokens = main.argmax(dim=-1) if main.is_floating_point() else main.to(torch.int64)
             return {self.outputs[0].name: until_end(tokens[0].numpy(), self.task.end_id)[np.newaxis]}
-        return {self.outputs[0].name: self.module().to(dtype)(main.to(dtype)).numpy()}
+        return {self.outputs[0].name: self.module()(main.to(dtype)).numpy()}
 
     def expect_inner(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
         """Return the network's own outputs, by their names in the graph; the artifact's where nothing follows them."""
@@ -121,7 +133,7 @@ class Ending:
 
     def module(self) -> nn.Module:
         """Return the ending of a task with one output as a module that TorchScript can compile."""
-        return _Ending(self.activation, dimension=self._dimension, scale=self.scale, offset=self.offset)
+        return _Ending(self.activation, dimension=self._dimension, undone=self._undone)
 
     def nodes(self) -> Nodes:
         """Return the graph's last nodes."""
@@ -145,13 +157,12 @@ class Ending:
                 nodes.add("ArgMax", LOGITS, axis=-1, keepdims=0, output=name)
             case "none" if isinstance(self.task, Tokens):
                 nodes.add("Cast", LOGITS, to=onnx.TensorProto.INT64, output=name)
-            case "none" if self.scale:
-                count = len(self.scale)
-                current = nodes.add("Reshape", LOGITS, nodes.integers(-1, count))
-                current = nodes.add("Mul", current, nodes.floats(self.scale, shape=[count], name="scale"))
-                nodes.add("Add", current, nodes.floats(self.offset, shape=[count], name="offset"), output=name)
             case "none" if isinstance(self.task, Regress):
-                nodes.add("Reshape", LOGITS, nodes.integers(-1, len(self.task.values)), output=name)
+                shape = nodes.integers(-1, len(self.task.values))
+                if self._undone:
+                    undo_nodes(nodes, self._undone, nodes.add("Reshape", LOGITS, shape), output=name)
+                else:
+                    nodes.add("Reshape", LOGITS, shape, output=name)
             case "none":
                 nodes.add("Identity", LOGITS, output=name)
         return nodes
@@ -166,6 +177,10 @@ class Ending:
         )
 
     @property
+    def _undone(self) -> tuple[Undone, ...]:
+        return self.task.undone if isinstance(self.task, Regress) else ()
+
+    @property
     def _dimension(self) -> int:
         return 1 if isinstance(self.task, Segment) else -1
 
@@ -173,15 +188,12 @@ class Ending:
 class _Ending(nn.Module):
     """The arithmetic after the network's main output."""
 
-    def __init__(self, activation: str, *, dimension: int, scale: tuple[float, ...], offset: tuple[float, ...]) -> None:
+    def __init__(self, activation: str, *, dimension: int, undone: tuple[Undone, ...]) -> None:
         super().__init__()
         self.activation = activation
         self.dimension = dimension
-        self.count = len(scale)
-        self.scale: Tensor
-        self.offset: Tensor
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
-        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32), persistent=False)
+        self.undoes = bool(undone)
+        self.undone = undo_module(undone)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return the artifact's output."""
@@ -192,8 +204,10 @@ class _Ending(nn.Module):
         if self.activation == "binary":
             logit = logits.reshape(-1, 1)
             return torch.sigmoid(torch.cat((-logit, logit), dim=1))
-        if self.count > 0:
-            return logits.reshape(-1, self.count) * self.scale + self.offset
+        if self.undoes:
+            values = logits.reshape(logits.size(0), -1).to(torch.float64)
+            undone: Tensor = self.undone(values)
+            return undone.to(logits.dtype)
         return logits.unsqueeze(1) if logits.dim() == 1 else logits
 
 
@@ -202,8 +216,8 @@ class Wanted:
     """What the user said about the outputs; None means: find out.
 
     ``values`` are a regression's names and units; ``mean`` and ``deviation`` its target's, one number a value or one
-    for all; ``thresholds`` a multilabel's; ``end_id`` is the
-    token that ends a sequence; ``colours`` a segmentation's.
+    for all, and ``target`` what undoes the rest of its transform, after those; ``thresholds`` a multilabel's;
+    ``end_id`` is the token that ends a sequence; ``colours`` a segmentation's.
     """
 
     task: TaskName | None = None
@@ -212,6 +226,7 @@ class Wanted:
     end_id: int | None = None
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    target: tuple[Undone, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -247,6 +262,11 @@ def read_ending(values: Sequence[Any], wanted: Wanted, *, labels_file: str, name
             )
         labels = Labels(file=labels_file, count=2)
         return _one(Classify(labels=labels), "binary", PROBABILITIES, 2)
+    if task == "classify" and count == 1:
+        raise ConversionError(
+            f"'{name}': one score an input: expected one a class for --task classify. Say --task binary if it is the "
+            "logit of the second of two classes, or --task regress if it is a number."
+        )
     labels = Labels(file=labels_file, count=count)
     if task == "multilabel":
         thresholds = wanted.thresholds or (0.5,)
@@ -263,9 +283,9 @@ def read_ending(values: Sequence[Any], wanted: Wanted, *, labels_file: str, name
     return _one(Classify(labels=labels), _softmax_or_none(flat), PROBABILITIES, count)
 
 
-def _one(task: Task, activation: Activation, name: str, count: int, **scaling: tuple[float, ...]) -> Ending:
+def _one(task: Task, activation: Activation, name: str, count: int) -> Ending:
     output = Output(name=name, dtype="float32", shape=("batch", count))
-    return Ending(task=task, activation=activation, outputs=(output,), **scaling)
+    return Ending(task=task, activation=activation, outputs=(output,))
 
 
 def _raw(value: Any) -> Ending:
@@ -310,9 +330,14 @@ def _regress(count: int, wanted: Wanted) -> Ending:
         raise ExportError(
             f"values: expected {count} names, one an output of the network, got {len(values)}. Correct --values."
         )
-    if not wanted.mean and not wanted.deviation:
-        return _one(Regress(values=values), "none", VALUES, count)
-    scaling = {}
+    for step in wanted.target:
+        fitted = len(step.scale if isinstance(step, Line) else step.lambdas)
+        if fitted not in (0, count):
+            raise ExportError(
+                f"--target-transform: fitted on {fitted} values: expected {count}, one an output of the network. Give "
+                "the transform that the target went through."
+            )
+    scaling: dict[str, tuple[float, ...]] = {}
     for option, given, default in (("mean", wanted.mean, 0.0), ("std", wanted.deviation, 1.0)):
         numbers = given or (default,)
         numbers = numbers * count if len(numbers) == 1 else numbers
@@ -322,7 +347,9 @@ def _regress(count: int, wanted: Wanted) -> Ending:
                 f"{', '.join(f'{number:g}' for number in numbers[:10])}. Give those that the target was scaled with."
             )
         scaling[option] = numbers
-    return _one(Regress(values=values), "none", VALUES, count, scale=scaling["std"], offset=scaling["mean"])
+    scaled = bool(wanted.mean or wanted.deviation)
+    line = (Line(scale=scaling["std"], offset=scaling["mean"]),) if scaled else ()
+    return _one(Regress(values=values, undone=(*line, *wanted.target)), "none", VALUES, count)
 
 
 def _main(value: Any, task: TaskName, name: str) -> Tensor:

@@ -56,6 +56,10 @@ class Nodes:
         """Return the name of a float32 constant of ``shape``."""
         return self._constant(f"{self.prefix}/{name}", np.array(values, dtype=np.float32).reshape(shape))
 
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Return the name of a constant of any type and shape."""
+        return self._constant(f"{self.prefix}/{name}", value)
+
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         self.constants[name] = numpy_helper.from_array(value, name)
         return name

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import onnx
-
 from exporter.endings import Ending, Wanted, read_ending
 from exporter.errors import ExportError
 from exporter.forward import main_output
@@ -23,9 +21,6 @@ from runtime.manifest import (
     Tokens,
     TokensInput,
 )
-
-# The constants of a graph that undo a target's scaling: Ending.nodes writes them.
-_SCALING = ("ending/offset", "ending/scale")
 
 
 def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
@@ -92,11 +87,5 @@ def _recall_wanted(artifact: Artifact, value: Any) -> Wanted:
         case Tokens():
             return Wanted(task="tokens", end_id=task.end_id)
         case Regress():
-            graph = onnx.load(artifact.file(artifact.manifest.variants[0].model), load_external_data=False).graph
-            scaling = {value.name: value for value in graph.initializer if value.name in _SCALING}
-            mean, deviation = (
-                tuple(map(float, onnx.numpy_helper.to_array(scaling[name]))) if name in scaling else ()
-                for name in _SCALING
-            )
-            return Wanted(task="regress", values=task.values, mean=mean, deviation=deviation)
+            return Wanted(task="regress", values=task.values, target=task.undone)
     return Wanted(task="raw")

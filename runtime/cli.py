@@ -248,17 +248,22 @@ def _print_predictions(results: "list[Result]") -> None:
 
     from runtime.results import Failure, Prediction
 
-    table = Table("input", "label", "probability", "next", box=None, header_style="bold", pad_edge=False)
-    # Short names stay whole; the runner-up gives way first.
+    labelled = all(isinstance(result, Failure | Prediction) for result in results)
+    headings = ("input", "label", "probability", "next") if labelled else ("input", "answer")
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    # Short names stay whole, labels are read, and the runner-up gives way first.
     table.columns[0].overflow = "fold"
-    table.columns[0].min_width = min(48, max((len(result.input) for result in results), default=0))
-    table.columns[2].justify = "right"
+    table.columns[0].min_width = min(32, max((len(result.input) for result in results), default=0))
+    if labelled:
+        named = [len(result.label) for result in results if isinstance(result, Prediction)]
+        table.columns[1].min_width = min(16, max(named, default=0))
+        table.columns[2].justify, table.columns[2].no_wrap, table.columns[2].min_width = "right", True, 11
     for result in results:
         if isinstance(result, Failure):
-            table.add_row(result.input, f"[red]failed[/]: {_escape(result.error)}", "", "")
+            table.add_row(_escape(result.input), f"[red]failed[/]: {_escape(result.error)}")
             continue
         if not isinstance(result, Prediction):
-            table.add_row(_escape(result.input), _escape(str(result).partition(": ")[2]), "", "")
+            table.add_row(_escape(result.input), _escape(str(result).removeprefix(f"{result.input}: ")))
             continue
         second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
         table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(second))

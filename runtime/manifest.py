@@ -264,10 +264,34 @@ class Value(_Type, frozen=True, kw_only=True):
     unit: str = ""
 
 
+class Line(_Tagged, frozen=True, kw_only=True, tag="line", tag_field="step"):
+    """``value * scale + offset``, one number a value each."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+CurveName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "yeo-johnson"]
+
+
+class Curve(_Tagged, frozen=True, kw_only=True, tag="curve", tag_field="step"):
+    """A function of each value; of the last two, the inverse with ``lambdas``, one a value."""
+
+    function: CurveName
+    lambdas: tuple[float, ...] = ()
+
+
+Undone: TypeAlias = Line | Curve
+
+
 class Regress(_Tagged, frozen=True, kw_only=True, tag="regress", tag_field="kind"):
-    """Named numbers in their own units: the output is [batch, values], the target's scaling undone."""
+    """Named numbers in their own units: the output is [batch, values].
+
+    ``undone`` are the graph's last steps, which undo what training did to the target.
+    """
 
     values: tuple[Value, ...]
+    undone: tuple[Undone, ...] = ()
 
 
 class Segment(_Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind"):

@@ -69,17 +69,19 @@ class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to ``regress``: numbers by name, in the units that the manifest gives."""
+    """The answer to ``regress``: numbers by name, and the units that the manifest gives them, where it does."""
 
     input: str
     values: dict[str, float]
+    units: dict[str, str] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, strings and numbers."""
         return {"input": self.input, "values": dict(self.values)}
 
     def __str__(self) -> str:
-        return f"{self.input}: " + ", ".join(f"{name} {value:g}" for name, value in self.values.items())
+        shown = (f"{name} {value:g} {self.units.get(name, '')}".rstrip() for name, value in self.values.items())
+        return f"{self.input}: " + ", ".join(shown)
 
 
 class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +190,7 @@ def interpret(
             return Estimate(
                 input=name,
                 values={value.name: float(score) for value, score in zip(task.values, scores, strict=True)},
+                units={value.name: value.unit for value in task.values if value.unit},
             )
         case Segment():
             return _segment(scores, labels, name=name)

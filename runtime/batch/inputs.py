@@ -9,16 +9,20 @@ from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.batch.urls import Remote, is_url, local_copy, walk_url
-from runtime.decode.tables import READERS
+from runtime.decode.tables import READERS, read_json
 from runtime.errors import InputError
-from runtime.manifest import Manifest
+from runtime.manifest import Manifest, TensorInput
 
 # An input's name, as its row has it, and what the model takes; or the reason why it could not be read.
 Named: TypeAlias = tuple[str, Any]
 
 STDIN = "-"
+
+# Arguments that end so and are no files are misspelt paths, and no texts.
+_SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,13 +30,16 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     ``suffixes`` are the files looked for in a folder; ``empty_lines`` says that an empty line of a list is an input,
     too; ``from_line`` turns a line of a list, or an argument, into an input, and ``from_row`` a row of a table, given
-    the column that was asked for. Both are given a name for it.
+    the column that was asked for. Both are given a name for it. A .json file with a list of ``json_rows`` is a table,
+    and a .npy file with an array of ``batch_rank`` dimensions has an input for each of the first.
     """
 
     suffixes: frozenset[str]
     empty_lines: bool = False
     from_line: Callable[[str, str], Named]
     from_row: Callable[[dict[str, Any], str | None, str], Named]
+    json_rows: tuple[type, ...] = ()
+    batch_rank: int | None = None
 
 
 def _path_from_line(line: str, _subject: str) -> Named:
@@ -77,6 +84,8 @@ def _text_from_line(line: str, subject: str) -> Named:
 
 
 def _text_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    if column is not None and "," in column and column not in row:  # the two columns of a pair
+        return (subject, [row[_choose_column(row, one, subject, ())] for one in column.split(",")])
     return (subject, row[_choose_column(row, column, subject, ("text", "sentence", "input"))])
 
 
@@ -94,20 +103,28 @@ KINDS: dict[str, Kind] = {
         from_row=_image_from_row,
     ),
     "tensor": Kind(suffixes=frozenset({".npy"}), from_line=_path_from_line, from_row=_path_from_row),
-    "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself),
-    "text": Kind(suffixes=_NO_FILES, empty_lines=True, from_line=_text_from_line, from_row=_text_from_row),
-    "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row),
+    "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself, json_rows=(dict,)),
+    "text": Kind(
+        suffixes=_NO_FILES,
+        empty_lines=True,
+        from_line=_text_from_line,
+        from_row=_text_from_row,
+        json_rows=(dict, list, str),
+    ),
+    "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row, json_rows=(dict, list)),
 }
 
 # Several inputs at once: a row a set, one column an input, or an archive of arrays.
-SEVERAL = Kind(suffixes=frozenset({".npz"}), from_line=_value_from_line, from_row=_row_itself)
+SEVERAL = Kind(suffixes=frozenset({".npz"}), from_line=_value_from_line, from_row=_row_itself, json_rows=(dict,))
 
 
 def input_kind(manifest: Manifest) -> Kind:
     """Return how the inputs of this model stand in folders, lists and tables."""
     if len(manifest.inputs) > 1:
         return SEVERAL
-    return KINDS[str(type(manifest.inputs[0]).__struct_config__.tag)]
+    (spec,) = manifest.inputs
+    kind = KINDS[spec.kind]
+    return msgspec.structs.replace(kind, batch_rank=len(spec.shape)) if isinstance(spec, TensorInput) else kind
 
 
 def read_inputs(
@@ -116,9 +133,10 @@ def read_inputs(
     """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
 
     An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on ``stdin``, by default the
-    process's), a ``.txt`` list of lines, or a table (``tables.READERS``), of which ``column`` is read; or the URL of a
-    file, folder, list or table. Of a folder, the names of one directory at a time are in memory. Raises InputError for
-    a folder, glob or table without inputs.
+    process's), a ``.txt`` list of lines, or a table (``tables.READERS``, or ``.json`` with a list), of which ``column``
+    is read; or the URL of a file, folder, list or table. Of a folder, the names of one directory at a time are in
+    memory. Raises InputError for a folder, glob or table without inputs; a list or table that is not there is an
+    InputError in the place of its inputs.
     """
     for argument in arguments:
         if is_url(argument):
@@ -130,8 +148,10 @@ def read_inputs(
             yield from _read_lines(stdin or sys.stdin.buffer, kind, "stdin")
         elif not is_file and os.path.isdir(argument):  # noqa: PTH112 - as in _is_file
             yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
-        elif is_file and path.suffix.lower() in READERS:
+        elif is_file and (path.suffix.lower() in READERS or _is_json_table(path, kind)):
             yield from _non_empty(_read_rows(path, argument, kind, column), f"'{argument}': no rows in this table")
+        elif is_file and (batch := _open_batch(path, kind)) is not None:
+            yield from ((f"{_printable(argument)}#{number}", one) for number, one in enumerate(batch, 1))
         elif is_file and path.suffix.lower() == ".txt":
             with path.open("rb") as stream:
                 yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
@@ -139,6 +159,9 @@ def read_inputs(
             names = glob.iglob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
             found = sorted(name for name in names if not Path(name).is_dir())
             yield from _non_empty((kind.from_line(name, name) for name in found), f"'{argument}': nothing matches")
+        elif not is_file and path.suffix.lower() in _SUFFIXES and " " not in argument:
+            name = _printable(argument)  # anything else may be an input itself, such as a sentence
+            yield (name, InputError(f"'{name}': no such file. Check the path."))
         else:
             yield kind.from_line(argument, _printable(argument))
 
@@ -148,6 +171,28 @@ def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = N
     if STDIN in arguments:
         return None
     return sum(1 for _ in read_inputs(arguments, kind, column=column))
+
+
+def _is_json_table(path: Path, kind: Kind) -> bool:
+    """Return whether a JSON file has a list of what rows of this kind may be."""
+    if path.suffix.lower() != ".json" or not kind.json_rows:
+        return False
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False  # its reader says what is wrong with it
+    return isinstance(found, list) and bool(found) and isinstance(found[0], kind.json_rows)
+
+
+def _open_batch(path: Path, kind: Kind) -> NDArray[Any] | None:
+    """Return the inputs that a .npy file holds together, still on the disk; None where it holds one, or is damaged."""
+    if path.suffix.lower() != ".npy" or kind.batch_rank is None:
+        return None
+    try:
+        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return None
+    return found if found.ndim == kind.batch_rank and len(found) != 1 else None
 
 
 def _is_file(text: str) -> bool:
@@ -195,7 +240,8 @@ def _has_suffix(name: str, kind: Kind) -> bool:
 
 
 def _read_rows(path: Path, name: str, kind: Kind, column: str | None) -> Iterator[Named]:
-    for number, row in enumerate(READERS[path.suffix.lower()](path), 1):
+    reader = READERS.get(path.suffix.lower(), read_json)
+    for number, row in enumerate(reader(path), 1):
         subject = f"{_printable(name)}#{number}"
         if isinstance(row, InputError):
             yield (subject, row)

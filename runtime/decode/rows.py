@@ -154,19 +154,30 @@ class RowDecoder:
             for word, names in (("missing", missing), ("unexpected", extra))
             if names
         ]
+        if "" in extra:
+            parts.append("'' has no name, as the index that pandas writes without to_csv(index=False)")
         return (
             f"{subject}: wrong columns: expected the {len(self._names)} of the model, got {'; '.join(parts)}. "
             "Rename, add or remove columns."
         )
 
 
-def _read_object(source: bytes | str | PathLike[str], subject: str) -> Mapping[str, Any]:
+def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
+    if not isinstance(source, bytes | str | PathLike):
+        raise InputError(
+            f"{subject}: not a row: expected a dictionary of columns, got {type(source).__name__}. Convert it first, "
+            "as to_dict('records') does with a DataFrame."
+        )
     try:
         found = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
     except OSError as error:
         raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a JSON file.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{subject}: not a row: expected a JSON object, got {error}. Convert it first.") from error
+        raise InputError(
+            f"{subject}: not a row: expected a JSON object, got something else ({error}). Convert it first."
+        ) from error
     if not isinstance(found, Mapping):
         raise InputError(
             f"{subject}: not a row: expected a dictionary of columns, got {type(found).__name__}. Convert it first."

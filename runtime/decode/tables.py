@@ -16,8 +16,13 @@ _PARQUET_ROWS = 1024
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """Yield the rows of a CSV file with a header; values are strings."""
-    return _read_separated(path, ",")
+    """Yield the rows of a CSV file with a header; values are strings.
+
+    Semicolons separate where the header has those and no comma, as spreadsheets write it in much of Europe.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        header = stream.readline()
+    return _read_separated(path, ";" if ";" in header and "," not in header else ",")
 
 
 def read_tsv(path: Path) -> Iterator[Row]:
@@ -39,7 +44,16 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             except msgspec.DecodeError as error:
                 yield InputError(f"'{path}', line {number}: not JSON: {error}. Mend the line.")
                 continue
-            yield value if isinstance(value, dict) else {"input": value}
+            yield _row_of(value)
+
+
+def read_json(path: Path) -> Iterator[Row]:
+    """Yield the entries of a JSON file that has a list of them; one that is no object is a row, as in JSONL."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=list[Any])
+    except msgspec.DecodeError as error:
+        raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
+    yield from map(_row_of, found)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -68,7 +82,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     Beside ``READERS``, a ``.json`` file with a list of rows is read. Raises InputError when there is no such file, or
     it is of no kind that is known.
     """
-    readers = {**READERS, ".json": _read_json}
+    readers = {**READERS, ".json": read_json}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"'{path}': not a table: expected {', '.join(readers)}, got '{path.suffix}'. Convert it.")
@@ -88,31 +102,29 @@ def import_parquet(path: Path) -> Any:
     return pyarrow
 
 
-def _read_json(path: Path) -> Iterator[Row]:
-    try:
-        yield from msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
-    except msgspec.DecodeError as error:
-        raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
+def _row_of(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {"input": value}
 
 
 def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
     # Bytes that are not UTF-8 survive as surrogates, as they do in the names of files.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter, restkey="", strict=True)
+        reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         header = reader.fieldnames or ()
         twice = next((name for name in header if header.count(name) > 1), None)
         if twice is not None:
             raise InputError(f"'{path}': column '{twice}' is there twice: expected different names. Rename one.")
         try:
             for row in reader:
-                extra = row.pop("", None)
+                # DictReader's names for what has none: cells beyond the header's, and cells that a short line lacks.
+                extra = row.pop(None, None)
                 if extra is not None:
                     wanted = len(reader.fieldnames or ())
                     yield InputError(
                         f"'{path}', line {reader.line_num}: too many values: expected {wanted}, "
                         f"got {wanted + len(extra)}. Quote values that hold '{delimiter}'."
                     )
-                elif None in row.values():  # a short line, whose last cells DictReader makes up
+                elif None in row.values():
                     wanted = len(reader.fieldnames or ())
                     got = sum(value is not None for value in row.values())
                     yield InputError(

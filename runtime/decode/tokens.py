@@ -75,7 +75,14 @@ class TokensDecoder:
             text = found.strip()
             found = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
         if isinstance(found, list | tuple) and any(isinstance(one, str) for one in found):
-            found = [self._number_of(word, place, subject) for place, word in enumerate(found)]
+            numbers = self._numbers
+            found = [
+                int(one) if not numbers and isinstance(one, str) and _NUMBERS.fullmatch(one) else one for one in found
+            ]
+            found = [
+                self._number_of(one, place, subject) if numbers or isinstance(one, str) else one
+                for place, one in enumerate(found)
+            ]
         return DecodedTokens(tokens=self._to_array(found, subject))
 
     def prepare(self, decoded: DecodedTokens) -> NDArray[np.int64]:

@@ -60,13 +60,14 @@ def train(folder: Path) -> tuple[nn.Module, ColumnTransformer, StandardScaler]:
 def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Train, export, and return the eager values and the artifact's, over all rows."""
     network, columns, target = train(folder)
-    mean, deviation = read_target(folder / "target.skops", trust=False)
     exporter.export(
         folder / "diabetes.pth",
         network,
         preprocess=str(folder / "columns.skops"),
         wanted=Wanted(
-            task="regress", values=(Value(name="progression", unit="points"),), mean=mean, deviation=deviation
+            task="regress",
+            values=(Value(name="progression", unit="points"),),
+            target=read_target(folder / "target.skops", trust=False),
         ),
         out=folder / "artifact",
     )

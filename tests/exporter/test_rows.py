@@ -130,6 +130,7 @@ def test_a_large_number_with_small_differences_keeps_its_digits(artifact):
         ({"salary": math.inf}, "column 'salary': infinite"),
         ({"city": 7}, r"column 'city': not a string: expected text, got 7 \(int\)"),
         ({"extra": 1}, "wrong columns: expected the 4 of the model, got unexpected 'extra'"),
+        ({"": 0}, r"got unexpected ''; '' has no name, as the index that pandas writes without to_csv\(index=False\)"),
     ],
 )
 def test_a_bad_cell_costs_only_its_row_and_is_named(artifact, change, reason):
@@ -140,6 +141,24 @@ def test_a_bad_cell_costs_only_its_row_and_is_named(artifact, change, reason):
     assert first.to_dict() == {**last.to_dict(), "input": "#0"}
     with pytest.raises(runtime.InputError, match=reason):
         _ = bad.label
+
+
+def test_a_file_of_rows_is_read_in_python_as_predict_reads_it(artifact, tmp_path):
+    rows = rows_of(people())[:3]
+    rows[1]["age"] = "old"
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    model = runtime.load(artifact[0])
+
+    first, bad, last = model.predict_each(model.read(tmp_path / "rows.json"))
+
+    assert first.to_dict() == {**model.predict(rows[0]).to_dict(), "input": f"{tmp_path / 'rows.json'}#1"}
+    assert "rows.json#2': column 'age': not a number" in bad.error
+    assert last.index == model.predict(rows[2]).index
+
+
+def test_a_frame_is_told_how_to_become_rows(artifact):
+    with pytest.raises(runtime.InputError, match=r"got DataFrame\. Convert it first, as to_dict\('records'\) does"):
+        runtime.load(artifact[0]).predict(people())
 
 
 def test_a_misnamed_column_is_both_missing_and_unexpected(artifact):

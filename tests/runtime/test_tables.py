@@ -17,6 +17,9 @@ def write(path, suffix):
             file.write_text('\ufeffa,b\n1,x\n2,"y"\n', encoding="utf-8")
         case ".jsonl":
             file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        case ";.csv":  # as a spreadsheet writes it where the comma is for decimals
+            file = path / "rows.csv"
+            file.write_text("a;b\n1;x\n2;y\n")
         case ".json":
             file.write_text(json.dumps(ROWS))
         case ".parquet":
@@ -25,7 +28,7 @@ def write(path, suffix):
     return file
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ";.csv", ".jsonl", ".json", ".parquet"])
 def test_every_format_gives_the_same_rows_in_order(suffix, tmp_path):
     file = write(tmp_path, suffix)
 
@@ -40,6 +43,7 @@ def test_every_format_gives_the_same_rows_in_order(suffix, tmp_path):
     [
         ("x.csv", "a,b\n1,2\n3\n5,6\n", "line 3: too few values: expected 2, got 1"),
         ("x.csv", "a,b\n1,2\n3,4,5\n5,6\n", "line 3: too many values: expected 2, got 3"),
+        ("x.csv", ",a\n0,1\n1,2,3\n2,3\n", "line 3: too many values: expected 2, got 3"),
         ("x.jsonl", '{"a": 1}\nnope\n{"a": 3}\n', "line 2: not JSON"),
     ],
 )

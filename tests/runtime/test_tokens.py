@@ -84,6 +84,8 @@ def test_one_sequence_is_told_from_several(open_decoder):
         ([True], "got bool"),
         ([0] * 6, "at most 5 tokens, got 6"),
         ("one two", "no vocabulary, got 'one' at position 0"),
+        ("1 2 x", "no vocabulary, got 'x' at position 2"),
+        (["1", "9"], "from 0 to 3, got 9 at position 1"),
         (b"\xff\xff", "got other bytes"),
         (b"{}", "not a token sequence"),
         (None, "not a token sequence"),

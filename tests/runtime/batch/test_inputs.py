@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import runtime
-from runtime.batch.inputs import KINDS, count_inputs, read_inputs
+from runtime.batch.inputs import KINDS, count_inputs, input_kind, read_inputs
+from runtime.manifest import TensorInput
 
 IMAGE = KINDS["image"]
 
@@ -191,6 +193,56 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
     assert found("text", "long " * 1000) == [("long " * 1000, "long " * 1000)]
     assert found("tokens", "tokens.jsonl") == [("tokens.jsonl#1", [3, 1, 2])]
     assert found("tensor", ".") == [("./a.npy", Path("a.npy"))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        ("tabular", '[{"a": 1}, {"a": 2}]', [("x.json#1", {"a": 1}), ("x.json#2", {"a": 2})]),
+        ("tabular", '{"a": 1}', [("x.json", Path("x.json"))]),
+        ("text", '["one", "two"]', [("x.json#1", "one"), ("x.json#2", "two")]),
+        ("text", '[["a", "b"]]', [("x.json#1", ["a", "b"])]),
+        ("tokens", "[[3, 1], [2]]", [("x.json#1", [3, 1]), ("x.json#2", [2])]),
+        ("tokens", "[3, 1, 2]", [("x.json", Path("x.json"))]),
+        ("tabular", "no JSON", [("x.json", Path("x.json"))]),
+    ],
+)
+def test_a_json_file_with_a_list_of_inputs_is_a_table(folder, kind, content, expected):
+    (folder / "x.json").write_text(content)
+
+    assert list(read_inputs(["x.json"], KINDS[kind])) == expected
+
+
+@pytest.mark.parametrize("kind", ["tabular", "text", "tokens"])
+@pytest.mark.parametrize("name", ["typo.csv", "typo.txt", "typo.json", "typo.parquet"])
+def test_a_misspelt_file_is_no_text(folder, kind, name):
+    ((subject, error),) = read_inputs([name], KINDS[kind])
+
+    assert subject == name
+    assert str(error) == f"'{name}': no such file. Check the path."
+    assert dict(read_inputs(["See notes.txt"], KINDS["text"])) == {"See notes.txt": "See notes.txt"}
+
+
+def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
+    kind = input_kind(SimpleNamespace(inputs=[TensorInput(name="x", dtype="float32", shape=("batch", 2))]))
+    for name, shape in (("many", (3, 2)), ("one", (2,)), ("batch_of_one", (1, 2))):
+        np.save(folder / f"{name}.npy", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
+    (folder / "torn.npy").write_bytes((folder / "many.npy").read_bytes()[:50])
+
+    found = list(read_inputs(["many.npy"], kind))
+
+    assert [name for name, _ in found] == ["many.npy#1", "many.npy#2", "many.npy#3"]
+    assert [array.tolist() for _, array in found] == [[0, 1], [2, 3], [4, 5]]
+    for name in ("one.npy", "batch_of_one.npy", "torn.npy"):
+        assert list(read_inputs([name], kind)) == [(name, Path(name))]
+
+
+def test_a_pair_of_texts_is_two_columns_of_a_table(folder):
+    (folder / "pairs.csv").write_text("id,first,second\n1,a,b\n")
+
+    assert list(read_inputs(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
+    with pytest.raises(runtime.InputError, match="no column 'third'"):
+        list(read_inputs(["pairs.csv"], KINDS["text"], column="first,third"))
 
 
 def test_every_kind_of_the_manifest_has_a_job():
