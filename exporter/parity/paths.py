@@ -21,7 +21,19 @@ from exporter.parity.differences import Arrays
 from exporter.parity.reference import Answer
 from exporter.to_torchscript import load_torchscript
 from runtime.evidence import Stage
-from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
+from runtime.manifest import (
+    Classify,
+    Entries,
+    Items,
+    Leaf,
+    Manifest,
+    Multilabel,
+    Raw,
+    Regress,
+    Segment,
+    Structure,
+    Tokens,
+)
 from runtime.model import Model
 from runtime.results import (
     Estimate,
@@ -151,7 +163,12 @@ def graph_stages(
         stages["network"] = lambda answer: split_batch(whole(answer), model.manifest, 1)[0]
         return stages
     names = list(ending.inner_names)
-    stages["network"] = cuts.stage(graph, inputs_of, inputs, names)
+    inner = cuts.stage(graph, inputs_of, inputs, names)
+    stages["network"] = inner
+    if isinstance(model.manifest.task, Tokens):
+        stages["network"] = lambda answer: {
+            name: array[:, : answer.inner[name].shape[1]] for name, array in inner(answer).items()
+        }
     last = cuts.stage(graph, inner_of, dict.fromkeys(names, ()), outputs)
     stages["activation"] = lambda answer: split_batch(last(answer), model.manifest, 1)[0]
     return stages
@@ -307,7 +324,8 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
         case Outputs():
             batched = {one.name for one in manifest.outputs if one.shape and one.shape[0] == "batch"}
             found: dict[str, NDArray[Any]] = {}
-            _collect(result.outputs, iter(manifest.outputs), found)
+            assert isinstance(task, Raw)
+            _collect(result.outputs, task.structure, found)
             return {name: array[np.newaxis] if name in batched else array for name, array in found.items()}
         case _:
             assert isinstance(task, Segment)
@@ -315,10 +333,14 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
             return {output.name: result.label_map[np.newaxis]}
 
 
-def _collect(value: Any, outputs: Any, found: dict[str, NDArray[Any]]) -> None:
-    """Put a raw answer's arrays under their outputs' names; both are in the order of the structure."""
-    if isinstance(value, dict | list):
-        for entry in value.values() if isinstance(value, dict) else value:
-            _collect(entry, outputs, found)
-    else:
-        found[next(outputs).name] = value
+def _collect(value: Any, structure: Structure, found: dict[str, NDArray[Any]]) -> None:
+    """Put a raw answer's arrays under their outputs' names, which the leaves of its structure have."""
+    match structure:
+        case Leaf():
+            found[structure.output] = value
+        case Items():
+            for entry, part in zip(value, structure.items, strict=True):
+                _collect(entry, part, found)
+        case Entries():
+            for key, part in structure.entries.items():
+                _collect(value[key], part, found)
