@@ -110,7 +110,8 @@ def trace_program(
         program = _dynamo_program(network, example, outputs, dimensions)
     except Exception as error:  # torch.onnx raises whatever its passes raise
         raise ConversionError(
-            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. Its nodes cannot be told apart."
+            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
+            "Its nodes cannot be told apart."
         ) from error
     return Traced(program=program.exported_program, model=_without_traces(program.model_proto))
 

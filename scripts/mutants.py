@@ -38,7 +38,6 @@ def sources() -> str:
 def judge(names: Sequence[str]) -> list[bytes]:
     """Judge some faults, in a process of its own."""
     import torch
-
     from mutation.judging import FAULTS, Bench
 
     torch.set_num_threads(1)

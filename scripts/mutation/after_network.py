@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+from mutation.planting import Planting, add_constants, fault, insert_after, set_attribute
 from onnx import helper
 
-from mutation.planting import Planting, add_constants, fault, insert_after, set_attribute
 from runtime import results
 
 PHOTO = "photo"

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+from mutation.planting import Planting, add_constants, fault, insert_after, nodes_of, set_attribute
 from onnx import TensorProto, helper
 from PIL import Image, ImageOps
 
 from exporter.fronts import images
 from exporter.preprocessing import to_onnx_nodes
-from mutation.planting import Planting, add_constants, fault, insert_after, nodes_of, set_attribute
 from runtime import geometry
 from runtime.decode import images as decode
 from runtime.manifest import CenterCrop, ImageInput, KeepRatio, Normalize, Preprocessing, Resize, ToFloat

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-
 from mutation.planting import Planting, change_constant, edit_manifest, fault
+
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 
 PHOTO = "photo"

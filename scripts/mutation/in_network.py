@@ -6,11 +6,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
-from torch import nn
-
-from exporter.fronts import images
 from mutation.planting import (
     Planting,
     add_constants,
@@ -20,6 +15,11 @@ from mutation.planting import (
     nodes_of,
     set_attribute,
 )
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import nn
+
+from exporter.fronts import images
 
 PHOTO = "photo"
 

@@ -13,6 +13,9 @@ import msgspec
 import numpy as np
 import onnx
 import torch
+from mutation import after_network, before_network, in_artifacts, in_network, other_kinds
+from mutation.planting import FAULTS, Fault, Planting, rehash
+from mutation.subjects import Subject, build
 from numpy.typing import NDArray
 
 import exporter
@@ -20,9 +23,6 @@ from exporter import checking, workflow
 from exporter.errors import ExportError, ParityError
 from exporter.to_onnx import Converted
 from exporter.to_torchscript import load_torchscript
-from mutation import after_network, before_network, in_artifacts, in_network, other_kinds
-from mutation.planting import FAULTS, Fault, Planting, rehash
-from mutation.subjects import Subject, build
 from runtime.artifact import open_artifact
 from runtime.decode.images import DecodedImage
 from runtime.errors import ModelError
@@ -108,7 +108,7 @@ class Bench:
             fault.plant(planting)
             cache.used = not planting.fresh
             if planting.finished:
-                stage, reason = self._edit(fault, planting, honest, place)
+                stage, reason = self._edit(planting, honest, place)
             else:
                 with planting.in_force():
                     stage, reason = self._export(honest, place)
@@ -155,7 +155,7 @@ class Bench:
             exporter.export(**honest.subject.options, out=place)
         return record.stage, record.reason
 
-    def _edit(self, fault: Fault, planting: Planting, honest: Honest, place: Path) -> tuple[str, str]:
+    def _edit(self, planting: Planting, honest: Honest, place: Path) -> tuple[str, str]:
         """Edit a copy of the honest artifact, and return what 'truecopy parity' says of it."""
         shutil.copytree(honest.artifact, place)
         for change in planting.finished:

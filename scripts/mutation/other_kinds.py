@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
-
 from mutation.planting import (
     Planting,
     add_constants,
@@ -19,6 +17,8 @@ from mutation.planting import (
     nodes_of,
     set_attribute,
 )
+from onnx import TensorProto, helper
+
 from runtime.decode import rows, text, tokens
 
 # --- rows ---

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import skops.io
 import torch
+from mutation import networks
 from PIL import ExifTags, Image
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -22,8 +23,6 @@ from torch import nn
 from exporter.endings import Wanted
 from exporter.fronts.texts import _TEXTS, _WORDS
 from runtime.manifest import Value
-
-from mutation import networks
 
 NETWORKS = Path(networks.__file__)
 LABELS = ("cat", "coffee", "rocket", "astronaut")
@@ -183,13 +182,13 @@ def _text(folder: Path, **more: Any) -> Subject:
         }
     )
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *known, "naïve", "café", "Good", "It"]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = split
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
+    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")  # noqa: S106
     tokenizer.enable_truncation(24)
     tokenizer.save(str(folder / "tokenizer.json"))
     network = networks.Text(len(words))

@@ -14,9 +14,9 @@ def summary_of(outcomes: Sequence[Outcome], total: int) -> str:
     found = sum(bool(one.verify) for one in owed)
     broken = sum(one.broken for one in outcomes)
     return (
-        f"{len(outcomes)} of {total} faults planted. The gate caught {len(caught)} of {len(whole)}, and named the right "
-        f"stage for {right} of them ({right / max(1, len(caught)):.0%}). verify, without PyTorch, found {found} of the "
-        f"{len(owed)} that change what the runtime answers or the evidence itself; {broken} changed nothing."
+        f"{len(outcomes)} of {total} faults planted. The gate caught {len(caught)} of {len(whole)}, and named the "
+        f"right stage for {right} of them ({right / max(1, len(caught)):.0%}). verify, without PyTorch, found {found} "
+        f"of the {len(owed)} that change what the runtime answers or the evidence itself; {broken} changed nothing."
     )
 
 
