@@ -1,7 +1,8 @@
 """An artifact, however old, against its checkpoint and training transform: the same proof that the export made."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,110 +11,153 @@ import msgspec
 from exporter import parity
 from exporter.architectures.families import Architecture
 from exporter.architectures.rebuilding import rebuild
-from exporter.checkpoint import read_checkpoint
-from exporter.endings import Wanted, read_ending
+from exporter.checkpoint import Checkpoint, read_checkpoint
+from exporter.endings import Ending
 from exporter.errors import CheckpointError, ConversionError, ParityError
 from exporter.fronts.choosing import open_front
 from exporter.fronts.images import ImageFront
-from exporter.parity.pixels import PixelRow, compare_pixels
+from exporter.fronts.protocol import Front, lengths_of
+from exporter.labels import read_labels
+from exporter.parity.pictures import draw_pictures
+from exporter.parity.pixels import pixel_rows
+from exporter.recalling import recall_ending, recall_recipe
 from exporter.recipe import Recipe
 from exporter.workflow import TORCHSCRIPT
-from runtime.artifact import open_artifact
-from runtime.manifest import Classify, ImageInput, Manifest, Multilabel
+from runtime.artifact import Artifact, open_artifact
+from runtime.devices import Options
+from runtime.errors import DeviceError
+from runtime.evidence import Evidence
+from runtime.manifest import Input, TextInput
 from runtime.model import Model
+from runtime.reports import Picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The report on the stages, and the prepared pixels step by step."""
+    """The evidence, and pictures of what differs most, where they were asked for."""
 
-    report: parity.Report
-    pixels: tuple[PixelRow, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every stage passed and every pixel is the transform's own."""
-        return self.report.verdict == "passed" and not any(row.difference for row in self.pixels)
+    evidence: Evidence
+    pictures: tuple[Picture, ...] = ()
 
 
 def check(
     path: str | Path,
-    checkpoint: str | Path,
+    recipe: Recipe,
     *,
     architecture: Architecture | None = None,
     arguments: Mapping[str, Any] | None = None,
-    preprocess: str | Callable[..., Any] | None = None,
-    samples: str | Path | None = None,
-    trust: bool = False,
-    imports: Sequence[str | Path] = (),
+    pixels: bool = True,
+    pictures: bool = False,
 ) -> Checked:
-    """Return how the artifact of an image network stands beside the eager model and the user's own transform.
+    """Return how an artifact stands beside the eager model and the user's own preprocessing.
 
-    ``architecture`` and ``arguments`` are the manifest's unless given; ``preprocess`` as in the export. Every file's
-    hash is compared first. Raises CheckpointError when ``checkpoint`` is not the exported one, ParityError where
-    another transform was folded in, ConversionError for other kinds of input.
+    ``recipe`` says what the export said, as far as the manifest does not; ``architecture`` and ``arguments`` are the
+    manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
+    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most. Raises CheckpointError
+    when the recipe's checkpoint is not the exported one, ParityError where another transform was folded in.
     """
     artifact = open_artifact(path)
     manifest = artifact.manifest
     for name in manifest.files:
         artifact.file(name)
-    spec = manifest.inputs[0]
-    if len(manifest.inputs) != 1 or not isinstance(spec, ImageInput):
+    if manifest.calibration is not None:
         raise ConversionError(
-            f"'{path}': takes no image: expected the artifact of an image network, got '{spec.kind}'. "
-            "Export it again: the export checks every kind."
+            f"'{path}': is calibrated, and so differs from its checkpoint on purpose: expected one as exported. "
+            "Check that one, or run 'truecopy verify' on this one."
         )
     source = manifest.source
     found = read_checkpoint(
-        checkpoint, weights=source.checkpoint_entry or None, trust=trust, imports=tuple(map(Path, imports))
+        recipe.checkpoint, weights=source.checkpoint_entry or None, trust=recipe.trust, imports=recipe.imports
     )
     if found.sha256 != source.checkpoint_sha256:
         raise CheckpointError(
-            f"'{checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 {source.checkpoint_sha256}, "
-            f"got {found.sha256}. Name the file that was exported, or export this one."
+            f"'{recipe.checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 "
+            f"{source.checkpoint_sha256}, got {found.sha256}. Name the file that was exported, or export this one."
         )
-    network = rebuild(architecture or source.architecture, {**source.arguments, **(arguments or {})}, found)
-    recipe = Recipe(
-        checkpoint=Path(checkpoint),
-        preprocess=preprocess,
-        samples=Path(samples) if samples is not None else None,
-        exif=spec.exif,
-        image_mode=spec.mode if spec.mode != "bands" else f"{spec.dtype}[{spec.channels}]",
-    )
-    front = open_front(recipe, network)
-    assert isinstance(front, ImageFront)
+    chosen = _architecture(architecture, source.architecture, found)
+    rebuilt = rebuild(chosen, {**source.arguments, **(arguments or {})}, found)
+    recalled = recall_recipe(artifact, recipe)
+    front = open_front(recalled, rebuilt)
     if front.inputs != manifest.inputs:
         raise ParityError(
-            f"'{manifest.name}': another transform was folded in: expected {_steps(spec)}, got {front.describe()}. "
-            "Pass the one that it was exported with (--preprocess), or export it again."
+            f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
+            f"{front.describe()}: {_describe(front.inputs)}. Pass the one that it was exported with (--preprocess, "
+            "--input, --tokenizer), or export it again."
         )
     cases = front.cases()
-    reference = parity.Reference(network.network, front)
+    reference = parity.Reference(rebuilt.network, front)
     prepared, values = reference.call(cases)
-    ending = read_ending(values, _wanted(manifest), labels_file="", name=type(network.network).__name__)
+    ending = recall_ending(artifact, values)
     answers = reference.finish(cases, prepared, values, ending)
-    batch = reference.answer(front.batch(cases), ending)
-    torchscript = TORCHSCRIPT if TORCHSCRIPT in manifest.files else None
-    with (
-        Model(artifact, device="cpu") as model,
-        front.open_paths(model, artifact.path, ending, torchscript=torchscript) as paths,
-    ):
-        report = parity.compare(paths, answers, batch, manifest)
-    return Checked(report=report, pixels=tuple(compare_pixels(front.reading, front.pixels)))
-
-
-def _wanted(manifest: Manifest) -> Wanted:
-    task = manifest.task
-    if isinstance(task, Multilabel):
-        return Wanted(task="multilabel", thresholds=task.thresholds)
-    if isinstance(task, Classify):
-        return Wanted()
-    raise ConversionError(
-        f"'{manifest.name}': its task is '{task.kind}': expected classify or multilabel. "
-        "Export it again: the export checks every task."
+    labels = artifact.labels()
+    if recipe.labels is not None:
+        labels = read_labels(recipe.labels, classes=len(labels))
+    asked = parity.Asked(
+        manifest=manifest,
+        answers=answers,
+        batch=reference.answer(front.batch(cases), ending),
+        measured=parity.measure_noise(rebuilt.network, answers, ending, max_ratio=recipe.max_ratio),
+        labels=labels,
+        max_ratio=recipe.max_ratio,
+        lengths=lengths_of(front, prepared),
+        not_compared=(*front.left_out, *_own_references(recipe, manifest.inputs, labels)),
     )
+    evidence, drawn = _compare(artifact, asked, front, ending, pictures=pictures)
+    if pixels and isinstance(front, ImageFront):
+        rows = (*evidence.rows, *pixel_rows(front.reading, front.pixels))
+        evidence = parity.judge(msgspec.structs.replace(evidence, rows=rows), random=asked.measured.random)
+    return Checked(evidence=evidence, pictures=drawn)
 
 
-def _steps(spec: ImageInput) -> str:
-    steps = (*spec.preprocessing.geometry, *spec.preprocessing.arithmetic)
-    return msgspec.json.encode(steps).decode()
+def _compare(
+    artifact: Artifact, asked: parity.Asked, front: Front, ending: Ending, *, pictures: bool
+) -> tuple[Evidence, tuple[Picture, ...]]:
+    """Return the evidence on every device that is here, and pictures where they are wanted."""
+    torchscript = TORCHSCRIPT if TORCHSCRIPT in artifact.manifest.files else None
+    missing: list[str] = []
+    with ExitStack() as stack:
+        models = [stack.enter_context(Model(artifact, device="cpu"))]
+        fast: Model | None = None
+        try:
+            # TF32 first: a variable that forbids it is read once, when the first session starts.
+            fast = stack.enter_context(Model(artifact, device="cuda", options=Options(tf32=True)))
+            models.append(stack.enter_context(Model(artifact, device="cuda")))
+        except DeviceError as error:
+            missing.append(f"CUDA: {error}")
+        paths: list[parity.ServedPath] = []
+        for model in models:
+            opened = stack.enter_context(
+                front.open_paths(
+                    model, artifact.path, ending, torchscript=torchscript if model.device == "cpu" else None
+                )
+            )
+            paths += [path for path in opened if model.device == "cpu" or path.name == "runtime"]
+        evidence = parity.compare(paths, replace(asked, not_compared=(*asked.not_compared, *missing)))
+        drawn = draw_pictures(paths, asked, evidence) if pictures else ()
+        if fast is None:
+            return evidence, drawn
+        opened = stack.enter_context(front.open_paths(fast, artifact.path, ending, torchscript=None))
+        apart = parity.compare([path for path in opened if path.name == "runtime"], asked)
+        worst = max((row.ratio or 0.0 for row in apart.rows if row.stage == "end to end"), default=0.0)
+        told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
+        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+
+
+def _architecture(given: Architecture | None, recorded: str, found: Checkpoint) -> Architecture:
+    if given is not None:
+        return given
+    return found.module if found.module is not None else recorded
+
+
+def _own_references(recipe: Recipe, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return what the artifact itself was the reference of, as nobody gave the user's own."""
+    told = []
+    if recipe.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
+        told.append("the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another")
+    if recipe.labels is None and labels:
+        told.append("the names of the classes with training's own: the artifact's were taken; --labels names others")
+    return tuple(told)
+
+
+def _describe(inputs: Sequence[Input]) -> str:
+    return msgspec.json.encode(inputs).decode()

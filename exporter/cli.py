@@ -46,6 +46,10 @@ Imports = Annotated[
     list[Path] | None,
     typer.Option("--import", metavar="PATH", help="With --trust: a file or folder with its code; repeat for more."),
 ]
+MaxRatio = Annotated[
+    float,
+    typer.Option("--max-ratio", min=1, help="How many times the eager model's own noise a copy may differ by."),
+]
 
 
 @app.command()
@@ -197,6 +201,7 @@ def export(
     trust: Trust = False,
     import_: Imports = None,
     samples: Annotated[Path | None, typer.Option(help="Photos to prove with. Default: four of our own.")] = None,
+    max_ratio: MaxRatio = 10.0,
     exif: Annotated[
         bool,
         typer.Option(
@@ -217,18 +222,18 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")] = False,
 ) -> None:
     """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing."""
-    arguments = _arguments(arch_arg or [])
-    numbers: dict[str, Any] = {"resize": _lengths("--resize", resize), "crop": _lengths("--crop", crop)}
-    numbers |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std)}
+    arguments = read_arguments(arch_arg or [])
+    numbers: dict[str, Any] = {"resize": read_lengths("--resize", resize), "crop": read_lengths("--crop", crop)}
+    numbers |= {"mean": read_numbers("--mean", mean), "std": read_numbers("--std", std)}
     if preprocess is not None and any(value is not None for value in numbers.values()):
         raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
 
     if colours is not None and task != "segment":
         raise typer.BadParameter("is for --task segment", param_hint="--colours")
     numbers_out = {
-        "mean": tuple(_numbers("--target-mean", target_mean) or ()),
-        "deviation": tuple(_numbers("--target-std", target_std) or ()),
-        "thresholds": tuple(_numbers("--thresholds", thresholds) or ()),
+        "mean": tuple(read_numbers("--target-mean", target_mean) or ()),
+        "deviation": tuple(read_numbers("--target-std", target_std) or ()),
+        "thresholds": tuple(read_numbers("--thresholds", thresholds) or ()),
         "colours": _colours(colours),
     }
 
@@ -240,6 +245,7 @@ def export(
     from exporter.endings import TASKS, Wanted
     from exporter.target import read_target
     from runtime.manifest import Value
+    from runtime.reports.table import to_table
 
     if task is not None and task not in TASKS:
         raise typer.BadParameter(f"expected one of {', '.join(TASKS)}, got '{task}'", param_hint="--task")
@@ -263,7 +269,7 @@ def export(
                 checkpoint,
                 arch,
                 arguments=arguments,
-                preprocess=preprocess or _transform(numbers, interpolation, resize_as),
+                preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_as),
                 labels=labels,
                 samples=samples,
                 weights=weights,
@@ -281,18 +287,19 @@ def export(
                 max_length=max_length,
                 pad_id=pad_id,
                 wanted=wanted,
+                max_ratio=max_ratio,
                 force=force,
                 listener=terminal,
             )
     except ParityError as error:
         if error.report is not None:
-            console.print(error.report.to_table())
+            console.print(to_table(error.report), highlight=False)
         raise
     if json:
         sys.stdout.write(json_module.dumps(_summary(exported), indent=2) + "\n")
         return
     console.print()
-    console.print(exported.parity.to_table())
+    console.print(to_table(exported.parity), highlight=False)
     kind = exported.manifest.inputs[0].kind if len(exported.manifest.inputs) == 1 else "several"
     console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {_EXAMPLES[kind]}", highlight=False)
 
@@ -349,7 +356,7 @@ class _Terminal:
         self._console.print(line)
 
 
-def _arguments(pairs: list[str]) -> dict[str, Any]:
+def read_arguments(pairs: list[str]) -> dict[str, Any]:
     """Return ``key=value`` pairs as keyword arguments; a value that is not JSON is a string."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -363,7 +370,7 @@ def _arguments(pairs: list[str]) -> dict[str, Any]:
     return arguments
 
 
-def _lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
+def read_lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
     """Return ``256`` as a number and ``256x320`` as a (height, width)."""
     if text is None:
         return None
@@ -373,7 +380,8 @@ def _lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
-def _numbers(option: str, text: str | None) -> list[float] | None:
+def read_numbers(option: str, text: str | None) -> list[float] | None:
+    """Return numbers with commas between."""
     if text is None:
         return None
     try:
@@ -400,7 +408,7 @@ def _colours(text: str | None) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)  # type: ignore[arg-type]  # three numbers, in this mode
 
 
-def _transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:
+def read_plain_transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:
     """Return the transform that the plain options spell out, or None where there are none."""
     if all(value is None for value in numbers.values()):
         return None

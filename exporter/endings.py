@@ -24,6 +24,9 @@ Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "argmax", "none"
 TaskName: TypeAlias = Literal["classify", "binary", "multilabel", "regress", "segment", "tokens", "raw"]
 TASKS: tuple[TaskName, ...] = ("classify", "binary", "multilabel", "regress", "segment", "tokens", "raw")
 
+# Arrays by name.
+Named: TypeAlias = dict[str, NDArray[Any]]
+
 PROBABILITIES = "probabilities"
 VALUES = "values"
 SEQUENCE = "sequence"
@@ -55,6 +58,11 @@ class Ending:
         return isinstance(self.task, Raw)
 
     @property
+    def computes(self) -> bool:
+        """Whether anything is computed after the network: an activation, or a target's scaling undone."""
+        return self.activation != "none" or bool(self.scale)
+
+    @property
     def inner_names(self) -> tuple[str, ...]:
         """What the network's outputs are called inside the graph."""
         return tuple(f"{LOGITS}/{output.name}" for output in self.outputs) if self.whole else (LOGITS,)
@@ -76,8 +84,8 @@ class Ending:
             ),
         }[self.activation]
 
-    def expect(self, value: Any) -> dict[str, NDArray[Any]]:
-        """Return the artifact's outputs for what the eager network returned."""
+    def expect(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
+        """Return the artifact's outputs for what the eager network returned; scores are computed in ``dtype``."""
         if self.whole:
             return {name: tensor.numpy() for name, tensor in take_apart(value)[1].items()}
         main = main_output(value)
@@ -85,7 +93,31 @@ class Ending:
         if isinstance(self.task, Tokens):
             tokens = main.argmax(dim=-1) if main.is_floating_point() else main.to(torch.int64)
             return {self.outputs[0].name: until_end(tokens[0].numpy(), self.task.end_id)[np.newaxis]}
-        return {self.outputs[0].name: self.module()(main.to(torch.float32)).numpy()}
+        return {self.outputs[0].name: self.module().to(dtype)(main.to(dtype)).numpy()}
+
+    def expect_inner(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
+        """Return the network's own outputs, by their names in the graph; the artifact's where nothing follows them."""
+        if not self.computes:
+            return self.expect(value, dtype)
+        main = main_output(value)
+        assert main is not None
+        return {LOGITS: main.to(dtype).numpy()}
+
+    def expect_rows(self, value: Any, count: int) -> tuple[list[Named], list[Named]]:
+        """Return ``expect_inner`` and ``expect`` for each of ``count`` inputs that shared a batch."""
+        if self.whole:
+            tensors = take_apart(value)[1]
+            batched = {name: tensor for name, tensor in tensors.items() if tensor.shape[:1] == (count,)}
+            rows = [{name: tensor[row : row + 1].numpy() for name, tensor in batched.items()} for row in range(count)]
+            return rows, rows
+        main = main_output(value)
+        assert main is not None
+        parts = [main[row : row + 1] for row in range(count)]
+        return [self.expect_inner(part) for part in parts], [self.expect(part) for part in parts]
+
+    def activate(self, inner: Named, dtype: torch.dtype = torch.float32) -> Named:
+        """Return the artifact's outputs for the network's own, as ``expect_inner`` gives them."""
+        return self.expect(torch.from_numpy(inner[LOGITS]).to(dtype), dtype)
 
     def module(self) -> nn.Module:
         """Return the ending of a task with one output as a module that TorchScript can compile."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import TruecopyError
 
 if TYPE_CHECKING:
-    from exporter.parity.report import Report
+    from runtime.evidence import Evidence
 
 
 class ExportError(TruecopyError):
@@ -42,8 +42,8 @@ class ConversionError(ExportError):
 
 
 class ParityError(ExportError):
-    """The artifact is not equal to the eager model, or the comparison proves nothing; ``report`` has the rows."""
+    """The artifact is not equal to the eager model, or the comparison proves nothing; ``report`` is the evidence."""
 
-    def __init__(self, message: str, *, report: "Report | None" = None) -> None:
+    def __init__(self, message: str, *, report: "Evidence | None" = None) -> None:
         super().__init__(message)
         self.report = report

@@ -28,10 +28,19 @@ class Pipeline(nn.Module):
         normalized: Tensor = self.arithmetic(pixels)
         return normalized
 
+    def logits(self, normalized: Tensor) -> Tensor:
+        """Return the network's own output for its input."""
+        found: Tensor = self.network(normalized)
+        return found
+
+    def end(self, logits: Tensor) -> Tensor:
+        """Return the scores for the network's own output."""
+        scores: Tensor = self.ending(logits)
+        return scores
+
     def classify(self, pixels: Tensor) -> Tensor:
         """Return the scores for prepared pixels."""
-        scores: Tensor = self.ending(self.network(self.normalize(pixels)))
-        return scores
+        return self.end(self.logits(self.normalize(pixels)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores."""

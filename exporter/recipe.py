@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.architectures.families import Architecture
 from exporter.endings import Wanted
+from exporter.parity.noise import MAX_RATIO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Recipe:
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
     its ending. ``image_mode`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs`` describe
     tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a transform of rows that was fitted without
-    names; ``wanted`` is what is to come out.
+    names; ``wanted`` is what is to come out; ``max_ratio`` is how many times eager's own noise is allowed.
     """
 
     checkpoint: Path
@@ -41,6 +42,7 @@ class Recipe:
     pair: bool = False
     columns: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
+    max_ratio: float = MAX_RATIO
     force: bool = False
 
     @property

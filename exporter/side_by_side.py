@@ -2,42 +2,27 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from exporter.architectures.rebuilding import rebuild
 from exporter.checkpoint import read_checkpoint
-from exporter.endings import Ending, Wanted, read_ending
 from exporter.errors import ExportError
-from exporter.forward import call, main_output
+from exporter.forward import call
 from exporter.fronts.choosing import open_front
 from exporter.fronts.protocol import Case
 from exporter.fronts.rows import cell_of
+from exporter.recalling import recall_ending, recall_recipe
 from exporter.recipe import Recipe
 from runtime.artifact import Artifact, open_artifact
 from runtime.errors import InputError
 from runtime.labelled import Labelled, Scores, fail
-from runtime.manifest import (
-    Classify,
-    ImageInput,
-    Manifest,
-    Regress,
-    Segment,
-    TabularInput,
-    TensorInput,
-    TextInput,
-    TokensInput,
-)
+from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
 from runtime.masks import Maps, compare_maps
 from runtime.model import Model
-
-# The constants of a graph that undo a target's scaling: Ending.nodes writes them.
-_SCALING = ("ending/offset", "ending/scale")
 
 
 def score_eager(
@@ -66,9 +51,10 @@ def score_eager(
             f"'{manifest.name}': cannot be compared with its checkpoint: expected an artifact as exported, got a "
             "calibrated one. Leave out --checkpoint."
         )
+    given = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
     architecture: Any = read.module if read.module is not None else manifest.source.architecture
     rebuilt = rebuild(architecture, manifest.source.arguments, read)
-    front = open_front(_recipe(files, checkpoint, preprocess=preprocess, trust=trust), rebuilt)
+    front = open_front(recall_recipe(files, given), rebuilt)
 
     def values() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
         for one in labelled:
@@ -94,7 +80,7 @@ def score_eager(
         names.append(one.name)
         found.append(value)
         truth.append(one.truth)
-    ending = _ending(files, found)
+    ending = recall_ending(files, found)
     scores = [ending.expect(value)[output][0] for value in found]
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
@@ -124,52 +110,7 @@ def _with_ending(
         if isinstance(one, str):
             yield one, value
         else:
-            yield one, _ending(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0]
-
-
-def _ending(artifact: Artifact, values: Sequence[Any]) -> Ending:
-    """Return what the export put behind the network: it follows from the outputs again, but for a target's scaling."""
-    manifest, main = artifact.manifest, main_output(values[0])
-    wanted = Wanted(task=manifest.task.kind)  # type: ignore[arg-type]  # a task's name
-    if isinstance(manifest.task, Classify) and main is not None and main.numel() == 1:
-        wanted = Wanted(task="binary")
-    if isinstance(manifest.task, Regress):
-        graph = onnx.load(artifact.file(manifest.variants[0].model), load_external_data=False).graph
-        scaling = {value.name: value for value in graph.initializer if value.name in _SCALING}
-        mean, deviation = (
-            tuple(map(float, onnx.numpy_helper.to_array(scaling[name]))) if name in scaling else () for name in _SCALING
-        )
-        wanted = Wanted(task="regress", values=manifest.task.values, mean=mean, deviation=deviation)
-    return read_ending(values, wanted, labels_file="", name=manifest.source.architecture)
-
-
-def _recipe(artifact: Artifact, checkpoint: Path, *, preprocess: str | None, trust: bool) -> Recipe:
-    """Return how the artifact was exported, as far as its manifest and files tell."""
-    recipe = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
-    inputs = []
-    for spec in artifact.manifest.inputs:
-        match spec:
-            case TensorInput():
-                inputs.append(f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]")
-            case TokensInput():
-                inputs.append(f"{spec.name}=tokens[batch,length]")
-                inputs += [
-                    f"{name}={kind}[batch{'' if kind == 'lengths' else ',length'}]"
-                    for name, kind in spec.beside.items()
-                ]
-                words = artifact.file(spec.vocabulary) if spec.vocabulary else None
-                recipe = replace(recipe, vocabulary=words, pad_id=spec.pad_id, max_length=spec.max_length)
-            case TextInput():
-                recipe = replace(
-                    recipe, tokenizer=artifact.file(spec.tokenizer), pair=spec.pair, max_length=spec.max_length
-                )
-            case ImageInput():
-                mode = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
-                recipe = replace(recipe, exif=spec.exif, image_mode=mode)
-            case TabularInput():
-                columns = () if preprocess is None else tuple(column.name for column in spec.columns)
-                recipe = replace(recipe, columns=columns)
-    return replace(recipe, inputs=tuple(inputs))
+            yield one, recall_ending(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0]
 
 
 def _to_bytes(source: Any, manifest: Manifest) -> bytes:

@@ -29,16 +29,16 @@ from exporter.endings import Ending, Wanted, read_ending
 from exporter.errors import ExportError, ParityError
 from exporter.forward import flatten
 from exporter.fronts.choosing import assume_wanted, open_front
-from exporter.fronts.protocol import Front
+from exporter.fronts.protocol import Front, lengths_of
 from exporter.fronts.sequences import read_vocabulary
 from exporter.fronts.texts import TextFront
 from exporter.graphs import assemble
 from exporter.labels import assumed_labels, read_labels
-from exporter.parity.tolerance import SCORE_LIMIT
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted
 from runtime.artifact import Artifact
+from runtime.evidence import Evidence, evidence_to_json
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
@@ -53,7 +53,6 @@ from runtime.manifest import (
     Source,
     Tokens,
     Variant,
-    to_json,
 )
 from runtime.model import Model
 
@@ -72,6 +71,9 @@ _GOLDEN_SHARE = 0.02
 _GOLDEN_MAXIMUM = 12
 _GOLDEN_MINIMUM = 2
 
+# Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
+_OTHER_MACHINES = 4.0
+
 
 _ANYTHING = Wanted()
 
@@ -81,7 +83,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
     artifact: Path
     manifest: Manifest
-    parity: parity.Report
+    parity: Evidence
     steps: tuple[Step, ...]
 
 
@@ -108,6 +110,7 @@ def export(
     pair: bool = False,
     columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
+    max_ratio: float = parity.MAX_RATIO,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Exported:
@@ -125,7 +128,8 @@ def export(
     words of ``vocabulary``, a file with one a line. A fitted scikit-learn transform as ``preprocess`` makes it a
     network of rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or
     a tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
-    ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. Raises ExportError.
+    ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. A difference of more than
+    ``max_ratio`` times the eager model's own noise is a fault. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -149,6 +153,7 @@ def export(
         pair=pair,
         columns=tuple(columns),
         wanted=wanted,
+        max_ratio=max_ratio,
         force=force,
     )
     return run(recipe, listener)
@@ -212,17 +217,27 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         weights = sum(file.size_bytes for file in stage.files().values())
         stage.write(_GOLDEN, golden_to_npz(_golden_set(answers, weights=weights)))
         draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, converted, stage)
-        draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, answers))
         with steps.step("parity") as step:
-            batch = reference.answer(front.batch(cases), ending)
-            report = _prove(stage.folder, draft, front, ending, answers, batch, torchscript=archive is not None)
-            step.finding = _describe_parity(report, front.noun)
+            measured = parity.measure_noise(untouched, answers, ending, max_ratio=recipe.max_ratio)
+            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
+            asked = parity.Asked(
+                manifest=draft,
+                answers=answers,
+                batch=reference.answer(front.batch(cases), ending),
+                measured=measured,
+                labels=labels,
+                max_ratio=recipe.max_ratio,
+                lengths=lengths_of(front, prepared),
+                not_compared=front.left_out,
+            )
+            evidence = _prove(stage.folder, asked, front, ending, torchscript=archive is not None)
+            step.finding = _describe_parity(evidence, front.noun)
         with steps.step("write") as step:
-            stage.write(_PARITY, to_json(report))
-            manifest = msgspec.structs.replace(draft, files=stage.files(), parity=report.summary())
+            stage.write(_PARITY, evidence_to_json(evidence))
+            manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
             stage.finish(manifest)
             step.finding = f"{recipe.artifact_path}, {_size(sum(file.size_bytes for file in manifest.files.values()))}"
-    return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=report, steps=tuple(steps.done))
+    return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
 
 
 def _read_labels(recipe: Recipe, rebuilt: Rebuilt, front: Front, ending: Ending) -> tuple[tuple[str, ...], str]:
@@ -269,29 +284,22 @@ def _files(variant: Variant) -> list[str]:
     return list(dict.fromkeys((variant.model, variant.network, variant.weights)))
 
 
-def _prove(
-    folder: Path,
-    draft: Manifest,
-    front: Front,
-    ending: Ending,
-    answers: Sequence[parity.Answer],
-    batch: Sequence[parity.Answer],
-    *,
-    torchscript: bool,
-) -> parity.Report:
-    """Return the report on the staged artifact, run as it will be served; raise ParityError unless it passed."""
-    model = Model(Artifact(path=folder, manifest=draft), device="cpu")
-    with front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths:
-        report = parity.compare(paths, answers, batch, draft)
-    if report.verdict != "passed":
-        word = "not equal to the eager model" if report.verdict == "failed" else "the comparison is inconclusive"
+def _prove(folder: Path, asked: parity.Asked, front: Front, ending: Ending, *, torchscript: bool) -> Evidence:
+    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
+    with (
+        Model(Artifact(path=folder, manifest=asked.manifest), device="cpu") as model,
+        front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths,
+    ):
+        evidence = parity.compare(paths, asked)
+    if not evidence.passed:
+        word = "not equal to the eager model" if evidence.verdict == "failed" else "the comparison is inconclusive"
         action = (
             "Nothing was written. Do not ship this model; report the stage above with its architecture and transform."
-            if report.verdict == "failed"
+            if evidence.verdict == "failed"
             else "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples."
         )
-        raise ParityError(f"'{draft.name}': {word}: {report.reason}. {action}", report=report)
-    return report
+        raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}. {action}", report=evidence)
+    return evidence
 
 
 def _golden_set(answers: Sequence[parity.Answer], *, weights: int) -> GoldenSet:
@@ -310,16 +318,17 @@ def _golden_set(answers: Sequence[parity.Answer], *, weights: int) -> GoldenSet:
     )
 
 
-def _golden_limits(draft: Manifest, front: Front, answers: Sequence[parity.Answer]) -> Golden:
-    """Return how far another machine may stray: as far as rounding goes, and for what its decoder rounds."""
-    sizes = {name: scale.size for name, scale in parity.scales(answers, draft).items()}
-    exact = {output.name for output in draft.outputs if not output.dtype.startswith("float")}
-    limits = {name: 0.0 if name in exact else SCORE_LIMIT * size for name, size in sizes.items()}
+def _golden_limits(draft: Manifest, front: Front, measured: parity.Measured) -> Golden:
+    """Return how far another machine may stray: some times as far as this one, and for what its decoder rounds."""
+    limits = {name: _OTHER_MACHINES * limit for name, limit in measured.limits().items()}
     return msgspec.structs.replace(
         draft.golden,
         prepared_limit=front.prepared_limit,
         output_limits=limits,
-        end_to_end_limits={name: max(limit, front.device_slack * sizes[name]) for name, limit in limits.items()},
+        end_to_end_limits={
+            name: max(limit, front.device_slack * measured.size(name)) if limit else 0.0
+            for name, limit in limits.items()
+        },
     )
 
 
@@ -397,12 +406,12 @@ def _describe_keys(keys: KeyTransform) -> str:
     return "".join(f", {what}" for what in done)
 
 
-def _describe_parity(report: parity.Report, noun: str) -> str:
-    summary = report.summary()
+def _describe_parity(evidence: Evidence, noun: str) -> str:
+    summary = evidence.summary()
     labels = "" if summary.label_agreement is None else f"labels {summary.label_agreement:.0%}, "
     return (
-        f"{len(report.inputs)} {noun}, batches of {', '.join(map(str, report.batch_sizes))}: "
-        f"{labels}scores within {summary.score_difference:.0e} for equal prepared inputs"
+        f"{len(evidence.inputs)} {noun}, batches of {', '.join(map(str, evidence.batch_sizes))}: "
+        f"{labels}at most {summary.ratio or 0.0:.2g} times eager's own noise; {evidence.max_ratio:g} are allowed"
     )
 
 

@@ -141,6 +141,7 @@ def export(name: str, folder: Path) -> dict[str, Any]:
         "passed": summary.verdict == "passed",
         "exporter": exported.manifest.source.onnx_exporter,
         "score_difference": summary.score_difference,
+        "noise_ratio": summary.ratio,
         "label_agreement": summary.label_agreement,
     }
 

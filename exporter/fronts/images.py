@@ -1,6 +1,7 @@
 """Photos: the training transform, folded in."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,27 @@ from torch import nn
 
 from exporter.endings import Ending
 from exporter.fronts.protocol import Case, GraphPart, Prepared, example_of
-from exporter.parity.inputs import batch_of, read_cases
-from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, torchscript_path
+from exporter.parity.differences import Arrays
+from exporter.parity.inputs import Images, batch_of, read_cases
+from exporter.parity.paths import (
+    Cuts,
+    ServedPath,
+    Sources,
+    StageFunction,
+    decode_stage,
+    graph_stages,
+    inputs_of,
+    onnx_path,
+    runtime_path,
+    torchscript_path,
+)
+from exporter.parity.reference import Answer
 from exporter.pipeline import Pipeline
 from exporter.preprocessing import PixelFormat, Reading, arithmetic_nodes, geometry_nodes
 from exporter.to_torchscript import load_torchscript, to_torchscript, trace
 from runtime.array_geometry import Pixels
 from runtime.decode.images import PIXELS, DecodedImage, decode_image
+from runtime.evidence import Stage
 from runtime.manifest import ImageInput, Input
 from runtime.model import Model
 
@@ -57,7 +72,8 @@ class ImageFront:
         )
         self._pixels = pixels
         self._samples = samples
-        self._decoded: dict[bytes, DecodedImage] = {}
+        self._read: Images | None = None
+        self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
     @property
     def reading(self) -> Reading:
@@ -89,7 +105,18 @@ class ImageFront:
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's photos, or our own, and odd ones made of them."""
-        return read_cases(self._samples, self._spec)
+        return self._images.cases
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the user's folder is not compared."""
+        return self._images.left_out
+
+    @property
+    def _images(self) -> Images:
+        if self._read is None:
+            self._read = read_cases(self._samples, self._spec)
+        return self._read
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return images of one size."""
@@ -101,14 +128,9 @@ class ImageFront:
         Where the training loader turned photos by their EXIF orientation, that comes first. Bands are the array in the
         file.
         """
-        image: Image.Image | Pixels
-        if self._pixels.mode == "bands":
-            image = self._decode(case).to_array()
-        else:
-            with Image.open(io.BytesIO(case.data)) as opened:
-                upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
-                image = upright.convert(self._pixels.mode)
+        image = self._decode(case)
         return Prepared(
+            decoded=self._image(case),
             arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
             tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
         )
@@ -150,30 +172,26 @@ class ImageFront:
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the paths; inner stages run as cuts of the artifact's own graphs, in the runtime."""
         variant = model.manifest.variants[0]
-        with TemporaryDirectory(prefix="truecopy-") as place:
-            scratch = Path(place)
-            geometry = cut(folder / variant.model, [IMAGE], [PIXELS], scratch)
-            arithmetic = cut(folder / variant.network, [PIXELS], [NORMALIZED], scratch)
+        steps = self._reading.steps
+        shape = ("batch", steps.channels, steps.height or _HEIGHT, steps.width or _WIDTH)
+        inside: Sources = {NORMALIZED: shape}
 
-            def score(prepared: Prepared) -> Arrays:
-                return model.run(prepared.arrays)
+        def prepare(answer: Answer) -> Arrays:
+            image = DecodedImage(image=self._decode(answer.case), turned=False)
+            return model.stack([model.prepare(image)])
 
+        with TemporaryDirectory(prefix="truecopy-") as place, warnings.catch_warnings():
+            # One of our own photos asks for a rotation on purpose.
+            warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
+            cuts = Cuts(folder, Path(place))
+            whole, served = (
+                graph_stages(cuts, graph, model, ending, inputs=inside, raw=[PIXELS])
+                for graph in (variant.model, variant.network)
+            )
+            geometry = cuts.stage(variant.model, _decoded_of, {IMAGE: ()}, [PIXELS])
             paths = [
-                onnx_path(
-                    variant.model,
-                    model,
-                    raw=self._image,
-                    prepare=lambda case: geometry(self._image(case)),
-                    normalize=arithmetic,
-                    score=score,
-                ),
-                runtime_path(
-                    model,
-                    source=lambda case: self._decode(case).to_array(),
-                    prepare=lambda case: model.stack([model.prepare(self._decode(case))]),
-                    normalize=arithmetic,
-                    score=score,
-                ),
+                onnx_path(variant.model, model, raw=self._image, stages={"geometry": geometry, **whole}),
+                runtime_path(model, stages={"decode": decode_stage(model), "geometry": prepare, **served}),
             ]
             if torchscript:
                 paths.append(self._torchscript_path(folder / torchscript, model, ending))
@@ -185,28 +203,48 @@ class ImageFront:
 
     def _torchscript_path(self, path: Path, model: Model, ending: Ending) -> ServedPath:
         module: Any = load_torchscript(path)
+        output = ending.outputs[0].name
+        inner = ending.inner_names[0] if ending.computes else output
 
         def call(function: Callable[..., Any], array: NDArray[Any]) -> NDArray[Any]:
             with torch.no_grad():
                 result: NDArray[Any] = function(torch.from_numpy(np.array(array))).numpy()
                 return result
 
+        stages: dict[Stage, StageFunction] = {
+            "geometry": lambda answer: {PIXELS: call(module.prepare, answer.prepared.decoded[IMAGE])},
+            "arithmetic": lambda answer: {NORMALIZED: call(module.normalize, answer.prepared.arrays[PIXELS])},
+            "network": lambda answer: {inner: call(module.logits, inputs_of(answer)[NORMALIZED])},
+        }
+        if ending.computes:
+            stages["activation"] = lambda answer: {output: call(module.end, answer.inner[inner])}
         return torchscript_path(
             path,
             ending,
             model.manifest,
             inputs=lambda case: {IMAGE: torch.from_numpy(self._image(case)[IMAGE].copy())},
-            prepare=lambda case: {PIXELS: call(module.prepare, self._image(case)[IMAGE])},
-            normalize=lambda arrays: {NORMALIZED: call(module.normalize, arrays[PIXELS])},
-            score=lambda prepared: {ending.outputs[0].name: call(module.classify, prepared.arrays[PIXELS])},
+            stages=stages,
         )
 
     def _image(self, case: Case) -> dict[str, Pixels]:
-        """Return a case as a batch of one for the whole path."""
-        return {IMAGE: self._decode(case).to_array()[np.newaxis]}
+        """Return a case as a batch of one for the whole path, decoded by the reference's side."""
+        array = np.asarray(self._decode(case))
+        return {IMAGE: (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]}
 
-    def _decode(self, case: Case) -> DecodedImage:
-        """Return a case as the runtime decodes it: a difference in decoding then shows as one in the pixels."""
+    def _decode(self, case: Case) -> Image.Image | Pixels:
+        """Return a case as torchvision's loaders decode it; bands by numpy or the runtime's reader of files."""
         if case.data not in self._decoded:
-            self._decoded[case.data] = decode_image(case.data, self._spec, subject=f"'{case.name}'")
+            self._decoded[case.data] = self._open(case)
         return self._decoded[case.data]
+
+    def _open(self, case: Case) -> Image.Image | Pixels:
+        if self._pixels.mode == "bands":
+            return decode_image(case.data, self._spec, subject=f"'{case.name}'").to_array()
+        with Image.open(io.BytesIO(case.data)) as opened:
+            upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
+            return upright.convert(self._pixels.mode)
+
+
+def _decoded_of(answer: Answer) -> Arrays:
+    """Return the image as the reference decoded it."""
+    return answer.prepared.decoded

@@ -1,7 +1,7 @@
 """The face that every input kind shows the workflow and the parity check."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,21 +23,31 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 2, 3, 7)
 
 
+# Where inputs are from, as the report groups them.
+SAMPLES, PHOTOS, MADE = "samples", "photos", "made"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One input that both sides see, in the encoded form that the runtime decodes, and the report's name for it."""
+    """One input that both sides see, in the encoded form that the runtime decodes, and the report's name for it.
+
+    ``group`` says where it is from.
+    """
 
     name: str
     data: bytes
+    group: str = MADE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What the user's own preprocessing makes of a case, as a batch of one.
 
-    ``arrays`` are the inputs of the ``network`` graph, ``tensors`` those of the network itself, by name.
+    ``decoded`` are the inputs of the ``model`` graph, none where that takes what is prepared; ``arrays`` are the inputs
+    of the ``network`` graph, ``tensors`` those of the network itself, by name.
     """
 
+    decoded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]]
     tensors: Mapping[str, torch.Tensor]
 
@@ -67,6 +77,10 @@ class Front(Protocol):
     device_slack: float
     noun: str
     no_torchscript: str
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """In sentences, what of the user's samples ``cases`` has not."""
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -122,7 +136,11 @@ def example_of(prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([one.tensors[name] for one in chosen]) for name in chosen[0].tensors}
 
 
-@contextmanager
-def without_scratch(paths: Sequence["ServedPath"]) -> Iterator[Sequence["ServedPath"]]:
-    """Give paths that need no files of their own."""
-    yield paths
+def lengths_of(front: Front, prepared: Sequence[Prepared]) -> dict[str, tuple[int, ...]]:
+    """Return the lengths that prepared cases have, by the names of the dynamic dimensions but the batch."""
+    found: dict[str, set[int]] = {}
+    for name, axes in front.dimensions.items():
+        for axis, dimension in axes.items():
+            if axis:
+                found.setdefault(dimension, set()).update(int(one.tensors[name].shape[axis]) for one in prepared)
+    return {dimension: tuple(sorted(lengths)) for dimension, lengths in found.items()}

@@ -15,8 +15,8 @@ from torch import nn
 
 from exporter.endings import Ending
 from exporter.errors import ParityError, PreprocessingError
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared, example_of
-from exporter.parity.paths import Arrays, ServedPath, cut, onnx_path, runtime_path, split_batch
+from exporter.fronts.protocol import BATCH_SIZES, MADE, SAMPLES, Case, GraphPart, Prepared, example_of
+from exporter.parity.paths import Cuts, ServedPath, decode_stage, graph_stages, onnx_path, runtime_path
 from exporter.preprocessing.tables import Profile, TableReading, profile_columns, proven_nodes
 from exporter.preprocessing.tables.to_onnx_nodes import ML_OPSET, column_info
 from runtime.decode.tables import read_rows
@@ -26,6 +26,7 @@ from runtime.model import Model
 
 FEATURES = "features"
 ROW = "row"
+RANDOM = "random rows"
 
 _RANDOM_ROWS = 16
 _MAX_SAMPLES = 64
@@ -49,6 +50,7 @@ class RowFront:
         self._reading = reading
         self._profiles = profile_columns(reading)
         self._samples = samples
+        self.left_out: tuple[str, ...] = ()
         self._middle = self._find_middle()
         self._columns = tuple(self._column(profile) for profile in self._profiles)
         self._cases = self._make_cases()
@@ -83,7 +85,8 @@ class RowFront:
         """Return the columns as the graph takes them, and the features of the user's own transform."""
         row = json.loads(case.data)
         features = self._reading.transform([row])
-        return Prepared(arrays=to_arrays(row, self._columns), tensors={FEATURES: torch.from_numpy(features)})
+        arrays = to_arrays(row, self._columns)
+        return Prepared(decoded=arrays, arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
 
     def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
         """Return two rows."""
@@ -112,30 +115,35 @@ class RowFront:
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, _ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the paths; the transform and the network are cuts of the artifact's own graph."""
         del torchscript
-        graph = folder / model.manifest.variants[0].model
-        outputs = [output.name for output in model.manifest.outputs]
+        graph = model.manifest.variants[0].model
+        width = self._reading.transform([self._middle]).shape[1]
         with TemporaryDirectory(prefix="truecopy-") as place:
-            normalize = cut(graph, [column.name for column in self._columns], [FEATURES], Path(place))
-            width = self._reading.transform([self._middle]).shape[1]
-            network = cut(graph, [FEATURES], outputs, Path(place), shapes={FEATURES: ("batch", width)})
-
-            def score(prepared: Prepared) -> Arrays:
-                found = network({FEATURES: prepared.tensors[FEATURES].numpy()})
-                return split_batch(found, model.manifest, 1)[0]
-
+            stages = graph_stages(
+                Cuts(folder, Path(place)),
+                graph,
+                model,
+                ending,
+                inputs={FEATURES: ("batch", width)},
+                raw=[column.name for column in self._columns],
+            )
             yield [
-                onnx_path(graph.name, model, normalize=normalize, score=score),
-                runtime_path(model),
+                onnx_path(graph, model, stages=stages),
+                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
             ]
 
     def _make_cases(self) -> tuple[Case, ...]:
         rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
-        rows += self._odd_rows(rows[0][1])
-        return tuple(Case(name=name, data=json.dumps(row, sort_keys=True).encode()) for name, row in rows)
+        group = RANDOM if self._samples is None else SAMPLES
+        named = [(group, rows), (MADE, self._odd_rows(rows[0][1]))]
+        return tuple(
+            Case(name=name, data=json.dumps(row, sort_keys=True).encode(), group=group)
+            for group, some in named
+            for name, row in some
+        )
 
     def _find_middle(self) -> Mapping[str, Any]:
         """Return a row that the transform takes: the middle of each column, or positive numbers for roots and logs."""
@@ -216,6 +224,7 @@ class RowFront:
                 )
             rows.append((name, cells))
             if len(rows) == _MAX_SAMPLES:
+                self.left_out = (f"in '{samples}', rows after the first {_MAX_SAMPLES}",)
                 break
         if not rows:
             raise ParityError(f"'{samples}': no rows: expected at least one. Check the path given to --samples.")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from torch import nn
 from exporter.endings import Ending
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.forward import main_output
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
-from exporter.parity.paths import Arrays, ServedPath, runtime_path, split_batch
+from exporter.fronts.protocol import BATCH_SIZES, SAMPLES, Case, GraphPart, Prepared
+from exporter.parity.differences import Arrays
+from exporter.parity.paths import Cuts, ServedPath, decode_stage, graph_stages, runtime_path, split_batch
 from runtime.decode.tokens import beside
 from runtime.manifest import Beside, TokensInput
 from runtime.model import Model
@@ -160,6 +162,7 @@ class TokensFront:
             },
         }
         self._samples = samples
+        self.left_out: tuple[str, ...] = ()
         self._cases = self._read_cases()
 
     def describe(self) -> str:
@@ -190,7 +193,9 @@ class TokensFront:
         """Return the numbers as torch has them."""
         tokens = np.array([msgspec.json.decode(case.data, type=list[int])], dtype=np.int64)
         arrays = {self._name: tokens, **beside(self._beside, [tokens.shape[1]])}
-        return Prepared(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+        return Prepared(
+            decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
+        )
 
     def whole_part(self) -> GraphPart:
         """Return the input alone."""
@@ -246,23 +251,24 @@ class TokensFront:
 
     @contextmanager
     def open_paths(
-        self, model: Model, _folder: Path, _ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph as it is, and the runtime as it serves."""
         assert torchscript is None
-
-        def score(prepared: Prepared) -> Arrays:
-            return split_batch(model.run(prepared.arrays), model.manifest, 1)[0]
 
         def run(cases: Sequence[Case]) -> Sequence[Arrays]:
             stacked = model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
             return split_batch(model.run(stacked), model.manifest, len(cases))
 
         name = model.manifest.variants[0].model
-        yield (
-            ServedPath(name=name, prepare=None, normalize=None, score=score, run=run),
-            runtime_path(model),
-        )
+        with TemporaryDirectory(prefix="truecopy-") as place:
+            stages = graph_stages(
+                Cuts(folder, Path(place)), name, model, ending, inputs=dict.fromkeys(self.dimensions, ())
+            )
+            yield (
+                ServedPath(name=name, stages=stages, run=run),
+                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
+            )
 
     def _draw(self, length: int) -> NDArray[np.int64]:
         assert self._size is not None
@@ -351,8 +357,10 @@ class TokensFront:
             ) from error
         if not found:
             raise ParityError(f"'{samples}': no sequences: expected at least one line. Check --samples.")
+        if len(found) > _MAX_SAMPLES:
+            self.left_out = (f"in '{samples}', {len(found) - _MAX_SAMPLES} of {len(found)} lines: the last ones",)
         return tuple(
-            Case(name=f"line {row + 1}", data=msgspec.json.encode(tokens))
+            Case(name=f"line {row + 1}", data=msgspec.json.encode(tokens), group=SAMPLES)
             for row, tokens in enumerate(found[:_MAX_SAMPLES])
         )
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -15,8 +16,16 @@ from torch import nn
 
 from exporter.endings import Ending
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared, example_of
-from exporter.parity.paths import Arrays, ServedPath, onnx_path, runtime_path, torchscript_path
+from exporter.fronts.protocol import BATCH_SIZES, SAMPLES, Case, GraphPart, Prepared, example_of
+from exporter.parity.paths import (
+    Cuts,
+    ServedPath,
+    decode_stage,
+    graph_stages,
+    onnx_path,
+    runtime_path,
+    torchscript_path,
+)
 from exporter.pipeline import Ended
 from exporter.to_torchscript import to_torchscript, trace
 from runtime.decode.arrays import read_arrays
@@ -31,6 +40,7 @@ _LENGTHS = (1, 2, 3, 5, 7, 16, 31, 32, 64, 96)
 _FIXED_CASES = 12
 _KINDS = ("normal", "uniform", "large", "small")
 _MAX_SAMPLES = 24
+_SEEDS = (0, 1)
 
 
 def read_input(text: str) -> TensorInput:
@@ -81,6 +91,7 @@ class TensorFront:
         self._specs = tuple(specs)
         self._samples = samples
         self._probe = probe
+        self.left_out: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -118,7 +129,9 @@ class TensorFront:
     def prepare(self, case: Case) -> Prepared:
         """Return the arrays as torch has them."""
         arrays = self._arrays(case)
-        return Prepared(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+        return Prepared(
+            decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
+        )
 
     def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
         """Return two cases of one shape."""
@@ -154,19 +167,26 @@ class TensorFront:
     def open_paths(
         self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
-        """Give the paths; there is one stage, the network, which is the whole."""
-
-        def score(prepared: Prepared) -> Arrays:
-            return model.run(prepared.arrays)
-
-        paths = [onnx_path(model.manifest.variants[0].model, model, score=score), runtime_path(model)]
-        if torchscript:
-            paths.append(
-                torchscript_path(
-                    folder / torchscript, ending, model.manifest, inputs=lambda case: self.prepare(case).tensors
+        """Give the paths; nothing stands before the network but the decoder."""
+        with TemporaryDirectory(prefix="truecopy-") as place:
+            graph = model.manifest.variants[0].model
+            inputs = {spec.name: () for spec in self._specs}
+            stages = graph_stages(Cuts(folder, Path(place)), graph, model, ending, inputs=inputs)
+            paths = [
+                onnx_path(graph, model, stages=stages),
+                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
+            ]
+            if torchscript:
+                paths.append(
+                    torchscript_path(
+                        folder / torchscript,
+                        ending,
+                        model.manifest,
+                        inputs=lambda case: self.prepare(case).tensors,
+                        stages={},
+                    )
                 )
-            )
-        yield paths
+            yield paths
 
     def _arrays(self, case: Case) -> dict[str, NDArray[Any]]:
         """Return a case's arrays, read by numpy alone, each with a batch dimension of one."""
@@ -185,20 +205,23 @@ class TensorFront:
         return stream.getvalue()
 
     def _own_cases(self) -> tuple[Case, ...]:
-        generator = np.random.default_rng(0)
+        generators = [np.random.default_rng(seed) for seed in _SEEDS]
         names = list(dict.fromkeys(name for spec in self._specs for name in spec.shape[1:] if isinstance(name, str)))
-        cases, worked, refusal = [], {name: set[int]() for name in names}, ""
+        cases: list[Case] = []
+        worked, refusal = {name: set[int]() for name in names}, ""
         for row in range(len(_LENGTHS) if names else _FIXED_CASES):
             # Different lengths for different dimensions, so that none is taken for another.
             lengths = {name: _LENGTHS[(row + 3 * place) % len(_LENGTHS)] for place, name in enumerate(names)}
             for kind in _KINDS[: 2 if names else 1]:
                 which = kind if names else _KINDS[row % len(_KINDS)]
+                seed = (row + len(cases)) % len(_SEEDS)
                 arrays = {
-                    spec.name: _random(generator, self._shape(spec, lengths), np.dtype(spec.dtype), which)
+                    spec.name: _random(generators[seed], self._shape(spec, lengths), np.dtype(spec.dtype), which)
                     for spec in self._specs
                 }
                 sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
-                case = Case(name=f"{which} {row}" + (f", {sizes}" if sizes else ""), data=self._encode(arrays))
+                name = f"{which} {row}" + (f", {sizes}" if sizes else "")
+                case = Case(name=name, data=self._encode(arrays), group=f"random, seed {seed}")
                 try:
                     self._probe(self.prepare(case).tensors)
                 except ConversionError as error:
@@ -233,9 +256,11 @@ class TensorFront:
             for row in range(min(batches)) if batches else [None]:
                 one = {name: array if row is None else array[row] for name, array in arrays.items()}
                 name = path.name if row is None else f"{path.name} {row}"
-                cases.append(Case(name=name, data=self._encode(one)))
+                cases.append(Case(name=name, data=self._encode(one), group=SAMPLES))
         if not cases:
             raise ParityError(f"'{samples}': no arrays: expected .npy, .npz or .json files. Check --samples.")
+        if len(cases) > _MAX_SAMPLES or len(paths) > _MAX_SAMPLES:
+            self.left_out = (f"in '{samples}', all but the first {_MAX_SAMPLES} inputs",)
         return tuple(cases[:_MAX_SAMPLES])
 
     def _spec(self, name: str) -> TensorInput:

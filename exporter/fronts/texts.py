@@ -3,8 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -17,14 +17,17 @@ from torch import nn
 from exporter.endings import Ending, TaskName
 from exporter.errors import ParityError, PreprocessingError
 from exporter.forward import main_output
-from exporter.fronts.protocol import BATCH_SIZES, Case, GraphPart, Prepared
-from exporter.parity.paths import Arrays, ServedPath, runtime_path, split_batch
+from exporter.fronts.protocol import BATCH_SIZES, MADE, SAMPLES, Case, GraphPart, Prepared
+from exporter.parity.differences import Arrays
+from exporter.parity.paths import Cuts, ServedPath, graph_stages, runtime_path, split_batch
+from exporter.parity.reference import Answer
 from exporter.tokenizing import FILE, Tokenizing
 from runtime.decode.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import TextInput
 from runtime.model import Model
 
 TEXT = "text"
+SENTENCES = "sentences"
 
 # What tokenizers and masks get wrong shows on one of these: case, accents, other scripts, one word, no word of the
 # vocabulary, blanks, control characters, what looks like a special token, and every length up to a few dozen tokens.
@@ -80,6 +83,7 @@ class TextFront:
             )
         self._pair = pair
         self._samples = samples
+        self.left_out: tuple[str, ...] = ()
         self.labels = _labels_of(config)
         self.task = _task_of(config)
         self._cases = self._read_cases()
@@ -157,36 +161,35 @@ class TextFront:
 
     @contextmanager
     def open_paths(
-        self, model: Model, _folder: Path, _ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph, with the host's tokens, and the runtime as it serves."""
         assert torchscript is None
 
-        def prepare(case: Case) -> Arrays:
-            return model.stack([model.prepare(case.data, subject=f"'{case.name}'")])
-
-        def score(prepared: Prepared) -> Arrays:
-            return model.run(prepared.arrays)
+        def tokenize(answer: Answer) -> Arrays:
+            return model.stack([model.prepare(answer.case.data, subject=f"'{answer.case.name}'")])
 
         def run(cases: Sequence[Case]) -> Sequence[Arrays]:
             stacked = model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
             return split_batch(model.run(stacked), model.manifest, len(cases))
 
         name = model.manifest.variants[0].model
-        served = runtime_path(model, prepare=prepare, score=score)
-        with warnings.catch_warnings():
+        with TemporaryDirectory(prefix="truecopy-") as place, warnings.catch_warnings():
             # Some of our own texts are long on purpose.
             warnings.filterwarnings("ignore", message=".*longer than the", category=UserWarning)
+            stages = graph_stages(
+                Cuts(folder, Path(place)), name, model, ending, inputs=dict.fromkeys(self._arrays, ())
+            )
             yield (
-                ServedPath(name=name, prepared_as="tokens", prepare=prepare, normalize=None, score=score, run=run),
-                replace(served, prepared_as="tokens"),
+                ServedPath(name=name, stages=stages, run=run),
+                runtime_path(model, stages={"tokens": tokenize, **stages}),
             )
 
     def _texts(self, case: Case) -> tuple[str, ...]:
         return tuple(msgspec.json.decode(case.data, type=list[str])) if self._pair else (case.data.decode(),)
 
-    def _case(self, name: str, *texts: str) -> Case:
-        return Case(name=name, data=msgspec.json.encode(texts) if self._pair else texts[0].encode())
+    def _case(self, name: str, *texts: str, group: str) -> Case:
+        return Case(name=name, data=msgspec.json.encode(texts) if self._pair else texts[0].encode(), group=group)
 
     def _read_cases(self) -> tuple[Case, ...]:
         own = _TEXTS if self._samples is None else self._read_samples(self._samples)
@@ -200,7 +203,11 @@ class TextFront:
         if self._pair:
             seconds = [texts[0] for _, texts in reversed(named)]
             named = [(f"{name} | …", (*texts, second)) for (name, texts), second in zip(named, seconds, strict=True)]
-        return tuple(self._case(name, *texts) for name, texts in named)
+        group = SAMPLES if self._samples is not None else SENTENCES
+        return tuple(
+            self._case(name, *texts, group=group if place < len(own) else MADE)
+            for place, (name, texts) in enumerate(named)
+        )
 
     def _read_samples(self, samples: Path) -> tuple[str, ...]:
         """Return the lines of a text file."""
@@ -211,7 +218,10 @@ class TextFront:
                 f"'{samples}': cannot be used as samples: expected a UTF-8 file with a text a line: {error}. "
                 "Check --samples."
             ) from error
-        texts = tuple(line for line in lines if line)[:_MAX_SAMPLES]
+        found = [line for line in lines if line]
+        texts = tuple(found[:_MAX_SAMPLES])
+        if len(found) > len(texts):
+            self.left_out = (f"in '{samples}', {len(found) - len(texts)} of {len(found)} texts: the last ones",)
         if not texts:
             raise ParityError(f"'{samples}': no texts: expected at least one line that is not blank. Check --samples.")
         return texts

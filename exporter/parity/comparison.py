@@ -1,299 +1,276 @@
-"""Every path against the reference, stage by stage."""
+"""Every path against the reference, stage by stage, and the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.fronts.protocol import BATCH_SIZES
-from exporter.parity import tolerance
-from exporter.parity.paths import Arrays, ServedPath
+from exporter.parity.decisions import decide, expect_said
+from exporter.parity.differences import Arrays, Difference, Ruler, Tally, measure
+from exporter.parity.noise import MAX_RATIO, SIGNAL_OF_LIMIT, Measured
+from exporter.parity.paths import ServedPath, StageFunction, arrays_of, inner_of, inputs_of
 from exporter.parity.reference import Answer
-from exporter.parity.report import Report, Row, Stage
-from runtime.manifest import Classify, Manifest, Multilabel, Segment
+from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
+from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, Segment
+
+BATCHES = "batches"
+
+# What is compared at each stage, for the finding.
+_WHAT: Mapping[Stage, str] = {
+    "decode": "the decoded input",
+    "geometry": "prepared pixels",
+    "tokens": "tokens",
+    "arithmetic": "the network's input",
+    "network": "the network's outputs for the same input",
+    "activation": "scores for the same outputs of the network",
+    "labels": "what the same scores mean",
+    "end to end": "answers from the raw input",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
-    """What differences of one output are measured by: its size, how much it varies over the cases, and the limit.
+class Asked:
+    """What a comparison rests on beside the paths: the reference's side.
 
-    Whole numbers have to be equal.
+    ``answers`` are the reference's for single cases of every size, ``batch`` those for cases that may share a batch, of
+    which batches of the promised sizes are made. ``labels`` are the class names as the user gave them.
     """
 
-    size: float
-    signal: float
-    limit: float
+    manifest: Manifest
+    answers: Sequence[Answer]
+    batch: Sequence[Answer]
+    measured: Measured
+    labels: Sequence[str]
+    max_ratio: float = MAX_RATIO
+    lengths: Mapping[str, tuple[int, ...]]
+    not_compared: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> dict[str, list[Answer]]:
+        """The answers by the origin of their inputs."""
+        found: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            found.setdefault(answer.case.group, []).append(answer)
+        return found
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that the eager model itself takes."""
+        return (1,) if self.measured.no_batch else BATCH_SIZES
 
 
-def scales(answers: Sequence[Answer], manifest: Manifest) -> dict[str, Scale]:
-    """Return the scale of every output over the reference's answers; probabilities have the size 1."""
-    found = {}
-    for output in manifest.outputs:
-        arrays = [answer.outputs[output.name] for answer in answers]
-        probabilities = isinstance(manifest.task, Classify | Multilabel | Segment)
-        largest = max((float(np.abs(array.astype(np.float64)).max()) for array in arrays if array.size), default=0.0)
-        size = 1.0 if probabilities else largest
-        signal = _signal(arrays)
-        exact = arrays[0].dtype.kind in "iub"
-        found[output.name] = Scale(
-            size=size, signal=signal, limit=0.0 if exact else tolerance.score_limit(signal, size)
-        )
-    return found
-
-
-def compare(
-    paths: Sequence[ServedPath], answers: Sequence[Answer], batch: Sequence[Answer], manifest: Manifest
-) -> Report:
-    """Return the report on ``paths``: each stage given the reference's input to it, and end to end.
-
-    ``answers`` are the reference's for single cases of every size; ``batch`` those for cases that may share a batch, of
-    which batches of the promised sizes are made.
-    """
-    measures = scales(answers, manifest)
+def compare(paths: Sequence[ServedPath], asked: Asked) -> Evidence:
+    """Return the evidence on ``paths``: each stage given the reference's input to it, and end to end."""
     rows: list[Row] = []
+    ties: list[NearTie] = []
+    seen: dict[StageFunction, list[Row]] = {}
     for path in paths:
-        if path.prepare is not None:
-            rows.append(_geometry_row(path, answers) if path.prepared_as == "geometry" else _tokens_row(path, answers))
-        if path.normalize is not None:
-            rows.append(_arithmetic_row(path, answers))
-        if path.score is not None:
-            rows.append(_network_row(path, answers, measures))
-        rows.append(_end_to_end_row(path, answers, batch, measures, manifest))
-    verdict, reason = _verdict(rows, measures)
-    return Report(
-        verdict=verdict,
-        reason=reason,
-        signal=max(measure.signal for measure in measures.values()),
-        inputs=tuple(answer.case.name for answer in answers),
-        batch_sizes=BATCH_SIZES,
-        rows=tuple(rows),
+        for stage, function in path.stages.items():
+            if function not in seen:
+                seen[function] = list(_stage_rows(path, stage, function, asked))
+            rows += [msgspec.structs.replace(row, path=path.name, device=path.device) for row in seen[function]]
+        rows += _end_to_end_rows(path, asked, ties)
+    return judge(
+        Evidence(
+            artifact=asked.manifest.name,
+            verdict="passed",
+            reason="",
+            first_fault=None,
+            max_ratio=asked.max_ratio,
+            noise=asked.measured.noise,
+            groups=(
+                *(
+                    Group(name=name, inputs=tuple(answer.case.name for answer in answers))
+                    for name, answers in asked.groups.items()
+                ),
+            ),
+            batch_sizes=asked.batch_sizes,
+            lengths=dict(asked.lengths),
+            rows=tuple(rows),
+            near_ties=tuple(ties),
+            not_compared=(*asked.not_compared, *_batch_remark(asked), *_flat(asked)),
+            tools=asked.manifest.tools,
+        ),
+        random=asked.measured.random,
     )
 
 
-def _verdict(
-    rows: Sequence[Row], measures: Mapping[str, Scale]
-) -> tuple[Literal["passed", "failed", "inconclusive"], str]:
-    failed = next((row for row in rows if not row.passed), None)
-    if failed is not None:
-        return "failed", f"{failed.path}, stage '{failed.stage}', input '{failed.worst_input}': {failed.finding}"
-    if all(
-        measure.signal < tolerance.MINIMUM_SIGNAL * measure.size or not measure.size for measure in measures.values()
-    ):
-        signal = max(measure.signal for measure in measures.values())
-        size = max(measure.size for measure in measures.values())
-        return "inconclusive", (
-            "the eager model gives every input the same scores: expected some output to vary by at least "
-            f"{tolerance.MINIMUM_SIGNAL * size:g}, got {signal:.1e}"
-        )
-    return "passed", ""
-
-
-def _geometry_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
-    assert path.prepare is not None
-    limit = tolerance.PIXEL_LIMIT
-    levels, differing, total, worst = 0, 0, 0, answers[0].case.name
-    for answer in answers:
-        for name, actual in path.prepare(answer.case).items():
-            difference = np.abs(actual.astype(np.int32) - answer.prepared.arrays[name])
-            if difference.max() > levels:
-                levels, worst = int(difference.max()), answer.case.name
-            differing += int((difference > 0).sum())
-            total += difference.size
-    share = differing / total
-    return Row(
-        path=path.name,
-        stage="geometry",
-        inputs=len(answers),
-        passed=levels <= limit,
-        worst_input=worst,
-        finding=f"prepared pixels: expected the training transform's, got {levels} grey levels off on {share:.2%}",
-        pixel_difference=levels,
-        pixel_share=share,
-        limit=limit,
-    )
-
-
-def _tokens_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
-    """Compare what the host's tokenizer gives with what training's does: every number has to be the same."""
-    assert path.prepare is not None
-    wrong = []
-    for answer in answers:
-        actual = path.prepare(answer.case)
-        if not all(np.array_equal(actual[name], array) for name, array in answer.prepared.arrays.items()):
-            wrong.append(answer.case.name)
-    return Row(
-        path=path.name,
-        stage="tokens",
-        inputs=len(answers),
-        passed=not wrong,
-        worst_input=wrong[0] if wrong else answers[0].case.name,
-        finding=f"tokens: expected those of training's tokenizer, got others for {len(wrong)} of {len(answers)} inputs",
-        limit=0.0,
-    )
-
-
-def _arithmetic_row(path: ServedPath, answers: Sequence[Answer]) -> Row:
-    assert path.normalize is not None
-    differences, largest = [], 0.0
-    for answer in answers:
-        actual = path.normalize(answer.prepared.arrays)
-        expected = {name: tensor.numpy() for name, tensor in answer.prepared.tensors.items()}
-        differences.append(np.concatenate([_difference(actual[name], expected[name]).ravel() for name in expected]))
-        largest = max(largest, *(float(np.abs(array).max()) for array in expected.values()))
-    limit = tolerance.ARITHMETIC_LIMIT * largest
-    return _values_row(
-        path, "arithmetic", answers, differences, limit, "the network's input: expected at most {limit} from the user's"
-    )
-
-
-def _network_row(path: ServedPath, answers: Sequence[Answer], measures: Mapping[str, Scale]) -> Row:
-    assert path.score is not None
-    differences, limit = [], _largest_limit(measures)
-    for answer in answers:
-        actual = path.score(answer.prepared)
-        differences.append(_relative(actual, answer.outputs, measures))
-    return _values_row(
-        path,
-        "network",
-        answers,
-        differences,
-        limit,
-        "scores for the same prepared input: expected at most {limit} from eager",
-    )
-
-
-def _values_row(
-    path: ServedPath,
-    stage: Stage,
-    answers: Sequence[Answer],
-    differences: Sequence[NDArray[Any]],
-    limit: float,
-    sentence: str,
-) -> Row:
-    worst = [float(difference.max(initial=0.0)) for difference in differences]
-    position = int(np.argmax(worst))
-    return Row(
-        path=path.name,
-        stage=stage,
-        inputs=len(answers),
-        passed=all(value <= limit for value in worst),
-        worst_input=answers[position].case.name,
-        finding=f"{sentence.format(limit=f'{limit:.1e}')}, got {worst[position]:.1e}",
-        value_difference=worst[position],
-        value_difference_p99=_percentile_99(differences),
-        limit=limit,
-    )
-
-
-def _end_to_end_row(
-    path: ServedPath,
-    answers: Sequence[Answer],
-    batch: Sequence[Answer],
-    measures: Mapping[str, Scale],
-    manifest: Manifest,
-) -> Row:
-    names, actual, expected = [], [], []
-    for answer in answers:
-        names.append(answer.case.name)
-        actual.append(path.run([answer.case])[0])
-        expected.append(answer.outputs)
-    for size in BATCH_SIZES:
-        names += [f"batch of {size}"] * size
-        actual += path.run([answer.case for answer in batch[:size]])
-        expected += [answer.outputs for answer in batch[:size]]
-    limit = _largest_limit(measures)
-    agreement, flips = _agreement(actual, expected, limit, manifest)
-    if isinstance(manifest.task, Segment) and path.name == "runtime":
-        # predict() gives maps, whose labels are what can be compared.
-        differences = [np.zeros(1)] * len(names)
+def judge(evidence: Evidence, *, random: str = "") -> Evidence:
+    """Return the evidence with the verdict that its rows give; ``random`` is why nothing could be compared at all."""
+    faults = [place for place, row in enumerate(evidence.rows) if not row.passed]
+    first = min(faults, key=lambda place: (STAGES.index(evidence.rows[place].stage), place), default=None)
+    verdict: Verdict = "passed"
+    reason = ""
+    if random:
+        verdict, reason = "inconclusive", random
+    elif first is not None:
+        row = evidence.rows[first]
+        on = f"{row.path} on {row.device}" if row.device != "cpu" else row.path
+        verdict, reason = "failed", f"{on}, stage '{row.stage}', input '{row.worst_input}': {row.finding}"
     else:
-        differences = [_relative(one, other, measures) for one, other in zip(actual, expected, strict=True)]
-    worst = np.array([float(difference.max(initial=0.0)) for difference in differences])
-    # A NaN compares false with any limit, and so fails; argmax finds it, too.
-    position = int(np.argmax(worst + flips))
-    return Row(
-        path=path.name,
-        stage="end to end",
-        inputs=len(names),
-        passed=bool((worst <= limit).all()) and not flips.any(),
-        worst_input=names[position],
-        finding=f"scores from the raw input: expected at most {limit:.1e} from eager and the same label, "
-        f"got {worst[position]:.1e}" + (" and another label" if flips[position] else ""),
-        value_difference=float(worst.max()),
-        value_difference_p99=_percentile_99(differences),
-        label_agreement=agreement,
-        limit=limit,
+        last = [noise for noise in evidence.noise if noise.stage == "end to end"]
+        if not evidence.rows or all(noise.signal <= SIGNAL_OF_LIMIT * noise.limit for noise in last):
+            verdict = "inconclusive"
+            best = max(last, key=lambda noise: noise.signal)
+            reason = (
+                "the eager model gives every input the same scores: expected some output to vary by more than "
+                f"{max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, got '{best.tensor}' by {best.signal:.1e}"
+            )
+    return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
+
+
+def _stage_rows(path: ServedPath, stage: Stage, function: StageFunction, asked: Asked) -> Sequence[Row]:
+    ruler = _ruler(stage, asked)
+    expect = _expectation(stage, asked)
+    rows = []
+    for group, answers in asked.groups.items():
+        tally = Tally(ruler)
+        for answer in answers:
+            tally.add(answer.case.name, partial(_measure, function, expect, ruler, answer))
+        rows.append(tally.row(path.name, path.device, stage, group, _WHAT[stage]))
+    return rows
+
+
+def _measure(function: StageFunction, expect: Callable[[Answer], Arrays], ruler: Ruler, answer: Answer) -> Difference:
+    return measure(function(answer), expect(answer), ruler)
+
+
+def _expectation(stage: Stage, asked: Asked) -> Callable[[Answer], Arrays]:
+    """Return what the reference has after a stage."""
+    by_stage: dict[Stage, Callable[[Answer], Arrays]] = {
+        "decode": lambda answer: answer.prepared.decoded,
+        "geometry": arrays_of,
+        "tokens": arrays_of,
+        "arithmetic": inputs_of,
+        "network": inner_of,
+        "activation": lambda answer: answer.outputs,
+        "labels": lambda answer: expect_said(answer.outputs, asked.manifest, asked.labels),
+    }
+    return by_stage[stage]
+
+
+def _ruler(stage: Stage, asked: Asked) -> Ruler:
+    image = isinstance(asked.manifest.inputs[0], ImageInput)
+    scores = (
+        "probability" if isinstance(asked.manifest.task, Classify | Multilabel | Segment) else "of the outputs' unit"
+    )
+    unit = {
+        "decode": "grey levels" if image else "of the values' unit",
+        "geometry": "grey levels",
+        "tokens": "token numbers",
+        "arithmetic": "of the network's input",
+        "network": "of the network's output",
+        "labels": "labels",
+    }.get(stage, scores)
+    if stage in ("decode", "geometry", "tokens", "labels"):
+        return Ruler(unit=unit)
+    return asked.measured.ruler(stage, unit)
+
+
+def _end_to_end_rows(path: ServedPath, asked: Asked, ties: list[NearTie]) -> Sequence[Row]:
+    rows = []
+    for group, answers in asked.groups.items():
+        rows.append(_end_to_end(path, asked, group, [[answer] for answer in answers], ties))
+    several = [asked.batch[:size] for size in asked.batch_sizes if size > 1]
+    if several:
+        rows.append(_end_to_end(path, asked, BATCHES, several, ties))
+    return rows
+
+
+def _end_to_end(
+    path: ServedPath, asked: Asked, group: str, batches: Sequence[Sequence[Answer]], ties: list[NearTie]
+) -> Row:
+    ruler = asked.measured.ruler("end to end", _ruler("end to end", asked).unit)
+    tally = Tally(ruler)
+    agreements: list[float] = []
+    top_k: list[float] = []
+    for answers in batches:
+        name = answers[0].case.name if group != BATCHES else f"batch of {len(answers)}"
+        found: list[Arrays] = []
+
+        def run(answers: Sequence[Answer] = answers, found: list[Arrays] = found) -> Difference:
+            found += path.run([answer.case for answer in answers])
+            return _together([_outputs(one, answer, ruler, asked) for one, answer in zip(found, answers, strict=True)])
+
+        tally.add(name, run)
+        for one, answer in zip(found, answers, strict=False):
+            if any(key not in one for key in answer.outputs):
+                continue
+            decision = _decide(one, answer, asked)
+            if decision is None:
+                continue
+            agreements.append(decision.agreement)
+            top_k += [decision.top_k] if decision.top_k is not None else []
+            if decision.margin is None:
+                continue
+            label = name if group != BATCHES else f"{name}, {answer.case.name}"
+            if decision.margin > ruler.limit:
+                tally.flip(
+                    label, f"expected '{decision.expected}', by a margin of {decision.margin:.1e}, got '{decision.got}'"
+                )
+            else:
+                ties.append(
+                    NearTie(
+                        path=path.name,
+                        input=label,
+                        expected=decision.expected,
+                        got=decision.got,
+                        margin=decision.margin,
+                    )
+                )
+    return tally.row(
+        path.name,
+        path.device,
+        "end to end",
+        group,
+        _WHAT["end to end"],
+        label_agreement=float(np.mean(agreements)) if agreements else None,
+        top_k_agreement=float(np.mean(top_k)) if top_k else None,
     )
 
 
-def _percentile_99(differences: Sequence[NDArray[Any]]) -> float:
-    together = np.concatenate(differences)
-    if not together.size:
-        return 0.0
-    # Between infinities, which stand for what cannot be compared, there is nothing to interpolate.
-    return float(np.percentile(together, 99, method="linear" if np.isfinite(together).all() else "higher"))
+def _decide(found: Arrays, answer: Answer, asked: Asked) -> Any:
+    """Return the decisions on one case; None where the arrays are not of a form that decides."""
+    name = asked.manifest.outputs[0].name
+    one, other = found[name], answer.outputs[name]
+    map_alone = isinstance(asked.manifest.task, Segment) and one.ndim == other.ndim - 1
+    if not map_alone and one.shape != other.shape:
+        return None
+    return decide(found, answer.outputs, asked.manifest, asked.labels)
 
 
-def _agreement(
-    actual: Sequence[Arrays], expected: Sequence[Arrays], limit: float, manifest: Manifest
-) -> tuple[float | None, NDArray[np.bool_]]:
-    """Return the share of equal labels, and the inputs where another label is no matter of rounding."""
-    if not isinstance(manifest.task, Classify | Segment):
-        return None, np.zeros(len(actual), dtype=bool)
-    name = manifest.outputs[0].name
-    equal, flips = [], []
-    for one, other in zip(actual, expected, strict=True):
-        scores = one[name]
-        labels = scores if scores.ndim == other[name].ndim - 1 else np.argmax(scores, axis=1)
-        same = labels == np.argmax(other[name], axis=1)
-        equal.append(float(same.mean()))
-        flips.append(bool((~same & (_margins(other[name]) > 2 * limit)).any()))
-    return float(np.mean(equal)), np.array(flips)
+def _outputs(found: Arrays, answer: Answer, ruler: Ruler, asked: Asked) -> Difference:
+    if isinstance(asked.manifest.task, Segment):
+        name = asked.manifest.outputs[0].name
+        wanted = answer.outputs[name].shape
+        if found[name].ndim == len(wanted) - 1 and found[name].shape == (wanted[0], *wanted[2:]):
+            # predict() gives maps, whose labels are what can be compared.
+            return Difference(values=np.zeros(1))
+    return measure(found, answer.outputs, ruler)
 
 
-def _margins(scores: NDArray[Any]) -> NDArray[Any]:
-    """Return how far the best probability is above the second, place by place: the classes are dimension 1."""
-    if scores.shape[1] == 1:
-        return np.ones((len(scores), *scores.shape[2:]), dtype=np.float32)
-    best = np.partition(scores, -2, axis=1)[:, -2:]
-    margins: NDArray[Any] = best[:, 1] - best[:, 0]
-    return margins
+def _together(differences: Sequence[Difference]) -> Difference:
+    broken = next((one for one in differences if one.fault is not None), None)
+    return broken or Difference(values=np.concatenate([one.values for one in differences]))
 
 
-def _relative(actual: Arrays, expected: Arrays, measures: Mapping[str, Scale]) -> NDArray[Any]:
-    """Return all outputs' differences, each relative to its own limit and brought to the largest one.
-
-    So one figure and one limit stand for outputs of different sizes; with one output it is the plain difference.
-    """
-    largest = _largest_limit(measures)
-    parts = []
-    for name, measure in measures.items():
-        difference = _difference(actual[name], expected[name]).ravel()
-        exact = np.where(difference > 0, np.inf, 0.0)
-        parts.append(difference * (largest / measure.limit) if measure.limit else exact)
-    return np.concatenate(parts)
+def _batch_remark(asked: Asked) -> tuple[str, ...]:
+    if not asked.measured.no_batch:
+        return ()
+    return (f"batches of more than one input: the eager model itself takes none: {asked.measured.no_batch}",)
 
 
-def _largest_limit(measures: Mapping[str, Scale]) -> float:
-    return max(measure.limit for measure in measures.values())
-
-
-def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
-    """Return the differences in float64; infinite where the shapes differ. Equal infinities do not differ."""
-    if actual.shape != expected.shape:
-        return np.array([np.inf])
-    one, other = actual.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.where(one == other, 0.0, np.abs(one - other))
-
-
-def _signal(arrays: Sequence[NDArray[Any]]) -> float:
-    """Return how much an output varies from case to case, in the places that all of them have."""
-    if len({array.ndim for array in arrays}) > 1 or not arrays[0].size:
-        return 0.0
-    shape = np.min([array.shape for array in arrays], axis=0)
-    window = tuple(slice(0, int(length)) for length in shape)
-    finite = np.nan_to_num(np.stack([array[window].astype(np.float64) for array in arrays]))
-    return float(np.ptp(finite, axis=0).max(initial=0.0))
+def _flat(asked: Asked) -> tuple[str, ...]:
+    """Return a sentence for each output of several that shows nothing."""
+    last = [noise for noise in asked.measured.noise if noise.stage == "end to end"]
+    if len(last) < 2:
+        return ()
+    return tuple(
+        f"output '{noise.tensor}': it varies by {noise.signal:.1e} over the inputs, which shows nothing"
+        for noise in last
+        if noise.signal <= SIGNAL_OF_LIMIT * noise.limit
+    )

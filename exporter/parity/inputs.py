@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
-from exporter.fronts.protocol import BATCH_SIZES, Case
+from exporter.fronts.protocol import BATCH_SIZES, PHOTOS, SAMPLES, Case
 from runtime.decode.images import decode_image
 from runtime.errors import InputError
 from runtime.manifest import ImageInput, Preprocessing
@@ -34,6 +35,9 @@ _ODD = {
 
 _BATCH_IMAGE = (240, 320)
 
+_SEEDS = (0, 1)
+_NOISE_SIZE = (277, 353)
+
 # Decoding alone, as the loaders do.
 _PHOTO = ImageInput(
     name="image",
@@ -43,16 +47,27 @@ _PHOTO = ImageInput(
 )
 
 
-def read_cases(samples: Path | None, spec: ImageInput) -> tuple[Case, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The cases, and in sentences what of the user's folder is not among them."""
+
+    cases: tuple[Case, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def read_cases(samples: Path | None, spec: ImageInput) -> Images:
     """Return the user's images, or our own, followed by odd ones made of them.
 
     ``samples`` is an image file or a folder of them. Raises ParityError when it holds none that ``spec`` can decode.
     """
     if spec.mode == "bands":
         made = _made_bands(spec, [(300, 451), *_ODD.values()])
-        return made if samples is None else (*_user_images(samples, spec), *made[1:])
-    photos = _own_photos() if samples is None else _user_images(samples, spec)
-    return (*photos, *_odd_images(photos))
+        if samples is None:
+            return Images(cases=made)
+        user = _user_images(samples, spec)
+        return Images(cases=(*user.cases, *made[1:]), left_out=user.left_out)
+    photos = Images(cases=_own_photos()) if samples is None else _user_images(samples, spec)
+    return Images(cases=(*photos.cases, *_odd_images(photos.cases), *_noise_images()), left_out=photos.left_out)
 
 
 def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
@@ -86,21 +101,23 @@ def _made_bands(spec: ImageInput, sizes: Sequence[tuple[int, int]]) -> tuple[Cas
 
 def _own_photos() -> tuple[Case, ...]:
     folder = files("exporter.parity") / "photos"
-    return tuple(Case(name=name, data=(folder / f"{name}.jpg").read_bytes()) for name in _PHOTOS)
+    return tuple(Case(name=name, data=(folder / f"{name}.jpg").read_bytes(), group=PHOTOS) for name in _PHOTOS)
 
 
-def _user_images(samples: Path, spec: ImageInput) -> tuple[Case, ...]:
+def _user_images(samples: Path, spec: ImageInput) -> Images:
     if not samples.exists():
         raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
     paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
     cases: list[Case] = []
+    others: list[str] = []
     for path in paths:
         try:
-            case = Case(name=path.name, data=path.read_bytes())
+            case = Case(name=path.name, data=path.read_bytes(), group=SAMPLES)
             decode_image(case.data, spec, subject=f"'{case.name}'")
         except (InputError, OSError) as error:
-            if samples.is_dir():
-                continue  # a folder of photos may hold other files
+            if samples.is_dir():  # a folder of photos may hold other files
+                others.append(path.name)
+                continue
             raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
         cases.append(case)
         if len(cases) == _MAX_SAMPLES:
@@ -109,7 +126,24 @@ def _user_images(samples: Path, spec: ImageInput) -> tuple[Case, ...]:
         raise ParityError(
             f"'{samples}': no photos: expected at least one image file. Check the path given to --samples."
         )
-    return tuple(cases)
+    left_out = []
+    if others:
+        more = f", and {len(others) - 3} more" if len(others) > 3 else ""
+        left_out.append(f"in '{samples}', files that are no images: {', '.join(others[:3])}{more}")
+    rest = len(paths) - len(cases) - len(others)
+    if rest:
+        left_out.append(f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken")
+    return Images(cases=tuple(cases), left_out=tuple(left_out))
+
+
+def _noise_images() -> tuple[Case, ...]:
+    """Return images of random pixels, of two seeds: no transform and no network has an easy time with them."""
+    return tuple(Case(name=f"noise, seed {seed}", data=_to_png(Image.fromarray(_noise(seed)))) for seed in _SEEDS)
+
+
+def _noise(seed: int) -> NDArray[np.uint8]:
+    height, width = _NOISE_SIZE
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:

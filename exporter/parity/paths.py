@@ -1,9 +1,12 @@
 """The ways an artifact runs, behind one face, each with its inner stages within reach."""
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -12,41 +15,159 @@ from numpy.typing import NDArray
 
 from exporter.endings import Ending
 from exporter.errors import ParityError
-from exporter.fronts.protocol import Case, Prepared
+from exporter.fronts.protocol import Case
+from exporter.parity.decisions import say
+from exporter.parity.differences import Arrays
+from exporter.parity.reference import Answer
 from exporter.to_torchscript import load_torchscript
-from runtime.manifest import Classify, Manifest, Multilabel, Regress, Segment, Tokens
+from runtime.evidence import Stage
+from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
 from runtime.model import Model
-from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Result, TokenSequence, until_end
-from runtime.session import open_session
+from runtime.results import (
+    Estimate,
+    Failure,
+    LabelSet,
+    Outputs,
+    Prediction,
+    Result,
+    TokenSequence,
+    split,
+    until_end,
+)
+from runtime.session import Session, open_session
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+StageFunction: TypeAlias = Callable[[Answer], Arrays]
+
+# Tensors that a part of a graph begins with, and their dimensions, or () where the graph or the first call tells them.
+Sources: TypeAlias = Mapping[str, Sequence[int | str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPath:
-    """One way to run the artifact, as functions; a stage that it has not is None.
+    """One way to run the artifact on one device.
 
-    ``prepare`` takes a case and gives its prepared arrays. ``normalize`` takes the reference's prepared arrays and
-    gives the network's inputs; ``score`` takes what the reference prepared and gives the outputs. ``run`` goes the
-    whole way for cases that may share a batch. All arrays have a batch dimension, of one but for ``run``.
+    ``stages`` take the reference's answer to a case, of which each uses what the reference gave it, and give what the
+    stage makes of that; two paths with the same function have the stage in common. ``run`` goes the whole way from the
+    raw input, for cases that may share a batch. All arrays have a batch dimension of one.
     """
 
     name: str
-    prepared_as: Literal["geometry", "tokens"] = "geometry"
-    prepare: Callable[[Case], Arrays] | None
-    normalize: Callable[[Arrays], Arrays] | None
-    score: Callable[[Prepared], Arrays] | None
+    device: str = "cpu"
+    stages: Mapping[Stage, StageFunction]
     run: Callable[[Sequence[Case]], Sequence[Arrays]]
+
+
+def arrays_of(answer: Answer) -> Arrays:
+    """Return what the reference prepared, as the graphs take it."""
+    return answer.prepared.arrays
+
+
+def inputs_of(answer: Answer) -> Arrays:
+    """Return the network's inputs."""
+    return {name: tensor.numpy() for name, tensor in answer.prepared.tensors.items()}
+
+
+def inner_of(answer: Answer) -> Arrays:
+    """Return the network's own outputs."""
+    return answer.inner
+
+
+class Cuts:
+    """Parts of an artifact's graphs as functions; equal parts of two graphs are one function."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self._folder = folder
+        self._scratch = scratch
+        self._functions: dict[str, StageFunction] = {}
+
+    def stage(
+        self, graph: str, take: Callable[[Answer], Arrays], sources: Sources, targets: Sequence[str]
+    ) -> StageFunction:
+        """Return the stage from tensors of a graph, given by ``take``, to others behind them, as its own nodes run it.
+
+        The part is loaded when it is first called.
+        """
+        model = _part(onnx.load(self._folder / graph, load_external_data=False), sources, targets)
+        key = f"{hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()} {take.__name__} {sources}"
+        if key not in self._functions:
+            self._functions[key] = self._function(model, take, sources)
+        return self._functions[key]
+
+    def _function(self, model: onnx.ModelProto, take: Callable[[Answer], Arrays], sources: Sources) -> StageFunction:
+        opened: list[Session] = []
+
+        def run(answer: Answer) -> Arrays:
+            arrays = take(answer)
+            if not opened:
+                declared = {value.name for value in model.graph.input}
+                for name, shape in sources.items():
+                    if name not in declared:
+                        array = arrays[name]
+                        dimensions = list(shape or ("batch", *(f"{name}_{axis}" for axis in range(1, array.ndim))))
+                        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+                        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, dimensions))
+                opened.append(self._open(model))
+            return opened[0].run(arrays)
+
+        return run
+
+    def _open(self, model: onnx.ModelProto) -> Session:
+        place = self._scratch / f"part{len(list(self._scratch.iterdir()))}.onnx"
+        place.write_bytes(model.SerializeToString(deterministic=True))
+        external = [entry for value in model.graph.initializer for entry in value.external_data]
+        for name in {entry.value for entry in external if entry.key == "location"}:
+            self._lend(name)
+        return open_session(place, device="cpu")
+
+    def _lend(self, name: str) -> None:
+        """Put a file of weights beside the parts: the same one, where the file system can do that."""
+        if (self._scratch / name).exists():
+            return
+        try:
+            os.link(self._folder / name, self._scratch / name)
+        except OSError:
+            shutil.copyfile(self._folder / name, self._scratch / name)
+
+
+def graph_stages(
+    cuts: Cuts,
+    graph: str,
+    model: Model,
+    ending: Ending,
+    *,
+    inputs: Sources,
+    raw: Sequence[str] = (),
+) -> dict[Stage, StageFunction]:
+    """Return the stages inside a graph: arithmetic, from the inputs ``raw`` on; network; activation.
+
+    ``inputs`` are the network's.
+    """
+    outputs = [output.name for output in model.manifest.outputs]
+    stages: dict[Stage, StageFunction] = {}
+    if raw:
+        stages["arithmetic"] = cuts.stage(graph, arrays_of, dict.fromkeys(raw, ()), list(inputs))
+    if not ending.computes:
+        whole = cuts.stage(graph, inputs_of, inputs, outputs)
+        stages["network"] = lambda answer: split_batch(whole(answer), model.manifest, 1)[0]
+        return stages
+    names = list(ending.inner_names)
+    stages["network"] = cuts.stage(graph, inputs_of, inputs, names)
+    last = cuts.stage(graph, inner_of, dict.fromkeys(names, ()), outputs)
+    stages["activation"] = lambda answer: split_batch(last(answer), model.manifest, 1)[0]
+    return stages
+
+
+def decode_stage(model: Model) -> StageFunction:
+    """Return the stage from the encoded input to the arrays of the whole path, as the runtime decodes it."""
+    return lambda answer: model.whole(model.decode(answer.case.data, subject=f"'{answer.case.name}'"))
 
 
 def onnx_path(
     name: str,
     model: Model,
     *,
+    stages: Mapping[Stage, StageFunction],
     raw: Callable[[Case], Arrays] | None = None,
-    prepare: Callable[[Case], Arrays] | None = None,
-    normalize: Callable[[Arrays], Arrays] | None = None,
-    score: Callable[[Prepared], Arrays] | None = None,
 ) -> ServedPath:
     """Return the path through the graph that takes raw inputs, as any ONNX runtime would run it.
 
@@ -61,24 +182,32 @@ def onnx_path(
         stacked = {key: np.concatenate([one[key] for one in whole]) for key in whole[0]}
         return split_batch(model.run(stacked), model.manifest, len(cases))
 
-    return ServedPath(name=name, prepare=prepare, normalize=normalize, score=score, run=run)
+    return ServedPath(name=name, stages=stages, run=run)
 
 
-def runtime_path(
-    model: Model,
-    *,
-    source: Callable[[Case], Any] = lambda case: case.data,
-    prepare: Callable[[Case], Arrays] | None = None,
-    normalize: Callable[[Arrays], Arrays] | None = None,
-    score: Callable[[Prepared], Arrays] | None = None,
-) -> ServedPath:
-    """Return the path that ``predict`` takes for ``source`` of a case, its results turned back into arrays."""
+def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> ServedPath:
+    """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
+    manifest = model.manifest
+    classes = max(1, len(model.labels))
+    batched = frozenset(output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch")
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        results = model.predict([source(case) for case in cases], top_k=max(1, len(model.labels)), threshold=0.0)
-        return [_arrays_of(result, model.manifest) for result in results]
+        if len(cases) == 1:
+            results = [model.predict(cases[0].data, top_k=classes, threshold=0.0)]
+        else:
+            scores = model.score([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
+            results = [
+                model.interpret(one, name=case.name, top_k=classes, threshold=0.0)
+                for one, case in zip(scores, cases, strict=True)
+            ]
+        return [_arrays_of(result, manifest) for result in results]
 
-    return ServedPath(name="runtime", prepare=prepare, normalize=normalize, score=score, run=run)
+    def interpret(answer: Answer) -> Arrays:
+        (entry,) = split(manifest.task, answer.outputs, batched=batched, count=1)
+        return say(model.interpret(entry, name=answer.case.name))
+
+    labels: dict[Stage, StageFunction] = {} if isinstance(manifest.task, Raw) else {"labels": interpret}
+    return ServedPath(name="runtime", device=model.device, stages={**stages, **labels}, run=run)
 
 
 def torchscript_path(
@@ -87,9 +216,7 @@ def torchscript_path(
     manifest: Manifest,
     *,
     inputs: Callable[[Case], Mapping[str, torch.Tensor]],
-    prepare: Callable[[Case], Arrays] | None = None,
-    normalize: Callable[[Arrays], Arrays] | None = None,
-    score: Callable[[Prepared], Arrays] | None = None,
+    stages: Mapping[Stage, StageFunction],
 ) -> ServedPath:
     """Return the path through a TorchScript archive, whose forward takes ``inputs`` of a case by position."""
     module = load_torchscript(path)
@@ -102,45 +229,7 @@ def torchscript_path(
         outputs = {output.name: value.numpy() for output, value in zip(ending.outputs, values, strict=True)}
         return split_batch(outputs, manifest, len(cases))
 
-    return ServedPath(name=path.name, prepare=prepare, normalize=normalize, score=score, run=run)
-
-
-def cut(
-    graph: Path,
-    sources: Sequence[str],
-    targets: Sequence[str],
-    scratch: Path,
-    *,
-    shapes: Mapping[str, Sequence[int | str]] | None = None,
-) -> Callable[[Arrays], Arrays]:
-    """Return a function from tensors of a graph to others behind them, run as the graph's own nodes.
-
-    Weights are read only where the nodes between need them. ``shapes`` are those of sources inside the graph, float32.
-    """
-    model = onnx.load(graph, load_external_data=False)
-    nodes, needed = [], set(targets)
-    for node in reversed(model.graph.node):
-        if needed & set(node.output) and not set(node.output) <= set(sources):
-            nodes.append(node)
-            needed |= set(node.input) | _captured(node)
-    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
-    weights = [value for value in model.graph.initializer if value.name in needed]
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    del part.graph.node[:], part.graph.initializer[:], part.graph.input[:], part.graph.output[:]
-    part.graph.node.extend(reversed(nodes))
-    part.graph.initializer.extend(weights)
-    for name in sources:
-        shape = list((shapes or {}).get(name, ()))
-        part.graph.input.append(
-            known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        )
-    part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
-    onnx.load_external_data_for_model(part, str(graph.parent))
-    path = scratch / f"{graph.stem}.{len(list(scratch.iterdir()))}.onnx"
-    onnx.save(part, path)
-    session = open_session(path, device="cpu")
-    return session.run
+    return ServedPath(name=path.name, stages=stages, run=run)
 
 
 def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[str, NDArray[Any]]]:
@@ -158,6 +247,30 @@ def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[st
         {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
         for row in range(count)
     ]
+
+
+def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> onnx.ModelProto:
+    """Return the nodes between tensors of a graph, with the weights that they need; sources inside it are no inputs."""
+    nodes, needed = [], set(targets)
+    for node in reversed(model.graph.node):
+        if needed & set(node.output) and not set(node.output) <= set(sources):
+            nodes.append(node)
+            needed |= set(node.input) | _captured(node)
+    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del (
+        part.graph.node[:],
+        part.graph.initializer[:],
+        part.graph.input[:],
+        part.graph.output[:],
+        part.graph.value_info[:],
+    )
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(value for value in model.graph.initializer if value.name in needed)
+    part.graph.input.extend(known[name] for name in sources if name in known)
+    part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
+    return part
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:

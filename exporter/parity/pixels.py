@@ -18,6 +18,7 @@ from exporter.to_onnx import OPSET
 from exporter.to_torchscript import script
 from runtime import geometry
 from runtime.array_geometry import Pixels
+from runtime.evidence import Row
 from runtime.manifest import Preprocessing
 
 # (height, width): one pixel, long and tall strips, sides whose halves and thirds round either way, and a whole photo.
@@ -62,6 +63,32 @@ def compare_pixels(
                 PixelRow(step=prefix.name, path=name, images=images, difference=worst, share=share, worst=named)
             )
     return rows
+
+
+def pixel_rows(reading: Reading, pixels: PixelFormat) -> list[Row]:
+    """Return what ``compare_pixels`` finds as rows of evidence, a group a step."""
+    return [
+        Row(
+            path=one.path,
+            device="cpu",
+            stage="geometry",
+            group=f"made pixels, after {one.step}",
+            planned=one.images,
+            inputs=one.images,
+            fault="value" if one.difference else None,
+            finding=f"prepared pixels after {one.step}: expected eager's, got {one.difference} grey levels off"
+            if one.difference
+            else "",
+            worst_input=one.worst,
+            unit="grey levels",
+            difference=float(one.difference),
+            difference_p99=None,
+            share=one.share,
+            floor=0.0,
+            limit=0.0,
+        )
+        for one in compare_pixels(reading, pixels)
+    ]
 
 
 def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, _Source]]:

@@ -14,10 +14,14 @@ from exporter.fronts.protocol import Case, Front, Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The reference for one case, as a batch of one: what is prepared, and the artifact's ``outputs`` by name."""
+    """The reference for one case, as a batch of one: what is prepared, and what comes out.
+
+    ``inner`` are the network's own outputs by their names in the graph, ``outputs`` the artifact's, after the ending.
+    """
 
     case: Case
     prepared: Prepared
+    inner: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
 
 
@@ -27,6 +31,11 @@ class Reference:
     def __init__(self, network: nn.Module, front: Front) -> None:
         self._network = network
         self._front = front
+
+    @property
+    def network(self) -> nn.Module:
+        """The untouched network."""
+        return self._network
 
     def call(self, cases: Sequence[Case]) -> tuple[tuple[Prepared, ...], tuple[Any, ...]]:
         """Return what is prepared of each case, and what the network's forward returns for it.
@@ -45,6 +54,6 @@ class Reference:
     ) -> tuple[Answer, ...]:
         """Return the answers for what ``call`` gave."""
         return tuple(
-            Answer(case=case, prepared=one, outputs=ending.expect(value))
+            Answer(case=case, prepared=one, inner=ending.expect_inner(value), outputs=ending.expect(value))
             for case, one, value in zip(cases, prepared, values, strict=True)
         )

@@ -77,11 +77,11 @@ def plant_nearest_resize(monkeypatch):
     ("plant", "stage"),
     [
         (plant_wrong_mean, "model.onnx, stage 'arithmetic'"),
-        (plant_swapped_channels, "stage 'geometry'"),
+        (plant_swapped_channels, "runtime, stage 'decode'"),
         (plant_floor_crop, "runtime, stage 'geometry'"),
         (plant_nearest_resize, "runtime, stage 'geometry'"),
         (plant_train_mode, "stage 'network'"),
-        (plant_missing_softmax, "stage 'network'"),
+        (plant_missing_softmax, "model.onnx, stage 'activation'"),
         (plant_other_weights, "stage 'network'"),
     ],
 )

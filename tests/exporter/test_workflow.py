@@ -49,17 +49,20 @@ def test_the_proof_covers_every_path_and_stage(exported):
     report = exported.parity
 
     assert report.verdict == "passed"
+    inner = ("geometry", "arithmetic", "network", "activation", "end to end")
     assert {(row.path, row.stage) for row in report.rows} == {
-        (path, stage)
-        for path in ("model.onnx", "runtime", "model.torchscript")
-        for stage in ("geometry", "arithmetic", "network", "end to end")
+        *((path, stage) for path in ("model.onnx", "runtime", "model.torchscript") for stage in inner),
+        ("runtime", "decode"),
+        ("runtime", "labels"),
     }
+    assert {row.group for row in report.rows} == {"photos", "made", "batches"}
     assert report.batch_sizes == (1, 2, 3, 7)
-    assert report.signal > 0.5
+    assert {one.stage for one in report.noise} == {"arithmetic", "network", "activation", "end to end"}
+    assert all(one.signal > 0.5 and 0 < one.floor < 1e-4 * one.size for one in report.noise)
     assert report.summary().label_agreement == 1.0
     by_name = {(row.path, row.stage): row for row in report.rows}
-    assert by_name["runtime", "geometry"].pixel_difference == 0
-    assert by_name["runtime", "end to end"].value_difference < 1e-5
+    assert by_name["runtime", "geometry"].difference == 0
+    assert by_name["runtime", "end to end"].difference < 1e-5
 
 
 def test_the_runtime_gives_eager_pytorchs_answer_on_a_photo_it_was_not_proven_with(
@@ -243,7 +246,10 @@ def test_the_users_own_photos_are_what_is_compared(export_mine, tmp_path, photos
     photos[1].save(samples / "b.webp")
     (samples / "notes.txt").write_text("not a photo")
 
-    assert export_mine(samples=samples).parity.inputs[:2] == ("a.png", "b.webp")
+    evidence = export_mine(samples=samples).parity
+    assert evidence.groups[0].inputs == ("a.png", "b.webp")
+    assert evidence.groups[0].name == "samples"
+    assert any("notes.txt" in sentence for sentence in evidence.not_compared)
     with pytest.raises(exporter.ParityError, match="no such file or folder"):
         export_mine(samples=tmp_path / "nowhere", force=True)
 
