@@ -26,10 +26,14 @@ from exporter.workflow import TORCHSCRIPT
 from runtime.artifact import Artifact, open_artifact
 from runtime.devices import Options
 from runtime.errors import DeviceError
-from runtime.evidence import Evidence
+from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import Input, TextInput
 from runtime.model import Model
 from runtime.reports import Picture
+from runtime.verify import verify_model
+
+# The path of the evidence that came along.
+GOLDEN = "golden.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +108,8 @@ def check(
     )
     evidence, drawn = _compare(artifact, asked, front, ending, pictures=pictures)
     if pixels and isinstance(front, ImageFront):
-        rows = (*evidence.rows, *pixel_rows(front.reading, front.pixels))
-        evidence = parity.judge(msgspec.structs.replace(evidence, rows=rows), random=asked.measured.random)
+        evidence = _with_rows(evidence, asked, pixel_rows(front.reading, front.pixels))
+    evidence = _with_rows(evidence, asked, _golden_rows(artifact))
     return Checked(evidence=evidence, pictures=drawn)
 
 
@@ -141,6 +145,41 @@ def _compare(
         worst = max((row.ratio or 0.0 for row in apart.rows if row.stage == "end to end"), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
         return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+
+
+def _with_rows(evidence: Evidence, asked: parity.Asked, rows: Sequence[Row]) -> Evidence:
+    return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=asked.measured.random)
+
+
+def _golden_rows(artifact: Artifact) -> list[Row]:
+    """Return what 'truecopy verify' says: evidence that travels along may be stale, or know what no option told."""
+    with Model(artifact, device="cpu") as model:
+        verification = verify_model(artifact, model, whole_path=True)
+    rows = []
+    for one in verification.checks:
+        name = one.name.partition(",")[0]
+        prepared: Stage = "geometry" if one.unit == "grey levels" else "tokens"
+        stages: dict[str, Stage] = {"prepared": prepared, "network": "network", "labels": "labels"}
+        rows.append(
+            Row(
+                path=GOLDEN,
+                device="cpu",
+                stage=stages.get(name, "end to end"),
+                group=one.name,
+                planned=verification.inputs,
+                inputs=verification.inputs,
+                fault=None if one.passed else "value",
+                finding="" if one.passed else f"check '{one.name}': expected at most {one.limit:g}, got {one.worst:g}",
+                worst_input=one.name,
+                unit=one.unit,
+                difference=one.worst,
+                difference_p99=None,
+                share=None,
+                floor=None,
+                limit=one.limit,
+            )
+        )
+    return rows
 
 
 def _architecture(given: Architecture | None, recorded: str, found: Checkpoint) -> Architecture:

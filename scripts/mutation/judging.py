@@ -19,13 +19,16 @@ from mutation.subjects import Subject, build
 from numpy.typing import NDArray
 
 import exporter
-from exporter import checking, workflow
+from exporter import workflow
+from exporter.checking import GOLDEN, check
 from exporter.errors import ExportError, ParityError
+from exporter.recipe import Recipe
 from exporter.to_onnx import Converted
 from exporter.to_torchscript import load_torchscript
 from runtime.artifact import open_artifact
 from runtime.decode.images import DecodedImage
 from runtime.errors import ModelError
+from runtime.evidence import Evidence
 from runtime.model import Model
 from runtime.verify import verify
 
@@ -34,9 +37,6 @@ ROOMS = (before_network, in_network, after_network, other_kinds, in_artifacts)
 
 # What is less than this, absolute and relative, is no change of behaviour.
 _SAME = 1e-6
-
-# Of the images on which 'truecopy parity' looks at pixels step by step, a few sizes: the sweep is for people.
-_SIZES = ((1, 1), (61, 44), (90, 120), (110, 37))
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def right_stage(self) -> bool:
         """Whether the gate names the stage where the fault is."""
-        return self.stage in self.expected
+        return self.stage.removeprefix("golden ") in self.expected or (
+            self.of_golden and self.stage.startswith("golden")
+        )
 
     @property
     def verify_owes(self) -> bool:
@@ -163,22 +165,15 @@ class Bench:
         if not (place / "keep-hashes").exists():
             rehash(place)
         options = honest.subject.options
-        compare = checking.compare_pixels
-        checking.compare_pixels = lambda *given: compare(*given, sizes=_SIZES)
+        said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
+        recipe = Recipe(checkpoint=options["checkpoint"], **said)
         try:
-            checked = checking.check(
-                place,
-                options["checkpoint"],
-                architecture=options["architecture"],
-                preprocess=options.get("preprocess"),
-            )
+            checked = check(place, recipe, architecture=options["architecture"], pixels=False)
         except ModelError as error:
             return "hashes", str(error)
         except ExportError as error:
-            return ("preprocessing" if isinstance(error, ParityError) else ""), str(error)
-        finally:
-            checking.compare_pixels = compare
-        return _stage_of(checked.report), checked.report.reason
+            return "preprocessing", str(error)
+        return _stage_of(checked.evidence), checked.evidence.reason
 
     @contextlib.contextmanager
     def _cached(self, subject: str) -> Iterator["_Cache"]:
@@ -222,12 +217,10 @@ def _recorded(instead: Any = None) -> Iterator[_Record]:
     prove = workflow._prove
     record = _Record()
 
-    def proven(
-        folder: Path, draft: Any, front: Any, ending: Any, answers: Sequence[Any], *given: Any, **more: Any
-    ) -> Any:
-        record.inputs = tuple(answer.case.data for answer in answers)
+    def proven(folder: Path, draft: Any, asked: Any, *given: Any, **more: Any) -> Any:
+        record.inputs = tuple(answer.case.data for answer in asked.answers)
         try:
-            record.report = prove(folder, draft, front, ending, answers, *given, **more)
+            record.report = prove(folder, draft, asked, *given, **more)
         except ParityError as error:
             record.stage = _stage_of(error.report) if error.report is not None else "error"
             record.reason = str(error)
@@ -249,11 +242,14 @@ def _recorded(instead: Any = None) -> Iterator[_Record]:
         workflow._prove = prove
 
 
-def _stage_of(report: Any) -> str:
-    """Return the stage that a report names first; empty where it passed."""
-    if report.verdict == "passed":
+def _stage_of(evidence: Evidence) -> str:
+    """Return the stage that evidence names first; empty where it passed."""
+    if evidence.passed:
         return ""
-    return next((str(row.stage) for row in report.rows if not row.passed), report.verdict)
+    if evidence.first_fault is None:
+        return evidence.verdict
+    row = evidence.rows[evidence.first_fault]
+    return f"golden {row.stage}" if row.path == GOLDEN else row.stage
 
 
 def _verify(artifact: Path) -> str:
