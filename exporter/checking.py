@@ -18,6 +18,7 @@ from exporter.fronts.choosing import open_front
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front, lengths_of
 from exporter.labels import read_labels
+from exporter.network_fault import Location, Locator
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.pixels import pixel_rows
 from exporter.recalling import recall_ending, recall_recipe
@@ -38,10 +39,11 @@ GOLDEN = "golden.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The evidence, and pictures of what differs most, where they were asked for."""
+    """The evidence; pictures of what differs most, and the node at fault, where they were asked for."""
 
     evidence: Evidence
     pictures: tuple[Picture, ...] = ()
+    location: Location | None = None
 
 
 def check(
@@ -52,13 +54,15 @@ def check(
     arguments: Mapping[str, Any] | None = None,
     pixels: bool = True,
     pictures: bool = False,
+    node: Path | None = None,
 ) -> Checked:
     """Return how an artifact stands beside the eager model and the user's own preprocessing.
 
     ``recipe`` says what the export said, as far as the manifest does not; ``architecture`` and ``arguments`` are the
     manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
-    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most. Raises CheckpointError
-    when the recipe's checkpoint is not the exported one, ParityError where another transform was folded in.
+    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most; into the folder
+    ``node`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
+    checkpoint is not the exported one, ParityError where another transform was folded in.
     """
     artifact = open_artifact(path)
     manifest = artifact.manifest
@@ -110,7 +114,11 @@ def check(
     if pixels and isinstance(front, ImageFront):
         evidence = _with_rows(evidence, asked, pixel_rows(front.reading, front.pixels))
     evidence = _with_rows(evidence, asked, _golden_rows(artifact))
-    return Checked(evidence=evidence, pictures=drawn)
+    location = None
+    if node is not None:
+        locator = Locator(rebuilt.network, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=node)
+        location = locator.find(evidence, manifest, artifact.path)
+    return Checked(evidence=evidence, pictures=drawn, location=location)
 
 
 def _compare(

@@ -35,6 +35,7 @@ from exporter.fronts.texts import TextFront
 from exporter.golden_set import choose_golden
 from exporter.graphs import assemble
 from exporter.labels import assumed_labels, read_labels
+from exporter.network_fault import Locator
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted
@@ -107,6 +108,7 @@ def export(
     columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     max_ratio: float = parity.MAX_RATIO,
+    locate: str | Path | None = None,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Exported:
@@ -125,7 +127,8 @@ def export(
     network of rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or
     a tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
     ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. A difference of more than
-    ``max_ratio`` times the eager model's own noise is a fault. Raises ExportError.
+    ``max_ratio`` times the eager model's own noise is a fault; where it is one of the network, the first node at fault
+    is written to the folder ``locate``. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -150,6 +153,7 @@ def export(
         columns=tuple(columns),
         wanted=wanted,
         max_ratio=max_ratio,
+        locate=Path(locate) if locate is not None else None,
         force=force,
     )
     return run(recipe, listener)
@@ -227,7 +231,12 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
                 lengths=lengths_of(front, prepared),
                 not_compared=front.left_out,
             )
-            evidence = _prove(stage.folder, draft, asked, front, ending, torchscript=archive is not None)
+            locator = None
+            if recipe.locate is not None:
+                locator = Locator(
+                    untouched, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=recipe.locate
+                )
+            evidence = _prove(stage.folder, draft, asked, front, ending, locator, torchscript=archive is not None)
             step.finding = _describe_parity(evidence, front.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, evidence_to_json(evidence))
@@ -282,7 +291,14 @@ def _files(variant: Variant) -> list[str]:
 
 
 def _prove(
-    folder: Path, draft: Manifest, asked: parity.Asked, front: Front, ending: Ending, *, torchscript: bool
+    folder: Path,
+    draft: Manifest,
+    asked: parity.Asked,
+    front: Front,
+    ending: Ending,
+    locator: Locator | None = None,
+    *,
+    torchscript: bool,
 ) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     with (
@@ -297,7 +313,8 @@ def _prove(
             if evidence.verdict == "failed"
             else "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples."
         )
-        raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}. {action}", report=evidence)
+        where = f" Located: {locator.find(evidence, draft, folder).sentence}." if locator is not None else ""
+        raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}.{where} {action}", report=evidence)
     return evidence
 
 

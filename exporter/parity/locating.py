@@ -122,10 +122,8 @@ class _Search:
         self._producers = {name: node for node in self._model.graph.node for name in node.output if name}
         self._nodes = self._reachable(self._outputs, set(self._inputs))
         self._order = {name: place for place, node in enumerate(self._nodes) for name in node.output}
-        expected = [run_program(traced.program, one.tensors) for one in given]
-        exact = [run_program(traced.program, one.tensors, exact=True) for one in given]
-        self._expected = [self._named(values) for values in expected]
-        self._exact = [self._named(values) if values else {} for values in exact]
+        self._expected = [self._named(run_program(traced.program, one.tensors)) for one in given]
+        self._exact = [self._in_float64(one) for one in given]
         known = set.intersection(*(set(values) for values in self._expected))
         self._known = sorted(
             (name for name in self._order if name in known and name not in self._inputs), key=self._order.__getitem__
@@ -185,6 +183,13 @@ class _Search:
             part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
         return part
+
+    def _in_float64(self, given: Given) -> dict[str, NDArray[Any]]:
+        """Return the program's values in float64; none where it has steps that are float32 by name."""
+        try:
+            return self._named(run_program(self._traced.program, given.tensors, exact=True))
+        except RuntimeError:
+            return {}
 
     def _named(self, values: Values) -> dict[str, NDArray[Any]]:
         """Return a program's values by the names that the graph has for them."""
