@@ -198,13 +198,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     def summary(self) -> ParitySummary:
         """Return the worst figures of evidence that passed."""
         assert self.verdict == "passed", self.reason
-        last = "network" if any(row.stage == "network" for row in self.rows) else "end to end"
         levels = [row.difference for row in self.rows if row.stage == "geometry" and row.difference is not None]
         return ParitySummary(
             verdict="passed",
             inputs=len(self.inputs),
             pixel_difference=int(max(levels)) if levels else None,
-            score_difference=max((row.difference or 0.0 for row in self.rows if row.stage == last), default=0.0),
+            score_difference=max(
+                (row.difference or 0.0 for row in self.rows if row.stage == "end to end"), default=0.0
+            ),
             ratio=max((row.ratio or 0.0 for row in self.rows if row.limit), default=0.0),
             max_ratio=self.max_ratio,
             label_agreement=min(

@@ -188,7 +188,7 @@ def _broken(fault: Fault, sentence: str) -> Difference:
 
 def _scaled(actual: NDArray[Any], expected: NDArray[Any], noise: Noise | None, longest: float) -> NDArray[np.float64]:
     if actual.dtype.kind in "OUS":
-        return (actual != expected).astype(np.float64).ravel()
+        return np.asarray(actual != expected, dtype=np.float64).ravel()
     apart = _apart(actual, expected).ravel()
     if noise is None or longest == 0.0:
         return apart

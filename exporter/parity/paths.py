@@ -20,7 +20,19 @@ from exporter.parity.differences import Arrays
 from exporter.parity.reference import Answer
 from exporter.to_torchscript import load_torchscript
 from runtime.evidence import Stage
-from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
+from runtime.manifest import (
+    Classify,
+    Entries,
+    Items,
+    Leaf,
+    Manifest,
+    Multilabel,
+    Raw,
+    Regress,
+    Segment,
+    Structure,
+    Tokens,
+)
 from runtime.model import Model
 from runtime.results import (
     Estimate,
@@ -307,7 +319,8 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
         case Outputs():
             batched = {one.name for one in manifest.outputs if one.shape and one.shape[0] == "batch"}
             found: dict[str, NDArray[Any]] = {}
-            _collect(result.outputs, iter(manifest.outputs), found)
+            assert isinstance(task, Raw)
+            _collect(result.outputs, task.structure, found)
             return {name: array[np.newaxis] if name in batched else array for name, array in found.items()}
         case _:
             assert isinstance(task, Segment)
@@ -315,10 +328,14 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
             return {output.name: result.label_map[np.newaxis]}
 
 
-def _collect(value: Any, outputs: Any, found: dict[str, NDArray[Any]]) -> None:
-    """Put a raw answer's arrays under their outputs' names; both are in the order of the structure."""
-    if isinstance(value, dict | list):
-        for entry in value.values() if isinstance(value, dict) else value:
-            _collect(entry, outputs, found)
-    else:
-        found[next(outputs).name] = value
+def _collect(value: Any, structure: Structure, found: dict[str, NDArray[Any]]) -> None:
+    """Put a raw answer's arrays under their outputs' names, which the leaves of its structure have."""
+    match structure:
+        case Leaf():
+            found[structure.output] = value
+        case Items():
+            for entry, part in zip(value, structure.items, strict=True):
+                _collect(entry, part, found)
+        case Entries():
+            for key, part in structure.entries.items():
+                _collect(value[key], part, found)

@@ -1,0 +1,142 @@
+"""The noise floor: measured on the network itself, never large enough to hide a fault, never too small for rounding."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from exporter.endings import Wanted, read_ending
+from exporter.fronts.protocol import Case, Prepared
+from exporter.parity import Answer, measure_noise
+from exporter.parity.noise import ROUNDINGS, round_up
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def answers_of(network, inputs, task="classify"):
+    """Return the answers of a network for single inputs, and its ending."""
+    with torch.no_grad():
+        values = [network(one[None]) for one in inputs]
+    ending = read_ending(values, Wanted(task=task), labels_file="", name="net")
+    answers = [
+        Answer(
+            case=Case(name=f"case {row}", data=b""),
+            prepared=Prepared(arrays={"x": one[None].numpy()}, tensors={"x": one[None]}),
+            inner=ending.expect_inner(value),
+            outputs=ending.expect(value),
+        )
+        for row, (one, value) in enumerate(zip(inputs, values, strict=True))
+    ]
+    return answers, ending
+
+
+def noise_of(network, inputs, task="classify", **more):
+    answers, ending = answers_of(network.eval(), inputs, task)
+    return measure_noise(network, answers, ending, **more)
+
+
+@pytest.fixture
+def inputs():
+    torch.manual_seed(0)
+    return torch.randn(6, 8)
+
+
+def test_a_plain_network_has_a_floor_of_a_few_roundings(inputs):
+    measured = noise_of(nn.Linear(8, 4), inputs)
+
+    assert {(one.stage, one.tensor) for one in measured.noise} == {
+        ("arithmetic", "x"),
+        ("network", "logits"),
+        ("activation", "probabilities"),
+        ("end to end", "probabilities"),
+    }
+    for one in measured.noise:
+        assert one.floor <= 1.1 * ROUNDINGS * EPS * one.size
+        assert one.limit == pytest.approx(10 * one.floor)
+
+
+def test_a_network_that_amplifies_rounding_has_a_larger_floor(inputs):
+    class Amplifying(nn.Module):
+        def forward(self, x):
+            return (x[:, :4] + 1e4) * 3.7 - 3.7e4  # cancels all but the last digits
+
+    (network,) = [one for one in noise_of(Amplifying(), inputs).noise if one.stage == "network"]
+
+    assert network.precision > 100 * EPS * network.size
+    assert network.floor >= network.precision
+
+
+def test_the_limit_is_the_ratio_that_was_asked_for(inputs):
+    network = nn.Linear(8, 4)
+    tight, loose = (noise_of(network, inputs, max_ratio=ratio).limits() for ratio in (2.0, 20.0))
+
+    assert loose["probabilities"] == pytest.approx(10 * tight["probabilities"])
+
+
+def test_a_network_that_cannot_run_in_float64_says_so(inputs):
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.linear(x.to(torch.float32))
+
+    (network,) = [one for one in noise_of(Stubborn(), inputs).noise if one.stage == "network"]
+
+    assert network.precision is None
+    assert "not run in float64" in network.note
+    assert network.floor > 0
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_random_network_is_no_noise_but_named(inputs):
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.linear(torch.nn.functional.dropout(x, 0.5))  # training=True is the default
+
+    assert "random: expected the same answer" in noise_of(Dropping(), inputs).random
+
+
+def test_answers_that_depend_on_the_batch_do_not_widen_the_limit(inputs):
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.linear(x + x.mean(dim=0))
+
+    (network,) = [one for one in noise_of(Centred(), inputs).noise if one.stage == "network"]
+
+    assert network.batch > 0.01
+    assert network.floor < 1e-5
+    assert "depend on the batch" in network.note
+
+
+def test_a_network_of_one_input_at_a_time_promises_no_batches(inputs):
+    class Single(nn.Module):
+        def forward(self, x):
+            return x.reshape(1, 8)
+
+    assert "forward pass on [4, 8] failed" in noise_of(Single(), inputs).no_batch
+
+
+def test_whole_numbers_have_no_noise(inputs):
+    class Places(nn.Module):
+        def forward(self, x):
+            return {"place": x.argmax(dim=1), "value": x.amax(dim=1)}
+
+    by_name = {one.tensor: one for one in noise_of(Places(), inputs, task="raw").noise if one.stage == "network"}
+
+    assert by_name["place"].limit == 0.0
+    assert by_name["value"].limit > 0.0
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.0, 0.0), (1.01e-6, 1.1e-6), (2.0e-7, 2.0e-7), (9.99, 10.0)])
+def test_floors_are_rounded_up_to_two_digits(value, expected):
+    assert round_up(value) == pytest.approx(expected)

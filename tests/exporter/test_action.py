@@ -1,0 +1,76 @@
+"""The composite action for GitHub, read as the runner reads it, and its command run for real."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ACTION = ROOT / ".github" / "actions" / "parity" / "action.yml"
+
+
+@pytest.fixture(scope="module")
+def action():
+    if not ACTION.exists():
+        pytest.skip("the wheel has no .github/")
+    return pytest.importorskip("yaml").safe_load(ACTION.read_text())
+
+
+def test_it_is_composite_and_every_input_reaches_a_step(action):
+    assert action["runs"]["using"] == "composite"
+    used = {value for step in action["runs"]["steps"] for value in step["env"].values()}
+    assert used == {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]}
+    assert all(step["shell"] == "bash" for step in action["runs"]["steps"])
+
+
+def test_the_documented_workflow_gives_it_inputs_that_it_has(action):
+    yaml = pytest.importorskip("yaml")
+    page = (ROOT / "docs" / "parity.md").read_text()
+    workflow = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    (step,) = [one for one in workflow["jobs"]["parity"]["steps"] if "truecopy" in one.get("uses", "")]
+    required = {name for name, given in action["inputs"].items() if given.get("required")}
+    assert required <= set(step["with"]) <= set(action["inputs"])
+    assert step["uses"].partition("@")[0].endswith(str(ACTION.parent.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize(("form", "status"), [("", 0), ("nowhere", 1)])
+def test_its_script_runs_the_command_and_hands_on_the_verdict(
+    action, exported, checkpoint_file, net_file, tmp_path, form, status
+):
+    """With arrays in place of photos' pixels it would take no less: the command is the one that users run."""
+    command = tmp_path / "bin" / "truecopy"
+    command.parent.mkdir()
+    code = "from exporter.parity import pixels; pixels.SIZES, pixels.LARGE = ((1, 1), (61, 44)), (9, 9); "
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}from runtime.cli import main; main()" "$@"\n')
+    command.chmod(0o755)
+    (step,) = [one for one in action["runs"]["steps"] if one.get("id") == "parity"]
+    environment = {
+        **os.environ,
+        "PATH": f"{command.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ARTIFACT": str(exported.artifact),
+        "CHECKPOINT": str(checkpoint_file) if not form else str(net_file),
+        "OPTIONS": f"--preprocess {net_file}:transform",
+        "BASELINE": str(exported.artifact / "parity.json"),
+        "REPORTS": str(tmp_path / "reports"),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_ACTIONS": "true",
+    }
+    done = subprocess.run(
+        ["/bin/bash", "-e", "-c", step["run"]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+    assert done.returncode == status, done.stderr
+    assert (tmp_path / "reports" / "parity.xml").exists()
+    assert (tmp_path / "reports" / "parity.html").exists()
+    if not status:
+        assert (tmp_path / "output").read_text() == "verdict=passed\n"
+        assert json.loads((tmp_path / "reports" / "parity.json").read_text())["drift"]["grown"] == []
