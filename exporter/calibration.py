@@ -4,7 +4,7 @@ The scale multiplies the logits. It can be fitted and applied on probabilities a
 to a constant that softmax drops, and ``log p - log(1 - p)`` the logit of a sigmoid: so no checkpoint is needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from onnx import helper, numpy_helper
 
 from exporter.bundle import staging
 from exporter.errors import ExportError, ParityError
+from exporter.parity.decisions import expect_said
 from exporter.scaling_torchscript import run_torchscript, scale_torchscript
-from runtime.artifact import open_artifact
+from runtime.artifact import Artifact, open_artifact
 from runtime.evaluation import calibration_error, confidences, reliability
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.labelled import Scores, read_labelled, score_labelled
@@ -193,7 +194,9 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
             if name in (variant.model, variant.network):
                 data = scale_graph(data, link.scales, output=manifest.outputs[0].name)
             elif name == manifest.golden.file:
-                data = _calibrate_golden(source / name, link, manifest.outputs[0].name)
+                data = _calibrate_golden(
+                    source / name, link, manifest, Artifact(path=source, manifest=manifest).labels()
+                )
             elif name.endswith(".torchscript"):
                 if len(manifest.inputs) > 1:
                     remarks.append(f"{name}: left out, as it takes several inputs")
@@ -309,25 +312,22 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _calibrate_golden(path: Path, link: _Link, output: str) -> bytes:
+def _calibrate_golden(path: Path, link: _Link, manifest: Manifest, labels: Sequence[str]) -> bytes:
     """Return the golden set with the eager model's scores calibrated by the formula, not by the graphs.
 
     Cases whose sigmoid float32 has rounded to 1 go, where others stay: their logits cannot be told.
     """
+    output = manifest.outputs[0].name
 
-    def scaled(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {**outputs, output: link.apply(outputs[output]).astype(np.float32)}
+    def scaled(case: GoldenCase) -> GoldenCase:
+        outputs = {**case.outputs, output: link.apply(case.outputs[output]).astype(np.float32)}
+        said = expect_said(outputs, manifest.task, labels) if case.said else {}
+        return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, said=said)
 
     cases = read_golden(path).cases
     if link.operator == "Sigmoid":
         cases = tuple(case for case in cases if case.outputs[output].max() < _SATURATED) or cases
-    return golden_to_npz(
-        GoldenSet(
-            cases=tuple(
-                GoldenCase(source=case.source, prepared=case.prepared, outputs=scaled(case.outputs)) for case in cases
-            )
-        )
-    )
+    return golden_to_npz(GoldenSet(cases=tuple(map(scaled, cases))))
 
 
 def _draw(calibrated: Calibrated) -> bytes | None:

@@ -18,6 +18,7 @@ from exporter.fronts.choosing import open_front
 from exporter.fronts.images import ImageFront
 from exporter.fronts.protocol import Front, lengths_of
 from exporter.labels import read_labels
+from exporter.network_fault import Location, Locator
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.pixels import pixel_rows
 from exporter.recalling import recall_ending, recall_recipe
@@ -26,18 +27,23 @@ from exporter.workflow import TORCHSCRIPT
 from runtime.artifact import Artifact, open_artifact
 from runtime.devices import Options
 from runtime.errors import DeviceError
-from runtime.evidence import Evidence
+from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import Input, TextInput
 from runtime.model import Model
 from runtime.reports import Picture
+from runtime.verify import verify_model
+
+# The path of the evidence that came along.
+GOLDEN = "golden.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The evidence, and pictures of what differs most, where they were asked for."""
+    """The evidence; pictures of what differs most, and the node at fault, where they were asked for."""
 
     evidence: Evidence
     pictures: tuple[Picture, ...] = ()
+    location: Location | None = None
 
 
 def check(
@@ -48,13 +54,15 @@ def check(
     arguments: Mapping[str, Any] | None = None,
     pixels: bool = True,
     pictures: bool = False,
+    node: Path | None = None,
 ) -> Checked:
     """Return how an artifact stands beside the eager model and the user's own preprocessing.
 
     ``recipe`` says what the export said, as far as the manifest does not; ``architecture`` and ``arguments`` are the
     manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
-    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most. Raises CheckpointError
-    when the recipe's checkpoint is not the exported one, ParityError where another transform was folded in.
+    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most; into the folder
+    ``node`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
+    checkpoint is not the exported one, ParityError where another transform was folded in.
     """
     artifact = open_artifact(path)
     manifest = artifact.manifest
@@ -104,9 +112,13 @@ def check(
     )
     evidence, drawn = _compare(artifact, asked, front, ending, pictures=pictures)
     if pixels and isinstance(front, ImageFront):
-        rows = (*evidence.rows, *pixel_rows(front.reading, front.pixels))
-        evidence = parity.judge(msgspec.structs.replace(evidence, rows=rows), random=asked.measured.random)
-    return Checked(evidence=evidence, pictures=drawn)
+        evidence = _with_rows(evidence, asked, pixel_rows(front.reading, front.pixels))
+    evidence = _with_rows(evidence, asked, _golden_rows(artifact))
+    location = None
+    if node is not None:
+        locator = Locator(rebuilt.network, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=node)
+        location = locator.find(evidence, manifest, artifact.path)
+    return Checked(evidence=evidence, pictures=drawn, location=location)
 
 
 def _compare(
@@ -141,6 +153,41 @@ def _compare(
         worst = max((row.ratio or 0.0 for row in apart.rows if row.stage == "end to end"), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
         return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+
+
+def _with_rows(evidence: Evidence, asked: parity.Asked, rows: Sequence[Row]) -> Evidence:
+    return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=asked.measured.random)
+
+
+def _golden_rows(artifact: Artifact) -> list[Row]:
+    """Return what 'truecopy verify' says: evidence that travels along may be stale, or know what no option told."""
+    with Model(artifact, device="cpu") as model:
+        verification = verify_model(artifact, model, whole_path=True)
+    rows = []
+    for one in verification.checks:
+        name = one.name.partition(",")[0]
+        prepared: Stage = "geometry" if one.unit == "grey levels" else "tokens"
+        stages: dict[str, Stage] = {"prepared": prepared, "network": "network", "labels": "labels"}
+        rows.append(
+            Row(
+                path=GOLDEN,
+                device="cpu",
+                stage=stages.get(name, "end to end"),
+                group=one.name,
+                planned=verification.inputs,
+                inputs=verification.inputs,
+                fault=None if one.passed else "value",
+                finding="" if one.passed else f"check '{one.name}': expected at most {one.limit:g}, got {one.worst:g}",
+                worst_input=one.name,
+                unit=one.unit,
+                difference=one.worst,
+                difference_p99=None,
+                share=None,
+                floor=None,
+                limit=one.limit,
+            )
+        )
+    return rows
 
 
 def _architecture(given: Architecture | None, recorded: str, found: Checkpoint) -> Architecture:

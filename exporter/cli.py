@@ -46,6 +46,10 @@ Imports = Annotated[
     list[Path] | None,
     typer.Option("--import", metavar="PATH", help="With --trust: a file or folder with its code; repeat for more."),
 ]
+Locate = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Find the network's first node at fault, and write it there, to be run."),
+]
 MaxRatio = Annotated[
     float,
     typer.Option("--max-ratio", min=1, help="How many times the eager model's own noise a copy may differ by."),
@@ -208,6 +212,7 @@ def export(
         typer.Option(help="Photos, or a table or file of inputs of your own, to prove with. Default: some of ours."),
     ] = None,
     max_ratio: MaxRatio = 10.0,
+    locate: Locate = None,
     exif: Annotated[
         bool,
         typer.Option(
@@ -294,6 +299,7 @@ def export(
                 pad_id=pad_id,
                 wanted=wanted,
                 max_ratio=max_ratio,
+                locate=locate,
                 force=force,
                 listener=terminal,
             )

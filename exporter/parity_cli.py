@@ -10,6 +10,7 @@ import typer
 
 from exporter.cli import (
     Imports,
+    Locate,
     MaxRatio,
     Trust,
     read_arguments,
@@ -36,6 +37,7 @@ def parity(
         Path | None,
         typer.Option(metavar="FILE", help="An earlier parity.json: fails where a figure grew more than 4 times."),
     ] = None,
+    locate: Locate = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the evidence on stdout, as JSON.", rich_help_panel=_REPORTS)
     ] = False,
@@ -149,7 +151,9 @@ def parity(
             (sys.stderr if json else sys.stdout).write(tell_github(outcome))
 
     with _told(artifact, max_ratio, report):
-        checked = check(artifact, recipe, architecture=arch, arguments=arguments, pictures=html is not None)
+        checked = check(
+            artifact, recipe, architecture=arch, arguments=arguments, pictures=html is not None, node=locate
+        )
     evidence = checked.evidence
     if before is not None:
         evidence = compare_with_baseline(evidence, before, str(baseline))
@@ -160,6 +164,8 @@ def parity(
     else:
         Console().print(to_table(evidence), highlight=False)
     report(Outcome(evidence=evidence, manifest=manifest, pictures=checked.pictures))
+    if checked.location is not None:
+        sys.stderr.write(f"located: {checked.location.sentence}.\n")
     if not evidence.passed:
         sys.stderr.write(f"error: '{artifact}': parity {evidence.verdict}: {evidence.reason}. {_advice(evidence)}\n")
         raise typer.Exit(1)

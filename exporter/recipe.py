@@ -43,6 +43,7 @@ class Recipe:
     columns: tuple[str, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
     max_ratio: float = MAX_RATIO
+    locate: Path | None = None
     force: bool = False
 
     @property

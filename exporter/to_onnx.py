@@ -87,9 +87,45 @@ def to_onnx(
     ) from failures[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What dynamo makes of a network: a program of torch operators, and the same as ONNX.
+
+    The values of ``model`` have the names of the nodes of ``program`` that they are, but for its outputs; those of
+    steps in between have names of their own.
+    """
+
+    program: torch.export.ExportedProgram
+    model: onnx.ModelProto
+
+
+def trace_program(
+    network: nn.Module, example: Mapping[str, torch.Tensor], *, outputs: Sequence[str], dimensions: Dimensions
+) -> Traced:
+    """Return a network's program, whose nodes know the modules and source lines that they are from.
+
+    Raises ConversionError where dynamo cannot export it.
+    """
+    try:
+        program = _dynamo_program(network, example, outputs, dimensions)
+    except Exception as error:  # torch.onnx raises whatever its passes raise
+        raise ConversionError(
+            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
+            "Its nodes cannot be told apart."
+        ) from error
+    return Traced(program=program.exported_program, model=_without_traces(program.model_proto))
+
+
 def _dynamo(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
 ) -> onnx.ModelProto:
+    model: onnx.ModelProto = _dynamo_program(network, example, outputs, dimensions).model_proto
+    return model
+
+
+def _dynamo_program(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> Any:
     names = sorted({name for axes in dimensions.values() for name in axes.values()})
     dims = {name: torch.export.Dim(name, min=1) for name in names}
     shapes: Any = tuple({axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example)
@@ -113,8 +149,7 @@ def _dynamo(
             dump_exported_program=False,
         )
     assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    return model
+    return program
 
 
 def _legacy(

@@ -32,14 +32,16 @@ from exporter.fronts.choosing import assume_wanted, open_front
 from exporter.fronts.protocol import Front, lengths_of
 from exporter.fronts.sequences import read_vocabulary
 from exporter.fronts.texts import TextFront
+from exporter.golden_set import choose_golden
 from exporter.graphs import assemble
 from exporter.labels import assumed_labels, read_labels
+from exporter.network_fault import Locator
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted
 from runtime.artifact import Artifact
 from runtime.evidence import Evidence, evidence_to_json
-from runtime.golden import GoldenCase, GoldenSet, golden_to_npz
+from runtime.golden import golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
@@ -65,11 +67,6 @@ _PARITY = "parity.json"
 _UNPROVEN = ParitySummary(
     verdict="unproven", inputs=0, pixel_difference=None, score_difference=0.0, label_agreement=None
 )
-
-# The golden set is evidence, not payload: about this share of the artifact before compression, but always two inputs.
-_GOLDEN_SHARE = 0.02
-_GOLDEN_MAXIMUM = 12
-_GOLDEN_MINIMUM = 2
 
 # Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
 _OTHER_MACHINES = 4.0
@@ -111,6 +108,7 @@ def export(
     columns: Sequence[str] = (),
     wanted: Wanted = _ANYTHING,
     max_ratio: float = parity.MAX_RATIO,
+    locate: str | Path | None = None,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Exported:
@@ -129,7 +127,8 @@ def export(
     network of rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or
     a tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
     ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. A difference of more than
-    ``max_ratio`` times the eager model's own noise is a fault. Raises ExportError.
+    ``max_ratio`` times the eager model's own noise is a fault; where it is one of the network, the first node at fault
+    is written to the folder ``locate``. Raises ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
@@ -154,6 +153,7 @@ def export(
         columns=tuple(columns),
         wanted=wanted,
         max_ratio=max_ratio,
+        locate=Path(locate) if locate is not None else None,
         force=force,
     )
     return run(recipe, listener)
@@ -215,13 +215,14 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         if labels:
             stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
         weights = sum(file.size_bytes for file in stage.files().values())
-        stage.write(_GOLDEN, golden_to_npz(_golden_set(answers, weights=weights)))
+        stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, ending.task, labels, weights=weights)))
         draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, converted, stage)
         with steps.step("parity") as step:
             measured = parity.measure_noise(untouched, answers, ending, max_ratio=recipe.max_ratio)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
             asked = parity.Asked(
-                manifest=draft,
+                # What the user asked for, whatever the draft says.
+                manifest=msgspec.structs.replace(draft, task=ending.task, inputs=front.inputs),
                 answers=answers,
                 batch=reference.answer(front.batch(cases), ending),
                 measured=measured,
@@ -230,7 +231,12 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
                 lengths=lengths_of(front, prepared),
                 not_compared=front.left_out,
             )
-            evidence = _prove(stage.folder, asked, front, ending, torchscript=archive is not None)
+            locator = None
+            if recipe.locate is not None:
+                locator = Locator(
+                    untouched, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=recipe.locate
+                )
+            evidence = _prove(stage.folder, draft, asked, front, ending, locator, torchscript=archive is not None)
             step.finding = _describe_parity(evidence, front.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, evidence_to_json(evidence))
@@ -284,10 +290,19 @@ def _files(variant: Variant) -> list[str]:
     return list(dict.fromkeys((variant.model, variant.network, variant.weights)))
 
 
-def _prove(folder: Path, asked: parity.Asked, front: Front, ending: Ending, *, torchscript: bool) -> Evidence:
+def _prove(
+    folder: Path,
+    draft: Manifest,
+    asked: parity.Asked,
+    front: Front,
+    ending: Ending,
+    locator: Locator | None = None,
+    *,
+    torchscript: bool,
+) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     with (
-        Model(Artifact(path=folder, manifest=asked.manifest), device="cpu") as model,
+        Model(Artifact(path=folder, manifest=draft), device="cpu") as model,
         front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths,
     ):
         evidence = parity.compare(paths, asked)
@@ -298,24 +313,9 @@ def _prove(folder: Path, asked: parity.Asked, front: Front, ending: Ending, *, t
             if evidence.verdict == "failed"
             else "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples."
         )
-        raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}. {action}", report=evidence)
+        where = f" Located: {locator.find(evidence, draft, folder).sentence}." if locator is not None else ""
+        raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}.{where} {action}", report=evidence)
     return evidence
-
-
-def _golden_set(answers: Sequence[parity.Answer], *, weights: int) -> GoldenSet:
-    """Return some inputs, spread over all kinds: as many as their share of the artifact allows."""
-    sizes = [len(one.case.data) + sum(array.nbytes for array in one.prepared.arrays.values()) for one in answers]
-    typical = int(np.median(sizes))
-    count = max(_GOLDEN_MINIMUM, min(_GOLDEN_MAXIMUM, len(answers), int(_GOLDEN_SHARE * weights) // typical))
-    rows = np.linspace(0, len(answers) - 1, count).round().astype(int)
-    return GoldenSet(
-        cases=tuple(
-            GoldenCase(
-                source=answers[row].case.data, prepared=answers[row].prepared.arrays, outputs=answers[row].outputs
-            )
-            for row in rows
-        )
-    )
 
 
 def _golden_limits(draft: Manifest, front: Front, measured: parity.Measured) -> Golden:

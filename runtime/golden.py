@@ -20,12 +20,14 @@ class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
     """One input in its encoded form, what is to be prepared of it, and the eager model's outputs: batches of one.
 
     ``source`` are bytes as the decoders take them: an image file, JSON, .npy or .npz. ``prepared`` are the arrays of
-    the ``network`` graph as the user's own preprocessing makes them.
+    the ``network`` graph as the user's own preprocessing makes them. ``said`` is what the outputs mean, in the form of
+    ``results.say``, by the user's own labels and thresholds; empty in sets of older exports, and for raw outputs.
     """
 
     source: bytes
     prepared: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
+    said: Mapping[str, NDArray[Any]] = {}
 
 
 class GoldenSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,7 @@ def golden_to_npz(golden: GoldenSet) -> bytes:
         arrays[f"{row}/source"] = np.frombuffer(case.source, dtype=np.uint8)
         arrays |= {f"{row}/prepared/{name}": _plain(array) for name, array in case.prepared.items()}
         arrays |= {f"{row}/outputs/{name}": array for name, array in case.outputs.items()}
+        arrays |= {f"{row}/said/{name}": _plain(array) for name, array in case.said.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
@@ -64,6 +67,7 @@ def read_golden(path: Path) -> GoldenSet:
                 source=found[f"{row}/source"].tobytes(),
                 prepared={name: _strings(array) for name, array in _under(found, f"{row}/prepared/").items()},
                 outputs=_under(found, f"{row}/outputs/"),
+                said={name: _strings(array) for name, array in _under(found, f"{row}/said/").items()},
             )
             for row in range(count)
         )

@@ -254,6 +254,31 @@ def _largest(scores: NDArray[np.float32], count: int) -> list[int]:
     return order
 
 
+def say(result: Result) -> dict[str, NDArray[Any]]:
+    """Return what a result says, its words and numbers as arrays by name, so that it can be compared and kept.
+
+    Of classes that is their order, of sets the labels, of values their names, of maps the map itself, of sequences
+    tokens and words; probabilities are left out.
+    """
+    match result:
+        case Prediction():
+            return {"label": _words([result.label, *(scored.label for scored in result.top)])}
+        case LabelSet():
+            return {"labels": _words(sorted(scored.label for scored in result.labels))}
+        case Estimate():
+            names = _words(list(result.values))
+            return {"names": names, "values": np.array(list(result.values.values()), dtype=np.float32)}
+        case Segmentation():
+            return {"label map": np.asarray(result.label_map), "labels": _words(sorted(result.shares))}
+        case TokenSequence():
+            return {"tokens": np.array(result.tokens, dtype=np.int64), "words": _words(list(result.words or ()))}
+    return {"answer": _words([str(result)])}
+
+
+def _words(words: Sequence[str]) -> NDArray[Any]:
+    return np.array(words, dtype=object)
+
+
 def _spell(tokens: NDArray[np.int64], words: Sequence[str], end_id: int | None, *, name: str) -> TokenSequence:
     numbers = until_end(tokens, end_id).tolist()
     spelt = tuple(words[number] if 0 <= number < len(words) else f"#{number}" for number in numbers)

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
 from runtime.errors import ArtifactError
-from runtime.golden import read_golden
+from runtime.golden import GoldenCase, read_golden
 from runtime.manifest import ImageInput, Task, Tokens
 from runtime.model import Model
-from runtime.results import until_end
+from runtime.results import say, split, until_end
+
+# How files begin whose decoding may be rounded: JPEG, WebP.
+_LOSSY = (b"\xff\xd8", b"RIFF")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,19 +73,14 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
     expected = [case.outputs for case in golden]
     unit = "grey levels" if isinstance(manifest.inputs[0], ImageInput) else "values"
     checks = [
-        _check(
-            "prepared",
-            [
-                _difference(one[name], case.prepared[name])
-                for one, case in zip(prepared, golden, strict=True)
-                for name in one
-            ],
-            limits.prepared_limit,
-            unit,
-        ),
+        *_check_prepared(prepared, golden, limits.prepared_limit, unit),
         *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits, task),
         *_check_outputs("end to end", [model.run(one) for one in prepared], expected, limits.end_to_end_limits, task),
     ]
+    if len(golden) > 1:
+        together = _together(model, [model.prepare(one) for one in decoded])
+        checks += _check_outputs("in a batch", together, expected, limits.end_to_end_limits, task)
+    checks += _check_said(model, golden)
     variant = manifest.variants[0]
     if whole_path and model.device == "cpu" and variant.model != variant.network:
         whole = [model.run(model.whole(one)) for one in decoded]
@@ -106,6 +104,63 @@ def check_answers(artifact: Artifact, model: Model) -> None:
             f"{worst.limit:g} {worst.unit}, got {worst.worst:.2g}. Run 'truecopy verify' on it, and "
             "do not serve it here."
         )
+
+
+def _check_prepared(
+    prepared: Sequence[Mapping[str, NDArray[Any]]], golden: Sequence[GoldenCase], limit: float, unit: str
+) -> list[Check]:
+    """Return the checks of what the host prepares: ``limit`` is for decoders that may round otherwise elsewhere.
+
+    Only lossy formats leave a decoder that freedom: pixels of all others are equal on every machine.
+    """
+    checks = []
+    for name, kind, allowed in (("prepared", False, 0.0), ("prepared, of lossy formats", True, limit)):
+        differences = [
+            _difference(one[key], case.prepared[key])
+            for one, case in zip(prepared, golden, strict=True)
+            for key in one
+            if case.source.startswith(_LOSSY) == kind
+        ]
+        if differences:
+            checks.append(_check(name, differences, allowed, unit))
+    return checks
+
+
+def _together(model: Model, prepared: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
+    """Return the outputs for inputs that share batches where they may, as those of batches of one.
+
+    Alone, no input is padded, and none has neighbours that its answer could depend on.
+    """
+    batched = {output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch"}
+    buckets: dict[Any, list[int]] = {}
+    for place, one in enumerate(prepared):
+        buckets.setdefault(model.bucket(one), []).append(place)
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in prepared]
+    for places in buckets.values():
+        # One alone in its bucket is its own neighbour.
+        shared = places if len(places) > 1 else places * 2
+        outputs = model.run(model.stack([prepared[place] for place in shared]))
+        for row, place in enumerate(places):
+            found[place] = {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
+    return found
+
+
+def _check_said(model: Model, golden: Sequence[GoldenCase]) -> list[Check]:
+    """Return the check of what the runtime makes of eager's outputs: labels, thresholds, names; none in older sets.
+
+    It depends on no device, so that all has to be equal.
+    """
+    batched = frozenset(output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch")
+    known = [case for case in golden if case.said]
+    wrong = 0
+    for case in known:
+        (entry,) = split(model.manifest.task, case.outputs, batched=batched, count=1)
+        said = say(model.interpret(entry, name=""))
+        equal = said.keys() == case.said.keys() and all(
+            _difference(said[name], array) == 0.0 for name, array in case.said.items()
+        )
+        wrong += not equal
+    return [Check(name="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")] if known else []
 
 
 def _check_outputs(

@@ -148,7 +148,7 @@ def _expectation(stage: Stage, asked: Asked) -> Callable[[Answer], Arrays]:
         "arithmetic": inputs_of,
         "network": inner_of,
         "activation": lambda answer: answer.outputs,
-        "labels": lambda answer: expect_said(answer.outputs, asked.manifest, asked.labels),
+        "labels": lambda answer: expect_said(answer.outputs, asked.manifest.task, asked.labels),
     }
     return by_stage[stage]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.parity.differences import Arrays
-from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
-from runtime.results import Estimate, LabelSet, Prediction, Result, Segmentation, TokenSequence, until_end
+from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Task, Tokens
+from runtime.results import until_end
 
 TOP_K = 5
 
@@ -57,27 +57,15 @@ def decide(actual: Arrays, expected: Arrays, manifest: Manifest, labels: Sequenc
     )
 
 
-def say(result: Result) -> Arrays:
-    """Return what the runtime makes of scores, as arrays that can be compared with ``expect_said``'s."""
-    match result:
-        case Prediction():
-            return {"label": _words([result.label, *(scored.label for scored in result.top)])}
-        case LabelSet():
-            return {"labels": _words(sorted(scored.label for scored in result.labels))}
-        case Estimate():
-            names = _words(list(result.values))
-            return {"names": names, "values": np.array(list(result.values.values()), dtype=np.float32)}
-        case Segmentation():
-            return {"label map": np.asarray(result.label_map), "labels": _words(sorted(result.shares))}
-        case TokenSequence():
-            return {"tokens": np.array(result.tokens, dtype=np.int64), "words": _words(list(result.words or ()))}
-    return {"answer": _words([str(result)])}
+def expect_said(outputs: Arrays, task: Task, labels: Sequence[str]) -> Arrays:
+    """Return what eager's outputs, a batch of one, mean: the names by the order in which the user gave them.
 
-
-def expect_said(outputs: Arrays, manifest: Manifest, labels: Sequence[str]) -> Arrays:
-    """Return what eager's outputs, a batch of one, mean: the names by the order in which the user gave them."""
-    scores = outputs[manifest.outputs[0].name][0]
-    match task := manifest.task:
+    It is in the form of ``runtime.results.say``; raw outputs say nothing.
+    """
+    if isinstance(task, Raw):
+        return {}
+    (scores,) = (array[0] for array in outputs.values())
+    match task:
         case Classify():
             order = [int(place) for place in np.argsort(-scores, kind="stable")[:TOP_K]]
             return {"label": _words([labels[order[0]], *(labels[place] for place in order)])}
@@ -93,8 +81,6 @@ def expect_said(outputs: Arrays, manifest: Manifest, labels: Sequence[str]) -> A
             tokens = until_end(scores, task.end_id)
             words = [labels[token] if 0 <= token < len(labels) else f"#{token}" for token in tokens] if labels else []
             return {"tokens": tokens.astype(np.int64), "words": _words(words)}
-        case Raw():
-            raise AssertionError("raw outputs decide nothing")
 
 
 def _decision(same: NDArray[np.bool_], margins: NDArray[Any], expected: Any, got: Any, top_k: float | None) -> Decision:

@@ -150,13 +150,30 @@ def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
     made = []
     for position, (name, (height, width)) in enumerate(_ODD.items()):
         image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
-        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(image)))
+        # Few colours: small files, which fit into a golden set; and palettes are to be looked up.
+        few = image.quantize(64, dither=Image.Dither.NONE)
+        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(few)))
     gray = _decode(photos[0]).convert("L")
     turned = _decode(photos[-1]).resize((150, 100))
     return (
         *made,
         Case(name="grayscale", data=_to_png(gray)),
         Case(name="EXIF orientation 6", data=_to_png(turned, orientation=6)),
+        *_odd_formats(_decode(photos[0]).resize((96, 64))),
+    )
+
+
+def _odd_formats(photo: Image.Image) -> tuple[Case, ...]:
+    """Return what loaders disagree about: alpha, CMYK, and 16 bits a pixel."""
+    see_through = photo.copy()
+    see_through.putalpha(Image.linear_gradient("L").resize(photo.size))
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    stream = io.BytesIO()
+    photo.convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
+    return (
+        Case(name="alpha", data=_to_png(see_through)),
+        Case(name="16 bits", data=_to_png(deep)),
+        Case(name="CMYK", data=stream.getvalue()),
     )
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from exporter.endings import Ending
 from exporter.errors import ParityError
 from exporter.fronts.protocol import Case
-from exporter.parity.decisions import say
 from exporter.parity.differences import Arrays
 from exporter.parity.reference import Answer
 from exporter.to_torchscript import load_torchscript
@@ -43,6 +42,7 @@ from runtime.results import (
     Prediction,
     Result,
     TokenSequence,
+    say,
     split,
     until_end,
 )

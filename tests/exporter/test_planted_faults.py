@@ -1,102 +1,135 @@
-"""Faults, each of which somebody has shipped: the proof catches it, names its stage, and nothing is written."""
+"""Faults, each of which somebody has shipped: the proof catches it, names its stage, and nothing is written.
 
-from dataclasses import replace
+A sample of what scripts/mutants plants.
+"""
 
-import msgspec
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from PIL import Image
 
 import exporter
-from exporter import converting, endings
-from exporter.fronts import images
+from exporter.checking import check
+from exporter.recipe import Recipe
 
+SCRIPTS = str(Path(__file__).parents[2] / "scripts")
+sys.path.insert(0, SCRIPTS)
+try:
+    from mutation.judging import Bench, Outcome
+    from mutation.planting import FAULTS, Planting
+    from mutation.table import table_of
+finally:
+    sys.path.remove(SCRIPTS)
 
-def plant_wrong_mean(monkeypatch):
-    """The graph is written with ImageNet's mean, the transform has another."""
-    original = images.arithmetic_nodes
-
-    def arithmetic_nodes(preprocessing, **names):
-        to_float, normalize = preprocessing.arithmetic
-        wrong = msgspec.structs.replace(normalize, mean=(0.485, 0.456, 0.406))
-        return original(msgspec.structs.replace(preprocessing, arithmetic=(to_float, wrong)), **names)
-
-    monkeypatch.setattr(images, "arithmetic_nodes", arithmetic_nodes)
-
-
-def plant_swapped_channels(monkeypatch):
-    """The decoder gives BGR."""
-    from runtime.decode import images as decode
-
-    original = decode._load
-
-    def load(image, spec, subject):
-        red, green, blue = original(image, spec, subject).image.split()
-        return decode.DecodedImage(image=Image.merge("RGB", (blue, green, red)), turned=False)
-
-    monkeypatch.setattr(decode, "_load", load)
-
-
-def plant_floor_crop(monkeypatch):
-    """The crop starts at the floor of the half, as in most hand-written loops."""
-    from runtime import geometry
-
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
-
-
-def plant_train_mode(monkeypatch):
-    """Somebody forgot eval(): batch statistics and dropout go into the trace; torch.onnx itself calls eval()."""
-    original = images.trace
-    monkeypatch.setattr(images, "trace", lambda network, example: original(network.train(), example))
-
-
-def plant_missing_softmax(monkeypatch):
-    original = endings.Ending.nodes
-    monkeypatch.setattr(endings.Ending, "nodes", lambda ending: original(replace(ending, activation="none")))
-
-
-def plant_other_weights(monkeypatch):
-    """One layer from another epoch."""
-    original = converting.to_onnx
-
-    def to_onnx(network, example, **options):
-        with torch.no_grad():
-            network.classifier.weight[0] *= 1.02
-        return original(network, example, **options)
-
-    monkeypatch.setattr(converting, "to_onnx", to_onnx)
-
-
-def plant_nearest_resize(monkeypatch):
-    from runtime import geometry
-
-    monkeypatch.setitem(geometry._FILTERS, "bilinear", Image.Resampling.NEAREST)
-
-
-@pytest.mark.parametrize(
-    ("plant", "stage"),
-    [
-        (plant_wrong_mean, "model.onnx, stage 'arithmetic'"),
-        (plant_swapped_channels, "runtime, stage 'decode'"),
-        (plant_floor_crop, "runtime, stage 'geometry'"),
-        (plant_nearest_resize, "runtime, stage 'geometry'"),
-        (plant_train_mode, "stage 'network'"),
-        (plant_missing_softmax, "model.onnx, stage 'activation'"),
-        (plant_other_weights, "stage 'network'"),
-    ],
+SAMPLE = (
+    *("channels in BGR", "alpha over white", "axes in the older order", "crop rounded down"),
+    *("statistics of ImageNet", "one weight overwritten", "softmax twice", "two labels swapped"),
+    *("weights edited", "stale golden file", "columns swapped", "empty cells as zero", "unknown word as the first"),
 )
-def test_a_planted_fault_is_caught_its_stage_named_and_nothing_written(
-    plant, stage, export_mine, monkeypatch, tmp_path
-):
-    plant(monkeypatch)
 
-    with pytest.raises(exporter.ParityError) as caught:
-        export_mine()
 
-    assert "not equal to the eager model" in str(caught.value)
-    assert stage in str(caught.value)
-    assert caught.value.report.verdict == "failed"
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Bench(tmp_path_factory.mktemp("mutants"))
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photo(bench):
+    """The honest export of the subject that most faults are planted in."""
+    return bench.honest("photo")
+
+
+def test_there_are_enough_faults_and_each_says_who_ships_it():
+    assert len(FAULTS) >= 60
+    assert all(len(fault.story) > 20 and fault.stages for fault in FAULTS.values())
+    subjects = {fault.subject.partition(",")[0] for fault in FAULTS.values()}
+    assert subjects >= {"photo", "row", "text", "tokens", "series"}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_planted_fault_is_caught_at_its_stage_and_by_verify(name, bench):
+    outcome = bench.judge(FAULTS[name])
+
+    assert not outcome.broken, "it changes nothing, and so is no fault"
+    assert outcome.caught
+    assert outcome.right_stage, (outcome.stage, outcome.reason)
+    assert not outcome.verify_owes or outcome.verify
+
+
+def test_what_changes_nothing_is_no_fault(bench, photo, monkeypatch):
+    """The proof of the proof: a plant without an effect is told from one that nobody caught."""
+    from mutation.planting import Fault
+
+    idle = Fault(name="idle", subject="photo", stages=("network",), story="", plant=lambda planting: None)
+
+    outcome = bench.judge(idle)
+
+    assert outcome.broken
+    assert not outcome.caught
+    assert not outcome.verify
+
+
+def test_a_fault_of_the_network_is_located_while_exporting_and_nothing_is_written(photo, tmp_path):
+    planting = Planting()
+    FAULTS["GELU by tanh"].plant(planting)
+
+    with planting.in_force(), pytest.raises(exporter.ParityError) as caught:
+        exporter.export(**photo.subject.options, out=tmp_path / "artifact", locate=tmp_path / "node")
+
+    message = str(caught.value)
+    assert "not equal to the eager model" in message
+    assert "'smooth' (GELU)" in message
+    assert "networks.py:" in message
+    assert "approximate: expected none, got tanh" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["node"]
+    assert sorted(path.name for path in (tmp_path / "node").iterdir()) == ["case.npz", "node.onnx", "run.py"]
+
+
+def test_a_fault_in_a_finished_artifact_is_located(photo, tmp_path):
+    import shutil
+
+    from mutation.planting import rehash
+
+    shutil.copytree(photo.artifact, tmp_path / "artifact")
+    planting = Planting()
+    FAULTS["graph edited"].plant(planting)
+    for change in planting.finished:
+        change(tmp_path / "artifact")
+    rehash(tmp_path / "artifact")
+    options = photo.subject.options
+    recipe = Recipe(checkpoint=options["checkpoint"], preprocess=options["preprocess"], labels=options["labels"])
+
+    checked = check(tmp_path / "artifact", recipe, pixels=False, node=tmp_path / "node")
+
+    assert checked.location.located.place.module == "square"
+    assert "'square.bias': 16 of 16 values differ, by up to 5.0e-02" in checked.location.sentence
+
+
+def test_the_table_has_a_row_a_fault():
+    def outcome(name):
+        fault = FAULTS[name]
+        return Outcome(
+            fault=name,
+            subject=fault.subject,
+            expected=fault.stages,
+            story=fault.story,
+            served=True,
+            torchscript=False,
+            caught=name != "softmax twice",
+            stage="" if name == "softmax twice" else fault.stages[0],
+            reason="",
+            verify="" if name == "softmax twice" else "network",
+        )
+
+    text = table_of([outcome(name) for name in FAULTS])
+
+    assert f"{len(FAULTS)} of {len(FAULTS)} faults planted" in text
+    assert text.count("**missed**") == 2
+    assert text.count("\n| ") >= len(FAULTS)
 
 
 def test_outputs_without_signal_are_inconclusive_and_not_passed(export_mine, tmp_path, state_dict):

@@ -2,12 +2,26 @@
 
 import io
 
+import msgspec
 import numpy as np
 import pytest
 
 import runtime
-from runtime.golden import golden_to_npz, read_golden
+from runtime.golden import GoldenSet, golden_to_npz, read_golden
+from runtime.results import say
 from runtime.verify import verify
+
+
+@pytest.fixture
+def change_golden(rehash):
+    """Change every case of an artifact's golden set."""
+
+    def change(artifact, edit):
+        cases = tuple(edit(case) for case in read_golden(artifact / "golden.npz").cases)
+        (artifact / "golden.npz").write_bytes(golden_to_npz(GoldenSet(cases=cases)))
+        rehash(artifact, "golden.npz")
+
+    return change
 
 
 def test_the_committed_artifact_passes(tiny):
@@ -15,7 +29,9 @@ def test_the_committed_artifact_passes(tiny):
 
     assert verification.passed, verification
     assert verification.inputs >= 2
-    assert [check.name for check in verification.checks] == ["prepared", "network", "end to end", "model.onnx"]
+    assert [check.name for check in verification.checks] == [
+        *("prepared", "prepared, of lossy formats", "network", "end to end", "in a batch", "model.onnx")
+    ]
 
 
 def test_a_damaged_file_is_found_even_if_the_runtime_never_opens_it(copy):
@@ -53,6 +69,53 @@ def test_preprocessing_that_was_edited_is_found(copy, edit_manifest):
     failed = {check.name for check in verify(copy).checks if not check.passed}
 
     assert "prepared" in failed
+
+
+def test_pixels_of_a_lossless_photo_are_equal_on_every_machine(copy, change_golden):
+    """One grey level is what another JPEG decoder may do; of a PNG, it is another resize."""
+    pngs = {"prepared"}
+    jpegs = {"prepared, of lossy formats"}
+
+    def off_by_one(case):
+        return msgspec.structs.replace(
+            case, prepared={name: (array ^ np.uint8(1)) for name, array in case.prepared.items()}
+        )
+
+    change_golden(copy, off_by_one)
+    failed = {check.name for check in verify(copy).checks if not check.passed}
+
+    assert pngs <= failed
+    assert not jpegs & failed
+
+
+def test_labels_that_were_edited_are_found(copy, change_golden, rehash):
+    """Their hash is right, and every score is: only what is said of it has changed."""
+    model = runtime.load(copy, device="cpu")
+
+    def with_words(case):
+        (scores,) = case.outputs.values()
+        return msgspec.structs.replace(case, said=say(model.interpret(scores[0], name="")))
+
+    change_golden(copy, with_words)
+    assert {check.name: check.passed for check in verify(copy).checks}["labels"]
+
+    words = (copy / "labels.txt").read_text().split()
+    (copy / "labels.txt").write_text("".join(f"{word}\n" for word in (words[1], words[0], *words[2:])))
+    rehash(copy, "labels.txt")
+
+    assert {check.name for check in verify(copy).checks if not check.passed} == {"labels"}
+
+
+def test_an_answer_that_depends_on_its_neighbours_is_found(copy, edit_manifest, monkeypatch):
+    """Alone, every input is right."""
+    run = runtime.Model.run
+
+    def averaged(model, arrays):
+        return {name: 0.5 * array + 0.5 * array.mean(axis=0) for name, array in run(model, arrays).items()}
+
+    monkeypatch.setattr(runtime.Model, "run", averaged)
+
+    assert {check.name for check in verify(copy).checks if not check.passed} == {"in a batch"}
 
 
 def test_a_golden_file_that_is_none_is_named(copy, rehash):

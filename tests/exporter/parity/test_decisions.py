@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from exporter.parity.decisions import decide, expect_said, say
+from exporter.parity.decisions import decide, expect_said
 from runtime.manifest import Classify, Labels, Multilabel, Output, Regress, Segment, Tokens, Value
-from runtime.results import interpret
+from runtime.results import interpret, say
 
 LABELS = ("cat", "dog", "cow")
 
@@ -90,12 +90,12 @@ def test_numbers_decide_nothing():
 )
 def test_the_runtime_says_what_scores_mean_and_other_names_are_seen(task, outputs, labels):
     result = interpret(task, outputs["scores"][0], labels, name="input", top_k=5, threshold=None)
-    expected = expect_said(outputs, Only(task), labels)
+    expected = expect_said(outputs, task, labels)
 
     said = say(result)
     assert said.keys() == expected.keys()
     for name, array in said.items():
         assert np.array_equal(array, expected[name])
     if labels:
-        shifted = expect_said(outputs, Only(task), labels[1:] + labels[:1])
+        shifted = expect_said(outputs, task, labels[1:] + labels[:1])
         assert any(not np.array_equal(said[name], shifted[name]) for name in said)
