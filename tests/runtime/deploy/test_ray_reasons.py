@@ -1,12 +1,15 @@
 """What a person is told when something within a Ray cluster fails: Ray's own exceptions, in one sentence each."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
+import ray
 from ray import exceptions
 
-from runtime.deploy.ray_cluster import explain
+from runtime.deploy.ray_cluster import explain, open_cluster
 from runtime.errors import ArtifactError, DeviceError, InputError
 
 FAILURES = {
@@ -64,3 +67,22 @@ def test_an_error_of_ours_on_a_node_comes_back_as_it_was(own):
 
 def test_anything_else_is_named_by_its_last_line():
     assert "the cluster failed: what nobody knew." in str(explain(RuntimeError("first\nwhat nobody knew")))
+
+
+def test_a_ray_that_does_not_start_here_is_one_sentence_and_leaves_no_folder(monkeypatch, tmp_path):
+    """What Ray does on a machine so busy that its node needs more than 30 seconds: it raises a bare Exception."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")  # noqa: S108
+    before = set(Path("/tmp").glob("truecopy-ray-*"))  # noqa: S108
+    with (
+        pytest.raises(
+            DeviceError, match=r"Ray does not start here: expected a node .*, got: The current node timed out"
+        ),
+        open_cluster(None, cores=1),
+    ):
+        pass
+    assert set(Path("/tmp").glob("truecopy-ray-*")) == before  # noqa: S108
