@@ -55,7 +55,8 @@ def main() -> None:
         }
         for _, entry in sorted(packages.items())
     ]
-    lock = {"pythons": PYTHONS, "machines": MACHINES, "packages": written}
+    direct = {part: sorted(names_of(texts)) for part, texts in wanted.items()}
+    lock = {"pythons": PYTHONS, "machines": MACHINES, "direct": direct, "packages": written}
     LOCK.write_text(json.dumps(lock, indent=1) + "\n")
     print(f"{LOCK.relative_to(ROOT)}: {len(written)} packages", file=sys.stderr)
 
@@ -88,10 +89,15 @@ def requirements_of(item: dict[str, Any], python: str, machine: str) -> set[str]
     return {canonicalize_name(one.name) for one in parsed if one.marker is None or one.marker.evaluate(environment)}
 
 
+def names_of(texts: list[str]) -> list[str]:
+    """Return the canonical names in requirements."""
+    return [canonicalize_name(Requirement(text).name) for text in texts]
+
+
 def closure(texts: list[str], found: dict[str, dict[str, Any]], python: str, machine: str) -> set[str]:
     """Return the names of what these requirements bring, directly or not."""
     names: set[str] = set()
-    todo = [canonicalize_name(Requirement(text).name) for text in texts]
+    todo = names_of(texts)
     while todo:
         name = todo.pop()
         if name not in names and name in found:

@@ -90,7 +90,8 @@ def build_container(artifact: Path, out: Path) -> Deployment:
     opened = open_artifact(artifact)
     limit_mib = 2 * estimate_mib(opened)
     lock = read_lock()
-    packages = lock.select(_extras(opened))
+    extras = _extras(opened)
+    packages = lock.select(extras)
     wheel, wheel_bytes = build_wheel()
     name = opened.manifest.name
     facts = {
@@ -116,7 +117,14 @@ def build_container(artifact: Path, out: Path) -> Deployment:
             "requirements.lock": "".join(
                 f"{line}\n" for line in [_about(lock), *(one.to_requirement() for one in packages), ours]
             ),
-            "sbom.json": build_sbom(opened.manifest, packages, wheel, wheel_bytes, artifact_digest(artifact)),
+            "sbom.json": build_sbom(
+                opened.manifest,
+                digest=artifact_digest(artifact),
+                wheel=wheel,
+                wheel_bytes=wheel_bytes,
+                packages=packages,
+                direct=lock.direct_names(extras),
+            ),
             wheel: wheel_bytes,
             **{f"artifact/{file}": opened.path / file for file in (MANIFEST_NAME, *opened.manifest.files)},
         },

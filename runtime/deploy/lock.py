@@ -7,6 +7,9 @@ import msgspec
 
 _FILE = Path(__file__).with_name("locked.json")
 
+# The part of truecopy that no extra is asked for.
+_ITSELF = ""
+
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One package of the lock.
@@ -34,16 +37,24 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The lock: the Pythons and machines that it is for, and the packages by name."""
+    """The lock: the Pythons and machines that it is for, and the packages by name.
+
+    ``direct`` are the packages that truecopy and each of its extras ask for themselves.
+    """
 
     pythons: tuple[str, ...]
     machines: tuple[str, ...]
+    direct: dict[str, tuple[str, ...]]
     packages: tuple[Package, ...]
 
     def select(self, extras: Iterable[str]) -> list[Package]:
         """Return the packages that truecopy with these extras needs."""
-        wanted = {"", *extras}
+        wanted = {_ITSELF, *extras}
         return [package for package in self.packages if wanted & set(package.parts)]
+
+    def direct_names(self, extras: Iterable[str]) -> list[str]:
+        """Return the names of the packages that truecopy with these extras asks for itself."""
+        return sorted({name for part in (_ITSELF, *extras) for name in self.direct[part]})
 
 
 def read_lock() -> Lock:

@@ -86,14 +86,17 @@ def open_cluster(address: str | None, *, cores: int) -> Iterator[Any]:
     try:
         if address is None:
             folder = Path(tempfile.mkdtemp(prefix="truecopy-ray-", dir=_short_folder()))
-            ray.init(
-                address="local",
-                num_cpus=cores,
-                object_store_memory=_object_store_bytes(),
-                include_dashboard=False,
-                _temp_dir=str(folder),
-                **quiet,
-            )
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cores,
+                    object_store_memory=_object_store_bytes(),
+                    include_dashboard=False,
+                    _temp_dir=str(folder),
+                    **quiet,
+                )
+            except Exception as error:  # Ray raises no class of its own where a node is too late
+                raise _not_started(error) from error
         else:
             _check_reachable(address)
             try:
@@ -234,8 +237,15 @@ def _check_reachable(address: str) -> None:
         raise _unreachable(address, error) from error
 
 
+def _not_started(error: BaseException) -> DeviceError:
+    return DeviceError(
+        f"--engine ray: Ray does not start here: expected a node of this machine, got: {_first_line(error)}. Try again "
+        "when the machine is less busy, or leave --engine out."
+    )
+
+
 def _unreachable(address: str, error: BaseException) -> DeviceError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = _first_line(error)
     return DeviceError(
         f"--address '{address}': no Ray cluster: expected one to answer, got: {reason}. "
         "Check the address, or leave it out to use this machine alone."
@@ -251,3 +261,7 @@ def _object_store_bytes() -> int:
 def _short_folder() -> str | None:
     """Return where to keep Ray's sockets: their names may have 107 bytes in all."""
     return "/tmp" if len(tempfile.gettempdir()) > 30 else None  # noqa: S108 - mkdtemp makes a folder of our own in it
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

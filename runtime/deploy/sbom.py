@@ -13,10 +13,19 @@ from runtime.manifest import Manifest
 Json = dict[str, Any]
 
 
-def build_sbom(manifest: Manifest, packages: Sequence[Package], wheel: str, wheel_bytes: bytes, digest: str) -> str:
+def build_sbom(
+    manifest: Manifest,
+    *,
+    digest: str,
+    wheel: str,
+    wheel_bytes: bytes,
+    packages: Sequence[Package],
+    direct: Sequence[str],
+) -> str:
     """Return the bill of materials, JSON: truecopy's ``wheel``, the locked packages, the artifact with its files.
 
-    ``digest`` is the SHA-256 of the artifact's manifest, which is the version of the whole.
+    ``digest`` is the SHA-256 of the artifact's manifest, which is the version of the whole; ``direct`` are the names of
+    the packages that truecopy asks for itself.
     """
     truecopy = f"pkg:pypi/truecopy@{wheel.split('-')[1]}"
     known = {package.name: _purl(package) for package in packages}
@@ -40,10 +49,9 @@ def build_sbom(manifest: Manifest, packages: Sequence[Package], wheel: str, whee
         },
         *map(_component, packages),
     ]
-    direct = [known[package.name] for package in packages if not any(package.name in one.requires for one in packages)]
     dependencies: list[Json] = [
         {"ref": "image", "dependsOn": [model, truecopy]},
-        {"ref": truecopy, "dependsOn": direct},
+        {"ref": truecopy, "dependsOn": [known[name] for name in direct]},
         *(
             {"ref": known[package.name], "dependsOn": [known[name] for name in package.requires if name in known]}
             for package in packages

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from deploying import deploy
 from oip_table.target import Request
 from serving import serving
 from sklearn.compose import ColumnTransformer
@@ -15,11 +16,14 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor, nn
+from triton_repository import read_configurations, run_warm_ups
+from triton_server import CLIENT_PYTHON, is_installed, running_triton
 
 import exporter
 import runtime
 from exporter.endings import Wanted
 from runtime.manifest import Value
+from runtime.server.tensors import from_bytes
 
 grpc = pytest.importorskip("grpc")
 
@@ -306,3 +310,39 @@ def test_a_text_is_a_body_and_a_row_a_file_of_a_form(server, models):
     assert {**text.json["predictions"][0], "input": ""} == rounded({**own, "input": ""})
     assert form.json["predictions"][0]["values"] == rounded(dict(models["rows"].predict(ROW).values))
     assert form.json["predictions"][0]["input"] == "row.json"
+
+
+@pytest.fixture(scope="module")
+def repositories(artifacts, tmp_path_factory) -> Path:
+    """What 'truecopy deploy triton' writes, of all artifacts together."""
+    folder = tmp_path_factory.mktemp("triton")
+    for path in artifacts.values():
+        done = deploy("triton", path, "--out", folder, "--force")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.skipif(not CLIENT_PYTHON.exists(), reason="run 'scripts/setup clients' for tritonclient")
+def test_graphs_of_every_kind_run_as_tritons_configurations_say(repositories, models):
+    configurations = read_configurations(repositories)
+    for name, model in models.items():
+        graph = configurations[f"{name}_model"]  # the host prepares nothing that the graph could
+        wanted = {output.name: output.dtype for output in model.manifest.outputs}
+        for answer in run_warm_ups(repositories / "onnxruntime" / graph["name"], graph):
+            assert {key: str(array.dtype) for key, array in answer.items()} == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed(), reason="run 'scripts/setup triton' for a real Triton")
+def test_a_real_triton_has_the_rows_of_every_kind(repositories, models, tmp_path):
+    with running_triton(repositories / "python", log=tmp_path / "log") as triton:
+        for name in NAMES:
+            columns = {
+                key: (datatype, array if array.ndim > 1 else array[:, np.newaxis])
+                for key, (datatype, array) in wire(name, alike(name)).items()
+            }
+            request = request_of(name, columns, raw=True)
+            (data,) = ask(triton, "ModelInfer", request).raw_output_contents
+            rows = [json.loads(row) for row in from_bytes(memoryview(data), "BYTES", [3], "row")]
+            own = [one.to_dict() for one in models[name].predict(alike(name))]
+            assert [{**row, "input": ""} for row in rows] == [rounded({**row, "input": ""}) for row in own]

@@ -8,9 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,12 +159,17 @@ def fits(wheel: str, python: str, machine: str) -> bool:
     return of_python and (platform == "any" or machine in platform)
 
 
-def test_the_lock_is_of_the_versions_that_the_tests_ran_with():
-    pinned = dict(
-        line.split("==") for line in (Path(__file__).parents[3] / "constraints.txt").read_text().split() if "==" in line
-    )
+def test_the_lock_is_of_what_the_project_asks_for_in_the_versions_that_the_tests_ran_with():
+    """Otherwise run scripts/lock."""
+    root, lock = Path(__file__).parents[3], read_lock()
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    for part, names in lock.direct.items():
+        texts = project["optional-dependencies"][part] if part else project["dependencies"]
+        assert sorted(re.match(r"[\w.-]+", text)[0] for text in texts) == sorted(names)
+        assert {package.name for package in lock.packages if part in package.parts} >= set(names)
+    pinned = dict(line.split("==") for line in (root / "constraints.txt").read_text().split() if "==" in line)
     assert {
-        package.name: package.version for package in read_lock().packages if package.name in pinned
+        package.name: package.version for package in lock.packages if package.name in pinned
     }.items() <= pinned.items()
 
 
@@ -202,5 +207,5 @@ def test_the_wheel_is_this_truecopy(written):
     (wheel,) = written.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert archive.testzip() is None
-        assert archive.read("runtime/verify.py") == Path(sys.modules["runtime.verify"].__file__).read_bytes()
+        assert archive.read("runtime/verify.py") == Path(runtime.__file__).with_name("verify.py").read_bytes()
         assert not [name for name in archive.namelist() if "__pycache__" in name]

@@ -1,22 +1,19 @@
 """'truecopy deploy triton': its configurations are Triton's, its graphs run as they say, a real Triton serves it."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from deploying import deploy
 from engines import library_rows, triton_rows
 from PIL import Image
+from triton_repository import Configuration, read_configurations, run_warm_ups
 from triton_server import CLIENT_PYTHON, NotReadyError, ask, is_installed, running_triton
 
 import runtime
 from runtime.deploy.triton import to_triton_name
 from runtime.golden import read_golden
-from runtime.server.tensors import DTYPES
 
 needs_clients = pytest.mark.skipif(
     not CLIENT_PYTHON.exists(), reason="run 'scripts/setup clients' for tritonclient, whose protobuf reads the files"
@@ -35,10 +32,8 @@ def written(tiny, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def configurations(written) -> dict[str, dict[str, Any]]:
-    """What tritonclient's protobuf reads, by model."""
-    lines = ask("triton_configuration", *sorted(written.glob("*/*/config.pbtxt"))).splitlines()
-    return {config["name"]: config for config in map(json.loads, lines)}
+def configurations(written) -> dict[str, Configuration]:
+    return read_configurations(written)
 
 
 @needs_clients
@@ -61,23 +56,10 @@ def test_graphs_run_on_the_warm_up_as_the_configuration_says_and_answer_as_eager
     expected = [case.outputs["probabilities"] for case in read_golden(tiny / "golden.npz").cases]
     limits = runtime.load(tiny).manifest.golden.end_to_end_limits
     for name in ("tiny_model", "tiny_network"):
-        config, folder = configurations[name], written / "onnxruntime" / name
-        session = onnxruntime.InferenceSession(
-            folder / "1" / config["default_model_filename"], providers=["CPUExecutionProvider"]
-        )
-        assert len(config["model_warmup"]) >= 2
-        for warm_up in config["model_warmup"]:
-            ((tensor, data),) = warm_up["inputs"].items()
-            dtype = DTYPES[data["data_type"].removeprefix("TYPE_")]
-            one = np.fromfile(folder / "warmup" / data["input_data_file"], dtype).reshape([1, *map(int, data["dims"])])
-            assert fits(one.shape[1:], config["input"][0]["dims"])
-            (scores,) = session.run(None, {tensor: one.repeat(warm_up["batch_size"], axis=0)})
-            assert fits(scores.shape[1:], config["output"][0]["dims"])
-            assert min(np.abs(scores - eager).max() for eager in expected) <= limits["probabilities"]
-
-
-def fits(shape, dims) -> bool:
-    return len(shape) == len(dims) and all(int(dim) in {-1, length} for length, dim in zip(shape, dims, strict=True))
+        answers = run_warm_ups(written / "onnxruntime" / name, configurations[name])
+        assert len(answers) >= 2
+        for answer in answers:
+            assert min(np.abs(answer["probabilities"] - eager).max() for eager in expected) <= limits["probabilities"]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +102,6 @@ def test_another_version_of_the_artifact_is_not_served(written, tmp_path):
 
 # Triton's own core reads the configuration, makes the warm-up and the batches; the wheel has no onnxruntime backend.
 STAND_IN = """
-import json
 from pathlib import Path
 
 import onnxruntime
@@ -130,7 +111,6 @@ import triton_python_backend_utils as triton
 class TritonPythonModel:
     def initialize(self, args):
         folder = Path(args["model_repository"]) / args["model_version"]
-        self.config = json.loads(args["model_config"])
         (graph,) = folder.glob("*.onnx")
         self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
