@@ -12,7 +12,7 @@ from runtime.capacity.translation import core_ms
 
 # What the first break is called, and what to do about it.
 _FIRST = {
-    "p99": "answers come later than promised; none is refused yet",
+    "p99": "answers come later than promised (p99)",
     "429": "requests are refused (429), as the queues are full",
     "504": "requests reach their deadline (504)",
 }
@@ -109,9 +109,14 @@ def _print_plan(console: Console, answer: Answer) -> None:
         )
     console.print(table)
     breaks = plan.breaks
+    refusals = (
+        "however many come, none is refused: they wait for the event loop"
+        if breaks.refuses_from is None
+        else f"from {breaks.refuses_from:.0f} a second requests are refused"
+    )
     console.print(
-        f"breaks first: above {breaks.rate:.0f} a second {_FIRST[breaks.first]}; from {breaks.refuses_from:.0f} "
-        f"a second requests are refused. Bottleneck: {_bottleneck(plan)}.",
+        f"breaks first: above {breaks.rate:.0f} a second {_FIRST[breaks.first]}; {refusals}. "
+        f"Bottleneck: {_bottleneck(plan)}.",
         soft_wrap=True,
     )
     console.print(
