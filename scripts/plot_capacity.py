@@ -56,6 +56,7 @@ def plot(scales: list[Scale], path: Path, title: str) -> None:
                 first = beyond[0]
                 axes.plot(rates[first], used[first], "o", color=line.get_color())
         axes.axhline(1, color="black", linewidth=0.8, linestyle="--")
+        axes.minorticks_off()
         axes.set_xlabel("requests a second")
         axes.set_ylabel("used of one, or of the time allowed")
         axes.set_ylim(1e-4, 1e3)

@@ -24,6 +24,9 @@ SHARE = 0.99
 # among more of them, and the same number of requests lasts longer. Under 'random' they know nothing of each other.
 MOST_SIMULATED = {"random": 4, "round-robin": 16, "two": 16, "least": 16}
 
+# Where the rate itself rises and falls, that takes time to be seen: still fewer replicas.
+_MOST_UNEVEN = 2
+
 # The first tenth of the requests fills the queues.
 _WARM_SHARE = 0.1
 
@@ -220,7 +223,8 @@ class _Fleet:
         self._goal = goal
         self._process = process_of(measured, goal.limits)
         self._demands = demands_of(measured, goal.requests, seed=goal.seed)
-        self._simulated = MOST_SIMULATED[goal.balancing]
+        most = MOST_SIMULATED[goal.balancing]
+        self._simulated = most if goal.trace is arrivals.poisson else min(most, _MOST_UNEVEN)
         self._most = min(most_per_s(measured).values())
         self._steady: dict[tuple[int, float], Outcome] = {}
         self._updating: dict[tuple[int, float], tuple[Outcome, float]] = {}
@@ -355,7 +359,7 @@ class _Fleet:
 
     def _overloaded(self, replicas: int, rate: float) -> Outcome:
         """Return what happens at a rate that is too much, once the queues are full: of a few replicas, to get there."""
-        simulated = min(replicas, MOST_SIMULATED["random"])
+        simulated = min(replicas, self._simulated, MOST_SIMULATED["random"])
         return self._simulate(simulated, rate * simulated / replicas, warm_share=0.5)
 
     def _simulate(

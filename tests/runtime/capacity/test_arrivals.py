@@ -29,13 +29,23 @@ def test_random_requests_know_nothing_of_each_other_and_bursts_come_together():
 
 
 def test_a_log_keeps_its_shape_at_another_rate_and_over_its_end():
-    log = np.array([0.0, 1.0, 1.1, 1.2, 5.0])
-    own = recorded(log, None, 12)
-    faster = recorded(log, 10.0, 12)
+    # Ten seconds: nine calm ones, one of 50 requests.
+    log = np.concatenate([np.arange(0, 9, 0.1), np.arange(9, 10, 0.02)])
+    times = recorded(log, 10 * rate_of(log), 4000, np.random.default_rng(1))
+    counts = per_second(times)[:20]
 
-    assert np.allclose(own[:5], log)
-    assert np.all(np.diff(own) > 0)
-    assert np.allclose(np.diff(own)[:4] / np.diff(faster)[:4], 10.0 / (5 / 6.25))
+    assert np.all(np.diff(times) >= 0)
+    assert 4000 / times[-1] == pytest.approx(10 * rate_of(log), rel=0.1)
+    # 500 a second in the tenth and the twentieth second, 100 in the others.
+    assert counts[[9, 19]].mean() == pytest.approx(500, rel=0.15)
+    assert counts[:9].mean() == pytest.approx(100, rel=0.1)
+
+
+def test_of_a_long_log_the_busiest_stretch_counts():
+    log = np.concatenate([np.arange(0, 100, 1.0), np.arange(100, 110, 0.1), np.arange(110, 200, 1.0)])
+    times = recorded(log, rate_of(log), 80, np.random.default_rng(1))
+
+    assert times[-1] == pytest.approx(8, rel=0.3)
 
 
 def test_a_log_may_be_seconds_iso_times_or_our_servers_own(tmp_path):

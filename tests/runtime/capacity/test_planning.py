@@ -36,12 +36,14 @@ def test_a_plan_holds_its_promise_and_the_work_alone_is_not_enough(measured):
     found = plan(measured(), goal(survive=0, headroom=0.0))
 
     # 500 requests of 10 ms are 5 cores, all of whose time is then used.
-    assert found.least_replicas == found.replicas == 6
+    assert found.least_replicas == 6
+    # One more, as one at a time is away during an update.
+    assert found.replicas == 7
     assert within_ms(measured(), 6, 500) < 40 < within_ms(measured(), 5, 500)
     assert found.steady.within_ms < 40
-    assert found.steady.cores == pytest.approx(5 / 6, rel=0.03)
-    assert found.cores == 6
-    assert found.resident_mb == 600
+    assert found.steady.cores == pytest.approx(5 / 7, rel=0.04)
+    assert found.cores == 7
+    assert found.resident_mb == 700
 
 
 def test_a_missing_replica_and_headroom_cost_replicas(measured):
@@ -49,32 +51,31 @@ def test_a_missing_replica_and_headroom_cost_replicas(measured):
         plan(measured(), goal(survive=survive, headroom=headroom)) for survive, headroom in ((0, 0), (2, 0), (0, 0.5))
     )
 
-    assert missing.replicas == bare.replicas + 2
-    assert missing.least_replicas == bare.replicas
+    assert missing.replicas == missing.least_replicas + 2
     assert missing.lost_one is not None
     assert missing.lost_one.p99_ms < 40
     assert missing.lost_one.lost > 0
     assert bare.lost_one is None
-    assert spared.replicas in {8, 9, 10}
+    assert bare.replicas + 2 <= spared.replicas <= bare.replicas + 4
 
 
-def test_an_update_needs_room_too(measured):
-    """Without a replica to spare, one that restarts is missed: the plan has one more than the steady state needs."""
-    found = plan(measured(server={"start_s": 8.0}), goal(survive=0, headroom=0.0, requests=8_000, rate=590.0))
+def test_an_update_takes_one_replica_away_after_the_other(measured):
+    found = plan(measured(server={"start_s": 8.0}), goal(survive=0, headroom=0.0, rate=50.0))
 
-    assert found.replicas > found.least_replicas
+    # One replica could do it, but not while it restarts.
+    assert (found.least_replicas, found.replicas) == (1, 2)
     assert found.updating.within_ms < 40
     assert found.updating.lost == 0
-    assert found.update_s == pytest.approx(found.replicas * 8.5, rel=0.05)
+    assert found.update_s == pytest.approx(2 * 8.5, rel=0.05)
 
 
 def test_memory_bandwidth_and_cost_follow_from_the_replicas(measured):
     found = plan(measured(), goal(survive=0, headroom=0.0, core_price=0.5, machine_price=0.25))
 
     assert found.ingress_gbit_s == pytest.approx(0.5)
-    assert found.waiting_mb == pytest.approx(6 * 128 * 125_000 / 2**20)
-    assert found.cost_per_hour == pytest.approx(6 * 0.5 + 6 * 0.25)
-    assert found.cost_per_million == pytest.approx(4.5 / (500 * 3600) * 1e6)
+    assert found.waiting_mb == pytest.approx(7 * 128 * 125_000 / 2**20)
+    assert found.cost_per_hour == pytest.approx(7 * 0.5 + 7 * 0.25)
+    assert found.cost_per_million == pytest.approx(5.25 / (500 * 3600) * 1e6)
     assert plan(measured(), goal(survive=0)).cost_per_hour is None
 
 
@@ -164,7 +165,7 @@ def test_a_promise_that_one_request_alone_breaks_is_one_sentence(measured):
 
 def test_a_promise_that_only_bursts_break_is_one_sentence(measured):
     def all_at_once(per_s, count, _chance):
-        return np.sort(np.concatenate([np.zeros(count // 2), np.linspace(0, count / per_s, count - count // 2)]))
+        return np.repeat(np.arange(count // 500 + 1) * 500 / per_s, 500)[:count]
 
     with pytest.raises(runtime.InputError, match="cannot be met for arrivals like these"):
         plan(measured(), goal(rate=5.0, trace=all_at_once, p99_ms=11.0))
@@ -193,7 +194,7 @@ def test_a_million_a_second_is_a_matter_of_more_than_replicas(measured):
     # 1 Mbit a request: 1000 Gbit/s through balancers of 10.
     assert large.ingress_gbit_s == pytest.approx(1000)
     assert large.balancers == 100
-    assert 10_000 < large.cores < 12_500
+    assert 1_000_000 / 95 <= large.cores < 12_500
     assert large.host_cores == pytest.approx(large.cores * 0.2, rel=0.01)
     assert large.machines == math.ceil(large.cores / 10)
     assert large.rollout_s == pytest.approx(large.machines * 0.008)
