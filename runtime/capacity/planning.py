@@ -129,7 +129,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     egress_gbit_s: float
     artifact_copies_gb: float
     steady: Load
-    lost_one: Load | None
+    losing: Load | None
     updating: Load
     update_s: float
     breaks: Break
@@ -182,7 +182,7 @@ def plan(measured: Measurement, goal: Goal) -> Plan:
         egress_gbit_s=goal.rate * out_bytes * 8 / 1e9,
         artifact_copies_gb=machines * measured.artifact_bytes / 1e9,
         steady=fleet.load(fleet.steady(replicas, goal.rate), goal.rate, replicas),
-        lost_one=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
+        losing=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
         updating=fleet.load(updating, goal.rate, replicas),
         update_s=each_s * replicas,
         breaks=fleet.breaks(replicas),

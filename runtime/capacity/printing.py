@@ -95,8 +95,8 @@ def _print_plan(console: Console, answer: Answer) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     rows: dict[str, Load] = {"as planned": plan.steady}
-    if plan.lost_one is not None:
-        rows["replicas lost, not yet back"] = plan.lost_one
+    if plan.losing is not None:
+        rows["replicas lost, not yet back"] = plan.losing
     rows[f"rolling update, {_seconds(plan.update_s)}"] = plan.updating
     rows[f"{plan.breaks.beyond.rate:.0f} a second"] = plan.breaks.beyond
     for name, load in rows.items():

@@ -52,15 +52,15 @@ def test_a_missing_replica_and_headroom_cost_replicas(measured):
     )
 
     assert missing.replicas == missing.least_replicas + 2
-    assert missing.lost_one is not None
-    assert missing.lost_one.p99_ms < 40
-    assert missing.lost_one.lost > 0
-    assert bare.lost_one is None
+    assert missing.losing is not None
+    assert missing.losing.p99_ms < 40
+    assert missing.losing.lost > 0
+    assert bare.losing is None
     assert bare.replicas + 2 <= spared.replicas <= bare.replicas + 4
 
 
 def test_an_update_takes_one_replica_away_after_the_other(measured):
-    found = plan(measured(server={"start_s": 8.0}), goal(survive=0, headroom=0.0, rate=50.0))
+    found = plan(measured(server={"start_s": 8.0}), goal(survive=0, headroom=0.0, rate=20.0))
 
     # One replica could do it, but not while it restarts.
     assert (found.least_replicas, found.replicas) == (1, 2)
@@ -168,7 +168,7 @@ def test_a_promise_that_only_bursts_break_is_one_sentence(measured):
         return np.repeat(np.arange(count // 500 + 1) * 500 / per_s, 500)[:count]
 
     with pytest.raises(runtime.InputError, match="cannot be met for arrivals like these"):
-        plan(measured(), goal(rate=5.0, trace=all_at_once, p99_ms=11.0))
+        plan(measured(), goal(rate=5.0, trace=all_at_once, p99_ms=20.0))
 
 
 def test_requests_are_drawn_from_what_was_measured(measured):

@@ -189,6 +189,8 @@ def test_a_lost_replica_loses_what_is_inside_and_what_is_still_sent_to_it():
     # One inside; of 20 that come in 2 s, every other one.
     assert outcome.counts["lost"] == 1 + 10
     assert outcome.incident_s == (50.05, pytest.approx(60.05))
+    # What is away is not idle.
+    assert outcome.cores == pytest.approx((1000 - 11 - 0.5) * 0.15 / (200 - 10), rel=0.01)
 
 
 def test_a_rolling_update_loses_nothing_and_takes_one_replica_at_a_time():
