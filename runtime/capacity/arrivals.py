@@ -1,5 +1,6 @@
 """When requests come: at random, in bursts, or as a log says they came."""
 
+import math
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,13 +53,24 @@ def bursts(per_s: float, count: int, chance: np.random.Generator) -> Times:
     return scaled
 
 
-def recorded(log: Times, per_s: float | None, count: int) -> Times:
-    """Return ``count`` times with the shape of ``log``, repeated or cut, at its own rate or at ``per_s``."""
+def recorded(log: Times, per_s: float, count: int, chance: np.random.Generator) -> Times:
+    """Return ``count`` times at random, as often at each moment as in ``log``, scaled to ``per_s`` over all of it.
+
+    A log of fewer requests is repeated; of one of more, the busiest stretch is taken, at the rate that it has then.
+    """
+    factor = per_s / rate_of(log)
+    rows = max(2, math.ceil(count / factor) + 1)
+    if rows < len(log):
+        start = int(np.argmin(log[rows - 1 :] - log[: len(log) - rows + 1]))
+        log = log[start : start + rows]
     shifted = log - log[0]
+    # Where one round ends and the next begins is one more gap, of average length.
     length_s = float(shifted[-1]) * len(log) / (len(log) - 1)
-    rounds = -(-count // len(log))
-    times = np.concatenate([shifted + number * length_s for number in range(rounds)])[:count]
-    return times if per_s is None else times * (len(log) / length_s / per_s)
+    expected = np.cumsum(chance.exponential(1.0, count)) / factor
+    rounds = int(expected[-1] // len(log)) + 2
+    knots = np.concatenate([shifted + number * length_s for number in range(rounds)])
+    times: Times = np.interp(expected, np.arange(len(knots)), knots)
+    return times
 
 
 def rate_of(log: Times) -> float:

@@ -14,6 +14,8 @@ from runtime.errors import InputError
 from runtime.manifest import Manifest
 from runtime.server.kinds import kind_of, source_from_json
 
+_NPY = b"\x93NUMPY"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
@@ -31,14 +33,19 @@ def to_body(name: str, source: Any, manifest: Manifest) -> Body:
     Raises InputError for a file that cannot be read.
     """
     kind = kind_of(manifest)
-    if isinstance(source, str | PathLike) and kind != "text":
+    if isinstance(source, PathLike):
         try:
             source = Path(source).read_bytes()
         except OSError as error:
             raise InputError(f"'{source}': {error.strerror}. Check the path given to --samples.") from error
-    if kind == "image" and isinstance(source, bytes):
+    if kind == "image":
+        if not isinstance(source, bytes):
+            raise InputError(f"'{name}': not an encoded image: got {type(source).__name__}. Give image files.")
         return Body(name=name, content=source, media_type="application/octet-stream", source=source)
-    value = _to_json(source, kind)
+    try:
+        value = _to_json(source, kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"'{name}': not an input of this model: {str(error).rstrip('.')}. Check --samples.") from error
     content = msgspec.json.encode({"input": value})
     # As the server sees it, which is what JSON leaves of it.
     parsed = msgspec.json.decode(content)["input"]
@@ -48,15 +55,20 @@ def to_body(name: str, source: Any, manifest: Manifest) -> Body:
 
 
 def _to_json(source: Any, kind: str) -> Any:
-    if isinstance(source, bytes):
-        if kind in {"tabular", "tokens"}:
-            return msgspec.json.decode(source)
-        if kind == "text":
+    """Return an input as JSON has it; bytes are what the kind's decoder takes of them."""
+    match source:
+        case bytes() if kind == "text":
             text = source.decode()
             return msgspec.json.decode(text) if text.lstrip().startswith("[") else text
-        source = read_arrays(source, "input")
-    if isinstance(source, PathLike):
-        return _to_json(Path(source).read_bytes(), kind)
-    if isinstance(source, Mapping):
-        return {name: _to_json(part, "tensor") for name, part in source.items()}
-    return source.tolist() if isinstance(source, np.ndarray | np.generic) else source
+        case bytes() if kind == "tokens" and not source.startswith((b"[", _NPY)):
+            words = source.decode().replace(",", " ").split()
+            return [int(word) if word.isdigit() else word for word in words]
+        case bytes() if kind in {"tabular", "tokens"} and not source.startswith(_NPY):
+            return msgspec.json.decode(source)
+        case bytes():
+            return _to_json(read_arrays(source, "input"), kind)
+        case Mapping():
+            return {name: _to_json(part, "tensor") for name, part in source.items()}
+        case np.ndarray() | np.generic():
+            return source.tolist()
+    return source

@@ -47,7 +47,8 @@ class Outcome:
     """What came of the requests that arrived after the warm-up.
 
     ``arrived`` and ``latency_s`` are float64, one entry for each request that was answered, in the order of the
-    answers. ``cores``, ``loop`` and ``device`` are the busy shares of a replica's cores, event loop and device.
+    answers. ``cores``, ``loop`` and ``device`` are the busy shares of the cores, event loops and devices that
+    were there.
     ``incident_s`` is when the first incident began and the last one was over; both 0 without any.
     """
 
@@ -89,10 +90,17 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class _Place:
-    """A replica as the balancer knows it."""
+    """A replica as the balancer knows it; ``away_s`` is how long there was none, and ``away_from`` since when."""
 
     replica: Replica
     alive: bool = True
+    away_s: float = 0.0
+    away_from: float | None = None
+
+    def present_s(self, seconds: float) -> float:
+        """Return for how many of the simulation's seconds it was there."""
+        away_s = self.away_s + (0.0 if self.away_from is None else max(0.0, seconds - self.away_from))
+        return max(0.0, seconds - away_s)
 
 
 @dataclass(kw_only=True)
@@ -157,7 +165,7 @@ def simulate(
     clock.run()
     seconds = max(float(arrivals[-1]), tally.last) if len(arrivals) else 0.0
     width = len(process.speeds)
-    share = replicas * seconds or 1.0
+    share = sum(place.present_s(seconds) for place in places) or 1.0
     return Outcome(
         counts=dict(tally.counts),
         arrived=np.array(tally.arrived),
@@ -221,6 +229,7 @@ class _Fleet:
         lost = self._known[: loss.replicas]
         for place in lost:
             place.alive = False
+            place.away_from = self._clock.now
             place.replica.crash()
         self._clock.at(self._clock.now + loss.notice_s, lambda: self._forget(lost))
         if loss.restart_s < float("inf"):
@@ -232,6 +241,9 @@ class _Fleet:
     def _return(self, places: Sequence[_Place]) -> None:
         for place in places:
             place.alive = True
+            if place.away_from is not None:
+                place.away_s += self._clock.now - place.away_from
+                place.away_from = None
         self._known.extend(places)
         self.settled_s = max(self.settled_s, self._clock.now)
 
@@ -249,6 +261,8 @@ class _Fleet:
         if place.replica.outstanding:
             self._clock.at(self._clock.now + 0.01, lambda: self._drain(update, position))
             return
+
+        place.away_from = self._clock.now
 
         def started() -> None:
             self._return([place])

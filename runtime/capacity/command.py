@@ -130,4 +130,4 @@ def _trace(name: str) -> "tuple[float | None, Callable[[float, int, np.random.Ge
     if not path.exists():
         raise InputError(f"--arrivals '{name}': unknown: expected poisson, bursts or a file of times. Name one.")
     log = read_log(path)
-    return rate_of(log), lambda per_s, count, _chance: recorded(log, per_s, count)
+    return rate_of(log), lambda per_s, count, chance: recorded(log, per_s, count, chance)

@@ -24,14 +24,24 @@ SHARE = 0.99
 # among more of them, and the same number of requests lasts longer. Under 'random' they know nothing of each other.
 MOST_SIMULATED = {"random": 4, "round-robin": 16, "two": 16, "least": 16}
 
-# So many requests leave 150 beyond the 99th percentile; the first tenth fills the queues.
-_REQUESTS = 16_500
+# Where the rate itself rises and falls, that takes time to be seen: still fewer replicas.
+_MOST_UNEVEN = 2
+
+# The first tenth of the requests fills the queues.
 _WARM_SHARE = 0.1
 
 # How long balancers go on sending to a replica that has died: two probes of Kubernetes' default of one in 10 s are 20,
 # of most proxies' 1 or 2; connections to a dead process fail at once, and passive checks act on that.
 _NOTICE_S = 2.0
 _UPDATED = 3
+
+# Nothing is planned to be busier than this. Queues then grow so slowly that no simulation is long enough to show it.
+_FULLEST = 0.95
+
+# How finely rates are searched, which share of refusals is not yet one, and how much too much is shown.
+_STEP = 1.03
+_FEW = 0.001
+_BEYOND = 1.5
 
 Breaking: TypeAlias = Literal["p99", "429", "504"]
 
@@ -42,7 +52,8 @@ class Goal:
 
     ``trace`` says when they come, given a rate, a number of them and a source of chance. ``survive`` is how many
     replicas may be missing at once. ``headroom`` is how much more than the rate the advice must bear, as a share: the
-    prediction may be off by as much. Prices are per hour, 0 where none was given.
+    prediction may be off by as much. Prices are per hour, 0 where none was given. Each simulation is of so many
+    ``requests``; the default leaves 150 beyond the 99th percentile.
     """
 
     rate: float
@@ -55,6 +66,7 @@ class Goal:
     core_price: float = 0.0
     machine_price: float = 0.0
     seed: int = 0
+    requests: int = 16_500
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,14 +95,15 @@ class Break(msgspec.Struct, frozen=True, kw_only=True):
     ``rate`` is the last rate at which the promise holds. ``first`` is what breaks it beyond: ``p99``, answers that come
     too late for the promise; ``429``, refusals; ``504``, deadlines. ``bottleneck`` is the part that is busiest then,
     and ``stage`` what most of its time goes to. ``refuses_from`` is the rate from which more than one in a thousand is
-    refused. ``beyond`` is what happens at half as much again as that rate.
+    refused; None where none is, however many come. ``beyond`` is what happens when half as much again comes as can be
+    done, once the queues are full.
     """
 
     rate: float
     first: Breaking
     bottleneck: str
     stage: str
-    refuses_from: float
+    refuses_from: float | None
     beyond: Load
 
 
@@ -116,7 +129,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     egress_gbit_s: float
     artifact_copies_gb: float
     steady: Load
-    lost_one: Load | None
+    losing: Load | None
     updating: Load
     update_s: float
     breaks: Break
@@ -169,7 +182,7 @@ def plan(measured: Measurement, goal: Goal) -> Plan:
         egress_gbit_s=goal.rate * out_bytes * 8 / 1e9,
         artifact_copies_gb=machines * measured.artifact_bytes / 1e9,
         steady=fleet.load(fleet.steady(replicas, goal.rate), goal.rate, replicas),
-        lost_one=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
+        losing=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
         updating=fleet.load(updating, goal.rate, replicas),
         update_s=each_s * replicas,
         breaks=fleet.breaks(replicas),
@@ -183,6 +196,25 @@ def bytes_each(measured: Measurement) -> tuple[float, float]:
     return float(np.mean([one.size_bytes for one in measured.inputs])), float(measured.server.answer_bytes)
 
 
+def replica_rate(measured: Measurement, goal: Goal) -> float:
+    """Return the most requests a second that one replica among many bears with the promise of ``goal``.
+
+    Raises InputError where it cannot bear any.
+    """
+    fleet = _Fleet(measured, goal)
+    fleet.check_possible()
+    replicas = MOST_SIMULATED[goal.balancing]
+    # As little as check_possible found to be possible; bursts may make even that too much.
+    low = min(most_per_s(measured).values()) * replicas / 100
+    if not fleet.meets(fleet.steady(replicas, low)):
+        raise InputError(
+            f"--p99-ms {goal.p99_ms:g}: cannot be met for arrivals like these by replicas that are nearly idle. Allow "
+            "more time, or change --arrivals."
+        )
+    full = min(most_per_s(measured).values()) * replicas
+    return fleet.highest(low, _FULLEST * full, lambda rate: fleet.meets(fleet.steady(replicas, rate))) / replicas
+
+
 class _Fleet:
     """Simulations of one goal, each made once."""
 
@@ -190,8 +222,9 @@ class _Fleet:
         self._measured = measured
         self._goal = goal
         self._process = process_of(measured, goal.limits)
-        self._demands = demands_of(measured, _REQUESTS, seed=goal.seed)
-        self._simulated = MOST_SIMULATED[goal.balancing]
+        self._demands = demands_of(measured, goal.requests, seed=goal.seed)
+        most = MOST_SIMULATED[goal.balancing]
+        self._simulated = most if goal.trace is arrivals.poisson else min(most, _MOST_UNEVEN)
         self._most = min(most_per_s(measured).values())
         self._steady: dict[tuple[int, float], Outcome] = {}
         self._updating: dict[tuple[int, float], tuple[Outcome, float]] = {}
@@ -203,7 +236,9 @@ class _Fleet:
 
     def check_possible(self) -> None:
         """Raise InputError where even a replica with hardly anything to do is too slow."""
-        lone = self._run(1, self._most / 100, balancing_rate=False)
+        few = self._most / 100
+        times = arrivals.poisson(few, 2000, np.random.default_rng([self._goal.seed, 0])).tolist()
+        lone = simulate(self._process, replicas=1, arrivals=times, demands=self._demands, seed=self._goal.seed)
         if not self.meets(lone):
             raise InputError(
                 f"--p99-ms {self._goal.p99_ms:g}: cannot be met by any number of replicas: expected at least "
@@ -213,7 +248,7 @@ class _Fleet:
 
     def least(self, rate: float, holds: Callable[[int], bool], *, start: int = 1) -> int:
         """Return the smallest number of replicas for which it ``holds``, to within a hundredth of it."""
-        low = max(start, math.ceil(rate / self._most))
+        low = max(start, math.ceil(rate / (_FULLEST * self._most)))
         if holds(low):
             return low
         step = max(1, low // 50)
@@ -235,7 +270,8 @@ class _Fleet:
         """Return what becomes of the requests while nothing happens to the replicas."""
         key = replicas, rate
         if key not in self._steady:
-            self._steady[key] = self._run(replicas, rate)
+            simulated = min(replicas, self._simulated)
+            self._steady[key] = self._simulate(simulated, rate * simulated / replicas)
         return self._steady[key]
 
     def losing(self, replicas: int, whole_rate: float) -> Outcome:
@@ -246,7 +282,7 @@ class _Fleet:
             simulated = min(replicas, max(self._simulated, survive + 1))
             # Each of those that are left has its true share then.
             rate = whole_rate * (simulated - survive) / (replicas - survive)
-            begin = _REQUESTS * _WARM_SHARE / rate
+            begin = self._goal.requests * _WARM_SHARE / rate
             loss = Loss(at_s=begin, replicas=survive, notice_s=min(_NOTICE_S, begin))
             self._losing[key] = self._simulate(simulated, rate, incidents=(loss,))
         return self._losing[key]
@@ -258,7 +294,7 @@ class _Fleet:
             simulated = min(replicas, self._simulated)
             missing = 1 if simulated > 1 else 0
             rate = whole_rate * (simulated - missing) / (replicas - missing)
-            begin = _REQUESTS * _WARM_SHARE / rate
+            begin = self._goal.requests * _WARM_SHARE / rate
             update = Update(at_s=begin, start_s=self._measured.server.start_s, replicas=min(_UPDATED, simulated))
             outcome = self._simulate(simulated, rate, incidents=(update,))
             first, last = outcome.incident_s
@@ -284,47 +320,54 @@ class _Fleet:
 
     def breaks(self, replicas: int) -> Break:
         """Return what gives first as the rate rises."""
-        rate = self._goal.rate
-        last = self._highest(rate, lambda one: self.meets(self.steady(replicas, one)))
-        broken = self.steady(replicas, last * 1.02)
-        if self.meets(broken):  # by a hair: the next step breaks it
-            broken = self.steady(replicas, last * 1.05)
-        refuses_from = self._highest(last, lambda one: self.steady(replicas, one).share(REFUSED) <= 0.001)
+        full = self._most * replicas
+        last = self.highest(self._goal.rate, _FULLEST * full, lambda one: self.meets(self.steady(replicas, one)))
+        beyond = self._overloaded(replicas, _BEYOND * full)
+        broken = self.steady(replicas, last * _STEP)
+        if self.meets(broken):  # up to where the queues only grow
+            broken = beyond
         first: Breaking = "p99"
-        if broken.within_ms(SHARE) == float("inf"):
+        if broken.quantile_ms(SHARE) <= self._goal.p99_ms:
             first = "429" if broken.share(REFUSED) >= broken.share(LATE) else "504"
-        beyond = self.steady(replicas, refuses_from * 1.5)
         shares = {"cores": beyond.cores, "event loop": beyond.loop, "device": beyond.device}
         bottleneck = max(shares, key=lambda name: shares[name])
         stages = core_ms(self._measured)
         stage = max(stages, key=lambda name: stages[name]) if bottleneck == "cores" else bottleneck
+        refuses_from = None
+        if beyond.share(REFUSED) > _FEW:
+            # Any rate that is too much fills the queues in the end, however long they are.
+            refuses_from = self.highest(
+                last, max(last, full), lambda one: self.steady(replicas, one).share(REFUSED) <= _FEW
+            )
         return Break(
             rate=last,
             first=first,
             bottleneck=bottleneck,
             stage={"device": "network", "event loop": "server"}.get(stage, stage),
             refuses_from=refuses_from,
-            beyond=self.load(beyond, refuses_from * 1.5, replicas),
+            beyond=self.load(beyond, _BEYOND * full, replicas),
         )
 
-    def _highest(self, rate: float, holds: Callable[[float], bool]) -> float:
-        """Return the highest rate, to within a fiftieth, for which it ``holds``, which it does for ``rate``."""
-        low, high = rate, rate * 1.25
-        while holds(high):
-            low, high = high, high * 1.25
-        while high / low > 1.02:
+    def highest(self, low: float, high: float, holds: Callable[[float], bool]) -> float:
+        """Return the highest rate up to ``high``, to within a ``_STEP``, for which it ``holds``, as for ``low``."""
+        if high <= low or holds(high):
+            return high if high > low else low
+        while high / low > _STEP:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if holds(middle) else (low, middle)
         return low
 
-    def _run(self, replicas: int, rate: float, *, balancing_rate: bool = True) -> Outcome:
-        simulated = min(replicas, self._simulated)
-        return self._simulate(simulated, rate * simulated / replicas if balancing_rate else rate)
+    def _overloaded(self, replicas: int, rate: float) -> Outcome:
+        """Return what happens at a rate that is too much, once the queues are full: of a few replicas, to get there."""
+        simulated = min(replicas, self._simulated, MOST_SIMULATED["random"])
+        return self._simulate(simulated, rate * simulated / replicas, warm_share=0.5)
 
-    def _simulate(self, replicas: int, rate: float, incidents: tuple[Incident, ...] = ()) -> Outcome:
+    def _simulate(
+        self, replicas: int, rate: float, incidents: tuple[Incident, ...] = (), warm_share: float = _WARM_SHARE
+    ) -> Outcome:
         goal = self._goal
-        times = goal.trace(rate, _REQUESTS, np.random.default_rng([goal.seed, 0])).tolist()
-        warm_s = incidents[0].at_s if incidents else times[int(_REQUESTS * _WARM_SHARE)]
+        times = goal.trace(rate, goal.requests, np.random.default_rng([goal.seed, 0])).tolist()
+        warm_s = incidents[0].at_s if incidents else times[int(goal.requests * warm_share)]
         return simulate(
             self._process,
             replicas=replicas,

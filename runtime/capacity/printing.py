@@ -12,7 +12,7 @@ from runtime.capacity.translation import core_ms
 
 # What the first break is called, and what to do about it.
 _FIRST = {
-    "p99": "answers come later than promised; none is refused yet",
+    "p99": "answers come later than promised (p99)",
     "429": "requests are refused (429), as the queues are full",
     "504": "requests reach their deadline (504)",
 }
@@ -95,8 +95,8 @@ def _print_plan(console: Console, answer: Answer) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     rows: dict[str, Load] = {"as planned": plan.steady}
-    if plan.lost_one is not None:
-        rows["replicas lost, not yet back"] = plan.lost_one
+    if plan.losing is not None:
+        rows["replicas lost, not yet back"] = plan.losing
     rows[f"rolling update, {_seconds(plan.update_s)}"] = plan.updating
     rows[f"{plan.breaks.beyond.rate:.0f} a second"] = plan.breaks.beyond
     for name, load in rows.items():
@@ -109,9 +109,14 @@ def _print_plan(console: Console, answer: Answer) -> None:
         )
     console.print(table)
     breaks = plan.breaks
+    refusals = (
+        "however many come, none is refused: they wait for the event loop"
+        if breaks.refuses_from is None
+        else f"from {breaks.refuses_from:.0f} a second requests are refused"
+    )
     console.print(
-        f"breaks first: above {breaks.rate:.0f} a second {_FIRST[breaks.first]}; from {breaks.refuses_from:.0f} "
-        f"a second requests are refused. Bottleneck: {_bottleneck(plan)}.",
+        f"breaks first: above {breaks.rate:.0f} a second {_FIRST[breaks.first]}; {refusals}. "
+        f"Bottleneck: {_bottleneck(plan)}.",
         soft_wrap=True,
     )
     console.print(
