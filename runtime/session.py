@@ -51,6 +51,14 @@ class Session:
         """The names of the graph's inputs."""
         return tuple(self._inputs)
 
+    @property
+    def input_types(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
+        """The dtype and shape of each input, by name; a length that the input chooses is None."""
+        return {
+            name: (dtype, tuple(length if isinstance(length, int) else None for length in shape))
+            for name, (dtype, shape) in self._inputs.items()
+        }
+
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs by name; contiguous inputs are read where they are, without a copy.
 

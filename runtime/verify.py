@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
+from runtime.errors import ArtifactError
 from runtime.golden import read_golden
 from runtime.manifest import ImageInput, Task, Tokens
 from runtime.model import Model
@@ -93,6 +94,18 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
         inputs=len(golden),
         checks=tuple(checks),
     )
+
+
+def check_answers(artifact: Artifact, model: Model) -> None:
+    """Raise ArtifactError unless a loaded ``model`` answers the golden inputs as the eager model does."""
+    verification = verify_model(artifact, model, whole_path=False)
+    if not verification.passed:
+        worst = next(check for check in verification.checks if not check.passed)
+        raise ArtifactError(
+            f"'{artifact.path}': this device's answers are not the eager model's: expected '{worst.name}' within "
+            f"{worst.limit:g} {worst.unit}, got {worst.worst:.2g}. Run 'truecopy verify' on it, and "
+            "do not serve it here."
+        )
 
 
 def _check_outputs(

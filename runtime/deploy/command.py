@@ -16,6 +16,7 @@ from runtime.errors import InputError
 ENGINES = {
     "kserve": "runtime.deploy.kserve:build_kserve",
     "ray-serve": "runtime.deploy.ray_serve:build_ray_serve",
+    "triton": "runtime.deploy.triton:build_triton",
 }
 
 

@@ -1,4 +1,4 @@
-"""What an engine needs, as text by file name, and how it gets onto the disk: whole or not at all."""
+"""What an engine needs, by file name, and how it gets onto the disk: whole or not at all."""
 
 import shutil
 import tempfile
@@ -11,9 +11,12 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """The files one engine needs, by their name in the folder, and the commands to run next, one a line."""
+    """The files one engine needs, by their path in the folder, and the commands to run next, one a line.
 
-    files: Mapping[str, str]
+    A file is text, bytes, or the file to copy.
+    """
+
+    files: Mapping[str, str | bytes | Path]
     next_steps: str
 
 
@@ -29,10 +32,15 @@ def write_deployment(deployment: Deployment, out: Path) -> None:
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         new = staging / "new"
         new.mkdir()  # inside, for the usual permissions, which a temporary folder lacks
-        for name, text in deployment.files.items():
-            (new / name).write_text(text, encoding="utf-8")
+        for name, content in deployment.files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, new / name)
+            else:
+                (new / name).write_bytes(content.encode() if isinstance(content, str) else content)
         if out.is_dir() and any(out.iterdir()):
             for name in deployment.files:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).replace(out / name)
         else:
             new.rename(out)

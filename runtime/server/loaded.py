@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, open_artifact
-from runtime.errors import ArtifactError
 from runtime.golden import read_golden
 from runtime.manifest import Manifest
 from runtime.model import Model
 from runtime.server.kinds import kind_of
 from runtime.server.open_inference import BATCH
-from runtime.verify import verify_model
+from runtime.verify import check_answers
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -100,14 +99,7 @@ def load_verified(
     if narrow.device == "cpu" and cores > 1:
         wide = Model(artifact, device=narrow.device, threads=cores, max_pixels=max_pixels)
     for model in {id(narrow): narrow, id(wide): wide}.values():
-        verification = verify_model(artifact, model, whole_path=False)
-        if not verification.passed:
-            worst = next(check for check in verification.checks if not check.passed)
-            raise ArtifactError(
-                f"'{path}': this device's answers are not the eager model's: expected '{worst.name}' within "
-                f"{worst.limit:g} {worst.unit}, got {worst.worst:.2g}. Run 'truecopy verify' on it, and "
-                "do not serve it here."
-            )
+        check_answers(artifact, model)
     loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
     if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
         loaded.batch_sizes = _checked_sizes(artifact, narrow)

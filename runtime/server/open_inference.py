@@ -81,7 +81,7 @@ def model_config(name: str, manifest: Manifest) -> dict[str, Any]:
         return [
             {
                 "name": spec.name,
-                "data_type": "TYPE_STRING" if spec.datatype == BYTES else f"TYPE_{spec.datatype}",
+                "data_type": config_datatype(spec.datatype),
                 "dims": list(spec.shape),
             }
             for spec in specs
@@ -96,6 +96,11 @@ def model_config(name: str, manifest: Manifest) -> dict[str, Any]:
         "input": tensors(input_specs(manifest)),
         "output": tensors(output_specs(manifest)),
     }
+
+
+def config_datatype(datatype: str) -> str:
+    """Return what Triton's configurations call a datatype of the protocol."""
+    return "TYPE_STRING" if datatype == BYTES else f"TYPE_{datatype}"
 
 
 def sources_of(request: InferRequest, manifest: Manifest) -> Sources:

@@ -7,23 +7,15 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from deploying import TRUECOPY, deploy
 
 import runtime
 from runtime.deploy.kserve import to_kubernetes_name
-
-TRUECOPY = [sys.executable, "-c", "from runtime.cli import main; main()"]
-
-
-def deploy(*arguments: str | Path, **options: object) -> "subprocess.CompletedProcess[str]":
-    command = [*TRUECOPY, "deploy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def free_port() -> str:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from deploying import deploy
 from ray_nodes import LOOPBACK, QUIET, running_nodes
 
 import runtime
 from runtime.deploy.ray import artifact_digest
-from runtime.deploy.ray_application import Application, build_application, check_answers, open_model
-
-TRUECOPY = [sys.executable, "-c", "from runtime.cli import main; main()"]
+from runtime.deploy.ray_application import Application, build_application, check_replica, open_model
 
 
 def free_port() -> int:
@@ -31,7 +30,7 @@ def free_port() -> int:
 def url(tiny, tmp_path_factory):
     """The generated application, run by 'serve run' on a cluster of this machine; the queue takes 4 requests."""
     folder = tmp_path_factory.mktemp("serve") / "out"
-    subprocess.run([*TRUECOPY, "deploy", "ray-serve", str(tiny), "--out", str(folder)], check=True, timeout=60)
+    assert deploy("ray-serve", tiny, "--out", folder).returncode == 0
     port = free_port()
     edited = (folder / "serve.yaml").read_text()
     for before, after in {
@@ -107,13 +106,13 @@ def test_more_than_the_queue_takes_is_refused_with_429_and_a_time(url, photos):
 def test_a_replica_whose_artifact_was_damaged_is_not_healthy(copy):
     application = Application(artifact=str(copy), sha256=artifact_digest(copy))
     loaded = open_model(application)
-    check_answers(loaded)
+    check_replica(loaded)
     with (copy / "weights.bin").open("r+b") as stream:
         stream.seek(100)
         stream.write(b"damaged!")
 
     with pytest.raises(runtime.ArtifactError, match="changed while in use"):
-        check_answers(loaded)
+        check_replica(loaded)
 
 
 def test_another_version_of_the_artifact_is_refused(copy):
@@ -127,8 +126,7 @@ def test_wrong_arguments_of_the_configuration_are_named():
 
 
 def test_an_unknown_engine_is_refused_in_one_sentence(tiny, tmp_path):
-    command = [*TRUECOPY, "deploy", "trition", str(tiny), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = deploy("trition", tiny, "--out", tmp_path / "out")
 
     assert done.returncode == 1
     assert done.stderr.startswith("error: engine 'trition': unknown: expected one of ")
