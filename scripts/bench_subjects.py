@@ -180,14 +180,16 @@ class Running:
     started: float
 
     def _pids(self) -> list[int]:
-        """Return the server's processes: those of its session, which it was started as the leader of."""
-        found = []
+        """Return the server's processes: those of its session, which it leads, and what any of them started."""
+        sessions, parents = {}, {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self.process.pid:
-                    found.append(int(stat.parent.name))
-        return found
+                parents[int(stat.parent.name)], sessions[int(stat.parent.name)] = int(fields[1]), int(fields[3])
+        found = {pid for pid, session in sessions.items() if session == self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return sorted(found)
 
     @property
     def cpu_s(self) -> float:
@@ -249,11 +251,12 @@ def running(subject: Subject, artifact: Path, *more: str) -> Iterator[Running]:
     try:
         yield server
     finally:
+        before = server._pids()  # those in sessions of their own are nobody's children once it has ended
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
-        for pid in server._pids():
+        for pid in {*before, *server._pids()}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(timeout=20)

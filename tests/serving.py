@@ -101,7 +101,7 @@ def serving(*arguments: object, environment: dict[str, str] | None = None) -> It
     reader = threading.Thread(target=_read, args=(server,), daemon=True)
     reader.start()
     try:
-        started = server.wait_for("serving")
+        started = server.wait_for("serving", timeout_s=60)
         server.url, server.grpc = started["http"], started.get("grpc", "")
         yield server
     finally:

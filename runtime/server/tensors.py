@@ -7,15 +7,18 @@ read into float32. Shapes are checked against the data before anything is alloca
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+
+T = TypeVar("T")
 
 BYTES = "BYTES"
 BF16 = "BF16"
@@ -52,6 +55,15 @@ class TensorSpec:
 _LENGTH_BYTES = 4
 
 _MOST_DIMENSIONS = 16
+
+# JSON becomes Python's objects under Python's lock: longer arrays of numbers are read in pieces of this size, a
+# millisecond each, between which the event loop gets its turn.
+_PIECE_BYTES = 64 * 1024
+
+_NESTED = re.compile(rb"\s*\[\s*\[")
+_FLAT = re.compile(rb"\s*\[")
+
+_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -115,10 +127,12 @@ def from_json(data: bytes, datatype: str, shape: Sequence[int], subject: str, *,
     count = count_elements(shape, subject)
     if datatype == BF16:
         raise InputError(f"{subject}: BF16 has no JSON form. Send it as binary data, or send FP32.")
-    try:
-        values = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{subject}: 'data' is not JSON: {error}. Send an array of values.") from None
+    if datatype != BYTES and len(data) > _PIECE_BYTES:
+        if _NESTED.match(data):
+            return _from_rows(data, datatype, shape, subject)
+        if _FLAT.match(data):
+            return _from_pieces(data, datatype, shape, subject, count)
+    values = _decode(msgspec.json.decode, data, subject)
     if not isinstance(values, list):
         raise InputError(f"{subject}: wrong data: expected an array, got {type(values).__name__}. Put it in brackets.")
     return from_values(values, datatype, shape, subject, is_base64=is_base64, count=count)
@@ -130,11 +144,7 @@ def from_values(
     """Return the tensor of a list of Python values, flat or nested as ``shape`` says."""
     nested = bool(values) and isinstance(values[0], list)
     flat = _flatten(values, shape, subject) if nested else values
-    if len(flat) != count:
-        raise InputError(
-            f"{subject}: wrong amount of data: expected {count} values for shape {list(shape)}, got {len(flat)}. "
-            "Send the array's own shape."
-        )
+    _check_amount(len(flat), count, shape, subject)
     if datatype == BYTES:
         return _objects([_from_text(value, subject, is_base64) for value in flat], shape)
     dtype = DTYPES[datatype]
@@ -151,6 +161,54 @@ def to_json(array: NDArray[Any]) -> list[Any]:
     if datatype_of(array.dtype) != BYTES:
         return array.ravel().tolist()
     return [_to_text(_encoded(element)) for element in array.ravel()]
+
+
+def _decode(decode: Callable[[bytes], T], data: bytes, subject: str) -> T:
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"{subject}: 'data' is not JSON: {error}. Send an array of values.") from None
+
+
+def _from_rows(data: bytes, datatype: str, shape: Sequence[int], subject: str) -> NDArray[Any]:
+    """Return the tensor of a long nested array of numbers, read row by row."""
+    rows = _decode(_raw_items.decode, data, subject)
+    rest = shape[1:]
+    alike = bool(shape) and len(rows) == shape[0] and all(bool(_NESTED.match(row)) == (len(rest) > 1) for row in rows)
+    if not alike:
+        raise _not_of_shape(subject, shape, depth=1)
+    return np.stack([from_json(bytes(row), datatype, rest, subject, is_base64=False) for row in rows])
+
+
+def _from_pieces(data: bytes, datatype: str, shape: Sequence[int], subject: str, count: int) -> NDArray[Any]:
+    """Return the tensor of a long flat array of numbers, cut at commas."""
+    start, end = data.index(b"[") + 1, data.rindex(b"]")
+    pieces = []
+    while start < end:
+        cut = data.find(b",", min(start + _PIECE_BYTES, end), end)
+        cut = end if cut < 0 else cut
+        values = _decode(msgspec.json.decode, b"[" + data[start:cut] + b"]", subject)
+        size = len(values)
+        pieces.append(from_values(values, datatype, [size], subject, is_base64=False, count=size))
+        start = cut + 1
+    _check_amount(sum(map(len, pieces)), count, shape, subject)
+    return np.concatenate(pieces).reshape(shape)
+
+
+def _check_amount(actual: int, count: int, shape: Sequence[int], subject: str) -> None:
+    if actual != count:
+        raise InputError(
+            f"{subject}: wrong amount of data: expected {count} values for shape {list(shape)}, got {actual}. "
+            "Send the array's own shape."
+        )
+
+
+def _not_of_shape(subject: str, shape: Sequence[int], *, depth: int) -> InputError:
+    expected = shape[depth - 1] if shape else 0
+    return InputError(
+        f"{subject}: nested data is not of its shape: expected {expected} values at depth {depth} of {list(shape)}. "
+        "Send the array's own shape, or flat data."
+    )
 
 
 def _split(data: memoryview, count: int, subject: str) -> list[bytes]:
@@ -192,10 +250,7 @@ def _flatten(values: list[Any], shape: Sequence[int], subject: str) -> list[Any]
             wrong = any(not isinstance(part, list) or len(part) != length for part in level)
             continue_with = [] if wrong else [value for part in level for value in part]
         if wrong:
-            raise InputError(
-                f"{subject}: nested data is not of its shape: expected {length} values at depth {depth + 1} of "
-                f"{list(shape)}. Send the array's own shape, or flat data."
-            )
+            raise _not_of_shape(subject, shape, depth=depth + 1)
         level = continue_with
     return level
 

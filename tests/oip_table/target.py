@@ -124,3 +124,12 @@ class Case:
     status: int | tuple[int, ...] = 200
     check: Check | None = None
     error: bool = False
+
+    def check_answer(self, target: Target, answer: Answer) -> None:
+        """Raise AssertionError, or ValueError for what is no JSON, unless ``answer`` is a right one."""
+        wanted = (self.status,) if isinstance(self.status, int) else self.status
+        assert answer.status in wanted, answer.body[:500]
+        if self.error:
+            assert answer.json["error"], "an error has a reason"
+        if self.check is not None:
+            self.check(target, answer)

@@ -1,5 +1,9 @@
 """Tensors of every datatype, through bytes and JSON and back."""
 
+import json
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from runtime.errors import InputError
+from runtime.server.open_inference_json import request_from_body
 from runtime.server.tensors import DTYPES, count_elements, datatype_of, from_bytes, from_json, to_bytes, to_json
 
 
@@ -30,6 +35,91 @@ def test_a_tensor_comes_back_as_it_went(datatype, data):
     np.testing.assert_array_equal(back, array)
     text = str(to_json(array)).replace("True", "true").replace("False", "false").encode()
     np.testing.assert_array_equal(from_json(text, datatype, array.shape, "input", is_base64=False), array)
+
+
+LONG = np.random.default_rng(0).integers(0, 256, (3, 150, 90, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("form", [LONG.ravel().tolist(), LONG.tolist(), LONG.reshape(3, -1)])
+@pytest.mark.parametrize("separators", [(",", ":"), (" ,\n ", ":")])
+def test_long_arrays_are_read_in_pieces_to_the_same_values(form, separators):
+    array = np.asarray(form)
+    shape = array.shape if array.ndim > 1 else LONG.shape
+    data = b" " + json.dumps(array.tolist(), separators=separators).encode()
+
+    found = from_json(data, "UINT8", shape, "input", is_base64=False)
+
+    assert (found.dtype, found.shape) == (np.dtype(np.uint8), shape)
+    np.testing.assert_array_equal(found, LONG.reshape(shape))
+
+
+def spoilt(place, value):
+    values = LONG.tolist()
+    inner = values
+    for position in place[:-1]:
+        inner = inner[position]
+    inner[place[-1]] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "message"),
+    [
+        (LONG.ravel().tolist()[:-1], LONG.shape, "wrong amount"),
+        ([*LONG.ravel().tolist()[:-1], 256], LONG.shape, "does not fit UINT8"),
+        ([*LONG.ravel().tolist()[:-1], "7"], LONG.shape, "got str among them"),
+        ([*LONG.ravel().tolist()[:-1], [7]], LONG.shape, "got list among them"),
+        (LONG.tolist(), (3, 150, 91, 3), "not of its shape"),
+        (LONG.tolist(), (3, 13500, 3), "not of its shape|wrong amount|list among them"),
+        (LONG.reshape(3, -1).tolist(), LONG.shape, "not of its shape"),
+        (spoilt((2, 149, 89, 2), 1.5), LONG.shape, "got float among them"),
+        (spoilt((1, 7), [[1, 2, 3]]), LONG.shape, "not of its shape"),
+        (spoilt((1, 7), 5), LONG.shape, "not of its shape|expected an array"),
+    ],
+)
+def test_long_arrays_are_refused_as_short_ones_are(values, shape, message):
+    with pytest.raises(InputError, match=message):
+        from_json(json.dumps(values).encode(), "UINT8", shape, "input", is_base64=False)
+
+
+@pytest.mark.parametrize("end", [b",]", b"", b"]]", b",,1]"])
+def test_long_arrays_that_are_no_json_are_refused(end):
+    with pytest.raises(InputError):
+        request_from_body(
+            b'{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [50000], "data": ['
+            + b"1," * 49999
+            + b"1"
+            + end
+            + b"}]}",
+            None,
+            model="m",
+            version="",
+            base64_inputs=frozenset(),
+            raw_input="x",
+        )
+
+
+def test_reading_long_arrays_leaves_other_threads_their_turn():
+    """The event loop answers health checks meanwhile: one decode of it all would hold Python's lock throughout."""
+    data = b"[" + b"200," * 3_000_000 + b"200]"
+    pauses, done = [], threading.Event()
+
+    def tick():
+        before = time.monotonic()
+        while not done.is_set():
+            time.sleep(0.0005)
+            now = time.monotonic()
+            pauses.append(now - before)
+            before = now
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    from_json(data, "UINT8", [3_000_001], "input", is_base64=False)
+    done.set()
+    ticking.join()
+
+    # Read in one piece, there are about five; how long each is, the machine says.
+    assert len(pauses) > 12
 
 
 def test_bytes_come_back_as_they_went():
