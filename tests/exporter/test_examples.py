@@ -198,6 +198,16 @@ def test_calibration_repairs_a_model_that_is_too_sure(tmp_path):
     assert runtime.load(tmp_path / "calibrated").manifest.calibration.scales[0] == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_network_trained_too_long_is_measured_and_calibrated(tmp_path):
+    figures = load_example("calibration").main(tmp_path)
+
+    assert figures["temperature"] > 1.2
+    assert figures["accuracy after"] == figures["accuracy before"] > 0.8
+    assert figures["calibration error after"] < 0.6 * figures["calibration error before"]
+    assert figures["largest difference before"] <= 1e-5
+    assert figures["largest difference after"] <= 1e-5
+
+
 def test_calibration_of_labels_fits_a_scale_a_class(digits, tmp_path):
     pixels, target = load_example("digits").images()
     rows = zip(pixels[:600], target[:600], strict=True)
