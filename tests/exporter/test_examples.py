@@ -227,6 +227,21 @@ def test_calibration_of_labels_fits_a_scale_a_class(digits, tmp_path):
     assert json.loads(done.stdout)["calibration_error"] == pytest.approx(found.error_after, abs=1e-4)
 
 
+def test_evaluate_is_told_where_the_architecture_of_an_export_from_python_is(iris):
+    folder, _ = iris
+    data, options = folder / "iris.csv", ("--preprocess", folder / "scaler.skops")
+
+    done = truecopy(
+        *("evaluate", folder / "artifact", data, "--checkpoint", folder / "iris.pth", *options),
+        *("--arch", f"{EXAMPLES / 'iris.py'}:build", "--json"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["eager"]["accuracy"] == found["accuracy"]
+    assert found["differences"]["largest difference of a score"] <= 1e-5
+
+
 def test_evaluate_sets_the_eager_model_beside(digits, tmp_path):
     pixels, target = load_example("digits").images()
     folder = save_folders(tmp_path / "data", pixels[:60], target[:60])
