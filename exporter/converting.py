@@ -9,7 +9,7 @@ from exporter.endings import Ending
 from exporter.errors import ConversionError
 from exporter.fronts.protocol import Front
 from exporter.fronts.sequences import TokensFront
-from exporter.greedy import is_decoder, read_decoder, to_loop
+from exporter.greedy import check_straight, is_decoder, read_decoder, to_loop
 from exporter.to_onnx import Converted, to_onnx
 from runtime.manifest import Tokens
 
@@ -30,15 +30,9 @@ def convert(
     gives_tokens = isinstance(ending.task, Tokens)
     if gives_tokens and is_decoder(network) and isinstance(front, TokensFront):
         return _convert_decoder(network, front, ending)
-    try:
-        return to_onnx(flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=trials)
-    except ConversionError as error:
-        if not gives_tokens:
-            raise
-        raise ConversionError(
-            f"{error} If its forward decodes in a Python loop, which no exporter can follow, give the module its two "
-            "halves as methods 'encode(tokens)' and 'step(token, *states)'."
-        ) from error
+    if gives_tokens and isinstance(front, TokensFront):
+        check_straight(network, call=front.call, draw=front.draw)
+    return to_onnx(flat, example, outputs=ending.inner_names, dimensions=front.dimensions, trials=trials)
 
 
 def _convert_decoder(network: nn.Module, front: TokensFront, ending: Ending) -> Converted:

@@ -11,6 +11,7 @@ is, and is what the artifact is compared with.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import onnx
 import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from exporter.errors import ConversionError
 from exporter.forward import Flat
@@ -63,6 +65,34 @@ class Decoder:
 def is_decoder(network: nn.Module) -> bool:
     """Return whether a network shows the halves of a greedy decoder."""
     return all(callable(getattr(network, name, None)) for name in _HALVES)
+
+
+def check_straight(
+    network: nn.Module, *, call: Callable[[torch.Tensor], Any], draw: Callable[[int, int], torch.Tensor]
+) -> None:
+    """Raise ConversionError where a forward repeats a layer as often as its input, or what it has computed, says.
+
+    Such a loop comes out of a trace as often as it ran on the example: seen by running the eager network on tokens of
+    two lengths. A loop of a fixed number of steps is as good as none.
+    """
+    runs = [_watch(network, call, draw(2, length)) for length in _WATCHED]
+    repeated = {name: tuple(run.calls[name] for run in runs) for name in runs[0].calls if runs[0].calls[name] > 1}
+    for name, (few, many) in repeated.items():
+        # Once a step; a layer may be shared, too, and a mask be looked into.
+        stops = few > 2 and min(run.asked for run in runs) >= few - 1
+        if few == many and not stops:
+            continue
+        why = (
+            f"'{name}' ran {few} times for {_WATCHED[0]} tokens and {many} times for {_WATCHED[1]}"
+            if few != many
+            else f"'{name}' ran {few} times, and whether it goes on depends on computed values"
+        )
+        raise ConversionError(
+            f"'{type(network).__name__}': its forward decodes in a Python loop, which no exporter can follow: {why}. "
+            "Give the module its two halves beside the forward: 'encode(tokens)', what is before the loop, returns the "
+            "states; 'step(token, *states)', the loop's body, returns (logits, *states); and the attributes "
+            "'start_id', 'max_steps' and, where it stops at one, 'end_id'. The graph then gets a Loop."
+        )
 
 
 def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], torch.Tensor]) -> Decoder:
@@ -117,6 +147,9 @@ def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], to
         max_steps=int(network.max_steps),  # type: ignore[arg-type]
     )
 
+
+# Lengths that a forward is watched on.
+_WATCHED = (4, 9)
 
 # Batches and lengths that both halves are run on once they are converted: 1, the traced ones, and beyond.
 _PROBES = ((1, 1), (3, 2), (2, 5), (1, 13), (2, 29))
@@ -216,6 +249,41 @@ def _body(step: onnx.ModelProto, decoder: Decoder) -> onnx.GraphProto:
             helper.make_tensor_value_info("decode/given", TensorProto.INT64, [_BATCH]),
         ],
     )
+
+
+@dataclass(kw_only=True)
+class _Watched(TorchFunctionMode):
+    """How often each layer that holds weights itself ran, and how often Python asked for a computed value."""
+
+    calls: Counter[str]
+    asked: int = 0
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        # A size is a number already: only what a tensor holds counts.
+        self.asked += function in (torch.Tensor.__bool__, torch.Tensor.item, torch.Tensor.tolist)
+        return function(*arguments, **(options or {}))
+
+
+def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torch.Tensor) -> _Watched:
+    watched = _Watched(calls=Counter())
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: watched.calls.update([name])
+
+    hooks = [
+        module.register_forward_pre_hook(count(name))
+        for name, module in network.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+    try:
+        with watched:
+            call(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return watched
 
 
 class _Encoder(nn.Module):

@@ -31,6 +31,9 @@ def evaluate(
     data: Data,
     label_column: LabelColumn = "label",
     checkpoint: Annotated[Path | None, typer.Option(help="The eager model beside it. Needs PyTorch.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --checkpoint: where the architecture is now.")
+    ] = None,
     preprocess: Annotated[
         str | None, typer.Option(metavar="FILE.py:NAME", help="With --checkpoint: as it was exported.")
     ] = None,
@@ -61,7 +64,7 @@ def evaluate(
         from exporter.side_by_side import compare_scores, score_eager
 
         again = read_labelled(model, data, column=label_column)
-        beside = score_eager(artifact, model, again, checkpoint, preprocess=preprocess, trust=trust)
+        beside = score_eager(artifact, model, again, checkpoint, architecture=arch, preprocess=preprocess, trust=trust)
         eager = measure(model, beside, name=f"{checkpoint} (eager)")
         differences = compare_scores(found, beside, evaluation.task)
     if out is not None:

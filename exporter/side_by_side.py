@@ -31,13 +31,14 @@ def score_eager(
     labelled: Iterator[Labelled | InputError],
     checkpoint: Path,
     *,
+    architecture: str | None,
     preprocess: str | None,
     trust: bool,
 ) -> Scores | Maps:
     """Return the eager model's scores for labelled data, behind the user's own preprocessing.
 
-    The architecture is the one that the manifest names. Raises ExportError where the checkpoint is another one, or the
-    artifact's probabilities are not the network's any more.
+    The architecture is the one that the manifest names, unless ``architecture`` says where it is now. Raises
+    ExportError where the checkpoint is another one, or the artifact's probabilities are not the network's any more.
     """
     files, manifest = open_artifact(artifact), model.manifest
     read = read_checkpoint(checkpoint, weights=manifest.source.checkpoint_entry or None, trust=trust)
@@ -52,8 +53,8 @@ def score_eager(
             "calibrated one. Leave out --checkpoint."
         )
     given = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
-    architecture: Any = read.module if read.module is not None else manifest.source.architecture
-    rebuilt = rebuild(architecture, manifest.source.arguments, read)
+    named: Any = read.module if read.module is not None else architecture or manifest.source.architecture
+    rebuilt = rebuild(named, manifest.source.arguments, read)
     front = open_front(recall_recipe(files, given), rebuilt)
 
     def values() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:

@@ -1,5 +1,6 @@
 """The transform of a regression's target, undone after the network."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def _read_line(transformer: Any, count: int, name: str) -> Line:
 
 def _invert(transformer: Any, grid: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     try:
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # a power of a negative number is NaN, here as there
             return np.asarray(transformer.inverse_transform(grid.copy()), dtype=np.float64)
     except Exception as error:  # an object of any class
         raise PreprocessingError(

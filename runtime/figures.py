@@ -14,11 +14,18 @@ _NAMED = 40
 
 
 def draw_reliability(series: dict[str, Sequence[tuple[float, float, int]]]) -> bytes:
-    """Return a reliability diagram: for each series of (confidence, share correct, count), a line, as PNG."""
+    """Return a reliability diagram: for each series of (confidence, share correct, count), a line, as PNG.
+
+    A dot's area is its share of the inputs: what few of them say is little to go by.
+    """
     figure, axes = _figure(5, 5)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="exactly as sure as right")
     for name, points in series.items():
-        axes.plot([one[0] for one in points], [one[1] for one in points], marker="o", label=name)
+        confidence, correct, counts = zip(*points, strict=True)
+        error = sum(abs(one - other) * count for one, other, count in points) / sum(counts)
+        (line,) = axes.plot(confidence, correct, linewidth=0.8, label=f"{name}: expected error {error:.1%}")
+        sizes = [4 + 400 * count / sum(counts) for count in counts]
+        axes.scatter(confidence, correct, s=sizes, color=line.get_color(), alpha=0.6, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share correct", aspect="equal")
     axes.legend(loc="upper left")
     return _to_png(figure)

@@ -49,8 +49,8 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
 
     A folder has a folder a class in it, named like the class. A table has the label in ``column``; of a row's other
     columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
-    folder), ``text`` or ``input``. A regression takes the columns with its values' names. An unknown label is an
-    InputError in the place of its input; a missing column or folder raises one.
+    folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names. An unknown
+    label is an InputError in the place of its input; a missing column or folder raises one.
 
     The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
     its path in ``column``.
@@ -77,7 +77,7 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
         except InputError as error:
             yield error
             continue
-        yield Labelled(name=name, source=_source(model.manifest, row, data), truth=truth)
+        yield Labelled(name=name, source=_source(model.manifest, row, data, wanted), truth=truth)
 
 
 def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> Scores:
@@ -191,14 +191,16 @@ def _index(model: Model, label: Any, name: str) -> int:
     raise InputError(f"'{name}': unknown label: expected one of {known}, or its number, got '{text}'. Correct it.")
 
 
-def _source(manifest: Manifest, row: Mapping[str, Any], data: Path) -> Any:
+def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth: Collection[str]) -> Any:
     spec = manifest.inputs[0]
     if isinstance(spec, TabularInput):
         known = {column.name for column in spec.columns}
         return {name: value for name, value in row.items() if name in known}
-    name = next((name for name in ("path", "text", "input") if name in row), None)
+    others = [name for name in row if name not in truth]
+    name = next((name for name in ("path", "text", "input") if name in others), others[0] if len(others) == 1 else None)
     if name is None:
         raise InputError(
-            f"'{data}': no column of inputs: expected 'path', 'text' or 'input', got {', '.join(row)}. Rename it."
+            f"'{data}': no column of inputs: expected 'path', 'text' or 'input', or one column beside the truth, got "
+            f"{', '.join(row)}. Rename it."
         )
     return data.parent / str(row[name]) if name == "path" else row[name]

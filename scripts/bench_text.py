@@ -1,7 +1,8 @@
 """Raw sentence to label, against transformers with eager PyTorch on the same threads: batches of 1 and 32.
 
-Both sides take turns, so that what else the machine does meets both; the figures are the medians of the rounds. Where
-the machine is busy, processor time on one thread tells more than the clock.
+In every round each contest runs twice, either side first once, so that what else the machine does meets both; the
+figures are the medians of the rounds, with the middle half of them. A busy machine moves the clock far more than
+processor time on one thread: where the clock's figures are scattered, believe the other.
 
     scripts/bench-text [--rounds 15] [--threads 2]
 """
@@ -81,15 +82,23 @@ def main() -> None:
             lambda: [model.predict(texts[start : start + 32]) for start in range(0, len(texts), 32)],
         ),
     }
-    for name, (before, after) in contests.items():
-        pairs = [(cost(before), cost(after)) for _ in range(rounds + 1)][1:]
-        ratio, busy = (statistics.median(one[unit] / other[unit] for one, other in pairs) for unit in (0, 1))
-        rates = [len(texts) / statistics.median(one[0] for one in column) for column in zip(*pairs, strict=True)]
+    pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = {name: [] for name in contests}
+    for turn in range(rounds + 1):
+        for name, (before, after) in contests.items():
+            forth = (cost(before), cost(after))
+            back = (cost(after), cost(before))
+            if turn:  # the first is to warm up
+                pairs[name] += [forth, back[::-1]]
+    for name, found in pairs.items():
+        (low, ratio, high), (_, busy, _) = (
+            statistics.quantiles((one[unit] / other[unit] for one, other in found), n=4) for unit in (0, 1)
+        )
+        rates = [len(texts) / statistics.median(one[0] for one in column) for column in zip(*found, strict=True)]
         floor = 1.0 if "mixed" in name else FLOOR
         verdict = "" if ratio >= floor else f", under the floor of {floor:g}"
         print(
-            f"{name}: {ratio:.2f} times the throughput ({rates[0]:.0f} and {rates[1]:.0f} sentences/s){verdict}; "
-            f"{busy:.2f} times less processor time"
+            f"{name}: {ratio:.2f} times the throughput (half of the rounds from {low:.2f} to {high:.2f}; "
+            f"{rates[0]:.0f} and {rates[1]:.0f} sentences/s){verdict}; {busy:.2f} times less processor time"
         )
 
 

@@ -242,6 +242,10 @@ class TokensFront:
         others = {name: torch.from_numpy(array) for name, array in beside(self._beside, lengths).items()}
         return {self._name: tokens, **others}
 
+    def call(self, tokens: torch.Tensor) -> Any:
+        """Return what the eager network returns for tokens, int64 [batch, length], none of them padding."""
+        return self._run(tokens)
+
     def _run(self, tokens: torch.Tensor, lengths: Sequence[int] | None = None) -> Any:
         """Return what the eager network returns; ``lengths`` are the sequences' where some are padded."""
         return self._call(self._inputs(tokens, lengths or [tokens.shape[1]] * tokens.shape[0]))

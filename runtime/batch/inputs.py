@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.batch.urls import Remote, is_url, local_copy, walk_url
 from runtime.decode.tables import READERS, read_json
 from runtime.errors import InputError
-from runtime.manifest import Manifest, TensorInput
+from runtime.manifest import Manifest, TensorInput, TextInput
 
 # An input's name, as its row has it, and what the model takes; or the reason why it could not be read.
 Named: TypeAlias = tuple[str, Any]
@@ -89,6 +89,17 @@ def _text_from_row(row: dict[str, Any], column: str | None, subject: str) -> Nam
     return (subject, row[_choose_column(row, column, subject, ("text", "sentence", "input"))])
 
 
+def _pair_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
+    if column is None and len(row) == 2:
+        return (subject, list(row.values()))
+    if column is None and len(row) != 1:
+        raise InputError(
+            f"'{subject}': which columns? expected --column FIRST,SECOND with two of {', '.join(map(repr, row))}. Name "
+            "them."
+        )
+    return _text_from_row(row, column, subject)
+
+
 def _tokens_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
     return (subject, row[_choose_column(row, column, subject, ("tokens", "input_ids", "ids", "input"))])
 
@@ -124,7 +135,11 @@ def input_kind(manifest: Manifest) -> Kind:
         return SEVERAL
     (spec,) = manifest.inputs
     kind = KINDS[spec.kind]
-    return msgspec.structs.replace(kind, batch_rank=len(spec.shape)) if isinstance(spec, TensorInput) else kind
+    if isinstance(spec, TensorInput):
+        return msgspec.structs.replace(kind, batch_rank=len(spec.shape))
+    if isinstance(spec, TextInput) and spec.pair:
+        return msgspec.structs.replace(kind, from_row=_pair_from_row)
+    return kind
 
 
 def read_inputs(

@@ -33,6 +33,7 @@ def table():
 
 def train(folder: Path) -> tuple[nn.Module, ColumnTransformer, StandardScaler]:
     """Write diabetes.pth, columns.skops and target.skops, as a training script would."""
+    folder.mkdir(parents=True, exist_ok=True)
     frame, progression = table()
     numbers = [name for name in frame.columns if name != "sex"]
     columns = ColumnTransformer(
@@ -70,6 +71,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
             target=read_target(folder / "target.skops", trust=False),
         ),
         out=folder / "artifact",
+        force=True,
     )
     frame, _ = table()
     with torch.no_grad():

@@ -42,7 +42,13 @@ def classify(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
     _fit(network, torch.from_numpy(target), nn.CrossEntropyLoss(), 140)
     torch.save(network, folder / "model.pt")
-    exporter.export(folder / "model.pt", trust=True, inputs=["image=float32[batch,1,8,8]"], out=folder / "classify")
+    exporter.export(
+        folder / "model.pt",
+        trust=True,
+        inputs=["image=float32[batch,1,8,8]"],
+        out=folder / "classify",
+        force=True,
+    )
     with torch.no_grad():
         eager = torch.softmax(network(torch.from_numpy(pixels)), dim=-1).numpy()
     return eager, runtime.load(folder / "classify").run({"image": pixels})["probabilities"]
@@ -64,6 +70,7 @@ def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         labels=folder / "sets.txt",
         wanted=Wanted(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
         out=folder / "multilabel",
+        force=True,
     )
     with torch.no_grad():
         eager = torch.sigmoid(network(torch.from_numpy(pixels))).numpy()
@@ -87,6 +94,7 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         labels=folder / "places.txt",
         wanted=Wanted(task="segment"),
         out=folder / "segment",
+        force=True,
     )
     with torch.no_grad():
         eager = torch.softmax(network(torch.from_numpy(pixels)), dim=1).numpy()
@@ -94,6 +102,7 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     for example in (classify, label_sets, segment):
         found = example(Path(sys.argv[1]))
         print(f"{example.__name__}: largest difference {np.abs(found[0] - found[1]).max():.1e}")

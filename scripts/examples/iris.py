@@ -24,6 +24,7 @@ def build() -> nn.Module:
 
 def train(folder: Path) -> tuple[nn.Module, StandardScaler]:
     """Write iris.pth, scaler.skops and species.txt, as a training script would, and rows with and without labels."""
+    folder.mkdir(parents=True, exist_ok=True)
     data = load_iris(as_frame=True)
     scaler = StandardScaler().fit(data.data)
     features, classes = torch.from_numpy(scaler.transform(data.data)).float(), torch.tensor(data.target.to_numpy())
@@ -51,6 +52,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         preprocess=str(folder / "scaler.skops"),
         labels=folder / "species.txt",
         out=folder / "artifact",
+        force=True,
     )
     frame = load_iris(as_frame=True).data
     with torch.no_grad():

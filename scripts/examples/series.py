@@ -38,6 +38,7 @@ def waves(count: int, length: int) -> torch.Tensor:
 
 def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Train, export, and return the eager forecasts and the artifact's, over series of many lengths."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = Forecast()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -54,6 +55,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         inputs=["series=float32[batch,length,1]"],
         wanted=Wanted(task="raw"),
         out=folder / "artifact",
+        force=True,
     )
     series = [waves(1, length)[0] for length in (1, 2, 24, 100, 7, 24)]
     with torch.no_grad():

@@ -19,6 +19,7 @@ from exporter.endings import Wanted
 
 def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:
     """Write wine.pth, stats.json and names.txt, as a training script would."""
+    folder.mkdir(parents=True, exist_ok=True)
     data = load_wine(as_frame=True)
     mean, std = data.data.mean(), data.data.std()
     features = torch.tensor(((data.data - mean) / std).to_numpy(), dtype=torch.float32)
@@ -47,6 +48,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         labels=folder / "names.txt",
         wanted=Wanted(task="binary"),
         out=folder / "artifact",
+        force=True,
     )
     with torch.no_grad():
         eager = torch.sigmoid(network(features)).numpy()

@@ -157,6 +157,34 @@ class Unrolled(nn.Module):
         return torch.stack(given, dim=1)
 
 
+class Stopping(Unrolled):
+    """A decoder with a loop that stops once all sequences have ended, which these never do."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        state = self.tokens(tokens).mean(dim=1)
+        token, given = tokens[:, 0], []
+        while len(given) < 6:
+            state = self.cell(self.tokens(token), state)
+            token = self.head(state)[:, :19].argmax(dim=-1)
+            given.append(token)
+            if (token == 19).all():
+                break
+        return torch.stack(given, dim=1)
+
+
+class Steady(Unrolled):
+    """A decoder that always takes three steps."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        state = self.tokens(tokens).mean(dim=1)
+        token, given = tokens[:, 0], []
+        for _ in range(3):
+            state = self.cell(self.tokens(token), state)
+            token = self.head(state).argmax(dim=-1)
+            given.append(token)
+        return torch.stack(given, dim=1)
+
+
 class Strayed(Unrolled):
     """A decoder whose forward is not what its halves do: it writes as many tokens as it read."""
 

@@ -198,6 +198,16 @@ def test_calibration_repairs_a_model_that_is_too_sure(tmp_path):
     assert runtime.load(tmp_path / "calibrated").manifest.calibration.scales[0] == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_network_trained_too_long_is_measured_and_calibrated(tmp_path):
+    figures = load_example("calibration").main(tmp_path)
+
+    assert figures["temperature"] > 1.2
+    assert figures["accuracy after"] == figures["accuracy before"] > 0.8
+    assert figures["calibration error after"] < 0.6 * figures["calibration error before"]
+    assert figures["largest difference before"] <= 1e-5
+    assert figures["largest difference after"] <= 1e-5
+
+
 def test_calibration_of_labels_fits_a_scale_a_class(digits, tmp_path):
     pixels, target = load_example("digits").images()
     rows = zip(pixels[:600], target[:600], strict=True)
@@ -215,6 +225,21 @@ def test_calibration_of_labels_fits_a_scale_a_class(digits, tmp_path):
     assert verify(tmp_path / "calibrated").passed
     done = truecopy("evaluate", tmp_path / "calibrated", data, "--json")
     assert json.loads(done.stdout)["calibration_error"] == pytest.approx(found.error_after, abs=1e-4)
+
+
+def test_evaluate_is_told_where_the_architecture_of_an_export_from_python_is(iris):
+    folder, _ = iris
+    data, options = folder / "iris.csv", ("--preprocess", folder / "scaler.skops")
+
+    done = truecopy(
+        *("evaluate", folder / "artifact", data, "--checkpoint", folder / "iris.pth", *options),
+        *("--arch", f"{EXAMPLES / 'iris.py'}:build", "--json"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["eager"]["accuracy"] == found["accuracy"]
+    assert found["differences"]["largest difference of a score"] <= 1e-5
 
 
 def test_evaluate_sets_the_eager_model_beside(digits, tmp_path):

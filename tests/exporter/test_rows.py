@@ -270,6 +270,16 @@ def test_statistics_read_in_the_forms_that_scripts_write(content, tmp_path):
     assert answer.to_dict() == {"input": "#0", "values": answer.values}
 
 
+def test_lists_of_statistics_are_named_by_columns():
+    content = {"mean": [10, -1], "std": [2, 0.5]}
+
+    found = statistics_from_json(content, "stats.json", columns=["a", "b"])
+
+    assert (found.columns, found.offset, found.scale) == (("a", "b"), (10, -1), (2, 0.5))
+    with pytest.raises(exporter.PreprocessingError, match="as lists of one length, with the names in --columns"):
+        statistics_from_json(content, "stats.json", columns=["a"])
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

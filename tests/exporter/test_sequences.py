@@ -16,6 +16,7 @@ import exporter
 import runtime
 from exporter import to_onnx
 from exporter.fronts.sequences import TokensFront
+from exporter.greedy import check_straight
 from runtime.verify import verify
 
 NETWORKS = Path(__file__).parents[1] / "data" / "languages.py"
@@ -195,8 +196,22 @@ def test_a_decoder_whose_halves_are_not_its_forward_is_not_written(export_networ
 
 
 def test_a_loop_that_would_be_unrolled_is_refused_with_what_to_do(export_network):
-    with pytest.raises(exporter.ConversionError, match=r"'encode\(tokens\)' and 'step\(token, \*states\)'"):
+    with pytest.raises(
+        exporter.ConversionError, match=r"'tokens' ran 5 times for 4 tokens and 10 times for 9\. .*'step"
+    ):
         export_network("Unrolled")
+
+
+def test_a_loop_that_ends_where_a_value_says_is_refused_though_a_trace_of_it_would_pass(export_network):
+    """With these weights no sequence ends early, so every comparison with the unrolled graph would agree."""
+    with pytest.raises(exporter.ConversionError, match="'tokens' ran 7 times, and whether it goes on depends on"):
+        export_network("Stopping")
+
+
+def test_a_loop_of_a_fixed_number_of_steps_is_no_loop(networks):
+    network = networks.Steady().eval()
+
+    check_straight(network, call=network, draw=lambda batch, length: torch.ones(batch, length, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(

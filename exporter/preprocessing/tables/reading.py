@@ -99,7 +99,7 @@ def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: b
         if is_reference(preprocess):
             found = load_object(preprocess, error=PreprocessingError)
         else:
-            found = _read_file(Path(preprocess), trust=trust)
+            found = _read_file(Path(preprocess), columns=columns, trust=trust)
     if isinstance(found, Statistics):
         return TableReading(transformer=found, names=found.columns, origin=origin)
     return TableReading(transformer=found, names=_names(found, columns, origin), origin=origin)
@@ -122,7 +122,7 @@ def load_estimator(path: Path, *, trust: bool) -> Any:
     return found
 
 
-def _read_file(path: Path, *, trust: bool) -> Any:
+def _read_file(path: Path, *, columns: Sequence[str], trust: bool) -> Any:
     if path.suffix not in _STATISTICS:
         return load_estimator(path, trust=trust)
     try:
@@ -131,24 +131,24 @@ def _read_file(path: Path, *, trust: bool) -> Any:
         raise PreprocessingError(f"'{path}': no such file: expected statistics as JSON. Check the path.") from None
     except (OSError, ValueError) as error:
         raise PreprocessingError(f"'{path}': not JSON: {error}. Save the statistics as JSON.") from error
-    return statistics_from_json(content, str(path))
+    return statistics_from_json(content, str(path), columns=columns)
 
 
-def statistics_from_json(content: object, origin: str) -> Statistics:
+def statistics_from_json(content: object, origin: str, *, columns: Sequence[str] = ()) -> Statistics:
     """Return the statistics that JSON holds, in any of three forms.
 
     ``{"age": {"mean": 40, "std": 9}, ...}``, ``{"mean": {"age": 40, ...}, "std": {...}}``, and ``{"columns": ["age",
     ...], "mean": [40, ...], "std": [...]}``; ``min`` and ``max`` stand instead of ``mean`` and ``std`` where values
-    were brought to 0 to 1. Raises PreprocessingError for anything else.
+    were brought to 0 to 1. ``columns`` name what two lists alone do not. Raises PreprocessingError for anything else.
     """
-    columns = _by_column(content)
-    if not columns:
+    numbers_of = _by_column(content, columns)
+    if not numbers_of:
         raise PreprocessingError(
             f"'{origin}': no statistics: expected {{column: {{'mean': number, 'std': number}}}}, or 'columns', 'mean' "
-            "and 'std' as lists. Write it so."
+            "and 'std' as lists of one length, with the names in --columns instead, if need be. Write it so."
         )
     offset, scale = [], []
-    for name, numbers in columns.items():
+    for name, numbers in numbers_of.items():
         if not isinstance(numbers, Mapping) or not any(set(numbers) == set(pair) for pair in _PAIRS):
             got = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else repr(numbers)
             raise PreprocessingError(
@@ -164,17 +164,17 @@ def statistics_from_json(content: object, origin: str) -> Statistics:
             )
         offset.append(float(values[0]))
         scale.append(float(divisor))
-    return Statistics(columns=tuple(columns), offset=tuple(offset), scale=tuple(scale))
+    return Statistics(columns=tuple(numbers_of), offset=tuple(offset), scale=tuple(scale))
 
 
-def _by_column(content: object) -> dict[str, Any]:
+def _by_column(content: object, columns: Sequence[str]) -> dict[str, Any]:
     """Return each column's own statistics, by name."""
     if not isinstance(content, Mapping):
         return {}
     pair = next((pair for pair in _PAIRS if all(key in content for key in pair)), None)
     if pair is None:
         return {str(name): numbers for name, numbers in content.items()}
-    names = content.get("columns")
+    names = content.get("columns", list(columns))
     lists = [content[key] for key in pair]
     if isinstance(names, list) and all(isinstance(one, list) and len(one) == len(names) for one in lists):
         return {str(name): dict(zip(pair, values, strict=True)) for name, *values in zip(names, *lists, strict=True)}

@@ -12,7 +12,7 @@ import pytest
 
 import runtime
 from runtime.batch.inputs import KINDS, count_inputs, input_kind, read_inputs
-from runtime.manifest import TensorInput
+from runtime.manifest import TensorInput, TextInput
 
 IMAGE = KINDS["image"]
 
@@ -241,6 +241,12 @@ def test_a_pair_of_texts_is_two_columns_of_a_table(folder):
     (folder / "pairs.csv").write_text("id,first,second\n1,a,b\n")
 
     assert list(read_inputs(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
+    (folder / "two.csv").write_text("first,second\na,b\n")
+    spec = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pair=True)
+    kind = input_kind(SimpleNamespace(inputs=[spec]))
+    assert list(read_inputs(["two.csv"], kind)) == [("two.csv#1", ["a", "b"])]
+    with pytest.raises(runtime.InputError, match=r"which columns\? expected --column FIRST,SECOND"):
+        list(read_inputs(["pairs.csv"], kind))
     with pytest.raises(runtime.InputError, match="no column 'third'"):
         list(read_inputs(["pairs.csv"], KINDS["text"], column="first,third"))
 
