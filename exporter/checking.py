@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,13 @@ def check(
     labels = artifact.labels()
     if recipe.labels is not None:
         labels = read_labels(recipe.labels, classes=len(labels))
+    measure = partial(parity.measure_noise, rebuilt.network, answers, ending, max_ratio=recipe.max_ratio)
     asked = parity.Asked(
         manifest=manifest,
         answers=answers,
         batch=reference.answer(front.batch(cases), ending),
-        measured=parity.measure_noise(rebuilt.network, answers, ending, max_ratio=recipe.max_ratio),
+        measured=measure(),
+        remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=recipe.max_ratio,
         lengths=lengths_of(front, prepared),

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -218,14 +219,14 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, ending.task, labels, weights=weights)))
         draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, converted, stage)
         with steps.step("parity") as step:
-            measured = parity.measure_noise(untouched, answers, ending, max_ratio=recipe.max_ratio)
-            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
+            measure = partial(parity.measure_noise, untouched, answers, ending, max_ratio=recipe.max_ratio)
             asked = parity.Asked(
                 # What the user asked for, whatever the draft says.
                 manifest=msgspec.structs.replace(draft, task=ending.task, inputs=front.inputs),
                 answers=answers,
                 batch=reference.answer(front.batch(cases), ending),
-                measured=measured,
+                measured=measure(),
+                remeasure=partial(measure, every_input=True),
                 labels=labels,
                 max_ratio=recipe.max_ratio,
                 lengths=lengths_of(front, prepared),
@@ -237,6 +238,8 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
                     untouched, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=recipe.locate
                 )
             evidence = _prove(stage.folder, draft, asked, front, ending, locator, torchscript=archive is not None)
+            measured = parity.Measured(noise=evidence.noise)
+            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
             step.finding = _describe_parity(evidence, front.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, evidence_to_json(evidence))

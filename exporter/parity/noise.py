@@ -84,11 +84,19 @@ class _Source:
 
 
 def measure_noise(
-    network: nn.Module, answers: Sequence[Answer], ending: Ending, *, max_ratio: float = MAX_RATIO
+    network: nn.Module,
+    answers: Sequence[Answer],
+    ending: Ending,
+    *,
+    max_ratio: float = MAX_RATIO,
+    every_input: bool = False,
 ) -> Measured:
-    """Return the noise of ``network``, whose answers the others are compared with."""
-    small = sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS
-    some = _spread(answers, _MANY if small else _FEW)
+    """Return the noise of ``network``, whose answers the others are compared with.
+
+    Of a large network it is measured on a few of the inputs, unless ``every_input`` asks for more.
+    """
+    small = every_input or sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS
+    some = _spread(answers, len(answers) if every_input else _MANY if small else _FEW)
     floats = any(
         array.dtype.kind == "f"
         for answer in answers[:1]

@@ -7,7 +7,7 @@ from torch import nn
 
 from exporter.endings import Wanted, read_ending
 from exporter.fronts.protocol import Case, Prepared
-from exporter.parity import Answer, measure_noise
+from exporter.parity import Answer, measure_noise, noise
 from exporter.parity.noise import ROUNDINGS, round_up
 
 EPS = float(np.finfo(np.float32).eps)
@@ -64,6 +64,19 @@ def test_a_network_that_amplifies_rounding_has_a_larger_floor(inputs):
 
     assert network.precision > 100 * EPS * network.size
     assert network.floor >= network.precision
+
+
+def test_a_network_that_amplifies_one_input_is_measured_on_it_when_every_input_is_asked_for(inputs, monkeypatch):
+    class Amplifying(nn.Module):
+        def forward(self, x):
+            amplified = (x[:, :4] + 1e4) * 3.7 - 3.7e4
+            return torch.where(x[:, 4:5] > 100, amplified, 3.7 * x[:, :4])
+
+    monkeypatch.setattr(noise, "_SMALL_PARAMETERS", -1)  # as a large one, it is measured on the first, middle and last
+    inputs[1, 4] = 101.0
+    few, every = (noise_of(Amplifying(), inputs, every_input=every).limits() for every in (False, True))
+
+    assert every["probabilities"] > 10 * few["probabilities"]
 
 
 def test_the_limit_is_the_ratio_that_was_asked_for(inputs):
