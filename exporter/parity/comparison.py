@@ -180,17 +180,15 @@ def _expectation(stage: Stage, asked: Asked) -> Callable[[Answer], Arrays]:
 
 def _ruler(stage: Stage, asked: Asked) -> Ruler:
     image = isinstance(asked.manifest.inputs[0], ImageInput)
-    scores = (
-        "probability" if isinstance(asked.manifest.task, Classify | Multilabel | Segment) else "of the outputs' unit"
-    )
+    scored = isinstance(asked.manifest.task, Classify | Multilabel | Segment)
     unit = {
-        "decode": "grey levels" if image else "of the values' unit",
+        "decode": "grey levels" if image else "values",
         "geometry": "grey levels",
         "tokens": "token numbers",
-        "arithmetic": "of the network's input",
-        "network": "of the network's output",
+        "arithmetic": "values",
+        "network": "logits" if scored else "values",
         "labels": "labels",
-    }.get(stage, scores)
+    }.get(stage, "probability" if scored else "values")
     if stage in ("decode", "geometry", "tokens", "labels"):
         return Ruler(unit=unit)
     return asked.measured.ruler(stage, unit)
