@@ -23,7 +23,7 @@ from runtime.artifact import Artifact, open_artifact
 from runtime.evaluation import calibration_error, confidences, reliability
 from runtime.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.labelled import Scores, read_labelled, score_labelled
-from runtime.manifest import Calibration, Classify, Manifest, Multilabel, to_json
+from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, to_json
 from runtime.model import Model
 from runtime.verify import verify
 
@@ -38,8 +38,9 @@ _SMALLEST, _LARGEST = 1e-3, 1e3
 # From here on, float32 has too few digits left between a sigmoid and 1 to tell its logit within a hundredth.
 _SATURATED = 1 - 1e-5
 
-# The formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds once more.
-_TORCHSCRIPT_LIMIT = 1e-4
+# The formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds once more. How
+# much of that a scale blows up is not in the export's noise floor.
+_FORMULA_LIMIT = 1e-4
 
 _PARITY_STAYS = (
     "parity.json: as exported, of the scores before calibration; golden.npz, and so 'truecopy verify', has the "
@@ -214,6 +215,7 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
             msgspec.structs.replace(
                 manifest,
                 files=stage.files(),
+                golden=_widened(manifest.golden),
                 calibration=Calibration(
                     file=_FILE,
                     inputs=calibrated.inputs,
@@ -235,9 +237,18 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
     return msgspec.structs.replace(calibrated, formula_difference=max(scores))
 
 
+def _widened(golden: Golden) -> Golden:
+    """Return the limits of the golden outputs for what the formula knows of them."""
+    output, end_to_end = (
+        {name: max(limit, _FORMULA_LIMIT) for name, limit in limits.items()}
+        for limits in (golden.output_limits, golden.end_to_end_limits)
+    )
+    return msgspec.structs.replace(golden, output_limits=output, end_to_end_limits=end_to_end)
+
+
 def _check_torchscript(folder: Path, manifest: Manifest, out: Path) -> None:
     """Raise ParityError where a calibrated TorchScript archive does not give the golden set's calibrated scores."""
-    limit = max(_TORCHSCRIPT_LIMIT, *manifest.golden.output_limits.values())
+    limit = max(_FORMULA_LIMIT, *manifest.golden.output_limits.values())
     for path in folder.glob("*.torchscript"):
         for case in read_golden(folder / manifest.golden.file).cases:
             found = run_torchscript(path, case.prepared)

@@ -163,7 +163,12 @@ def graph_stages(
         stages["network"] = lambda answer: split_batch(whole(answer), model.manifest, 1)[0]
         return stages
     names = list(ending.inner_names)
-    stages["network"] = cuts.stage(graph, inputs_of, inputs, names)
+    inner = cuts.stage(graph, inputs_of, inputs, names)
+    stages["network"] = inner
+    if isinstance(model.manifest.task, Tokens):
+        stages["network"] = lambda answer: {
+            name: array[:, : answer.inner[name].shape[1]] for name, array in inner(answer).items()
+        }
     last = cuts.stage(graph, inner_of, dict.fromkeys(names, ()), outputs)
     stages["activation"] = lambda answer: split_batch(last(answer), model.manifest, 1)[0]
     return stages
