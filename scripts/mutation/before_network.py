@@ -340,7 +340,7 @@ def divided_by_256(planting: Planting) -> None:
 
 @fault("arithmetic", subject=PHOTO)
 def not_normalised(planting: Planting) -> None:
-    """ToTensor alone."""
+    """The service has ToTensor alone, and training had Normalize behind it."""
     arithmetic(planting, ToFloat(divisor=255.0))
 
 

@@ -409,7 +409,7 @@ def mean_of_the_traced_length(planting: Planting) -> None:
 
 @fault("network", subject="series, two outputs")
 def inputs_in_half_precision(planting: Planting) -> None:
-    """The client sends float16."""
+    """The client sends float16 to save bandwidth, and the server takes it."""
 
     def change(model: onnx.ModelProto) -> None:
         first = nodes_of(model, "Conv")[0]

@@ -29,8 +29,10 @@ def test_the_committed_artifact_passes(tiny):
 
     assert verification.passed, verification
     assert verification.inputs >= 2
+    lossy = ", of lossy formats"
     assert [check.name for check in verification.checks] == [
-        *("prepared", "prepared, of lossy formats", "network", "end to end", "in a batch", "model.onnx")
+        *("prepared", f"prepared{lossy}", "network", "end to end", f"end to end{lossy}"),
+        *("in a batch", f"in a batch{lossy}", "model.onnx", f"model.onnx{lossy}"),
     ]
 
 
@@ -115,7 +117,8 @@ def test_an_answer_that_depends_on_its_neighbours_is_found(copy, edit_manifest, 
 
     monkeypatch.setattr(runtime.Model, "run", averaged)
 
-    assert {check.name for check in verify(copy).checks if not check.passed} == {"in a batch"}
+    failed = {check.name for check in verify(copy).checks if not check.passed}
+    assert {name.partition(",")[0] for name in failed} == {"in a batch"}
 
 
 def test_a_golden_file_that_is_none_is_named(copy, rehash):
