@@ -47,9 +47,8 @@ class Outcome:
     """What came of the requests that arrived after the warm-up.
 
     ``arrived`` and ``latency_s`` are float64, one entry for each request that was answered, in the order of the
-    answers. ``cores``, ``loop`` and ``device`` are the busy shares of the cores, event loops and devices that
-    were there.
-    ``incident_s`` is when the first incident began and the last one was over; both 0 without any.
+    answers. ``cores``, ``loop`` and ``device`` are the busy shares of the cores, event loops and devices that were
+    there. ``incident_s`` is when the first incident began and the last one was over; both 0 without any.
     """
 
     counts: dict[str, int]

@@ -100,12 +100,12 @@ def test_refusals_come_first_where_queues_are_short(measured):
     assert found.breaks.first == "429"
 
 
-def test_deadlines_come_first_where_they_are_short(measured):
+def test_nobody_waits_longer_than_the_deadline_however_many_come(measured):
     # All requests wait at most 25 ms: who would wait longer is refused at the door once the server knows its speed.
     found = plan(measured(), goal(limits=Limits(deadline_s=0.025), p99_ms=24.0, balancing="random"))
 
-    assert found.breaks.first in {"429", "504", "p99"}
     assert found.breaks.beyond.p99_ms <= 25.0
+    assert found.breaks.beyond.refused + found.breaks.beyond.late > 0.3
 
 
 def test_the_event_loop_is_named_where_it_is_the_bottleneck(measured):
