@@ -21,6 +21,10 @@ _FILTERS = {
 
 _ROWS, _COLUMNS = 0, 1
 
+# Filters that reach zero at their edges. The others take or leave a whole pixel by a last bit, which a window's first
+# corner, added to its positions, may change.
+_CONTINUOUS = {"bilinear", "hamming", "bicubic", "lanczos"}
+
 # Whole numbers up to here are exact in float32.
 _FLOAT32_EXACT = 1 << 24
 
@@ -86,7 +90,7 @@ def _resize_axis(
 ) -> Image.Image:
     """Return the ``kept`` pixels of ``image`` resized to ``length`` along ``axis``."""
     old = image.height if axis == _ROWS else image.width
-    start, end = _exact_window(old, length, kept)
+    start, end = _exact_window(old, length, kept) if step.interpolation in _CONTINUOUS else (0, length)
     first, last = start * old / length, end * old / length
     size, box = (
         ((image.width, end - start), (0, first, image.width, last))

@@ -11,7 +11,9 @@ from runtime import geometry, positions
 from runtime.manifest import CenterCrop, Resize
 
 ORDER = "larger_cut_first" if int(PIL.__version__.partition(".")[0]) >= 13 else "horizontal_first"
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+}
 
 side = st.integers(1, 300)
 
@@ -22,7 +24,7 @@ def noise(height: int, width: int) -> Image.Image:
 
 
 @settings(deadline=None, max_examples=150)
-@given(side, side, st.integers(1, 200), st.sampled_from(["bilinear", "bicubic"]), st.integers(1, 220))
+@given(side, side, st.integers(1, 200), st.sampled_from(sorted(FILTERS)), st.integers(1, 220))
 def test_short_side_resize_and_crop_equal_pillows_single_call(height, width, size, interpolation, crop):
     image = noise(height, width)
     short = min(height, width)
