@@ -146,13 +146,13 @@ def _compare(
                     model, artifact.path, ending, torchscript=torchscript if model.device == "cpu" else None
                 )
             )
-            paths += [path for path in opened if model.device == "cpu" or path.name == "runtime"]
+            paths += [path for path in opened if model.device == "cpu" or path.name == parity.RUNTIME]
         evidence = parity.compare(paths, replace(asked, not_compared=(*asked.not_compared, *missing)))
         drawn = draw_pictures(paths, asked, evidence) if pictures else ()
         if fast is None:
             return evidence, drawn
         opened = stack.enter_context(front.open_paths(fast, artifact.path, ending, torchscript=None))
-        apart = parity.compare([path for path in opened if path.name == "runtime"], asked)
+        apart = parity.compare([path for path in opened if path.name == parity.RUNTIME], asked)
         worst = max((row.ratio or 0.0 for row in apart.rows if row.stage == "end to end"), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
         return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn

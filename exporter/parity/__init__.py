@@ -2,7 +2,18 @@
 
 from exporter.parity.comparison import Asked, compare, judge
 from exporter.parity.noise import MAX_RATIO, Measured, measure_noise
-from exporter.parity.paths import ServedPath
+from exporter.parity.paths import RUNTIME, ServedPath
 from exporter.parity.reference import Answer, Reference
 
-__all__ = ["MAX_RATIO", "Answer", "Asked", "Measured", "Reference", "ServedPath", "compare", "judge", "measure_noise"]
+__all__ = [
+    "MAX_RATIO",
+    "RUNTIME",
+    "Answer",
+    "Asked",
+    "Measured",
+    "Reference",
+    "ServedPath",
+    "compare",
+    "judge",
+    "measure_noise",
+]

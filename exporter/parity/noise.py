@@ -33,7 +33,7 @@ _INPUT_ROUNDINGS = 1
 
 # A small network is measured on many inputs, a large one on a few: float64 is slow.
 _SMALL_PARAMETERS = 2_000_000
-_MANY, _FEW = 16, 3
+_MANY, _FEW = 16, 2
 _BATCH = 4
 
 # A model that is further than this from itself, relative to its largest output, on the same input and the same
@@ -96,7 +96,7 @@ def measure_noise(
     Of a large network it is measured on a few of the inputs, unless ``every_input`` asks for more.
     """
     small = every_input or sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS
-    some = _spread(answers, len(answers) if every_input else _MANY if small else _FEW)
+    some = spread(answers, len(answers) if every_input else _MANY if small else _FEW)
     floats = any(
         array.dtype.kind == "f"
         for answer in answers[:1]
@@ -212,7 +212,7 @@ def round_up(value: float) -> float:
     return float(f"{math.ceil(value / digit - 1e-6) * digit:.1e}")
 
 
-def _spread(answers: Sequence[Answer], count: int) -> list[Answer]:
+def spread(answers: Sequence[Answer], count: int) -> list[Answer]:
     """Return ``count`` answers, spread over all of them."""
     rows = np.unique(np.linspace(0, len(answers) - 1, min(count, len(answers))).round().astype(int))
     return [answers[row] for row in rows]

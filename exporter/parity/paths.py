@@ -54,6 +54,10 @@ StageFunction: TypeAlias = Callable[[Answer], Arrays]
 Sources: TypeAlias = Mapping[str, Sequence[int | str]]
 
 
+# The path that the runtime itself takes: what is served.
+RUNTIME = "runtime"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServedPath:
     """One way to run the artifact on one device.
@@ -224,7 +228,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
         return say(model.interpret(entry, name=answer.case.name))
 
     labels: dict[Stage, StageFunction] = {} if isinstance(manifest.task, Raw) else {"labels": interpret}
-    return ServedPath(name="runtime", device=model.device, stages={**stages, **labels}, run=run)
+    return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
 
 
 def torchscript_path(
