@@ -215,7 +215,7 @@ def map_transposed(planting: Planting) -> None:
     planting.host(results, "_segment", turned)
 
 
-@fault("labels", subject="tokens to tokens")
+@fault("labels", "network", subject="tokens to tokens")
 def end_token_forgotten(planting: Planting) -> None:
     """What follows the end token in a batch is spelt out, too."""
     planting.manifest(

@@ -123,7 +123,7 @@ class Recurrent(nn.Module):
 class Reverser(nn.Module):
     """Greedy decoding: an encoder and a step."""
 
-    start_id, end_id, max_steps = 1, 2, 9
+    start_id, end_id, max_steps = 1, 8, 9
 
     def __init__(self) -> None:
         super().__init__()
