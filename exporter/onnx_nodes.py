@@ -1,4 +1,4 @@
-"""A list of ONNX nodes under construction."""
+"""A list of ONNX nodes under construction, and what nodes read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -63,3 +63,14 @@ class Nodes:
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         self.constants[name] = numpy_helper.from_array(value, name)
         return name
+
+
+def captured(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node's inner graphs take from outside."""
+    names: set[str] = set()
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= set(inner.input) | captured(inner)
+            names |= {value.name for value in graph.output}
+    return names

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.errors import ConversionError
+from exporter.onnx_nodes import captured
 from exporter.parity.node_cases import describe_change, write_case
 from exporter.parity.programs import Place, Values, place_of, run_program
 from exporter.to_onnx import Traced
@@ -169,7 +170,7 @@ class _Search:
         """Return the nodes from known values, and the network's inputs, to ``targets``."""
         sources = (set(known) | set(self._inputs)) - set(targets)
         nodes = self._reachable(targets, sources)
-        needed = {name for node in nodes for name in (*node.input, *_captured(node))}
+        needed = {name for node in nodes for name in (*node.input, *captured(node))}
         part = onnx.ModelProto()
         part.ir_version = self._model.ir_version
         part.opset_import.extend(self._model.opset_import)
@@ -207,7 +208,7 @@ class _Search:
         """Return which of the known values from ``low`` up to ``high`` what comes later is computed from."""
         chosen = self._known[low:high]
         last = self._order[chosen[-1]]
-        later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *_captured(node))}
+        later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *captured(node))}
         later |= set(self._outputs)
         return [name for name in chosen if name in later] or chosen[-1:]
 
@@ -270,7 +271,7 @@ class _Search:
             wanted = needed & set(node.output)
             if wanted and not wanted <= sources:
                 kept.append(node)
-                needed |= {name for name in (*node.input, *_captured(node)) if name not in sources}
+                needed |= {name for name in (*node.input, *captured(node)) if name not in sources}
         return kept[::-1]
 
 
@@ -284,14 +285,3 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[float, st
     with np.errstate(invalid="ignore"):
         worst = float(np.where(one == other, 0.0, np.abs(one - other)).max())
     return worst, f"{worst:.1e}"
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node's inner graphs take from outside."""
-    names: set[str] = set()
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= set(inner.input) | _captured(inner)
-            names |= {value.name for value in graph.output}
-    return names

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from exporter.endings import Ending
 from exporter.errors import ParityError
 from exporter.fronts.protocol import Case
+from exporter.onnx_nodes import captured
 from exporter.parity.differences import Arrays
 from exporter.parity.reference import Answer
 from exporter.to_torchscript import load_torchscript
@@ -276,7 +277,7 @@ def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> o
     for node in reversed(model.graph.node):
         if needed & set(node.output) and not set(node.output) <= set(sources):
             nodes.append(node)
-            needed |= set(node.input) | _captured(node)
+            needed |= set(node.input) | captured(node)
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     part = onnx.ModelProto()
     part.CopyFrom(model)
@@ -292,17 +293,6 @@ def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> o
     part.graph.input.extend(known[name] for name in sources if name in known)
     part.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in targets)
     return part
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node's inner graphs take from outside."""
-    names: set[str] = set()
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= set(inner.input) | _captured(inner)
-            names |= {value.name for value in graph.output}
-    return names
 
 
 def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
