@@ -10,7 +10,9 @@ import onnx
 from mutation.planting import Planting, add_constants, fault, insert_after, set_attribute
 from onnx import helper
 
+from exporter.endings import Ending
 from runtime import results
+from runtime.manifest import Line, Regress
 
 PHOTO = "photo"
 
@@ -110,28 +112,40 @@ def softmax_over_the_columns(planting: Planting) -> None:
     at_end(planting, lambda _, node: set_attribute(node, "axis", -1))
 
 
+def undoing(planting: Planting, change: Callable[[Line], Line]) -> None:
+    """Undo the target's scaling otherwise."""
+
+    def changed(ending: Ending) -> Ending:
+        assert isinstance(ending.task, Regress)
+        (line,) = ending.task.undone
+        assert isinstance(line, Line)
+        return replace(ending, task=msgspec.structs.replace(ending.task, undone=(change(line),)))
+
+    planting.ending(changed)
+
+
 @fault("activation", subject="row to values")
 def target_left_scaled(planting: Planting) -> None:
     """The regression's target was standardised for training, and its inverse is forgotten."""
-    planting.ending(lambda ending: replace(ending, scale=(1.0, 1.0), offset=(0.0, 0.0)))
+    undoing(planting, lambda _: Line(scale=(1.0, 1.0), offset=(0.0, 0.0)))
 
 
 @fault("activation", subject="row to values")
 def target_scaled_by_the_variance(planting: Planting) -> None:
     """scaler.var_ where scaler.scale_ is meant."""
-    planting.ending(lambda ending: replace(ending, scale=tuple(one**2 for one in ending.scale)))
+    undoing(planting, lambda line: Line(scale=tuple(one**2 for one in line.scale), offset=line.offset))
 
 
 @fault("activation", subject="row to values")
 def target_without_its_mean(planting: Planting) -> None:
     """Multiplied back by the deviation; the mean is forgotten."""
-    planting.ending(lambda ending: replace(ending, offset=(0.0, 0.0)))
+    undoing(planting, lambda line: Line(scale=line.scale, offset=(0.0, 0.0)))
 
 
 @fault("activation", subject="row to values")
 def targets_swapped(planting: Planting) -> None:
     """The statistics of two targets are exchanged."""
-    planting.ending(lambda ending: replace(ending, scale=ending.scale[::-1], offset=ending.offset[::-1]))
+    undoing(planting, lambda line: Line(scale=line.scale[::-1], offset=line.offset[::-1]))
 
 
 # --- labels ---
