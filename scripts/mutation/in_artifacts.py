@@ -1,7 +1,6 @@
 """Faults that come into an artifact after it was proven: edits whose hashes were made to fit, and files left behind."""
 
 import io
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -200,7 +199,7 @@ def _rewrite(folder: Path, change: Any) -> None:
     made = golden_to_npz(GoldenSet(cases=cases))
     with zipfile.ZipFile(path) as before, zipfile.ZipFile(io.BytesIO(made)) as after:
         others = {name: before.read(name) for name in set(before.namelist()) - set(after.namelist())}
-    shutil.copyfileobj(io.BytesIO(made), path.open("wb"))
+    path.write_bytes(made)
     with zipfile.ZipFile(path, "a") as archive:
         for name, data in others.items():
             archive.writestr(name, data)
