@@ -9,8 +9,9 @@ from exporter.parity.decisions import expect_said
 from runtime.golden import GoldenCase, GoldenSet
 from runtime.manifest import Task
 
-# A golden set is evidence, not payload: a share of what the artifact weighs, or what a dozen small photos come to.
+# A golden set is evidence, not payload: a share of what the artifact weighs. Of a small one nobody minds its size.
 _SHARE = 0.02
+_SMALL_BYTES = 2_000_000
 _ROOM_BYTES = 2_500_000
 _MINIMUM, _MAXIMUM = 2, 32
 
@@ -21,7 +22,7 @@ def choose_golden(answers: Sequence[Answer], task: Task, labels: Sequence[str], 
     Kinds of faults show on kinds of inputs, an empty cell or an odd height, and hardly ever on large ones alone.
     ``task`` and ``labels`` are the user's, for what the outputs mean.
     """
-    room = max(_ROOM_BYTES, int(_SHARE * weights))
+    room = _ROOM_BYTES if weights < _SMALL_BYTES else int(_SHARE * weights)
     by_size = sorted(range(len(answers)), key=lambda row: (_size(answers[row]), row))
     total = np.cumsum([_size(answers[row]) for row in by_size])
     fitting = by_size[: max(_MINIMUM, int((total <= room).sum()))]
