@@ -202,4 +202,4 @@ def test_on_its_own_it_starts_ray_reads_urls_and_leaves_nothing_behind(tiny, pho
     assert [(row["input"], row["label"]) for row in rows] == [
         (f"{url}/more/{name}.jpg", name) for name in sorted(photos)
     ]
-    assert set(Path("/tmp").glob("truecopy-ray-*")) == before  # noqa: S108
+    assert set(Path("/tmp").glob("truecopy-ray-*")) <= before  # noqa: S108
