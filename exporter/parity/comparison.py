@@ -20,7 +20,7 @@ from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, Segment
 BATCHES = "batches"
 
 # How many inputs of a group the network alone is run on, where nothing is wrong from end to end.
-_FEW = 3
+_FEW = 2
 
 # Neither the size that graphs are traced with, nor a multiple of it.
 _OTHER_BATCH = 3
