@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.errors import ParityError
+from exporter.option_texts import read_arguments, read_colours, read_lengths, read_numbers, read_plain_transform
 from runtime.console import run_app
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def export(
         "mean": tuple(read_numbers("--target-mean", target_mean) or ()),
         "deviation": tuple(read_numbers("--target-std", target_std) or ()),
         "thresholds": tuple(read_numbers("--thresholds", thresholds) or ()),
-        "colours": _colours(colours),
+        "colours": read_colours(colours),
     }
 
     from rich.console import Console
@@ -366,67 +367,6 @@ class _Terminal:
         line.add_column(overflow="fold")
         line.add_row(step.name, f"{step.seconds:.1f} s", escape(step.finding))
         self._console.print(line)
-
-
-def read_arguments(pairs: list[str]) -> dict[str, Any]:
-    """Return ``key=value`` pairs as keyword arguments; a value that is not JSON is a string."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise typer.BadParameter(f"expected KEY=VALUE, got '{pair}'", param_hint="--arch-arg")
-        try:
-            arguments[key] = json_module.loads(value)
-        except json_module.JSONDecodeError:
-            arguments[key] = value
-    return arguments
-
-
-def read_lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
-    """Return ``256`` as a number and ``256x320`` as a (height, width)."""
-    if text is None:
-        return None
-    parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise typer.BadParameter(f"expected a length or HEIGHTxWIDTH, got '{text}'", param_hint=option)
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-def read_numbers(option: str, text: str | None) -> list[float] | None:
-    """Return numbers with commas between."""
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
-
-
-def _colours(text: str | None) -> tuple[tuple[int, int, int], ...]:
-    """Return the RGB colours that an option names, or a file whose lines do."""
-    if text is None:
-        return ()
-    from PIL import ImageColor
-
-    path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    try:
-        found = [ImageColor.getcolor(name.strip(), "RGB") for name in names if name.strip()]
-    except (ValueError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(
-            f"expected colours such as black or #ff8000 with commas between, or a file with one a line: {error}",
-            param_hint="--colours",
-        ) from None
-    return tuple(found)  # type: ignore[arg-type]  # three numbers, in this mode
-
-
-def read_plain_transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:
-    """Return the transform that the plain options spell out, or None where there are none."""
-    if all(value is None for value in numbers.values()):
-        return None
-    from exporter.preprocessing import transform_of_options
-
-    return transform_of_options(**numbers, interpolation=interpolation, resize_as=resize_as)
 
 
 def _summary(exported: "Exported") -> dict[str, Any]:

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exporter.cli import (
-    Imports,
-    Locate,
-    MaxRatio,
-    Trust,
-    read_arguments,
-    read_lengths,
-    read_numbers,
-    read_plain_transform,
-)
+from exporter.cli import Imports, Locate, MaxRatio, Trust
+from exporter.option_texts import read_arguments, read_lengths, read_numbers, read_plain_transform
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
