@@ -52,6 +52,7 @@ def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
                 recipe = replace(
                     recipe,
                     tokenizer=given.tokenizer or artifact.file(spec.tokenizer),
+                    carried=spec if given.tokenizer is None else None,
                     pair=spec.pair,
                     max_length=given.max_length or spec.max_length,
                 )

@@ -8,6 +8,7 @@ from typing import Any
 from exporter.architectures.families import Architecture
 from exporter.endings import Wanted
 from exporter.parity.noise import MAX_RATIO
+from runtime.manifest import TextInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class Recipe:
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
     its ending. ``image_mode`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs`` describe
     tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a transform of rows that was fitted without
-    names; ``wanted`` is what is to come out; ``max_ratio`` is how many times eager's own noise is allowed.
+    names; ``carried`` is the input of the artifact whose ``tokenizer`` it is; ``wanted`` is what is to come out;
+    ``max_ratio`` is how many times eager's own noise is allowed.
     """
 
     checkpoint: Path
@@ -36,6 +38,7 @@ class Recipe:
     image_mode: str | None = None
     inputs: tuple[str, ...] = ()
     tokenizer: Path | None = None
+    carried: TextInput | None = None
     vocabulary: Path | None = None
     max_length: int | None = None
     pad_id: int | None = None

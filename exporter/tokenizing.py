@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from exporter.errors import PreprocessingError
 from runtime.decode.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from runtime.manifest import TextInput
 
 FILE = "tokenizer.json"
 ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 
 # transformers writes a number near 1e30 where a tokenizer has no limit of its own.
 _NO_LIMIT = 10**6
+
+_PADDING_TOKENS = ("[PAD]", "<pad>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,14 @@ class Tokenizing:
     assumed: bool
 
 
-def read_tokenizer(path: Path, *, max_length: int | None, longest: int | None) -> Tokenizing:
+def read_tokenizer(
+    path: Path, *, max_length: int | None, longest: int | None, carried: TextInput | None = None
+) -> Tokenizing:
     """Return the tokenizer in a Hugging Face folder, or in a ``tokenizer.json`` of its own.
 
     ``max_length`` is what training cut texts to, special tokens included; by default the tokenizer's own limit, or
-    ``longest``, what the network takes. Raises PreprocessingError where there is none, or none that the tokenizers
+    ``longest``, what the network takes. ``carried`` is the input of the artifact that the file is of: such a file never
+    pads, and the manifest has how it did. Raises PreprocessingError where there is none, or none that the tokenizers
     library runs.
     """
     if find_spec("tokenizers") is None:
@@ -55,14 +61,14 @@ def read_tokenizer(path: Path, *, max_length: int | None, longest: int | None) -
     if max_length is not None and max_length < 1:
         raise PreprocessingError(f"--max-length: expected at least 1 token, got {max_length}. Give training's.")
     if path.is_file():
-        return _from_file(path, max_length, longest)
+        return _from_file(path, max_length, longest, carried)
     if not path.is_dir():
         raise PreprocessingError(
             f"'{path}': no such tokenizer: expected a Hugging Face folder, or a file '{FILE}'. Check --tokenizer."
         )
     if find_spec("transformers") is None:
         if (path / FILE).is_file():
-            return _from_file(path / FILE, max_length, longest)
+            return _from_file(path / FILE, max_length, longest, None)
         raise PreprocessingError(f"'{path}': transformers is not installed. Run: pip install 'truecopy[hf]'.")
     return _from_folder(path, max_length, longest)
 
@@ -103,7 +109,7 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Tok
     )
 
 
-def _from_file(path: Path, max_length: int | None, longest: int | None) -> Tokenizing:
+def _from_file(path: Path, max_length: int | None, longest: int | None, carried: TextInput | None) -> Tokenizing:
     tokenizers = import_module("tokenizers")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -111,7 +117,7 @@ def _from_file(path: Path, max_length: int | None, longest: int | None) -> Token
         raise PreprocessingError(
             f"'{path}': not a tokenizer: {_first_line(error)}. Give a '{FILE}' that the tokenizers library wrote."
         ) from error
-    padding: Mapping[str, Any] = tokenizer.padding or {}
+    padding: Mapping[str, Any] = tokenizer.padding or _padding_of(tokenizer, carried)
     truncation: Mapping[str, Any] = tokenizer.truncation or {}
     length, assumed = _length(max_length, truncation.get("max_length"), longest, path)
     side = str(truncation.get("direction", "right"))
@@ -129,12 +135,20 @@ def _from_file(path: Path, max_length: int | None, longest: int | None) -> Token
         arrays=ARRAYS,
         size=tokenizer.get_vocab_size(),
         max_length=length,
-        pad_id=padding["pad_id"] if padding else tokenizer.token_to_id("[PAD]") or tokenizer.token_to_id("<pad>"),
+        pad_id=padding["pad_id"],
         pad_type_id=int(padding.get("pad_type_id", 0)),
         padding_side="left" if padding.get("direction") == "left" else "right",
         origin=f"'{path}'",
         assumed=assumed,
     )
+
+
+def _padding_of(tokenizer: Any, carried: TextInput | None) -> dict[str, Any]:
+    """Return how a tokenizer would pad whose file does not say it: as the artifact does, or with its padding token."""
+    if carried is not None and carried.pad_id is not None:
+        return {"pad_id": carried.pad_id, "pad_type_id": carried.pad_type_id, "direction": carried.padding_side}
+    known = [tokenizer.token_to_id(token) for token in _PADDING_TOKENS]
+    return {"pad_id": next((number for number in known if number is not None), None)}
 
 
 def _length(asked: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, bool]:

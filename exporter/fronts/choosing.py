@@ -122,7 +122,7 @@ def _open_texts(recipe: Recipe, rebuilt: Rebuilt) -> Front:
     longest = getattr(config, "max_position_embeddings", None)
     model = network.model if isinstance(network, Logits) else network
     return TextFront(
-        read_tokenizer(path, max_length=recipe.max_length, longest=longest),
+        read_tokenizer(path, max_length=recipe.max_length, longest=longest, carried=recipe.carried),
         takes=tuple(signature(model.forward).parameters),
         pair=recipe.pair,
         samples=recipe.samples,

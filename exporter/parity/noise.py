@@ -43,6 +43,9 @@ _RANDOM = 1e-3
 # Answers that move more than this many times the rest of the noise with the batch depend on it.
 _DEPENDENT = 100.0
 
+# Rows are [batch, columns]; images, sound and series have more dimensions.
+_DIMENSIONS_OF_SIGNALS = 3
+
 # A tensor has to vary by this many times its limit, or a comparison of it shows nothing.
 SIGNAL_OF_LIMIT = 3.0
 
@@ -260,7 +263,11 @@ def _against_threads(network: nn.Module, answers: Sequence[Answer], ending: Endi
 
 
 def _against_input(network: nn.Module, answers: Sequence[Answer], ending: Ending) -> _Source | None:
-    """Return how far the answers move with a rounding of the input, which another path may round otherwise."""
+    """Return how far the answers move with a rounding of the input, which another path may round otherwise.
+
+    Pixels and samples share one scale and an offset, so that a value near zero is as far off as the largest. Columns of
+    a row have nothing in common: each moves by its own rounding.
+    """
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for answer in answers:
@@ -268,9 +275,9 @@ def _against_input(network: nn.Module, answers: Sequence[Answer], ending: Ending
         moved = False
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and tensor.numel():
-                eps = torch.finfo(tensor.dtype).eps
                 signs = torch.randint(0, 2, tensor.shape, generator=generator).to(tensor.dtype) * 2 - 1
-                tensors[name] = tensor + signs * (tensor.abs() * (eps / 2))
+                sizes = tensor.abs() if tensor.ndim < _DIMENSIONS_OF_SIGNALS else tensor.abs().max()
+                tensors[name] = tensor + signs * (sizes * torch.finfo(tensor.dtype).eps / 2)
                 moved = True
         if moved:
             pairs.append((answer, call(network, tensors)))

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 import exporter
 from exporter.checking import check
-from exporter.endings import Wanted
 from exporter.parity import pixels
 from exporter.recipe import Recipe
 from runtime import geometry
@@ -170,38 +169,3 @@ def test_a_check_that_cannot_be_made_is_reported_as_inconclusive(parity, tmp_pat
 )
 def test_wrong_use_exits_with_2_before_anything_runs(parity, options):
     assert parity(*options).exit_code == 2
-
-
-SCALED = """
-import torch
-
-
-class Scaled(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = torch.nn.Linear(5, 3)
-
-    def forward(self, x, weight):
-        hidden = torch.tanh(self.linear(x))
-        return {"hidden": hidden, "sum": (hidden * weight).sum(dim=1), "place": hidden.argmax(dim=1)}
-"""
-
-
-def test_arrays_and_raw_outputs_are_proven_again_from_the_manifest_alone(tmp_path):
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(5, 3)
-    torch.save({"linear.weight": linear.weight.data, "linear.bias": linear.bias.data}, tmp_path / "scaled.pth")
-    (tmp_path / "scaled.py").write_text(SCALED)
-    exported = exporter.export(
-        tmp_path / "scaled.pth",
-        f"{tmp_path / 'scaled.py'}:Scaled",
-        inputs=["x=float32[batch,5]", "weight=float32[batch,3]"],
-        wanted=Wanted(task="raw"),
-        out=tmp_path / "artifact",
-    )
-    evidence = check(exported.artifact, Recipe(checkpoint=tmp_path / "scaled.pth")).evidence
-
-    assert evidence.passed, evidence.reason
-    assert {one.tensor for one in evidence.noise if one.stage == "end to end"} == {"hidden", "sum", "place"}
-    (place,) = [one for one in evidence.noise if one.tensor == "place" and one.stage == "end to end"]
-    assert place.limit == 0.0

@@ -1,28 +1,19 @@
 """Rows, texts, pairs and token sequences over HTTP and gRPC: what a server answers is what the artifact gives."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from deploying import deploy
+from kinds import kinds_in
 from oip_table.target import Request
 from serving import serving
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from torch import Tensor, nn
 from triton_repository import read_configurations, run_warm_ups
 from triton_server import CLIENT_PYTHON, is_installed, running_triton
 
-import exporter
 import runtime
-from exporter.endings import Wanted
-from runtime.manifest import Value
 from runtime.server.tensors import from_bytes
 
 grpc = pytest.importorskip("grpc")
@@ -45,72 +36,10 @@ BAD = {
 NAMES = sorted(SOURCES)
 
 
-class Bag(nn.Module):
-    """The mean of the words' vectors, padding left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(20, 8, padding_idx=0)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
-        return 3 * self.head((self.words(input_ids) * kept).sum(dim=1) / kept.sum(dim=1))
-
-
-class Pair(Bag):
-    """The same with the sign turned in the second text."""
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
-        sign = (1 - 2 * token_type_ids).unsqueeze(2)
-        return 3 * self.head((self.words(input_ids) * kept * sign).sum(dim=1) / kept.sum(dim=1))
-
-
-class Tagger(nn.Module):
-    """A class for every token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(20, 8)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.words(tokens))
-
-
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("kinds")
-    torch.manual_seed(0)
-    frame = pd.DataFrame(
-        {"age": [20.0, 40.0, np.nan, 60.0] * 9, "rooms": [1, 2, 3] * 12, "city": ["Bern", "Oslo", np.nan, "Rome"] * 9}
-    )
-    words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
-    transform = ColumnTransformer(
-        [
-            ("age", make_pipeline(SimpleImputer(), StandardScaler()), ["age"]),
-            ("rooms", OneHotEncoder(), ["rooms"]),
-            ("city", words, ["city"]),
-        ]
-    ).fit(frame)
-    spec = importlib.util.spec_from_file_location("languages", Path(__file__).parents[1] / "data" / "languages.py")
-    languages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(languages)
-    languages.build_tokenizer(folder / "tokenizer.json")
-    (folder / "tags.txt").write_text("red\ngreen\nblue\nwhite\nblack\n")
-    price = Wanted(task="regress", values=(Value(name="price", unit="EUR"),), mean=(100.0,), deviation=(20.0,))
-    networks = {
-        "rows": (nn.Linear(7, 1), {"preprocess": transform, "wanted": price}),
-        "text": (Bag(), {"tokenizer": folder / "tokenizer.json"}),
-        "pair": (Pair(), {"tokenizer": folder / "tokenizer.json", "pair": True, "wanted": Wanted(task="multilabel")}),
-        "tokens": (Tagger(), {"inputs": ["tokens=tokens[batch,length]"], "labels": folder / "tags.txt"}),
-    }
-    made = {}
-    for name, (network, options) in networks.items():
-        torch.save(network.eval().state_dict(), folder / f"{name}.pth")
-        made[name] = exporter.export(folder / f"{name}.pth", network, out=folder / name, **options).artifact
-    return made
+    return {name: kind.export().artifact for name, kind in kinds_in(folder).items() if name in SOURCES}
 
 
 @pytest.fixture(scope="module")

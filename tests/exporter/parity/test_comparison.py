@@ -17,13 +17,13 @@ def asked(monkeypatch):
 
     def measure_noise(*arguments, every_input=False, **options):
         asked.append(every_input)
-        return MEASURE(*arguments, every_input=every_input, **{**options, "max_ratio": 10.0 if every_input else 0.02})
+        return MEASURE(*arguments, every_input=every_input, **{**options, "max_ratio": 10.0 if every_input else 0.004})
 
     monkeypatch.setattr(parity, "measure_noise", measure_noise)
     return asked
 
 
-def test_a_difference_just_beyond_the_noise_of_few_inputs_is_judged_by_that_of_every_one(export_mine, asked):
+def test_a_difference_beyond_the_noise_of_few_inputs_is_judged_by_that_of_every_one(export_mine, asked):
     exported = export_mine()
 
     assert asked == [False, True]
