@@ -9,7 +9,7 @@ import typer
 
 from exporter.errors import ParityError
 from exporter.option_texts import read_arguments, read_colours, read_lengths, read_numbers, read_plain_transform
-from runtime.console import run_app
+from runtime.console import open_console, run_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -249,8 +249,6 @@ def export(
         "colours": read_colours(colours),
     }
 
-    from rich.console import Console
-
     import exporter
 
     exporter.check_extra()
@@ -273,7 +271,7 @@ def export(
     )
     wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # checked above
 
-    console = Console(stderr=json, quiet=json)
+    console = open_console(stderr=json, quiet=json)
     terminal = _Terminal(console)
     try:
         with terminal:
@@ -331,9 +329,7 @@ def inspect(
     if json:
         sys.stdout.write(json_module.dumps(inspection.to_dict(), indent=2) + "\n")
         return
-    from rich.console import Console
-
-    Console().print(inspection.to_page())
+    open_console().print(inspection.to_page())
 
 
 def main() -> None:

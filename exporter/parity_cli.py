@@ -10,6 +10,7 @@ import typer
 
 from exporter.cli import Imports, Locate, MaxRatio, Trust
 from exporter.option_texts import read_arguments, read_lengths, read_numbers, read_plain_transform
+from runtime.console import open_console
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
@@ -103,8 +104,6 @@ def parity(
         raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
     arguments = read_arguments(arch_arg or [])
 
-    from rich.console import Console
-
     from exporter import check_extra
     from runtime.reports import Destinations, Outcome, compare_with_baseline, read_baseline, write_reports
     from runtime.reports.table import to_table
@@ -154,7 +153,7 @@ def parity(
 
         sys.stdout.write(evidence_to_json(evidence).decode())
     else:
-        Console().print(to_table(evidence), highlight=False)
+        open_console().print(to_table(evidence), highlight=False)
     report(Outcome(evidence=evidence, manifest=manifest, pictures=checked.pictures))
     if checked.location is not None:
         sys.stderr.write(f"located: {checked.location.sentence}.\n")

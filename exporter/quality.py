@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from exporter import check_extra
+from runtime.console import open_console
 
 if TYPE_CHECKING:
     from runtime.evaluation import Evaluation
@@ -107,10 +108,9 @@ def calibrate(
 
 
 def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = open_console(highlight=False)
     figures = [f"{evaluation.artifact}: {evaluation.inputs} inputs"]
     for name, value in (
         ("accuracy" if evaluation.task != "segment" else "pixel accuracy", evaluation.accuracy),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.capacity.command import capacity
-from runtime.console import DEVICE_HELP, exit_errors_with, make_app, run_app
+from runtime.console import DEVICE_HELP, exit_errors_with, make_app, open_console, run_app
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
 
@@ -243,7 +243,6 @@ def main() -> None:
 
 
 def _print_predictions(results: "list[Result]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from runtime.results import Failure, Prediction
@@ -267,14 +266,13 @@ def _print_predictions(results: "list[Result]") -> None:
             continue
         second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
         table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(second))
-    Console().print(table)
+    open_console().print(table)
 
 
 def _print_verification(verification: "Verification") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = open_console()
     console.print(f"{verification.files} files: sizes and SHA-256 as exported")
     table = Table("check", "worst", "limit", "", "verdict", box=None, header_style="bold", pad_edge=False)
     for check in verification.checks:

@@ -4,15 +4,21 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from runtime.errors import TruecopyError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 DEVICE_HELP = (
     "cpu, cuda, cuda:N, tensorrt, openvino, coreml or auto. A device that is named is used, or the command fails."
 )
+
+# Of a log or a file, in characters: room for a row of the parity table.
+_WIDTH = 120
 
 _debug = False
 _error_status = 1
@@ -36,6 +42,16 @@ def make_app(help_text: str) -> typer.Typer:
         _debug = debug
 
     return app
+
+
+def open_console(**options: Any) -> "Console":
+    """Return a console of ``options``, as wide as its terminal; where there is none, as the parity table wants it."""
+    from rich.console import Console
+
+    console = Console(**options)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH
+    return console
 
 
 def exit_errors_with(status: int) -> None:

@@ -1,11 +1,11 @@
 """Reports for people, on a terminal: tables and bars."""
 
 from rich.bar import Bar
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from runtime.bench import Report
+from runtime.console import open_console
 from runtime.differences import Comparison
 from runtime.doctor import Diagnosis
 
@@ -15,7 +15,7 @@ _VERDICTS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]b
 
 def print_bench(report: Report) -> None:
     """Print what 'truecopy bench' found."""
-    console = Console()
+    console = open_console()
     latency = report.latency
     console.print(
         f"{escape(report.artifact)} on {report.device}, {report.cores} cores, {report.inputs} inputs; "
@@ -67,7 +67,7 @@ def print_bench(report: Report) -> None:
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print what 'truecopy doctor' found, a line a finding."""
-    console = Console()
+    console = open_console()
     for finding in diagnosis.findings:
         # One line each, whatever the terminal's width: their commands are there to be copied.
         console.print(
@@ -77,7 +77,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print what 'truecopy diff' found, a row a difference."""
-    console = Console()
+    console = open_console()
     if comparison.equal:
         console.print("no difference")
         return

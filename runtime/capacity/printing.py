@@ -9,6 +9,7 @@ from rich.table import Table
 from runtime.capacity.measurement import Measurement
 from runtime.capacity.planning import SHARE, Answer, Load, Plan
 from runtime.capacity.translation import core_ms
+from runtime.console import open_console
 
 # What the first break is called, and what to do about it.
 _FIRST = {
@@ -23,7 +24,7 @@ _BUSY_MACHINE = 0.1
 
 def print_answer(answer: Answer) -> None:
     """Print what was measured, and what follows."""
-    console = Console()
+    console = open_console()
     _print_measurement(console, answer.measured)
     console.print()
     _print_plan(console, answer)

@@ -68,6 +68,7 @@ class ImageDecoder:
     def __init__(self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS) -> None:
         self._spec = spec
         self._max_pixels = max_pixels
+        _raise_pillows_limit(max_pixels)
         self.remarks = {
             ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
             "applied here. If yours did, export it with --exif."
@@ -120,8 +121,8 @@ def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pix
         opened = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(_not_an_image(stream.getvalue(), subject)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{subject}: too large: {error}. Make it smaller first.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
@@ -157,10 +158,20 @@ def _not_an_image(data: bytes, subject: str) -> str:
 
 def _check_pixels(width: int, height: int, subject: str, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise InputError(
-            f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {width} x {height}. "
-            "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
-        )
+        raise _too_large(subject, max_pixels, f"{width} x {height}")
+
+
+def _too_large(subject: str, max_pixels: int, got: str) -> InputError:
+    return InputError(
+        f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {got}. "
+        "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
+    )
+
+
+def _raise_pillows_limit(max_pixels: int) -> None:
+    """Let Pillow open what the user allows: it knows one limit a process, and refuses twice as much."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:

@@ -1,7 +1,7 @@
 """The evidence for a terminal: one screen, a row a path and stage, the worst of its groups."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runtime.evidence import Evidence, Row
 from runtime.reports.outcome import say_figure, say_growth, say_ratio, say_share, worst_rows
@@ -23,7 +23,8 @@ def to_table(evidence: Evidence) -> "RenderableType":
     labels = any(row.label_agreement is not None for row in evidence.rows)
     heads = ("path", "stage", "inputs", "largest difference", "x noise", *(["labels"] if labels else []), "worst input")
     for name in (*heads, "verdict"):
-        table.add_column(name, justify="right" if name in {"inputs", "x noise", "labels"} else "left")
+        justify: Literal["left", "right"] = "right" if name in {"inputs", "x noise", "labels"} else "left"
+        table.add_column(name, justify=justify, no_wrap=name in {"path", "stage"})
     previous = ""
     for row in worst_rows(evidence.rows):
         same = [one for one in evidence.rows if (one.path, one.device, one.stage) == (row.path, row.device, row.stage)]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from runtime.decode.images import decode_image
+from runtime.decode.images import ImageDecoder, decode_image
 from runtime.manifest import ImageInput, Preprocessing
 
 PREPROCESSING = Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3)
@@ -127,6 +127,16 @@ def test_a_giant_image_is_refused_before_it_is_decoded(size):
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_limit_above_pillows_own_is_the_users(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    small, large = (ImageDecoder(SPEC, None, max_pixels=limit) for limit in (64, 400))
+    data = png_of(20, 20)
+
+    assert large.decode(data, subject="photo").to_array().shape == (20, 20, 3)
+    with pytest.raises(runtime.InputError, match="expected at most 6.4e-05 megapixels, got 20 x 20"):
+        small.decode(data, subject="photo")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -1,5 +1,6 @@
 """'truecopy predict --engine ray' on real clusters of several nodes: the rows of one machine, whatever dies."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ray_nodes import LOOPBACK, Nodes, running_nodes
+from PIL import Image
+from ray_nodes import LOOPBACK, MEGABYTE, Nodes, running_nodes
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 pytestmark = pytest.mark.slow
@@ -171,6 +173,56 @@ def test_a_list_on_stdin_is_read(tiny, photos, cluster, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["input"] for line in out.read_text().splitlines()] == names.split()
+
+
+def grow(artifact: Path, megabytes: int) -> None:
+    """Give an artifact a large file of its own."""
+    manifest = json.loads((artifact / "truecopy.json").read_bytes())
+    data = os.urandom(megabytes * MEGABYTE)
+    (artifact / "large.bin").write_bytes(data)
+    manifest["files"]["large.bin"] = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (artifact / "truecopy.json").write_text(json.dumps(manifest))
+
+
+def test_a_full_object_store_is_one_sentence(tiny, folder, tmp_path):
+    """An artifact larger than the store, on nodes whose disk may not take what does not fit."""
+    shutil.copytree(tiny, tmp_path / "model")
+    grow(tmp_path / "model", 120)
+    full = {"RAY_local_fs_capacity_threshold": "0.001", "RAY_object_spilling_threshold": "1.0"}
+    with running_nodes(tmp_path, {"num_cpus": 0}, {}, **full) as nodes:
+        process = start(tmp_path / "model", folder, "--address", nodes.address, "--out", tmp_path / "rows.jsonl")
+        check_refused(process, "--engine ray: the object store is full, and so is the disk it spills to: ")
+
+
+def memory_in_use() -> float:
+    """Return the share of this machine's memory that is in use, as Ray counts it."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free, total = (int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
+    return 1 - free / total
+
+
+@pytest.mark.alone
+def test_an_actor_out_of_memory_is_one_sentence_and_loses_no_row(tiny, photos, tmp_path, request):
+    """A photo of 900 megapixels on a node whose memory ends 12% above what is in use: Ray ends the actor."""
+    if "alone" not in request.config.option.markexpr:
+        pytest.skip("needs a machine on which nobody else takes memory: run it with -m alone")
+    inputs = tmp_path / "photos"
+    inputs.mkdir()
+    for number in range(200):
+        (inputs / f"{number:03}.jpg").symlink_to(photos["cat"])
+    Image.new("1", (30_000, 30_000)).save(inputs / "huge.png")
+    out = tmp_path / "rows.jsonl"
+    low = {"RAY_memory_usage_threshold": f"{memory_in_use() + 0.12:.3f}", "RAY_memory_monitor_refresh_ms": "50"}
+    with running_nodes(tmp_path, {"num_cpus": 0}, {}, **low) as nodes:
+        options = ("--address", nodes.address, "--out", out, "--max-megapixels", 1000)
+        code, errors = finish(start(tiny, inputs, *options), 240)
+
+    assert code == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("error: --engine ray: a worker ran out of memory: "), errors
+    kept = (tmp_path / "rows.jsonl.partial").read_bytes().count(b"\n")
+    assert f"{kept} rows are in '{out}.partial'. Go on with: " in errors
+    assert kept > 0
 
 
 def test_a_cluster_that_is_not_there_is_an_error_within_seconds(tiny, folder):
