@@ -40,13 +40,13 @@ from exporter.network_fault import Locator
 from exporter.recipe import Recipe
 from exporter.steps import Listener, Step, Steps
 from exporter.to_onnx import Converted
+from exporter.wording import describe_checkpoint, describe_keys, describe_parity, megabytes
 from runtime.artifact import Artifact
 from runtime.evidence import Evidence, evidence_to_json
 from runtime.golden import golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
-    KeyTransform,
     Labels,
     Manifest,
     Output,
@@ -169,7 +169,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         checkpoint = read_checkpoint(
             recipe.checkpoint, weights=recipe.weights, trust=recipe.trust, imports=recipe.imports
         )
-        step.finding = _describe_checkpoint(checkpoint)
+        step.finding = describe_checkpoint(checkpoint)
     with steps.step("rebuild") as step:
         architecture, needed, reason = recipe.architecture, dict[str, object](), ""
         if architecture is None:
@@ -178,7 +178,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in _plain(rebuilt.arguments).items())
         step.finding = (
             f"{rebuilt.reference}({arguments}){f', {reason}' if reason else ''}: {len(checkpoint.tensors)} of "
-            f"{len(checkpoint.tensors)} tensors{_describe_keys(rebuilt.keys)}"
+            f"{len(checkpoint.tensors)} tensors{describe_keys(rebuilt.keys)}"
         )
     with steps.step("preprocessing") as step:
         front = open_front(recipe, rebuilt)
@@ -205,7 +205,7 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             archive = front.to_torchscript(flat, example, ending)
             if archive is not None:
                 stage.write(TORCHSCRIPT, archive)
-            step.finding = f"{TORCHSCRIPT}, {_size(len(archive))}" if archive else f"none: {front.no_torchscript}"
+            step.finding = f"{TORCHSCRIPT}, {megabytes(len(archive))}" if archive else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
             converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
             outputs = ending.with_shapes(converted.shapes)
@@ -240,12 +240,14 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             evidence = _prove(stage.folder, draft, asked, front, ending, locator, torchscript=archive is not None)
             measured = parity.Measured(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
-            step.finding = _describe_parity(evidence, front.noun)
+            step.finding = describe_parity(evidence, front.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, evidence_to_json(evidence))
             manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
             stage.finish(manifest)
-            step.finding = f"{recipe.artifact_path}, {_size(sum(file.size_bytes for file in manifest.files.values()))}"
+            step.finding = (
+                f"{recipe.artifact_path}, {megabytes(sum(file.size_bytes for file in manifest.files.values()))}"
+            )
     return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
 
 
@@ -286,7 +288,7 @@ def _write_graphs(
         stage.write(name, data)
     network = _NETWORK if graphs.network is not None else _MODEL
     variant = Variant(precision="fp32", model=_MODEL, network=network, weights=_WEIGHTS)
-    return variant, _size(sum(map(len, files.values())))
+    return variant, megabytes(sum(map(len, files.values())))
 
 
 def _files(variant: Variant) -> list[str]:
@@ -381,42 +383,3 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return keyword arguments as JSON can hold them: what Python callers pass beyond that, as its repr."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(arguments), default=repr))
     return plain
-
-
-def _describe_checkpoint(checkpoint: Checkpoint) -> str:
-    choice = f" ({checkpoint.choice})" if checkpoint.choice else ""
-    entry = f", under '{checkpoint.entry}'{choice}" if checkpoint.entry else ""
-    if checkpoint.non_finite:
-        entry += f"; NaN or infinity in {len(checkpoint.non_finite)} tensors, such as '{checkpoint.non_finite[0]}'"
-    return (
-        f"{checkpoint.path.name}, {_size(checkpoint.size_bytes)}: {len(checkpoint.tensors)} tensors, "
-        f"{checkpoint.parameters / 1e6:.1f} million values{entry}"
-    )
-
-
-def _describe_keys(keys: KeyTransform) -> str:
-    """Return what was done to the checkpoint's keys, in words."""
-    done = [
-        *(f"'{name}' dropped" for name in keys.dropped),
-        *([f"prefix '{keys.removed_prefix}' removed"] if keys.removed_prefix else []),
-        *([f"prefix '{keys.added_prefix}' added"] if keys.added_prefix else []),
-        *([f"{len(keys.renamed)} keys renamed"] if keys.renamed else []),
-        *(f"'{place}' is {what}" for place, what in keys.replaced.items()),
-        *([f"{len(keys.tied)} tied tensors filled in"] if keys.tied else []),
-        *([f"{keys.filled_counters} num_batches_tracked filled in"] if keys.filled_counters else []),
-        *(f"cast from {name}" for name in keys.cast_from),
-    ]
-    return "".join(f", {what}" for what in done)
-
-
-def _describe_parity(evidence: Evidence, noun: str) -> str:
-    summary = evidence.summary()
-    labels = "" if summary.label_agreement is None else f"labels {summary.label_agreement:.0%}, "
-    return (
-        f"{len(evidence.inputs)} {noun}, batches of {', '.join(map(str, evidence.batch_sizes))}: "
-        f"{labels}at most {summary.ratio or 0.0:.2g} times eager's own noise; {evidence.max_ratio:g} are allowed"
-    )
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB"

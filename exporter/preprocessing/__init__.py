@@ -1,7 +1,7 @@
 """The training transform: read into the manifest's steps, and written as an ONNX graph and a TorchScript module.
 
-Adding a step takes a type in ``runtime/manifest.py``, its execution on the host in ``runtime/geometry.py``, and one
-function each in ``to_onnx_nodes.py``, ``to_module.py`` and ``torchvision_steps.py``, or the reader that meets it.
+Adding a step takes a type in ``runtime/manifest/steps.py``, its execution on the host in ``runtime/geometry.py``, and
+one function each in ``to_onnx_nodes.py``, ``to_module.py`` and ``torchvision_steps.py``, or the reader that meets it.
 """
 
 from exporter.preprocessing.opencv import Letterbox, OpenCVResize

@@ -1,0 +1,174 @@
+"""The whole of ``truecopy.json``: read, checked, and written the same way each time."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from runtime.errors import ArtifactError
+from runtime.manifest.inputs import Input
+from runtime.manifest.parts import Part
+from runtime.manifest.tasks import Labels, Raw, Regress, Task
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "truecopy.json"
+
+
+class Output(Part, frozen=True, kw_only=True):
+    """One output of every graph; dimensions are lengths or names such as ``batch``.
+
+    An output whose first dimension is not ``batch`` is the same for every input of a batch.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Variant(Part, frozen=True, kw_only=True):
+    """The graphs of one precision: ``model`` takes raw inputs, ``network`` prepared ones; both read ``weights``.
+
+    They are one file where the host prepares nothing that the graph could.
+    """
+
+    precision: Literal["fp32"]
+    model: str
+    network: str
+    weights: str
+
+
+class Golden(Part, frozen=True, kw_only=True):
+    """Inputs with the eager model's outputs, and how far a device may stray from them.
+
+    ``prepared_limit`` is for what the host prepares: grey levels of pixels. The others are by output, absolute:
+    ``output_limits`` for given prepared inputs, ``end_to_end_limits`` from the raw input.
+    """
+
+    file: str
+    prepared_limit: float
+    output_limits: dict[str, float]
+    end_to_end_limits: dict[str, float]
+
+
+class KeyTransform(Part, frozen=True, kw_only=True):
+    """What was done to the checkpoint's keys and values to load it; empty where nothing was.
+
+    ``dropped`` are wrappers removed wherever they stood, ``renamed`` legacy keys and heads, old to new, ``replaced``
+    modules of another size than the architecture's own, ``tied`` keys that took another key's tensor,
+    ``filled_counters`` the number of ``num_batches_tracked`` set to zero, ``cast_from`` types given up.
+    """
+
+    dropped: tuple[str, ...]
+    removed_prefix: str
+    added_prefix: str
+    renamed: dict[str, str]
+    replaced: dict[str, str]
+    tied: dict[str, str]
+    filled_counters: int
+    cast_from: tuple[str, ...]
+
+
+class Source(Part, frozen=True, kw_only=True):
+    """Where the network came from: enough to export it again."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    checkpoint_sha256: str
+    checkpoint_entry: str
+    keys: KeyTransform
+    onnx_exporter: Literal["dynamo", "legacy"]
+
+
+class File(Part, frozen=True, kw_only=True):
+    """A file of the artifact, as it was written."""
+
+    sha256: str
+    size_bytes: int
+
+
+class ParitySummary(Part, frozen=True, kw_only=True):
+    """The worst figures of ``parity.json``: pixels in grey levels, scores, labels as a share.
+
+    ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` where the limit was.
+    None where an artifact has no such thing. ``unproven`` exists while the exporter compares; the runtime opens no such
+    artifact.
+    """
+
+    verdict: Literal["passed", "unproven"]
+    inputs: int
+    pixel_difference: int | None
+    score_difference: float
+    label_agreement: float | None
+    ratio: float | None = None
+    max_ratio: float | None = None
+
+
+class Calibration(Part, frozen=True, kw_only=True):
+    """How probabilities were made to mean what they say, on labelled data: ``truecopy calibrate``.
+
+    Logits are multiplied by ``scales``: one for all classes, the inverse of the temperature, or one a class.
+    ``error_before`` and ``error_after`` are the expected calibration error over ``inputs`` of the data in ``file``.
+    """
+
+    file: str
+    inputs: int
+    scales: tuple[float, ...]
+    error_before: float
+    error_after: float
+
+
+class Manifest(Part, frozen=True, kw_only=True):
+    """Everything that the runtime knows about an artifact before it opens another file."""
+
+    format_version: int
+    name: str
+    task: Task
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    variants: tuple[Variant, ...]
+    golden: Golden
+    source: Source
+    files: dict[str, File]
+    tools: dict[str, str]
+    parity: ParitySummary
+    calibration: Calibration | None = None
+
+    @property
+    def labels(self) -> Labels | None:
+        """The file of the names of classes, or of the words of token numbers; None for tasks without either."""
+        return None if isinstance(self.task, Regress | Raw) else self.task.labels
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def to_json(value: msgspec.Struct) -> bytes:
+    """Return the value as indented JSON that ends in a newline; equal values give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
+
+
+def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
+    """Return the manifest that ``data`` holds.
+
+    Raises ArtifactError, with ``subject`` as the file's name, when it is not one of this format version.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            action = (
+                "Install a newer truecopy runtime, or export again with this one"
+                if version > FORMAT_VERSION
+                else "Export again"
+            )
+            raise ArtifactError(
+                f"{subject}: unsupported format version: expected {FORMAT_VERSION}, got {version}. {action}."
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(
+            f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".")

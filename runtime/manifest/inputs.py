@@ -1,0 +1,102 @@
+"""What an artifact takes: images, rows, texts, token sequences, arrays."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from runtime.manifest.parts import Part, Tagged
+from runtime.manifest.steps import Preprocessing
+
+NumberType: TypeAlias = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"
+]
+
+
+class ImageInput(Tagged, frozen=True, kw_only=True, tag="image", tag_field="kind"):
+    """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``.
+
+    The mode ``bands`` is for other pixels, which are not converted: an array of ``dtype`` with any number of
+    ``channels``, from .npy, TIFF and PNG files. ``preprocessing`` is what follows: its geometry on the host or in the
+    graph, its arithmetic always in the graph.
+    """
+
+    name: str
+    mode: Literal["RGB", "L", "bands"]
+    exif: bool
+    preprocessing: Preprocessing
+    channels: int = 3
+    dtype: Literal["uint8", "uint16"] = "uint8"
+
+
+class TensorInput(Tagged, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
+    """Numbers as they are: an array whose dimensions are lengths or names; the first is ``batch``.
+
+    Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are refused.
+    """
+
+    name: str
+    dtype: NumberType
+    shape: tuple[int | str, ...]
+    finite: bool = True
+
+
+class Column(Part, frozen=True, kw_only=True):
+    """One column of a table, which is one input of the graph: [batch, 1].
+
+    ``nullable`` says that an empty cell is filled in as in training. ``categories`` are the strings or numbers that the
+    column may have where the training transform refuses others; empty where anything goes.
+    """
+
+    name: str
+    dtype: Literal["float32", "float64", "int64", "string"]
+    nullable: bool = False
+    categories: tuple[str | int | float, ...] = ()
+
+
+class TabularInput(Tagged, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
+    """A row of a table, by column name; one missing, too many or misnamed is an error."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
+class TextInput(Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+    """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
+
+    ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
+    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training. ``pad_id`` is
+    None where answers depend on padding: only texts of equal length may then share a batch.
+    """
+
+    name: str
+    tokenizer: str
+    arrays: tuple[str, ...]
+    max_length: int
+    pad_id: int | None = None
+    pad_type_id: int = 0
+    padding_side: Literal["left", "right"] = "right"
+    pair: bool = False
+
+
+Beside: TypeAlias = Literal["lengths", "mask", "padding"]
+
+
+class TokensInput(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+    """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
+
+    ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
+    none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
+
+    ``beside`` are further inputs of the graph, which the host makes of the sequences' lengths, by name: ``lengths``,
+    int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding; ``padding``, bool [batch, length].
+    """
+
+    name: str
+    vocabulary_size: int
+    max_length: int | None = None
+    vocabulary: str = ""
+    pad_id: int | None = None
+    beside: dict[str, Beside] = msgspec.field(default_factory=dict)
+
+
+Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput

@@ -1,0 +1,108 @@
+"""Preprocessing, step by step: what happens to an image before the network sees it."""
+
+from typing import Literal, TypeAlias
+
+from runtime.manifest.parts import Part
+
+Interpolation: TypeAlias = Literal["nearest", "nearest_exact", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
+
+
+class KeepRatio(Part, frozen=True, kw_only=True):
+    """A size that keeps the aspect ratio: the largest one ``inside`` a box, or the smallest one ``outside`` it.
+
+    Both sides are rounded half to even: of ``side / ratio`` as timm's ResizeKeepRatio computes them, or of ``side *
+    ratio`` as Ultralytics' LetterBox does. Without ``enlarge`` smaller images stay as they are.
+    """
+
+    height: int
+    width: int
+    side: Literal["inside", "outside"]
+    arithmetic: Literal["divide", "multiply"]
+    enlarge: bool = True
+
+
+class Resize(Part, frozen=True, kw_only=True, tag="resize", tag_field="step"):
+    """A resize of uint8 pixels.
+
+    ``size`` is an exact ``(height, width)``; or the length of the short side, the long side following the aspect ratio
+    (truncated, as torchvision does) up to ``max_size``; or a box that the image is fitted to. ``axis_order`` states
+    which of the two one-axis passes comes first: Pillow rounds to uint8 between them, so the order shows in the pixels.
+    Up to Pillow 12 the horizontal pass is always first; since Pillow 13 the vertical one is, where it removes more than
+    twice as many rows as the other removes columns.
+
+    ``implementation`` is Pillow's, for transforms of PIL images, with weights in 22 bits; or torch's, for transforms of
+    uint8 tensors, which fits the largest weight into 15 bits; or OpenCV's, with weights in 11 bits. All are followed to
+    the last bit. Without ``antialias``, as OpenCV always does it, two pixels along each axis are mixed, however many
+    lie between them.
+    """
+
+    size: int | tuple[int, int] | KeepRatio
+    interpolation: Interpolation
+    axis_order: AxisOrder
+    max_size: int | None = None
+    implementation: Literal["pillow", "torch", "opencv"] = "pillow"
+    antialias: bool = True
+
+
+class CenterCrop(Part, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
+    """The middle ``height x width`` pixels; smaller images are padded with ``fill``, one value or one a channel.
+
+    Where an odd number of pixels is cut, ``rounding`` tells on which side there is one more: torchvision rounds the
+    start half to even, transformers down. Where an odd number is padded, all have one more after the image.
+    """
+
+    height: int
+    width: int
+    rounding: Literal["half_even", "down"] = "half_even"
+    fill: tuple[int, ...] = (0,)
+
+
+class ToFloat(Part, frozen=True, kw_only=True, tag="to_float", tag_field="step"):
+    """uint8 pixels to float32 by division."""
+
+    divisor: float
+
+
+class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="step"):
+    """``(x - mean) / std``, one value a channel, in the units that the step before leaves."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
+    """Pixels added on each side: of one colour, or the image's own, repeated or mirrored as ``numpy.pad`` does.
+
+    ``fill`` has one value a channel, for ``constant`` alone.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    mode: Literal["constant", "edge", "reflect", "symmetric"]
+    fill: tuple[int, ...] = (0,)
+
+
+class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="step"):
+    """Pillow's ``convert("L")``, ITU-R 601 luma in 16-bit fixed point, repeated over ``channels``."""
+
+    channels: Literal[1, 3]
+
+
+GeometryStep: TypeAlias = Resize | CenterCrop | Pad | Grayscale
+ArithmeticStep: TypeAlias = ToFloat | Normalize
+
+
+class Preprocessing(Part, frozen=True, kw_only=True):
+    """From decoded pixels to the network's input: geometry on uint8, then arithmetic on float32.
+
+    ``height``, ``width`` and ``channels`` are the shape of the prepared pixels; None where it follows from the image's.
+    """
+
+    geometry: tuple[GeometryStep, ...]
+    arithmetic: tuple[ArithmeticStep, ...]
+    height: int | None
+    width: int | None
+    channels: int

@@ -1,0 +1,116 @@
+"""What the outputs mean: classes, numbers, maps, words, or what the network alone knows."""
+
+from typing import Literal, TypeAlias
+
+from runtime.manifest.parts import Part, Tagged
+
+
+class Labels(Part, frozen=True, kw_only=True):
+    """The file of class names, one a line, in the order of the scores."""
+
+    file: str
+    count: int
+
+
+class Classify(Tagged, frozen=True, kw_only=True, tag="classify", tag_field="kind"):
+    """One class of several: the output is probabilities [batch, classes] that sum to one.
+
+    A network with one logit for two classes is written with both probabilities.
+    """
+
+    labels: Labels
+
+
+class Multilabel(Tagged, frozen=True, kw_only=True, tag="multilabel", tag_field="kind"):
+    """Any number of classes: the output is probabilities [batch, classes]; a class holds from its threshold on."""
+
+    labels: Labels
+    thresholds: tuple[float, ...]
+
+
+class Value(Part, frozen=True, kw_only=True):
+    """A number that a model predicts; ``unit`` may be empty."""
+
+    name: str
+    unit: str = ""
+
+
+class Line(Tagged, frozen=True, kw_only=True, tag="line", tag_field="step"):
+    """``value * scale + offset``, one number a value each."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+CurveName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "yeo-johnson"]
+
+
+class Curve(Tagged, frozen=True, kw_only=True, tag="curve", tag_field="step"):
+    """A function of each value; of the last two, the inverse with ``lambdas``, one a value."""
+
+    function: CurveName
+    lambdas: tuple[float, ...] = ()
+
+
+Undone: TypeAlias = Line | Curve
+
+
+class Regress(Tagged, frozen=True, kw_only=True, tag="regress", tag_field="kind"):
+    """Named numbers in their own units: the output is [batch, values].
+
+    ``undone`` are the graph's last steps, which undo what training did to the target.
+    """
+
+    values: tuple[Value, ...]
+    undone: tuple[Undone, ...] = ()
+
+
+class Segment(Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
+    """A class for every place: the output is probabilities [batch, classes, height, width].
+
+    ``colours`` are RGB, one a class.
+    """
+
+    labels: Labels
+    colours: tuple[tuple[int, int, int], ...]
+
+
+class Tokens(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+    """A sequence of token numbers: the output is int64 [batch, steps].
+
+    A sequence ends before its first ``end_id``; it goes to the last step where that is None or does not come.
+    ``labels`` are the words, where there is a vocabulary.
+    """
+
+    end_id: int | None = None
+    labels: Labels | None = None
+
+
+class Leaf(Tagged, frozen=True, kw_only=True, tag="output", tag_field="part"):
+    """One of the outputs, by name."""
+
+    output: str
+
+
+class Items(Tagged, frozen=True, kw_only=True, tag="list", tag_field="part"):
+    """What a forward returned as a list or tuple."""
+
+    items: tuple["Leaf | Items | Entries", ...]
+
+
+class Entries(Tagged, frozen=True, kw_only=True, tag="dictionary", tag_field="part"):
+    """What a forward returned by name."""
+
+    entries: dict[str, "Leaf | Items | Entries"]
+
+
+Structure: TypeAlias = Leaf | Items | Entries
+
+
+class Raw(Tagged, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
+    """The network's own outputs, in the structure that its forward returned."""
+
+    structure: Structure
+
+
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Raw
