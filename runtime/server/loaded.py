@@ -1,7 +1,10 @@
 """An artifact as the server holds it: verified on this device, warmed, with a session for each thread plan."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -20,42 +23,42 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 Batching = Literal["auto", "on", "off"]
 
 
-# How much the latest run counts in a session's measured time, and how often a lone input goes to the slower session to
-# see whether it still is.
-_LATEST = 0.2
-_TRY_OTHER_EVERY = 50
-_FIRST_TRIES = 3
+# A session's time is the median of its latest runs: one that was disturbed does not count. Every so often a lone input
+# goes to the slower session, to see whether it still is.
+_LATEST = 5
+_TRY_OTHER_EVERY = 20
 
 
 class LonePlan:
     """Which session serves an input that has the house to itself: the one that was faster, as measured.
 
     That is the one on all cores, unless others use the cores: a run that is spread over cores waits for the slowest.
-    Shared by the workers; a race between them costs a measurement, no answer.
+    Shared by the workers.
     """
 
     def __init__(self, narrow: Model, wide: Model) -> None:
         self._models = (wide, narrow)
-        self._seconds: list[float] = [0.0, 0.0]
-        self._runs = [0, 0]
+        self._lock = Lock()
+        self._seconds: tuple[deque[float], deque[float]] = (deque(maxlen=_LATEST), deque(maxlen=_LATEST))
+        self._chosen = 0
 
     def choose(self) -> Model:
         """Return the session for the next lone input."""
-        if self._models[0] is self._models[1]:
-            return self._models[0]
-        for position, runs in enumerate(self._runs):
-            if runs < _FIRST_TRIES:
-                return self._models[position]
-        faster = int(self._seconds[1] < self._seconds[0])
-        other = sum(self._runs) % _TRY_OTHER_EVERY == 0
-        return self._models[1 - faster if other else faster]
+        wide, narrow = self._models
+        if wide is narrow:
+            return wide
+        with self._lock:
+            self._chosen += 1
+            counts = [len(seconds) for seconds in self._seconds]
+            if min(counts) < _LATEST:
+                return self._models[counts.index(min(counts))]
+            slow, fast = (narrow, wide) if median(self._seconds[0]) <= median(self._seconds[1]) else (wide, narrow)
+            return slow if self._chosen % _TRY_OTHER_EVERY == 0 else fast
 
     def note(self, model: Model, seconds: float) -> None:
         """Take in how long a lone input took."""
-        position = self._models.index(model)
-        before = self._seconds[position] if self._runs[position] else seconds
-        self._seconds[position] = before + _LATEST * (seconds - before)
-        self._runs[position] += 1
+        with self._lock:
+            self._seconds[self._models.index(model)].append(seconds)
 
 
 @dataclass(kw_only=True)
