@@ -209,8 +209,8 @@ class Replica:
 
         def done() -> None:
             seconds = self._clock.now - began
-            if alone and self._is_alone():
-                self._lone.note(session, seconds)
+            if alone:
+                self._lone.note(session, seconds, joined=not self._is_alone())
             self._answer(request, request.busy_s + seconds)
             self._free_worker()
 

@@ -159,8 +159,9 @@ class Workers:
                 for row, scores in zip(rows, _score(network, prepared), strict=True):
                     job.results[row] = scores
                 job.seconds["network"] = time.monotonic() - scoring
-                if alone and self._is_alone():
-                    job.loaded.lone.note(network, job.seconds["network"] / len(rows))
+                if alone:
+                    seconds = job.seconds["network"] / len(rows)
+                    job.loaded.lone.note(network, seconds, joined=not self._is_alone())
                 job.batch = len(rows)
         except Exception as error:  # late, or a fault of ours: it costs this job, not the thread
             job.error = error

@@ -50,7 +50,7 @@ def test_a_lone_input_goes_to_the_session_that_is_faster(models):
         chosen = []
         for _ in range(200):
             model = plan.choose()
-            plan.note(model, 0.01 if model is faster else 0.02)
+            plan.note(model, 0.01 if model is faster else 0.02, joined=False)
             chosen.append(model)
         assert chosen[10:].count(faster) >= 180
         # The other one is tried now and then, so that a change is noticed.
@@ -63,12 +63,38 @@ def test_a_plan_follows_a_change(models):
     for slow in (narrow, wide):
         for _ in range(600):
             model = plan.choose()
-            plan.note(model, 0.03 if model is slow else 0.01)
+            plan.note(model, 0.03 if model is slow else 0.01, joined=False)
         chosen = []
         for _ in range(20):
             chosen.append(plan.choose())
-            plan.note(chosen[-1], 0.03 if chosen[-1] is slow else 0.01)
+            plan.note(chosen[-1], 0.03 if chosen[-1] is slow else 0.01, joined=False)
         assert chosen.count(slow) <= 1
+
+
+def test_a_disturbed_first_run_is_forgotten(models):
+    narrow, wide = models
+    plan = LonePlan(narrow, wide)
+    chosen = []
+    for number in range(150):
+        chosen.append(plan.choose())
+        disturbed = number < 6 and chosen[-1] is wide
+        plan.note(chosen[-1], 0.5 if disturbed else 0.01 if chosen[-1] is wide else 0.015, joined=False)
+    assert chosen[100:].count(wide) >= 45
+
+
+def test_where_others_often_join_each_has_a_core_until_they_do_not(models):
+    narrow, wide = models
+    plan = LonePlan(narrow, wide)
+    shares = []
+    for joined in (False, True, False):
+        chosen = []
+        for number in range(100):
+            chosen.append(plan.choose())
+            plan.note(chosen[-1], 0.01 if chosen[-1] is wide else 0.02, joined=joined and number % 2 == 0)
+        shares.append(chosen[50:].count(wide) / 50)
+    assert shares[0] > 0.9
+    assert shares[1] == 0
+    assert shares[2] > 0.9
 
 
 class Recording:
