@@ -18,7 +18,7 @@ from runtime.errors import DeviceError, InputError, ModelError
 from runtime.manifest import ImageInput, Manifest
 from runtime.results import Failure, Result, interpret, split
 from runtime.session import Arrays, Session, open_session
-from runtime.workers import Plan, PlanName, Workers, batches, build_plan
+from runtime.workers import Calls, Plan, PlanName, Workers, batches, build_plan
 
 _OUT_OF_MEMORY = "'{}': out of memory: expected room to decode and run it, got none. Make it smaller."
 
@@ -61,7 +61,12 @@ class Model:
         given = {"workers": workers, "threads": threads, "batch": batch}
         cpu_batch = batch if images or batch else self._decoder.batch_size
         self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **{**given, "batch": cpu_batch})
-        self._network: Session | None = self._open(self._variant.network, device)
+        self._calls = Calls()
+        self._shared: Session | None = None
+        # Threads that were asked for are those of every call; else calls that share the cores have one each.
+        self._shares = self._plan.threads > 1 and threads is None
+        spin = self._shares or (self._plan.threads > 1 and self._plan.workers == 1)
+        self._network: Session | None = self._open(self._variant.network, device, threads=self._plan.threads, spin=spin)
         self._device = self._network.device
         if self._device != "cpu":
             self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
@@ -191,6 +196,10 @@ class Model:
         For most tasks it is an array, as float32 [batch, classes]; raw tasks have a dictionary of arrays an input.
         Inputs of different buckets run as several batches.
         """
+        with self._calls:
+            return self._score(prepared)
+
+    def _score(self, prepared: Sequence[Any]) -> Sequence[Any]:
         buckets: dict[Hashable, list[int]] = {}
         for position, one in enumerate(prepared):
             buckets.setdefault(self._decoder.bucket(one), []).append(position)
@@ -216,7 +225,8 @@ class Model:
             spec.name for spec in self.manifest.inputs
         }:
             return self._whole_path().run(arrays)
-        return self._opened().run(arrays)
+        with self._calls:
+            return self._session().run(arrays)
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
@@ -225,7 +235,7 @@ class Model:
     def close(self) -> None:
         """Finish what is in work, end the threads and let go of the graphs; using the model afterwards is an error."""
         with self._lock:
-            workers, self._workers, self._network = self._workers, None, None
+            workers, self._workers, self._network, self._shared = self._workers, None, None, None
             self._graphs.clear()
         if workers is not None:
             workers.close()
@@ -249,6 +259,10 @@ class Model:
 
     def _predict_batch(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
         """Return one result an input; what is wrong with one input, even for the network alone, costs only itself."""
+        with self._calls:
+            return self._predict_together(batch, top_k, threshold)
+
+    def _predict_together(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
         results: list[Result | None] = []
         prepared = []
         for name, source in batch:
@@ -262,10 +276,10 @@ class Model:
             except MemoryError:
                 results.append(Failure(input=name, error=_OUT_OF_MEMORY.format(name)))
         try:
-            scores = iter(self.score(prepared) if prepared else ())
+            scores = iter(self._score(prepared) if prepared else ())
         except (InputError, MemoryError) as error:
             if len(batch) > 1:
-                return [self._predict_batch([one], top_k, threshold)[0] for one in batch]
+                return [self._predict_together([one], top_k, threshold)[0] for one in batch]
             name = batch[0][0]
             message = _OUT_OF_MEMORY.format(name) if isinstance(error, MemoryError) else f"'{name}': {error}"
             return [Failure(input=name, error=message)]
@@ -288,7 +302,7 @@ class Model:
             return self._workers
 
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        outputs = self._opened().run(self._decoder.stack(prepared))
+        outputs = self._session().run(self._decoder.stack(prepared))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -317,13 +331,23 @@ class Model:
                         f"'{name}': its resize is for the CPU provider: onnxruntime's antialiased CUDA resize gives "
                         f"other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
                     )
-                self._graphs[name] = self._open(name, "cpu")
+                self._graphs[name] = self._open(name, "cpu", threads=self._plan.threads)
             return self._graphs[name]
 
-    def _open(self, name: str, device: str) -> Session:
+    def _session(self) -> Session:
+        """Return the network for a call: on all cores where it is alone, on its own thread where others are at work."""
+        network = self._opened()
+        if self._calls.alone or not self._shares or self._device != "cpu":
+            return network
+        with self._lock:
+            if self._shared is None:
+                self._shared = self._open(self._variant.network, "cpu", threads=1)
+            return self._shared
+
+    def _open(self, name: str, device: str, *, threads: int, spin: bool = False) -> Session:
         self._artifact.file(self._variant.weights)
         path = self._artifact.file(name)
-        return open_session(path, device=device, threads=self._plan.threads, options=self._options)
+        return open_session(path, device=device, threads=threads, spin=spin, options=self._options)
 
 
 def load(

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import Lock
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -20,7 +21,10 @@ _ACCELERATOR_BATCH = 16
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """``workers`` inputs are in work at a time; one network call takes ``batch`` of them and runs on ``threads``."""
+    """``workers`` inputs are in work at a time; one network call takes ``batch`` of them and runs on ``threads``.
+
+    Where nobody asked for a number of threads, calls that are not alone run on one thread each.
+    """
 
     workers: int
     threads: int
@@ -63,6 +67,27 @@ def build_plan(
     return msgspec.structs.replace(
         plans[name](cores), **{option: value for option, value in given.items() if value is not None}
     )
+
+
+class Calls:
+    """Counts the calls that are under way, each in a ``with``."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = Lock()
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other than the one that asks."""
+        return self._count <= 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
 
 
 class Workers:

@@ -39,6 +39,7 @@ ARTIFACT = MATERIAL / "efficientnet-lite0"
 TINY = Path("tests/data/tiny")
 EAGER_BATCH = 16
 TRIAL = 48
+_TURN = 8
 
 
 def export(artifact: Path) -> None:
@@ -143,13 +144,18 @@ def measure_folder(paths: list[Path], rounds: int) -> list[Figure]:
 
 
 def call_times_ms(functions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Return the times of calls, a few of one function after a few of the other.
+
+    The first of each turn is not counted: threads of the session before it may still spin.
+    """
     times: list[list[float]] = [[] for _ in functions]
-    for number in range(rounds + 10):
+    for number in range(rounds // _TURN + 2):
         for function, found in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if number >= 10:
-                found.append((time.perf_counter() - start) * 1000)
+            for call in range(_TURN + 2):
+                start = time.perf_counter()
+                function()
+                if number >= 2 and call >= 2:
+                    found.append((time.perf_counter() - start) * 1000)
     return times
 
 

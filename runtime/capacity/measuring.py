@@ -217,7 +217,7 @@ def _busy(found: _Round, alone: _Round) -> Busy:
 
 def _measure_wide(artifact: Artifact, narrow: Model, bodies: Sequence[Body], cores: int, seconds: float) -> float:
     """Return the time of a lone input's network on ``cores`` cores, as a share of its time on one."""
-    with Model(artifact, device="cpu", threads=cores) as wide:
+    with Model(artifact, device="cpu", threads=cores, workers=1) as wide:
         prepared = [narrow.prepare(body.source, subject=body.name) for body in bodies]
         times: dict[int, list[float]] = {0: [], 1: []}
         end = time.perf_counter() + seconds

@@ -111,7 +111,7 @@ def load_verified(
     narrow = Model(artifact, device=device, threads=1, max_pixels=max_pixels)
     wide = narrow
     if narrow.device == "cpu" and cores > 1:
-        wide = Model(artifact, device=narrow.device, threads=cores, max_pixels=max_pixels)
+        wide = Model(artifact, device=narrow.device, threads=cores, workers=1, max_pixels=max_pixels)
     for model in {id(narrow): narrow, id(wide): wide}.values():
         check_answers(artifact, model)
     loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)

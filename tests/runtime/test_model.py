@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import runtime
+from runtime import session
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,33 @@ def test_every_plan_gives_the_same_answers_in_order(tiny, model, photos, plan, b
         else:
             assert answer.label == wanted.label
             assert answer.probability == pytest.approx(wanted.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(("threads", "sessions"), [(None, [(3, True), (1, False)]), (2, [(2, False)])])
+def test_a_call_that_is_alone_has_all_cores_and_calls_together_one_each(tiny, photos, monkeypatch, threads, sessions):
+    """Unless a number of threads was asked for."""
+    opened = []
+
+    def record(graph, **options):
+        opened.append((options["threads"], options["spin"]))
+        return session.open_session(graph, **options)
+
+    monkeypatch.setattr("runtime.model.open_session", record)
+    monkeypatch.setattr("runtime.model.usable_cores", lambda: 3)
+    with runtime.load(tiny, device="cpu", threads=threads) as model:
+        alone = model.predict(photos["cat"])
+        assert opened == sessions[:1]
+
+        together, prepare = threading.Barrier(2), model.prepare
+
+        def prepare_together(*source, **subject):
+            together.wait(timeout=20)
+            return prepare(*source, **subject)
+
+        monkeypatch.setattr(model, "prepare", prepare_together)
+        answers = model.predict([photos["cat"], photos["cat"]])
+        assert opened == sessions
+    assert [one.to_dict() for one in answers] == [alone.to_dict()] * 2
 
 
 def test_a_stream_of_inputs_is_taken_as_it_is_needed(model, photos):
