@@ -1,16 +1,30 @@
+"""What all tests share; and where processes share the tests, who gets which."""
+
+from pathlib import PurePath
+from typing import Any
+
 import pytest
 
 pytest_plugins = ["oip_table.plugin"]
 
 # Each starts a cluster; two at once want the cores and the memory of both.
-RAY = {"test_ray_job", "test_ray_predictor", "test_ray_serve", "test_same_rows"}
+CLUSTERS = {"test_ray_job", "test_ray_predictor", "test_ray_serve", "test_same_rows"}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests, keep those of a file together, and the clusters'; begin with the longest."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path.stem in RAY else item.path.stem))
-    items.sort(key=lambda item: "deploy" not in item.path.parts)
+    """Begin with the longest, so that no process is left with them at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "deploy" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file in one process, which makes its fixtures once, and those with a cluster in one, too."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "clusters" if PurePath(file).stem in CLUSTERS else file
+
+    return Files(config, log) if config.getoption("dist") == "loadfile" else None
