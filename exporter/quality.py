@@ -119,7 +119,7 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
         ("calibration error", evaluation.calibration_error),
     ):
         figures += [f"{name} {value:.2%}"] if value is not None else []
-    console.print(", ".join(figures), markup=False)
+    console.print(", ".join(figures), markup=False, soft_wrap=True)
     if evaluation.classes and not short:
         maps = evaluation.task == "segment"
         headings = ["class", "places" if maps else "inputs", "precision", "recall", "F1", *(["IoU"] if maps else [])]
@@ -135,6 +135,7 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
             f"{number.name}: mean absolute error {number.mean_absolute_error:g}{unit}, root mean squared error "
             f"{number.root_mean_squared_error:g}{unit}{r2}",
             markup=False,
+            soft_wrap=True,
         )
     if not short:
         _print_failures(evaluation.failures)
