@@ -56,7 +56,7 @@ print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMAN
 # Of the scripts, and of other people's programs.
 OTHER_OPTIONS = {
     *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary"),
-    *("--build-arg", "--model-repository"),
+    *("--build-arg", "--model-repository", "--overload", "--photos", "--timed"),
 }
 
 
