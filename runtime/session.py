@@ -157,7 +157,9 @@ def _open_on(
     options.intra_op_num_threads = threads or usable_cores()
     # Measured on two cores: spinning threads take a third off a run that is alone; where the next photos are decoded on
     # the same cores, they cost a quarter of the rate.
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", str(int(spin and entry.provider == CPU_PROVIDER))
+    )
     options.log_severity_level = _LOG_FATAL
     onnxruntime.set_default_logger_severity(_LOG_FATAL)
     providers: list[str | tuple[str, dict[str, str]]] = [CPU_PROVIDER]
