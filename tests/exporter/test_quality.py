@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 import typer
-from torch import Tensor, nn
+from kinds import Bag
+from torch import nn
 from typer.testing import CliRunner
 
 import exporter
@@ -27,19 +28,6 @@ class Price(nn.Linear):
 
     def __init__(self) -> None:
         super().__init__(2, 1)
-
-
-class Feeling(nn.Module):
-    """The mean of the words' vectors, padding left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(20, 8, padding_idx=0)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
-        return 3 * self.head((self.words(input_ids) * kept).sum(dim=1) / kept.sum(dim=1))
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def test_a_regression_has_its_targets_scaling_undone_on_both_sides(saved, tmp_pa
 def test_texts_are_compared_with_the_eager_model_too(saved, tmp_path):
     from data.languages import build_tokenizer
 
-    checkpoint, reference = saved(Feeling())
+    checkpoint, reference = saved(Bag())
     build_tokenizer(tmp_path / "tokenizer.json")
     exporter.export(checkpoint, reference, tokenizer=tmp_path / "tokenizer.json", out=tmp_path / "artifact")
     (tmp_path / "rows.csv").write_text("text,label\nit is good,0\nvery bad,1\nnot one,2\n")
