@@ -134,9 +134,8 @@ def _compare(
         models = [stack.enter_context(Model(artifact, device="cpu"))]
         fast: Model | None = None
         try:
-            # TF32 first: a variable that forbids it is read once, when the first session starts.
-            fast = stack.enter_context(Model(artifact, device="cuda", options=Options(tf32=True)))
             models.append(stack.enter_context(Model(artifact, device="cuda")))
+            fast = stack.enter_context(Model(artifact, device="cuda", options=Options(tf32=True)))
         except DeviceError as error:
             missing.append(f"CUDA: {error}")
         paths: list[parity.ServedPath] = []

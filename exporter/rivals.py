@@ -1,6 +1,7 @@
 """The same network in PyTorch: what 'truecopy bench --against' puts beside the artifact."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from exporter.to_torchscript import load_torchscript
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact import Artifact
 from runtime.bench import Rival
+from runtime.devices import DEVICES, split_device
 from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorInput
 from runtime.session import Arrays
 
@@ -28,15 +30,18 @@ def build_rivals(
     checkpoint: Path,
     artifact: Artifact,
     *,
+    device: str = "cpu",
     architecture: Architecture | None = None,
     trust: bool = False,
     imports: Sequence[Path] = (),
 ) -> dict[str, Rival]:
-    """Return eager PyTorch, torch.compile and the artifact's TorchScript, from prepared inputs to scores on the CPU.
+    """Return eager PyTorch, torch.compile and the artifact's TorchScript, from prepared inputs to scores on the host.
 
-    The network is built as the manifest's source says it was exported; ``architecture`` says otherwise where that
-    cannot be found from here. Raises CheckpointError when ``checkpoint`` is not the one that was exported,
-    ConversionError for kinds of input that the eager network does not take as they are.
+    ``device`` is the artifact's, as ``Model.device`` has it. On NVIDIA's, PyTorch runs on the same one, with TF32 off
+    as there; where it cannot, and beside other accelerators, it runs on the CPU, and the names say so. The network is
+    built as the manifest's source says it was exported; ``architecture`` says otherwise where that cannot be found from
+    here. Raises CheckpointError when ``checkpoint`` is not the one that was exported, ConversionError for kinds of
+    input that the eager network does not take as they are.
     """
     manifest = artifact.manifest
     source = manifest.source
@@ -46,29 +51,45 @@ def build_rivals(
             f"'{checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 {source.checkpoint_sha256}, "
             f"got {read.sha256}. Name the file that was exported."
         )
+    where = _torch_device(device)
     to_inputs = _to_inputs(manifest)
-    network = rebuild(architecture or source.architecture, source.arguments, read).network
+    network = rebuild(architecture or source.architecture, source.arguments, read).network.to(where)
 
     def runner(module: Callable[..., Any]) -> Rival:
         def score(arrays: Arrays) -> NDArray[Any]:
-            with torch.inference_mode():
-                return _end(module(*to_inputs(arrays)), manifest)
+            with _strict():
+                return _end(
+                    module(*to_inputs([torch.from_numpy(array).to(where) for array in arrays.values()])), manifest
+                )
 
         return score
 
     rivals: dict[str, Rival] = {"eager PyTorch": runner(network)}
     if TORCHSCRIPT in manifest.files:
-        script = _script(artifact, manifest)
-        rivals["TorchScript"] = script
+        rivals["TorchScript"] = _script(artifact, manifest, where)
     rivals["torch.compile"] = runner(torch.compile(network))
-    return rivals
+    elsewhere = where.type == "cpu" and device != "cpu"
+    return {f"{name} on the CPU" if elsewhere else name: rival for name, rival in rivals.items()}
 
 
-def _to_inputs(manifest: Manifest) -> Callable[[Arrays], Sequence[Tensor]]:
-    """Return what turns the network graph's arrays into the eager network's arguments."""
+def _torch_device(device: str) -> torch.device:
+    kind, number = split_device(device)
+    nvidia = DEVICES[kind].nvidia and torch.cuda.is_available()
+    return torch.device("cuda", number) if nvidia else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def _strict() -> Iterator[None]:
+    # cuDNN's convolutions use TF32 by default, cuBLAS's products do not.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def _to_inputs(manifest: Manifest) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    """Return what turns the network graph's tensors into the eager network's arguments."""
     kinds = {type(spec) for spec in manifest.inputs}
     if kinds == {TensorInput}:
-        return lambda arrays: [torch.from_numpy(array) for array in arrays.values()]
+        return lambda tensors: tensors
     (spec, *others) = manifest.inputs
     if not isinstance(spec, ImageInput) or others:
         raise ConversionError(
@@ -76,16 +97,16 @@ def _to_inputs(manifest: Manifest) -> Callable[[Arrays], Sequence[Tensor]]:
             f"{', '.join(sorted(kind.__name__ for kind in kinds))}. Run the command without --against."
         )
     arithmetic = Arithmetic(spec.preprocessing)
-    return lambda arrays: [arithmetic(torch.from_numpy(array)) for array in arrays.values()]
+    return lambda tensors: [arithmetic(tensor) for tensor in tensors]
 
 
-def _script(artifact: Artifact, manifest: Manifest) -> Rival:
-    script: Any = load_torchscript(artifact.file(TORCHSCRIPT))
+def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Rival:
+    script: Any = load_torchscript(artifact.file(TORCHSCRIPT)).to(where)
     call = script.classify if isinstance(manifest.inputs[0], ImageInput) else script
 
     def score(arrays: Arrays) -> NDArray[Any]:
-        with torch.inference_mode():
-            found = call(*map(torch.from_numpy, arrays.values()))
+        with _strict():
+            found = call(*(torch.from_numpy(array).to(where) for array in arrays.values()))
             return _first(found)
 
     return score
@@ -108,7 +129,7 @@ def _first(found: Any) -> NDArray[Any]:
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.numpy()
+    array: NDArray[Any] = tensor.cpu().numpy()
     return array
 
 

@@ -98,12 +98,12 @@ def measure(
     device: str = "auto",
     samples: Sequence[Path] = (),
     seconds: float = 2.0,
-    build_rivals: Callable[[], Mapping[str, Rival]] | None = None,
+    build_rivals: Callable[[str], Mapping[str, Rival]] | None = None,
 ) -> Report:
     """Return how the artifact does on ``device``, each figure taken over about ``seconds``.
 
-    ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_rivals`` is called when all
-    else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
+    ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_rivals`` is called with the
+    device, and when all else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
     """
     load1 = os.getloadavg()[0]
     sources: list[Any] = list(samples) or _golden_inputs(artifact)
@@ -124,7 +124,7 @@ def measure(
         _measure_throughput(artifact, found_device, plan, sources, seconds) for plan in _plans(found_device)
     )
     if build_rivals is not None:
-        rivals = build_rivals()
+        rivals = build_rivals(found_device)
         with Model(open_artifact(artifact), device=found_device) as model:
             contenders = _measure_contenders(model, rivals, sources, seconds)
     return Report(

@@ -197,10 +197,10 @@ def bench(
     from runtime.manifest import to_json
     from runtime.printing import print_bench
 
-    def build() -> "Mapping[str, Rival]":
+    def build(found: str) -> "Mapping[str, Rival]":
         module, function = BUILD_RIVALS.split(":")
         rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
-            against, open_artifact(artifact), architecture=arch, trust=trust, imports=import_ or ()
+            against, open_artifact(artifact), device=found, architecture=arch, trust=trust, imports=import_ or ()
         )
         return rivals
 

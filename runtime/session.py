@@ -19,6 +19,7 @@ from runtime.devices import (
     Options,
     candidates,
     is_device_failure,
+    missing_number,
     missing_piece,
     read_machine,
     split_device,
@@ -167,11 +168,17 @@ def _open_on(
         # What _check_placement reads; a CPU's answer is known, and this takes a fifth of the time to load.
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if entry.nvidia:
-            _prepare_cuda(chosen)
+            # Finds CUDA and cuDNN in the nvidia wheels, where they are installed.
+            onnxruntime.preload_dlls()
+        for name, value in entry.environment(chosen).items():
+            os.environ.setdefault(name, value)
         providers.insert(0, (entry.provider, entry.options(number, chosen)))
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        absent = missing_number(device, str(error))
+        if absent is not None:
+            raise DeviceError(f"device '{device}': {absent}") from error
         if entry.provider != CPU_PROVIDER and is_device_failure(device, str(error)):
             raise DeviceError(
                 f"device '{device}': onnxruntime could not start it: {_why_not(device, machine)}"
@@ -183,14 +190,6 @@ def _open_on(
     if entry.provider != CPU_PROVIDER:
         _check_placement(session, graph, device, machine)
     return Session(session, device)
-
-
-def _prepare_cuda(chosen: Options) -> None:
-    # Finds CUDA and cuDNN in the nvidia wheels, where they are installed.
-    onnxruntime.preload_dlls()
-    if not chosen.tf32:
-        # TensorRT has no option for it; the variable is read when the first CUDA library starts.
-        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Machine) -> None:

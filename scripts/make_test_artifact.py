@@ -1,4 +1,4 @@
-"""Train the tiny network of tests/data, export it to tests/data/tiny, and put a photo beside it."""
+"""Train the tiny network of tests/data, export it to tests/data/tiny; put photos and small graphs beside it."""
 
 import io
 import sys
@@ -6,7 +6,9 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+import onnx
 import torch
+from onnx import TensorProto, helper
 from PIL import Image
 
 import exporter
@@ -18,6 +20,31 @@ import net  # noqa: E402
 import training  # noqa: E402
 
 PHOTOS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket", "astronaut": "astronaut"}
+
+# All inputs are float32, of lengths that the caller chooses.
+GRAPHS = {
+    "matmul": (["MatMul"], {"x": 2, "w": 2}, 2),
+    "conv": (["Conv"], {"x": 4, "w": 4}, 4),
+    "det": (["MatMul", "Det"], {"x": 3, "w": 2}, 1),  # which no CUDA provider has
+}
+
+
+def save_graph(path: Path, operators: list[str], inputs: dict[str, int], output_rank: int) -> None:
+    """Save a chain of operators, the first on all inputs, each with as many dimensions as said."""
+    names = [*(f"z{place}" for place in range(len(operators) - 1)), "y"]
+    nodes = [
+        helper.make_node(operator, [*inputs] if place == 0 else [names[place - 1]], [names[place]])
+        for place, operator in enumerate(operators)
+    ]
+
+    def value(name: str, rank: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}{place}" for place in range(rank)])
+
+    graph = helper.make_graph(
+        nodes, path.stem, [value(name, rank) for name, rank in inputs.items()], [value("y", output_rank)]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
 
 if __name__ == "__main__":
     folder = files("exporter.parity") / "photos"
@@ -42,3 +69,6 @@ if __name__ == "__main__":
         )
     for label, photo in photos.items():
         photo.resize((photo.width // 2, photo.height // 2)).save(DATA / f"{label}.jpg", quality=85)
+    (DATA / "graphs").mkdir(exist_ok=True)
+    for name, (operators, inputs, output_rank) in GRAPHS.items():
+        save_graph(DATA / "graphs" / f"{name}.onnx", operators, inputs, output_rank)

@@ -16,7 +16,8 @@ from runtime.model import load
 
 @pytest.fixture(scope="module")
 def report(tiny, photos):
-    def build():
+    def build(device):
+        assert device == "cpu"
         model = load(tiny, device="cpu")
 
         def slow(arrays):

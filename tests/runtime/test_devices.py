@@ -4,7 +4,17 @@ import msgspec
 import pytest
 
 import runtime
-from runtime.devices import AUTO, DEVICES, Machine, Options, candidates, conflict, is_device_failure, missing_piece
+from runtime.devices import (
+    AUTO,
+    DEVICES,
+    Machine,
+    Options,
+    candidates,
+    conflict,
+    is_device_failure,
+    missing_number,
+    missing_piece,
+)
 
 GPU = Machine(
     system="Linux",
@@ -101,6 +111,27 @@ def test_cuda_keeps_pytorchs_arithmetic_unless_told_otherwise():
     }
     chosen = build(0, Options(tf32=True, memory_limit_bytes=2**30))
     assert (chosen["use_tf32"], chosen["gpu_mem_limit"]) == ("1", str(2**30))
+
+
+def test_a_session_that_may_use_tf32_is_not_kept_from_it_by_others_of_the_process():
+    """A variable is for the whole process: only TensorRT, which has no option for it, sets one."""
+    assert DEVICES["cuda"].environment(Options()) == {}
+    assert DEVICES["tensorrt"].environment(Options()) == {"NVIDIA_TF32_OVERRIDE": "0"}
+    assert DEVICES["tensorrt"].environment(Options(tf32=True)) == {}
+
+
+def test_a_number_that_no_device_has_is_named_with_those_that_are_here():
+    """The words are onnxruntime 1.31's, on a machine with one GPU."""
+    said = (
+        '[ONNXRuntimeError] : 1 : FAIL : Parse Failed to parse provider option "device_id": '
+        "Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive)."
+    )
+
+    assert missing_number("cuda:7", "CUDA failure 999: unknown error") is None
+    assert missing_number("cuda:7", said) == (
+        "there is no such device: expected a number below 1, as this process sees one device, got 7. Name another, "
+        "such as 'cuda:0'; 'nvidia-smi -L' lists them, and CUDA_VISIBLE_DEVICES hides them."
+    )
 
 
 def test_a_failed_device_is_told_from_a_bad_input():
