@@ -52,15 +52,13 @@ def build_rivals(
             f"got {read.sha256}. Name the file that was exported."
         )
     where = _torch_device(device)
-    to_inputs = _to_inputs(manifest)
+    to_inputs = _to_inputs(manifest, where)
     network = rebuild(architecture or source.architecture, source.arguments, read).network.to(where)
 
     def runner(module: Callable[..., Any]) -> Rival:
         def score(arrays: Arrays) -> NDArray[Any]:
             with _strict():
-                return _end(
-                    module(*to_inputs([torch.from_numpy(array).to(where) for array in arrays.values()])), manifest
-                )
+                return _end(module(*to_inputs(arrays)), manifest)
 
         return score
 
@@ -85,28 +83,32 @@ def _strict() -> Iterator[None]:
         yield
 
 
-def _to_inputs(manifest: Manifest) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
-    """Return what turns the network graph's tensors into the eager network's arguments."""
+def _to_inputs(manifest: Manifest, where: torch.device) -> Callable[[Arrays], Sequence[Tensor]]:
+    """Return what turns the network graph's arrays into the eager network's arguments, on its device."""
     kinds = {type(spec) for spec in manifest.inputs}
     if kinds == {TensorInput}:
-        return lambda tensors: tensors
+        return lambda arrays: _tensors(arrays, where)
     (spec, *others) = manifest.inputs
     if not isinstance(spec, ImageInput) or others:
         raise ConversionError(
             f"'{manifest.name}': expected a model of images or tensors to compare with, got "
             f"{', '.join(sorted(kind.__name__ for kind in kinds))}. Run the command without --against."
         )
-    arithmetic = Arithmetic(spec.preprocessing)
-    return lambda tensors: [arithmetic(tensor) for tensor in tensors]
+    arithmetic = Arithmetic(spec.preprocessing).to(where)
+    return lambda arrays: [arithmetic(tensor) for tensor in _tensors(arrays, where)]
+
+
+def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
+    return [torch.from_numpy(array).to(where) for array in arrays.values()]
 
 
 def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Rival:
-    script: Any = load_torchscript(artifact.file(TORCHSCRIPT)).to(where)
+    script: Any = load_torchscript(artifact.file(TORCHSCRIPT), where)
     call = script.classify if isinstance(manifest.inputs[0], ImageInput) else script
 
     def score(arrays: Arrays) -> NDArray[Any]:
         with _strict():
-            found = call(*(torch.from_numpy(array).to(where) for array in arrays.values()))
+            found = call(*_tensors(arrays, where))
             return _first(found)
 
     return score

@@ -13,6 +13,8 @@ from torch import nn
 
 from exporter.errors import ConversionError
 
+_CPU = torch.device("cpu")
+
 # torch.jit numbers the classes it compiles by how many the process has compiled before.
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 
@@ -70,10 +72,10 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     return _canonical(stream.getvalue())
 
 
-def load_torchscript(path: Path) -> nn.Module:
-    """Return the module in a TorchScript archive, on the CPU."""
+def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
+    """Return the module in a TorchScript archive on ``device``: it is frozen, and ``to`` would move nothing later."""
     with _quiet():
-        module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        module: nn.Module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         return module
 
 

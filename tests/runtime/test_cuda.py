@@ -144,8 +144,8 @@ def test_the_doctor_finds_it(tiny):
 def test_served_answers_are_the_models(tiny, photos):
     with runtime.load(tiny, device="cuda") as model, serving(tiny, "--device", "cuda") as server:
         for path in photos.values():
-            answer = server.post("/predict", path.read_bytes(), content_type="image/jpeg")
-            assert answer.status == 200
-            found = json.loads(answer.body)
+            answer = server.post("/predict/tiny", path.read_bytes(), content_type="image/jpeg")
+            assert answer.status == 200, answer.body
+            (found,) = answer.json["predictions"]
             assert found["label"] == model.predict(path).label
             assert found["probability"] == pytest.approx(model.predict(path).probability, abs=1e-5)
