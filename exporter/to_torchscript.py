@@ -30,7 +30,8 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
     Raises ConversionError when it cannot be traced.
     """
     try:
-        with _quiet(), torch.no_grad():
+        # A traced convolution keeps the setting of TF32 for good, wherever it runs later.
+        with _quiet(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             # The check compares with a second trace, and fails on attention's fast path; parity compares with eager.
             traced: nn.Module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
             return traced

@@ -68,9 +68,10 @@ class Model:
         spin = self._shares or (self._plan.threads > 1 and self._plan.workers == 1)
         self._network: Session | None = self._open(self._variant.network, device, threads=self._plan.threads, spin=spin)
         self._device = self._network.device
+        self._fills = self._device != "cpu" and self._network.only_batch_varies
         if self._device != "cpu":
             self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
-            self._network.warm_up((1, self._plan.batch))
+            self._network.warm_up([self._plan.batch])
 
     @property
     def manifest(self) -> Manifest:
@@ -97,6 +98,11 @@ class Model:
     def device(self) -> str:
         """Where the network runs: never ``auto``."""
         return self._device
+
+    @property
+    def fills_batches(self) -> bool:
+        """Whether calls are filled up to the plan's batch: on accelerators, where inputs have one shape."""
+        return self._fills
 
     @property
     def plan(self) -> Plan:
@@ -302,8 +308,9 @@ class Model:
             return self._workers
 
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        outputs = self._session().run(self._decoder.stack(prepared))
-        return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))
+        missing = max(0, self._plan.batch - len(prepared)) if self._fills else 0
+        outputs = self._session().run(self._decoder.stack([*prepared, *[prepared[-1]] * missing]))
+        return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._name(source, position), source) for position, source in enumerate(inputs)]

@@ -25,14 +25,15 @@ from runtime.devices import (
     split_device,
 )
 from runtime.errors import ArtifactError, DeviceError, InputError
+from runtime.shape_nodes import shape_nodes
 
 Arrays = Mapping[str, NDArray[Any]]
 
+# What onnxruntime adds to compute shapes on the CPU, under names of its own.
+_SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
+
 # onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own story first.
 _LOG_FATAL = 4
-
-# onnxruntime computes shapes on the CPU by design: these hold no network arithmetic.
-_SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
 
 
 class Session:
@@ -59,6 +60,14 @@ class Session:
             name: (dtype, tuple(length if isinstance(length, int) else None for length in shape))
             for name, (dtype, shape) in self._inputs.items()
         }
+
+    @property
+    def only_batch_varies(self) -> bool:
+        """Whether the number of inputs is the one length that the caller chooses."""
+        return all(
+            shape and not isinstance(shape[0], int) and all(isinstance(length, int) for length in shape[1:])
+            for _, shape in self._inputs.values()
+        )
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs by name; contiguous inputs are read where they are, without a copy.
@@ -203,15 +212,15 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
         raise DeviceError(
             f"device '{device}': onnxruntime could not start it and fell back to the CPU: {_why_not(device, machine)}"
         )
-    elsewhere = sorted(
-        {
-            node.op_type
-            for subgraph in session.get_provider_graph_assignment_info()
-            if subgraph.ep_name != provider
-            for node in subgraph.get_nodes()
-        }
-        - _SHAPE_OPERATORS
-    )
+    nodes = [
+        node
+        for subgraph in session.get_provider_graph_assignment_info()
+        if subgraph.ep_name != provider
+        for node in subgraph.get_nodes()
+    ]
+    # onnxruntime computes shapes on the CPU by design: that is no network arithmetic.
+    harmless = shape_nodes(graph) if nodes else frozenset()
+    elsewhere = sorted({node.op_type for node in nodes if node.name not in harmless} - _SHAPE_OPERATORS)
     if elsewhere:
         raise DeviceError(
             f"device '{device}': {_name(graph)} would run partly on the CPU: {provider} does not take "

@@ -3,12 +3,14 @@
 import io
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import exporter
@@ -21,29 +23,54 @@ import training  # noqa: E402
 
 PHOTOS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket", "astronaut": "astronaut"}
 
-# All inputs are float32, of lengths that the caller chooses.
-GRAPHS = {
-    "matmul": (["MatMul"], {"x": 2, "w": 2}, 2),
-    "conv": (["Conv"], {"x": 4, "w": 4}, 4),
-    "det": (["MatMul", "Det"], {"x": 3, "w": 2}, 1),  # which no CUDA provider has
-}
+FLOAT = TensorProto.FLOAT
 
 
-def save_graph(path: Path, operators: list[str], inputs: dict[str, int], output_rank: int) -> None:
-    """Save a chain of operators, the first on all inputs, each with as many dimensions as said."""
-    names = [*(f"z{place}" for place in range(len(operators) - 1)), "y"]
-    nodes = [
-        helper.make_node(operator, [*inputs] if place == 0 else [names[place - 1]], [names[place]])
-        for place, operator in enumerate(operators)
-    ]
+def build_graphs() -> dict[str, onnx.GraphProto]:
+    """Return small graphs of float32, by name; all lengths of their inputs are the caller's."""
+    node = helper.make_node
+    two, minus_one = (numpy_helper.from_array(np.array([value]), name) for name, value in (("two", 2), ("end", -1)))
+    inner = helper.make_graph([node("Identity", ["x"], ["z"])], "inner", [], [_value("z", 1)])
+    return {
+        "matmul": _graph([node("MatMul", ["x", "w"], ["y"])], {"x": 2, "w": 2}, 2),
+        "conv": _graph([node("Conv", ["x", "w"], ["y"])], {"x": 4, "w": 4}, 4),
+        # No CUDA provider has Det.
+        "det": _graph([node("MatMul", ["x", "w"], ["z"]), node("Det", ["z"], ["y"])], {"x": 3, "w": 2}, 1),
+        # A length is multiplied as a number, and then put to the values.
+        "shapes": _graph(
+            [
+                node("Shape", ["x"], ["all"], "shape"),
+                node("Gather", ["all", "end"], ["one"], "last"),
+                node("Mul", ["one", "two"], ["more"], "product"),
+                node("Cast", ["more"], ["number"], "float", to=FLOAT),
+                node("Add", ["x", "number"], ["y"], "sum"),
+            ],
+            {"x": 2},
+            2,
+            [two, minus_one],
+        ),
+        # A condition that never changes, and a branch with the input in it.
+        "branch": _graph(
+            [node("If", ["always"], ["y"], "if", then_branch=inner, else_branch=inner)],
+            {"x": 1},
+            1,
+            [numpy_helper.from_array(np.array(True), "always")],
+        ),
+    }
 
-    def value(name: str, rank: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}{place}" for place in range(rank)])
 
-    graph = helper.make_graph(
-        nodes, path.stem, [value(name, rank) for name, rank in inputs.items()], [value("y", output_rank)]
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+def _graph(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, int],
+    output_rank: int,
+    constants: Sequence[onnx.TensorProto] = (),
+) -> onnx.GraphProto:
+    values = [_value(name, rank) for name, rank in inputs.items()]
+    return helper.make_graph(nodes, "graph", values, [_value("y", output_rank)], constants)
+
+
+def _value(name: str, rank: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, FLOAT, [f"{name}{place}" for place in range(rank)])
 
 
 if __name__ == "__main__":
@@ -70,5 +97,7 @@ if __name__ == "__main__":
     for label, photo in photos.items():
         photo.resize((photo.width // 2, photo.height // 2)).save(DATA / f"{label}.jpg", quality=85)
     (DATA / "graphs").mkdir(exist_ok=True)
-    for name, (operators, inputs, output_rank) in GRAPHS.items():
-        save_graph(DATA / "graphs" / f"{name}.onnx", operators, inputs, output_rank)
+    for name, graph in build_graphs().items():
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        onnx.checker.check_model(model)
+        onnx.save(model, DATA / "graphs" / f"{name}.onnx")

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import timm
 import torch
@@ -24,7 +25,15 @@ from exporter.architectures.rebuilding import rebuild
 from exporter.checkpoint import read_checkpoint
 
 CLASSES = 7
-# The deviation of a logit over the photos: give_signal() aims at 2.5 for one head, of which some networks average two.
+# How far a rounding of a noise image may move a logit, as a share of the photos' deviation. Some untrained networks
+# that know photos alone blow noise up until roundings are all that is left of it: no comparison then tells anything.
+MAXIMUM_CHAOS = 0.01
+_ROUNDING = 1e-6
+# The sizes of noise images, height and width, that such networks are made to know.
+_NOISE_SIZES = ((280, 360), (320, 320), (240, 320), (200, 300))
+# The deviation of a logit over the photos that give_signal() aims at, and the least that is enough: some networks
+# average two heads.
+LOGIT_DEVIATION = 2.5
 MINIMUM_SIGNAL = 0.1
 MILLIONS = 30
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "student.")
@@ -126,7 +135,14 @@ def export(name: str, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     network = build(name)
     transform = transform_for(name, network)
-    give_signal(network, photo_crops(transform, count=16))
+    photos = photo_crops(transform, count=16)
+    give_signal(network, photos)
+    noise = noise_images(transform)
+    if chaos(network, noise) > MAXIMUM_CHAOS * LOGIT_DEVIATION:
+        torch.manual_seed(0)
+        network = build(name)
+        damp_branches(network)
+        give_signal(network, photos, also=noise)
     path = folder / "model.pth"
     torch.save(network.state_dict(), path)
     try:
@@ -180,8 +196,32 @@ def photo_crops(transform: Any, *, count: int) -> torch.Tensor:
     return torch.stack(crops)
 
 
-def give_signal(network: nn.Module, images: torch.Tensor) -> None:
-    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo."""
+def noise_images(transform: Any) -> torch.Tensor:
+    """Return images of random pixels, transformed, as one batch."""
+    generator = np.random.default_rng(2)
+    images = [generator.integers(0, 256, (height, width, 3), np.uint8) for height, width in _NOISE_SIZES]
+    return torch.stack([transform(Image.fromarray(image)) for image in images])
+
+
+def chaos(network: nn.Module, images: torch.Tensor) -> float:
+    """Return how far roundings of the images move the network's outputs at most."""
+    with torch.no_grad():
+        return float((network(images * (1 + _ROUNDING)) - network(images)).abs().max())
+
+
+def damp_branches(network: nn.Module) -> None:
+    """Weigh residual branches less, as training does: what each makes of noise then does not multiply."""
+    for block in network.modules():
+        if getattr(block, "use_res_connect", False):
+            *_, last = (norm for norm in block.modules() if isinstance(norm, nn.BatchNorm2d))
+            nn.init.constant_(last.weight, 0.5)
+
+
+def give_signal(network: nn.Module, images: torch.Tensor, *, also: torch.Tensor | None = None) -> None:
+    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo.
+
+    The statistics are of ``also``, too.
+    """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None
@@ -201,7 +241,7 @@ def give_signal(network: nn.Module, images: torch.Tensor) -> None:
         if getattr(module, "out_features", getattr(module, "out_channels", None)) == CLASSES
     ]
     with torch.no_grad():
-        network(images)
+        network(images if also is None else torch.cat([images, also]))
         network.eval()
         calls.clear()
         network(images)
@@ -209,7 +249,7 @@ def give_signal(network: nn.Module, images: torch.Tensor) -> None:
             hook.remove()
         for module, output in calls[-1:]:
             dims = [0, *range(2, output.ndim)] if isinstance(module, nn.Conv2d) else [*range(output.ndim - 1)]
-            scale = 2.5 / output.std(dims).clamp_min(1e-12)
+            scale = LOGIT_DEVIATION / output.std(dims).clamp_min(1e-12)
             weight = module.weight
             weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
             if module.bias is not None:

@@ -40,13 +40,13 @@ class Geometry(nn.Module):
         self.steps = nn.ModuleList(modules)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the prepared pixels."""
-        pixels = image.permute(0, 3, 1, 2)
+        """Return the prepared pixels, where the images are; they are computed on the CPU, as the runtime does."""
+        pixels = image.cpu().permute(0, 3, 1, 2)
         # torch does next to nothing with uint16.
         pixels = pixels.to(torch.int32) if image.dtype == torch.uint16 else pixels
         for step in self.steps:
             pixels = step(pixels)
-        return pixels.permute(0, 2, 3, 1).to(image.dtype)
+        return pixels.permute(0, 2, 3, 1).to(device=image.device, dtype=image.dtype)
 
 
 class Arithmetic(nn.Module):
@@ -180,7 +180,7 @@ def _framed(pixels: Tensor, fill: Tensor, left: int, top: int, right: int, botto
     """Return the pixels with a frame of one colour."""
     batch, channels, height, width = pixels.shape
     size = [batch, channels, height + top + bottom, width + left + right]
-    framed = (torch.zeros(size, dtype=torch.int32) + fill).to(pixels.dtype)
+    framed = (torch.zeros(size, dtype=torch.int32) + fill.cpu()).to(pixels.dtype)
     framed[:, :, top : top + height, left : left + width] = pixels
     return framed
 
@@ -221,7 +221,7 @@ class _Grayscale(nn.Module):
         self.channels = step.channels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        total = (pixels.to(torch.int32) * self.luma).sum(dim=1, keepdim=True, dtype=torch.int32)
+        total = (pixels.to(torch.int32) * self.luma.cpu()).sum(dim=1, keepdim=True, dtype=torch.int32)
         return ((total + 0x8000) // 0x10000).to(torch.uint8).expand(-1, self.channels, -1, -1)
 
 

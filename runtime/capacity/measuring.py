@@ -23,10 +23,10 @@ from runtime.deploy.ray import artifact_digest
 from runtime.errors import InputError
 from runtime.golden import read_golden
 from runtime.model import Model
+from runtime.workers import BATCH_SIZES
 
 _MOST_SAMPLES = 64
 _MOST_STAGES = 400
-_BATCHES = (1, 2, 4, 8, 16, 32)
 _ROUNDS = 3
 _LEAST_CALLS = 5
 
@@ -237,11 +237,11 @@ def _measure_batches(model: Model, bodies: Sequence[Body], seconds: float) -> tu
     prepared = [model.prepare(body.source, subject=body.name) for body in bodies]
     alike = [one for one in prepared if model.bucket(one) == model.bucket(prepared[0])]
     batches = []
-    for size in _BATCHES:
+    for size in BATCH_SIZES:
         rows = [alike[row % len(alike)] for row in range(size)]
         model.score(rows)
         times: list[float] = []
-        end = time.perf_counter() + seconds / len(_BATCHES)
+        end = time.perf_counter() + seconds / len(BATCH_SIZES)
         while len(times) < _LEAST_CALLS or time.perf_counter() < end:
             started = time.perf_counter() if model.device != "cpu" else time.thread_time()
             model.score(rows)

@@ -1,7 +1,8 @@
 """Dynamic batching for accelerators: what is ready when the device is free runs together, and nothing waits for more.
 
-A batch is filled up to one of a few sizes, each run once before the server was ready, so that no request meets a shape
-that the device has not prepared. A batch that fails is run again one by one: a bad input costs only itself.
+A batch goes to the model of its size or the next larger one, which fills it up: each was run once before the server was
+ready, so that no request meets a shape that the device has not prepared. A batch that fails is run again one by one: a
+bad input costs only itself.
 """
 
 import threading
@@ -54,7 +55,7 @@ class Batcher:
         """Return the first job, and those behind it that can share its run: the same model, the same bucket."""
         first, prepared = self._ready.popleft()
         batch = [(first, prepared)]
-        most = first.loaded.batch_sizes[-1]
+        most = max(first.loaded.batched)
         bucket = first.loaded.narrow.bucket
         wanted = bucket(prepared)
         rest: deque[tuple[Job, Any]] = deque()
@@ -79,7 +80,8 @@ def _run(batch: list[tuple["Job", Any]]) -> None:
         return
     started = time.monotonic()
     try:
-        rows = score_padded(live[0][0].loaded, [prepared for _, prepared in live])
+        models = live[0][0].loaded.batched
+        rows = models[next(size for size in models if size >= len(live))].score([prepared for _, prepared in live])
     except Exception as error:  # one of them, or all: found out one by one
         if len(live) == 1:
             live[0][0].fail(error)
@@ -94,10 +96,3 @@ def _run(batch: list[tuple["Job", Any]]) -> None:
         job.batch = len(live)
         job.results[0] = row
         job.end()
-
-
-def score_padded(loaded: Any, prepared: list[Any]) -> list[Any]:
-    """Return a row of scores for each input, run as one batch of the next size that was warmed."""
-    size = next(size for size in loaded.batch_sizes if size >= len(prepared))
-    scores = loaded.narrow.score(prepared + [prepared[-1]] * (size - len(prepared)))
-    return [scores[row] for row in range(len(prepared))]

@@ -1,6 +1,7 @@
 """An artifact as the server holds it: verified on this device, warmed, with a session for each thread plan."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,11 +18,12 @@ from runtime.model import Model
 from runtime.server.kinds import kind_of
 from runtime.server.open_inference import BATCH
 from runtime.verify import check_answers
-
-_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+from runtime.workers import BATCH_SIZES
 
 Batching = Literal["auto", "on", "off"]
 
+# Of one request, inputs of a kind that costs next to nothing to decode.
+_ROWS = 32
 
 # A session's time is the median of its latest runs: one that was disturbed does not count. Every so often a lone input
 # goes to the slower session, to see whether it still is.
@@ -77,16 +79,16 @@ class Loaded:
     """One artifact, ready to serve.
 
     ``narrow`` runs on the thread that calls it, ``wide`` on all cores; on an accelerator they are the same.
-    ``batch_sizes`` are those that one run of several requests may have, smallest first; none where requests run one by
-    one. ``rows_per_job`` is how many inputs of one request share a run: more than one only for kinds whose decoding
-    costs next to nothing.
+    ``batched`` has the model for a run of so many requests, by their number, smallest first; it is empty where requests
+    run one by one. ``rows_per_job`` is how many inputs of one request share a run: more than one only for kinds whose
+    decoding costs next to nothing.
     """
 
     name: str
     path: Path
     narrow: Model
     wide: Model
-    batch_sizes: tuple[int, ...] = ()
+    batched: Mapping[int, Model] = field(default_factory=dict)
     rows_per_job: int = 1
     lone: LonePlan = field(init=False)
 
@@ -116,27 +118,31 @@ def load_verified(
         check_answers(artifact, model)
     loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
     if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
-        loaded.batch_sizes = _checked_sizes(artifact, narrow)
-    if kind_of(artifact.manifest) != "image" and batching != "off" and not loaded.batch_sizes:
-        loaded.rows_per_job = max((1, *_checked_sizes(artifact, narrow)))
+        models = dict.fromkeys(BATCH_SIZES, narrow)
+        if narrow.fills_batches:
+            for size in BATCH_SIZES[1:]:
+                models[size] = Model(artifact, device=narrow.device, threads=1, batch=size, max_pixels=max_pixels)
+        loaded.batched = models if _agree_together(artifact, models) else {}
+    if kind_of(artifact.manifest) != "image" and batching != "off" and not loaded.batched:
+        loaded.rows_per_job = _ROWS if _agree_together(artifact, {1: narrow, _ROWS: narrow}) else 1
     return loaded
 
 
-def _checked_sizes(artifact: Artifact, model: Model) -> tuple[int, ...]:
-    """Return the batch sizes, each run once, in which golden inputs score as they do alone; none if one differs."""
+def _agree_together(artifact: Artifact, models: Mapping[int, Model]) -> bool:
+    """Return whether golden inputs score together, as many as each model is for, as they do alone."""
     golden = artifact.manifest.golden
     cases = read_golden(artifact.file(golden.file)).cases
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
     alike = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
-    alone = [model.run(case.prepared) for case in alike]
+    alone = [models[1].run(case.prepared) for case in alike]
     batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
-    for size in _BATCH_SIZES:
+    for size, model in models.items():
         rows = [row % len(alike) for row in range(size)]
         together = model.run({name: np.concatenate([alike[row].prepared[name] for row in rows]) for name in shapes})
         for name in batched:
             if not _agree(together[name], [alone[row][name] for row in rows], golden.output_limits[name]):
-                return ()
-    return _BATCH_SIZES
+                return False
+    return True
 
 
 def _agree(together: NDArray[Any], alone: list[NDArray[Any]], limit: float) -> bool:

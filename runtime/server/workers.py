@@ -148,7 +148,7 @@ class Workers:
             prepared = list(job.sources) if job.prepared else self._prepare(job)
             rows = [row for row, result in enumerate(job.results) if result is None]
             job.sources = ()
-            if len(job.results) == 1 and rows and job.loaded.batch_sizes:
+            if len(job.results) == 1 and rows and job.loaded.batched:
                 self._batcher.put(job, prepared[0])
                 return
             if rows:

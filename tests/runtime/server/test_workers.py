@@ -131,7 +131,7 @@ def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
 @pytest.mark.parametrize("batching", ["on", "off"])
 def test_bad_inputs_and_clients_that_left_cost_only_themselves(tiny, cat, batching):
     loaded = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching=batching)
-    assert bool(loaded.batch_sizes) == (batching == "on")
+    assert bool(loaded.batched) == (batching == "on")
     workers = Workers(2)
     gone = call()
     gone.left = True
@@ -160,7 +160,7 @@ def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
                 raise RuntimeError("planted")
             return self._model.score(prepared)
 
-    loaded.narrow = Fragile(loaded.narrow, "fragile", [])
+    loaded.batched = {size: Fragile(model, "fragile", []) for size, model in loaded.batched.items()}
     import numpy as np
 
     black = np.zeros((40, 40, 3), np.uint8)
