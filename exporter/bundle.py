@@ -19,7 +19,7 @@ class Staging:
         self.folder = folder
         self._files: dict[str, File] = {}
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | bytearray) -> None:
         """Write one file and note its hash."""
         _write_durably(self.folder / name, data)
         self._files[name] = File(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
@@ -99,7 +99,7 @@ def _make_parents(parent: Path) -> list[Path]:
     return missing
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: bytes | bytearray) -> None:
     with path.open("wb") as stream:
         stream.write(data)
         stream.flush()

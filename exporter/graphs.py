@@ -35,7 +35,7 @@ class Graphs:
 
     model: onnx.ModelProto
     network: onnx.ModelProto | None
-    weights: bytes
+    weights: bytearray
 
 
 def assemble(
@@ -103,7 +103,7 @@ def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
             pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
-def _to_external_data(model: onnx.ModelProto, file: str) -> bytes:
+def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
     """Move the model's large tensors out and return them: each once, aligned so that it can be memory-mapped."""
     weights = bytearray()
     offsets: dict[bytes, int] = {}
@@ -121,4 +121,4 @@ def _to_external_data(model: onnx.ModelProto, file: str) -> bytes:
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", file), ("offset", offsets[digest]), ("length", len(data))):
             tensor.external_data.add(key=key, value=str(value))
-    return bytes(weights)
+    return weights

@@ -1,5 +1,6 @@
 """export(): the one place that states the order of the steps."""
 
+import gc
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ import onnxscript
 import PIL
 import torch
 import torchvision
+from torch import nn
 
 from exporter import parity
 from exporter.architectures.choosing import choose_architecture
@@ -202,22 +204,25 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
     flat = flatten(rebuilt.network, tuple(example), values[0], whole=ending.whole)
     with staging(recipe.artifact_path, force=recipe.force) as stage:
         with steps.step("TorchScript") as step:
-            archive = front.to_torchscript(flat, example, ending)
-            if archive is not None:
-                stage.write(TORCHSCRIPT, archive)
-            step.finding = f"{TORCHSCRIPT}, {megabytes(len(archive))}" if archive else f"none: {front.no_torchscript}"
+            size = _write_torchscript(stage, front, flat, example, ending)
+            step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {front.no_torchscript}"
         with steps.step("ONNX") as step:
             converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
             outputs = ending.with_shapes(converted.shapes)
             variant, size = _write_graphs(stage, converted, front, ending, outputs)
-            step.finding = f"{', '.join(_files(variant))}, {size} ({converted.exporter})"
+            onnx_exporter = converted.exporter
+            step.finding = f"{', '.join(_files(variant))}, {size} ({onnx_exporter})"
+        # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
+        rebuilt = replace(rebuilt, network=untouched)
+        del flat, converted
+        gc.collect()
         for name, data in front.files.items():
             stage.write(name, data)
         if labels:
             stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
         weights = sum(file.size_bytes for file in stage.files().values())
         stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, ending.task, labels, weights=weights)))
-        draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, converted, stage)
+        draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, onnx_exporter, stage)
         with steps.step("parity") as step:
             measure = partial(parity.measure_noise, untouched, answers, ending, max_ratio=recipe.max_ratio)
             asked = parity.Asked(
@@ -237,7 +242,9 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
                 locator = Locator(
                     untouched, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=recipe.locate
                 )
-            evidence = _prove(stage.folder, draft, asked, front, ending, locator, torchscript=archive is not None)
+            evidence = _prove(
+                stage.folder, draft, asked, front, ending, locator, torchscript=TORCHSCRIPT in draft.files
+            )
             measured = parity.Measured(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
             step.finding = describe_parity(evidence, front.noun)
@@ -272,6 +279,17 @@ def _read_labels(recipe: Recipe, rebuilt: Rebuilt, front: Front, ending: Ending)
     if isinstance(front, TextFront) and len(front.labels) == classes:
         return front.labels, f"{classes} from the model's config.json"
     return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
+
+
+def _write_torchscript(
+    stage: Staging, front: Front, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending
+) -> str:
+    """Write the archive and return its size, or nothing where there can be none."""
+    archive = front.to_torchscript(network, example, ending)
+    if archive is None:
+        return ""
+    stage.write(TORCHSCRIPT, archive)
+    return megabytes(len(archive))
 
 
 def _write_graphs(
@@ -345,7 +363,7 @@ def _manifest(
     ending: Ending,
     outputs: tuple[Output, ...],
     variant: Variant,
-    converted: Converted,
+    onnx_exporter: Literal["dynamo", "legacy"],
     stage: Staging,
 ) -> Manifest:
     return Manifest(
@@ -362,7 +380,7 @@ def _manifest(
             checkpoint_sha256=checkpoint.sha256,
             checkpoint_entry=checkpoint.entry,
             keys=rebuilt.keys,
-            onnx_exporter=converted.exporter,
+            onnx_exporter=onnx_exporter,
         ),
         files=stage.files(),
         tools=_tools(front),

@@ -21,7 +21,7 @@ from runtime.errors import InputError
 from runtime.golden import read_golden
 from runtime.model import Model
 from runtime.session import Arrays
-from runtime.workers import Plan
+from runtime.workers import Plan, build_plan
 
 # What else can run the network: from the arrays of the network graph to the first output.
 Rival: TypeAlias = Callable[[Arrays], NDArray[Any]]
@@ -152,7 +152,11 @@ def _plans(device: str) -> list[Plan]:
     """Return the ways to spend the cores that are worth a comparison on this device."""
     cores = usable_cores()
     if device != "cpu":
-        return [Plan(workers=cores, threads=1, batch=batch) for batch in _ACCELERATOR_BATCHES]
+        best = build_plan("throughput", device=device, cores=cores)
+        return [
+            *(Plan(workers=best.workers, threads=1, batch=batch) for batch in _ACCELERATOR_BATCHES),
+            *(Plan(workers=count, threads=1, batch=best.batch) for count in {cores} - {best.workers}),
+        ]
     counts = sorted({1, *(2**power for power in range(1, 10) if 2**power < cores), cores})
     spread = [Plan(workers=count, threads=max(1, cores // count), batch=1) for count in counts]
     return [

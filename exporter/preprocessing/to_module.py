@@ -180,7 +180,7 @@ def _framed(pixels: Tensor, fill: Tensor, left: int, top: int, right: int, botto
     """Return the pixels with a frame of one colour."""
     batch, channels, height, width = pixels.shape
     size = [batch, channels, height + top + bottom, width + left + right]
-    framed = (torch.zeros(size, dtype=torch.int32) + fill.cpu()).to(pixels.dtype)
+    framed = (torch.zeros(size, dtype=torch.int32) + fill.to(pixels.device)).to(pixels.dtype)
     framed[:, :, top : top + height, left : left + width] = pixels
     return framed
 
@@ -221,7 +221,7 @@ class _Grayscale(nn.Module):
         self.channels = step.channels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        total = (pixels.to(torch.int32) * self.luma.cpu()).sum(dim=1, keepdim=True, dtype=torch.int32)
+        total = (pixels.to(torch.int32) * self.luma.to(pixels.device)).sum(dim=1, keepdim=True, dtype=torch.int32)
         return ((total + 0x8000) // 0x10000).to(torch.uint8).expand(-1, self.channels, -1, -1)
 
 

@@ -94,9 +94,9 @@ def test_a_node_that_cuda_does_not_take_is_named_and_does_not_run_on_the_cpu():
 
 def test_what_is_computed_of_shapes_may_be_on_the_cpu():
     """As in torchvision's swin_v2_t: a multiplication that onnxruntime keeps there, and CUDA would have, too."""
-    x = np.ones((2, 3), np.float32)
+    x, w = np.ones((2, 3), np.float32), np.eye(3, dtype=np.float32)
 
-    assert np.array_equal(open_session(GRAPHS / "shapes.onnx", device="cuda").run({"x": x})["y"], x + 6)
+    assert np.array_equal(open_session(GRAPHS / "shapes.onnx", device="cuda").run({"x": x, "w": w})["y"], x + 6)
 
 
 def test_a_device_that_is_not_there_is_named(tiny, capfd):

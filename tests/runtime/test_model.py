@@ -247,3 +247,25 @@ def test_photos_that_ask_for_a_rotation_are_counted_and_warned_about_once(tiny, 
 def test_the_pixel_limit_is_the_callers(tiny, photos):
     with pytest.raises(runtime.InputError, match=r"expected at most 0\.01 megapixels, got 225 x 150"):
         runtime.load(tiny, max_pixels=10_000).predict(photos["cat"])
+
+
+def test_where_batches_are_filled_up_a_session_sees_one_number_of_inputs(tiny, photos):
+    """As on accelerators, which plan anew for every other number; here on the CPU, told to."""
+    with runtime.load(tiny, device="cpu", batch=4) as model:
+        model._fills = True
+        prepared = [model.prepare(path) for path in photos.values()]
+        alone = [model.run(model.stack([one]))["probabilities"][0] for one in prepared]
+        seen, run = [], model._network.run
+        model._network.run = lambda arrays: (seen.append(arrays["pixels"].shape[0]), run(arrays))[1]
+        for count in (1, 3, 4):
+            scores = model.score(prepared[:count])
+            assert len(scores) == count
+            for score, expected in zip(scores, alone, strict=False):
+                assert score == pytest.approx(expected, abs=1e-6)
+
+    assert seen == [4, 4, 4]
+
+
+def test_only_the_number_of_inputs_varies_where_every_other_length_is_known(tiny):
+    assert session.open_session(tiny / "network.onnx").only_batch_varies
+    assert not session.open_session(tiny / "model.onnx").only_batch_varies

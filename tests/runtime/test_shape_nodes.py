@@ -8,7 +8,7 @@ GRAPHS = Path(__file__).parents[1] / "data" / "graphs"
 
 
 def test_what_follows_from_shapes_and_constants_is_told_from_what_follows_from_values():
-    """y = x + length * two, where length is the last of x's shape: a number first, which then meets the values."""
+    """y = x @ w + length * two, where length is the last of x's shape: a number first, which then meets the values."""
     assert shape_nodes(GRAPHS / "shapes.onnx") == {"shape", "last", "product", "float"}
 
 

@@ -95,3 +95,9 @@ def test_every_number_of_a_plan_can_be_overridden():
 def test_a_plan_that_cannot_be_is_refused(options):
     with pytest.raises(runtime.InputError, match=next(iter(options.values())) if "name" in options else r"at least 1"):
         build_plan(**{"name": "latency", "device": "cpu", "cores": 2, **options})
+
+
+def test_on_an_accelerator_no_more_threads_decode_than_pythons_lock_lets_through():
+    assert [build_plan("throughput", device="cuda", cores=cores).workers for cores in (2, 8, 64)] == [2, 8, 8]
+    assert build_plan("throughput", device="cuda", cores=64, workers=32).workers == 32
+    assert build_plan("throughput", device="cpu", cores=64).workers == 64

@@ -8,6 +8,7 @@ import pytest
 
 import runtime
 from runtime.errors import InputError
+from runtime.model import Model
 from runtime.server.admission import Call
 from runtime.server.errors import ClientLeftError
 from runtime.server.loaded import Loaded, LonePlan, load_verified
@@ -201,3 +202,23 @@ def test_dropped_jobs_end_without_running(tiny, cat):
     finally:
         workers.close()
     assert len(ended) == 4
+
+
+def test_where_a_session_keeps_one_shape_each_size_of_a_batch_has_its_own(tiny, cat, monkeypatch):
+    """As on accelerators; here on the CPU, told to."""
+    monkeypatch.setattr(Model, "fills_batches", True)
+    loaded = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7, batching="on")
+    assert [(size, model.plan.batch) for size, model in loaded.batched.items()] == [(1, 1), (4, 4), (16, 16)]
+    assert len({id(model) for model in loaded.batched.values()}) == 3
+
+    seen = []
+    loaded.batched = {size: Recording(model, size, seen) for size, model in loaded.batched.items()}
+    workers = Workers(4)
+    try:
+        jobs = run(workers, loaded, [cat] * 30)
+    finally:
+        workers.close()
+
+    assert all(job.error is None and job.batch <= max(seen) for job in jobs)
+    assert set(seen) <= {1, 4, 16}
+    assert len(seen) < 30
