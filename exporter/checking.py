@@ -145,16 +145,21 @@ def _compare(
                     model, artifact.path, ending, torchscript=torchscript if model.device == "cpu" else None
                 )
             )
-            paths += [path for path in opened if model.device == "cpu" or path.name == parity.RUNTIME]
+            paths += opened if model.device == "cpu" else _end_to_end(opened)
         evidence = parity.compare(paths, replace(asked, not_compared=(*asked.not_compared, *missing)))
         drawn = draw_pictures(paths, asked, evidence) if pictures else ()
         if fast is None:
             return evidence, drawn
         opened = stack.enter_context(front.open_paths(fast, artifact.path, ending, torchscript=None))
-        apart = parity.compare([path for path in opened if path.name == parity.RUNTIME], asked)
-        worst = max((row.ratio or 0.0 for row in apart.rows if row.stage == "end to end"), default=0.0)
+        apart = parity.compare(_end_to_end(opened), asked)
+        worst = max((row.ratio or 0.0 for row in apart.rows), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
         return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+
+
+def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
+    """Return the runtime's path, whole: the stages of all paths are run on the CPU, and say nothing of a device."""
+    return [replace(path, stages={}) for path in paths if path.name == parity.RUNTIME]
 
 
 def _with_rows(evidence: Evidence, asked: parity.Asked, rows: Sequence[Row]) -> Evidence:

@@ -10,11 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 import exporter
+from exporter import checking
 from exporter.checking import check
 from exporter.parity import pixels
 from exporter.recipe import Recipe
 from runtime import geometry
 from runtime.cli import app
+from runtime.model import Model
 
 
 @pytest.fixture
@@ -74,6 +76,30 @@ def test_a_fault_of_the_runtime_is_named_by_its_step(exported, recipe, monkeypat
     failed = {(row.path, row.group) for row in evidence.rows if row.fault and row.group.startswith("made pixels")}
     assert [path for path, _ in failed] == ["runtime"]
     assert all("CenterCrop" in group for _, group in failed)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.1])
+def test_another_device_is_judged_end_to_end_alone(exported, recipe, monkeypatch, off):
+    """The stages of every path are run on the CPU. A CPU that is called CUDA stands for the device here."""
+
+    class Elsewhere(Model):
+        def __init__(self, artifact, *, device, options=None):
+            super().__init__(artifact, device="cpu")
+            self._device = device
+
+        def score(self, prepared):
+            return [scores + (off if self.device == "cuda" else 0) for scores in super().score(prepared)]
+
+    monkeypatch.setattr(checking, "Model", Elsewhere)
+
+    evidence = check(exported.artifact, recipe).evidence
+
+    rows = [row for row in evidence.rows if row.device == "cuda"]
+    assert {(row.path, row.stage) for row in rows} == {("runtime", "end to end")}
+    assert evidence.passed == (off == 0)
+    assert any(not row.passed for row in rows) == (off != 0)
+    assert all(row.passed for row in evidence.rows if row.device == "cpu")
+    assert "TF32 on CUDA, which sessions leave off: not judged" in " ".join(evidence.not_compared)
 
 
 def test_another_checkpoint_is_refused(exported, recipe, tmp_path, state_dict):
