@@ -68,7 +68,9 @@ class Model:
         spin = self._shares or (self._plan.threads > 1 and self._plan.workers == 1)
         self._network: Session | None = self._open(self._variant.network, device, threads=self._plan.threads, spin=spin)
         self._device = self._network.device
-        self._fills = self._device != "cpu" and self._network.only_batch_varies
+        # An output without a batch may be of all inputs, those that fill up included.
+        every_output = len(self._batched) == len(outputs)
+        self._fills = self._device != "cpu" and self._network.only_batch_varies and every_output
         if self._device != "cpu":
             self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
             self._network.warm_up([self._plan.batch])
