@@ -1,4 +1,4 @@
-"""Reads the tensors and nodes of an ONNX file, for comparing files; needs no onnx, and runs nothing.
+"""Reads the tensors and nodes of an ONNX file, for comparing files, and any message; needs no onnx, and runs nothing.
 
 Only the protocol buffers' wire format is followed, with the field numbers of onnx.proto, which never change.
 """
@@ -86,7 +86,7 @@ def read_graph(path: Path, external: Path) -> Graph:
     """
     try:
         weights = memoryview(external.read_bytes()) if external.is_file() else memoryview(b"")
-        model = _fields(memoryview(path.read_bytes()))
+        model = fields(memoryview(path.read_bytes()))
         graphs = [value for number, value in model if number == 7]
         tensors: dict[str, Tensor] = {}
         nodes: list[Node] = []
@@ -102,7 +102,7 @@ def _read_graph(
 ) -> None:
     if depth > _MAX_DEPTH:
         raise ValueError(f"graphs are nested too deep: expected at most {_MAX_DEPTH}, got more")
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 5:
             tensor = _tensor(value, weights)
             # Two branches may each have a tensor of one name.
@@ -117,7 +117,7 @@ def _read_node(
     inputs, outputs, name, operator, domain = [], [], "", "", ""
     attributes: dict[str, str] = {}
     inner: list[memoryview] = []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         match number:
             case 1:
                 inputs.append(_text(value))
@@ -149,7 +149,7 @@ def _read_node(
 def _attribute(data: memoryview, weights: memoryview) -> tuple[str, str, list[memoryview]]:
     """Return an attribute's name, its value as text, and its graphs."""
     name, values, graphs = "", [], list[memoryview]()
-    for number, value in _fields(data):
+    for number, value in fields(data):
         match number:
             case 1:
                 name = _text(value)
@@ -182,7 +182,7 @@ def describe(tensor: Tensor) -> str:
 def _tensor(data: memoryview, weights: memoryview) -> Tensor:
     name, kind, shape, raw, typed = "", 0, list[int](), None, b""
     location, place = 0, dict[str, str]()
-    for number, value in _fields(data):
+    for number, value in fields(data):
         match number:
             case 1:
                 shape += _integers(value)
@@ -193,7 +193,7 @@ def _tensor(data: memoryview, weights: memoryview) -> Tensor:
             case 9:
                 raw = bytes(value)
             case 13:
-                entry = {key: _text(text) for key, text in _fields(value)}
+                entry = {key: _text(text) for key, text in fields(value)}
                 place[entry.get(1, "")] = entry.get(2, "")
             case 14:
                 location = value
@@ -212,7 +212,7 @@ def _tensor(data: memoryview, weights: memoryview) -> Tensor:
     return Tensor(name=name, dtype=dtype, shape=tuple(shape), data=raw or b"")
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
+def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
     """Give the number and value of each field of a message: a varint as int, the others as their bytes."""
     position, end = 0, len(data)
     while position < end:

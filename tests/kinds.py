@@ -21,6 +21,8 @@ import exporter
 from exporter.endings import Wanted
 from runtime.manifest import Value
 
+NAMES = ("rows", "text", "left", "pair", "tokens", "segment", "multilabel", "binary", "regress", "raw")
+
 FRAME = pd.DataFrame(
     {"age": [20.0, 40.0, np.nan, 60.0] * 9, "rooms": [1, 2, 3] * 12, "city": ["Bern", "Oslo", np.nan, "Rome"] * 9}
 )

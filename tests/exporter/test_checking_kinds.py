@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from kinds import kinds_in
+from kinds import NAMES, kinds_in
 from onnx import numpy_helper
 
 from exporter.checking import check
 from exporter.recipe import Recipe
-
-NAMES = ("rows", "text", "left", "pair", "tokens", "segment", "multilabel", "binary", "regress", "raw")
 
 
 @pytest.fixture(scope="module")
