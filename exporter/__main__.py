@@ -1,5 +1,5 @@
 """``python -m exporter``: the ``export`` command, for shells whose own ``export`` would win."""
 
-from exporter.cli import main
+from exporter.cli.export import main
 
 main()

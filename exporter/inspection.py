@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.architectures.heads import LinearHead, UnknownHead
-from exporter.architectures.identifying import Fit, cannot_tell, identify
+from exporter.architectures.identify import Fit, cannot_tell, identify
 from exporter.checkpoint import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:

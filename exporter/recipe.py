@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.architectures.families import Architecture
-from exporter.endings import Wanted
+from exporter.architectures.registry import Architecture
+from exporter.outputs.postprocessing import Wanted
 from exporter.parity.noise import MAX_RATIO
 from runtime.manifest import TextInput
 

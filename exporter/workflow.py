@@ -22,30 +22,30 @@ import torchvision
 from torch import nn
 
 from exporter import parity
-from exporter.architectures.choosing import choose_architecture
-from exporter.architectures.families import Architecture
-from exporter.architectures.rebuilding import Rebuilt, rebuild
+from exporter.architectures.rebuild import Rebuilt, rebuild
+from exporter.architectures.registry import Architecture
+from exporter.architectures.select import choose_architecture
+from exporter.assemble import assemble
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
-from exporter.converting import convert
-from exporter.endings import Ending, Wanted, read_ending
+from exporter.conversion.convert import convert
+from exporter.conversion.network_io import flatten
+from exporter.conversion.to_onnx import Converted
 from exporter.errors import ExportError, ParityError
-from exporter.forward import flatten
-from exporter.fronts.choosing import assume_wanted, open_front
-from exporter.fronts.protocol import Front, lengths_of
-from exporter.fronts.sequences import read_vocabulary
-from exporter.fronts.texts import TextFront
-from exporter.golden_set import choose_golden
-from exporter.graphs import assemble
-from exporter.labels import assumed_labels, read_labels
-from exporter.network_fault import Locator
+from exporter.inputs.adapter import Front, lengths_of
+from exporter.inputs.registry import assume_wanted, open_front
+from exporter.inputs.text.adapter import TextFront
+from exporter.inputs.tokens.adapter import read_vocabulary
+from exporter.localize.locate import Locator
+from exporter.outputs.labels import assumed_labels, read_labels
+from exporter.outputs.postprocessing import Ending, Wanted, read_ending
+from exporter.parity.golden import choose_golden
+from exporter.progress import Listener, Step, Steps
 from exporter.recipe import Recipe
-from exporter.steps import Listener, Step, Steps
-from exporter.to_onnx import Converted
-from exporter.wording import describe_checkpoint, describe_keys, describe_parity, megabytes
-from runtime.artifact import Artifact
+from exporter.step_findings import describe_checkpoint, describe_keys, describe_parity, megabytes
+from runtime.artifact.golden import golden_to_npz
+from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, evidence_to_json
-from runtime.golden import golden_to_npz
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,

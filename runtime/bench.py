@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact import open_artifact
-from runtime.cores import usable_cores
+from runtime.artifact.golden import read_golden
+from runtime.artifact.open import open_artifact
+from runtime.engine.concurrency import Plan, build_plan
+from runtime.engine.cpu import usable_cores
+from runtime.engine.session import Arrays
 from runtime.errors import InputError
-from runtime.golden import read_golden
 from runtime.model import Model
-from runtime.session import Arrays
-from runtime.workers import Plan, build_plan
 
 # What else can run the network: from the arrays of the network graph to the first output.
 Rival: TypeAlias = Callable[[Arrays], NDArray[Any]]

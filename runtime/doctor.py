@@ -8,12 +8,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from runtime.artifact import open_artifact
-from runtime.cores import memory_bytes, usable_cores
-from runtime.devices import DEVICES, conflict, missing_provider, split_device
+from runtime.artifact.open import open_artifact
+from runtime.engine.concurrency import build_plan
+from runtime.engine.cpu import memory_bytes, usable_cores
+from runtime.engine.devices import DEVICES, conflict, missing_provider, split_device
+from runtime.engine.session import onnxruntime_version, open_session, this_machine
 from runtime.errors import ModelError
-from runtime.session import onnxruntime_version, open_session, this_machine
-from runtime.workers import build_plan
 
 Verdict: TypeAlias = Literal["good", "note", "bad"]
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.artifact import Artifact, open_artifact
-from runtime.cores import usable_cores
-from runtime.decode.images import MAX_PIXELS, PIXELS, ROTATED
-from runtime.decode.protocol import Decoded, open_decoder, subject_of
-from runtime.devices import Options
+from runtime.artifact.open import Artifact, open_artifact
+from runtime.engine.concurrency import Calls, Plan, PlanName, Workers, batches, build_plan
+from runtime.engine.cpu import usable_cores
+from runtime.engine.devices import Options
+from runtime.engine.session import Arrays, Session, open_session
 from runtime.errors import DeviceError, InputError, ModelError
+from runtime.inputs.decoder import Decoded, open_decoder, subject_of
+from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.manifest import ImageInput, Manifest
 from runtime.results import Failure, Result, interpret, split
-from runtime.session import Arrays, Session, open_session
-from runtime.workers import Calls, Plan, PlanName, Workers, batches, build_plan
 
 _OUT_OF_MEMORY = "'{}': out of memory: expected room to decode and run it, got none. Make it smaller."
 
@@ -145,7 +145,7 @@ class Model:
         They are what ``predict_each`` takes: tables are streamed, and ``column`` is the one of them that holds the
         inputs, where inputs are no rows. Raises InputError for a folder or table without inputs.
         """
-        from runtime.batch.inputs import input_kind, read_inputs
+        from runtime.jobs.sources import input_kind, read_inputs
 
         return read_inputs([str(path) for path in paths], input_kind(self.manifest), column=column)
 
@@ -373,7 +373,7 @@ def load(
 ) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    Devices are those of ``runtime.devices.DEVICES``, ``cuda:N``, and ``auto``. ``plan`` is ``latency``, one input on
+    Devices are those of ``engine.devices.DEVICES``, ``cuda:N``, and ``auto``. ``plan`` is ``latency``, one input on
     all cores, or ``throughput``, one core an input; ``workers`` (inputs in work at once), ``threads`` (of one call) and
     ``batch`` (inputs a call) override its numbers. Images of more than ``max_pixels`` are refused before they are
     decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices. Raises ArtifactError when the artifact is damaged,

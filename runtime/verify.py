@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact import Artifact, open_artifact
+from runtime.artifact.golden import GoldenCase, read_golden
+from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import ArtifactError
-from runtime.golden import GoldenCase, read_golden
 from runtime.manifest import Golden, ImageInput, Task, Tokens
 from runtime.model import Model
 from runtime.results import say, split, until_end

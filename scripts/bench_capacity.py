@@ -27,7 +27,7 @@ from runtime.capacity.measurement import Measurement
 from runtime.capacity.measuring import measure
 from runtime.capacity.server_cost import NAME, Server, serving
 from runtime.capacity.translation import core_ms, demands_of, most_per_s, process_of
-from runtime.cores import usable_cores
+from runtime.engine.cpu import usable_cores
 from runtime.server.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bench_material import write_jpegs  # noqa: E402
-from ray_nodes import LOOPBACK, Nodes, running_nodes  # noqa: E402
+from support.ray_nodes import LOOPBACK, Nodes, running_nodes  # noqa: E402
 
 MATERIAL = ROOT / "build" / "demo"
 TINY = ROOT / "tests" / "data" / "tiny"

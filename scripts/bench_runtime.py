@@ -31,8 +31,8 @@ from bench_loop import Loop
 from bench_material import write_jpegs
 
 import runtime
-from runtime.artifact import open_artifact
-from runtime.cores import usable_cores
+from runtime.artifact.open import open_artifact
+from runtime.engine.cpu import usable_cores
 
 JPEGS = MATERIAL / "jpegs"
 ARTIFACT = MATERIAL / "efficientnet-lite0"

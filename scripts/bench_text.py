@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import exporter
 import runtime
-from runtime.cores import usable_cores
+from runtime.engine.cpu import usable_cores
 
 FLOOR = 1.3
 WORK = Path("build/bench-text")

@@ -10,15 +10,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from deploying import deploy  # noqa: E402
-from engines import Row, library_rows, ray_rows, server_rows, triton_rows  # noqa: E402
-from hostile_photos import write_photos  # noqa: E402
-from ray_serving import running_ray_serve  # noqa: E402
-from serving import serving  # noqa: E402
-from triton_server import running_triton  # noqa: E402
+from support.deploying import deploy  # noqa: E402
+from support.engines import Row, library_rows, ray_rows, server_rows, triton_rows  # noqa: E402
+from support.hostile_photos import write_photos  # noqa: E402
+from support.ray_serving import running_ray_serve  # noqa: E402
+from support.serving import serving  # noqa: E402
+from support.triton_server import running_triton  # noqa: E402
 
-from runtime.artifact import open_artifact  # noqa: E402
-from runtime.deploy.triton import to_triton_name  # noqa: E402
+from runtime.artifact.open import open_artifact  # noqa: E402
+from runtime.deploy.triton.repository import to_triton_name  # noqa: E402
 
 
 def main() -> None:

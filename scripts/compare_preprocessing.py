@@ -26,8 +26,8 @@ from rich.table import Table
 from torch import nn
 from torchvision import transforms
 
-from exporter.preprocessing import Geometry, geometry_nodes, read_transform
-from runtime import geometry
+from exporter.inputs.image import Geometry, geometry_nodes, read_transform
+from runtime.geometry import pillow as geometry
 
 # Photos of awkward sizes, (height, width): residues that round otherwise, portraits, one long and one tall.
 SIZES = ((427, 640), (640, 427), (300, 451), (512, 512), (397, 301), (701, 290), (160, 613), (257, 255), (333, 500))

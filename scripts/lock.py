@@ -1,4 +1,4 @@
-"""Write runtime/deploy/locked.json: see scripts/lock. pip resolves, once a Python and machine; wheels alone count."""
+"""Write deploy/container/locked.json: see scripts/lock. pip resolves, once a Python and machine; wheels alone count."""
 
 import json
 import subprocess

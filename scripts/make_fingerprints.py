@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from exporter.architectures.fingerprints import INDEX_NAME, Architecture, Index, index_to_bytes, line_of
-from exporter.architectures.skeletons import build_skeleton, shapes_of
+from exporter.architectures.meta_models import build_skeleton, shapes_of
 
 OUT = Path(__file__).parents[1] / "exporter" / "architectures" / INDEX_NAME
 # Their difference is a large prime, so a length that grew by a multiple of it depends on the classes.

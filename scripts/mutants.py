@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
 PAGE = ROOT / "docs" / "mutants.md"
 RESULTS = ROOT / "build" / "mutants" / "results.jsonl"
 BEGIN, END = "<!-- from here on written by scripts/mutants -->", "<!-- up to here -->"
@@ -29,7 +29,7 @@ _CHUNK = 12
 def sources() -> str:
     """Return a digest of all that an outcome depends on in this repository: results of another one do not count."""
     digest = hashlib.sha256()
-    for folder in ("exporter", "runtime", "scripts/mutation"):
+    for folder in ("exporter", "runtime", "tests/mutation"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

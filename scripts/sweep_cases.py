@@ -20,8 +20,8 @@ from torchvision import transforms
 
 import exporter
 from exporter.architectures.fingerprints import read_table
-from exporter.architectures.identifying import identify
-from exporter.architectures.rebuilding import rebuild
+from exporter.architectures.identify import identify
+from exporter.architectures.rebuild import rebuild
 from exporter.checkpoint import read_checkpoint
 
 CLASSES = 7

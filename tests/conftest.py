@@ -7,8 +7,8 @@ import pytest
 
 pytest_plugins = ["oip_table.plugin"]
 
-# Each starts a cluster; two at once want the cores and the memory of both.
-CLUSTERS = {"test_ray_job", "test_ray_predictor", "test_ray_serve", "test_same_rows"}
+# Its tests start clusters; two at once want the cores and the memory of both.
+CLUSTERS = "ray"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,6 +25,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "clusters" if PurePath(file).stem in CLUSTERS else file
+            return "clusters" if CLUSTERS in PurePath(file).parts else file
 
     return Files(config, log) if config.getoption("dist") == "loadfile" else None

@@ -49,7 +49,7 @@ iris.train(Path("."))
 
 COMMANDS = """
 import json, typer
-from runtime.cli import EXPORTER_COMMANDS, app
+from runtime.cli.main import EXPORTER_COMMANDS, app
 print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMANDS})))
 """
 
@@ -102,10 +102,7 @@ def test_the_export_script_is_installed_too(folder):
 
 def test_every_option_and_script_that_they_name_exists():
     commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
-    help_text = "".join(
-        run([sys.executable, "-c", "from runtime.cli import main; main()", command, "--help"], ROOT)
-        for command in commands
-    )
+    help_text = "".join(run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands)
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
     assert options
     assert {option for option in options if option not in help_text} == set()

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.endings import Ending
+from exporter.conversion.network_io import call
 from exporter.errors import ConversionError, ExportError
-from exporter.forward import call
-from exporter.parity.differences import Arrays, Ruler, largest, signal_of, size_of
+from exporter.outputs.postprocessing import Ending
+from exporter.parity.array_diff import Arrays, Ruler, largest, signal_of, size_of
 from exporter.parity.reference import Answer
 from runtime.evidence import Noise, Stage
 

@@ -13,13 +13,14 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from exporter.endings import Ending
+from exporter.conversion.node_builder import captured
+from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ParityError
-from exporter.fronts.protocol import Case
-from exporter.onnx_nodes import captured
-from exporter.parity.differences import Arrays
+from exporter.inputs.adapter import Case
+from exporter.outputs.postprocessing import Ending
+from exporter.parity.array_diff import Arrays
 from exporter.parity.reference import Answer
-from exporter.to_torchscript import load_torchscript
+from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import (
     Classify,
@@ -47,7 +48,6 @@ from runtime.results import (
     split,
     until_end,
 )
-from runtime.session import Session, open_session
 
 StageFunction: TypeAlias = Callable[[Answer], Arrays]
 

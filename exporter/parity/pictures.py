@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from exporter.parity.comparison import Asked
-from exporter.parity.differences import Arrays
+from exporter.parity.array_diff import Arrays
+from exporter.parity.compare import Asked
 from exporter.parity.paths import ServedPath
 from exporter.parity.reference import Answer
-from runtime.decode.images import PIXELS
 from runtime.evidence import STAGES, Evidence, Row
+from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import Classify, ImageInput, Multilabel
 from runtime.reports import Image, Picture, Score
 

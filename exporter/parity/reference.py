@@ -7,9 +7,9 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.endings import Ending
-from exporter.forward import call
-from exporter.fronts.protocol import Case, Front, Prepared
+from exporter.conversion.network_io import call
+from exporter.inputs.adapter import Case, Front, Prepared
+from exporter.outputs.postprocessing import Ending
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from runtime.decode.arrays import read_arrays
 from runtime.errors import InputError
+from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import Manifest
-from runtime.server.kinds import kind_of, source_from_json
+from runtime.server.payloads import kind_of, source_from_json
 
 _NPY = b"\x93NUMPY"
 

@@ -70,10 +70,10 @@ def capacity(
         if not 0 < value < float("inf"):
             raise InputError(f"{name}: expected a number above 0, got {value:g}. Correct it.")
 
-    from runtime.artifact import open_artifact
+    from runtime.artifact.open import open_artifact
     from runtime.capacity.measurement import read_measurement
     from runtime.capacity.planning import Answer, Goal, plan
-    from runtime.deploy.ray import artifact_digest
+    from runtime.deploy.ray.predictor import artifact_digest
     from runtime.manifest import to_json
     from runtime.server.limits import Limits
 

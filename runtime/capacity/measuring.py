@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from runtime.artifact import Artifact, open_artifact
-from runtime.batch.inputs import input_kind, read_inputs
+from runtime.artifact.golden import read_golden
+from runtime.artifact.open import Artifact, open_artifact
 from runtime.capacity.bodies import Body, to_body
 from runtime.capacity.measurement import Batch, Busy, InputTimes, Measurement, StageTimes
 from runtime.capacity.server_cost import measure_server
-from runtime.cores import usable_cores
-from runtime.deploy.ray import artifact_digest
+from runtime.deploy.ray.predictor import artifact_digest
+from runtime.engine.concurrency import BATCH_SIZES
+from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
-from runtime.golden import read_golden
+from runtime.jobs.sources import input_kind, read_inputs
 from runtime.model import Model
-from runtime.workers import BATCH_SIZES
 
 _MOST_SAMPLES = 64
 _MOST_STAGES = 400

@@ -16,7 +16,7 @@ from runtime.model import Model
 from runtime.server.admission import Admission, Call
 from runtime.server.errors import LateError
 from runtime.server.limits import Limits
-from runtime.server.loaded import LonePlan
+from runtime.server.served_model import LonePlan
 
 # What becomes of a request: exactly one of these.
 ANSWERED, REFUSED, LATE, LOST = "answered", "refused", "late", "lost"

@@ -96,7 +96,13 @@ class Server:
 @contextlib.contextmanager
 def serving(artifact: Path, *, device: str, cores: Collection[int]) -> Iterator[Server]:
     """Run a server of the artifact, as model ``NAME``, on these cores alone; stop it at the end."""
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", f"{NAME}={artifact.resolve()}"]
+    command = [
+        sys.executable,
+        "-m",
+        "truecopy",
+        "serve",
+        f"{NAME}={artifact.resolve()}",
+    ]
     command += ["--device", device, "--http-port", "0", "--grpc-port", "0", "--log-format", "json"]
     allowed = os.sched_getaffinity(0)
     started = time.perf_counter()

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.artifact import open_artifact
-from runtime.batch.urls import Remote, is_url, read_url
+from runtime.artifact.open import open_artifact
 from runtime.errors import ArtifactError
+from runtime.jobs.urls import Remote, is_url, read_url
 from runtime.manifest import MANIFEST_NAME, manifest_from_json
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.artifact import open_artifact
-from runtime.deploy.deployment import Deployment
-from runtime.deploy.image import (
+from runtime.artifact.open import open_artifact
+from runtime.deploy.container.settings import (
     GRPC_PORT,
     HTTP_PORT,
     LIVE_PATH,
@@ -17,6 +16,7 @@ from runtime.deploy.image import (
     estimate_mib,
     serve_arguments,
 )
+from runtime.deploy.deployment import Deployment
 
 _RUNTIME = """\
 # How KServe runs 'truecopy serve'. Written by 'truecopy deploy kserve'; every number here is yours to change.

@@ -4,8 +4,8 @@ Here and not beside the check, as none of it needs PyTorch: the runtime owns the
 """
 
 from runtime.reports.baseline import compare_with_baseline, read_baseline
-from runtime.reports.outcome import Image, Outcome, Picture, Score, unfinished
-from runtime.reports.writing import Destinations, write_reports
+from runtime.reports.report import Image, Outcome, Picture, Score, unfinished
+from runtime.reports.write import Destinations, write_reports
 
 __all__ = [
     "Destinations",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runtime.evidence import Evidence
-from runtime.reports.outcome import Outcome, name_of_row, say_figure, say_growth, say_ratio, say_share, worst_rows
+from runtime.reports.report import Outcome, name_of_row, say_figure, say_growth, say_ratio, say_share, worst_rows
 
 # GitHub shows ten errors and ten warnings of a step; the rest is in the other reports.
 _SHOWN = 10

@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.errors import InputError
 from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, Version
-from runtime.reports.outcome import name_of_row, say_growth
+from runtime.reports.report import name_of_row, say_growth
 
 # How many times a figure may grow: another version of a library adds in another order, which about doubles rounding.
 ALLOWED = 4.0

@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree
 
 from runtime.evidence import Drift, Evidence, Row
-from runtime.reports.outcome import Outcome, name_of_row, say_figure, say_growth
+from runtime.reports.report import Outcome, name_of_row, say_figure, say_growth
 
 # What XML 1.0 has no way to write.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

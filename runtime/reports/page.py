@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from runtime.evidence import STAGES, Drift, Evidence, Noise, Row
 from runtime.reports.charts import LogScale, draw_histogram, draw_pair
-from runtime.reports.outcome import (
+from runtime.reports.report import (
     Outcome,
     Picture,
     name_of_row,
@@ -17,7 +17,7 @@ from runtime.reports.outcome import (
     say_share,
     worst_rows,
 )
-from runtime.reports.words import STAGE_TEXTS
+from runtime.reports.stage_help import STAGE_TEXTS
 
 _LISTED = 60
 

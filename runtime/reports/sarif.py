@@ -10,8 +10,8 @@ from urllib.parse import quote
 import msgspec
 
 from runtime.evidence import STAGES, Evidence
-from runtime.reports.outcome import Outcome, name_of_row, say_growth
-from runtime.reports.words import STAGE_TEXTS, rule_of
+from runtime.reports.report import Outcome, name_of_row, say_growth
+from runtime.reports.stage_help import STAGE_TEXTS, rule_of
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 

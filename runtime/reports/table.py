@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from runtime.evidence import Evidence, Row
-from runtime.reports.outcome import say_figure, say_growth, say_ratio, say_share, worst_rows
+from runtime.reports.report import say_figure, say_growth, say_ratio, say_share, worst_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -53,7 +53,7 @@ def serve(
     from runtime.server.limits import MIB, Limits
 
     _check_installed("uvicorn", "serve")
-    from runtime.server.starting import Settings, run_server
+    from runtime.server.startup import Settings, run_server
 
     run_server(
         Settings(

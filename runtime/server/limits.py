@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from runtime.decode.images import MAX_PIXELS
 from runtime.errors import InputError
+from runtime.inputs.image.decoder import MAX_PIXELS
 
 MIB = 2**20
 

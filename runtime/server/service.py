@@ -17,12 +17,12 @@ from runtime.results import Failure, Result
 from runtime.server.admission import Admission, Call, Hold
 from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
 from runtime.server.limits import Limits
-from runtime.server.loaded import Loaded
 from runtime.server.metrics import Metrics
-from runtime.server.open_inference import InferAnswer, InferRequest, answer_for, check_outputs, sources_of
+from runtime.server.open_inference.requests import InferAnswer, InferRequest, answer_for, check_outputs, sources_of
+from runtime.server.scheduler import STAGES, Job, Workers
+from runtime.server.served_model import Loaded
 from runtime.server.statistics import Statistics
 from runtime.server.version import VERSION
-from runtime.server.workers import STAGES, Job, Workers
 
 T = TypeVar("T")
 

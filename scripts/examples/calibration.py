@@ -14,9 +14,9 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.calibration import calibrate
-from runtime.evaluation import evaluate
-from runtime.labelled import read_labelled, score_labelled
+from exporter.calibration.fit import calibrate
+from runtime.evaluation.data import read_labelled, score_labelled
+from runtime.evaluation.metrics import evaluate
 
 SEEN = 120
 

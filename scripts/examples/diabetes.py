@@ -18,8 +18,8 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.endings import Wanted
-from exporter.target import read_target
+from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.target_transform import read_target
 from runtime.manifest import Value
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.endings import Wanted
+from exporter.outputs.postprocessing import Wanted
 
 SETS = ("even", "below five", "has a hole")
 

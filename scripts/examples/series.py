@@ -12,7 +12,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.endings import Wanted
+from exporter.outputs.postprocessing import Wanted
 
 
 class Forecast(nn.Module):

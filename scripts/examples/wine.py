@@ -14,7 +14,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.endings import Wanted
+from exporter.outputs.postprocessing import Wanted
 
 
 def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:

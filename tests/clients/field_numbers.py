@@ -1,4 +1,4 @@
-"""Are the numbers and types in runtime/server/grpc_messages.py those that tritonclient's generated code has?
+"""Are the numbers and types in runtime/server/grpc/messages.py those that tritonclient's generated code has?
 
 Reads our descriptor, as a serialized FileDescriptorProto, from standard input.
 """

@@ -43,8 +43,9 @@ def test_its_script_runs_the_command_and_hands_on_the_verdict(
     """The command is the one that users run, but for the sizes of the made images, whose sweep takes minutes."""
     command = tmp_path / "bin" / "truecopy"
     command.parent.mkdir()
-    code = "from exporter.parity import pixels; pixels.compare_pixels.__kwdefaults__.update(sizes=((1, 1), (61, 44))); "
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}from runtime.cli import main; main()" "$@"\n')
+    code = "from exporter.inputs.image import pixel_check as check; "
+    code += "check.compare_pixels.__kwdefaults__.update(sizes=((1, 1), (61, 44))); "
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}from runtime.cli.main import main; main()" "$@"\n')
     command.chmod(0o755)
     (step,) = [one for one in action["runs"]["steps"] if one.get("id") == "parity"]
     environment = {

@@ -11,8 +11,8 @@ import pytest
 
 import exporter
 import runtime
-from exporter.calibration import calibrate
-from exporter.to_torchscript import load_torchscript
+from exporter.calibration.fit import calibrate
+from exporter.conversion.to_torchscript import load_torchscript
 from runtime.verify import verify
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"

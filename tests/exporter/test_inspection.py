@@ -12,8 +12,8 @@ import torchvision
 from torch import nn
 
 import exporter
-from exporter.architectures.choosing import choose_architecture
 from exporter.architectures.fingerprints import INDEX_NAME, read_table
+from exporter.architectures.select import choose_architecture
 from exporter.checkpoint import read_checkpoint
 from exporter.inspection import inspect_checkpoint
 
@@ -37,7 +37,7 @@ def exact(path: Path) -> list[str]:
 
 
 def truecopy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 

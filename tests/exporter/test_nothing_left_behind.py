@@ -10,7 +10,7 @@ from PIL import Image
 
 import exporter
 import runtime
-from runtime import geometry
+from runtime.geometry import pillow as geometry
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:

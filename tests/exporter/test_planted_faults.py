@@ -3,24 +3,15 @@
 A sample of what scripts/mutants plants.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from mutation.judging import Bench, Outcome
+from mutation.planting import FAULTS, Planting
+from mutation.table import table_of
 
 import exporter
-from exporter.checking import check
+from exporter.recheck import check
 from exporter.recipe import Recipe
-
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
-sys.path.insert(0, SCRIPTS)
-try:
-    from mutation.judging import Bench, Outcome
-    from mutation.planting import FAULTS, Planting
-    from mutation.table import table_of
-finally:
-    sys.path.remove(SCRIPTS)
 
 SAMPLE = (
     *("channels in BGR", "alpha over white", "axes in the older order", "crop rounded down"),

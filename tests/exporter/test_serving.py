@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from oip_table.target import Request
-from serving import ROOT, serving
+from support.serving import ROOT, serving
 from torch import nn
 
 import exporter
 import runtime
-from exporter.endings import Wanted
+from exporter.outputs.postprocessing import Wanted
 
 
 class Structured(nn.Module):

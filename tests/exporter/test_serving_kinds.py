@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from deploying import deploy
-from kinds import kinds_in
 from oip_table.target import Request
-from serving import serving
-from triton_repository import read_configurations, run_warm_ups
-from triton_server import CLIENT_PYTHON, is_installed, running_triton
+from support.deploying import deploy
+from support.kinds import kinds_in
+from support.serving import serving
+from support.triton_repository import read_configurations, run_warm_ups
+from support.triton_server import CLIENT_PYTHON, is_installed, running_triton
 
 import runtime
-from runtime.server.tensors import from_bytes
+from runtime.server.open_inference.tensors import from_bytes
 
 grpc = pytest.importorskip("grpc")
 
-from runtime.server.grpc_messages import message_class  # noqa: E402  # it needs protobuf
+from runtime.server.grpc.messages import message_class  # noqa: E402  # it needs protobuf
 
 ROW = {"age": 30.5, "rooms": 2, "city": "Oslo"}
 SOURCES = {

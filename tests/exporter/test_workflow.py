@@ -15,8 +15,9 @@ from PIL import Image
 
 import exporter
 import runtime
-from exporter import preprocessing, workflow
-from exporter.architectures import families
+from exporter import workflow
+from exporter.architectures import registry as families
+from exporter.inputs import image as preprocessing
 from runtime.manifest import MANIFEST_NAME
 
 
@@ -129,7 +130,7 @@ def test_no_file_names_this_machine(exported):
 
 
 def test_torchscript_takes_photos_of_any_size(exported, photos):
-    from exporter.to_torchscript import load_torchscript
+    from exporter.conversion.to_torchscript import load_torchscript
 
     module = load_torchscript(exported.artifact / "model.torchscript")
     model = runtime.load(exported.artifact)

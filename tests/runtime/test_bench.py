@@ -10,7 +10,7 @@ import pytest
 
 import runtime
 from runtime.bench import measure
-from runtime.cores import usable_cores
+from runtime.engine.cpu import usable_cores
 from runtime.model import load
 
 
@@ -72,7 +72,15 @@ def test_a_sample_that_cannot_be_used_is_an_error(tiny, tmp_path):
 
 
 def test_the_command_prints_bars_or_json(tiny):
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", "bench", str(tiny), "--seconds", "0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "truecopy",
+        "bench",
+        str(tiny),
+        "--seconds",
+        "0.1",
+    ]
     people = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     machine = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
 

@@ -10,7 +10,7 @@ import pytest
 
 import runtime
 from runtime.doctor import diagnose, probe_model
-from runtime.session import open_session
+from runtime.engine.session import open_session
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
@@ -68,7 +68,7 @@ def test_a_device_that_is_none_is_an_error():
 
 
 def test_the_command_exits_by_what_it_found(tiny, copy):
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", "doctor"]
+    command = [sys.executable, "-m", "truecopy", "doctor"]
     (copy / "labels.txt").unlink()
 
     good = subprocess.run([*command, str(tiny), "--json"], capture_output=True, text=True, check=False, timeout=60)

@@ -29,7 +29,8 @@ def test_loading_and_predicting_loads_no_framework_and_no_command_line(tiny, pho
 
 @pytest.mark.parametrize("arguments", ["['--help']", "['export', '--help']", "['predict', '--help']"])
 def test_help_loads_neither_torch_nor_onnxruntime(arguments):
-    code = f"import sys; sys.argv[1:] = {arguments}\nfrom runtime.cli import main\ntry: main()\nexcept SystemExit: pass"
+    code = f"import sys; sys.argv[1:] = {arguments}\nfrom runtime.cli.main import main\n"
+    code += "try: main()\nexcept SystemExit: pass"
 
     assert not modules_after(code) & ((FORBIDDEN - {"exporter"}) | {"onnxruntime", "numpy"})
 
@@ -41,7 +42,7 @@ def test_export_without_torch_says_what_to_install(tmp_path):
         "find = util.find_spec\n"
         "util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
         "sys.argv[1:] = ['export', 'model.pth', '--arch', 'resnet18']\n"
-        "from runtime.cli import main\nmain()"
+        "from runtime.cli.main import main\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 

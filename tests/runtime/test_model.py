@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from runtime import session
+from runtime.engine import session
 
 
 @pytest.fixture(scope="module")

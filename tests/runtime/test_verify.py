@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.golden import GoldenSet, golden_to_npz, read_golden
+from runtime.artifact.golden import GoldenSet, golden_to_npz, read_golden
 from runtime.results import say
 from runtime.verify import verify
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.endings import Wanted, read_ending
-from exporter.fronts.protocol import Case, Prepared
+from exporter.inputs.adapter import Case, Prepared
+from exporter.outputs.postprocessing import Wanted, read_ending
 from exporter.parity import Answer, measure_noise, noise
 from exporter.parity.noise import ROUNDINGS, round_up
 

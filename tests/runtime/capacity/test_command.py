@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from runtime.capacity.bodies import to_body
-from runtime.cores import usable_cores
+from runtime.engine.cpu import usable_cores
 from runtime.model import load
 
-COMMAND = [sys.executable, "-c", "from runtime.cli import main; main()", "capacity"]
+COMMAND = [sys.executable, "-m", "truecopy", "capacity"]
 
 
 def run(*arguments):

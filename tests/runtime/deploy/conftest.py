@@ -19,7 +19,7 @@ collect_ignore = [name for name, modules in NEEDED.items() if not all(map(find_s
 @pytest.fixture(scope="session")
 def ray_serving(tiny, tmp_path_factory):
     """The generated application with one replica on two cores; the queue takes 4 requests."""
-    from ray_serving import running_ray_serve
+    from support.ray_serving import running_ray_serve
 
     changes = {"max_queued_requests: 64": "max_queued_requests: 4", "max_replicas: 8": "max_replicas: 1"}
     with running_ray_serve(tiny, tmp_path_factory.mktemp("serve"), changes, cores=2) as running:

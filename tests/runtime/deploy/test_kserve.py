@@ -12,8 +12,8 @@ import time
 import httpx
 import pytest
 import yaml
-from deploying import TRUECOPY, deploy
-from triton_server import CLIENT_PYTHON, ask
+from support.deploying import TRUECOPY, deploy
+from support.triton_server import CLIENT_PYTHON, ask
 
 import runtime
 from runtime.deploy.kserve import to_kubernetes_name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
-from serving import DATA, Server, serving
+from support.serving import DATA, Server, serving
 
 # A deployment of the runtime alone has no server; scripts/test-wheel says so when it leaves these out.
 SERVER_INSTALLED = all(find_spec(name) for name in ("uvicorn", "starlette", "grpc", "prometheus_client", "httpx"))

@@ -27,7 +27,7 @@ def test_a_client_gets_right_answers(server, name):
 
 @needs_clients
 def test_our_messages_have_the_numbers_of_everyone_elses():
-    code = "import sys\nfrom runtime.server.grpc_messages import _build_file\n"
+    code = "import sys\nfrom runtime.server.grpc.messages import _build_file\n"
     code += "sys.stdout.buffer.write(_build_file().SerializeToString())"
     ours = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60, cwd=ROOT).stdout
     command = [str(PYTHON), str(CLIENTS / "field_numbers.py")]

@@ -3,7 +3,9 @@
 import pytest
 
 from runtime.errors import TruecopyError
-from runtime.server import errors, grpc_front, http_front
+from runtime.server import errors
+from runtime.server.grpc import app as grpc_front
+from runtime.server.http import app as http_front
 
 
 def all_errors(kind=TruecopyError):

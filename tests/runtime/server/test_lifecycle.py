@@ -16,7 +16,15 @@ import pytest
 
 def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
     edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", str(copy), "--http-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "truecopy",
+        "serve",
+        str(copy),
+        "--http-port",
+        "0",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert done.returncode == 1
@@ -36,7 +44,7 @@ def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
 )
 def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
     given = [argument.format(tiny=tiny) for argument in arguments]
-    command = [sys.executable, "-c", "from runtime.cli import main; main()", "serve", *given, "--http-port", "0"]
+    command = [sys.executable, "-m", "truecopy", "serve", *given, "--http-port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert done.returncode == 1

@@ -1,0 +1,321 @@
+"""An architecture and a checkpoint to the network they make, every key and shape accounted for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from exporter.architectures.heads import (
+    LinearHead,
+    UnknownHead,
+    class_counts,
+    differences,
+    find_head,
+    input_channels,
+    renamed_head,
+)
+from exporter.architectures.identify import identify
+from exporter.architectures.keys import COUNTER, KeyMap, Shapes, solve_keys
+from exporter.architectures.meta_models import build_skeleton, shapes_of
+from exporter.architectures.registry import Architecture, Blueprint, build, resolve
+from exporter.checkpoint import Checkpoint
+from exporter.checkpoint.load import load_tensors
+from exporter.errors import ArchitectureError
+from runtime.manifest import KeyTransform
+
+_LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """A network in eval mode with the checkpoint's weights, and how it was made.
+
+    ``torchvision_name`` is empty for architectures from other sources.
+    """
+
+    network: nn.Module
+    reference: str
+    arguments: Mapping[str, Any]
+    torchvision_name: str
+    keys: KeyTransform
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """One way to fit: ``found`` are the checkpoint's shapes by the network's keys, ``source_of`` their own keys."""
+
+    arguments: Mapping[str, Any]
+    head: LinearHead | UnknownHead | None
+    stem: tuple[str, int] | None
+    key_map: KeyMap
+    renamed: Mapping[str, str]
+    found: Shapes
+    source_of: Mapping[str, str]
+    expected: Shapes
+    tied: Mapping[str, str]
+
+    @property
+    def fits(self) -> bool:
+        return not differences({**self.found, **{key: self.expected[key] for key in self.tied}}, self.expected)
+
+    @property
+    def matched(self) -> int:
+        return sum(self.found.get(key) == shape for key, shape in self.expected.items())
+
+
+def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint) -> Rebuilt:
+    """Return the network, newly built, with all of the checkpoint's weights and nothing else.
+
+    Prefixes are solved; for torchvision and timm the number of classes and input channels come from the tensors unless
+    ``arguments`` gives them. Raises ArchitectureError when the architecture is unknown, does not build, or differs from
+    the checkpoint in any key or shape.
+    """
+    blueprint = resolve(architecture)
+    plan = _plan(blueprint, dict(arguments), checkpoint.shapes)
+    if not plan.fits:
+        raise ArchitectureError(_misfit(blueprint, plan, checkpoint))
+    network = build(blueprint, plan.arguments)
+    _resize(network, plan)
+    keys = _load(network, plan, checkpoint, blueprint.reference)
+    return Rebuilt(
+        network=network.eval().requires_grad_(False),
+        reference=blueprint.reference,
+        arguments=plan.arguments,
+        torchvision_name=blueprint.torchvision_name,
+        keys=keys,
+    )
+
+
+def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> _Plan:
+    """Return the first way that fits, or else the one that fits the most."""
+    best: _Plan | None = None
+    for plan in _plans(blueprint, arguments, found):
+        if best is None or plan.matched > best.matched or plan.fits:
+            best = plan
+        if plan.fits:
+            break
+    assert best is not None
+    return best
+
+
+def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> Iterator[_Plan]:
+    for variant in blueprint.variants:
+        own = {**variant, **arguments}
+        plain = _fit(blueprint, own, found)
+        yield plain
+        if plain.fits or not (blueprint.resizable or blueprint.classes):
+            continue
+        head, stem = plain.head, plain.stem
+        sizes: dict[str, Any] = {}
+        if stem and blueprint.channels and blueprint.channels not in arguments:
+            sizes[blueprint.channels], stem = stem[1], None
+        counts: list[int | None] = [None]
+        if blueprint.classes and blueprint.classes not in arguments:
+            if isinstance(head, LinearHead):
+                counts = [None] if head.whole else [head.out_features]
+            else:
+                counts = [*class_counts(plain.found, plain.expected)] or [None]
+            if blueprint.channels:
+                # timm builds any model without its head, and some without unless told.
+                new = differences(plain.found, plain.expected).unexpected
+                counts += sorted({plain.found[key][0] for key in new if plain.found[key]})[:4] or [0]
+        for count in counts:
+            sized = {**own, **sizes} | ({blueprint.classes: count} if count is not None else {})
+            yield _fit(blueprint, sized, found, head=head if blueprint.resizable else None, stem=stem)
+
+
+def _fit(
+    blueprint: Blueprint,
+    arguments: Mapping[str, Any],
+    found: Shapes,
+    *,
+    head: LinearHead | UnknownHead | None = None,
+    stem: tuple[str, int] | None = None,
+) -> _Plan:
+    """Compare the checkpoint with the network of these arguments, its head and stem replaced where they are given."""
+    try:
+        skeleton = build_skeleton(blueprint.build, arguments)
+    except Exception:  # building it for real says what is wrong
+        skeleton = build(blueprint, arguments)
+    if not isinstance(skeleton, nn.Module):  # the user's factory gives something else
+        build(blueprint, arguments)
+    expected = shapes_of(skeleton)
+    twins = _twins(skeleton)
+    key_map = solve_keys(found, expected, rename=blueprint.rename)
+    moved = key_map.apply(found)
+    if stem is not None:
+        expected[stem[0]] = (expected[stem[0]][0], stem[1], *expected[stem[0]][2:])
+    seen = head or find_head(moved, expected)
+    renamed: Mapping[str, str] = {}
+    if isinstance(head, LinearHead):
+        moved, renamed = renamed_head(head, moved)
+        if head.whole:
+            expected = {key: shape for key, shape in expected.items() if not key.startswith(f"{head.place}.")}
+            expected[f"{head.place}.weight"] = (head.out_features, head.in_features)
+            if head.bias:
+                expected[f"{head.place}.bias"] = (head.out_features,)
+    tied = {key: twin for key, twin in twins.items() if key in expected and key not in moved and twin in moved}
+    return _Plan(
+        arguments=arguments,
+        head=seen,
+        stem=stem or input_channels(moved, expected),
+        key_map=key_map,
+        renamed=renamed,
+        found=moved,
+        source_of={renamed.get(new, new): old for new, old in key_map.source_of.items()},
+        expected=expected,
+        tied=tied,
+    )
+
+
+def _twins(network: nn.Module) -> dict[str, str]:
+    """Return the keys whose tensor is another key's, too: safetensors keeps only one of them."""
+    groups: dict[int, list[str]] = {}
+    for key, parameter in network.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(key)
+    return {
+        key: next(other for other in keys if other != key) for keys in groups.values() if len(keys) > 1 for key in keys
+    }
+
+
+def _resize(network: nn.Module, plan: _Plan) -> None:
+    """Replace the head and the stem where the plan says so."""
+    if isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.expected:
+        head = plan.head
+        parent, _, name = head.place.rpartition(".")
+        setattr(network.get_submodule(parent), name, nn.Linear(head.in_features, head.out_features, bias=head.bias))
+    if plan.stem is None:
+        return
+    place, channels = plan.stem[0].removesuffix(".weight"), plan.stem[1]
+    old = network.get_submodule(place)
+    if not isinstance(old, nn.Conv2d | nn.Conv3d) or old.in_channels == channels:
+        return
+    parent, _, name = place.rpartition(".")
+    new = type(old)(
+        channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]  # two or three lengths, as in the one that it replaces
+        stride=old.stride,  # type: ignore[arg-type]
+        padding=old.padding,  # type: ignore[arg-type]
+        dilation=old.dilation,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+        padding_mode=old.padding_mode,
+    )
+    setattr(network.get_submodule(parent), name, new)
+
+
+def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
+    tensors = load_tensors(checkpoint)
+    # Updated in place, as its metadata tells torchvision's mnasnet which version of itself it loads.
+    state = network.state_dict()
+    counters, cast = 0, set()
+    for key, target in list(state.items()):
+        if key in plan.source_of:
+            tensor = tensors[plan.source_of[key]]
+            if tensor.dtype != target.dtype:
+                if tensor.is_floating_point() != target.is_floating_point() or tensor.is_complex():
+                    raise ArchitectureError(
+                        f"'{checkpoint.path}': '{key}' has another kind of values: expected {_name(target.dtype)}, got "
+                        f"{_name(tensor.dtype)}. Name the architecture that was trained."
+                    )
+                cast.add(_name(tensor.dtype))
+            state[key] = tensor.to(target.dtype)
+        elif key in plan.tied:
+            state[key] = tensors[plan.source_of[plan.tied[key]]].to(target.dtype)
+        elif key.endswith(COUNTER):
+            state[key] = torch.zeros_like(target)
+            counters += 1
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ArchitectureError(
+            f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
+        ) from error
+    _check_loaded(network, state, checkpoint, reference)
+    whole = isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.found
+    return KeyTransform(
+        dropped=plan.key_map.dropped,
+        removed_prefix=plan.key_map.removed_prefix,
+        added_prefix=plan.key_map.added_prefix,
+        renamed={**plan.key_map.renamed, **plan.renamed},
+        replaced=_replaced(plan, whole=whole),
+        tied=dict(plan.tied),
+        filled_counters=counters,
+        cast_from=tuple(sorted(cast)),
+    )
+
+
+def _check_loaded(network: nn.Module, wanted: Mapping[str, Any], checkpoint: Checkpoint, reference: str) -> None:
+    """Raise ArchitectureError unless the network now holds every tensor, value for value.
+
+    One that the network uses in two places cannot hold two; a module may also change what it loads.
+    """
+    loaded = network.state_dict()
+    changed = {key: str(list(tensor.shape)) for key, tensor in wanted.items() if not _equal(loaded.get(key), tensor)}
+    if changed:
+        raise ArchitectureError(
+            f"'{checkpoint.path}': '{reference}' does not keep {len(changed)} of its tensors: expected the file's "
+            f"values, got others ({_listed(changed)}). It uses one tensor in several places, or changes what it loads: "
+            "name the architecture that was trained."
+        )
+
+
+def _equal(one: object, other: object) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return True  # a module's own extra state
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(0.125), other.nan_to_num(0.125))
+
+
+def _replaced(plan: _Plan, *, whole: bool) -> dict[str, str]:
+    replaced = {}
+    if whole and isinstance(plan.head, LinearHead):
+        bias = "" if plan.head.bias else ", bias=False"
+        replaced[plan.head.place] = f"Linear({plan.head.in_features}, {plan.head.out_features}{bias})"
+    if plan.stem is not None:
+        replaced[plan.stem[0].removesuffix(".weight")] = f"{plan.stem[1]} input channels"
+    return replaced
+
+
+def _misfit(blueprint: Blueprint, plan: _Plan, checkpoint: Checkpoint) -> str:
+    if isinstance(plan.head, UnknownHead):
+        layers = ", ".join(f"'{layer}' {list(plan.found.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
+        return (
+            f"'{checkpoint.path}': has another head than '{blueprint.reference}': expected one layer at "
+            f"'{plan.head.place}', got {layers}, and the weights cannot tell what is between them. "
+            "Write the network as a class in a file of yours and pass --arch FILE.py:NAME."
+        )
+    off = differences(plan.found, plan.expected)
+    missing = {key: str(list(plan.expected[key])) for key in off.missing if key not in plan.tied}
+    unexpected = {key: str(list(plan.found[key])) for key in off.unexpected}
+    reshaped = {key: f"expected {list(plan.expected[key])}, got {list(plan.found[key])}" for key in off.reshaped}
+    lists = [
+        f"{name} {len(keys)} ({_listed(keys)})"
+        for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
+        if keys
+    ]
+    return (
+        f"'{checkpoint.path}': does not fit '{blueprint.reference}': expected {len(plan.expected)} tensors, "
+        f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, blueprint.reference)}"
+        "Name the architecture that was trained, or correct its --arch-arg."
+    )
+
+
+def _nearest(checkpoint: Checkpoint, named: str) -> str:
+    fits = [fit for fit in identify(checkpoint.shapes) if fit.architecture != named]
+    names = [f"'{fit.architecture}'" for fit in fits if fit.exact][:3]
+    if names:
+        return f"These tensors fit {' or '.join(names)}. "
+    if fits and fits[0].matched > fits[0].total // 2:
+        return f"The nearest is '{fits[0].architecture}', {fits[0].matched} of {fits[0].total} tensors. "
+    return ""
+
+
+def _listed(keys: Mapping[str, str]) -> str:
+    shown = ", ".join(f"'{key}' {text}" for key, text in list(keys.items())[:_LISTED])
+    return shown if len(keys) <= _LISTED else f"{shown}, and {len(keys) - _LISTED} more"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

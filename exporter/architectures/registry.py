@@ -1,0 +1,262 @@
+"""A reference to what builds a network: torchvision, timm, a Hugging Face folder, or the user's own code."""
+
+import copy
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torchvision
+from torch import nn
+
+from exporter.errors import ArchitectureError
+from exporter.object_path import is_reference, load_object
+
+# A name, 'timm:NAME', 'hf:FOLDER', 'FILE.py:NAME', 'package.module:NAME', or the callable or module itself.
+Architecture: TypeAlias = str | Callable[..., nn.Module] | nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """What builds an architecture, and how its sizes are said.
+
+    ``classes`` and ``channels`` are the names of the constructor's arguments, empty where it has none; ``variants`` are
+    arguments that decide which tensors it has. ``resizable`` means that its head and stem may be replaced.
+    ``torchvision_name`` is empty for architectures from other sources. ``rename`` brings a key of an older release of
+    the library up to date.
+    """
+
+    reference: str
+    build: Callable[..., nn.Module]
+    torchvision_name: str = ""
+    classes: str = ""
+    channels: str = ""
+    resizable: bool = False
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    rename: Callable[[str], str] | None = None
+
+
+def resolve(architecture: Architecture) -> Blueprint:
+    """Return what builds ``architecture``.
+
+    Raises ArchitectureError when there is no such thing, or the library it is from is not installed.
+    """
+    if isinstance(architecture, nn.Module):
+        return _instance(f"{type(architecture).__module__}:{type(architecture).__qualname__}", architecture)
+    if not isinstance(architecture, str):
+        return Blueprint(reference=f"{architecture.__module__}:{architecture.__qualname__}", build=architecture)
+    if architecture.startswith("timm:"):
+        return _timm(architecture)
+    if architecture.startswith("hf:"):
+        return _hugging_face(architecture)
+    if is_reference(architecture):
+        found = load_object(architecture, error=ArchitectureError)
+        if isinstance(found, nn.Module):
+            return _instance(architecture, found)
+        if not callable(found):
+            raise ArchitectureError(
+                f"'{architecture}': not an architecture: expected a class or function that returns a torch.nn.Module, "
+                f"got {type(found).__name__}. Name the class."
+            )
+        return Blueprint(reference=architecture, build=found)
+    return _torchvision(architecture)
+
+
+def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the network, with the weights that its constructor gives it.
+
+    Raises ArchitectureError when building fails or gives something else.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torchvision's googlenet and inception warn that their slow initialisation will change; it is overwritten.
+            warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
+            network = blueprint.build(**arguments)
+    except Exception as error:  # the user's constructor may raise anything
+        raise ArchitectureError(
+            f"'{blueprint.reference}': building it failed: {type(error).__name__}: {error}. "
+            f"Its arguments are {_signature(blueprint.build)}; pass them with --arch-arg key=value."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ArchitectureError(
+            f"'{blueprint.reference}': not an architecture: expected it to return a torch.nn.Module, "
+            f"got {type(network).__name__}. Name the class."
+        )
+    return network
+
+
+def _torchvision(name: str) -> Blueprint:
+    known = torchvision.models.list_models()
+    if name not in known:
+        raise ArchitectureError(
+            f"'{name}': unknown architecture: expected a torchvision name, 'timm:NAME', 'hf:FOLDER', 'FILE.py:NAME' or "
+            f"'package.module:NAME'. {_near(name, known)}For your own network, pass the file that defines it."
+        )
+    make = torchvision.models.get_model_builder(name)
+    kind = make.__module__.rpartition("models.")[2].partition(".")[0]
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    if name in ("googlenet", "inception_v3"):
+        variants = ({}, {"aux_logits": False})
+    elif kind == "segmentation" and not name.startswith("lraspp"):
+        variants = ({}, {"aux_loss": True})
+    if kind in ("detection", "segmentation"):
+        # These would otherwise download the weights of their backbone.
+        return Blueprint(
+            reference=name,
+            build=lambda **arguments: make(**{"weights": None, "weights_backbone": None, **arguments}),
+            torchvision_name=name,
+            classes="num_classes",
+            resizable=kind == "segmentation",
+            variants=variants,
+        )
+    return Blueprint(
+        reference=name,
+        build=make,
+        torchvision_name=name,
+        classes="num_classes",
+        resizable=True,
+        variants=variants,
+    )
+
+
+def _timm(reference: str) -> Blueprint:
+    name = reference.partition(":")[2]
+    try:
+        import timm
+    except ImportError:
+        raise ArchitectureError(
+            f"'{reference}': timm is not installed: expected its package. Run: pip install 'truecopy[timm]'."
+        ) from None
+    if not timm.is_model(name):
+        raise ArchitectureError(
+            f"'{reference}': unknown architecture: expected a name of timm {timm.__version__}. "
+            f"{_near(name, timm.list_models())}Check the name, or install the timm that has it."
+        )
+    return Blueprint(
+        reference=reference,
+        build=lambda **arguments: timm.create_model(name, pretrained=False, **arguments),
+        classes="num_classes",
+        channels="in_chans",
+        resizable=True,
+    )
+
+
+class Logits(nn.Module):
+    """A transformers model whose answer is the tensor of logits, instead of an object that holds it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        """Return logits, float32 [batch, classes]."""
+        logits: torch.Tensor = self.model(*inputs, **named, return_dict=True).logits
+        return logits
+
+
+def _hugging_face(reference: str) -> Blueprint:
+    folder = Path(reference.partition(":")[2])
+    if not (folder / "config.json").is_file():
+        raise ArchitectureError(
+            f"'{reference}': not a Hugging Face folder: expected a file 'config.json' in it. Name the model's folder."
+        )
+    try:
+        import transformers
+    except ImportError:
+        raise ArchitectureError(
+            f"'{reference}': transformers is not installed: expected its package. Run: pip install 'truecopy[hf]'."
+        ) from None
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises what its configuration classes raise
+        raise ArchitectureError(
+            f"'{reference}': its config.json cannot be read: {str(error).partition(chr(10))[0].rstrip('.')}. "
+            "Install the transformers version that it names."
+        ) from error
+    names = [str(name) for name in getattr(config, "architectures", None) or ()]
+    auto = next(
+        (
+            loader
+            for ending, loader in (
+                ("ForImageClassification", transformers.AutoModelForImageClassification),
+                ("ForSequenceClassification", transformers.AutoModelForSequenceClassification),
+            )
+            if any(name.endswith(ending) for name in names)
+        ),
+        None,
+    )
+    if any(name.endswith("ForConditionalGeneration") for name in names) and config.is_encoder_decoder:
+        return _hugging_face_writer(reference, folder, config)
+    if auto is None:
+        raise ArchitectureError(
+            f"'{reference}': its task is not supported: expected an architecture that ends in "
+            "'ForImageClassification', 'ForSequenceClassification' or, with encoder and decoder, "
+            f"'ForConditionalGeneration', got {', '.join(map(repr, names)) or 'none'}. "
+            "Pass your own FILE.py:NAME that builds it."
+        )
+    return Blueprint(
+        reference=reference,
+        build=lambda **arguments: Logits(auto.from_config(config, **arguments)),
+        rename=_hugging_face_renaming(lambda: auto.from_config(config)),
+    )
+
+
+def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint:
+    """Return what builds an encoder-decoder that writes step by step; it takes token numbers."""
+    import transformers
+
+    from exporter.architectures.seq2seq import build_writer
+
+    try:
+        settings: Any = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # an older folder has no generation_config.json
+        settings = None
+
+    def make() -> Any:
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+        # What generate() does by itself is taken from the settings, which are looked at, and from nothing else.
+        model.generation_config = transformers.GenerationConfig(
+            decoder_start_token_id=config.decoder_start_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+        )
+        return model
+
+    return Blueprint(
+        reference=reference,
+        build=lambda **arguments: build_writer(make(), settings, reference, **arguments),
+        rename=_hugging_face_renaming(make),
+    )
+
+
+def _hugging_face_renaming(make: Callable[[], Any]) -> Callable[[str], str] | None:
+    """Return how transformers 5 names the tensors that files keep under older names; None for earlier releases."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except ImportError:
+        return None
+    with torch.device("meta"):
+        conversions = get_model_conversion_mapping(make())
+    renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
+    return lambda key: str(rename_source_key(key, renamings, [])[0])
+
+
+def _instance(reference: str, module: nn.Module) -> Blueprint:
+    return Blueprint(reference=reference, build=lambda: copy.deepcopy(module))
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
+
+
+def _signature(make: Callable[..., nn.Module]) -> str:
+    try:
+        return str(inspect.signature(make).replace(return_annotation=inspect.Signature.empty))
+    except (ValueError, TypeError):  # a builtin without one
+        return "unknown"

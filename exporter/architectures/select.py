@@ -1,0 +1,67 @@
+"""The architecture of a checkpoint that came without a name: the one that fits, or none."""
+
+import torch
+
+from exporter.architectures.identify import Fit, cannot_tell, identify
+from exporter.architectures.rebuild import rebuild
+from exporter.architectures.registry import Architecture
+from exporter.checkpoint import Checkpoint
+from exporter.errors import ArchitectureError
+
+# More than this many are not built to be compared.
+_COMPARED = 4
+_PROBE = (2, 224, 224)
+
+
+def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str, object], str]:
+    """Return the architecture that fits, the arguments it needs, and why it was chosen, in words.
+
+    Where several fit, they are built and compared on one input: equal outputs make them one. Raises ArchitectureError
+    when none fits, or several do that differ.
+    """
+    if checkpoint.module is not None:
+        return checkpoint.module, {}, "the pickled module itself"
+    fits = identify(checkpoint.shapes)
+    exact = [fit for fit in fits if fit.exact]
+    if not exact:
+        near = ", ".join(f"'{fit.architecture}' ({fit.matched} of {fit.total} tensors)" for fit in fits[:3])
+        raise ArchitectureError(
+            f"'{checkpoint.path}': no known architecture fits: expected all tensors of one, got "
+            f"{f'at best {near}' if near else 'none of them'}. Pass the one that was trained with --arch."
+        )
+    listed = ", ".join(f"'{fit.architecture}'" for fit in exact[:10])
+    if len(exact) > 10:
+        listed += f", and {len(exact) - 10} more"
+    chosen = exact[0]
+    if len(exact) == 1:
+        return chosen.architecture, dict(chosen.arguments), "the only known architecture that fits"
+    if len(exact) <= _COMPARED and _same_outputs(exact, checkpoint):
+        others = ", ".join(fit.architecture for fit in exact[1:])
+        return chosen.architecture, dict(chosen.arguments), f"fits; {others} fits, too, with equal outputs on a probe"
+    unknown = ", ".join(cannot_tell(exact)) or "what else their code does"
+    raise ArchitectureError(
+        f"'{checkpoint.path}': several architectures fit: expected one, got {listed}. The weights cannot tell their "
+        f"{unknown}. Name the one that was trained with --arch."
+    )
+
+
+def _same_outputs(fits: list[Fit], checkpoint: Checkpoint) -> bool:
+    """Return whether all of ``fits`` answer alike; a network that cannot take the probe counts as different."""
+    channels = fits[0].in_channels or 3
+    probe = torch.rand((_PROBE[0], channels, *_PROBE[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    first: torch.Tensor | None = None
+    for fit in fits:
+        network = rebuild(fit.architecture, fit.arguments, checkpoint).network
+        try:
+            with torch.no_grad():
+                answer = network(probe)
+        except Exception:  # it wants another input, so it is another network
+            return False
+        if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
+            return False
+        if first is None:
+            first = answer
+        elif first.shape != answer.shape or not torch.allclose(first, answer, rtol=1e-5, atol=1e-6):
+            return False
+    # Weights without signal would make any two equal.
+    return first is not None and bool((first[0] - first[1]).abs().max() > 1e-5)

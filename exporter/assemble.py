@@ -1,0 +1,124 @@
+"""What stands before the network, the network and its ending, joined into the artifact's graphs over one weights file.
+
+Borders between stages are tensors with fixed names, so that a check can look at each of them. For images they are::
+
+    image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (ending) -> probabilities
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from exporter.conversion.node_builder import Nodes
+from exporter.errors import ConversionError
+from exporter.inputs.adapter import GraphPart
+from exporter.outputs.postprocessing import Ending, output_info
+from runtime.manifest import Output
+
+# Smaller tensors stay inside the graph files: onnxruntime reads shapes and axes while it loads.
+_EXTERNAL_BYTES = 1024
+# onnxruntime maps external data by page; a page for every bias would be mostly padding.
+_PAGE_BYTES = 4096
+_LARGE_BYTES = 64 * 1024
+_ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """Two models over one weights file: ``model`` takes raw inputs, ``network`` prepared ones.
+
+    ``network`` is None where the two would be the same.
+    """
+
+    model: onnx.ModelProto
+    network: onnx.ModelProto | None
+    weights: bytearray
+
+
+def assemble(
+    converted: onnx.ModelProto,
+    whole: GraphPart,
+    prepared: GraphPart | None,
+    ending: Ending,
+    outputs: Sequence[Output],
+    *,
+    weights_file: str,
+) -> Graphs:
+    """Return the graphs of a converted network; their tensors of a kilobyte or more lie in ``weights_file``.
+
+    Raises ConversionError when an input and an output have one name.
+    """
+    inputs = [value.name for part in (whole, prepared) if part is not None for value in part.inputs]
+    twice = sorted(set(inputs) & {output.name for output in outputs})
+    if twice:
+        raise ConversionError(f"'{twice[0]}': names an input and an output: expected two names. Rename the input.")
+    _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
+    weights = _to_external_data(converted, weights_file)
+    return Graphs(
+        model=_join(converted, whole, ending.nodes(), outputs),
+        network=_join(converted, prepared, ending.nodes(), outputs) if prepared is not None else None,
+        weights=weights,
+    )
+
+
+def _join(converted: onnx.ModelProto, part: GraphPart, ending: Nodes, outputs: Sequence[Output]) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.CopyFrom(converted)
+    graph = model.graph
+    network_nodes = list(graph.node)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.name = "truecopy"
+    graph.node.extend(node for nodes in part.nodes for node in nodes.nodes)
+    graph.node.extend(network_nodes)
+    graph.node.extend(ending.nodes)
+    graph.initializer.extend(value for nodes in (*part.nodes, ending) for value in nodes.constants.values())
+    graph.input.extend(part.inputs)
+    graph.output.extend(output_info(output) for output in outputs)
+    known = {opset.domain for opset in model.opset_import}
+    model.opset_import.extend(
+        helper.make_opsetid(domain, version) for domain, version in part.opsets.items() if domain not in known
+    )
+    return model
+
+
+def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
+    """Rename what has a name inside the converted network that an input or output of the artifact has, too."""
+    own = {value.name for value in (*model.graph.input, *model.graph.output)}
+    inside = {name for node in model.graph.node for name in node.output}
+    inside |= {value.name for value in model.graph.initializer}
+    renamed = {name: f"network/{name}" for name in (reserved - own) & inside}
+    if not renamed:
+        return
+    for value in model.graph.initializer:
+        value.name = renamed.get(value.name, value.name)
+    pending = [model.graph]
+    while pending:
+        graph = pending.pop()
+        for node in graph.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+            node.output[:] = [renamed.get(name, name) for name in node.output]
+            pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
+
+
+def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
+    """Move the model's large tensors out and return them: each once, aligned so that it can be memory-mapped."""
+    weights = bytearray()
+    offsets: dict[bytes, int] = {}
+    for tensor in model.graph.initializer:
+        data = tensor.raw_data
+        if len(data) < _EXTERNAL_BYTES:
+            continue
+        digest = hashlib.sha256(data).digest()
+        if digest not in offsets:
+            alignment = _PAGE_BYTES if len(data) >= _LARGE_BYTES else _ALIGNMENT_BYTES
+            weights += bytes(-len(weights) % alignment)
+            offsets[digest] = len(weights)
+            weights += data
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", file), ("offset", offsets[digest]), ("length", len(data))):
+            tensor.external_data.add(key=key, value=str(value))
+    return weights

@@ -1,0 +1,331 @@
+"""The ways that checkpoints are stored: what a file is, and what is in it, as data."""
+
+import json
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
+from exporter.checkpoint.unpickler import PICKLE_LIMIT, Symbol, check_extent, read_pickle
+from exporter.errors import CheckpointError
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_LFS_MAGIC = b"version https://git-lfs"
+# A legacy torch.save file starts with a pickled number, protocol 2: torch.serialization.MAGIC_NUMBER.
+_PICKLE_MAGIC = b"\x80"
+_LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
+_EXPECTED = "expected a file that torch.save or safetensors wrote"
+
+# A safetensors header of more is refused by safetensors itself.
+_HEADER_LIMIT = 100_000_000
+_SAFE_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+class Damaged(Exception):  # noqa: N818  # said to the user as CheckpointError, with the file's name
+    """The file is not what its first bytes say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What one file or folder holds: a tree of dictionaries, lists, StoredTensors and Opaques.
+
+    ``wanted`` are the names that loading it for real would import; ``checksums`` the CRC-32 of runs of bytes, where the
+    container has them; ``files`` everything that belongs to it.
+    """
+
+    format: Format
+    container: Container
+    root: object
+    files: tuple[Path, ...]
+    wanted: tuple[str, ...] = ()
+    checksums: Mapping[Storage, int] = field(default_factory=dict)
+
+
+def read_content(path: Path) -> Content:
+    """Return what file or folder ``path`` holds, its tensors described and not loaded.
+
+    Raises CheckpointError when it is missing, empty, damaged or no checkpoint.
+    """
+    try:
+        return _read_folder(path) if path.is_dir() else _read_file(path)
+    except Damaged as error:
+        raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
+    except OSError as error:
+        raise CheckpointError(f"'{path}': cannot be read: {error.strerror}. Check its permissions.") from error
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # damage surfaces as whatever the bytes lead the reader to do
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise CheckpointError(
+            f"'{path}': damaged: its description of tensors cannot be read: {reason}. Copy or download it again."
+        ) from error
+
+
+def _read_file(path: Path) -> Content:
+    if not path.exists():
+        raise CheckpointError(f"'{path}': no such file: {_EXPECTED}. Check the path.")
+    if not path.is_file():
+        raise CheckpointError(f"'{path}': not a file: {_EXPECTED}, got a device or pipe. Name a file.")
+    with path.open("rb") as stream:
+        head = stream.read(512)
+        if not head:
+            raise CheckpointError(f"'{path}': empty: {_EXPECTED}, got 0 bytes. Copy or download it again.")
+        if head.startswith(_LFS_MAGIC):
+            raise CheckpointError(
+                f"'{path}': a Git LFS pointer, not the weights: {_EXPECTED}. Run 'git lfs pull' in its repository."
+            )
+        if head.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise CheckpointError(
+                f"'{path}': a web page, not a checkpoint: {_EXPECTED}. The download failed or needs a login; "
+                "fetch it again."
+            )
+        stream.seek(0)
+        if head.startswith(_ZIP_MAGIC):
+            return _read_zip(path)
+        # The length of safetensors' header comes first, and may begin with the byte that a pickle begins with.
+        if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= _HEADER_LIMIT:
+            return Content(
+                format="state_dict", container="safetensors", root=_read_safetensors(path, stream), files=(path,)
+            )
+        if head.startswith(_PICKLE_MAGIC):
+            return _read_legacy(path, stream)
+    raise CheckpointError(
+        f"'{path}': not a PyTorch checkpoint: {_EXPECTED}, got bytes that start with {head[:8]!r}. Name another file."
+    )
+
+
+def _read_zip(path: Path) -> Content:
+    size_bytes = path.stat().st_size
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"'{path}': truncated: {_EXPECTED}, got {size_bytes} bytes without the end of the archive. "
+            "Copy or download it again."
+        )
+    with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+        entries = {}
+        for info in archive.infolist():
+            # Everything lies under one folder, which is called like the file was when it was saved.
+            name = info.filename.partition("/")[2]
+            if name.startswith("code/"):  # of TorchScript: not needed, and compressed
+                continue
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise Damaged(f"'{info.filename}' in it is compressed, which torch.save never does")
+            entries[name] = info
+        if "data.pkl" not in entries:
+            raise Damaged("an archive without 'data.pkl', so not one of torch.save")
+        places = {name: _place(path, stream, info, size_bytes) for name, info in entries.items()}
+        if "byteorder" in entries and _bytes_of(stream, places["byteorder"], 16).strip() != b"little":
+            raise Damaged("its numbers are big-endian")
+        if places["data.pkl"].size_bytes > PICKLE_LIMIT:
+            raise Damaged(f"its pickle has more than {PICKLE_LIMIT >> 20} MB")
+
+        def find_storage(key: str, wanted_bytes: int) -> Storage:
+            place = places.get(f"data/{key}")
+            if place is None or place.size_bytes < wanted_bytes:
+                raise pickle.UnpicklingError(f"storage '{key[:20]}' is missing or too short")
+            return place
+
+        stream.seek(places["data.pkl"].offset)
+        scripted = "constants.pkl" in entries
+        root, wanted = read_pickle(stream, find_storage)
+        checksums = {
+            place: info.CRC
+            for name, place in places.items()
+            # torch.serialization.set_crc32_options(False) leaves zeros.
+            if (info := entries[name]).CRC
+        }
+    return Content(
+        format="torchscript" if scripted else "state_dict",
+        container="zip",
+        root=root,
+        files=(path,),
+        # A scripted module's own classes are its code, which is not run either.
+        wanted=() if scripted else tuple(wanted),
+        checksums=checksums,
+    )
+
+
+def _place(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes: int) -> Storage:
+    """Return where the bytes of an archive's entry are: its local header has a name and padding of its own."""
+    stream.seek(info.header_offset)
+    header = stream.read(30)
+    if len(header) != 30 or not header.startswith(_ZIP_MAGIC):
+        raise Damaged(f"no entry '{info.filename}' where the archive's directory says")
+    name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+    offset = info.header_offset + 30 + name_bytes + extra_bytes
+    if offset + info.file_size > size_bytes:
+        raise Damaged(f"'{info.filename}' in it ends after the file")
+    return Storage(path=path, offset=offset, size_bytes=info.file_size)
+
+
+def _bytes_of(stream: BinaryIO, place: Storage, limit: int) -> bytes:
+    stream.seek(place.offset)
+    return stream.read(min(place.size_bytes, limit))
+
+
+def _read_legacy(path: Path, stream: BinaryIO) -> Content:
+    size_bytes = path.stat().st_size
+    pending: dict[str, int] = {}
+
+    def find_storage(key: str, wanted_bytes: int) -> Storage:
+        # Where it lies is known after the pickle; until then the key stands for the place.
+        if wanted_bytes > size_bytes or pending.setdefault(key, wanted_bytes) != wanted_bytes:
+            raise pickle.UnpicklingError(f"storage '{key[:20]}' is longer than the file")
+        return Storage(path=Path(key), offset=-1, size_bytes=wanted_bytes)
+
+    number, first_wanted = read_pickle(stream, find_storage)
+    if number != _LEGACY_NUMBER:
+        # A bare pickle: nothing in it can be a tensor, but it may want to run something.
+        return Content(format="state_dict", container="legacy", root=number, files=(path,), wanted=tuple(first_wanted))
+    read_pickle(stream, find_storage)  # the protocol
+    system, _ = read_pickle(stream, find_storage)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise Damaged("its numbers are big-endian, or its header is broken")
+    root, wanted = read_pickle(stream, find_storage)
+    if wanted:
+        return Content(format="state_dict", container="legacy", root=root, files=(path,), wanted=tuple(wanted))
+    keys, _ = read_pickle(stream, find_storage)
+    if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
+        raise Damaged("its list of storages is broken")
+    places: dict[str, Storage] = {}
+    offset = stream.tell()
+    for key in map(str, keys):
+        stream.seek(offset)
+        prefix = stream.read(8)
+        if len(prefix) != 8 or key not in pending:
+            raise Damaged(f"storage '{key[:20]}' is missing: the file ends early or is broken")
+        wanted_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
+        if numel < 0 or (numel and wanted_bytes % numel) or (not numel and wanted_bytes):
+            raise Damaged(f"storage '{key[:20]}' has another length than the tensors say")
+        places[key] = Storage(path=path, offset=offset + 8, size_bytes=wanted_bytes)
+        offset += 8 + wanted_bytes
+    if offset != size_bytes:
+        raise Damaged(f"expected {offset} bytes, got {size_bytes}")
+    return Content(format="state_dict", container="legacy", root=_placed(root, places, {}), files=(path,))
+
+
+def _placed(value: object, places: Mapping[str, Storage], seen: dict[int, object]) -> object:
+    """Return ``value`` with the storages of its tensors where they are in the file."""
+    if isinstance(value, StoredTensor):
+        return StoredTensor(
+            dtype=value.dtype,
+            shape=value.shape,
+            strides=value.strides,
+            offset=value.offset,
+            storage=places[str(value.storage.path)],
+        )
+    if not isinstance(value, dict):
+        return value
+    if id(value) not in seen:
+        seen[id(value)] = made = {}
+        made.update({key: _placed(item, places, seen) for key, item in value.items()})
+    return seen[id(value)]
+
+
+def _read_safetensors(path: Path, stream: BinaryIO) -> dict[str, StoredTensor]:
+    size_bytes = os.fstat(stream.fileno()).st_size
+    (header_bytes,) = struct.unpack("<Q", stream.read(8))
+    if header_bytes > min(_HEADER_LIMIT, size_bytes - 8):
+        raise Damaged(f"expected a header of at most {min(_HEADER_LIMIT, size_bytes - 8)} bytes, got {header_bytes}")
+    header = json.loads(stream.read(header_bytes))
+    header.pop("__metadata__", None)
+    data = 8 + header_bytes
+    tensors, end = {}, 0
+    for key, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, (start, stop) = _SAFE_DTYPES.get(entry["dtype"]), entry["data_offsets"]
+        if dtype is None:
+            raise Damaged(f"'{key}' has the unknown type '{entry['dtype']}'")
+        shape = tuple(entry["shape"])
+        storage = Storage(path=path, offset=data + start, size_bytes=stop - start)
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        check_extent(dtype, shape, strides, 0, storage)
+        if start != end or stop - start != math.prod(shape) * ITEM_BYTES[dtype]:
+            raise Damaged(f"'{key}' lies at bytes {start} to {stop}, which its shape {list(shape)} does not fill")
+        tensors[key] = StoredTensor(dtype=dtype, shape=shape, strides=strides, offset=0, storage=storage)
+        end = stop
+    if data + end != size_bytes:
+        raise Damaged(f"expected {data + end} bytes, got {size_bytes}")
+    return tensors
+
+
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+
+
+def _read_folder(path: Path) -> Content:
+    """Read a sharded checkpoint, or the one checkpoint in a Hugging Face folder."""
+    form: Format = "huggingface" if (path / "config.json").is_file() else "state_dict"
+    indexes = sorted(path.glob("*.index.json"), key=lambda file: ("safetensors" not in file.name, file.name))
+    whole = next((path / name for name in _WHOLE if (path / name).is_file()), None)
+    if whole is None and not indexes:
+        found = ", ".join(f"'{file.name}'" for file in sorted(path.iterdir())[:10]) or "nothing"
+        raise CheckpointError(
+            f"'{path}': is a folder without a checkpoint: expected '*.index.json' or one of "
+            f"{', '.join(map(repr, _WHOLE))}, got {found}. Name the file in it."
+        )
+    if whole is not None:
+        part = _read_file(whole)
+        return Content(
+            format=form,
+            container=part.container,
+            root=part.root,
+            files=part.files,
+            wanted=part.wanted,
+            checksums=part.checksums,
+        )
+    index: Any = json.loads(indexes[0].read_text(encoding="utf-8"))
+    shard_of: dict[str, str] = index["weight_map"]
+    names = sorted(set(shard_of.values()))
+    if any(Path(name).name != name for name in names):
+        raise Damaged(f"'{indexes[0].name}' names a shard outside the folder")
+    parts = {}
+    for name in names:
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"'{path}': shard '{name}' is missing: expected {len(names)} shards, as '{indexes[0].name}' says. "
+                "Download it, too."
+            )
+        parts[name] = _read_file(path / name)
+    tensors = {}
+    for key, name in shard_of.items():
+        root = parts[name].root
+        tensor = root.get(key) if isinstance(root, dict) else None
+        if not isinstance(tensor, StoredTensor):
+            raise Damaged(f"'{key}' is not in '{name}', where '{indexes[0].name}' says it is")
+        tensors[key] = tensor
+    return Content(
+        format=form,
+        container="sharded",
+        root=tensors,
+        files=(indexes[0], *(path / name for name in names)),
+        wanted=tuple(name for part in parts.values() for name in part.wanted),
+        checksums={place: crc for part in parts.values() for place, crc in part.checksums.items()},
+    )
+
+
+def describe_root(root: object) -> str:
+    """Return what the top of a file is, for an error."""
+    if isinstance(root, Mapping):
+        return "keys " + (", ".join(f"'{key}'" for key in list(root)[:10]) or "none")
+    return f"'{root}'" if isinstance(root, Symbol) else type(root).__name__

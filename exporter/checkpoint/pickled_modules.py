@@ -1,0 +1,80 @@
+"""Whole pickled modules: the one place that runs what a checkpoint names, and only where the user said so."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import CheckpointError
+from exporter.object_path import import_file
+
+
+def load_module(path: Path, entry: str, names: Sequence[str], imports: Sequence[Path]) -> Any:
+    """Return the torch.nn.Module pickled at ``entry``, on the CPU in eval mode.
+
+    This imports ``names`` and runs them; they are said on stderr first. ``imports`` are files and folders with their
+    source. Raises CheckpointError when a name cannot be imported, with what to add.
+    """
+    import torch
+
+    sys.stderr.write(f"'{path}': trusted: importing and running {_quoted(names)}\n")
+    for place in imports:
+        _add(place)
+    for name in names:
+        _check_importable(path, name)
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # the module's own code may raise anything
+        raise CheckpointError(
+            f"'{path}': loading the module failed: {type(error).__name__}: {error}. Install the versions it was saved "
+            "with, or save model.state_dict() there."
+        ) from error
+    for part in entry.split(".") if entry else ():
+        loaded = loaded[part]
+    if not isinstance(loaded, torch.nn.Module):
+        raise CheckpointError(
+            f"'{path}': loading it gave no module: expected torch.nn.Module, got {type(loaded).__name__}. "
+            "Save model.state_dict() instead."
+        )
+    return loaded.float().eval()
+
+
+def _add(place: Path) -> None:
+    if not place.exists():
+        raise CheckpointError(f"'{place}': no such file or folder to import from: expected --import PATH. Check it.")
+    if place.is_dir():
+        sys.path.insert(0, str(place.resolve()))
+        return
+    sys.path.insert(0, str(place.resolve().parent))
+    try:
+        module = import_file(place)
+    except Exception as error:  # the user's module may raise anything
+        raise CheckpointError(
+            f"'{place}': importing it failed: {type(error).__name__}: {error}. Fix the module first."
+        ) from error
+    # A module saved by the script that defines it says '__main__'.
+    main = sys.modules["__main__"]
+    for name, value in vars(module).items():
+        if isinstance(value, type) and not hasattr(main, name):
+            setattr(main, name, value)
+
+
+def _check_importable(path: Path, name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found: object = importlib.import_module(module)
+    except Exception as error:  # the module may raise anything
+        raise CheckpointError(
+            f"'{path}': needs '{name}', which cannot be imported: {error}. Install its package, or add the file or "
+            "folder that defines it with --import PATH."
+        ) from error
+    if not hasattr(found, attribute):
+        raise CheckpointError(
+            f"'{path}': needs '{name}', and '{module}' has no '{attribute}'. Add the file that defines it with "
+            "--import FILE.py."
+        )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

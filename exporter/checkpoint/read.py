@@ -1,0 +1,99 @@
+"""Any checkpoint to the facts about it; executes nothing that the file holds, unless a whole module is trusted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from exporter.checkpoint.description import Checkpoint, Format, StoredTensor
+from exporter.checkpoint.formats import Content, Damaged, read_content
+from exporter.checkpoint.integrity import Scan, scan
+from exporter.checkpoint.pickled_modules import load_module
+from exporter.checkpoint.state_dicts import choose, find_candidates, module_entry
+from exporter.checkpoint.unpickler import Opaque
+from exporter.errors import CheckpointError
+
+_LISTED = 20
+
+
+def read_checkpoint(
+    path: str | Path, *, weights: str | None = None, trust: bool = False, imports: Sequence[Path] = ()
+) -> Checkpoint:
+    """Return what is in file or folder ``path``: its weights described, nothing imported and nothing run.
+
+    ``weights`` names the entry to take where there are several. ``trust`` allows a whole pickled module to be loaded,
+    which imports and runs what it names, with ``imports`` as places of its source. Raises CheckpointError when the
+    file is missing, damaged, no checkpoint, would run code, or holds no weights.
+    """
+    path = Path(path)
+    content = read_content(path)
+    if content.wanted and not trust:
+        raise CheckpointError(_refusal(path, content))
+    candidates = find_candidates(content.root)
+    chosen, choice = choose(path, content.root, candidates, weights)
+    found = _scan(path, content, chosen.tensors)
+    module = None
+    if trust and content.format != "torchscript" and module_entry(content.root, chosen.entry) is not None:
+        module = load_module(path, chosen.entry, content.wanted, imports)
+    return Checkpoint(
+        path=path,
+        sha256=found.sha256,
+        size_bytes=found.size_bytes,
+        format="module" if module is not None else _format(content),
+        container=content.container,
+        entry=chosen.entry,
+        tensors=chosen.tensors,
+        candidates=candidates,
+        choice=choice,
+        non_finite=tuple(key for key, tensor in chosen.tensors.items() if tensor.storage in found.non_finite),
+        leftovers=_leftovers(content.root, {candidate.entry for candidate in candidates}),
+        module=module,
+    )
+
+
+def _scan(path: Path, content: Content, tensors: Mapping[str, StoredTensor]) -> Scan:
+    try:
+        return scan(content, tensors.values())
+    except Damaged as error:
+        raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
+
+
+def _refusal(path: Path, content: Content) -> str:
+    names = ", ".join(f"'{name}'" for name in content.wanted[:_LISTED])
+    if len(content.wanted) > _LISTED:
+        names += f", and {len(content.wanted) - _LISTED} more"
+    action = "Save the weights alone where it was trained: torch.save(model.state_dict(), 'weights.pth')"
+    if any(module_entry(content.root, candidate.entry) for candidate in find_candidates(content.root)):
+        action += ", or load the whole module from a source you trust: --trust, with --import PATH for its code"
+    return f"'{path}': refused: loading it would import and run {names}: expected weights alone. {action}."
+
+
+def _format(content: Content) -> Format:
+    if content.format != "state_dict" or not isinstance(content.root, Mapping):
+        return content.format
+    if "pytorch-lightning_version" in content.root:
+        return "lightning"
+    bare = all(isinstance(value, StoredTensor) for value in content.root.values())
+    return "state_dict" if bare else "checkpoint"
+
+
+def _leftovers(root: object, entries: set[str]) -> dict[str, str]:
+    """Return what is beside the weights, each described in a few words."""
+    if not isinstance(root, Mapping) or "" in entries:
+        return {}
+    return {
+        str(key): _describe(value)
+        for key, value in root.items()
+        if not any(entry == str(key) or entry.startswith(f"{key}.") for entry in entries)
+    }
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, str | int | float | bool | None):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    if isinstance(value, StoredTensor):
+        return f"{value.dtype} {list(value.shape)}"
+    if isinstance(value, Opaque):
+        return str(value.symbol)
+    if isinstance(value, Mapping | list | tuple):
+        return f"{len(value)} entries"
+    return type(value).__name__

@@ -1,0 +1,100 @@
+"""Where in a file the weights are: every dictionary of tensors, and which of them is meant."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from exporter.checkpoint.description import Candidate, StoredTensor
+from exporter.checkpoint.formats import describe_root
+from exporter.checkpoint.unpickler import Opaque, is_module, module_tensors
+from exporter.errors import CheckpointError
+
+# Where training scripts put the weights, the most specific first.
+_USUAL = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net_state_dict", "net", "network", "module"),
+    *("params", "weights", "backbone", "encoder", "student"),
+)
+# What training keeps of its own; its tensors are no network's.
+_TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
+_AVERAGED = re.compile(r"ema(?![a-z])|averag|swa(?![a-z])|shadow|polyak", re.I)
+
+
+def find_candidates(root: object) -> tuple[Candidate, ...]:
+    """Return every dictionary of tensors in ``root`` and two levels down, in the file's order."""
+    return tuple(_walk(root, (), depth=2))
+
+
+def _walk(value: object, place: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
+    tensors = _state_dict(value)
+    if tensors:
+        yield Candidate(entry=".".join(place), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in place))
+    elif isinstance(value, Mapping) and depth:
+        for key, item in value.items():
+            if isinstance(key, str) and not _TRAINING.search(key):
+                yield from _walk(item, (*place, key), depth=depth - 1)
+
+
+def _state_dict(value: object) -> Mapping[str, StoredTensor]:
+    if isinstance(value, Opaque):
+        return module_tensors(value)
+    if not isinstance(value, Mapping):
+        return {}
+    if all(isinstance(key, str) and isinstance(item, StoredTensor) for key, item in value.items()):
+        return value
+    return {}
+
+
+def choose(path: Path, root: object, candidates: tuple[Candidate, ...], name: str | None) -> tuple[Candidate, str]:
+    """Return the candidate that is meant, and why, in words; ``name`` is the user's own choice of entry.
+
+    Raises CheckpointError when there is none, or none of that name.
+    """
+    listed = ", ".join(f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates)
+    if not candidates:
+        raise CheckpointError(
+            f"'{path}': holds no state dict: expected a dictionary of tensors at most two levels down, got "
+            f"{describe_root(root)}. Save it with torch.save(model.state_dict(), 'weights.pth')."
+        )
+    if name is not None:
+        for candidate in candidates:
+            if candidate.entry == name:
+                return candidate, "as --weights says"
+        raise CheckpointError(
+            f"'{path}': holds no weights '{name}': expected one of {listed}. Name one of these with --weights."
+        )
+    raw = [candidate for candidate in candidates if not candidate.averaged]
+    averaged = [candidate for candidate in candidates if candidate.averaged]
+    if not raw:
+        return averaged[0], _of("the averaged weights, the only ones", averaged)
+    chosen = min(raw, key=_rank)
+    complete = [candidate for candidate in averaged if _names(candidate) == _names(chosen)]
+    if complete:
+        return complete[0], f"the averaged weights, complete; without --weights {chosen.entry} they are preferred"
+    if averaged:
+        return chosen, f"not '{averaged[0].entry}': the averaged weights lack tensors or have others"
+    return chosen, _of("the usual place" if _rank(chosen)[0] < len(_USUAL) else "the largest", raw)
+
+
+def _of(reason: str, group: list[Candidate]) -> str:
+    return f"{reason} of {len(group)}" if len(group) > 1 else ""
+
+
+def _rank(candidate: Candidate) -> tuple[int, int]:
+    last = candidate.entry.rpartition(".")[2]
+    place = _USUAL.index(last) if last in _USUAL else len(_USUAL)
+    return place, -candidate.parameters
+
+
+def _names(candidate: Candidate) -> dict[str, tuple[int, ...]]:
+    """Return the keys and shapes without what averaging adds: torch's AveragedModel wraps and counts."""
+    return {
+        key.replace("module.", ""): tensor.shape for key, tensor in candidate.tensors.items() if key != "n_averaged"
+    }
+
+
+def module_entry(root: object, entry: str) -> Opaque | None:
+    """Return the pickled module at ``entry``, or None where a plain dictionary is."""
+    value = root
+    for part in entry.split(".") if entry else ():
+        value = value[part] if isinstance(value, Mapping) else None
+    return value if isinstance(value, Opaque) and is_module(value) else None

@@ -1,0 +1,1 @@
+"""Conversion of networks to ONNX and TorchScript."""

@@ -1,0 +1,361 @@
+"""Greedy decoding as control flow in the graph: an encoder, and a step that a Loop node repeats.
+
+A Python loop cannot be traced: it comes out unrolled, as often as it ran on the example. So a network that decodes
+shows its two halves, as methods beside its ``forward``::
+
+    encode(tokens)          -> state, or a tuple of states: what the steps work on
+    step(token, *states)    -> logits [batch, vocabulary], then the states for the next step
+
+with the attributes ``start_id``, ``max_steps`` and, where it may stop earlier, ``end_id``. Its ``forward`` stays as it
+is, and is what the artifact is compared with.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, compose, helper, numpy_helper
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from exporter.conversion.network_io import Flat
+from exporter.errors import ConversionError
+
+TOKEN = "token"  # noqa: S105  # the name of an array
+STATE = "state"
+NEXT = "next"
+STEP_LOGITS = "step_logits"
+
+_BATCH, _LENGTH, _STEPS = "batch", "length", "steps"
+
+_HALVES = ("encode", "step")
+_NUMBERS = ("start_id", "max_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """One half of a decoder, ready to be converted: tensors in by position, a tuple of tensors out.
+
+    ``dimensions`` are the names of the dynamic dimensions, by input and axis.
+    """
+
+    module: nn.Module
+    example: Mapping[str, torch.Tensor]
+    outputs: tuple[str, ...]
+    dimensions: Mapping[str, Mapping[int, str]]
+    probes: tuple[tuple[torch.Tensor, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """A network's two halves, and how often the second is repeated at most."""
+
+    encoder: Half
+    step: Half
+    start_id: int
+    end_id: int | None
+    max_steps: int
+
+
+def is_decoder(network: nn.Module) -> bool:
+    """Return whether a network shows the halves of a greedy decoder."""
+    return all(callable(getattr(network, name, None)) for name in _HALVES)
+
+
+def check_straight(
+    network: nn.Module, *, call: Callable[[torch.Tensor], Any], draw: Callable[[int, int], torch.Tensor]
+) -> None:
+    """Raise ConversionError where a forward repeats a layer as often as its input, or what it has computed, says.
+
+    Such a loop comes out of a trace as often as it ran on the example: seen by running the eager network on tokens of
+    two lengths. A loop of a fixed number of steps is as good as none.
+    """
+    runs = [_watch(network, call, draw(2, length)) for length in _WATCHED]
+    repeated = {name: tuple(run.calls[name] for run in runs) for name in runs[0].calls if runs[0].calls[name] > 1}
+    for name, (few, many) in repeated.items():
+        # Once a step; a layer may be shared, too, and a mask be looked into.
+        stops = few > 2 and min(run.asked for run in runs) >= few - 1
+        if few == many and not stops:
+            continue
+        why = (
+            f"'{name}' ran {few} times for {_WATCHED[0]} tokens and {many} times for {_WATCHED[1]}"
+            if few != many
+            else f"'{name}' ran {few} times, and whether it goes on depends on computed values"
+        )
+        raise ConversionError(
+            f"'{type(network).__name__}': its forward decodes in a Python loop, which no exporter can follow: {why}. "
+            "Give the module its two halves beside the forward: 'encode(tokens)', what is before the loop, returns the "
+            "states; 'step(token, *states)', the loop's body, returns (logits, *states); and the attributes "
+            "'start_id', 'max_steps' and, where it stops at one, 'end_id'. The graph then gets a Loop."
+        )
+
+
+def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], torch.Tensor]) -> Decoder:
+    """Return the halves of a network's greedy decoder, found dynamic by running them.
+
+    ``draw`` gives token numbers, int64 [batch, length]. Raises ConversionError where the halves do not fit each other.
+    """
+    missing = [attribute for attribute in _NUMBERS if not isinstance(getattr(network, attribute, None), int)]
+    if missing:
+        raise ConversionError(
+            f"'{type(network).__name__}': decodes step by step, without {' and '.join(map(repr, missing))}: expected "
+            "whole numbers as attributes of the module. Set them in its __init__."
+        )
+    end_id = getattr(network, "end_id", None)
+    encoder, step = _Encoder(network), _Step(network)
+    with torch.no_grad(), _explained(network):
+        base = _trajectory(encoder, step, draw(2, 5), int(network.start_id), steps=3)  # type: ignore[arg-type]
+        others = {
+            _BATCH: _trajectory(encoder, step, draw(3, 5), int(network.start_id), steps=3),  # type: ignore[arg-type]
+            _LENGTH: _trajectory(encoder, step, draw(2, 9), int(network.start_id), steps=3),  # type: ignore[arg-type]
+        }
+    _check_step(base, network)
+    states = [f"{STATE}_{row}" for row in range(len(base.states[0]))]
+    grown = {key: _grown(base.states[-1], other.states[-1]) for key, other in others.items()}
+    grown[_STEPS] = _grown(base.states[0], base.states[-1])
+    return Decoder(
+        encoder=Half(
+            module=Flat(encoder, (name,), whole=True),
+            example={name: base.tokens},
+            outputs=tuple(states),
+            dimensions={name: {0: _BATCH, 1: _LENGTH}},
+            probes=tuple((draw(batch, length),) for batch, length in _PROBES),
+        ),
+        step=Half(
+            module=Flat(step, (TOKEN, *states), whole=True),
+            example=dict(zip((TOKEN, *states), (base.last, *base.states[-1]), strict=True)),
+            outputs=(STEP_LOGITS, *(f"{NEXT}_{row}" for row in range(len(states)))),
+            dimensions={TOKEN: {0: _BATCH}}
+            | {
+                state: {axis: kind for kind, places in grown.items() for axis in places[row]}
+                for row, state in enumerate(states)
+            },
+            probes=tuple(
+                (run.last, *run.states[at])
+                for batch, length in _PROBES
+                for run in [_trajectory(encoder, step, draw(batch, length), int(network.start_id), steps=4)]  # type: ignore[arg-type]
+                for at in (0, 1, -1)
+            ),
+        ),
+        start_id=int(network.start_id),  # type: ignore[arg-type]
+        end_id=None if end_id is None else int(end_id),
+        max_steps=int(network.max_steps),  # type: ignore[arg-type]
+    )
+
+
+# Lengths that a forward is watched on.
+_WATCHED = (4, 9)
+
+# Batches and lengths that both halves are run on once they are converted: 1, the traced ones, and beyond.
+_PROBES = ((1, 1), (3, 2), (2, 5), (1, 13), (2, 29))
+
+
+def to_loop(
+    encoder: onnx.ModelProto, step: onnx.ModelProto, decoder: Decoder, *, name: str, output: str
+) -> onnx.ModelProto:
+    """Return one model from token numbers ``name``, int64 [batch, length], to ``output``, int64 [batch, steps].
+
+    The step is the body of a Loop, which ends after ``max_steps``, or once every row has given ``end_id``; a row that
+    has, gives it until the others have, too.
+    """
+    encoder, step = compose.add_prefix(encoder, "encode/"), compose.add_prefix(step, "step/")
+    model = onnx.ModelProto()
+    model.CopyFrom(encoder)
+    graph = model.graph
+    # The body sees the outer graph's constants: the weights lie there, once, where they can be external data.
+    graph.initializer.extend(step.graph.initializer)
+    graph.node.insert(0, helper.make_node("Identity", [name], [f"encode/{name}"]))
+    constants = {
+        "decode/start": np.array(decoder.start_id, np.int64),
+        "decode/max_steps": np.array(decoder.max_steps, np.int64),
+        "decode/false": np.array(False),
+        "decode/true": np.array(True),
+        "decode/zero": np.array([0], np.int64),
+        "decode/one": np.array([1], np.int64),
+        **({} if decoder.end_id is None else {"decode/end": np.array(decoder.end_id, np.int64)}),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+    states = [value.name for value in encoder.graph.output]
+    carried = ["decode/last", "decode/was_done", *(f"decode/final_{row}" for row in range(len(states)))]
+    graph.node.extend(
+        [
+            helper.make_node("Shape", [name], ["decode/shape"]),
+            helper.make_node("Slice", ["decode/shape", "decode/zero", "decode/one"], ["decode/batch"]),
+            helper.make_node("Expand", ["decode/start", "decode/batch"], ["decode/first"]),
+            helper.make_node("Expand", ["decode/false", "decode/batch"], ["decode/not_done"]),
+            helper.make_node(
+                "Loop",
+                ["decode/max_steps", "decode/true", "decode/first", "decode/not_done", *states],
+                [*carried, "decode/by_step"],
+                body=_body(step, decoder),
+            ),
+            helper.make_node("Transpose", ["decode/by_step"], [output], perm=[1, 0]),
+        ]
+    )
+    del graph.input[:], graph.output[:]
+    graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [_BATCH, _LENGTH]))
+    graph.output.append(helper.make_tensor_value_info(output, TensorProto.INT64, [_BATCH, _STEPS]))
+    return model
+
+
+def _body(step: onnx.ModelProto, decoder: Decoder) -> onnx.GraphProto:
+    """Return one step: the likeliest token, the states after it, and whether to go on."""
+    token, *states = step.graph.input
+    logits, *following = step.graph.output
+    nodes = [
+        *step.graph.node,
+        helper.make_node("ArgMax", [logits.name], ["decode/token"], axis=-1, keepdims=0),
+    ]
+    if decoder.end_id is None:
+        nodes += [
+            helper.make_node("Identity", ["decode/condition"], ["decode/go_on"]),
+            helper.make_node("Identity", ["decode/done"], ["decode/now_done"]),
+            helper.make_node("Identity", ["decode/token"], ["decode/given"]),
+        ]
+    else:
+        nodes += [
+            helper.make_node("Where", ["decode/done", "decode/end", "decode/token"], ["decode/given"]),
+            helper.make_node("Equal", ["decode/given", "decode/end"], ["decode/now_done"]),
+            helper.make_node("Cast", ["decode/now_done"], ["decode/done_number"], to=TensorProto.INT32),
+            helper.make_node("ReduceMin", ["decode/done_number"], ["decode/all_number"], keepdims=0),
+            helper.make_node("Cast", ["decode/all_number"], ["decode/all_done"], to=TensorProto.BOOL),
+            helper.make_node("Not", ["decode/all_done"], ["decode/go_on"]),
+        ]
+    nodes.append(helper.make_node("Identity", ["decode/token"], ["decode/next_token"]))
+    flags = [
+        helper.make_tensor_value_info(key, TensorProto.BOOL, shape)
+        for key, shape in (("decode/condition", []), ("decode/done", [_BATCH]))
+    ]
+    return helper.make_graph(
+        nodes,
+        "step",
+        [
+            helper.make_tensor_value_info("decode/iteration", TensorProto.INT64, []),
+            flags[0],
+            token,
+            flags[1],
+            *states,
+        ],
+        [
+            helper.make_tensor_value_info("decode/go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("decode/next_token", TensorProto.INT64, [_BATCH]),
+            helper.make_tensor_value_info("decode/now_done", TensorProto.BOOL, [_BATCH]),
+            *following,
+            helper.make_tensor_value_info("decode/given", TensorProto.INT64, [_BATCH]),
+        ],
+    )
+
+
+@dataclass(kw_only=True)
+class _Watched(TorchFunctionMode):
+    """How often each layer that holds weights itself ran, and how often Python asked for a computed value."""
+
+    calls: Counter[str]
+    asked: int = 0
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        # A size is a number already: only what a tensor holds counts.
+        self.asked += function in (torch.Tensor.__bool__, torch.Tensor.item, torch.Tensor.tolist)
+        return function(*arguments, **(options or {}))
+
+
+def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torch.Tensor) -> _Watched:
+    watched = _Watched(calls=Counter())
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: watched.calls.update([name])
+
+    hooks = [
+        module.register_forward_pre_hook(count(name))
+        for name, module in network.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+    try:
+        with watched:
+            call(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return watched
+
+
+class _Encoder(nn.Module):
+    """``encode`` as a forward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        return self.network.encode(tokens)  # type: ignore[operator]
+
+
+class _Step(nn.Module):
+    """``step`` as a forward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, token: torch.Tensor, *states: torch.Tensor) -> Any:
+        return self.network.step(token, *states)  # type: ignore[operator]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trajectory:
+    """A few steps of decoding: the states before each, and after the last; ``last`` is the last step's token."""
+
+    tokens: torch.Tensor
+    logits: torch.Tensor
+    last: torch.Tensor
+    states: tuple[tuple[torch.Tensor, ...], ...]
+
+
+def _trajectory(encoder: nn.Module, step: nn.Module, tokens: torch.Tensor, start_id: int, *, steps: int) -> _Trajectory:
+    states = [_as_tuple(encoder(tokens))]
+    token = torch.full((len(tokens),), start_id, dtype=torch.int64)
+    for _ in range(steps):
+        logits, *following = step(token, *states[-1])
+        token = logits.argmax(-1)
+        states.append(tuple(following))
+    return _Trajectory(tokens=tokens, logits=logits, last=token, states=tuple(states))
+
+
+def _grown(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Return the axes whose lengths differ, tensor by tensor."""
+    return [
+        [axis for axis, (before, after) in enumerate(zip(a.shape, b.shape, strict=True)) if before != after]
+        for a, b in zip(one, other, strict=True)
+    ]
+
+
+def _check_step(run: _Trajectory, network: nn.Module) -> None:
+    counts = {len(states) for states in run.states}
+    if run.logits.ndim != 2 or len(run.logits) != len(run.tokens) or len(counts) != 1:
+        raise ConversionError(
+            f"'{type(network).__name__}': its step does not fit: expected logits [batch, vocabulary] and as many "
+            f"states as 'encode' returns, {len(run.states[0])}, got logits {list(run.logits.shape)} and "
+            f"{len(run.states[1])} states. Return (logits, *states)."
+        )
+
+
+@contextlib.contextmanager
+def _explained(network: nn.Module) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the user's methods may raise anything
+        raise ConversionError(
+            f"'{type(network).__name__}': decoding step by step failed: {type(error).__name__}: {error}. "
+            "Check 'encode(tokens)' and 'step(token, *states)'."
+        ) from error
+
+
+def _as_tuple(value: Any) -> tuple[torch.Tensor, ...]:
+    return (value,) if isinstance(value, torch.Tensor) else tuple(value)

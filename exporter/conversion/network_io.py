@@ -1,0 +1,125 @@
+"""A network's forward: how it is called with named tensors, and what it returns, taken apart."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from exporter.architectures.registry import Logits
+from exporter.errors import ConversionError
+from runtime.manifest import Entries, Items, Leaf, Structure
+
+# What the one output of a forward is called that has no name of its own.
+OUTPUT = "output"
+
+# Where a forward returns several things and one is wanted: as transformers and torchvision's segmentation name it.
+_MAIN = ("logits", "out")
+
+
+def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
+    """Return whether the forward has parameters of all these names; inputs then go by name, else by position."""
+    try:
+        # Logits hands on what it is given: the model inside says by which name.
+        forward = network.model.forward if isinstance(network, Logits) else network.forward
+        parameters = inspect.signature(forward).parameters
+    except (ValueError, TypeError):
+        return False
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return all(name in parameters and parameters[name].kind in by_name for name in names)
+
+
+def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
+    """Return what the network's forward returns for tensors by name.
+
+    Raises ConversionError when the forward fails.
+    """
+    try:
+        with torch.no_grad():
+            return network(**inputs) if takes_keywords(network, tuple(inputs)) else network(*inputs.values())
+    except Exception as error:  # the user's forward may raise anything
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.values())
+        raise ConversionError(
+            f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: {error}. "
+            "Check that the input is prepared as the network was trained on."
+        ) from error
+
+
+def take_apart(value: Any) -> tuple[Structure, dict[str, torch.Tensor]]:
+    """Return the structure of what a forward returned, and its tensors by name; what is None is left out.
+
+    Tuples, lists, dictionaries, named tuples and data classes may be nested; a name says the path to its tensor. Raises
+    ConversionError for anything else.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    return _take_apart(value, "", tensors), tensors
+
+
+def main_output(value: Any) -> torch.Tensor | None:
+    """Return the one tensor that a forward is about: itself, its ``logits`` or ``out``, or its only one."""
+    if isinstance(value, torch.Tensor):
+        return value
+    _, tensors = take_apart(value)
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    return next((tensors[name] for name in _MAIN if name in tensors), None)
+
+
+class Flat(nn.Module):
+    """A network as its graph has it: tensors in by position, out a tuple of all tensors or the main one alone."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str], *, whole: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.names = tuple(names)
+        self.by_keyword = takes_keywords(network, names)
+        self.whole = whole
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return the tensors in the order of ``take_apart``, or the main one."""
+        named = dict(zip(self.names, inputs, strict=True))
+        value = self.network(**named) if self.by_keyword else self.network(*inputs)
+        if self.whole:
+            return tuple(take_apart(value)[1].values())
+        main = main_output(value)
+        assert main is not None
+        return main
+
+
+def flatten(network: nn.Module, inputs: Sequence[str], value: Any, *, whole: bool) -> nn.Module:
+    """Return the network as its graph has it: itself, where it takes one tensor and returned one as ``value``."""
+    plain = len(inputs) == 1 and isinstance(value, torch.Tensor) and not whole
+    return network if plain else Flat(network, inputs, whole=whole)
+
+
+def _take_apart(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Structure:
+    if isinstance(value, torch.Tensor):
+        name = path or OUTPUT
+        tensors[name] = value
+        return Leaf(output=name)
+    if dataclasses.is_dataclass(value) and not isinstance(value, Mapping):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        value = dict(zip(value._fields, value, strict=True))
+    if isinstance(value, Mapping):
+        return Entries(
+            entries={
+                str(key): _take_apart(entry, f"{path}.{key}" if path else str(key), tensors)
+                for key, entry in value.items()
+                if entry is not None
+            }
+        )
+    if isinstance(value, list | tuple):
+        return Items(
+            items=tuple(
+                _take_apart(entry, f"{path}.{position}" if path else f"{OUTPUT}_{position}", tensors)
+                for position, entry in enumerate(value)
+                if entry is not None
+            )
+        )
+    raise ConversionError(
+        f"the network's output '{path or OUTPUT}': cannot be exported: expected tensors in tuples, lists or "
+        f"dictionaries, got {type(value).__name__}. Return tensors."
+    )

@@ -1,0 +1,325 @@
+"""The network as an ONNX model; the only file that knows torch.onnx."""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+from torch.nn.modules import transformer
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from exporter.conversion.network_io import Flat
+from exporter.errors import ConversionError
+
+# torch.onnx's own default in torch 2.14; every operator that the exporter and the writers use exists in it.
+OPSET = 20
+
+# The name of the dimension that every input and output has first.
+BATCH = "batch"
+
+_LOG_FATAL = 4
+
+_LOOKER = "_detect_is_causal_mask"
+
+# How torch.onnx names the operator that it cannot translate; what it colours; where it starts to print its graph.
+_OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_VALUES = " [Caused by"
+
+# A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
+_TRIAL_LIMIT = 1e-3
+
+# By input and axis, what a dimension of any length is called.
+Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """The network alone, from its named inputs to its named outputs; and which exporter made it."""
+
+    model: onnx.ModelProto
+    exporter: Literal["dynamo", "legacy"]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """The dimensions of the outputs by name: lengths, or names."""
+        return {value.name: _shape(value) for value in self.model.graph.output}
+
+
+def to_onnx(
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    *,
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    trials: Sequence[Mapping[str, torch.Tensor]] = (),
+) -> Converted:
+    """Return ``network`` as ONNX, with ``dimensions`` dynamic.
+
+    Inputs go by position. ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The
+    legacy exporter is tried where dynamo fails, or gives a graph that does not take the ``trials`` as eager does:
+    without an error, dynamo fixes the length of some recurrent networks. Either result has to pass the same parity
+    check. Raises ConversionError when both fail.
+    """
+    failures = []
+    for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
+        try:
+            model = _without_traces(convert(network, example, outputs, dimensions))
+            if trials:
+                _try(model, network, trials)
+            return Converted(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
+        except Exception as error:  # torch.onnx raises whatever its passes raise
+            failures.append(error)
+    raise ConversionError(
+        f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failures[0])} "
+        f"(legacy exporter: {_reason(failures[1])}). Replace the operation that it names, or upgrade torch."
+    ) from failures[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What dynamo makes of a network: a program of torch operators, and the same as ONNX.
+
+    The values of ``model`` have the names of the nodes of ``program`` that they are, but for its outputs; those of
+    steps in between have names of their own.
+    """
+
+    program: torch.export.ExportedProgram
+    model: onnx.ModelProto
+
+
+def trace_program(
+    network: nn.Module, example: Mapping[str, torch.Tensor], *, outputs: Sequence[str], dimensions: Dimensions
+) -> Traced:
+    """Return a network's program, whose nodes know the modules and source lines that they are from.
+
+    Raises ConversionError where dynamo cannot export it.
+    """
+    try:
+        program = _dynamo_program(network, example, outputs, dimensions)
+    except Exception as error:  # torch.onnx raises whatever its passes raise
+        raise ConversionError(
+            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
+            "Its nodes cannot be told apart."
+        ) from error
+    return Traced(program=program.exported_program, model=_without_traces(program.model_proto))
+
+
+def _dynamo(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> onnx.ModelProto:
+    model: onnx.ModelProto = _dynamo_program(network, example, outputs, dimensions).model_proto
+    return model
+
+
+def _dynamo_program(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> Any:
+    names = sorted({name for axes in dimensions.values() for name in axes.values()})
+    dims = {name: torch.export.Dim(name, min=1) for name in names}
+    shapes: Any = tuple({axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example)
+    if isinstance(network, Flat):  # its forward takes '*inputs', which torch.export counts as one
+        shapes = (shapes,)
+    with _quiet(), _masks_as_given():
+        program = torch.onnx.export(
+            network,
+            tuple(example.values()),
+            dynamo=True,
+            input_names=list(example),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_shapes=shapes,
+            external_data=False,
+            optimize=True,
+            verify=False,
+            verbose=False,
+            report=False,
+            profile=False,
+            dump_exported_program=False,
+        )
+    assert program is not None
+    return program
+
+
+def _legacy(
+    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+) -> onnx.ModelProto:
+    stream = io.BytesIO()
+    with _quiet(), _packed_outputs_used(network):
+        torch.onnx.export(
+            network,
+            tuple(example.values()),
+            stream,  # type: ignore[arg-type]  # the legacy exporter writes to streams, too
+            dynamo=False,
+            input_names=list(example),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_axes={
+                **{name: dict(axes) for name, axes in dimensions.items()},
+                **{name: {0: BATCH} for name in outputs},
+            },
+            external_data=False,
+            do_constant_folding=True,
+            export_params=True,
+            keep_initializers_as_inputs=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            verbose=False,
+        )
+    return onnx.load_from_string(stream.getvalue())
+
+
+def _try(model: onnx.ModelProto, network: nn.Module, trials: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Raise ConversionError unless the graph takes every trial, and gives about what the network gives."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for trial in trials:
+        _try_one(session, network, trial)
+
+
+def _try_one(session: Any, network: nn.Module, trial: Mapping[str, torch.Tensor]) -> None:
+    wanted = {value.name for value in session.get_inputs()}
+    actual = session.run(None, {name: tensor.numpy() for name, tensor in trial.items() if name in wanted})
+    with torch.no_grad():
+        found = network(*trial.values())
+    for one, tensor in zip(actual, found if isinstance(found, tuple) else (found,), strict=True):
+        expected = tensor.numpy()
+        if one.shape != expected.shape:
+            raise ConversionError(f"its graph gives {list(one.shape)} where eager gives {list(expected.shape)}")
+        scale = float(np.abs(expected).max()) if expected.size else 0.0
+        worst = float(np.abs(one.astype(np.float64) - expected.astype(np.float64)).max()) if expected.size else 0.0
+        if worst > _TRIAL_LIMIT * scale:
+            raise ConversionError(f"its graph is {worst:.1e} off eager for inputs of another length")
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(
+        dimension.dim_param if dimension.HasField("dim_param") else dimension.dim_value
+        for dimension in value.type.tensor_type.shape.dim
+    )
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what names this machine or this run: stack traces with paths, the exported program, intermediate shapes."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    model.doc_string = model.graph.doc_string = ""
+    for node in _all_nodes(model):
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    return model
+
+
+def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while pending:
+        node = pending.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                pending += graph.node
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' progress, their warnings, and their own deprecation: the parity check judges them."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            with _without_output():
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Drop what is printed: where they fail, the exporters print whole graphs, the legacy one from C++."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(stream) for stream in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for stream, own in zip((1, 2), kept, strict=True):
+            os.dup2(own, stream)
+            os.close(own)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """Keep torch's transformer layers from looking into their masks, which torch.export cannot follow.
+
+    They compare a mask with a causal one to choose a faster kernel (``torch.nn.modules.transformer``); a mask that is
+    not looked into is used as it is given, which is the same arithmetic.
+    """
+    own = getattr(transformer, _LOOKER, None)
+    if own is None:
+        yield
+        return
+    setattr(transformer, _LOOKER, lambda _mask, is_causal=None, _size=None: is_causal is True)
+    try:
+        yield
+    finally:
+        setattr(transformer, _LOOKER, own)
+
+
+@contextlib.contextmanager
+def _packed_outputs_used(network: nn.Module) -> Iterator[None]:
+    """Make the final states of recurrent layers that are given packed sequences depend on their outputs, by nothing.
+
+    The legacy exporter crashes where a network takes the states alone (torch 2.14.1: vector::_M_range_check).
+    """
+
+    def use(layer: Any, given: tuple[Any, ...], found: Any) -> Any:
+        if not given or not isinstance(given[0], PackedSequence):
+            return found
+        outputs, states = found
+        padded, _ = pad_packed_sequence(outputs, batch_first=layer.batch_first)
+        nothing = 0 * padded[:1, :1, :1].sum()
+        if isinstance(states, tuple):
+            return outputs, tuple(state + nothing for state in states)
+        return outputs, states + nothing
+
+    hooks = [module.register_forward_hook(use) for module in network.modules() if isinstance(module, nn.RNNBase)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _reason(error: Exception) -> str:
+    """Return what made an exporter fail: torch.onnx wraps it several times, in advice to its own developers."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    operator = next((found for one in chain if (found := _OPERATOR.search(str(one)))), None)
+    lines = [line.strip() for line in _COLOUR.sub("", str(chain[-1])).splitlines() if line.strip()]
+    line = lines[0].partition(_VALUES)[0].rstrip(" .") if lines else ""
+    return (f"operator '{operator[1]}': " if operator else "") + f"{type(chain[-1]).__name__}: {line}".rstrip(": ")

@@ -1,0 +1,1 @@
+"""The checkpoint of an artifact as an eager network."""

@@ -1,0 +1,135 @@
+"""The eager model on labelled data, for figures beside the artifact's."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.architectures.rebuild import rebuild
+from exporter.checkpoint import read_checkpoint
+from exporter.conversion.network_io import call
+from exporter.errors import ExportError
+from exporter.inputs.adapter import Case
+from exporter.inputs.registry import open_front
+from exporter.inputs.tabular.adapter import cell_of
+from exporter.recipe import Recipe
+from exporter.recipe_from_artifact import recall_ending, recall_recipe
+from runtime.artifact.open import Artifact, open_artifact
+from runtime.errors import InputError
+from runtime.evaluation.data import Labelled, Scores, fail
+from runtime.evaluation.segmentation import Maps, compare_maps
+from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
+from runtime.model import Model
+
+
+def score_eager(
+    artifact: Path,
+    model: Model,
+    labelled: Iterator[Labelled | InputError],
+    checkpoint: Path,
+    *,
+    architecture: str | None,
+    preprocess: str | None,
+    trust: bool,
+) -> Scores | Maps:
+    """Return the eager model's scores for labelled data, behind the user's own preprocessing.
+
+    The architecture is the one that the manifest names, unless ``architecture`` says where it is now. Raises
+    ExportError where the checkpoint is another one, or the artifact's probabilities are not the network's any more.
+    """
+    files, manifest = open_artifact(artifact), model.manifest
+    read = read_checkpoint(checkpoint, weights=manifest.source.checkpoint_entry or None, trust=trust)
+    if read.sha256 != manifest.source.checkpoint_sha256:
+        raise ExportError(
+            f"'{checkpoint}': is not what '{manifest.name}' was exported from: expected SHA-256 "
+            f"{manifest.source.checkpoint_sha256}, got {read.sha256}. Give the checkpoint of the export."
+        )
+    if manifest.calibration is not None:
+        raise ExportError(
+            f"'{manifest.name}': cannot be compared with its checkpoint: expected an artifact as exported, got a "
+            "calibrated one. Leave out --checkpoint."
+        )
+    given = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
+    named: Any = read.module if read.module is not None else architecture or manifest.source.architecture
+    rebuilt = rebuild(named, manifest.source.arguments, read)
+    front = open_front(recall_recipe(files, given), rebuilt)
+
+    def values() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+        for one in labelled:
+            if isinstance(one, InputError):
+                yield fail(one)
+                continue
+            try:
+                model.decode(one.source, subject=f"'{one.name}'")  # the same inputs as the artifact's, and no others
+            except InputError as error:
+                yield one.name, error
+                continue
+            prepared = front.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
+            yield one, call(rebuilt.network, prepared.tensors)
+
+    output = manifest.outputs[0].name
+    if isinstance(manifest.task, Segment):
+        return compare_maps(model, _with_ending(values(), files), keep=True)
+    names, found, truth, failures = [], [], [], {}
+    for one, value in values():
+        if isinstance(one, str):
+            failures[one] = str(value)
+            continue
+        names.append(one.name)
+        found.append(value)
+        truth.append(one.truth)
+    ending = recall_ending(files, found)
+    scores = [ending.expect(value)[output][0] for value in found]
+    return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+
+
+def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> dict[str, float | int]:
+    """Return how far an artifact's scores, or its maps, are from the eager model's, in words."""
+    if isinstance(found, Maps) or isinstance(beside, Maps):
+        assert isinstance(found, Maps)
+        assert isinstance(beside, Maps)
+        other = sum(int((one != two).sum()) for one, two in zip(found.maps, beside.maps, strict=True))
+        return {"places with another label": other}
+    difference = float(np.abs(found.scores.astype(np.float64) - beside.scores).max())
+    if task == "regress":
+        return {"largest difference of a value": difference}
+    differences: dict[str, float | int] = {"largest difference of a score": difference}
+    if task == "classify":
+        other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
+        differences["inputs with another label"] = other
+    return differences
+
+
+def _with_ending(
+    values: Iterator[tuple[Labelled, Any] | tuple[str, InputError]], artifact: Artifact
+) -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+    """Give the label scores of what a segmentation network returned, one input after the other."""
+    for one, value in values:
+        if isinstance(one, str):
+            yield one, value
+        else:
+            yield one, recall_ending(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0]
+
+
+def _to_bytes(source: Any, manifest: Manifest) -> bytes:
+    """Return an input in its encoded form, as a case has it."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Path):
+        return source.read_bytes()
+    spec = manifest.inputs[0]
+    match spec:
+        case TabularInput():
+            row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
+            return json.dumps(row).encode()
+        case TextInput():
+            return json.dumps(list(source)).encode() if spec.pair else str(source).encode()
+        case TokensInput():
+            return json.dumps([int(token) for token in source]).encode()
+        case _:
+            stream = io.BytesIO()
+            np.save(stream, np.asarray(source, dtype=spec.dtype), allow_pickle=False)
+            return stream.getvalue()

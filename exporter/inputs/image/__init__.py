@@ -1,0 +1,41 @@
+"""The training transform: read into the manifest's steps, and written as an ONNX graph and a TorchScript module.
+
+Adding a step takes a type in ``runtime/manifest/steps.py``, its execution on the host in ``runtime/geometry``, and
+one function each in ``to_onnx.py``, ``to_torchscript.py`` and ``torchvision.py``, or the reader that meets it.
+"""
+
+from exporter.inputs.image.opencv import Letterbox, OpenCVResize
+from exporter.inputs.image.pixel_format import GRAY, RGB, PixelFormat, read_pixel_format
+from exporter.inputs.image.plain_options import transform_of_options
+from exporter.inputs.image.to_onnx import arithmetic_nodes, geometry_nodes
+from exporter.inputs.image.to_torchscript import Arithmetic, Geometry
+from exporter.inputs.image.transform import (
+    HUGGING_FACE,
+    TIMM,
+    Reading,
+    read_hugging_face,
+    read_preset,
+    read_timm,
+    read_transform,
+)
+
+__all__ = [
+    "GRAY",
+    "HUGGING_FACE",
+    "RGB",
+    "TIMM",
+    "Arithmetic",
+    "Geometry",
+    "Letterbox",
+    "OpenCVResize",
+    "PixelFormat",
+    "Reading",
+    "arithmetic_nodes",
+    "geometry_nodes",
+    "read_hugging_face",
+    "read_pixel_format",
+    "read_preset",
+    "read_timm",
+    "read_transform",
+    "transform_of_options",
+]

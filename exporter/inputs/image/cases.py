@@ -1,0 +1,191 @@
+"""The images that both sides see: real photos, and odd ones made of them."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from exporter.errors import ParityError
+from exporter.inputs.adapter import BATCH_SIZES, PHOTOS, SAMPLES, Case
+from runtime.errors import InputError
+from runtime.inputs.image.decoder import decode_image
+from runtime.manifest import ImageInput, Preprocessing
+
+_PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
+
+# More of the user's own photos than this adds minutes and no new kind of fault.
+_MAX_SAMPLES = 24
+
+# (height, width) of made images. At 427 x 640 the long side is 383.7 (truncated or rounded?) and the crop starts at
+# 79.5 (half to even?). The tall one is cut to less than half, where Pillow 13 resizes its rows first.
+_ODD = {
+    "rounding": (427, 640),
+    "portrait": (397, 301),
+    "wide": (160, 613),
+    "tall": (701, 290),
+    "tiny": (13, 17),
+    "odd sides": (257, 255),
+}
+
+_BATCH_IMAGE = (240, 320)
+
+_SEEDS = (0, 1)
+_NOISE_SIZE = (277, 353)
+
+# Decoding alone, as the loaders do.
+_PHOTO = ImageInput(
+    name="image",
+    mode="RGB",
+    exif=False,
+    preprocessing=Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The cases, and in sentences what of the user's folder is not among them."""
+
+    cases: tuple[Case, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def read_cases(samples: Path | None, spec: ImageInput) -> Images:
+    """Return the user's images, or our own, followed by odd ones made of them.
+
+    ``samples`` is an image file or a folder of them. Raises ParityError when it holds none that ``spec`` can decode.
+    """
+    if spec.mode == "bands":
+        made = _made_bands(spec, [(300, 451), *_ODD.values()])
+        if samples is None:
+            return Images(cases=made)
+        user = _user_images(samples, spec)
+        return Images(cases=(*user.cases, *made[1:]), left_out=user.left_out)
+    photos = Images(cases=_own_photos()) if samples is None else _user_images(samples, spec)
+    return Images(cases=(*photos.cases, *_odd_images(photos.cases), *_noise_images()), left_out=photos.left_out)
+
+
+def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
+    """Return images of one size, cut from the cases, as many as the largest batch."""
+    if spec.mode == "bands":
+        encoded = [case.data for case in _made_bands(spec, [_BATCH_IMAGE] * len(_PHOTOS))]
+    else:
+        height, width = _BATCH_IMAGE
+        encoded = [_to_png(_decode(case).resize((width, height))) for case in cases[: max(BATCH_SIZES)]]
+    return tuple(Case(name=f"batch {row}", data=encoded[row % len(encoded)]) for row in range(max(BATCH_SIZES)))
+
+
+def _made_bands(spec: ImageInput, sizes: Sequence[tuple[int, int]]) -> tuple[Case, ...]:
+    """Return .npy files whose bands are channels of our photos, in all of the type's bits."""
+    photos = _own_photos()
+    cases = []
+    for position, (height, width) in enumerate(sizes):
+        planes: list[NDArray[Any]] = []
+        while len(planes) < spec.channels:
+            photo = _decode(photos[(position + len(planes)) % len(photos)]).resize((width, height))
+            planes += list(np.moveaxis(np.asarray(photo), 2, 0))
+        array = np.stack(planes[: spec.channels], axis=-1)
+        if spec.dtype == "uint16":
+            noise = np.random.default_rng(position).integers(0, 256, array.shape)
+            array = (array.astype(np.uint16) << 8) | noise.astype(np.uint16)
+        stream = io.BytesIO()
+        np.save(stream, array)
+        cases.append(Case(name=f"bands {height} x {width} ({position})", data=stream.getvalue()))
+    return tuple(cases)
+
+
+def _own_photos() -> tuple[Case, ...]:
+    folder = files("exporter.parity") / "photos"
+    return tuple(Case(name=name, data=(folder / f"{name}.jpg").read_bytes(), group=PHOTOS) for name in _PHOTOS)
+
+
+def _user_images(samples: Path, spec: ImageInput) -> Images:
+    if not samples.exists():
+        raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
+    paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
+    cases: list[Case] = []
+    others: list[str] = []
+    for path in paths:
+        try:
+            case = Case(name=path.name, data=path.read_bytes(), group=SAMPLES)
+            decode_image(case.data, spec, subject=f"'{case.name}'")
+        except (InputError, OSError) as error:
+            if samples.is_dir():  # a folder of photos may hold other files
+                others.append(path.name)
+                continue
+            raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
+        cases.append(case)
+        if len(cases) == _MAX_SAMPLES:
+            break
+    if not cases:
+        raise ParityError(
+            f"'{samples}': no photos: expected at least one image file. Check the path given to --samples."
+        )
+    left_out = []
+    if others:
+        more = f", and {len(others) - 3} more" if len(others) > 3 else ""
+        left_out.append(f"in '{samples}', files that are no images: {', '.join(others[:3])}{more}")
+    rest = len(paths) - len(cases) - len(others)
+    if rest:
+        left_out.append(f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken")
+    return Images(cases=tuple(cases), left_out=tuple(left_out))
+
+
+def _noise_images() -> tuple[Case, ...]:
+    """Return images of random pixels, of two seeds: no transform and no network has an easy time with them."""
+    return tuple(Case(name=f"noise, seed {seed}", data=_to_png(Image.fromarray(_noise(seed)))) for seed in _SEEDS)
+
+
+def _noise(seed: int) -> NDArray[np.uint8]:
+    height, width = _NOISE_SIZE
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
+    made = []
+    for position, (name, (height, width)) in enumerate(_ODD.items()):
+        image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
+        # Few colours: small files, which fit into a golden set; and palettes are to be looked up.
+        few = image.quantize(64, dither=Image.Dither.NONE)
+        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(few)))
+    gray = _decode(photos[0]).convert("L")
+    turned = _decode(photos[-1]).resize((150, 100))
+    return (
+        *made,
+        Case(name="grayscale", data=_to_png(gray)),
+        Case(name="EXIF orientation 6", data=_to_png(turned, orientation=6)),
+        *_odd_formats(_decode(photos[0]).resize((96, 64))),
+    )
+
+
+def _odd_formats(photo: Image.Image) -> tuple[Case, ...]:
+    """Return what loaders disagree about: alpha, CMYK, and 16 bits a pixel."""
+    see_through = photo.copy()
+    see_through.putalpha(Image.linear_gradient("L").resize(photo.size))
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    stream = io.BytesIO()
+    photo.convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
+    return (
+        Case(name="alpha", data=_to_png(see_through)),
+        Case(name="16 bits", data=_to_png(deep)),
+        Case(name="CMYK", data=stream.getvalue()),
+    )
+
+
+def _decode(case: Case) -> Image.Image:
+    image = decode_image(case.data, _PHOTO, subject=f"'{case.name}'").image
+    assert isinstance(image, Image.Image)
+    return image
+
+
+def _to_png(image: Image.Image, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stream = io.BytesIO()
+    image.save(stream, "PNG", exif=exif)
+    return stream.getvalue()

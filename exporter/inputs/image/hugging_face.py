@@ -1,0 +1,172 @@
+"""A Hugging Face ``preprocessor_config.json`` to the manifest's steps.
+
+transformers' own processor reads the file and stays the reference. What it will do is read off its settings, provided
+that its class leaves the steps of the base class as they are.
+
+transformers has two of each processor: on torchvision, which resizes tensors, and on Pillow, formerly the "slow" one.
+They give other pixels, and the file does not say which one a model was trained with.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from exporter.errors import PreprocessingError
+from exporter.inputs.image.torchvision import axis_order
+from runtime.manifest import (
+    ArithmeticStep,
+    CenterCrop,
+    GeometryStep,
+    Interpolation,
+    KeepRatio,
+    Normalize,
+    Resize,
+    ToFloat,
+)
+
+CONFIG_NAME = "preprocessor_config.json"
+
+Backend: TypeAlias = Literal["torchvision", "pil"]
+
+# Pillow's numbers, which the file holds, for what each backend's resize can do.
+_INTERPOLATIONS: dict[Backend, dict[int, Interpolation]] = {
+    "torchvision": {2: "bilinear", 3: "bicubic"},
+    "pil": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"},
+}
+
+# The steps of transformers' base classes that the manifest can follow; a processor that overrides one does otherwise.
+_STEPS = ("_preprocess", "process_image", "resize", "center_crop", "rescale", "normalize", "rescale_and_normalize")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """What a processor does, as steps, and the processor itself as two functions of a PIL image.
+
+    ``transform`` gives float32 [channels, height, width], ``pixels`` uint8 [height, width, channels].
+    """
+
+    geometry: tuple[GeometryStep, ...]
+    arithmetic: tuple[ArithmeticStep, ...]
+    transform: Callable[[Image.Image], torch.Tensor]
+    pixels: Callable[[Image.Image], NDArray[np.uint8]]
+
+
+def read_processor(folder: Path, backend: Backend) -> Processor:
+    """Return the processor that transformers makes, on ``backend``, of the configuration in ``folder``.
+
+    Raises PreprocessingError when transformers is not installed, cannot read it, or would do what cannot be folded in.
+    """
+    place = f"'{folder / CONFIG_NAME}'"
+    processor = _load(folder, place, backend)
+    geometry: list[GeometryStep] = []
+    if processor.do_resize:
+        geometry.append(_resize(processor, place, backend))
+    if processor.do_center_crop:
+        size = processor.crop_size
+        crop = CenterCrop(height=int(size["height"]), width=int(size["width"]), rounding="down")
+        if backend == "pil" and not _crop_fits(geometry, crop):
+            raise PreprocessingError(
+                f"{place}: 'crop_size' pads small images, on Pillow with one pixel more above: expected a 'size' of at "
+                f"least {crop.height} x {crop.width}. Pass --preprocess FILE.py:NAME."
+            )
+        geometry.append(crop)
+    if getattr(processor, "do_pad", None):
+        raise PreprocessingError(
+            f"{place}: 'do_pad' cannot be folded in: expected false. Pass --preprocess FILE.py:NAME."
+        )
+
+    def run(image: Image.Image, **changes: bool) -> torch.Tensor:
+        result: torch.Tensor = processor(images=image, return_tensors="pt", **changes)["pixel_values"][0]
+        return result
+
+    def pixels(image: Image.Image) -> NDArray[np.uint8]:
+        prepared: NDArray[np.uint8] = run(image, do_rescale=False, do_normalize=False).permute(1, 2, 0).numpy()
+        return prepared
+
+    return Processor(geometry=tuple(geometry), arithmetic=_arithmetic(processor, backend), transform=run, pixels=pixels)
+
+
+def _crop_fits(before: Sequence[GeometryStep], crop: CenterCrop) -> bool:
+    """Return whether the resize before a crop never gives less than it takes."""
+    if not before or not isinstance(before[0], Resize) or isinstance(before[0].size, KeepRatio):
+        return False
+    size = before[0].size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return crop.height <= height and crop.width <= width
+
+
+def _load(folder: Path, place: str, backend: Backend) -> Any:
+    try:
+        from transformers import AutoImageProcessor
+        from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+    except ImportError:
+        raise PreprocessingError(
+            f"{place}: reading it needs transformers 5: not installed. Run: pip install 'truecopy[hf]'."
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend=backend)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise PreprocessingError(f"{place}: transformers cannot read it: {reason}. Check the folder.") from error
+    kind = type(processor)
+    base = TorchvisionBackend if backend == "torchvision" else PilBackend
+    if not isinstance(processor, base):
+        raise PreprocessingError(
+            f"{place}: '{kind.__name__}' cannot be folded in: expected one of transformers' {backend} processors. "
+            "Pass --preprocess FILE.py:NAME."
+        )
+    own = [step for step in _STEPS if getattr(kind, step, None) is not getattr(base, step, None)]
+    if own:
+        raise PreprocessingError(
+            f"{place}: '{kind.__name__}' cannot be folded in: expected the usual steps, got its own "
+            f"{', '.join(own)}. Pass --preprocess FILE.py:NAME."
+        )
+    return processor
+
+
+def _resize(processor: Any, place: str, backend: Backend) -> Resize:
+    interpolation = _INTERPOLATIONS[backend].get(int(processor.resample))
+    if interpolation is None:
+        known = ", ".join(f"{number} ({name})" for number, name in _INTERPOLATIONS[backend].items())
+        raise PreprocessingError(
+            f"{place}: 'resample' cannot be folded in: expected one of {known}, got {processor.resample}. "
+            "Pass --preprocess FILE.py:NAME."
+        )
+    size = {key: value for key, value in dict(processor.size).items() if value}
+    if size.keys() == {"shortest_edge"}:
+        wanted: int | tuple[int, int] = int(size["shortest_edge"])
+    elif size.keys() == {"height", "width"}:
+        wanted = (int(size["height"]), int(size["width"]))
+    else:
+        raise PreprocessingError(
+            f"{place}: 'size' cannot be folded in: expected 'shortest_edge', or 'height' and 'width', got {size}. "
+            "Pass --preprocess FILE.py:NAME."
+        )
+    if backend == "pil":
+        return Resize(size=wanted, interpolation=interpolation, axis_order=axis_order())
+    return Resize(size=wanted, interpolation=interpolation, axis_order="horizontal_first", implementation="torch")
+
+
+def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
+    """Return the steps; on torchvision, transformers fuses them: mean and deviation in grey levels, in float32."""
+    if not processor.do_rescale and not processor.do_normalize:
+        return (ToFloat(divisor=1.0),)
+    levels = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return (ToFloat(divisor=levels),)
+    if backend == "pil":
+        plain = [tuple(float(value) for value in values) for values in (processor.image_mean, processor.image_std)]
+        return (ToFloat(divisor=levels), Normalize(mean=plain[0], std=plain[1]))
+    mean, std = (
+        tuple((torch.tensor(values) * levels).tolist()) for values in (processor.image_mean, processor.image_std)
+    )
+    return (ToFloat(divisor=1.0), Normalize(mean=mean, std=std))

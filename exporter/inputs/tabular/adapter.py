@@ -1,0 +1,287 @@
+"""Rows of a table: the fitted transform of their columns, in the graph."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exporter.errors import ParityError, PreprocessingError
+from exporter.inputs.adapter import BATCH_SIZES, MADE, SAMPLES, Case, GraphPart, Prepared, example_of
+from exporter.inputs.tabular import Profile, TableReading, profile_columns, proven_nodes
+from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
+from exporter.outputs.postprocessing import Ending
+from exporter.parity.paths import Cuts, ServedPath, decode_stage, graph_stages, onnx_path, runtime_path
+from runtime.errors import InputError
+from runtime.inputs.tabular.tables import read_rows
+from runtime.manifest import Column, Input, TabularInput
+from runtime.model import Model
+
+FEATURES = "features"
+ROW = "row"
+RANDOM = "random rows"
+
+_RANDOM_ROWS = 16
+_MAX_SAMPLES = 64
+_UNSEEN = "\N{BLACK STAR} never seen in training"
+
+# What a column's categories are in the manifest.
+_CELLS: Mapping[str, Any] = {"string": str, "int64": int, "float64": float}
+
+
+class RowFront:
+    """One input a column; the transform is in the graph, and the host only looks at the cells."""
+
+    files: Mapping[str, bytes] = {}
+    dimensions: Mapping[str, Mapping[int, str]] = {FEATURES: {0: "batch"}}
+    noun = "rows"
+    no_torchscript = "the transform of the columns is in the ONNX graph alone"
+    prepared_limit = 0.0
+    device_slack = 0.0
+
+    def __init__(self, reading: TableReading, *, samples: Path | None) -> None:
+        self._reading = reading
+        self._profiles = profile_columns(reading)
+        self._samples = samples
+        self.left_out: tuple[str, ...] = ()
+        self._middle = self._find_middle()
+        self._columns = tuple(self._column(profile) for profile in self._profiles)
+        self._cases = self._make_cases()
+        rows = [json.loads(case.data) for case in self._cases]
+        arrays = [to_arrays(row, self._columns) for row in rows]
+        self._nodes = proven_nodes(reading, self._columns, rows, arrays, features=FEATURES)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The row."""
+        return (TabularInput(name=ROW, columns=self._columns),)
+
+    def describe(self) -> str:
+        """Return the transform and the columns."""
+        columns = ", ".join(
+            f"{column.name} ({'text' if column.dtype == 'string' else column.dtype}"
+            f"{', may be empty' if column.nullable else ''})"
+            for column in self._columns[:10]
+        )
+        more = f", and {len(self._columns) - 10} more" if len(self._columns) > 10 else ""
+        return f"{type(self._reading.transformer).__name__} of {len(self._columns)} columns: {columns}{more}"
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen values."""
+        return self._cases
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return some rows: any may share a batch."""
+        return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
+
+    def prepare(self, case: Case) -> Prepared:
+        """Return the columns as the graph takes them, and the features of the user's own transform."""
+        row = json.loads(case.data)
+        features = self._reading.transform([row])
+        arrays = to_arrays(row, self._columns)
+        return Prepared(decoded=arrays, arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two rows."""
+        return example_of(prepared)
+
+    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return none: the batch alone is dynamic, and parity compares that."""
+        return ()
+
+    def whole_part(self) -> GraphPart:
+        """Return the transform, from one input a column, [batch, 1]."""
+        return GraphPart(
+            inputs=[column_info(column) for column in self._columns],
+            nodes=[self._nodes],
+            opsets={"ai.onnx.ml": ML_OPSET},
+        )
+
+    def prepared_part(self) -> None:
+        """Return None: the host prepares nothing that the graph could."""
+
+    def to_torchscript(
+        self, _network: nn.Module, _example: Mapping[str, torch.Tensor], _ending: Ending
+    ) -> bytes | None:
+        """Return None: TorchScript has no strings to look up."""
+        return None
+
+    @contextmanager
+    def open_paths(
+        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+    ) -> Iterator[Sequence[ServedPath]]:
+        """Give the paths; the transform and the network are cuts of the artifact's own graph."""
+        del torchscript
+        graph = model.manifest.variants[0].model
+        width = self._reading.transform([self._middle]).shape[1]
+        with TemporaryDirectory(prefix="truecopy-") as place:
+            stages = graph_stages(
+                Cuts(folder, Path(place)),
+                graph,
+                model,
+                ending,
+                inputs={FEATURES: ("batch", width)},
+                raw=[column.name for column in self._columns],
+            )
+            yield [
+                onnx_path(graph, model, stages=stages),
+                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
+            ]
+
+    def _make_cases(self) -> tuple[Case, ...]:
+        rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
+        group = RANDOM if self._samples is None else SAMPLES
+        named = [(group, rows), (MADE, self._odd_rows(rows[0][1]))]
+        return tuple(
+            Case(name=name, data=json.dumps(row, sort_keys=True).encode(), group=group)
+            for group, some in named
+            for name, row in some
+        )
+
+    def _find_middle(self) -> Mapping[str, Any]:
+        """Return a row that the transform takes: the middle of each column, or positive numbers for roots and logs."""
+        for least in (None, 0.0, 1.0):
+            row = {profile.name: _middle(profile, least) for profile in self._profiles}
+            if self._takes(row):
+                return row
+        # Some columns may want what others do not: each is asked alone, beside the others as they are.
+        return {profile.name: _middle(profile, 1.0) for profile in self._profiles}
+
+    def _column(self, profile: Profile) -> Column:
+        """Return a column as the manifest has it, having asked the transform what it takes."""
+        nullable = self._takes({**self._middle, profile.name: None})
+        asked = bool(profile.categories) and profile.strict
+        closed = asked and not self._takes({**self._middle, profile.name: _unseen(profile)})
+        # Whole numbers cannot be empty: where the transform takes empty cells, they are floats, as in pandas.
+        dtype = "float64" if nullable and profile.dtype == "int64" else profile.dtype
+        return Column(
+            name=profile.name,
+            dtype=dtype,  # type: ignore[arg-type]  # one of the three
+            nullable=nullable,
+            categories=tuple(map(_CELLS[dtype], profile.categories)) if closed else (),
+        )
+
+    def _takes(self, row: Mapping[str, Any]) -> bool:
+        try:
+            return bool(np.isfinite(self._reading.transform([row])).all())
+        except Exception:  # scikit-learn refuses in many ways
+            return False
+
+    def _random_rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return rows that the transform takes: where it takes positive numbers alone, those."""
+        generator = np.random.default_rng(0)
+        rows = []
+        for position in range(_RANDOM_ROWS):
+            row = self._random_row(generator, position)
+            positive = {name: abs(value) if isinstance(value, float) else value for name, value in row.items()}
+            found = next((one for one in (row, positive) if self._takes(one)), None)
+            if found is not None:
+                rows.append((f"random row {position}", found))
+        if not rows:
+            raise ParityError(
+                f"'{self._reading.origin}': takes none of the rows that could be made up for it: expected numbers "
+                "around what it was fitted on. Give real rows with --samples."
+            )
+        return rows
+
+    def _random_row(self, generator: np.random.Generator, position: int) -> dict[str, Any]:
+        width = (1.0, 0.1, 3.0)[position % 3]
+        row: dict[str, Any] = {}
+        for profile, column in zip(self._profiles, self._columns, strict=True):
+            if profile.categories:
+                row[column.name] = profile.categories[int(generator.integers(len(profile.categories)))]
+            elif column.dtype == "string":
+                row[column.name] = f"text {position}"
+            else:
+                row[column.name] = profile.center + width * profile.spread * float(generator.standard_normal())
+        return row
+
+    def _user_rows(self, samples: Path) -> list[tuple[str, dict[str, Any]]]:
+        if not samples.is_file():
+            raise ParityError(f"'{samples}': no such file: expected a table. Check the path given to --samples.")
+        names = [column.name for column in self._columns]
+        rows: list[tuple[str, dict[str, Any]]] = []
+        for name, row in read_rows(samples):
+            if isinstance(row, InputError):
+                raise ParityError(f"'{samples}': cannot be used as a sample: {row}")
+            missing = [column for column in names if column not in row]
+            if missing:
+                raise ParityError(
+                    f"'{samples}': wrong columns: expected {', '.join(names)}, got no '{missing[0]}'. Rename them."
+                )
+            cells = {column.name: cell_of(column, row[column.name], name) for column in self._columns}
+            if not self._takes(cells):
+                raise ParityError(
+                    f"'{name}': cannot be used as a sample: the transform '{self._reading.origin}' gives no finite "
+                    "numbers for it. Leave that row out."
+                )
+            rows.append((name, cells))
+            if len(rows) == _MAX_SAMPLES:
+                self.left_out = (f"in '{samples}', rows after the first {_MAX_SAMPLES}",)
+                break
+        if not rows:
+            raise ParityError(f"'{samples}': no rows: expected at least one. Check the path given to --samples.")
+        return rows
+
+    def _odd_rows(self, row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        odd = [(f"empty {column.name}", {**row, column.name: None}) for column in self._columns if column.nullable]
+        empty = {column.name: None for column in self._columns if column.nullable}
+        if len(empty) > 1:
+            odd.append(("all empty", {**row, **empty}))
+        odd += [
+            (f"unseen {column.name}", {**row, column.name: _unseen(profile)})
+            for profile, column in zip(self._profiles, self._columns, strict=True)
+            if (profile.categories or column.dtype == "string") and not column.categories
+        ]
+        return [(name, changed) for name, changed in odd if self._takes(changed)]
+
+
+def to_arrays(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    """Return a row as the graph takes it: one array a column, [1, 1]; what is empty as NaN or an empty string."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for column in columns:
+        value = row[column.name]
+        if column.dtype == "string":
+            arrays[column.name] = np.array([["" if value is None else value]], dtype=object)
+        else:
+            arrays[column.name] = np.array([[math.nan if value is None else value]], dtype=column.dtype)
+    return arrays
+
+
+def _middle(profile: Profile, least: float | None) -> Any:
+    """Return a cell that the training had, or is likely to have had; not below ``least``."""
+    if profile.categories:
+        return profile.categories[0]
+    if profile.dtype == "string":
+        return ""
+    return profile.center if least is None else max(profile.center, least)
+
+
+def _unseen(profile: Profile) -> Any:
+    """Return a value that no training row had."""
+    return _UNSEEN if profile.dtype == "string" else max(profile.categories) + 1
+
+
+def cell_of(column: Column, value: Any, where: str) -> Any:
+    """Return a cell of a file, where everything may be text, as a number where the column has numbers."""
+    if value is None or value == "":
+        return None
+    if column.dtype == "string":
+        return str(value)
+    try:
+        number = float(value)
+    except ValueError:
+        raise PreprocessingError(
+            f"'{where}': column '{column.name}': not a number: expected a {column.dtype}, got {value!r:.80}. Correct "
+            "the sample."
+        ) from None
+    if math.isnan(number):
+        return None
+    return int(number) if column.dtype == "int64" else number

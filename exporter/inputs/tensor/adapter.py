@@ -1,0 +1,295 @@
+"""Plain arrays: what the user feeds the network is what the artifact takes."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+from torch import nn
+
+from exporter.conversion.to_torchscript import to_torchscript, trace
+from exporter.errors import ConversionError, ExportError, ParityError
+from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, Prepared, example_of
+from exporter.inputs.image.pipeline import Ended
+from exporter.outputs.postprocessing import Ending
+from exporter.parity.paths import (
+    Cuts,
+    ServedPath,
+    decode_stage,
+    graph_stages,
+    onnx_path,
+    runtime_path,
+    torchscript_path,
+)
+from runtime.errors import InputError
+from runtime.inputs.tensor.decoder import read_arrays
+from runtime.manifest import Input, NumberType, TensorInput
+from runtime.model import Model
+
+_SPEC = re.compile(r"(?P<name>[^\s=]+)=(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\[\]]*)\]")
+
+# Lengths that a named dimension is tried with: the short ones, odd ones, and those that strides and poolings want.
+_LENGTHS = (1, 2, 3, 5, 7, 16, 31, 32, 64, 96)
+_FIXED_CASES = 12
+_KINDS = ("normal", "uniform", "large", "small")
+_MAX_SAMPLES = 24
+_SEEDS = (0, 1)
+
+
+def read_input(text: str) -> TensorInput:
+    """Return the input that ``text`` describes, such as ``x=float32[batch,3,28,28]``.
+
+    Raises ExportError when it does not read so.
+    """
+    found = _SPEC.fullmatch(text.strip())
+    shape: tuple[int | str, ...] = ()
+    if found:
+        parts = [part.strip() for part in found["shape"].split(",")]
+        shape = tuple(int(part) if part.isdigit() else part for part in parts)
+    words = [part for part in shape if isinstance(part, str)]
+    good = (
+        found is not None
+        and found["dtype"] in get_args(NumberType)
+        and shape[0] == "batch"
+        and all(word.isidentifier() for word in words)
+        and 0 not in shape
+        and words.count("batch") == 1
+    )
+    if not found or not good:
+        raise ExportError(
+            f"--input '{text}': not an input: expected NAME=DTYPE[batch,...] with lengths or names for them, such as "
+            f"'x=float32[batch,3,28,28]', and a dtype of {', '.join(get_args(NumberType))}. Correct it."
+        )
+    return TensorInput(name=found["name"], dtype=found["dtype"], shape=shape)  # type: ignore[arg-type]  # checked
+
+
+class TensorFront:
+    """Arrays, one an input; nothing is done to them before the network.
+
+    ``probe`` runs the eager network, and raises where it does not take a size: not every network takes every length.
+    """
+
+    files: Mapping[str, bytes] = {}
+    noun = "inputs"
+    no_torchscript = "it cannot be traced"
+    prepared_limit = 0.0
+    device_slack = 0.0
+
+    def __init__(
+        self, specs: Sequence[TensorInput], *, samples: Path | None, probe: Callable[[Mapping[str, torch.Tensor]], Any]
+    ) -> None:
+        names = [spec.name for spec in specs]
+        if len(set(names)) < len(names):
+            raise ExportError(f"--input: two of one name: expected different ones, got {', '.join(names)}. Rename.")
+        self._specs = tuple(specs)
+        self._samples = samples
+        self._probe = probe
+        self.left_out: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The arrays."""
+        return self._specs
+
+    @property
+    def dimensions(self) -> Mapping[str, Mapping[int, str]]:
+        """The named dimensions."""
+        return {
+            spec.name: {axis: name for axis, name in enumerate(spec.shape) if isinstance(name, str)}
+            for spec in self._specs
+        }
+
+    def describe(self) -> str:
+        """Return the inputs as the user wrote them."""
+        return "arrays as they are: " + ", ".join(
+            f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]" for spec in self._specs
+        )
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the user's arrays, or random ones of every length that the network takes.
+
+        Raises ConversionError where a named dimension turns out to have one length.
+        """
+        return self._own_cases() if self._samples is None else self._user_cases(self._samples)
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases of one shape: those of the shape that most have, over and over."""
+        shapes = [tuple(array.shape for array in self._arrays(case).values()) for case in cases]
+        common = max(shapes, key=shapes.count)
+        chosen = [case for case, shape in zip(cases, shapes, strict=True) if shape == common]
+        return tuple(chosen[row % len(chosen)] for row in range(max(BATCH_SIZES)))
+
+    def prepare(self, case: Case) -> Prepared:
+        """Return the arrays as torch has them."""
+        arrays = self._arrays(case)
+        return Prepared(
+            decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
+        )
+
+    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+        """Return two cases of one shape."""
+        return example_of(prepared)
+
+    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return one input of every shape, where more than the batch is dynamic."""
+        if all(set(axes) <= {0} for axes in self.dimensions.values()):
+            return ()
+        shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
+        return tuple(shapes.values())
+
+    def whole_part(self) -> GraphPart:
+        """Return the inputs alone."""
+        return GraphPart(
+            inputs=[
+                helper.make_tensor_value_info(
+                    spec.name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), list(spec.shape)
+                )
+                for spec in self._specs
+            ],
+            nodes=[],
+        )
+
+    def prepared_part(self) -> None:
+        """Return None: nothing is prepared."""
+
+    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> bytes | None:
+        """Return network and ending, traced."""
+        return trace_whole(network, example, ending)
+
+    @contextmanager
+    def open_paths(
+        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+    ) -> Iterator[Sequence[ServedPath]]:
+        """Give the paths; nothing stands before the network but the decoder."""
+        with TemporaryDirectory(prefix="truecopy-") as place:
+            graph = model.manifest.variants[0].model
+            inputs = {spec.name: () for spec in self._specs}
+            stages = graph_stages(Cuts(folder, Path(place)), graph, model, ending, inputs=inputs)
+            paths = [
+                onnx_path(graph, model, stages=stages),
+                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
+            ]
+            if torchscript:
+                paths.append(
+                    torchscript_path(
+                        folder / torchscript,
+                        ending,
+                        model.manifest,
+                        inputs=lambda case: self.prepare(case).tensors,
+                        stages={},
+                    )
+                )
+            yield paths
+
+    def _arrays(self, case: Case) -> dict[str, NDArray[Any]]:
+        """Return a case's arrays, read by numpy alone, each with a batch dimension of one."""
+        with io.BytesIO(case.data) as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if len(self._specs) == 1:
+                return {self._specs[0].name: loaded[np.newaxis]}
+            return {spec.name: loaded[spec.name][np.newaxis] for spec in self._specs}
+
+    def _encode(self, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+        stream = io.BytesIO()
+        if len(arrays) == 1:
+            np.save(stream, next(iter(arrays.values())), allow_pickle=False)
+        else:
+            np.savez(stream, allow_pickle=False, **arrays)
+        return stream.getvalue()
+
+    def _own_cases(self) -> tuple[Case, ...]:
+        generators = [np.random.default_rng(seed) for seed in _SEEDS]
+        names = list(dict.fromkeys(name for spec in self._specs for name in spec.shape[1:] if isinstance(name, str)))
+        cases: list[Case] = []
+        worked, refusal = {name: set[int]() for name in names}, ""
+        for row in range(len(_LENGTHS) if names else _FIXED_CASES):
+            # Different lengths for different dimensions, so that none is taken for another.
+            lengths = {name: _LENGTHS[(row + 3 * place) % len(_LENGTHS)] for place, name in enumerate(names)}
+            for kind in _KINDS[: 2 if names else 1]:
+                which = kind if names else _KINDS[row % len(_KINDS)]
+                seed = (row + len(cases)) % len(_SEEDS)
+                arrays = {
+                    spec.name: _random(generators[seed], self._shape(spec, lengths), np.dtype(spec.dtype), which)
+                    for spec in self._specs
+                }
+                sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
+                name = f"{which} {row}" + (f", {sizes}" if sizes else "")
+                case = Case(name=name, data=self._encode(arrays), group=f"random, seed {seed}")
+                try:
+                    self._probe(self.prepare(case).tensors)
+                except ConversionError as error:
+                    refusal = str(error)
+                    break
+                cases.append(case)
+                for name, length in lengths.items():
+                    worked[name].add(length)
+        fixed = next((name for name, lengths in worked.items() if len(lengths) < 2), None)
+        if not cases or fixed:
+            what = f"'{fixed}' has no two lengths that it takes" if fixed else "it takes no such input"
+            raise ConversionError(f"--input: the eager network fails: {what}: {refusal} Correct the input's shape.")
+        return tuple(cases)
+
+    def _user_cases(self, samples: Path) -> tuple[Case, ...]:
+        if not samples.exists():
+            raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
+        paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
+        cases = []
+        for path in paths[:_MAX_SAMPLES]:
+            try:
+                found = read_arrays(path, f"'{path}'")
+            except InputError as error:
+                raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
+            by_name = found if isinstance(found, Mapping) else {self._specs[0].name: found}
+            missing = [spec.name for spec in self._specs if spec.name not in by_name]
+            if missing:
+                raise ParityError(f"'{path}': has no array '{missing[0]}': expected all inputs by name. Add it.")
+            arrays = {spec.name: np.asarray(by_name[spec.name], dtype=spec.dtype) for spec in self._specs}
+            # A file may hold one input, or a batch of them.
+            batches = [len(array) for name, array in arrays.items() if array.ndim == len(self._spec(name).shape)]
+            for row in range(min(batches)) if batches else [None]:
+                one = {name: array if row is None else array[row] for name, array in arrays.items()}
+                name = path.name if row is None else f"{path.name} {row}"
+                cases.append(Case(name=name, data=self._encode(one), group=SAMPLES))
+        if not cases:
+            raise ParityError(f"'{samples}': no arrays: expected .npy, .npz or .json files. Check --samples.")
+        if len(cases) > _MAX_SAMPLES or len(paths) > _MAX_SAMPLES:
+            self.left_out = (f"in '{samples}', all but the first {_MAX_SAMPLES} inputs",)
+        return tuple(cases[:_MAX_SAMPLES])
+
+    def _spec(self, name: str) -> TensorInput:
+        return next(spec for spec in self._specs if spec.name == name)
+
+    @staticmethod
+    def _shape(spec: TensorInput, lengths: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(lengths[part] if isinstance(part, str) else part for part in spec.shape[1:])
+
+
+def trace_whole(network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> bytes | None:
+    """Return network and ending as TorchScript that takes the network's own inputs by position.
+
+    None where torch cannot trace it: what a trace of a forward with its own control flow gives, parity would refuse.
+    """
+    module = Ended(network, None if ending.whole else ending.module())
+    try:
+        return to_torchscript(trace(module.eval(), tuple(example.values())))
+    except ConversionError:
+        return None
+
+
+def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], kind: str) -> NDArray[Any]:
+    """Return an array of ``dtype``: numbers of either sign, positive ones below 1, ten times or a tenth as large."""
+    if dtype.kind == "b":
+        return generator.random(shape) < 0.5
+    if dtype.kind == "u":
+        return generator.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    if dtype.kind == "i":
+        return generator.integers(0, 10, shape).astype(dtype)
+    values = generator.random(shape) if kind == "uniform" else generator.standard_normal(shape)
+    return (values * {"large": 10.0, "small": 0.1}.get(kind, 1.0)).astype(dtype)

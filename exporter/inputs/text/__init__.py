@@ -1,0 +1,1 @@
+"""Text inputs: tokenizer and adapter."""

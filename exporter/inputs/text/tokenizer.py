@@ -1,0 +1,178 @@
+"""The tokenizer of training: untouched for the reference, and as the ``tokenizer.json`` that the artifact carries."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.errors import PreprocessingError
+from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from runtime.manifest import TextInput
+
+FILE = "tokenizer.json"
+ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
+
+# transformers writes a number near 1e30 where a tokenizer has no limit of its own.
+_NO_LIMIT = 10**6
+
+_PADDING_TOKENS = ("[PAD]", "<pad>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizing:
+    """How texts become numbers.
+
+    ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
+    the same one as a ``tokenizer.json`` that cuts to ``max_length`` and never pads. ``arrays`` are those that the
+    tokenizer gives; ``pad_id`` is None where it has no padding token. ``assumed`` says that nobody named the length.
+    """
+
+    reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
+    data: bytes
+    arrays: tuple[str, ...]
+    size: int
+    max_length: int
+    pad_id: int | None
+    pad_type_id: int
+    padding_side: Literal["left", "right"]
+    origin: str
+    assumed: bool
+
+
+def read_tokenizer(
+    path: Path, *, max_length: int | None, longest: int | None, carried: TextInput | None = None
+) -> Tokenizing:
+    """Return the tokenizer in a Hugging Face folder, or in a ``tokenizer.json`` of its own.
+
+    ``max_length`` is what training cut texts to, special tokens included; by default the tokenizer's own limit, or
+    ``longest``, what the network takes. ``carried`` is the input of the artifact that the file is of: such a file never
+    pads, and the manifest has how it did. Raises PreprocessingError where there is none, or none that the tokenizers
+    library runs.
+    """
+    if find_spec("tokenizers") is None:
+        raise PreprocessingError(
+            f"'{path}': the tokenizers library is not installed. Run: pip install 'truecopy[text]'."
+        )
+    if max_length is not None and max_length < 1:
+        raise PreprocessingError(f"--max-length: expected at least 1 token, got {max_length}. Give training's.")
+    if path.is_file():
+        return _from_file(path, max_length, longest, carried)
+    if not path.is_dir():
+        raise PreprocessingError(
+            f"'{path}': no such tokenizer: expected a Hugging Face folder, or a file '{FILE}'. Check --tokenizer."
+        )
+    if find_spec("transformers") is None:
+        if (path / FILE).is_file():
+            return _from_file(path / FILE, max_length, longest, None)
+        raise PreprocessingError(f"'{path}': transformers is not installed. Run: pip install 'truecopy[hf]'.")
+    return _from_folder(path, max_length, longest)
+
+
+def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Tokenizing:
+    transformers = import_module("transformers")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises what its tokenizer classes raise
+        raise PreprocessingError(
+            f"'{path}': its tokenizer cannot be read: {_first_line(error)}. Check that the folder holds '{FILE}', as "
+            "save_pretrained writes it."
+        ) from error
+    if not tokenizer.is_fast:
+        raise PreprocessingError(
+            f"'{path}': its tokenizer, {type(tokenizer).__name__}, runs in Python alone: expected one that the "
+            f"tokenizers library runs. Convert it to a '{FILE}' first."
+        )
+    own = int(tokenizer.model_max_length)
+    length, assumed = _length(max_length, own if own < _NO_LIMIT else None, longest, path)
+
+    def reference(texts: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+        encoded = tokenizer(*([text] for text in texts), truncation=True, max_length=length, return_tensors="np")
+        return {name: np.asarray(encoded[name], dtype=np.int64) for name in arrays}
+
+    arrays = tuple(name for name in ARRAYS if name in tokenizer.model_input_names)
+    return Tokenizing(
+        reference=reference,
+        data=_carried(tokenizer.backend_tokenizer, length, str(tokenizer.truncation_side)),
+        arrays=arrays,
+        size=len(tokenizer),
+        max_length=length,
+        pad_id=tokenizer.pad_token_id,
+        pad_type_id=int(tokenizer.pad_token_type_id or 0),
+        padding_side="left" if tokenizer.padding_side == "left" else "right",
+        origin=f"{type(tokenizer).__name__} of '{path}'",
+        assumed=assumed,
+    )
+
+
+def _from_file(path: Path, max_length: int | None, longest: int | None, carried: TextInput | None) -> Tokenizing:
+    tokenizers = import_module("tokenizers")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise PreprocessingError(
+            f"'{path}': not a tokenizer: {_first_line(error)}. Give a '{FILE}' that the tokenizers library wrote."
+        ) from error
+    padding: Mapping[str, Any] = tokenizer.padding or _padding_of(tokenizer, carried)
+    truncation: Mapping[str, Any] = tokenizer.truncation or {}
+    length, assumed = _length(max_length, truncation.get("max_length"), longest, path)
+    side = str(truncation.get("direction", "right"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
+
+    def reference(texts: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+        encoded = tokenizer.encode(*texts)
+        found = {INPUT_IDS: encoded.ids, ATTENTION_MASK: encoded.attention_mask, TOKEN_TYPE_IDS: encoded.type_ids}
+        return {name: np.array([values], dtype=np.int64) for name, values in found.items()}
+
+    return Tokenizing(
+        reference=reference,
+        data=_carried(tokenizer, length, side),
+        arrays=ARRAYS,
+        size=tokenizer.get_vocab_size(),
+        max_length=length,
+        pad_id=padding["pad_id"],
+        pad_type_id=int(padding.get("pad_type_id", 0)),
+        padding_side="left" if padding.get("direction") == "left" else "right",
+        origin=f"'{path}'",
+        assumed=assumed,
+    )
+
+
+def _padding_of(tokenizer: Any, carried: TextInput | None) -> dict[str, Any]:
+    """Return how a tokenizer would pad whose file does not say it: as the artifact does, or with its padding token."""
+    if carried is not None and carried.pad_id is not None:
+        return {"pad_id": carried.pad_id, "pad_type_id": carried.pad_type_id, "direction": carried.padding_side}
+    known = [tokenizer.token_to_id(token) for token in _PADDING_TOKENS]
+    return {"pad_id": next((number for number in known if number is not None), None)}
+
+
+def _length(asked: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, bool]:
+    """Return the length that texts are cut to, and whether that is an assumption."""
+    if asked is not None:
+        return asked, False
+    known = [length for length in (own, longest) if length]
+    if not known:
+        raise PreprocessingError(
+            f"'{path}': has no length to cut texts to: expected one in its configuration. Pass training's: "
+            "--max-length."
+        )
+    return min(known), True
+
+
+def _carried(tokenizer: Any, length: int, side: str) -> bytes:
+    """Return a tokenizer as a file of its own: the caller's stays as it is."""
+    tokenizers = import_module("tokenizers")
+    carried = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    carried.no_padding()
+    carried.enable_truncation(length, stride=0, strategy="longest_first", direction=side)
+    text: str = carried.to_str(pretty=False)
+    return text.encode() + b"\n"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

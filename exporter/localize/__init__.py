@@ -1,0 +1,1 @@
+"""Fault localization: the first node that differs."""

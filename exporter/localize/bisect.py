@@ -1,0 +1,287 @@
+"""Where a network's graph leaves the eager model: the first node whose output is wrong for the reference's inputs.
+
+The reference is the eager network as a program of torch operators, each of which is run: its nodes have the names that
+the graph's values have. Parts of the graph are given the program's own values, so that errors do not add up; the part
+at fault is halved until one value is left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from exporter.conversion.node_builder import captured
+from exporter.conversion.to_onnx import Traced
+from exporter.errors import ConversionError
+from exporter.localize.program import Place, Values, place_of, run_program
+from exporter.localize.repro import describe_change, write_case
+from runtime.engine.session import open_session
+from runtime.errors import ModelError
+
+# Where an input and an output have one name, the value inside the graph has this before its own (exporter.assemble).
+_CLASH = "network/"
+
+# A few roundings of float32, relative to a value's size: what is left where float64 shows no difference.
+_ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """The first node at fault, and where it is from.
+
+    ``output`` is the value that is wrong, ``operators`` those between it and the values that it was given, the last
+    being the node. ``place`` is the module and the source line. ``difference`` is the largest for ``input``; ``floor``
+    and ``limit`` are in its unit; infinite where the shapes differ or the node does not run, and then ``finding`` says
+    so. ``changes`` says what differs from the node as torch.onnx converts it now; empty where nothing does, so that the
+    converter or onnxruntime is at fault. ``folder`` has the node alone, and a script that runs it.
+    """
+
+    node: str
+    output: str
+    operators: tuple[str, ...]
+    place: Place
+    input: str
+    difference: float
+    floor: float
+    limit: float
+    finding: str
+    changes: tuple[str, ...]
+    runs: int
+    folder: Path | None
+
+    def describe(self) -> str:
+        """Return one sentence for people."""
+        operator = self.operators[-1]
+        why = (
+            f"it is not the node that torch.onnx makes of it: {'; '.join(self.changes)}"
+            if self.changes
+            else "it is what torch.onnx makes of it now: the converter or onnxruntime is at fault"
+        )
+        return (
+            f"node '{self.node}' ({operator}), from {self.place.describe()}: expected at most {self.limit:.1e} from "
+            f"eager given eager's own inputs, got {self.finding}; {why}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Inputs of the network, by name: one case, or a batch of them, with a name for the report."""
+
+    name: str
+    tensors: Mapping[str, torch.Tensor]
+
+
+def locate(
+    graph: Path,
+    traced: Traced,
+    given: Sequence[Given],
+    *,
+    outputs: Sequence[str],
+    max_ratio: float,
+    folder: Path | None = None,
+) -> Located | None:
+    """Return the first node of ``graph`` that leaves the noise; None where each is right, given eager's own inputs.
+
+    ``traced`` is the untouched network, as the graph was converted; ``outputs`` what its outputs are called in the
+    graph. A value may stray by ``max_ratio`` times its noise: what float32 and float64 differ by, or a few roundings.
+    The node alone, the inputs and outputs that it should have, and a script that runs it, go into ``folder``. Raises
+    ConversionError where the graph is not dynamo's, so that its values have other names.
+    """
+    search = _Search(graph, traced, given, outputs, max_ratio)
+    found = search.bisect()
+    if found is None or folder is None:
+        return found
+    write_case(folder, found, search.part([found.output], search.before(found.output)), *search.values(found))
+    return replace(found, folder=folder)
+
+
+class _Search:
+    """The graph's part between the network's inputs and outputs, and what eager has for its values."""
+
+    def __init__(
+        self,
+        graph: Path,
+        traced: Traced,
+        given: Sequence[Given],
+        outputs: Sequence[str],
+        max_ratio: float,
+    ) -> None:
+        self._model = onnx.load(graph)
+        self._traced = traced
+        self._given = given
+        self._inputs = list(given[0].tensors)
+        self._outputs = list(outputs)
+        self._max_ratio = max_ratio
+        self._runs = 0
+        self._producers = {name: node for node in self._model.graph.node for name in node.output if name}
+        self._nodes = self._reachable(self._outputs, set(self._inputs))
+        self._order = {name: place for place, node in enumerate(self._nodes) for name in node.output}
+        self._expected = [self._named(run_program(traced.program, one.tensors)) for one in given]
+        self._exact = [self._in_float64(one) for one in given]
+        known = set.intersection(*(set(values) for values in self._expected))
+        self._known = sorted(
+            (name for name in self._order if name in known and name not in self._inputs), key=self._order.__getitem__
+        )
+        missing = [name for name in self._outputs if name not in self._order or name not in known]
+        if missing or len(self._known) < min(2, len(self._nodes)):
+            raise ConversionError(
+                f"'{graph}': its values have other names than torch.onnx gives them now: expected "
+                f"'{(missing or self._outputs)[0]}' and the operators before it, got {len(self._known)} values of that "
+                "name. Locate with the torch that it was exported with, or export it again."
+            )
+
+    def bisect(self) -> Located | None:
+        """Halve the part that is wrong until one value is left; then look at that one alone."""
+        low, high = 0, len(self._known)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._wrong(self._frontier(low, middle), self._known[:low]):
+                high = middle
+            else:
+                low = middle
+        first = self._wrong([self._known[low]], self._known[:low])
+        if first is None:
+            # What each of two halves adds can be within the noise, and a later part alone be wrong, or none.
+            for place, name in enumerate(self._known):
+                first = self._wrong([name], self._known[:place])
+                if first is not None:
+                    break
+        return first
+
+    def before(self, output: str) -> list[str]:
+        """Return the values that are known where ``output`` is computed."""
+        return self._known[: self._known.index(output)]
+
+    def values(self, found: Located) -> tuple[Arrays, Arrays]:
+        """Return eager's values for what the node takes, and for what it gives, for the input that showed the fault."""
+        row = next(place for place, one in enumerate(self._given) if one.name == found.input)
+        model = self.part([found.output], self.before(found.output))
+        taken = {value.name: self._expected[row][value.name] for value in model.graph.input}
+        return taken, {found.output: self._expected[row][found.output]}
+
+    def part(self, targets: Sequence[str], known: Sequence[str]) -> onnx.ModelProto:
+        """Return the nodes from known values, and the network's inputs, to ``targets``."""
+        sources = (set(known) | set(self._inputs)) - set(targets)
+        nodes = self._reachable(targets, sources)
+        needed = {name for node in nodes for name in (*node.input, *captured(node))}
+        part = onnx.ModelProto()
+        part.ir_version = self._model.ir_version
+        part.opset_import.extend(self._model.opset_import)
+        part.functions.extend(self._model.functions)
+        part.graph.name = "part"
+        part.graph.node.extend(nodes)
+        part.graph.initializer.extend(value for value in self._model.graph.initializer if value.name in needed)
+        for name in sorted(needed & sources):
+            array = self._expected[0][name]
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+        part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
+        return part
+
+    def _in_float64(self, given: Given) -> dict[str, NDArray[Any]]:
+        """Return the program's values in float64; none where it has steps that are float32 by name."""
+        try:
+            return self._named(run_program(self._traced.program, given.tensors, exact=True))
+        except RuntimeError:
+            return {}
+
+    def _named(self, values: Values) -> dict[str, NDArray[Any]]:
+        """Return a program's values by the names that the graph has for them."""
+        named = {name: array for name, array in values.by_node.items() if name in self._producers}
+        named |= {
+            f"{_CLASH}{name}": array for name, array in values.by_node.items() if f"{_CLASH}{name}" in self._producers
+        }
+        return {
+            **named,
+            **dict(zip(self._inputs, values.inputs, strict=True)),
+            **dict(zip(self._outputs, values.outputs, strict=True)),
+        }
+
+    def _frontier(self, low: int, high: int) -> list[str]:
+        """Return which of the known values from ``low`` up to ``high`` what comes later is computed from."""
+        chosen = self._known[low:high]
+        last = self._order[chosen[-1]]
+        later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *captured(node))}
+        later |= set(self._outputs)
+        return [name for name in chosen if name in later] or chosen[-1:]
+
+    def _wrong(self, targets: Sequence[str], known: Sequence[str]) -> Located | None:
+        """Return the first of ``targets`` that is wrong where ``known`` values are eager's, or None."""
+        self._runs += 1
+        model = self.part(targets, known)
+        try:
+            session = open_session(model.SerializeToString(), device="cpu")
+        except ModelError as error:
+            return self._located(targets[0], self._given[0].name, float("inf"), f"a node that does not load: {error}")
+        for one, expected in zip(self._given, self._expected, strict=True):
+            try:
+                actual = session.run({value.name: expected[value.name] for value in model.graph.input})
+            except ModelError as error:
+                return self._located(targets[0], one.name, float("inf"), f"none: {error}")
+            for name in targets:
+                difference, finding = _difference(actual[name], expected[name])
+                if not difference <= self._limit(name):
+                    return self._located(name, one.name, difference, finding)
+        return None
+
+    def _floor(self, name: str) -> float:
+        """Return how far a value's float32 is from its float64, or a few roundings of its size; zero for numbers."""
+        if not all(expected[name].dtype.kind == "f" for expected in self._expected):
+            return 0.0
+        size = max(float(np.abs(expected[name]).max(initial=0.0)) for expected in self._expected)
+        noise = [
+            _difference(expected[name].astype(np.float64), exact[name])[0]
+            for expected, exact in zip(self._expected, self._exact, strict=True)
+            if name in exact
+        ]
+        return max([_ROUNDINGS * size, *(one for one in noise if np.isfinite(one))])
+
+    def _limit(self, name: str) -> float:
+        return self._max_ratio * self._floor(name)
+
+    def _located(self, output: str, name: str, difference: float, finding: str) -> Located:
+        nodes = self._reachable([output], (set(self.before(output)) | set(self._inputs)) - {output})
+        renamed = output.removeprefix(_CLASH)
+        return Located(
+            node=nodes[-1].name or output,
+            output=output,
+            operators=tuple(node.op_type for node in nodes),
+            place=place_of(self._traced.program, renamed, self._outputs),
+            input=name,
+            difference=difference,
+            floor=self._floor(output),
+            limit=self._limit(output),
+            finding=finding,
+            changes=describe_change(self._model, self._traced.model, nodes),
+            runs=self._runs,
+            folder=None,
+        )
+
+    def _reachable(self, targets: Sequence[str], sources: set[str]) -> list[onnx.NodeProto]:
+        """Return the nodes between, in the graph's order."""
+        needed, kept = set(targets), []
+        for node in reversed(self._model.graph.node):
+            wanted = needed & set(node.output)
+            if wanted and not wanted <= sources:
+                kept.append(node)
+                needed |= {name for name in (*node.input, *captured(node)) if name not in sources}
+        return kept[::-1]
+
+
+def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[float, str]:
+    """Return the largest difference and how it reads; infinite where the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf"), f"shape {list(actual.shape)} for {list(expected.shape)}"
+    if not actual.size:
+        return 0.0, "no values"
+    one, other = actual.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        worst = float(np.where(one == other, 0.0, np.abs(one - other)).max())
+    return worst, f"{worst:.1e}"

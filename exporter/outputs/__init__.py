@@ -1,0 +1,1 @@
+"""Postprocessing: what follows the network, up to the label."""

@@ -1,0 +1,172 @@
+"""What was done to a regression's target in training, undone after the network: in torch, and in the graph.
+
+The formulas are scikit-learn's own: ``PowerTransformer.inverse_transform``, and numpy's functions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from exporter.conversion.node_builder import Nodes
+from runtime.manifest import Curve, Line, Undone
+
+# Nearer than this to where a power turns into a logarithm, scikit-learn takes the logarithm.
+_NEAR = float(np.finfo(np.float64).eps)
+
+
+def undo(steps: Sequence[Undone], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the target's own numbers, float64 [rows, values], for what a network would give."""
+    found: NDArray[np.float64] = undo_module(steps)(torch.from_numpy(values)).numpy()
+    return found
+
+
+def undo_module(steps: Sequence[Undone]) -> nn.Module:
+    """Return the steps as a module that TorchScript can compile: [batch, values] of float64 in and out."""
+    return nn.Sequential(*(_Line(step) if isinstance(step, Line) else _CURVES[step.function](step) for step in steps))
+
+
+def is_exact(steps: Sequence[Undone]) -> bool:
+    """Return whether float32 suffices: a power of it would lose digits."""
+    return all(isinstance(step, Line) for step in steps)
+
+
+def undo_nodes(nodes: Nodes, steps: Sequence[Undone], values: str, *, output: str) -> None:
+    """Append the steps for ``values``, float32 [batch, values]; ``output`` has the same type."""
+    if is_exact(steps):
+        for place, step in enumerate(steps):
+            last = output if place == len(steps) - 1 else None
+            values = _write_line(nodes, step, values, place, dtype=np.float32, output=last)
+        return
+    values = nodes.cast(values, TensorProto.DOUBLE)
+    for place, step in enumerate(steps):
+        if isinstance(step, Line):
+            values = _write_line(nodes, step, values, place, dtype=np.float64)
+        else:
+            values = _write_curve(nodes, step, values, place)
+    nodes.add("Cast", values, to=TensorProto.FLOAT, output=output)
+
+
+def _write_line(nodes: Nodes, step: Undone, values: str, place: int, *, dtype: type, output: str | None = None) -> str:
+    assert isinstance(step, Line)
+    constants = [
+        nodes.constant(f"undone_{place}/{name}", np.array(numbers, dtype=dtype))
+        for name, numbers in (("scale", step.scale), ("offset", step.offset))
+    ]
+    return nodes.add("Add", nodes.add("Mul", values, constants[0]), constants[1], output=output)
+
+
+def _write_curve(nodes: Nodes, step: Curve, values: str, place: int) -> str:
+    match step.function:
+        case "exp":
+            return nodes.add("Exp", values)
+        case "expm1":
+            return nodes.add("Sub", nodes.add("Exp", values), nodes.double(1.0))
+        case "square":
+            return nodes.add("Mul", values, values)
+        case "box-cox":
+            lambdas = np.array(step.lambdas)
+            return _write_power(nodes, values, lambdas, f"undone_{place}")
+        case "yeo-johnson":
+            # The positive numbers by lambda, the negative ones by 2 - lambda, mirrored.
+            lambdas = np.array(step.lambdas)
+            zero, one = nodes.double(0.0), nodes.double(1.0)
+            above = nodes.add("Max", values, zero)
+            below = nodes.add("Max", nodes.add("Neg", values), zero)
+            up = nodes.add("Sub", _write_power(nodes, above, lambdas, f"undone_{place}/up"), one)
+            down = nodes.add("Sub", one, _write_power(nodes, below, 2 - lambdas, f"undone_{place}/down"))
+            return nodes.add("Where", nodes.add("Less", values, zero), down, up)
+
+
+def _write_power(nodes: Nodes, values: str, lambdas: NDArray[np.float64], name: str) -> str:
+    """Append ``(values * lambda + 1) ** (1 / lambda)``, which is ``exp(values)`` where lambda is 0."""
+    flat = np.abs(lambdas) < _NEAR
+    safe = np.where(flat, 1.0, lambdas)
+    line = nodes.add("Mul", values, nodes.constant(f"{name}/lambdas", safe))
+    base = nodes.add("Add", line, nodes.double(1.0))
+    power = nodes.add("Pow", base, nodes.constant(f"{name}/powers", 1 / safe))
+    return nodes.add("Where", nodes.constant(f"{name}/flat", flat), nodes.add("Exp", values), power)
+
+
+class _Line(nn.Module):
+    def __init__(self, step: Line) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.offset: Tensor
+        self.register_buffer("scale", torch.tensor(step.scale, dtype=torch.float64), persistent=False)
+        self.register_buffer("offset", torch.tensor(step.offset, dtype=torch.float64), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.scale + self.offset
+
+
+class _Exponential(nn.Module):
+    def __init__(self, _step: Curve) -> None:
+        super().__init__()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.exp(values)
+
+
+class _ExponentialLessOne(nn.Module):
+    def __init__(self, _step: Curve) -> None:
+        super().__init__()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.expm1(values)
+
+
+class _Square(nn.Module):
+    def __init__(self, _step: Curve) -> None:
+        super().__init__()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.square(values)
+
+
+class _Power(nn.Module):
+    """``(values * lambda + 1) ** (1 / lambda)``, which is ``exp(values)`` where lambda is 0."""
+
+    def __init__(self, lambdas: Sequence[float]) -> None:
+        super().__init__()
+        found = torch.tensor(lambdas, dtype=torch.float64)
+        self.flat: Tensor
+        self.lambdas: Tensor
+        self.register_buffer("flat", found.abs() < _NEAR, persistent=False)
+        self.register_buffer("lambdas", torch.where(self.flat, torch.ones_like(found), found), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.where(self.flat, torch.exp(values), (values * self.lambdas + 1.0) ** (1.0 / self.lambdas))
+
+
+class _BoxCox(nn.Module):
+    def __init__(self, step: Curve) -> None:
+        super().__init__()
+        self.power = _Power(step.lambdas)
+
+    def forward(self, values: Tensor) -> Tensor:
+        found: Tensor = self.power(values)
+        return found
+
+
+class _YeoJohnson(nn.Module):
+    def __init__(self, step: Curve) -> None:
+        super().__init__()
+        self.up = _Power(step.lambdas)
+        self.down = _Power([2 - one for one in step.lambdas])
+
+    def forward(self, values: Tensor) -> Tensor:
+        up, down = self.up(torch.relu(values)) - 1.0, 1.0 - self.down(torch.relu(-values))
+        return torch.where(values < 0, down, up)
+
+
+_CURVES = {
+    "exp": _Exponential,
+    "expm1": _ExponentialLessOne,
+    "square": _Square,
+    "box-cox": _BoxCox,
+    "yeo-johnson": _YeoJohnson,
+}

@@ -1,0 +1,97 @@
+"""The transform of a regression's target, undone after the network."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.errors import PreprocessingError
+from exporter.inputs.tabular.estimator import load_estimator
+from exporter.outputs.target_inverse import undo
+from runtime.manifest import Curve, CurveName, Line, Undone
+
+# What people do to a target without scikit-learn, by its name, and what undoes it.
+NAMES: dict[str, CurveName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
+
+# The same, as the inverse function of a FunctionTransformer; arrays of any size.
+_INVERSES: dict[Any, CurveName] = {np.exp: "exp", np.expm1: "expm1", np.square: "square"}
+
+# What a network may give: around zero, as of a standardised target, and as large as logarithms are.
+_TRIED = (0.0, 1.0, -1.0, 0.3, -0.4, 2.5, -2.2, 7.0, 12.0)
+
+
+def read_target(target: str | Path | Any, *, trust: bool) -> tuple[Undone, ...]:
+    """Return what undoes a target's transform, step by step, proven against its own ``inverse_transform``.
+
+    ``target`` is a name of ``NAMES``, a fitted scikit-learn transform, or a file with one: any whose inverse is a line
+    a value, a PowerTransformer, a FunctionTransformer with an inverse of numpy, or a Pipeline of these. Raises
+    PreprocessingError for others.
+    """
+    if isinstance(target, str | Path) and str(target) in NAMES:
+        return (Curve(function=NAMES[str(target)]),)
+    transformer = load_estimator(Path(target), trust=trust) if isinstance(target, str | Path) else target
+    name = f"'{target}'" if isinstance(target, str | Path) else type(transformer).__name__
+    count = getattr(transformer, "n_features_in_", 1)
+    grid = np.array(_TRIED)[:, np.newaxis].repeat(count, axis=1)
+    expected = _invert(transformer, grid, name)
+    steps = _read(transformer, count, name)
+    with np.errstate(all="ignore"):
+        equal = np.allclose(undo(steps, grid), expected, rtol=1e-9, atol=1e-12, equal_nan=True)
+    if not equal:
+        raise PreprocessingError(
+            f"{name}: what undoes it is not what was read: expected the numbers of its own inverse_transform, got "
+            f"others for {type(transformer).__name__}. Apply it after the model, or train on a scaled target."
+        )
+    return steps
+
+
+def _read(transformer: Any, count: int, name: str) -> tuple[Undone, ...]:
+    """Return the steps that undo a transform, the last of a Pipeline first."""
+    kind = type(transformer).__name__
+    if hasattr(transformer, "steps"):
+        inner = [step for _, step in reversed(transformer.steps) if step is not None and step != "passthrough"]
+        return tuple(found for step in inner for found in _read(step, count, name))
+    if kind == "PowerTransformer":
+        curve = Curve(function=transformer.method, lambdas=tuple(map(float, transformer.lambdas_)))
+        return (*(_read(transformer._scaler, count, name) if transformer.standardize else ()), curve)
+    if kind == "FunctionTransformer":
+        if transformer.inverse_func in _INVERSES and not transformer.inv_kw_args:
+            return (Curve(function=_INVERSES[transformer.inverse_func]),)
+        raise PreprocessingError(
+            f"{name}: its inverse is Python: expected a FunctionTransformer with inverse_func of "
+            f"{', '.join(f'numpy.{one.__name__}' for one in _INVERSES)}, got {transformer.inverse_func}. Name it so "
+            "where it is fitted, or apply it after the model."
+        )
+    return (_read_line(transformer, count, name),)
+
+
+def _read_line(transformer: Any, count: int, name: str) -> Line:
+    """Return the line that the inverse of a scaler is: it is asked rather than read."""
+    grid = np.array(_TRIED)[:, np.newaxis].repeat(count, axis=1)
+    found = _invert(transformer, grid, name)
+    offset, scale = found[0], found[1] - found[0]
+    if not np.allclose(found, offset + grid * scale, rtol=1e-9, atol=1e-12):
+        raise PreprocessingError(
+            f"{name}: its inverse is neither a line nor a power: expected a scaler, a PowerTransformer, a "
+            f"FunctionTransformer of numpy, or a Pipeline of these, got {type(transformer).__name__}. Apply it after "
+            "the model, or train on a target scaled otherwise."
+        )
+    return Line(scale=_numbers(scale), offset=_numbers(offset))
+
+
+def _invert(transformer: Any, grid: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # a power of a negative number is NaN, here as there
+            return np.asarray(transformer.inverse_transform(grid.copy()), dtype=np.float64)
+    except Exception as error:  # an object of any class
+        raise PreprocessingError(
+            f"{name}: not a target transform: its inverse_transform failed: {error}. Give the fitted transform."
+        ) from error
+
+
+def _numbers(values: Sequence[Any] | NDArray[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))

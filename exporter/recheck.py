@@ -1,0 +1,217 @@
+"""An artifact, however old, against its checkpoint and training transform: the same proof that the export made."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporter import parity
+from exporter.architectures.rebuild import rebuild
+from exporter.architectures.registry import Architecture
+from exporter.checkpoint import Checkpoint, read_checkpoint
+from exporter.errors import CheckpointError, ConversionError, ParityError
+from exporter.inputs.adapter import Front, lengths_of
+from exporter.inputs.image.adapter import ImageFront
+from exporter.inputs.image.pixel_check import pixel_rows
+from exporter.inputs.registry import open_front
+from exporter.localize.locate import Location, Locator
+from exporter.outputs.labels import read_labels
+from exporter.outputs.postprocessing import Ending
+from exporter.parity.pictures import draw_pictures
+from exporter.recipe import Recipe
+from exporter.recipe_from_artifact import recall_ending, recall_recipe
+from exporter.workflow import TORCHSCRIPT
+from runtime.artifact.open import Artifact, open_artifact
+from runtime.engine.devices import Options
+from runtime.errors import DeviceError
+from runtime.evidence import Evidence, Row, Stage
+from runtime.manifest import Input, TextInput
+from runtime.model import Model
+from runtime.reports import Picture
+from runtime.verify import verify_model
+
+# The path of the evidence that came along.
+GOLDEN = "golden.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The evidence; pictures of what differs most, and the node at fault, where they were asked for."""
+
+    evidence: Evidence
+    pictures: tuple[Picture, ...] = ()
+    location: Location | None = None
+
+
+def check(
+    path: str | Path,
+    recipe: Recipe,
+    *,
+    architecture: Architecture | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    pixels: bool = True,
+    pictures: bool = False,
+    node: Path | None = None,
+) -> Checked:
+    """Return how an artifact stands beside the eager model and the user's own preprocessing.
+
+    ``recipe`` says what the export said, as far as the manifest does not; ``architecture`` and ``arguments`` are the
+    manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
+    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most; into the folder
+    ``node`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
+    checkpoint is not the exported one, ParityError where another transform was folded in.
+    """
+    artifact = open_artifact(path)
+    manifest = artifact.manifest
+    for name in manifest.files:
+        artifact.file(name)
+    if manifest.calibration is not None:
+        raise ConversionError(
+            f"'{path}': is calibrated, and so differs from its checkpoint on purpose: expected one as exported. "
+            "Check that one, or run 'truecopy verify' on this one."
+        )
+    source = manifest.source
+    found = read_checkpoint(
+        recipe.checkpoint, weights=source.checkpoint_entry or None, trust=recipe.trust, imports=recipe.imports
+    )
+    if found.sha256 != source.checkpoint_sha256:
+        raise CheckpointError(
+            f"'{recipe.checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 "
+            f"{source.checkpoint_sha256}, got {found.sha256}. Name the file that was exported, or export this one."
+        )
+    chosen = _architecture(architecture, source.architecture, found)
+    rebuilt = rebuild(chosen, {**source.arguments, **(arguments or {})}, found)
+    recalled = recall_recipe(artifact, recipe)
+    front = open_front(recalled, rebuilt)
+    if front.inputs != manifest.inputs:
+        raise ParityError(
+            f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
+            f"{front.describe()}: {_describe(front.inputs)}. Pass the one that it was exported with (--preprocess, "
+            "--input, --tokenizer), or export it again."
+        )
+    cases = front.cases()
+    reference = parity.Reference(rebuilt.network, front)
+    prepared, values = reference.call(cases)
+    ending = recall_ending(artifact, values)
+    answers = reference.finish(cases, prepared, values, ending)
+    labels = artifact.labels()
+    if recipe.labels is not None:
+        labels = read_labels(recipe.labels, classes=len(labels))
+    measure = partial(parity.measure_noise, rebuilt.network, answers, ending, max_ratio=recipe.max_ratio)
+    asked = parity.Asked(
+        manifest=manifest,
+        answers=answers,
+        batch=reference.answer(front.batch(cases), ending),
+        measured=measure(),
+        remeasure=partial(measure, every_input=True),
+        labels=labels,
+        max_ratio=recipe.max_ratio,
+        lengths=lengths_of(front, prepared),
+        not_compared=(*front.left_out, *_own_references(recipe, manifest.inputs, labels)),
+    )
+    evidence, drawn = _compare(artifact, asked, front, ending, pictures=pictures)
+    if pixels and isinstance(front, ImageFront):
+        evidence = _with_rows(evidence, asked, pixel_rows(front.reading, front.pixels))
+    evidence = _with_rows(evidence, asked, _golden_rows(artifact))
+    location = None
+    if node is not None:
+        locator = Locator(rebuilt.network, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=node)
+        location = locator.find(evidence, manifest, artifact.path)
+    return Checked(evidence=evidence, pictures=drawn, location=location)
+
+
+def _compare(
+    artifact: Artifact, asked: parity.Asked, front: Front, ending: Ending, *, pictures: bool
+) -> tuple[Evidence, tuple[Picture, ...]]:
+    """Return the evidence on every device that is here, and pictures where they are wanted."""
+    torchscript = TORCHSCRIPT if TORCHSCRIPT in artifact.manifest.files else None
+    missing: list[str] = []
+    with ExitStack() as stack:
+        models = [stack.enter_context(Model(artifact, device="cpu"))]
+        fast: Model | None = None
+        try:
+            models.append(stack.enter_context(Model(artifact, device="cuda")))
+            fast = stack.enter_context(Model(artifact, device="cuda", options=Options(tf32=True)))
+        except DeviceError as error:
+            missing.append(f"CUDA: {error}")
+        paths: list[parity.ServedPath] = []
+        for model in models:
+            opened = stack.enter_context(
+                front.open_paths(
+                    model, artifact.path, ending, torchscript=torchscript if model.device == "cpu" else None
+                )
+            )
+            paths += opened if model.device == "cpu" else _end_to_end(opened)
+        evidence = parity.compare(paths, replace(asked, not_compared=(*asked.not_compared, *missing)))
+        drawn = draw_pictures(paths, asked, evidence) if pictures else ()
+        if fast is None:
+            return evidence, drawn
+        opened = stack.enter_context(front.open_paths(fast, artifact.path, ending, torchscript=None))
+        apart = parity.compare(_end_to_end(opened), asked)
+        worst = max((row.ratio or 0.0 for row in apart.rows), default=0.0)
+        told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
+        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+
+
+def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
+    """Return the runtime's path, whole: the stages of all paths are run on the CPU, and say nothing of a device."""
+    return [replace(path, stages={}) for path in paths if path.name == parity.RUNTIME]
+
+
+def _with_rows(evidence: Evidence, asked: parity.Asked, rows: Sequence[Row]) -> Evidence:
+    return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=asked.measured.random)
+
+
+def _golden_rows(artifact: Artifact) -> list[Row]:
+    """Return what 'truecopy verify' says: evidence that travels along may be stale, or know what no option told."""
+    with Model(artifact, device="cpu") as model:
+        verification = verify_model(artifact, model, whole_path=True)
+    rows = []
+    for one in verification.checks:
+        name = one.name.partition(",")[0]
+        prepared: Stage = "geometry" if one.unit == "grey levels" else "tokens"
+        stages: dict[str, Stage] = {"prepared": prepared, "network": "network", "labels": "labels"}
+        rows.append(
+            Row(
+                path=GOLDEN,
+                device="cpu",
+                stage=stages.get(name, "end to end"),
+                group=one.name,
+                planned=verification.inputs,
+                inputs=verification.inputs,
+                fault=None if one.passed else "value",
+                finding="" if one.passed else f"check '{one.name}': expected at most {one.limit:g}, got {one.worst:g}",
+                worst_input=one.name,
+                unit=one.unit,
+                difference=one.worst,
+                difference_p99=None,
+                share=None,
+                floor=None,
+                limit=one.limit,
+            )
+        )
+    return rows
+
+
+def _architecture(given: Architecture | None, recorded: str, found: Checkpoint) -> Architecture:
+    if given is not None:
+        return given
+    return found.module if found.module is not None else recorded
+
+
+def _own_references(recipe: Recipe, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return what the artifact itself was the reference of, as nobody gave the user's own."""
+    told = []
+    if recipe.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
+        told.append("the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another")
+    if recipe.labels is None and labels:
+        told.append("the names of the classes with training's own: the artifact's were taken; --labels names others")
+    return tuple(told)
+
+
+def _describe(inputs: Sequence[Input]) -> str:
+    return msgspec.json.encode(inputs).decode()

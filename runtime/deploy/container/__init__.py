@@ -1,0 +1,1 @@
+"""Container images: Dockerfile, locked requirements, bill of materials."""

@@ -1,0 +1,81 @@
+"""Our server as a Ray Serve application: every replica has the model and the HTTP front of 'truecopy serve'.
+
+``build_application`` is what a 'serve.yaml' names as its import path; that file's ``args`` are an ``Application``.
+"""
+
+import asyncio
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from runtime.artifact.open import open_artifact
+from runtime.deploy.artifact_copies import place_artifact
+from runtime.deploy.ray.predictor import assigned_cores
+from runtime.errors import InputError
+from runtime.inputs.image.decoder import MAX_PIXELS
+from runtime.server.access_log import RequestLog
+from runtime.server.auth import Access, read_token
+from runtime.server.http.app import HttpFront
+from runtime.server.limits import Limits
+from runtime.server.served_model import Loaded, load_verified
+from runtime.server.service import Service
+from runtime.verify import check_answers
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a replica serves: ``artifact`` is a folder that every node has, or a URL, fetched once a node.
+
+    ``sha256`` is the manifest's: a node with another version is refused. ``queue`` bounds the inputs that wait or run
+    in one replica, over all of its requests.
+    """
+
+    artifact: str
+    sha256: str
+    device: str = "auto"
+    max_pixels: int = MAX_PIXELS
+    queue: int = 128
+    deadline_s: float = 30.0
+
+
+def build_application(args: dict[str, Any]) -> Any:
+    """Return the Ray Serve application for the ``args`` of a 'serve.yaml'; raises InputError for wrong ones."""
+    try:
+        application = msgspec.convert(args, Application, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"serve.yaml, args: {error}. Correct it, or write the file again.") from error
+    from ray import serve
+
+    class Model:
+        """One replica."""
+
+        async def check_health(self) -> None:
+            """Raise ArtifactError where this replica's answers are no longer the eager model's."""
+            await asyncio.to_thread(check_replica, open_model(application))
+
+    deployment: Any = serve.deployment(serve.ingress(lambda: _open_front(application))(Model))
+    return deployment.bind()
+
+
+@cache
+def open_model(application: Application) -> Loaded:
+    """Return the model of this process, verified with the golden inputs on this device."""
+    folder = place_artifact(application.artifact, sha256=application.sha256)
+    return load_verified(
+        folder, name="", device=application.device, cores=assigned_cores(), max_pixels=application.max_pixels
+    )
+
+
+@cache
+def _open_front(application: Application) -> HttpFront:
+    """Return the HTTP front of this process; the token of TRUECOPY_TOKEN, where there is one, is asked for."""
+    limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
+    service = Service([open_model(application)], limits=limits, workers=assigned_cores())
+    service.ready = service.open = True
+    return HttpFront(service, access=Access(read_token(None)), log=RequestLog("none"))
+
+
+def check_replica(loaded: Loaded) -> None:
+    """Raise ArtifactError unless the files are those that were loaded, and the golden inputs' answers as exported."""
+    loaded.narrow.check_unchanged()
+    check_answers(open_artifact(loaded.path), loaded.narrow)

@@ -1,0 +1,185 @@
+"""'truecopy predict --engine ray': a job's inputs through the actors of a Ray cluster, results in the inputs' order.
+
+One task lists the inputs, on the driver's node, in parcels: lists of a few dozen inputs each, pickled, so that neither
+their order nor their grouping is Ray's to choose. Actors turn parcels of inputs into parcels of results, and Ray Data
+keeps them in order, bounds what is on its way, and repeats what was lost with an actor or a node. Where that is not
+enough, the job begins again after the rows that are written.
+"""
+
+import contextlib
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from runtime.artifact.open import open_artifact
+from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, working_nodes
+from runtime.deploy.ray.predictor import artifact_digest
+from runtime.engine.cpu import usable_cores
+from runtime.errors import DeviceError
+from runtime.jobs.engines import Stop
+from runtime.jobs.options import Request
+from runtime.jobs.sources import STDIN, Kind, Named, read_inputs
+from runtime.manifest import MANIFEST_NAME, ImageInput
+from runtime.results import Result
+
+# Inputs of a parcel: with fewer, Ray's work per parcel shows; with more, the first rows come late. Rows are quick.
+_PARCEL_IMAGES = 64
+_PARCEL_ROWS = 2048
+
+# Cores of one actor: its threads share one copy of the weights, and Python's lock stands in the way of more.
+_ACTOR_CORES = 4
+
+# How often a job begins again without one new row between.
+_IDLE_RESTARTS = 1
+
+
+class RayEngine:
+    """A Ray cluster, for the time of a ``with``."""
+
+    def __init__(self, request: Request, kind: Kind, total: int | None) -> None:
+        self._request = request
+        self._kind = kind
+        self._total = total
+        self._artifact = open_artifact(request.artifact)
+        self._digest = artifact_digest(request.artifact)
+        self._open = contextlib.ExitStack()
+        self._stdin: Path | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            if STDIN in self._request.inputs:
+                self._stdin = stack.enter_context(_spooled_stdin())
+            self._ray = stack.enter_context(open_cluster(self._request.address, cores=usable_cores()))
+            try:
+                # A cluster of our own is this machine, which has the artifact.
+                self._files = None if self._request.address is None else self._put_files()
+                path = self._first_path()
+                survey_nodes(self._ray, self._folder, sha256=self._digest, files=self._files, path=path)
+            except self._ray.exceptions.RayError as error:
+                raise explain(error) from error
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def _folder(self) -> Path:
+        # Where a worker is, the driver's working directory is not.
+        return self._artifact.path.absolute()
+
+    def check_unchanged(self) -> None:
+        """Do nothing: actors check the files that they loaded, with every parcel."""
+
+    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:
+        """Yield the result of each of the job's inputs after the first ``skipped``; the cluster lists them itself."""
+        del inputs
+        done = skipped
+        idle = 0
+        while True:
+            before = done
+            try:
+                for results in self._results(done):
+                    for result in results:
+                        if stop.asked:
+                            return
+                        done += 1
+                        yield result
+                stop.exhausted = True
+            except Exception as error:  # whatever Ray and its libraries raise: 'explain' tells what it comes to
+                reason = explain(error)
+                idle = idle + 1 if done == before else 0
+                if not isinstance(reason, DeviceError) or idle > _IDLE_RESTARTS:
+                    raise reason from error
+                sys.stderr.write(f"warning: {reason}\nbeginning again after {done} rows\n")
+            else:
+                return
+
+    def _results(self, skipped: int) -> Iterator[list[Result]]:
+        """Yield the results of the inputs after the first ``skipped``, parcel by parcel, in order."""
+        from runtime.deploy.ray.parcels import Listing, predict_parcels
+
+        request = self._request
+        actor_cores, actors = self._actors()
+        size = _PARCEL_IMAGES if isinstance(self._artifact.manifest.inputs[0], ImageInput) else _PARCEL_ROWS
+        if self._total is not None:  # a small job is shared, too
+            size = max(1, min(size, math.ceil((self._total - skipped) / (4 * actors))))
+        listing = Listing(
+            arguments=request.inputs,
+            manifest=self._artifact.manifest,
+            column=request.column,
+            stdin=self._stdin,
+            folder=str(Path.cwd()),
+            skipped=skipped,
+            size=size,
+        )
+        options = {
+            "artifact": str(self._folder),
+            "sha256": self._digest,
+            "files": self._files,
+            "top_k": request.top_k,
+            "threshold": request.threshold,
+            "max_pixels": request.max_pixels,
+            "device": request.device,
+            "threads": request.threads,
+            "batch": request.batch,
+            "tf32": request.tf32,
+            "memory_limit_mb": request.memory_limit_mb,
+        }
+        gpus = 1 if request.device.partition(":")[0] in {"cuda", "tensorrt"} else 0
+        return predict_parcels(listing, options, actors=actors, actor_cores=actor_cores, actor_gpus=gpus)
+
+    def _actors(self) -> tuple[int, int]:
+        """Return the cores of an actor, and how many actors there are: those that the cluster has room for."""
+        cores = [int(node["Resources"]["CPU"]) for node in working_nodes(self._ray)]
+        if not cores:
+            raise DeviceError(
+                "--engine ray: no node has a core: expected one at least, got none. Start one with cores."
+            )
+        threads = self._request.threads or 1
+        asked = None if self._request.workers is None else self._request.workers * threads
+        actor_cores = max(threads, min(_ACTOR_CORES, *cores, *([asked] if asked else [])))
+        room = sum(count // actor_cores for count in cores)
+        if not room:
+            raise DeviceError(
+                f"--threads {threads}: more than a node has: expected at most {max(cores)}, got {threads}. "
+                "Ask for fewer."
+            )
+        return actor_cores, room if asked is None else max(1, min(room, math.ceil(asked / actor_cores)))
+
+    def _put_files(self) -> dict[str, Any]:
+        """Put the artifact's files where nodes that lack it can fetch it, and return the references by name."""
+        names = [MANIFEST_NAME, *self._artifact.manifest.files]
+        return {name: self._ray.put((self._folder / name).read_bytes()) for name in names}
+
+    def _first_path(self) -> str | None:
+        """Return the first input where it is a file of this machine, which all nodes are to see."""
+        inputs = read_inputs(self._request.inputs, self._kind, column=self._request.column)
+        if STDIN in self._request.inputs:
+            return None
+        source = next(inputs, ("", None))[1]
+        return str(source.absolute()) if isinstance(source, Path) and source.exists() else None
+
+
+@contextlib.contextmanager
+def _spooled_stdin() -> Iterator[Path]:
+    """Yield a file with what is on stdin, which this process reads from there, too: a cluster may ask for it twice."""
+    before = sys.stdin
+    with tempfile.NamedTemporaryFile(prefix="truecopy-stdin-") as spool:
+        shutil.copyfileobj(before.buffer, spool)
+        spool.flush()
+        with Path(spool.name).open() as again:
+            sys.stdin = again
+            try:
+                yield Path(spool.name)
+            finally:
+                sys.stdin = before
+
+
+def open_ray(request: Request, kind: Kind, total: int | None) -> RayEngine:
+    """Return a Ray cluster, the one at the request's address or one of this machine's cores, as a job's engine."""
+    return RayEngine(request, kind, total)

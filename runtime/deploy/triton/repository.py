@@ -1,0 +1,180 @@
+"""'truecopy deploy triton': a model repository twice over, of the graphs as they are and of this runtime."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact.golden import read_golden
+from runtime.artifact.open import Artifact, open_artifact
+from runtime.deploy.deployment import Deployment
+from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.triton.configuration import Configuration, warm_ups
+from runtime.deploy.triton.model import ARTIFACT_FOLDER, DIGEST_PARAMETER, NAME_TENSOR, ROW_TENSOR
+from runtime.engine.session import open_session
+from runtime.errors import InputError
+from runtime.inputs.decoder import open_decoder
+from runtime.inputs.image.decoder import MAX_PIXELS
+from runtime.manifest import MANIFEST_NAME, Classify, Multilabel
+from runtime.server.open_inference.requests import BATCH, output_specs
+from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of, to_bytes
+from runtime.server.payloads import encoded_inputs, input_specs
+from runtime.server.version import VERSION
+
+# Of the golden inputs, those of the first few shapes warm the instances.
+_WARM_SHAPES = 3
+
+_MODEL = '''"""An artifact for Triton's Python backend: encoded inputs in, the rows of 'truecopy predict' out."""
+
+from runtime.deploy.triton.model import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+
+_ONNX_INSTANCES = """\
+# One a core: a call of the network takes one thread.
+instance_group { kind: KIND_CPU count: 2 }
+"""
+
+_PYTHON_INSTANCES = """\
+# One process, which works on as many inputs at once as it may use cores; another one would load the weights again.
+instance_group { kind: KIND_CPU count: 1 }
+"""
+
+Files = dict[str, str | bytes | Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Graph:
+    """One graph of the artifact; ``golden`` are arrays for it, each with a batch of one."""
+
+    file: str
+    about: str
+    inputs: Sequence[TensorSpec]
+    golden: Sequence[Mapping[str, NDArray[Any]]]
+
+
+def build_triton(artifact: Path, out: Path) -> Deployment:
+    """Return two model repositories for an artifact; every file of it is checked first.
+
+    ``onnxruntime`` has the graphs as they are, ``python`` a model that runs the artifact with this runtime.
+    """
+    opened = open_artifact(artifact)
+    for file in opened.manifest.files:
+        opened.file(file)
+    name = to_triton_name(opened.manifest.name)
+    files: Files = {}
+    for graph in _graphs(opened):
+        model = f"{name}_{Path(graph.file).stem}"
+        files |= {f"onnxruntime/{model}/{file}": content for file, content in _graph_files(opened, model, graph)}
+    files |= {f"python/{name}/{file}": content for file, content in _python_files(opened, name)}
+    return Deployment(
+        files=files,
+        next_steps="  pip install 'truecopy[cpu]'    # into the Python of Triton's Python backend\n"
+        f"  tritonserver --model-repository {out}/python    # rows, as 'truecopy predict' has them\n"
+        f"  tritonserver --model-repository {out}/onnxruntime    # tensors; both may be given",
+    )
+
+
+def to_triton_name(name: str) -> str:
+    """Return ``name`` as a folder and as a part of a URL: letters, digits, dots, hyphens and underscores."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "model"
+
+
+def _graphs(artifact: Artifact) -> Iterator[_Graph]:
+    """Yield the graphs of an artifact: one where the host prepares nothing that the graph could."""
+    variant = artifact.manifest.variants[0]
+    cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
+    if variant.model != variant.network:
+        decoder = open_decoder(artifact, max_pixels=MAX_PIXELS)
+        yield _Graph(
+            file=variant.model,
+            about="the whole path, from decoded inputs to scores",
+            inputs=_inputs(artifact, variant.model),
+            golden=[decoder.whole(decoder.decode(case.source, subject="golden input")) for case in cases],
+        )
+    yield _Graph(
+        file=variant.network,
+        about="from what the host prepares to scores",
+        inputs=_inputs(artifact, variant.network),
+        golden=[case.prepared for case in cases],
+    )
+
+
+def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
+    """Return the inputs that a graph itself says it has."""
+    types = open_session(artifact.file(file), device="cpu", threads=1).input_types
+    return [
+        TensorSpec(
+            name=name,
+            datatype=datatype_of(np.dtype(dtype)),
+            shape=tuple(-1 if length is None else length for length in shape),
+        )
+        for name, (dtype, shape) in types.items()
+    ]
+
+
+def _graph_files(artifact: Artifact, model: str, graph: _Graph) -> Iterator[tuple[str, str | bytes | Path]]:
+    manifest = artifact.manifest
+    # An output without a batch is the same for all inputs: Triton could not share it out.
+    batched = all(output.shape and output.shape[0] == BATCH for output in manifest.outputs)
+    labels = manifest.task.labels.file if isinstance(manifest.task, Classify | Multilabel) else ""
+    warm = warm_ups(graph.golden, batched=batched, shapes=_WARM_SHAPES)
+    configuration = Configuration(
+        about=f"'{graph.file}' of '{manifest.name}': {graph.about}.",
+        name=model,
+        backend="onnxruntime",
+        file=graph.file,
+        batched=batched,
+        inputs=graph.inputs,
+        outputs=output_specs(manifest),
+        labels=labels,
+        instances=_ONNX_INSTANCES,
+        parameters={"intra_op_thread_count": "1"},
+        warm_ups=warm,
+    )
+    yield "config.pbtxt", configuration.to_text()
+    for file in (graph.file, manifest.variants[0].weights):
+        yield f"{VERSION}/{file}", artifact.file(file)
+    if labels:
+        yield labels, artifact.file(labels)
+    for one in warm:
+        for tensor, file in one.files.items():
+            yield f"warmup/{file}", to_bytes(one.arrays[tensor])
+
+
+def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | bytes | Path]]:
+    manifest = artifact.manifest
+    encoded = encoded_inputs(manifest)
+    specs = input_specs(manifest)
+    if any(spec.name == NAME_TENSOR for spec in specs):
+        raise InputError(
+            f"'{manifest.name}': has an input '{NAME_TENSOR}': expected another name, as Triton's clients name "
+            "rows with it. Rename the input, and export again."
+        )
+    text = TensorSpec(name="", datatype=BYTES, shape=(-1, 1))
+    configuration = Configuration(
+        about=f"'{manifest.name}' as 'truecopy predict' runs it: a row of JSON for each input.",
+        name=model,
+        backend="python",
+        file="model.py",
+        batched=True,
+        inputs=[replace(text, name=spec.name) if spec.name in encoded else _with_columns(spec) for spec in specs],
+        optional_inputs=[replace(text, name=NAME_TENSOR)],
+        outputs=[replace(text, name=ROW_TENSOR)],
+        instances=_PYTHON_INSTANCES,
+        parameters={DIGEST_PARAMETER: artifact_digest(artifact.path)},
+    )
+    yield "config.pbtxt", configuration.to_text()
+    yield f"{VERSION}/model.py", _MODEL
+    for file in (MANIFEST_NAME, *manifest.files):
+        yield f"{VERSION}/{ARTIFACT_FOLDER}/{file}", artifact.path / file
+
+
+def _with_columns(spec: TensorSpec) -> TensorSpec:
+    """Return texts, one a row, as Triton has them: in a column."""
+    return replace(spec, shape=(-1, 1)) if spec.datatype == BYTES and spec.shape == (-1,) else spec

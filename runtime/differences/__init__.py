@@ -1,6 +1,0 @@
-"""What two artifacts do not have in common, part by part, in words; needs no PyTorch and no onnx."""
-
-from runtime.differences.artifacts import Comparison, compare_artifacts
-from runtime.differences.values import PARTS, Difference, Part
-
-__all__ = ["PARTS", "Comparison", "Difference", "Part", "compare_artifacts"]

@@ -1,0 +1,1 @@
+"""Execution: sessions, devices, placement, concurrency."""

@@ -1,0 +1,272 @@
+"""A graph on a device: the only file that imports onnxruntime."""
+
+import ctypes
+import os
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from runtime.engine.cpu import usable_cores
+from runtime.engine.devices import (
+    CPU_PROVIDER,
+    DEVICES,
+    Machine,
+    Options,
+    candidates,
+    is_device_failure,
+    missing_number,
+    missing_piece,
+    read_machine,
+    split_device,
+)
+from runtime.engine.placement import shape_nodes
+from runtime.errors import ArtifactError, DeviceError, InputError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# What onnxruntime adds to compute shapes on the CPU, under names of its own.
+_SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
+
+# onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own story first.
+_LOG_FATAL = 4
+
+
+class Session:
+    """One ONNX graph, loaded on one device; safe to call from many threads."""
+
+    def __init__(self, session: Any, device: str) -> None:
+        self.device = device
+        self._session = session
+        self._inputs: dict[str, tuple[str, list[int | str | None]]] = {
+            node.name: (_numpy_type(node.type), node.shape) for node in session.get_inputs()
+        }
+        self._outputs: list[str] = [node.name for node in session.get_outputs()]
+        self._bound = device != "cpu"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the graph's inputs."""
+        return tuple(self._inputs)
+
+    @property
+    def input_types(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
+        """The dtype and shape of each input, by name; a length that the input chooses is None."""
+        return {
+            name: (dtype, tuple(length if isinstance(length, int) else None for length in shape))
+            for name, (dtype, shape) in self._inputs.items()
+        }
+
+    @property
+    def only_batch_varies(self) -> bool:
+        """Whether the number of inputs is the one length that the caller chooses."""
+        return all(
+            shape and not isinstance(shape[0], int) and all(isinstance(length, int) for length in shape[1:])
+            for _, shape in self._inputs.values()
+        )
+
+    def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the graph's outputs by name; contiguous inputs are read where they are, without a copy.
+
+        Raises InputError when names, dtypes or shapes are not the graph's, so that onnxruntime sees only what fits, or
+        when the graph cannot run on these values; DeviceError when the device has failed.
+        """
+        self._check(arrays)
+        try:
+            values = self._run_bound(arrays) if self._bound else self._session.run(self._outputs, dict(arrays))
+        except Exception as error:  # onnxruntime raises a class of its own for every status code
+            raise _run_error(error, self.device) from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def warm_up(self, batches: Collection[int]) -> None:
+        """Run once with each number of inputs, so that the first caller does not wait for kernels to be chosen."""
+        for batch in sorted(set(batches)):
+            arrays = {}
+            for name, (dtype, shape) in self._inputs.items():
+                lengths = [batch, *(length if isinstance(length, int) else 0 for length in shape[1:])]
+                if not shape or 0 in lengths:
+                    return  # a length that only the input knows
+                arrays[name] = np.zeros(lengths, dtype)
+            self.run(arrays)
+
+    def _run_bound(self, arrays: Arrays) -> list[NDArray[Any]]:
+        """Run with inputs and outputs bound to host memory: one copy each way, made by the device's provider."""
+        binding = self._session.io_binding()
+        for name, array in arrays.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return values
+
+    def _check(self, arrays: Arrays) -> None:
+        if arrays.keys() != self._inputs.keys():
+            raise InputError(
+                f"inputs: wrong names: expected {_quoted(self._inputs)}, got {_quoted(arrays)}. Rename the arrays."
+            )
+        for name, (dtype, shape) in self._inputs.items():
+            array = arrays[name]
+            fits = len(array.shape) == len(shape) and all(
+                actual == wanted if isinstance(wanted, int) else actual > 0
+                for actual, wanted in zip(array.shape, shape, strict=True)
+            )
+            if array.dtype != dtype or not fits:
+                raise InputError(
+                    f"input '{name}': wrong array: expected {dtype} {_dimensions(shape)}, "
+                    f"got {array.dtype} {list(array.shape)}. Convert it."
+                )
+
+
+def this_machine() -> Machine:
+    """Return the facts that decide about devices here."""
+    return read_machine(tuple(onnxruntime.get_available_providers()))
+
+
+def open_session(
+    graph: Path | bytes,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    spin: bool = False,
+    options: Options | None = None,
+    machine: Machine | None = None,
+) -> Session:
+    """Return a graph, a file or its contents, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
+
+    ``threads`` is the number of threads for one call; by default, as many as the cores this process may use. With
+    ``spin`` they wait for one another awake: for calls that have these cores to themselves. Where ``auto`` cannot have
+    what this machine seems to offer, a warning says why it is on the CPU. Raises DeviceError when a named device is not
+    the one that the session ended up on, ArtifactError when the graph does not load.
+    """
+    machine = this_machine() if machine is None else machine
+    names = candidates(device, machine)
+    for name in names[:-1]:
+        try:
+            return _open_on(name, graph, threads, spin, options or Options(), machine)
+        except DeviceError as error:
+            warnings.warn(f"device 'auto' is the CPU, although: {error}", stacklevel=2)
+    return _open_on(names[-1], graph, threads, spin, options or Options(), machine)
+
+
+def onnxruntime_version() -> str:
+    """Return the version of the onnxruntime that is imported, whichever package it came with."""
+    return str(onnxruntime.__version__)
+
+
+def _open_on(
+    device: str, graph: Path | bytes, threads: int | None, spin: bool, chosen: Options, machine: Machine
+) -> Session:
+    kind, number = split_device(device)
+    entry = DEVICES[kind]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    # Measured on two cores: spinning threads take a third off a run that is alone; where the next photos are decoded on
+    # the same cores, they cost a quarter of the rate.
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", str(int(spin and entry.provider == CPU_PROVIDER))
+    )
+    options.log_severity_level = _LOG_FATAL
+    onnxruntime.set_default_logger_severity(_LOG_FATAL)
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU_PROVIDER]
+    if entry.provider != CPU_PROVIDER:
+        # What _check_placement reads; a CPU's answer is known, and this takes a fifth of the time to load.
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if entry.nvidia:
+            # Finds CUDA and cuDNN in the nvidia wheels, where they are installed.
+            onnxruntime.preload_dlls()
+        for name, value in entry.environment(chosen).items():
+            os.environ.setdefault(name, value)
+        providers.insert(0, (entry.provider, entry.options(number, chosen)))
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+    except Exception as error:
+        absent = missing_number(device, str(error))
+        if absent is not None:
+            raise DeviceError(f"device '{device}': {absent}") from error
+        if entry.provider != CPU_PROVIDER and is_device_failure(device, str(error)):
+            raise DeviceError(
+                f"device '{device}': onnxruntime could not start it: {_why_not(device, machine)}"
+            ) from error
+        raise ArtifactError(
+            f"{_name(graph)}: onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
+            "Install a newer onnxruntime, or export the model again."
+        ) from error
+    if entry.provider != CPU_PROVIDER:
+        _check_placement(session, graph, device, machine)
+    return Session(session, device)
+
+
+def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Machine) -> None:
+    """Raise DeviceError unless the session's network nodes are on the device's provider.
+
+    onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
+    only the finished session tells.
+    """
+    provider = DEVICES[split_device(device)[0]].provider
+    if provider not in session.get_providers():
+        raise DeviceError(
+            f"device '{device}': onnxruntime could not start it and fell back to the CPU: {_why_not(device, machine)}"
+        )
+    nodes = [
+        node
+        for subgraph in session.get_provider_graph_assignment_info()
+        if subgraph.ep_name != provider
+        for node in subgraph.get_nodes()
+    ]
+    # onnxruntime computes shapes on the CPU by design: that is no network arithmetic.
+    harmless = shape_nodes(graph) if nodes else frozenset()
+    elsewhere = sorted({node.op_type for node in nodes if node.name not in harmless} - _SHAPE_OPERATORS)
+    if elsewhere:
+        raise DeviceError(
+            f"device '{device}': {_name(graph)} would run partly on the CPU: {provider} does not take "
+            f"{', '.join(elsewhere)}. Pass --device cpu, or export the model again with a newer onnxruntime."
+        )
+
+
+def _why_not(device: str, machine: Machine) -> str:
+    """Return what keeps the device's provider from starting, and the remedy."""
+    kind, _ = split_device(device)
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    complaint = ""
+    try:
+        # The provider's library takes symbols from the shared one, which onnxruntime loads first, too.
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / f"libonnxruntime_providers_{kind}.so"))
+    except OSError as error:
+        complaint = str(error)
+    return missing_piece(device, machine, complaint)
+
+
+def _run_error(error: Exception, device: str) -> InputError | DeviceError:
+    reason = _one_line(error)
+    if device != "cpu" and is_device_failure(device, reason):
+        return DeviceError(
+            f"device '{device}': failed while running: {reason}. Check the device, and load the model again."
+        )
+    return InputError(f"inputs: the network cannot run on these values: {reason}. Give other inputs, or fewer at once.")
+
+
+def _name(graph: Path | bytes) -> str:
+    return f"'{graph}'" if isinstance(graph, Path) else "the graph"
+
+
+def _numpy_type(onnx_type: str) -> str:
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64", "string": "object"}.get(name, name)
+
+
+def _quoted(names: Mapping[str, object]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _dimensions(shape: list[int | str | None]) -> str:
+    return "[" + ", ".join(str(dimension) for dimension in shape) + "]"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

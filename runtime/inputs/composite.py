@@ -1,0 +1,92 @@
+"""Models with more than one input: one source for each, by name."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+from runtime.inputs.decoder import Decoded, Decoder
+from runtime.inputs.tensor.decoder import DecodedArray, TensorDecoder, read_arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedParts(Decoded):
+    """The decoded inputs, in the manifest's order."""
+
+    parts: tuple[Decoded, ...]
+    remark: str = ""
+
+
+class SeveralDecoder:
+    """A mapping from input names to sources; prepared, it is a tuple of what the inputs' own decoders prepare."""
+
+    def __init__(self, decoders: Mapping[str, Decoder]) -> None:
+        self._decoders = decoders
+        self.batch_size = min(decoder.batch_size for decoder in decoders.values())
+        self.remarks = {key: text for decoder in decoders.values() for key, text in decoder.remarks.items()}
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple."""
+        return isinstance(inputs, list | tuple)
+
+    def decode(self, source: Any, *, subject: str) -> DecodedParts:
+        """Return the inputs, each decoded by its own kind.
+
+        ``source`` is a mapping, or a path to an .npz or JSON file with one, or the bytes of such a file.
+        """
+        found = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
+        names = ", ".join(f"'{name}'" for name in self._decoders)
+        if not isinstance(found, Mapping):
+            raise InputError(
+                f"{subject}: one input of several: expected {names} by name, got {type(found).__name__}. "
+                "Pass a dictionary, an .npz file or a JSON object."
+            )
+        if found.keys() != self._decoders.keys():
+            got = ", ".join(f"'{name}'" for name in found) or "none"
+            raise InputError(f"{subject}: wrong names: expected {names}, got {got}. Rename the inputs.")
+        parts = tuple(decoder.decode(found[name], subject=subject) for name, decoder in self._decoders.items())
+        self._check_dimensions(parts, subject)
+        return DecodedParts(parts=parts, remark=next((part.remark for part in parts if part.remark), ""))
+
+    def prepare(self, decoded: DecodedParts) -> tuple[Any, ...]:
+        """Return what each input's kind prepares."""
+        return tuple(
+            decoder.prepare(part) for decoder, part in zip(self._decoders.values(), decoded.parts, strict=True)
+        )
+
+    def bucket(self, prepared: tuple[Any, ...]) -> Hashable:
+        """Return all of the inputs' keys."""
+        return tuple(decoder.bucket(part) for decoder, part in zip(self._decoders.values(), prepared, strict=True))
+
+    def stack(self, prepared: Sequence[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
+        """Return all of the inputs' arrays."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for position, decoder in enumerate(self._decoders.values()):
+            arrays |= decoder.stack([parts[position] for parts in prepared])
+        return arrays
+
+    def whole(self, decoded: DecodedParts) -> dict[str, NDArray[Any]]:
+        """Return all of the inputs' arrays, for a batch of one."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for decoder, part in zip(self._decoders.values(), decoded.parts, strict=True):
+            arrays |= decoder.whole(part)
+        return arrays
+
+    def _check_dimensions(self, parts: tuple[Decoded, ...], subject: str) -> None:
+        """Raise InputError where dimensions of one name have different lengths."""
+        lengths: dict[str, tuple[int, str]] = {}
+        for (name, decoder), part in zip(self._decoders.items(), parts, strict=True):
+            if not isinstance(decoder, TensorDecoder) or not isinstance(part, DecodedArray):
+                continue
+            for dimension, length in zip(decoder.spec.shape[1:], part.array.shape, strict=True):
+                if not isinstance(dimension, str):
+                    continue
+                first, where = lengths.setdefault(dimension, (length, name))
+                if first != length:
+                    raise InputError(
+                        f"{subject}: dimension '{dimension}' has two lengths: expected the {first} of '{where}' in "
+                        f"'{name}', got {length}. Make them agree."
+                    )

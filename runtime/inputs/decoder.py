@@ -1,0 +1,85 @@
+"""The face that every input kind shows the model, and the table of the kinds."""
+
+from collections.abc import Hashable, Sequence
+from importlib import import_module
+from os import PathLike
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from runtime.artifact.open import Artifact
+from runtime.manifest import ImageInput, Input, TabularInput, TensorInput, TextInput, TokensInput
+
+# The class that decodes a kind, by module and name: a kind's libraries load when a model of that kind does.
+DECODERS: dict[type[Any], str] = {
+    ImageInput: "runtime.inputs.image.decoder:ImageDecoder",
+    TensorInput: "runtime.inputs.tensor.decoder:TensorDecoder",
+    TabularInput: "runtime.inputs.tabular.decoder:RowDecoder",
+    TextInput: "runtime.inputs.text.decoder:TextDecoder",
+    TokensInput: "runtime.inputs.tokens.decoder:TokensDecoder",
+}
+
+
+class Decoded:
+    """One input after decoding; each kind has its own, which its decoder's ``prepare`` takes.
+
+    ``remark`` is a key of the decoder's ``remarks`` where something about the input is to be counted and warned about
+    once, such as a photo that asks for a rotation; empty otherwise.
+    """
+
+    remark: str = ""
+
+
+class Decoder(Protocol):
+    """One input kind: from a caller's input to arrays.
+
+    A prepared input is whatever the kind makes of it: to the model it is opaque, but for ``bucket`` and ``stack``.
+    ``batch_size`` is how many inputs a batch holds at most where the model itself makes the batches. ``remarks`` are
+    the warnings by remark. A decoder may have a method ``name(source, position)``, where ``subject_of`` does not fit.
+    """
+
+    batch_size: int
+    remarks: dict[str, str]
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether ``inputs`` are several inputs, and not one that happens to be a list."""
+
+    def decode(self, source: Any, *, subject: str) -> Decoded:
+        """Return one caller's input, checked; raise InputError, with ``subject`` as its name, where it is wrong.
+
+        Bytes are the input's encoded form: an image file, an .npy file, JSON.
+        """
+
+    def prepare(self, decoded: Any) -> Any:
+        """Return what the host makes of it before the graph takes over."""
+
+    def bucket(self, prepared: Any) -> Hashable:
+        """Return a key; prepared inputs of equal keys may share a batch."""
+
+    def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the ``network`` graph for inputs of one bucket, padded where need be."""
+
+    def whole(self, decoded: Any) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
+
+
+def open_decoder(artifact: Artifact, *, max_pixels: int) -> Decoder:
+    """Return the decoder for an artifact's input, or for all of them where it has several."""
+    inputs = artifact.manifest.inputs
+    decoders = [_open(spec, artifact, max_pixels) for spec in inputs]
+    if len(decoders) == 1:
+        return decoders[0]
+    from runtime.inputs.composite import SeveralDecoder
+
+    return SeveralDecoder({spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)})
+
+
+def subject_of(source: object, position: int) -> str:
+    """Return how messages and result rows name an input: its path, or its position among the inputs."""
+    return str(source) if isinstance(source, str | PathLike) else f"#{position}"
+
+
+def _open(spec: Input, artifact: Artifact, max_pixels: int) -> Decoder:
+    module, _, name = DECODERS[type(spec)].partition(":")
+    decoder: Decoder = getattr(import_module(module), name)(spec, artifact, max_pixels=max_pixels)
+    return decoder

@@ -1,0 +1,105 @@
+"""Pixels that no photo format holds: any number of channels, 8 or 16 bits, from .npy, TIFF and 16-bit PNG files."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.errors import InputError
+from runtime.geometry.arrays import Pixels
+from runtime.manifest import ImageInput
+
+_NPY_MAGIC = b"\x93NUMPY"
+_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_MAGIC = b"\x89PNG"
+
+
+def read_bands(data: bytes, spec: ImageInput, *, subject: str, max_pixels: int) -> Pixels:
+    """Return the pixels in an encoded file, [height, width, channels] of the manifest's type.
+
+    Raises InputError when it is of another kind, damaged, of another shape or type, or larger than ``max_pixels``.
+    """
+    try:
+        if data.startswith(_NPY_MAGIC):
+            array = _read_npy(data, subject, max_pixels * spec.channels)
+        elif data.startswith(_TIFF_MAGICS):
+            array = _read_tiff(data, subject, max_pixels)
+        elif data.startswith(_PNG_MAGIC):
+            array = _read_png(data, subject, max_pixels)
+        else:
+            raise InputError(
+                f"{subject}: not pixels: expected an .npy, TIFF or PNG file, got bytes that start with {data[:8]!r}. "
+                "Convert it first."
+            )
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # damage surfaces as whatever the bytes lead a reader to do
+        raise InputError(f"{subject}: damaged: {str(error).rstrip('.')}. Copy or write it again.") from error
+    return check_bands(array, spec, subject=subject, max_pixels=max_pixels)
+
+
+def check_bands(array: NDArray[Any], spec: ImageInput, *, subject: str, max_pixels: int) -> Pixels:
+    """Return an array with its channels last; they may be first where that is unambiguous. Raises InputError."""
+    channels = spec.channels
+    if array.ndim == 2 and channels == 1:
+        array = array[:, :, np.newaxis]
+    elif array.ndim == 3 and array.shape[2] != channels and array.shape[0] == channels:
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] != channels or 0 in array.shape or array.dtype != spec.dtype:
+        raise InputError(
+            f"{subject}: wrong array: expected {spec.dtype} [height, width, {channels}], "
+            f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list."
+        )
+    _check_pixels(array.shape[:2], subject, max_pixels)
+    return np.ascontiguousarray(array)
+
+
+def _read_npy(data: bytes, subject: str, max_values: int) -> NDArray[Any]:
+    stream = io.BytesIO(data)
+    major, _ = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if math.prod(shape) > max_values:
+        raise InputError(
+            f"{subject}: too large: expected at most {max_values:,} values, got an array {list(shape)}. "
+            "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
+        )
+    if math.prod(shape) * dtype.itemsize > len(data):
+        raise InputError(f"{subject}: damaged: the file ends before its values do. Copy or write it again.")
+    stream.seek(0)
+    array: NDArray[Any] = np.load(stream, allow_pickle=False)
+    return array
+
+
+def _read_tiff(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
+    try:
+        import tifffile
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{subject}: reading TIFF files needs tifffile: not installed. Run: pip install 'truecopy[tiff]'."
+        ) from None
+    with tifffile.TiffFile(io.BytesIO(data)) as opened:
+        page = opened.pages.first
+        _check_pixels((page.imagelength, page.imagewidth), subject, max_pixels)
+        array: NDArray[Any] = opened.asarray()
+    return array
+
+
+def _read_png(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        _check_pixels((opened.height, opened.width), subject, max_pixels)
+        opened.load()
+        array: NDArray[Any] = np.asarray(opened)
+    return array
+
+
+def _check_pixels(shape: tuple[int, ...], subject: str, max_pixels: int) -> None:
+    if math.prod(shape) > max_pixels:
+        size = " x ".join(map(str, shape))
+        raise InputError(
+            f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {size}. "
+            "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
+        )

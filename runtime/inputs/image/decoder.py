@@ -1,0 +1,209 @@
+"""A photo, in any form a caller has it, to decoded pixels: exactly what Pillow's ``open().convert(mode)`` gives."""
+
+import io
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from runtime.artifact.open import Artifact
+from runtime.errors import InputError
+from runtime.geometry import pillow as geometry
+from runtime.geometry.arrays import Pixels
+from runtime.inputs.decoder import Decoded
+from runtime.manifest import ImageInput
+
+ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
+
+# 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. Checked before decoding.
+MAX_PIXELS = 64_000_000
+
+# The name of the prepared pixels in the graphs.
+PIXELS = "pixels"
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+# Pillow's own limits are looser than ours. Once and for all: catch_warnings() around each call is not for threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ORIENTATION = ExifTags.Base.Orientation
+_UPRIGHT = 1
+
+
+# The one remark: its EXIF orientation asks for a rotation that the model was not trained with.
+ROTATED = "rotated"
+
+# Batches save nothing on a CPU (measured); a few at a time bounds the memory that a long list takes.
+_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedImage(Decoded):
+    """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
+
+    image: Image.Image | Pixels
+    turned: bool
+    remark: str = ""
+
+    def to_array(self) -> Pixels:
+        """Return the pixels, [height, width, channels]."""
+        array = np.asarray(self.image)
+        return array if array.ndim == 3 else array[:, :, np.newaxis]
+
+
+class ImageDecoder:
+    """Photos: decoded by Pillow, prepared on the host as the manifest's geometry says.
+
+    A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
+    """
+
+    batch_size = _BATCH
+
+    def __init__(self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._spec = spec
+        self._max_pixels = max_pixels
+        _raise_pillows_limit(max_pixels)
+        self.remarks = {
+            ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
+            "applied here. If yours did, export it with --exif."
+        }
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple."""
+        return isinstance(inputs, list | tuple)
+
+    def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
+        """Return the image as ``decode_image`` does."""
+        decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
+        return replace(decoded, remark=ROTATED) if decoded.turned and not self._spec.exif else decoded
+
+    def prepare(self, decoded: DecodedImage) -> Pixels:
+        """Return the prepared pixels, [height, width, channels]."""
+        return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
+
+    def bucket(self, prepared: Pixels) -> Hashable:
+        """Return the size, one for all images where the transform ends in one."""
+        return prepared.shape
+
+    def stack(self, prepared: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
+        """Return the pixels, [batch, height, width, channels]."""
+        # One needs no copy.
+        return {PIXELS: np.stack(prepared) if len(prepared) > 1 else prepared[0][np.newaxis]}
+
+    def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
+        """Return the image as it is, [1, height, width, channels]."""
+        return {self._spec.name: decoded.to_array()[np.newaxis]}
+
+
+def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
+
+    ``source`` is a path, the bytes of an encoded image, a PIL image, or an array [height, width, channels], uint8 in
+    RGB order for photos.
+    ``subject`` names it in messages. Raises InputError when it is missing, not an image of a known format, damaged,
+    or larger than ``max_pixels``.
+    """
+    if spec.mode == "bands":
+        return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
+    if isinstance(source, np.ndarray):
+        return DecodedImage(image=_from_array(source, spec, subject, max_pixels), turned=False)
+    if isinstance(source, Image.Image):
+        _check_pixels(source.width, source.height, subject, max_pixels)
+        return _load(source, spec, subject)
+    stream = io.BytesIO(_read(source, subject))
+    try:
+        opened = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(_not_an_image(stream.getvalue(), subject)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
+    except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
+        raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
+    with opened:
+        _check_pixels(opened.width, opened.height, subject, max_pixels)
+        return _load(opened, spec, subject)
+
+
+def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject: str) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if not isinstance(source, str | PathLike):
+        raise InputError(
+            f"{subject}: not an image: expected a path, bytes, a PIL image or a uint8 array, "
+            f"got {type(source).__name__}. Convert it first."
+        )
+    path = Path(source)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of an image file.") from error
+
+
+def _not_an_image(data: bytes, subject: str) -> str:
+    if not data:
+        return f"{subject}: empty: expected an encoded image, got 0 bytes. Copy or download it again."
+    known = ", ".join(FORMATS)
+    return (
+        f"{subject}: not an image: expected one of {known}, got bytes that start with {data[:8]!r}. Convert it first."
+    )
+
+
+def _check_pixels(width: int, height: int, subject: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(subject, max_pixels, f"{width} x {height}")
+
+
+def _too_large(subject: str, max_pixels: int, got: str) -> InputError:
+    return InputError(
+        f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {got}. "
+        "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
+    )
+
+
+def _raise_pillows_limit(max_pixels: int) -> None:
+    """Let Pillow open what the user allows: it knows one limit a process, and refuses twice as much."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
+    try:
+        image.load()
+        turned = image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
+        if turned and spec.exif:
+            image = ImageOps.exif_transpose(image)
+        return DecodedImage(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
+    except MemoryError:
+        raise
+    except Exception as error:  # damage inside the data surfaces as OSError, SyntaxError, ValueError, struct.error, ...
+        raise InputError(f"{subject}: damaged image: {error}. Copy or download it again.") from error
+
+
+def _bands(source: ImageSource, spec: ImageInput, subject: str, max_pixels: int) -> Pixels:
+    from runtime.inputs.image.bands import check_bands, read_bands
+
+    if isinstance(source, np.ndarray | Image.Image):
+        return check_bands(np.asarray(source), spec, subject=subject, max_pixels=max_pixels)
+    return read_bands(_read(source, subject), spec, subject=subject, max_pixels=max_pixels)
+
+
+def _from_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels: int) -> Image.Image:
+    if spec.mode == "L" and array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    fits = array.ndim == 2 if spec.mode == "L" else array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not fits or 0 in array.shape:
+        wanted = "[height, width]" if spec.mode == "L" else "[height, width, 3] in RGB order"
+        raise InputError(
+            f"{subject}: wrong array: expected uint8 {wanted}, "
+            f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
+        )
+    _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)
+    return Image.fromarray(np.ascontiguousarray(array))

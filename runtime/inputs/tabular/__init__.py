@@ -1,0 +1,1 @@
+"""Table rows: decoding."""

@@ -1,0 +1,167 @@
+"""Arrays of numbers: given as such, or as .npy, .npz or JSON."""
+
+import io
+import json
+import zipfile
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact.open import Artifact
+from runtime.errors import InputError
+from runtime.inputs.decoder import Decoded
+from runtime.manifest import TensorInput
+
+ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
+
+_BATCH = 32
+
+# A compressed .npz may unpack to any size: more than this is not one input.
+_LIMIT_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedArray(Decoded):
+    """One input as the graph takes it, without the batch dimension."""
+
+    array: NDArray[Any]
+
+
+class TensorDecoder:
+    """One array an input; arrays of one shape may share a batch.
+
+    A prepared input is the array without its batch dimension, in the manifest's dtype.
+    """
+
+    batch_size = _BATCH
+
+    def __init__(self, spec: TensorInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
+        del max_pixels  # an image's matter
+        self.spec = spec
+        self.remarks: dict[str, str] = {}
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple."""
+        return isinstance(inputs, list | tuple)
+
+    def decode(self, source: ArraySource, *, subject: str) -> DecodedArray:
+        """Return the array, checked.
+
+        ``source`` is an array, with or without a batch dimension of 1; a number, for inputs without dimensions; a path
+        to an .npy, .npz or .json file; or the bytes of one. An .npz holds this input under its name, or nothing else.
+        """
+        found = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
+        if isinstance(found, Mapping):
+            found = self._choose(found, subject)
+        return DecodedArray(array=self._to_array(found, subject))
+
+    def prepare(self, decoded: DecodedArray) -> NDArray[Any]:
+        """Return the array."""
+        return decoded.array
+
+    def bucket(self, prepared: NDArray[Any]) -> Hashable:
+        """Return its shape."""
+        return prepared.shape
+
+    def stack(self, prepared: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the arrays as one, [batch, ...]."""
+        return {self.spec.name: np.stack(prepared)}
+
+    def whole(self, decoded: DecodedArray) -> dict[str, NDArray[Any]]:
+        """Return the array, [1, ...]."""
+        return self.stack([decoded.array])
+
+    def _choose(self, found: Mapping[str, Any], subject: str) -> Any:
+        if self.spec.name in found:
+            return found[self.spec.name]
+        if len(found) == 1:
+            return next(iter(found.values()))
+        raise InputError(
+            f"{subject}: several arrays: expected one called '{self.spec.name}', got "
+            f"{', '.join(repr(str(name)) for name in found) or 'none'}. Name the array '{self.spec.name}'."
+        )
+
+    def _to_array(self, source: Any, subject: str) -> NDArray[Any]:
+        wanted = self.spec.shape[1:]
+        if isinstance(source, np.ndarray | np.generic):
+            array = np.asarray(source)
+            if array.dtype != self.spec.dtype:
+                raise InputError(self._wrong(subject, array))
+        else:
+            array = _from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
+        if array.ndim == len(wanted) + 1 and len(array) == 1:
+            array = array[0]
+        fits = array.ndim == len(wanted) and all(
+            size == length if isinstance(length, int) else size > 0
+            for size, length in zip(array.shape, wanted, strict=True)
+        )
+        if not fits:
+            raise InputError(self._wrong(subject, array))
+        if self.spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = [int(index) for index in np.argwhere(~np.isfinite(array))[0]]
+            raise InputError(
+                f"{subject}: not a number: expected finite values in '{self.spec.name}', got {array[tuple(place)]} at "
+                f"{place}. Replace it."
+            )
+        return np.asarray(array, order="C")
+
+    def _wrong(self, subject: str, array: NDArray[Any]) -> str:
+        wanted = "[" + ", ".join(str(length) for length in self.spec.shape[1:]) + "]"
+        return (
+            f"{subject}: wrong array for '{self.spec.name}': expected {self.spec.dtype} {wanted}, got {array.dtype} "
+            f"{list(array.shape)}. Convert it; pass several inputs as a list."
+        )
+
+
+def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
+    """Return what a .npy, .npz or JSON file, or its bytes, hold: an array, arrays by name, or plain numbers.
+
+    Raises InputError when it is none of these, or unpacks to more than a gigabyte.
+    """
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    try:
+        if data.startswith(b"\x93NUMPY"):
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        if data.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > _LIMIT_BYTES:
+                raise InputError(
+                    f"{subject}: unpacks to too much: expected at most {_LIMIT_BYTES} bytes, got {size}. Split it."
+                )
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        return json.loads(data)
+    except (ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{subject}: not an array: expected .npy, .npz or JSON, got something else ({error}). Convert it first."
+        ) from error
+
+
+def _from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) -> NDArray[Any]:
+    """Return plain numbers, nested as JSON has them, as an array, if they are numbers that ``dtype`` has."""
+    try:
+        array = np.array(source)
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
+    if array.size and array.dtype.kind not in ("b" if dtype.kind == "b" else "iu" if dtype.kind in "iu" else "fiu"):
+        what = f"{type(source).__name__}" if array.dtype.kind == "O" and not array.ndim else f"{array.dtype} values"
+        raise InputError(
+            f"{subject}: wrong values for '{name}': expected {dtype} numbers in rows of one length, got {what}. "
+            "Convert them first."
+        )
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise InputError(f"{subject}: too large for '{name}': expected values that {dtype} has, got {array.max()}.")
+    return converted

@@ -1,0 +1,216 @@
+"""A sentence, or a pair of them, to token numbers: by the tokenizer of training, cut and padded as in training."""
+
+import bisect
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact.open import Artifact
+from runtime.errors import ArtifactError, DeviceError, InputError
+from runtime.inputs.decoder import Decoded
+from runtime.manifest import TextInput
+
+TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
+
+# The one remark: the text was longer than the model allows.
+TRUNCATED = "truncated"
+
+# One tokenisation takes about a microsecond a character: this is a second's work, and a book's length.
+MAX_CHARACTERS = 1_000_000
+
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105  # the name of an array
+
+# How many texts the model looks at to find ones of like length.
+_BATCH = 32
+
+# A call of the network costs about as much as 8 tokens (measured with MiniLM, 2 threads): texts whose lengths differ by
+# an eighth, or by less than that, run faster together, the shorter ones padded.
+_BOUNDS = [8, 12, 16, 20, 24, 28, 32]
+while _BOUNDS[-1] < 2**17:
+    _BOUNDS.append(_BOUNDS[-1] + max(4, _BOUNDS[-1] // 8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedText(Decoded):
+    """The tokens of one text: ``ids`` and ``type_ids`` int64 [length], special tokens included."""
+
+    ids: NDArray[np.int64]
+    type_ids: NDArray[np.int64]
+    remark: str = ""
+
+
+class TextDecoder:
+    """Texts, tokenised by the tokenizers library on the host; the graph takes their numbers.
+
+    A prepared text is the decoded one. Texts of like length share a batch, where the model's answers do not depend on
+    padding; otherwise those of equal length.
+    """
+
+    batch_size = _BATCH
+
+    def __init__(self, spec: TextInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
+        del max_pixels  # an image's matter
+        self.spec = spec
+        self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
+        self.remarks = {
+            TRUNCATED: f"longer than the {spec.max_length} tokens that this model takes, so it is cut there, as in "
+            "training. Shorten it, or split it."
+        }
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple, and not one pair of texts."""
+        if not isinstance(inputs, list | tuple):
+            return False
+        return not (self.spec.pair and _is_pair(inputs))
+
+    def name(self, source: object, position: int) -> str:
+        """Return how messages and rows call a text: itself, if it is short."""
+        text = " | ".join(source) if isinstance(source, list | tuple) and _is_pair(source) else source
+        if isinstance(text, PathLike):
+            return str(text)
+        return text if isinstance(text, str) and 0 < len(text) <= 80 and text.isprintable() else f"#{position}"
+
+    def decode(self, source: TextSource, *, subject: str) -> DecodedText:
+        """Return the tokens of a text, or of a pair of texts where the model takes pairs.
+
+        ``source`` is a string, a path to a UTF-8 text file, or the bytes of one; a pair is two strings, or a JSON list
+        of two in a file. Raises InputError where it is none of these, is empty, or is longer than ``MAX_CHARACTERS``.
+        """
+        texts = self._texts(source, subject)
+        encoding = self._tokenizer.encode(*texts)
+        return DecodedText(
+            ids=np.array(encoding.ids, dtype=np.int64),
+            type_ids=np.array(encoding.type_ids, dtype=np.int64),
+            remark=TRUNCATED if encoding.overflowing else "",
+        )
+
+    def prepare(self, decoded: DecodedText) -> DecodedText:
+        """Return the tokens."""
+        return decoded
+
+    def bucket(self, prepared: DecodedText) -> Hashable:
+        """Return the length, rounded where padding is allowed."""
+        return length_band(len(prepared.ids)) if self.spec.pad_id is not None else len(prepared.ids)
+
+    def stack(self, prepared: Sequence[DecodedText]) -> dict[str, NDArray[Any]]:
+        """Return ``input_ids``, ``attention_mask`` and ``token_type_ids``, those that the graph has.
+
+        Each is int64 [batch, length], padded to the longest text of the batch on the tokenizer's own side.
+        """
+        lengths = [len(one.ids) for one in prepared]
+        shape = (len(prepared), max(lengths))
+        arrays = {
+            INPUT_IDS: np.full(shape, self.spec.pad_id or 0, dtype=np.int64),
+            ATTENTION_MASK: np.zeros(shape, dtype=np.int64),
+            TOKEN_TYPE_IDS: np.full(shape, self.spec.pad_type_id, dtype=np.int64),
+        }
+        for row, (one, length) in enumerate(zip(prepared, lengths, strict=True)):
+            place = slice(0, length) if self.spec.padding_side == "right" else slice(shape[1] - length, None)
+            arrays[INPUT_IDS][row, place] = one.ids
+            arrays[ATTENTION_MASK][row, place] = 1
+            arrays[TOKEN_TYPE_IDS][row, place] = one.type_ids
+        return {name: arrays[name] for name in self.spec.arrays}
+
+    def whole(self, decoded: DecodedText) -> dict[str, NDArray[Any]]:
+        """Return the arrays of one text."""
+        return self.stack([decoded])
+
+    def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
+        wanted = "a pair of texts" if self.spec.pair else "a text"
+        found: Any = source
+        if isinstance(source, PathLike | bytes | bytearray | memoryview):
+            found = _read(source, subject)
+            if self.spec.pair:
+                found = _pair_from_json(found, subject)
+        texts = tuple(found) if isinstance(found, list | tuple) else (found,)
+        if not all(isinstance(text, str) for text in texts):
+            odd = next(text for text in texts if not isinstance(text, str))
+            raise InputError(f"{subject}: not {wanted}: expected a string, got {type(odd).__name__}. Convert it first.")
+        if len(texts) != (2 if self.spec.pair else 1):
+            raise InputError(
+                f"{subject}: not {wanted}: expected {'two strings' if self.spec.pair else 'one string'}, got "
+                f"{len(texts)}. {'Pass (first, second)' if self.spec.pair else 'Pass several texts as a list'}."
+            )
+        for text in texts:
+            _check_text(text, subject)
+        return texts
+
+
+def open_tokenizer(path: Path) -> Any:
+    """Return the tokenizer in a ``tokenizer.json``.
+
+    Raises DeviceError where the tokenizers library is missing, ArtifactError where it cannot read the file.
+    """
+    if find_spec("tokenizers") is None:
+        raise DeviceError(
+            f"'{path.parent}': takes text, and the tokenizers library is not installed. Run: pip install "
+            "'truecopy[text]'."
+        )
+    tokenizers = import_module("tokenizers")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise ArtifactError(
+            f"'{path}': tokenizers {tokenizers.__version__} cannot read it: {str(error).rstrip('.')}. Install a newer "
+            "one, or export the model again."
+        ) from error
+
+
+def length_band(length: int) -> int:
+    """Return the longest length that shares a batch with ``length``: about an eighth more, and a few at least."""
+    return _BOUNDS[min(bisect.bisect_left(_BOUNDS, length), len(_BOUNDS) - 1)]
+
+
+def _is_pair(inputs: Sequence[object]) -> bool:
+    return len(inputs) == 2 and all(isinstance(one, str) for one in inputs)
+
+
+def _check_text(text: str, subject: str) -> None:
+    if not text.strip():
+        raise InputError(f"{subject}: empty: expected a text, got {len(text)} blank characters. Leave it out.")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(
+            f"{subject}: too long: expected at most {MAX_CHARACTERS} characters, got {len(text)}. Split it first."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{subject}: not text: expected Unicode characters, got half of one, {text[error.start]!r}, at character "
+            f"{error.start}. Decode it again."
+        ) from None
+
+
+def _read(source: PathLike[str] | bytes | bytearray | memoryview, subject: str) -> str:
+    try:
+        data = Path(source).read_bytes() if isinstance(source, PathLike) else bytes(source)
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a text file.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{subject}: not text: expected UTF-8, got byte {error.object[error.start]:#04x} at position "
+            f"{error.start}. Save it as UTF-8."
+        ) from None
+
+
+def _pair_from_json(text: str, subject: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{subject}: not a pair of texts: expected a JSON list of two strings, got something else ({error}). "
+            'Write it as ["first", "second"].'
+        ) from error

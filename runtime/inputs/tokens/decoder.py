@@ -1,0 +1,181 @@
+"""Token sequences: whole numbers, or words of a vocabulary, to int64 [length]."""
+
+import json
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact.open import Artifact
+from runtime.errors import InputError
+from runtime.inputs.decoder import Decoded
+from runtime.inputs.tensor.decoder import read_arrays
+from runtime.inputs.text.decoder import length_band
+from runtime.manifest import Beside, TokensInput
+
+TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any]] | str | PathLike[str] | bytes
+
+_BATCH = 32
+
+_NUMBERS = re.compile(r"[+-]?\d+([\s,]+[+-]?\d+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedTokens(Decoded):
+    """One sequence, int64 [length]."""
+
+    tokens: NDArray[np.int64]
+
+
+class TokensDecoder:
+    """Sequences of token numbers, each from 0 up to the vocabulary's size, exclusive.
+
+    A prepared sequence is int64 [length]. Sequences of like length share a batch, the shorter ones padded at their end,
+    where the model's answers do not depend on it; otherwise those of equal length.
+    """
+
+    batch_size = _BATCH
+
+    def __init__(self, spec: TokensInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
+        del max_pixels  # an image's matter
+        self.spec = spec
+        self.remarks: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        if spec.vocabulary:
+            words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
+            self._numbers = {word: number for number, word in enumerate(words)}
+
+    def is_list(self, inputs: object) -> bool:
+        """Return whether it is a list or tuple of sequences, and not of tokens."""
+        if not isinstance(inputs, list | tuple):
+            return False
+        return not inputs or not all(self._is_token(one) for one in inputs)
+
+    def name(self, source: object, position: int) -> str:
+        """Return how messages and rows call a sequence: itself, if it is a short text, or its position."""
+        if isinstance(source, PathLike):
+            return str(source)
+        return source if isinstance(source, str) and 0 < len(source) <= 80 and source.isprintable() else f"#{position}"
+
+    def decode(self, source: TokensSource, *, subject: str) -> DecodedTokens:
+        """Return the sequence, checked.
+
+        ``source`` is a list or one-dimensional array of whole numbers, or of words where there is a vocabulary; a
+        string of them, with blanks between; a path to a .npy or .json file, or the bytes of one.
+        """
+        found: Any = source
+        if isinstance(source, PathLike | bytes):
+            found = _read(source, subject)
+        if isinstance(found, str):
+            text = found.strip()
+            found = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
+        if isinstance(found, list | tuple) and any(isinstance(one, str) for one in found):
+            numbers = self._numbers
+            found = [
+                int(one) if not numbers and isinstance(one, str) and _NUMBERS.fullmatch(one) else one for one in found
+            ]
+            found = [
+                self._number_of(one, place, subject) if numbers or isinstance(one, str) else one
+                for place, one in enumerate(found)
+            ]
+        return DecodedTokens(tokens=self._to_array(found, subject))
+
+    def prepare(self, decoded: DecodedTokens) -> NDArray[np.int64]:
+        """Return the sequence."""
+        return decoded.tokens
+
+    def bucket(self, prepared: NDArray[np.int64]) -> Hashable:
+        """Return the length, rounded where padding is allowed."""
+        return length_band(len(prepared)) if self.spec.pad_id is not None else len(prepared)
+
+    def stack(self, prepared: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+        """Return the sequences as one array, int64 [batch, length]."""
+        shape = (len(prepared), max(map(len, prepared)))
+        tokens = np.full(shape, self.spec.pad_id or 0, dtype=np.int64)
+        for row, sequence in enumerate(prepared):
+            tokens[row, : len(sequence)] = sequence
+        return {self.spec.name: tokens, **beside(self.spec.beside, [len(one) for one in prepared])}
+
+    def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
+        """Return the sequence, int64 [1, length]."""
+        return self.stack([decoded.tokens])
+
+    def _is_token(self, one: object) -> bool:
+        """Return whether it is one token: a number, or a word of the vocabulary."""
+        if isinstance(one, str):
+            return one in self._numbers
+        return isinstance(one, int | float | np.generic) or (isinstance(one, np.ndarray) and one.ndim == 0)
+
+    def _number_of(self, word: object, place: int, subject: str) -> int:
+        if not self._numbers:
+            raise InputError(
+                f"{subject}: not a token: expected whole numbers, as this model has no vocabulary, got {word!r} at "
+                f"position {place}. Look the words up first."
+            )
+        if not isinstance(word, str) or word not in self._numbers:
+            raise InputError(
+                f"{subject}: not a token: expected one of the {len(self._numbers)} words of '{self.spec.vocabulary}', "
+                f"got {word!r} at position {place}. Correct it."
+            )
+        return self._numbers[word]
+
+    def _to_array(self, found: Any, subject: str) -> NDArray[np.int64]:
+        try:
+            array = np.asarray(found)
+        except ValueError:  # rows of different lengths
+            array = np.array(None)
+        if array.ndim == 2 and len(array) == 1:
+            array = array[0]
+        if not array.size:
+            raise InputError(f"{subject}: empty: expected one token or more, got none. Leave it out.")
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise InputError(
+                f"{subject}: not a token sequence: expected whole numbers [length], got {array.dtype} "
+                f"{list(array.shape)}. Convert it; pass several sequences as a list."
+            )
+        longest = self.spec.max_length
+        if longest is not None and len(array) > longest:
+            raise InputError(
+                f"{subject}: too long: expected at most {longest} tokens, got {len(array)}. Shorten it, or split it."
+            )
+        outside = (array < 0) | (array >= self.spec.vocabulary_size)
+        if outside.any():
+            place = int(np.argmax(outside))
+            raise InputError(
+                f"{subject}: token outside the vocabulary: expected numbers from 0 to {self.spec.vocabulary_size - 1}, "
+                f"got {array[place]} at position {place}. Use the vocabulary of training."
+            )
+        return array.astype(np.int64)
+
+
+def beside(kinds: Mapping[str, Beside], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Return what a network takes beside sequences of these lengths, of which the longest fills the array."""
+    counts = np.array(lengths, dtype=np.int64)
+    is_token = np.arange(int(counts.max())) < counts[:, np.newaxis]
+    made = {"lengths": counts, "mask": is_token.astype(np.int64), "padding": ~is_token}
+    return {name: made[kind] for name, kind in kinds.items()}
+
+
+def _read(source: PathLike[str] | bytes, subject: str) -> Any:
+    """Return what a file, or its bytes, hold: an array, a JSON list, or else a text."""
+    try:
+        data = Path(source).read_bytes() if isinstance(source, PathLike) else source
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    if data.startswith((b"\x93NUMPY", b"PK")):
+        return read_arrays(data, subject)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{subject}: not tokens: expected .npy, JSON or text, got other bytes. Convert it.") from None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,208 @@
+"""What 'truecopy predict' does once its options are parsed: rows to stdout, or a job to a file."""
+
+import shlex
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import typer
+
+from runtime.engine.concurrency import batches
+from runtime.errors import InputError, TruecopyError
+from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
+from runtime.jobs.job import describe_job, run_job, skip_done
+from runtime.jobs.journal import Journal
+from runtime.jobs.options import Request
+from runtime.jobs.overlays import Overlays
+from runtime.jobs.sources import Named, count_inputs, input_kind, read_inputs
+from runtime.jobs.writers import SUFFIXES, check_writable
+from runtime.model import check_options, load
+from runtime.results import Failure, Result
+
+# A table is printed page by page, so that its rows need not all be in memory, or awaited.
+_PAGE_ROWS = 200
+
+TO_STDOUT = ("table", "jsonl")
+
+
+class Interruption:
+    """The first signal asks the job to stop, a second one ends it at once."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self.signal = 0
+
+    def __enter__(self) -> "Interruption":
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        self._stop.ask()
+        sys.stderr.write("\nstopping: what is in work is finished and written; once more to end at once\n")
+
+
+def predict(request: Request, print_table: Callable[[list[Result]], None]) -> None:
+    """Run the command; raises typer.Exit with 1 when inputs failed, or 128 and the signal's number when stopped."""
+    name = _format_name(request)
+    if request.out is not None:
+        check_writable(request.out, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _print_warning
+        if request.out is None:
+            _predict_to_stdout(request, name, print_table)
+        else:
+            _predict_to_file(request, request.out, name)
+
+
+def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[Result]], None]) -> None:
+    engine, inputs, total = _open(request)
+    stop = Stop()
+    rows = failed = 0
+    with engine, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
+        results = engine.predict_each(inputs, skipped=0, stop=stop)
+        overlays = _open_overlays(request, engine)
+        if overlays is not None:
+            results = overlays.write_each(results)
+        for page in batches(results, _PAGE_ROWS if name == "table" else 1):
+            if name == "table":
+                print_table(page)
+            else:
+                sys.stdout.write(msgspec.json.encode(page[0].to_dict()).decode() + "\n")
+                sys.stdout.flush()
+            rows += len(page)
+            failed += sum(isinstance(result, Failure) for result in page)
+            advance(len(page))
+    if not stop.exhausted:
+        sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could go on from there.\n")
+        raise typer.Exit(128 + interruption.signal)
+    _exit(request, rows, failed)
+
+
+def _predict_to_file(request: Request, out: Path, name: str) -> None:
+    engine, inputs, total = _open(request)
+    overlays = _open_overlays(request, engine)
+    options: dict[str, float | int | str | None] = {
+        "top_k": request.top_k,
+        "threshold": request.threshold,
+        "max_pixels": request.max_pixels,
+        **({"output": str(request.output)} if request.output is not None else {}),
+    }
+    job = describe_job(request.artifact, request.inputs, column=request.column, options=options)
+    stop = Stop()
+    start = time.monotonic()
+    with (
+        engine,
+        Journal(out, job, resume=request.resume, force=request.force) as journal,
+        Interruption(stop) as interruption,
+    ):
+        done = skip_done(inputs, journal, overlays=overlays)
+        try:
+            with _progress(total, done.rows, shown=True) as advance:
+                summary = run_job(
+                    engine,
+                    inputs,
+                    journal,
+                    done,
+                    format_name=name,
+                    stop=stop,
+                    on_row=lambda: advance(1),
+                    overlays=overlays,
+                )
+        except (TruecopyError, OSError, KeyboardInterrupt):
+            sys.stderr.write(_how_to_go_on(journal))
+            raise
+    if not summary.finished:
+        sys.stderr.write(f"stopped. {_how_to_go_on(journal)}")
+        raise typer.Exit(128 + interruption.signal)
+    seconds = time.monotonic() - start
+    rate = (summary.rows - done.rows) / seconds
+    sys.stderr.write(f"'{out}': {summary.rows} rows, {summary.rows - done.rows} of them now ({rate:.1f}/s)\n")
+    _exit(request, summary.rows, summary.failed)
+
+
+def _open(request: Request) -> tuple[Engine, Iterator[Named], int | None]:
+    """Return the engine, the inputs, and how many there are where that is known."""
+    from runtime.artifact.open import open_artifact
+
+    check_options(request.top_k, request.threshold)
+    kind = input_kind(open_artifact(request.artifact).manifest)
+    total = count_inputs(request.inputs, kind, column=request.column)
+    engine = open_engine(request, kind, total)
+    return engine, read_inputs(request.inputs, kind, column=request.column), total
+
+
+def _open_overlays(request: Request, engine: Engine) -> Overlays | None:
+    """Return what writes the pictures that were asked for, if any were; a cluster's are written here, too."""
+    if request.output is None:
+        return None
+    model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
+    return Overlays(model, request.output)
+
+
+def _format_name(request: Request) -> str:
+    if request.format is not None:
+        name = request.format
+    elif request.out is not None:
+        name = SUFFIXES.get(request.out.suffix.lower(), "")
+    else:
+        name = "table"
+    if request.out is None and name not in TO_STDOUT:
+        raise InputError(f"format '{name}': expected --out with the file to write, got none. Name one.")
+    if request.out is None and request.resume:
+        raise InputError("--resume: expected --out with the file of an unfinished job, got none. Name it.")
+    return name
+
+
+def _exit(request: Request, rows: int, failed: int) -> None:
+    if failed:
+        prefix = "note" if request.allow_errors else "error"
+        sys.stderr.write(f"{prefix}: {failed} of {rows} inputs failed. Their rows say why.\n")
+        if not request.allow_errors:
+            raise typer.Exit(1)
+
+
+def _how_to_go_on(journal: Journal) -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument not in {"--resume", "--force"}]
+    command = shlex.join(["truecopy", *arguments, "--resume"])
+    return f"{journal.rows} rows are in '{journal.path}'. Go on with: {command}\n"
+
+
+@contextmanager
+def _progress(total: int | None, done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar with rate and time left on stderr where that is a terminal; yield what to call for new rows."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Rows a second, lately."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:.1f}/s")
+
+    columns: list[Any] = [BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=10) as progress:
+        task = progress.add_task("", total=total, completed=done)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    sys.stderr.write(f"warning: {message}\n")

@@ -1,0 +1,108 @@
+"""Who does a job's work: this process, or a cluster; each takes the same inputs and gives the same results."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol, Self
+
+from runtime.errors import InputError
+from runtime.jobs.options import Request
+from runtime.jobs.sources import Kind, Named
+from runtime.jobs.urls import fetch_each
+from runtime.model import Model, load
+from runtime.results import Result
+
+# By what --engine takes: the function that opens it, by module and name; its libraries load when it is asked for.
+ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:open_ray"}
+
+
+class Stop:
+    """A request to finish what is in work and take no more inputs."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.exhausted = False
+
+    def ask(self) -> None:
+        """Ask; more than once is the same."""
+        self.asked = True
+
+    def until(self, inputs: Iterator[Named]) -> Iterator[Named]:
+        """Yield the inputs until asked to stop; ``exhausted`` tells whether these were all."""
+        while not self.asked:
+            named = next(inputs, None)
+            if named is None:
+                self.exhausted = True
+                return
+            yield named
+
+
+class Engine(Protocol):
+    """What a job needs of whoever works for it; used in a ``with``, whose end stops all that was started."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:
+        """Yield the result of each of ``inputs``, in order; ``skipped`` of the job's inputs came before these.
+
+        Ends early when asked to stop; ``stop.exhausted`` tells whether these were all.
+        """
+
+    def check_unchanged(self) -> None:
+        """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
+
+
+class LocalEngine:
+    """This process, with all the workers of a plan."""
+
+    def __init__(self, model: Model, *, top_k: int = 5, threshold: float | None = None) -> None:
+        self.model = model
+        self._top_k = top_k
+        self._threshold = threshold
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.model.close()
+
+    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:  # noqa: ARG002
+        """Yield the result of each input, in order."""
+        found = fetch_each(stop.until(inputs))
+        return self.model.predict_each(found, top_k=self._top_k, threshold=self._threshold)
+
+    def check_unchanged(self) -> None:
+        """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
+        self.model.check_unchanged()
+
+
+def open_local(request: Request, kind: Kind, total: int | None) -> LocalEngine:
+    """Return this process as the engine of a job of ``total`` inputs, where that is known."""
+    del kind
+    model = load(
+        request.artifact,
+        device=request.device,
+        plan="latency" if total == 1 else "throughput",
+        workers=request.workers,
+        threads=request.threads,
+        batch=request.batch,
+        max_pixels=request.max_pixels,
+        tf32=request.tf32,
+        memory_limit_mb=request.memory_limit_mb,
+    )
+    return LocalEngine(model, top_k=request.top_k, threshold=request.threshold)
+
+
+def open_engine(request: Request, kind: Kind, total: int | None) -> Engine:
+    """Return the engine that was asked for; raises InputError for one that is not known."""
+    if request.engine not in ENGINES:
+        known = " or ".join(f"'{name}'" for name in ENGINES)
+        raise InputError(f"engine '{request.engine}': unknown: expected {known}. Name one of these.")
+    if request.address is not None and request.engine == "local":
+        raise InputError(
+            f"--address '{request.address}': no cluster for it: expected --engine ray, got 'local'. Name the engine."
+        )
+    module, _, name = ENGINES[request.engine].partition(":")
+    engine: Engine = getattr(import_module(module), name)(request, kind, total)
+    return engine

@@ -1,0 +1,133 @@
+"""Inputs behind URLs, such as s3://bucket/folder: listed, and fetched a little ahead, by pyarrow's file systems."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.engine.concurrency import Workers
+from runtime.errors import InputError
+from runtime.inputs.tabular.tables import import_parquet
+
+# pyarrow's file systems by their schemes. Anything else that looks like a URL is an input like any other text.
+SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
+
+# Requests to an object store at a time: they wait rather than work.
+_FETCHES = 16
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """An input that is still behind its URL."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """What its row calls it: the URL without options, which may hold secrets."""
+        return self.url.partition("?")[0]
+
+
+def is_url(text: str) -> bool:
+    """Return whether ``text`` is a URL that can be read."""
+    scheme, found, _ = text.partition("://")
+    return bool(found) and scheme in SCHEMES
+
+
+def walk_url(url: str, wanted: Callable[[str], bool]) -> Iterator[Remote] | None:
+    """Return the ``wanted`` files under a folder, at any depth and by name; None where ``url`` is no folder."""
+    files, path = _open(url)
+    with _readable(url):
+        info = files.get_file_info(path)
+    return _walk(url, wanted) if not info.is_file and info.type.name == "Directory" else None
+
+
+def read_url(url: str) -> bytes:
+    """Return what is behind a URL; raises InputError where it cannot be read."""
+    files, path = _open(url)
+    with _readable(url), files.open_input_stream(path) as stream:
+        data: bytes = stream.readall()
+        return data
+
+
+@contextmanager
+def local_copy(url: str) -> Iterator[Path]:
+    """Yield a temporary file, whose name ends like the URL's, with what is behind it."""
+    files, path = _open(url)
+    with tempfile.NamedTemporaryFile(suffix=Path(Remote(url).name).suffix) as copy:
+        with _readable(url), files.open_input_stream(path) as stream:
+            while chunk := stream.read(1 << 20):
+                copy.write(chunk)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def fetch_each(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the inputs in their order, bytes in the place of each Remote, or the InputError why there are none."""
+    named = iter(named)
+    for one in named:
+        if isinstance(one[1], Remote):
+            with Workers(_FETCHES) as fetches:
+                yield from fetches.map(_fetch, chain([one], named))
+            return
+        yield one
+
+
+def _fetch(one: tuple[str, Any]) -> tuple[str, Any]:
+    name, source = one
+    if not isinstance(source, Remote):
+        return one
+    try:
+        return name, read_url(source.url)
+    except InputError as error:
+        return name, error
+
+
+def _walk(url: str, wanted: Callable[[str], bool]) -> Iterator[Remote]:
+    from pyarrow.fs import FileSelector
+
+    files, path = _open(url)
+    with _readable(url):
+        found = files.get_file_info(FileSelector(path, recursive=False))
+    base, question, options = url.partition("?")
+    for info in sorted(found, key=lambda info: info.base_name):
+        child = f"{base.rstrip('/')}/{info.base_name}{question}{options}"
+        if info.type.name == "Directory":
+            yield from _walk(child, wanted)
+        elif wanted(info.base_name):
+            yield Remote(child)
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it; the path is taken as it is, without decoding of %."""
+    import_parquet(Path(Remote(url).name))
+    base, _, options = url.partition("?")
+    scheme, _, rest = base.partition("://")
+    authority, _, path = rest.partition("/")
+    with _readable(url):
+        files, root = _open_root(f"{scheme}://{authority}/" + (f"?{options}" if options else ""))
+    return files, f"{root.rstrip('/')}/{path}".rstrip("/")
+
+
+@lru_cache(maxsize=64)
+def _open_root(url: str) -> tuple[Any, str]:
+    from pyarrow.fs import FileSystem
+
+    files, root = FileSystem.from_uri(url)
+    return files, root
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Raise InputError for what a file system complains about."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these types
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"'{Remote(url).name}': cannot be read: {reason}. Check the URL and the access to it."
+        ) from error

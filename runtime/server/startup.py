@@ -1,0 +1,108 @@
+"""From what 'truecopy serve' was asked for to models that are loaded and verified, and to the server that runs them."""
+
+import logging
+import resource
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.engine.cpu import usable_cores
+from runtime.errors import InputError
+from runtime.server.access_log import LogFormat, RequestLog
+from runtime.server.auth import Access, read_token
+from runtime.server.limits import Limits, limits_for_memory
+from runtime.server.served_model import Batching, Loaded, load_verified
+
+# Libraries that warn of every bad request: whoever sends them must not fill the log.
+_TALKATIVE = ("uvicorn.error", "python_multipart")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What 'truecopy serve' was asked for."""
+
+    artifacts: Sequence[str]
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int | None = 8001
+    device: str = "auto"
+    batching: Batching = "auto"
+    limits: Limits = field(default_factory=Limits)
+    memory_limit_bytes: int | None = None
+    drain_s: float = 30.0
+    watch: bool = False
+    token_file: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    log_format: LogFormat = "text"
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, and return when every request that was taken has its answer.
+
+    Raises ArtifactError or DeviceError when an artifact cannot be served, InputError for settings that contradict each
+    other, OSError when a port is taken.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Give both files.")
+    cores, limits = usable_cores(), settings.limits
+    # Loading waits for the disk, for hashes and for the network, all outside Python's lock: what else a server needs
+    # is imported meanwhile.
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
+        loading = loader.submit(_load_all, settings, cores, limits.pixels)
+        access, log = Access(read_token(settings.token_file)), RequestLog(settings.log_format)
+        from runtime.server.lifecycle import Server
+
+        if settings.grpc_port is not None:
+            import runtime.server.grpc.app  # noqa: F401  # the server imports it once the models are there
+        models = loading.result()
+    if settings.memory_limit_bytes is not None:
+        limits = limits_for_memory(
+            limits, memory_bytes=settings.memory_limit_bytes, resident_bytes=_resident_bytes(), workers=cores
+        )
+        if limits.pixels < settings.limits.pixels:
+            models = _load_all(settings, cores, limits.pixels)
+    Server(settings, models, limits, cores, access, log).run()
+
+
+def _load_all(settings: Settings, cores: int, max_pixels: int) -> list[Loaded]:
+    models = [load_as(settings, name, path, cores, max_pixels) for name, path in _named(settings.artifacts)]
+    _check_names(models)
+    return models
+
+
+def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> Loaded:
+    """Return the artifact in folder ``path``, verified, under ``name``, or under its own where that is empty."""
+    return load_verified(
+        path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
+    )
+
+
+def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the name, empty for the artifact's own, and the folder of each argument: ``NAME=FOLDER`` or ``FOLDER``."""
+    pairs = []
+    for argument in artifacts:
+        name, equals, path = argument.partition("=")
+        pairs.append((name, Path(path)) if equals and not Path(argument).exists() else ("", Path(argument)))
+    return pairs
+
+
+def _check_names(models: Sequence[Loaded]) -> None:
+    names = [loaded.name for loaded in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"'{name}': two models of this name: expected one of each. Write NAME=FOLDER for one.")
+        if not name or "/" in name or not name.isprintable():
+            raise InputError(f"'{name}': no name for a path: expected printable text without '/'. Write NAME=FOLDER.")
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process has in use."""
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * resource.getpagesize()

@@ -1,0 +1,119 @@
+"""The eager model beside an artifact, on labelled rows and texts; and calibration of photo classifiers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from support.kinds import Bag
+from torch import nn
+from typer.testing import CliRunner
+
+import exporter
+import runtime
+from exporter.calibration.fit import calibrate
+from exporter.cli.evaluate import evaluate
+from exporter.conversion.to_torchscript import load_torchscript
+from exporter.outputs.postprocessing import Wanted
+from runtime.manifest import Value
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+class Price(nn.Linear):
+    """Two columns to one scaled number."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a network's weights, and this file as its source."""
+    (tmp_path / "net.py").write_text(Path(__file__).read_text())
+
+    def save(network: nn.Module) -> tuple[Path, str]:
+        path = tmp_path / "model.pth"
+        torch.save(network.eval().state_dict(), path)
+        return path, f"{tmp_path}/net.py:{type(network).__name__}"
+
+    torch.manual_seed(0)
+    return save
+
+
+def run(*arguments: object) -> dict[str, object]:
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_regression_has_its_targets_scaling_undone_on_both_sides(saved, tmp_path):
+    network = Price()
+    checkpoint, reference = saved(network)
+    (tmp_path / "stats.json").write_text(json.dumps({"a": {"mean": 10, "std": 2}, "b": {"mean": -1, "std": 0.5}}))
+    wanted = Wanted(task="regress", values=(Value(name="price", unit="EUR"),), mean=(250.0,), deviation=(40.0,))
+    exporter.export(
+        checkpoint, reference, preprocess=str(tmp_path / "stats.json"), wanted=wanted, out=tmp_path / "artifact"
+    )
+    rows = np.random.default_rng(0).normal((10, -1, 250), (2, 0.5, 40), (30, 3))
+    (tmp_path / "rows.csv").write_text("a,b,price\n" + "".join(f"{a},{b},{price}\n" for a, b, price in rows))
+
+    figures = run(
+        *(tmp_path / "artifact", tmp_path / "rows.csv"),
+        *("--checkpoint", checkpoint, "--preprocess", tmp_path / "stats.json"),
+    )
+
+    with torch.no_grad():
+        features = torch.from_numpy((rows[:, :2] - (10, -1)) / (2, 0.5)).float()
+        eager = network(features)[:, 0].numpy() * 40 + 250
+    error = pytest.approx(np.abs(eager - rows[:, 2]).mean(), rel=1e-5)
+    assert figures["values"][0]["mean_absolute_error"] == error
+    assert figures["eager"]["values"][0]["mean_absolute_error"] == error
+    assert 0 <= figures["differences"]["largest difference of a value"] < 1e-3
+
+
+def test_texts_are_compared_with_the_eager_model_too(saved, tmp_path):
+    from data.languages import build_tokenizer
+
+    checkpoint, reference = saved(Bag())
+    build_tokenizer(tmp_path / "tokenizer.json")
+    exporter.export(checkpoint, reference, tokenizer=tmp_path / "tokenizer.json", out=tmp_path / "artifact")
+    (tmp_path / "rows.csv").write_text("text,label\nit is good,0\nvery bad,1\nnot one,2\n")
+
+    figures = run(tmp_path / "artifact", tmp_path / "rows.csv", "--checkpoint", checkpoint)
+
+    assert figures["inputs"] == figures["eager"]["inputs"] == 3
+    assert figures["confusion"] == figures["eager"]["confusion"]
+    assert figures["differences"]["largest difference of a score"] < 1e-5
+
+
+def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(exported, photos, tmp_path):
+    """The whole path, and the inner stages that a parity check looks at; the host and TorchScript agree."""
+    labels = runtime.load(exported.artifact).labels
+    for label, photo in zip(labels, photos, strict=True):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for row in range(3):
+            side = min(photo.size) // (row + 1)
+            photo.crop((row * 20, 0, row * 20 + side, side)).save(tmp_path / "data" / label / f"{row}.png")
+    # One photo under another label: a classifier that is always right would have no temperature.
+    photos[0].save(tmp_path / "data" / labels[1] / "odd.png")
+
+    found = calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "calibrated")
+
+    assert "model.torchscript: calibrated, too" in found.remarks
+    assert abs(found.temperature - 1) > 0.05
+    model = runtime.load(tmp_path / "calibrated")
+    script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")
+    for photo in photos:
+        image = torch.from_numpy(np.array(photo)[np.newaxis])
+        expected = model.run(model.stack([model.prepare(photo)]))["probabilities"]
+        pixels = script.prepare(image)
+        assert pixels.numpy() == pytest.approx(model.prepare(photo)[np.newaxis], abs=0)
+        for scores in (script(image), script.classify(pixels)):
+            assert scores.numpy() == pytest.approx(expected, abs=1e-5)
+    calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "again")
+    archives = [tmp_path / name / "model.torchscript" for name in ("calibrated", "again")]
+    assert archives[0].read_bytes() == archives[1].read_bytes()

@@ -1,0 +1,66 @@
+"""The legacy exporter steps in where dynamo fails, and the result says which one made it."""
+
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import exporter
+from exporter.conversion import to_onnx
+
+NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+EXAMPLE = torch.rand(2, 3, 8, 8)
+
+
+def convert() -> to_onnx.Converted:
+    return to_onnx.to_onnx(
+        NETWORK, {"normalized": EXAMPLE}, outputs=["logits"], dimensions={"normalized": {0: "batch"}}
+    )
+
+
+def broken(network: nn.Module, *_: object) -> None:
+    raise RuntimeError("cannot export this operator.")
+
+
+@pytest.mark.parametrize("maker", ["dynamo", "legacy"])
+def test_either_exporter_gives_the_networks_answers_at_every_batch_size(maker, monkeypatch):
+    if maker == "legacy":
+        monkeypatch.setattr(to_onnx, "_dynamo", broken)
+
+    converted = convert()
+
+    assert converted.exporter == maker
+    session = onnxruntime.InferenceSession(converted.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (1, 2, 3, 7):
+        images = torch.rand(batch, 3, 8, 8)
+        with torch.no_grad():
+            expected = NETWORK(images).numpy()
+        assert session.run(["logits"], {"normalized": images.numpy()})[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_where_both_fail_the_error_has_both_reasons(monkeypatch):
+    monkeypatch.setattr(to_onnx, "_dynamo", broken)
+    monkeypatch.setattr(to_onnx, "_legacy", broken)
+
+    with pytest.raises(exporter.ConversionError, match=r"cannot export this operator \(legacy exporter: RuntimeError"):
+        convert()
+
+
+class GroupsOfTheBatch(nn.Module):
+    """As CondConv has it: the number of groups is the batch's, which no Conv of ONNX can have."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        batch = images.shape[0]
+        weight = torch.ones(3, 1, 1, 1).repeat(batch, 1, 1, 1)
+        return nn.functional.conv2d(images.reshape(1, -1, 8, 8), weight, groups=3 * batch).reshape(images.shape)
+
+
+def test_what_cannot_be_exported_is_one_sentence_that_names_the_operator_and_nothing_is_printed(capfd):
+    with pytest.raises(
+        exporter.ConversionError, match=r"operator 'aten\.conv2d': TypeError: .*kernel of unknown"
+    ) as found:
+        to_onnx.to_onnx(GroupsOfTheBatch(), {"x": EXAMPLE}, outputs=["y"], dimensions={"x": {0: "batch"}})
+
+    assert "\n" not in str(found.value)
+    assert "\x1b" not in str(found.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,55 @@
+"""The archive gives the same answers wherever it is loaded."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+from torchvision.transforms import v2
+
+import exporter
+from exporter.conversion.to_torchscript import load_torchscript
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A network with sums that are long enough for TF32 to show in them, behind a resize, a frame and a crop."""
+    torch.manual_seed(0)
+    network = resnet18(num_classes=5)
+    with torch.no_grad():
+        network.train()(torch.randn(8, 3, 64, 64))
+        network.eval().fc.weight.mul_(3)
+    folder = tmp_path_factory.mktemp("archive")
+    torch.save(network.state_dict(), folder / "model.pth")
+    steps = [v2.Resize(64), v2.CenterCrop(72), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    exported = exporter.export(folder / "model.pth", "resnet18", preprocess=v2.Compose(steps), out=folder / "artifact")
+    return exported.artifact / "model.torchscript"
+
+
+@pytest.fixture
+def image(photos):
+    return torch.from_numpy(np.array(photos[0]))[None]
+
+
+def test_convolutions_were_traced_without_tf32(archive):
+    """The setting of the trace is kept in the archive, whatever the process that loads it allows."""
+    module = load_torchscript(archive)
+
+    graph = module.classify.inlined_graph  # its nodes are no more than pointers into it
+    convolutions = graph.findAllNodes("aten::_convolution", recurse=True)
+
+    assert len(convolutions) == 20
+    assert {[*node.inputs()][-1].toIValue() for node in convolutions} == {False}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and a PyTorch that has it")
+def test_on_cuda_it_gives_the_same_pixels_and_answers(archive, image):
+    here, there = load_torchscript(archive), load_torchscript(archive, torch.device("cuda"))
+
+    pixels = there.prepare(image.cuda())
+    answers = there(image.cuda())
+
+    assert pixels.is_cuda
+    assert torch.equal(pixels.cpu(), here.prepare(image))
+    assert answers.is_cuda
+    torch.testing.assert_close(answers.cpu(), here(image), rtol=0, atol=1e-5)

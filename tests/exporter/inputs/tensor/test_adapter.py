@@ -1,0 +1,201 @@
+"""Networks of plain arrays: any number of inputs, named lengths, any structure of outputs."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import exporter
+import runtime
+from exporter.inputs.tensor.adapter import read_input
+from exporter.outputs.postprocessing import Wanted
+from runtime.manifest import Entries, Items, Leaf, TensorInput
+
+
+class Digits(nn.Module):
+    """Images as people feed them by hand: [batch, 3, 28, 28]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+class Recurrent(nn.Module):
+    """What dynamo fixes the length of without saying so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(3, 8, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(series)[0][:, -1])
+
+
+class Structured(nn.Module):
+    """Two inputs by name, a nested answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(4, 6)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, object]:
+        steps = self.line(left)
+        return {"steps": steps, "both": [(steps.mean(1), right * 2), {"sum": steps.sum((1, 2))}], "none": None}
+
+
+def export(network: nn.Module, folder, *, inputs: list[str], **options: object) -> exporter.Exported:
+    torch.save(network.eval().state_dict(), folder / "model.pth")
+    return exporter.export(folder / "model.pth", network, inputs=inputs, out=folder / "artifact", **options)
+
+
+@pytest.fixture(scope="module")
+def structured(tmp_path_factory):
+    torch.manual_seed(0)
+    network = Structured()
+    folder = tmp_path_factory.mktemp("structured")
+    wanted = Wanted(task="raw")
+    export(network, folder, inputs=["left=float32[batch,length,4]", "right=int64[batch]"], wanted=wanted)
+    return network, folder / "artifact"
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("x=float32[batch,3,28,28]", ("batch", 3, 28, 28)),
+        ("x = float32[ batch , length ]", None),
+        ("x=uint16[batch, height, width]", ("batch", "height", "width")),
+        ("x=float32[3,28]", None),
+        ("x=float32[batch,0]", None),
+        ("x=float31[batch]", None),
+        ("x", None),
+        ("x=float32[batch,a b]", None),
+    ],
+)
+def test_an_input_reads_as_people_write_it(text, shape):
+    if shape is None:
+        with pytest.raises(exporter.ExportError, match="not an input: expected NAME=DTYPE"):
+            read_input(text)
+    else:
+        assert read_input(text).shape == shape
+
+
+def test_a_whole_pickled_module_takes_an_array(tmp_path):
+    torch.manual_seed(0)
+    network = Digits().eval()
+    torch.save(network, tmp_path / "model.pt")
+
+    exported = exporter.export(
+        tmp_path / "model.pt", trust=True, inputs=["x=float32[batch,3,28,28]"], out=tmp_path / "artifact"
+    )
+
+    model = runtime.load(exported.artifact)
+    images = np.random.default_rng(1).random((3, 3, 28, 28), dtype=np.float32)
+    with torch.no_grad():
+        expected = torch.softmax(network(torch.from_numpy(images)), dim=-1).numpy()
+    assert model.run({"x": images})["probabilities"] == pytest.approx(expected, abs=1e-6)
+    assert model.predict(images[:1]).index == int(expected[0].argmax())
+    assert [result.index for result in model.predict(list(images))] == expected.argmax(1).tolist()
+    np.save(tmp_path / "one.npy", images[2])
+    assert model.predict(tmp_path / "one.npy").index == int(expected[2].argmax())
+    assert {row.path for row in exported.parity.rows} == {"model.onnx", "runtime", "model.torchscript"}
+
+
+@pytest.mark.slow
+def test_a_length_that_dynamo_would_fix_stays_free(tmp_path):
+    torch.manual_seed(0)
+    network = Recurrent()
+
+    exported = export(network, tmp_path, inputs=["series=float32[batch,length,3]"])
+
+    assert exported.manifest.source.onnx_exporter == "legacy"
+    model = runtime.load(exported.artifact)
+    for length in (1, 2, 40, 200):
+        series = torch.randn(2, length, 3)
+        with torch.no_grad():
+            expected = torch.softmax(network(series), dim=-1).numpy()
+        assert model.run({"series": series.numpy()})["probabilities"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_list_of_different_lengths_keeps_its_order(structured):
+    network, artifact = structured
+    model = runtime.load(artifact)
+    generator = np.random.default_rng(0)
+    inputs = [
+        {"left": generator.random((length, 4), dtype=np.float32), "right": np.int64(length)}
+        for length in (5, 2, 5, 9, 2)
+    ]
+
+    results = model.predict(inputs)
+
+    for given, result in zip(inputs, results, strict=True):
+        with torch.no_grad():
+            expected = network(torch.from_numpy(given["left"])[None], torch.tensor([given["right"]]))
+        assert result.outputs["steps"] == pytest.approx(expected["steps"][0].numpy(), abs=1e-6)
+        assert result.outputs["both"][0][1] == 2 * len(given["left"])
+        assert result.outputs["both"][1]["sum"] == pytest.approx(float(expected["both"][1]["sum"]), abs=1e-5)
+
+
+def test_the_structure_of_the_answer_is_in_the_manifest(structured):
+    manifest = runtime.load(structured[1]).manifest
+
+    assert manifest.inputs[0] == TensorInput(name="left", dtype="float32", shape=("batch", "length", 4))
+    assert manifest.task.structure == Entries(
+        entries={
+            "steps": Leaf(output="steps"),
+            "both": Items(
+                items=(
+                    Items(items=(Leaf(output="both.0.0"), Leaf(output="both.0.1"))),
+                    Entries(entries={"sum": Leaf(output="both.1.sum")}),
+                )
+            ),
+        }
+    )
+    assert [output.dtype for output in manifest.outputs] == ["float32", "float32", "int64", "float32"]
+    assert manifest.outputs[0].shape == ("batch", "length", 6)
+
+
+def test_a_network_without_a_second_length_is_told(tmp_path):
+    with pytest.raises(exporter.ConversionError, match="'length' has no two lengths that it takes"):
+        export(nn.Sequential(nn.Flatten(), nn.Linear(14, 3)), tmp_path, inputs=["x=float32[batch,length,2]"])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"left": np.zeros((2, 4), np.float64), "right": np.int64(1)}, r"expected float32 \[length, 4\], got float64"),
+        ({"left": np.zeros((2, 3), np.float32), "right": np.int64(1)}, r"got float32 \[2, 3\]"),
+        ({"left": np.zeros((2, 2, 4), np.float32), "right": np.int64(1)}, r"got float32 \[2, 2, 4\]"),
+        ({"left": np.zeros((0, 4), np.float32), "right": np.int64(1)}, r"got float32 \[0, 4\]"),
+        (
+            {"left": np.full((2, 4), np.nan, np.float32), "right": np.int64(1)},
+            r"finite values in 'left', got nan at \[0, 0\]",
+        ),
+        ({"left": np.zeros((2, 4), np.float32)}, "expected 'left', 'right', got 'left'"),
+        ({"left": [[1, 2, 3, 4]], "right": 1.5}, "wrong values for 'right': expected int64"),
+        ({"left": [["a", 2, 3, 4]], "right": 1}, "wrong values for 'left': expected float32"),
+        (b"nonsense", "not an array: expected .npy, .npz or JSON"),
+        (np.zeros((2, 4), np.float32), "expected 'left', 'right' by name"),
+    ],
+)
+def test_a_wrong_array_costs_only_itself(structured, source, reason):
+    model = runtime.load(structured[1])
+    good = {"left": [[1, 2, 3, 4.5]], "right": 2}
+
+    first, bad, last = model.predict([good, source, good])
+
+    assert first.outputs["both"][0][1] == last.outputs["both"][0][1] == 4
+    with pytest.raises(runtime.InputError, match=reason):
+        _ = bad.outputs
+
+
+def test_verify_needs_no_network_to_check_arrays(structured):
+    from runtime.verify import verify
+
+    verification = verify(structured[1])
+
+    assert verification.passed, verification
+    assert "network, both.1.sum" in {check.name for check in verification.checks}

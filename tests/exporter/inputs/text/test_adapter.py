@@ -1,0 +1,189 @@
+"""Networks of texts: the tokenizer of training goes with them, and every number that it gives is compared."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import exporter
+import runtime
+from exporter.inputs.text.adapter import TextFront
+from exporter.inputs.text.tokenizer import read_tokenizer
+from runtime.verify import verify
+
+NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
+SENTENCES = ["good", "It is NOT bad", "very very good", "one two three four five six seven", "bad", "it is it is it"]
+
+spec = importlib.util.spec_from_file_location("languages", NETWORKS)
+assert spec is not None
+assert spec.loader is not None
+languages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(languages)
+
+
+def build_folder(folder: Path, **settings: object) -> Path:
+    """Write a tiny BERT with random weights, its tokenizer and its configuration."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(languages.WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.7,
+        **settings,
+    )
+    transformers.BertForSequenceClassification(config).eval().save_pretrained(folder)
+    languages.build_tokenizer(folder / "words.json")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "words.json"),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    ).save_pretrained(folder)
+    (folder / "words.json").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return build_folder(tmp_path_factory.mktemp("hf"), id2label={0: "negative", 1: "neutral", 2: "positive"})
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory) -> exporter.Exported:
+    return exporter.export(folder, f"hf:{folder}", out=tmp_path_factory.mktemp("texts") / "feeling")
+
+
+def expected_scores(folder: Path, *texts: str) -> torch.Tensor:
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        return network(**tokenizer(*texts, truncation=True, return_tensors="pt")).logits[0]
+
+
+def test_a_transformers_folder_is_all_that_it_takes(exported, folder):
+    assert exported.manifest.task.kind == "classify"
+    spec = exported.manifest.inputs[0]
+    assert (spec.max_length, spec.pad_id) == (32, 0)
+    model = runtime.load(exported.artifact, device="cpu")
+    assert model.labels == ("negative", "neutral", "positive")
+    results = model.predict(SENTENCES)
+    assert len({result.index for result in results}) > 1
+    for text, result in zip(SENTENCES, results, strict=True):
+        expected = torch.softmax(expected_scores(folder, text), dim=0)
+        assert {one.index: one.probability for one in result.top} == pytest.approx(
+            dict(enumerate(expected.tolist())), abs=1e-5
+        )
+        assert result.input == text
+    assert verify(exported.artifact, device="cpu").passed
+
+
+def test_a_text_that_is_too_long_is_cut_as_in_training_and_counted(exported, folder):
+    model = runtime.load(exported.artifact, device="cpu")
+    long = "good bad very " * 40
+
+    with pytest.warns(UserWarning, match="longer than the 32 tokens"):
+        results = model.predict([long, "good", long])
+
+    assert model.remarks == {"truncated": 2}
+    expected = torch.softmax(expected_scores(folder, long), dim=0)
+    assert results[0].probability == pytest.approx(float(expected.max()), abs=1e-5)
+
+
+def test_one_bad_text_costs_only_itself(exported):
+    model = runtime.load(exported.artifact, device="cpu")
+
+    results = model.predict(["good", "", " \n", 3, "half \ud800", b"\xff\xfe", "bad"])
+
+    assert [type(result).__name__ for result in results] == ["Prediction", *["Failure"] * 5, "Prediction"]
+    for result, message in zip(results[1:6], ["empty", "empty", "got int", "character 5", "UTF-8"], strict=True):
+        assert message in result.error
+
+
+def test_exporting_twice_gives_the_same_bytes(exported, folder, tmp_path):
+    again = exporter.export(folder, f"hf:{folder}", out=tmp_path / "feeling")
+
+    assert again.manifest == exported.manifest
+
+
+def test_another_tokenizer_than_trainings_is_caught(folder, tmp_path, monkeypatch):
+    read = TextFront.__init__
+
+    def carry_another(self, tokenizing, **options) -> None:
+        read(self, tokenizing, **options)
+        other = tokenizing.data.replace(b'"Lowercase"', b'"NFC"')
+        assert other != tokenizing.data
+        self.files = {"tokenizer.json": other}
+
+    monkeypatch.setattr(TextFront, "__init__", carry_another)
+
+    with pytest.raises(exporter.ParityError, match="stage 'tokens'"):
+        exporter.export(folder, f"hf:{folder}", out=tmp_path / "feeling")
+    assert not (tmp_path / "feeling").exists()
+
+
+def test_pairs_and_several_labels(tmp_path):
+    folder = build_folder(tmp_path / "hf", id2label={0: "same", 1: "other"}, problem_type="multi_label_classification")
+
+    exported = exporter.export(folder, f"hf:{folder}", pair=True, out=tmp_path / "pairs")
+
+    assert exported.manifest.task.kind == "multilabel"
+    model = runtime.load(exported.artifact, device="cpu")
+    pairs = [("it is good", "it is very good"), ("good", "bad bad bad bad"), ["one", "two"]]
+    results = model.predict(pairs, threshold=0.0)
+    for pair, result in zip(pairs, results, strict=True):
+        expected = torch.sigmoid(expected_scores(folder, *pair))
+        assert {one.label: one.probability for one in result.labels} == pytest.approx(
+            {"same": float(expected[0]), "other": float(expected[1])}, abs=1e-5
+        )
+    assert model.predict(("good", "bad")).labels is not None
+    with pytest.raises(runtime.InputError, match="a pair of texts: expected two strings, got 1"):
+        model.predict("good")
+
+
+def test_an_architecture_of_ones_own_with_a_tokenizer_file(tmp_path):
+    languages.build_tokenizer(tmp_path / "tokenizer.json")
+    torch.manual_seed(0)
+    network = languages.Masked().eval()
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+
+    exported = exporter.export(
+        tmp_path / "mine.pth",
+        f"{NETWORKS}:Masked",
+        tokenizer=tmp_path / "tokenizer.json",
+        out=tmp_path / "mine",
+    )
+
+    spec = exported.manifest.inputs[0]
+    assert (spec.arrays, spec.max_length, spec.pad_id) == (("input_ids",), 24, 0)
+    model = runtime.load(exported.artifact, device="cpu")
+    tokens = [[2, *(languages.WORDS.index(word) for word in text.lower().split()), 3] for text in SENTENCES]
+    for ids, result in zip(tokens, model.predict(SENTENCES), strict=True):
+        with torch.no_grad():
+            expected = torch.softmax(network(torch.tensor([ids])), dim=1)[0]
+        assert result.probability == pytest.approx(float(expected.max()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing", None, "no such tokenizer"),
+        ("broken.json", "{}", "not a tokenizer"),
+        ("folder", "", "cannot be read"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+
+    with pytest.raises(exporter.PreprocessingError, match=message):
+        read_tokenizer(path, max_length=None, longest=16)

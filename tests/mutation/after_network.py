@@ -1,0 +1,241 @@
+"""Faults after the network: activation, a target's scaling, labels and what the runtime makes of the scores."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from mutation.planting import Planting, add_constants, fault, insert_after, set_attribute
+from onnx import helper
+
+from exporter.outputs.postprocessing import Ending
+from runtime import results
+from runtime.manifest import Line, Regress
+
+PHOTO = "photo"
+
+
+def at_end(planting: Planting, change: Callable[[onnx.ModelProto, onnx.NodeProto], None]) -> None:
+    """Change the graphs' last node."""
+
+    def changed(model: onnx.ModelProto) -> None:
+        (name,) = (value.name for value in model.graph.output)
+        change(model, next(node for node in model.graph.node if name in node.output))
+
+    planting.assembled(changed)
+
+
+# --- activation ---
+
+
+@fault("activation", subject=PHOTO)
+def softmax_missing(planting: Planting) -> None:
+    """CrossEntropyLoss has its own softmax, so the forward has none: logits are served as probabilities."""
+    planting.ending(lambda ending: replace(ending, activation="none"))
+
+
+@fault("activation", subject=PHOTO)
+def softmax_twice(planting: Planting) -> None:
+    """The model's wrapper and the server both apply it: flat probabilities, the same label."""
+    at_end(
+        planting,
+        lambda model, node: insert_after(
+            model, node.output[0], lambda given, wanted: [helper.make_node("Softmax", [given], [wanted], axis=-1)]
+        ),
+    )
+
+
+@fault("activation", subject=PHOTO)
+def sigmoid_for_softmax(planting: Planting) -> None:
+    """One class of several is served as several labels are."""
+    planting.ending(lambda ending: replace(ending, activation="sigmoid"))
+
+
+@fault("activation", subject=PHOTO)
+def logarithms_of_probabilities(planting: Planting) -> None:
+    """log_softmax, as NLLLoss wants it."""
+    at_end(planting, lambda _, node: setattr(node, "op_type", "LogSoftmax"))
+
+
+@fault("activation", subject=PHOTO)
+def softmax_over_the_batch(planting: Planting) -> None:
+    """F.softmax(x) without a dimension chose 0 for some shapes: each class sums to one over the photos."""
+    at_end(planting, lambda _, node: set_attribute(node, "axis", 0))
+
+
+@fault("activation", subject=PHOTO)
+def temperature_applied_twice(planting: Planting) -> None:
+    """The calibrated temperature is in the graph, and the checkpoint's head had it already."""
+
+    def change(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+        add_constants(model, temperature=np.float32(1.3))
+        place = list(model.graph.node).index(node)
+        model.graph.node.insert(place, helper.make_node("Div", [node.input[0], "temperature"], ["ending/cooled"]))
+        node.input[0] = "ending/cooled"
+
+    at_end(planting, change)
+
+
+@fault("activation", subject="photo, several labels")
+def softmax_for_sigmoid(planting: Planting) -> None:
+    """Several labels may hold, and softmax makes them fight for one."""
+    planting.ending(lambda ending: replace(ending, activation="softmax"))
+
+
+@fault("activation", subject="photo, several labels")
+def sigmoid_twice(planting: Planting) -> None:
+    """BCELoss wants a sigmoid in the forward, BCEWithLogitsLoss does not; both are there."""
+    at_end(
+        planting,
+        lambda model, node: insert_after(
+            model, node.output[0], lambda given, wanted: [helper.make_node("Sigmoid", [given], [wanted])]
+        ),
+    )
+
+
+@fault("activation", subject="photo, yes or no")
+def yes_and_no_swapped(planting: Planting) -> None:
+    """The one logit is for the other class than the first label."""
+
+    def change(model: onnx.ModelProto) -> None:
+        (node,) = [node for node in model.graph.node if node.name.startswith("ending/Concat")]
+        node.input[:] = list(reversed(node.input))
+
+    planting.assembled(change)
+
+
+@fault("activation", subject="photo, every place")
+def softmax_over_the_columns(planting: Planting) -> None:
+    """dim=-1, right for classes that come last, runs along a map's columns."""
+    at_end(planting, lambda _, node: set_attribute(node, "axis", -1))
+
+
+def undoing(planting: Planting, change: Callable[[Line], Line]) -> None:
+    """Undo the target's scaling otherwise."""
+
+    def changed(ending: Ending) -> Ending:
+        assert isinstance(ending.task, Regress)
+        (line,) = ending.task.undone
+        assert isinstance(line, Line)
+        return replace(ending, task=msgspec.structs.replace(ending.task, undone=(change(line),)))
+
+    planting.ending(changed)
+
+
+@fault("activation", subject="row to values")
+def target_left_scaled(planting: Planting) -> None:
+    """The regression's target was standardised for training, and its inverse is forgotten."""
+    undoing(planting, lambda _: Line(scale=(1.0, 1.0), offset=(0.0, 0.0)))
+
+
+@fault("activation", subject="row to values")
+def target_scaled_by_the_variance(planting: Planting) -> None:
+    """scaler.var_ where scaler.scale_ is meant."""
+    undoing(planting, lambda line: Line(scale=tuple(one**2 for one in line.scale), offset=line.offset))
+
+
+@fault("activation", subject="row to values")
+def target_without_its_mean(planting: Planting) -> None:
+    """Multiplied back by the deviation; the mean is forgotten."""
+    undoing(planting, lambda line: Line(scale=line.scale, offset=(0.0, 0.0)))
+
+
+@fault("activation", subject="row to values")
+def targets_swapped(planting: Planting) -> None:
+    """The statistics of two targets are exchanged."""
+    undoing(planting, lambda line: Line(scale=line.scale[::-1], offset=line.offset[::-1]))
+
+
+# --- labels ---
+
+
+@fault("labels", subject=PHOTO)
+def labels_shifted_by_one(planting: Planting) -> None:
+    """TensorFlow's lists begin with 'background', torch's do not."""
+    planting.written("labels.txt", lambda data: _lines("background", *data.decode().split()[:-1]))
+
+
+@fault("labels", subject=PHOTO)
+def labels_in_alphabetical_order(planting: Planting) -> None:
+    """ImageFolder sorts the folders' names; the list was in the order of the annotations."""
+    planting.written("labels.txt", lambda data: _lines(*sorted(data.decode().split())))
+
+
+@fault("labels", subject=PHOTO)
+def two_labels_swapped(planting: Planting) -> None:
+    """Two lines of names.txt are exchanged, the weights are right."""
+
+    def swap(data: bytes) -> bytes:
+        first, second, *rest = data.decode().split()
+        return _lines(second, first, *rest)
+
+    planting.written("labels.txt", swap)
+
+
+@fault("labels", subject=PHOTO)
+def least_likely_class(planting: Planting) -> None:
+    """argsort()[:k] sorts upwards."""
+    classify = results.classify
+    planting.host(
+        results,
+        "classify",
+        lambda scores, labels, **options: classify(-scores, labels, **{**options, "threshold": -1e9}),
+    )
+
+
+@fault("labels", subject="photo, several labels")
+def thresholds_forgotten(planting: Planting) -> None:
+    """Each class's threshold was chosen on validation data; the service takes 0.5 for all."""
+    planting.manifest(
+        lambda manifest: msgspec.structs.replace(
+            manifest, task=msgspec.structs.replace(manifest.task, thresholds=(0.5,) * 4)
+        )
+    )
+
+
+@fault("labels", subject="row to values")
+def names_of_values_swapped(planting: Planting) -> None:
+    """The numbers are right, and the one's name stands on the other."""
+    planting.manifest(
+        lambda manifest: msgspec.structs.replace(
+            manifest,
+            task=msgspec.structs.replace(manifest.task, values=manifest.task.values[::-1]),  # type: ignore[union-attr]
+        )
+    )
+
+
+@fault("labels", subject="photo, every place")
+def argmax_over_the_wrong_dimension(planting: Planting) -> None:
+    """argmax(-1) on [classes, height, width]: a map of columns, not of classes."""
+
+    def wrong(scores: Any, labels: Any, *, name: str) -> Any:
+        found = np.argmax(scores, axis=-1)[:, :, np.newaxis] % len(labels)
+        return results.Segmentation(input=name, label_map=np.resize(found, scores.shape[1:]), shares={})
+
+    planting.host(results, "_segment", wrong)
+
+
+@fault("labels", subject="photo, every place")
+def map_transposed(planting: Planting) -> None:
+    """The map's rows and columns are exchanged on the way to the picture; the map is square."""
+    segment = results._segment
+
+    def turned(scores: Any, labels: Any, *, name: str) -> Any:
+        found = segment(scores, labels, name=name)
+        return msgspec.structs.replace(found, label_map=found.label_map.T)
+
+    planting.host(results, "_segment", turned)
+
+
+@fault("labels", "network", subject="tokens to tokens")
+def end_token_forgotten(planting: Planting) -> None:
+    """What follows the end token in a batch is spelt out, too."""
+    planting.manifest(
+        lambda manifest: msgspec.structs.replace(manifest, task=msgspec.structs.replace(manifest.task, end_id=None))
+    )
+
+
+def _lines(*words: str) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode()

@@ -1,0 +1,139 @@
+"""An artifact opens whole, or not at all, and the error says why."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import runtime
+from runtime.artifact.open import open_artifact
+
+
+def test_a_whole_artifact_hands_out_its_files(tiny):
+    artifact = open_artifact(tiny)
+
+    assert artifact.labels() == ("cat", "coffee", "rocket", "astronaut")
+    assert artifact.file("model.onnx") == tiny / "model.onnx"
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "weights.bin", "labels.txt"])
+def test_one_flipped_byte_is_found_before_the_file_is_used(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+
+    with pytest.raises(runtime.ArtifactError, match=f"{name}': damaged: expected SHA-256"):
+        runtime.load(copy)
+
+
+def test_a_truncated_file_is_told_by_its_size(copy):
+    path = copy / "weights.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(runtime.ArtifactError, match=r"wrong size: expected 8704 bytes, got 8703"):
+        runtime.load(copy)
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "weights.bin").unlink()
+
+    with pytest.raises(runtime.ArtifactError, match=r"weights\.bin': missing"):
+        runtime.load(copy)
+
+
+def test_a_newer_format_version_says_to_install_a_newer_runtime(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=2, invented_later=True))
+
+    with pytest.raises(runtime.ArtifactError, match=r"expected 1, got 2\. Install a newer truecopy runtime"):
+        runtime.load(copy)
+
+
+@pytest.mark.parametrize("name", ["../weights.bin", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"])
+def test_a_file_name_that_leaves_the_folder_is_refused(copy, edit_manifest, name):
+    def change(manifest):
+        manifest["files"][name] = manifest["files"]["weights.bin"]
+
+    edit_manifest(copy, change)
+
+    with pytest.raises(runtime.ArtifactError, match="file name leaves the artifact"):
+        runtime.load(copy)
+
+
+def test_a_link_is_not_followed(copy, tiny):
+    (copy / "weights.bin").unlink()
+    (copy / "weights.bin").symlink_to(tiny / "weights.bin")
+
+    with pytest.raises(runtime.ArtifactError, match="is a link"):
+        runtime.load(copy)
+
+
+def test_a_graph_whose_external_data_lies_outside_the_folder_does_not_load(copy, rehash, tmp_path):
+    """The path is inside the graph, where only onnxruntime sees it."""
+    (tmp_path / "weights.bin").write_bytes((copy / "weights.bin").read_bytes())
+    graph = (copy / "network.onnx").read_bytes()
+    # Same length, so that the protobuf stays whole: 'weights.bin' -> '../ights.bin'[:11] is the parent folder's file.
+    (tmp_path / "hts.bin").write_bytes((copy / "weights.bin").read_bytes())
+    assert b"weights.bin" in graph
+    (copy / "network.onnx").write_bytes(graph.replace(b"weights.bin", b"..//hts.bin"))
+    rehash(copy, "network.onnx")
+
+    with pytest.raises(runtime.ArtifactError, match="cannot load it"):
+        runtime.load(copy)
+
+
+def test_an_artifact_that_was_never_proven_is_refused(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["parity"].update(verdict="unproven"))
+
+    with pytest.raises(runtime.ArtifactError, match="never proven"):
+        runtime.load(copy)
+
+
+def test_labels_that_do_not_match_their_count_are_refused(copy, rehash):
+    (copy / "labels.txt").write_text("cat\ncoffee\nrocket\n")
+    rehash(copy, "labels.txt")
+
+    with pytest.raises(runtime.ArtifactError, match="expected 4, got 3"):
+        runtime.load(copy)
+
+
+def test_what_is_not_an_artifact_is_told_apart(tmp_path):
+    with pytest.raises(runtime.ArtifactError, match="no such folder"):
+        runtime.load(tmp_path / "nowhere")
+    with pytest.raises(runtime.ArtifactError, match=r"expected a file 'truecopy\.json'"):
+        runtime.load(tmp_path)
+    file = tmp_path / "model.pth"
+    file.touch()
+    with pytest.raises(runtime.ArtifactError, match="not a folder"):
+        runtime.load(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a truecopy manifest"),
+        (b'{"format_version": 1}', "missing required field `name`"),
+        (b'{"format_version": "one"}', "Expected `int`, got `str`"),
+        (b"[1, 2]", "Expected `object`, got `array`"),
+        (b"{" * 100_000, "not a truecopy manifest"),
+    ],
+)
+def test_a_broken_manifest_says_where(copy, content, reason):
+    (copy / "truecopy.json").write_bytes(content)
+
+    with pytest.raises(runtime.ArtifactError, match=re.escape(reason)):
+        runtime.load(copy)
+
+
+def test_an_unknown_field_is_refused_rather_than_ignored(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest.update(rotate=True))
+
+    with pytest.raises(runtime.ArtifactError, match="unknown field `rotate`"):
+        runtime.load(copy)
+
+
+def test_reading_an_artifact_writes_nothing(copy):
+    before = {path: path.stat().st_mtime_ns for path in [copy, *copy.iterdir()]}
+
+    runtime.load(copy).predict(Path(__file__).parents[2] / "data" / "cat.jpg")
+
+    assert {path: path.stat().st_mtime_ns for path in [copy, *copy.iterdir()]} == before

@@ -1,0 +1,142 @@
+"""The truecopy command, run as people run it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def truecopy(*arguments: object, cwd: object = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
+
+
+def test_predict_prints_a_table_for_people(tiny, photos):
+    done = truecopy("predict", tiny, photos["cat"].name, photos["rocket"].name, cwd=photos["cat"].parent)
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["input", "label", "probability", "next"]
+    assert lines[1].split()[:2] == ["cat.jpg", "cat"]
+    assert lines[2].split()[:2] == ["rocket.jpg", "rocket"]
+
+
+def test_predict_prints_a_row_a_line_for_machines(tiny, photos):
+    done = truecopy("predict", tiny, photos["cat"], photos["rocket"], "--format", "jsonl", "--top-k", 2)
+
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["label"] for row in rows] == ["cat", "rocket"]
+    assert [len(row["top"]) for row in rows] == [2, 2]
+
+
+def test_predict_takes_a_folder(tiny, photos):
+    done = truecopy("predict", tiny, photos["cat"].parent, "--format", "jsonl", "--threshold", 1)
+
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 4
+    assert {(row["label"], row["index"]) for row in rows} == {("unknown", -1)}
+
+
+def test_one_bad_photo_keeps_its_row_and_the_exit_status_says_so(tiny, photos, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"garbage")
+
+    done = truecopy("predict", tiny, bad, photos["cat"], "--format", "jsonl")
+
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(rows[0]) == ["input", "error"]
+    assert rows[1]["label"] == "cat"
+    assert done.stderr == "error: 1 of 2 inputs failed. Their rows say why.\n"
+
+
+def test_verify_answers_for_people_and_for_machines(tiny):
+    table, machine = truecopy("verify", tiny), truecopy("verify", tiny, "--json")
+
+    assert table.returncode == machine.returncode == 0
+    assert "passed: 2 golden inputs on cpu" in table.stdout
+    assert json.loads(machine.stdout)["checks"][0] == {
+        "name": "prepared",
+        "passed": True,
+        "worst": 0.0,
+        "limit": 0.0,  # the photo is a PNG
+        "unit": "grey levels",
+    }
+
+
+def test_verify_fails_with_the_checks_that_do(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
+
+    done = truecopy("verify", copy)
+
+    assert done.returncode == 1
+    assert "failed" in done.stdout
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", [["predict", "nowhere", "x.jpg"], ["verify", "nowhere"]])
+def test_an_error_is_one_line_and_exit_status_1(command):
+    done = truecopy(*command)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: 'nowhere': no such folder: expected an artifact")
+    assert done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in truecopy("--debug", "verify", "nowhere").stderr
+
+
+@pytest.mark.parametrize("command", [["predict"], ["nonsense"], ["verify", "x", "--nonsense"]])
+def test_wrong_usage_is_exit_status_2(command):
+    assert truecopy(*command).returncode == 2
+
+
+def test_an_empty_folder_is_named(tiny, tmp_path):
+    done = truecopy("predict", tiny, tmp_path)
+
+    assert done.returncode == 1
+    assert "no files such as .bmp, .gif, .jpeg in this folder" in done.stderr
+
+
+def test_errors_can_be_accepted_and_a_file_gets_a_row_for_each_input(tiny, photos, tmp_path):
+    done = truecopy("predict", tiny, photos["cat"], "no.jpg", "--out", tmp_path / "rows.csv", "--allow-errors")
+
+    assert done.returncode == 0
+    assert "2 rows, 2 of them now" in done.stderr
+    assert "note: 1 of 2 inputs failed. Their rows say why." in done.stderr
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert lines[0] == "input,label,index,probability,top,error"
+    assert lines[2].startswith("no.jpg,,,,,'no.jpg': no such file")
+
+
+def test_names_on_stdin_are_labelled_in_their_order(tiny, photos):
+    command = [sys.executable, "-m", "truecopy", "predict", str(tiny), "-"]
+    names = "".join(f"{path}\n" for path in photos.values())
+    done = subprocess.run(
+        [*command, "--format", "jsonl"], input=names, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == list(photos)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--format", "csv"], "expected --out with the file to write"),
+        (["--resume"], "expected --out with the file of an unfinished job"),
+        (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
+        (["--out", "."], "Name it with --format"),
+        (["--out", ".", "--format", "csv"], "is a folder"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_the_work(tiny, photos, options, reason):
+    done = truecopy("predict", tiny, photos["cat"], *options)
+
+    assert done.returncode == 1
+    assert reason in done.stderr

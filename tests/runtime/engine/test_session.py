@@ -1,0 +1,140 @@
+"""A named device is a contract: the session is on it, or there is no session."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+
+import runtime
+from runtime.engine import cpu as cores
+from runtime.engine import session
+
+HAS_GPU = Path("/dev/nvidiactl").exists()
+HAS_OPENVINO = "OpenVINOExecutionProvider" in onnxruntime.get_available_providers()
+HAS_CUDA_PROVIDER = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU, on which CUDA may well work")
+def test_cuda_without_a_gpu_is_an_error_and_not_a_slow_success(tiny, capfd):
+    """onnxruntime-gpu lists CUDA as available here, and would quietly run on the CPU."""
+    expected = "fell back to the CPU" if HAS_CUDA_PROVIDER else r"pip install 'truecopy\[cuda\]'"
+
+    with pytest.raises(runtime.DeviceError, match=expected) as caught:
+        runtime.load(tiny, device="cuda")
+    assert capfd.readouterr() == ("", ""), "the error says it all"
+    if HAS_CUDA_PROVIDER:
+        assert any(remedy in str(caught.value) for remedy in ("pip install", "NVIDIA driver"))
+
+
+@pytest.mark.skipif(HAS_GPU or not HAS_CUDA_PROVIDER, reason="needs onnxruntime-gpu on a machine without a GPU")
+def test_auto_says_once_why_it_is_on_the_cpu(tiny):
+    """A driver without a device, as in a container that was not given one: the real provider fails to start."""
+    machine = msgspec.structs.replace(session.this_machine(), nvidia=True)
+
+    with pytest.warns(UserWarning, match="device 'auto' is the CPU, although: device 'cuda'") as caught:
+        opened = session.open_session(tiny / "network.onnx", machine=machine)
+
+    assert opened.device == "cpu"
+    assert len(caught) == 1
+
+
+@pytest.mark.skipif(HAS_GPU or not HAS_CUDA_PROVIDER, reason="needs onnxruntime-gpu on a machine without a GPU")
+def test_a_missing_cuda_library_is_named_with_the_command_that_brings_it():
+    """In a process that has not loaded the nvidia wheels, as where onnxruntime-gpu alone is installed."""
+    code = "from runtime import session; print(session._why_not('cuda', session.this_machine()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert "the library 'libcu" in done.stdout
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in done.stdout
+
+
+def test_a_graph_that_is_on_the_wrong_provider_is_no_success(tiny):
+    """The check itself, given a real session whose nodes are all on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    on_cpu = onnxruntime.InferenceSession(tiny / "network.onnx", options, providers=["CPUExecutionProvider"])
+
+    with pytest.raises(runtime.DeviceError, match="fell back to the CPU"):
+        session._check_placement(on_cpu, tiny, "cuda", session.this_machine())
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bound_inputs_and_outputs_give_the_same_answers(tiny, photos, batch):
+    """The way that devices run, on the one device that is always there."""
+    plain, bound = session.open_session(tiny / "network.onnx"), session.open_session(tiny / "network.onnx")
+    bound._bound = True
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), np.uint8)
+
+    assert np.array_equal(
+        plain.run({"pixels": pixels})["probabilities"], bound.run({"pixels": pixels})["probabilities"]
+    )
+
+
+def test_warming_up_runs_every_batch_and_leaves_unknown_lengths_alone(tiny):
+    session.open_session(tiny / "network.onnx").warm_up([1, 3])
+    session.open_session(tiny / "model.onnx", device="cpu").warm_up([1, 3])
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs onnxruntime-openvino")
+def test_openvino_gives_the_golden_answers(tiny):
+    from runtime.verify import verify
+
+    verification = verify(tiny, device="openvino")
+
+    assert verification.device == "openvino"
+    assert verification.passed, verification
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU, so 'auto' takes it")
+def test_auto_without_a_gpu_is_the_cpu(tiny):
+    assert runtime.load(tiny).device == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs a CUDA device")
+def test_cuda_gives_the_golden_answers(tiny):
+    from runtime.verify import verify
+
+    verification = verify(tiny, device="cuda")
+
+    assert verification.device == "cuda"
+    assert verification.passed, verification
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
+def test_an_unknown_device_is_named(tiny, device):
+    with pytest.raises(runtime.DeviceError, match=r"expected 'auto', 'cpu', 'cuda', .*'cuda:N'"):
+        runtime.load(tiny, device=device)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1), ("?", 4)]
+)
+def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, expected):
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+
+    assert cores.usable_cores() == expected
+
+
+def test_the_smallest_quota_above_the_process_counts(tmp_path, monkeypatch):
+    """A service of four cores in a slice of two; memory likewise."""
+    inner = tmp_path / "slice" / "service"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("400000 100000")
+    (inner.parent / "cpu.max").write_text("200000 100000")
+    (inner / "memory.max").write_text("max")
+    (inner.parent / "memory.max").write_text("5000")
+    (inner.parent / "memory.current").write_text("2000")
+    (tmp_path / "own").write_text("0::/slice/service\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
+
+    assert cores.usable_cores() == 2
+    assert cores.memory_bytes() == 3000

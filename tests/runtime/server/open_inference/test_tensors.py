@@ -1,0 +1,179 @@
+"""Tensors of every datatype, through bytes and JSON and back."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from runtime.errors import InputError
+from runtime.server.open_inference.json_format import request_from_body
+from runtime.server.open_inference.tensors import (
+    DTYPES,
+    count_elements,
+    datatype_of,
+    from_bytes,
+    from_json,
+    to_bytes,
+    to_json,
+)
+
+
+@pytest.mark.parametrize("datatype", DTYPES)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_a_tensor_comes_back_as_it_went(datatype, data):
+    shape = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+    array = data.draw(
+        npst.arrays(
+            DTYPES[datatype],
+            shape,
+            elements={"allow_nan": False, "allow_infinity": False} if DTYPES[datatype].kind == "f" else None,
+        )
+    )
+
+    back = from_bytes(memoryview(to_bytes(array)), datatype, array.shape, "input")
+
+    assert datatype_of(array.dtype) == datatype
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    text = str(to_json(array)).replace("True", "true").replace("False", "false").encode()
+    np.testing.assert_array_equal(from_json(text, datatype, array.shape, "input", is_base64=False), array)
+
+
+LONG = np.random.default_rng(0).integers(0, 256, (3, 150, 90, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("form", [LONG.ravel().tolist(), LONG.tolist(), LONG.reshape(3, -1)])
+@pytest.mark.parametrize("separators", [(",", ":"), (" ,\n ", ":")])
+def test_long_arrays_are_read_in_pieces_to_the_same_values(form, separators):
+    array = np.asarray(form)
+    shape = array.shape if array.ndim > 1 else LONG.shape
+    data = b" " + json.dumps(array.tolist(), separators=separators).encode()
+
+    found = from_json(data, "UINT8", shape, "input", is_base64=False)
+
+    assert (found.dtype, found.shape) == (np.dtype(np.uint8), shape)
+    np.testing.assert_array_equal(found, LONG.reshape(shape))
+
+
+def spoilt(place, value):
+    values = LONG.tolist()
+    inner = values
+    for position in place[:-1]:
+        inner = inner[position]
+    inner[place[-1]] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "message"),
+    [
+        (LONG.ravel().tolist()[:-1], LONG.shape, "wrong amount"),
+        ([*LONG.ravel().tolist()[:-1], 256], LONG.shape, "does not fit UINT8"),
+        ([*LONG.ravel().tolist()[:-1], "7"], LONG.shape, "got str among them"),
+        ([*LONG.ravel().tolist()[:-1], [7]], LONG.shape, "got list among them"),
+        (LONG.tolist(), (3, 150, 91, 3), "not of its shape"),
+        (LONG.tolist(), (3, 13500, 3), "not of its shape|wrong amount|list among them"),
+        (LONG.reshape(3, -1).tolist(), LONG.shape, "not of its shape"),
+        (spoilt((2, 149, 89, 2), 1.5), LONG.shape, "got float among them"),
+        (spoilt((1, 7), [[1, 2, 3]]), LONG.shape, "not of its shape"),
+        (spoilt((1, 7), 5), LONG.shape, "not of its shape|expected an array"),
+    ],
+)
+def test_long_arrays_are_refused_as_short_ones_are(values, shape, message):
+    with pytest.raises(InputError, match=message):
+        from_json(json.dumps(values).encode(), "UINT8", shape, "input", is_base64=False)
+
+
+@pytest.mark.parametrize("end", [b",]", b"", b"]]", b",,1]"])
+def test_long_arrays_that_are_no_json_are_refused(end):
+    with pytest.raises(InputError):
+        request_from_body(
+            b'{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [50000], "data": ['
+            + b"1," * 49999
+            + b"1"
+            + end
+            + b"}]}",
+            None,
+            model="m",
+            version="",
+            base64_inputs=frozenset(),
+            raw_input="x",
+        )
+
+
+def test_reading_long_arrays_leaves_other_threads_their_turn():
+    """The event loop answers health checks meanwhile: one decode of it all would hold Python's lock throughout."""
+    data = b"[" + b"200," * 3_000_000 + b"200]"
+    pauses, done = [], threading.Event()
+
+    def tick():
+        before = time.monotonic()
+        while not done.is_set():
+            time.sleep(0.0005)
+            now = time.monotonic()
+            pauses.append(now - before)
+            before = now
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    from_json(data, "UINT8", [3_000_001], "input", is_base64=False)
+    done.set()
+    ticking.join()
+
+    # Read in one piece, there are about five; how long each is, the machine says.
+    assert len(pauses) > 12
+
+
+def test_bytes_come_back_as_they_went():
+    array = np.array([[b"", b"\x00\xff"], ["größe".encode(), b"x" * 1000]], dtype=object)
+
+    assert from_bytes(memoryview(to_bytes(array)), "BYTES", (2, 2), "input").tolist() == array.tolist()
+    assert to_json(array)[2] == "größe"
+
+
+def test_bf16_is_read_as_float32():
+    halves = np.array([1.0, -2.5, 3e38], dtype=np.float32)
+    data = (halves.view(np.uint32) >> 16).astype("<u2").tobytes()
+
+    found = from_bytes(memoryview(data), "BF16", (3,), "input")
+
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, halves, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "datatype"),
+    [
+        ("[1.5]", "INT32"),
+        ("[true]", "INT32"),
+        ("[1]", "BOOL"),
+        ('["1"]', "FP32"),
+        ("[300]", "UINT8"),
+        ("[-1]", "UINT64"),
+        ("[99999999999999999999]", "INT64"),
+        ("[null]", "FP32"),
+        ("[[1], [2]]", "INT32"),
+        ("[[1]]", "BYTES"),
+    ],
+)
+def test_nothing_is_converted_silently(text, datatype):
+    with pytest.raises(InputError):
+        from_json(text.encode(), datatype, (1,), "input", is_base64=False)
+
+
+def test_a_wrong_boolean_is_refused():
+    with pytest.raises(InputError, match="BOOL"):
+        from_bytes(memoryview(b"\x02"), "BOOL", (1,), "input")
+
+
+def test_a_shape_is_checked_before_anything_is_allocated():
+    with pytest.raises(InputError, match="wrong size"):
+        from_bytes(memoryview(b"abcd"), "FP32", (2**40, 2**40), "input")
+    with pytest.raises(InputError, match="wrong shape"):
+        count_elements([1] * 17, "input")

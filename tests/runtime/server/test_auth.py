@@ -1,0 +1,134 @@
+"""Who may ask: tokens, request ids, traces, TLS; and what an operator reads."""
+
+import json
+import ssl
+import subprocess
+import urllib.request
+
+import grpc
+import pytest
+
+from runtime.server.auth import Access
+from runtime.server.errors import TokenError
+from runtime.server.grpc.messages import message_class
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
+def test_only_the_token_lets_in(given):
+    access = Access("secret")
+    access.check("Bearer secret")
+    access.check("bearer  secret ")
+    with pytest.raises(TokenError):
+        access.check(given)
+
+
+def test_a_request_id_that_would_break_a_log_line_is_replaced():
+    for bad in ("a\nb", "x" * 129, "a b", "é"):
+        assert Access().new_call(request_id=bad, traceparent="", deadline_s=1).request_id != bad
+    for bad in ("00-" + "0" * 32 + "-b7ad6b7169203331-01", TRACE.upper(), "ff" + TRACE[2:], "x"):
+        assert Access().new_call(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
+
+
+def call(address, method, request, credentials=None, metadata=()):
+    channel = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+    with channel:
+        ask = channel.unary_unary(
+            f"/inference.GRPCInferenceService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message_class(f"{method}Response").FromString,
+        )
+        return ask(request, timeout=20, metadata=metadata)
+
+
+def test_a_token_is_wanted_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    with start(tiny, "--token-file", token) as server:
+        for path in ("/v2", "/v2/models/tiny", "/metrics", "/openapi.json", "/v2/models/stats"):
+            assert server.get(path).status == 401
+            assert server.get(path, Authorization="Bearer s3cret").status == 200
+        for path in ("/", "/docs", "/page/page.js", "/v2/health/live", "/v2/health/ready"):
+            assert server.get(path).status == 200
+        refused = server.post("/predict/tiny", cat)
+        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "s3cret" not in refused.body.decode()
+        metadata = message_class("ModelMetadataRequest")(name="tiny")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(server.grpc, "ModelMetadata", metadata)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert (
+            call(server.grpc, "ModelMetadata", metadata, metadata=[("authorization", "Bearer s3cret")]).name == "tiny"
+        )
+        assert call(server.grpc, "ServerLive", message_class("ServerLiveRequest")()).live
+
+
+def test_an_empty_token_file_is_an_error(start, tiny, tmp_path):
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(AssertionError, match="empty"), start(tiny, "--token-file", tmp_path / "token"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    try:
+        subprocess.run([*command, "-keyout", str(key), "-out", str(chain)], check=True, capture_output=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return chain, key
+
+
+def test_tls_by_certificate_files(start, tiny, certificate):
+    chain, key = certificate
+    with start(tiny, "--tls-cert", chain, "--tls-key", key) as server:
+        assert server.url.startswith("https://")
+        trust = ssl.create_default_context(cafile=str(chain))
+        with urllib.request.urlopen(f"{server.url}/v2/health/ready", context=trust, timeout=20) as answer:  # noqa: S310
+            assert json.load(answer) == {"ready": True}
+        credentials = grpc.ssl_channel_credentials(chain.read_bytes())
+        assert call(server.grpc, "ServerReady", message_class("ServerReadyRequest")(), credentials).ready
+
+
+def test_the_log_has_a_line_a_request(server, cat):
+    answer = server.post("/predict/tiny", cat, X_Request_Id="log-1", traceparent=TRACE)
+    row = server.line_of("log-1")
+
+    assert answer.headers["x-request-id"] == "log-1"
+    assert answer.headers["traceparent"] == TRACE
+    assert row["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert (row["path"], row["status"], row["front"]) == ("/predict/tiny", 200, "http")
+    assert {"queue_ms", "decode_ms", "geometry_ms", "network_ms", "time", "ms"} <= row.keys()
+
+
+def test_metrics_count_what_happened(start, tiny, cat):
+    with start(tiny) as server:
+        for _ in range(3):
+            server.post("/predict/tiny", cat)
+        server.post("/predict/tiny", b"garbage")
+        server.post("/predict/nope", cat)
+        text = server.get("/metrics").body.decode()
+
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    labels = '{model="tiny",version="1"}'
+    assert lines[f"nv_inference_request_success{labels}"] == "3"
+    assert lines[f"nv_inference_request_failure{labels}"] == "1"
+    assert lines[f"nv_inference_count{labels}"] == "3"
+    assert int(lines[f"nv_inference_compute_infer_duration_us{labels}"]) > 0
+    assert lines['truecopy_network_seconds_count{model="tiny"}'] == "3.0"
+    assert lines['truecopy_batch_size_bucket{le="1.0",model="tiny"}'] == "3.0"
+    assert lines['truecopy_rejected_total{reason="NotFoundError"}'] == "1.0"
+    assert float(lines["process_resident_memory_bytes"]) > 1e7
+
+
+def test_prometheus_reads_the_page(server):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = {family.name for family in text_string_to_metric_families(server.get("/metrics").body.decode())}
+
+    assert {"nv_inference_request_success", "truecopy_queue_seconds", "truecopy_rejected"} <= families

@@ -1,0 +1,13 @@
+"""'truecopy deploy' as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TRUECOPY = [sys.executable, "-m", "truecopy"]
+
+
+def deploy(*arguments: str | Path, **options: object) -> "subprocess.CompletedProcess[str]":
+    """Return how the command ended, and what it said."""
+    command = [*TRUECOPY, "deploy", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
