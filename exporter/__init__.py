@@ -18,20 +18,20 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
-    from exporter.workflow import Exported, export
+    from exporter.workflow import ExportResult, export
 
 __all__ = [
     "ArchitectureError",
     "CheckpointError",
     "ConversionError",
     "ExportError",
-    "Exported",
+    "ExportResult",
     "ParityError",
     "PreprocessingError",
     "export",
 ]
 
-_LAZY = {"Exported", "export"}
+_LAZY = {"ExportResult", "export"}
 
 
 def __getattr__(name: str) -> object:

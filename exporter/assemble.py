@@ -1,8 +1,9 @@
-"""What stands before the network, the network and its ending, joined into the artifact's graphs over one weights file.
+"""Assembly of the artifact's graphs: input part, network and postprocessing over one weights file.
 
 Borders between stages are tensors with fixed names, so that a check can look at each of them. For images they are::
 
-    image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (ending) -> probabilities
+    image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (postprocessing) ->
+    probabilities
 """
 
 import hashlib
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError
 from exporter.inputs.adapter import GraphPart
-from exporter.outputs.postprocessing import Ending, output_info
+from exporter.outputs.postprocessing import Postprocessing, output_info
 from runtime.manifest import Output
 
 # Smaller tensors stay inside the graph files: onnxruntime reads shapes and axes while it loads.
@@ -42,7 +43,7 @@ def assemble(
     converted: onnx.ModelProto,
     whole: GraphPart,
     prepared: GraphPart | None,
-    ending: Ending,
+    postprocessing: Postprocessing,
     outputs: Sequence[Output],
     *,
     weights_file: str,
@@ -58,13 +59,15 @@ def assemble(
     _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
     weights = _to_external_data(converted, weights_file)
     return Graphs(
-        model=_join(converted, whole, ending.nodes(), outputs),
-        network=_join(converted, prepared, ending.nodes(), outputs) if prepared is not None else None,
+        model=_join(converted, whole, postprocessing.nodes(), outputs),
+        network=_join(converted, prepared, postprocessing.nodes(), outputs) if prepared is not None else None,
         weights=weights,
     )
 
 
-def _join(converted: onnx.ModelProto, part: GraphPart, ending: Nodes, outputs: Sequence[Output]) -> onnx.ModelProto:
+def _join(
+    converted: onnx.ModelProto, part: GraphPart, postprocessing: NodeBuilder, outputs: Sequence[Output]
+) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(converted)
     graph = model.graph
@@ -73,8 +76,8 @@ def _join(converted: onnx.ModelProto, part: GraphPart, ending: Nodes, outputs: S
     graph.name = "truecopy"
     graph.node.extend(node for nodes in part.nodes for node in nodes.nodes)
     graph.node.extend(network_nodes)
-    graph.node.extend(ending.nodes)
-    graph.initializer.extend(value for nodes in (*part.nodes, ending) for value in nodes.constants.values())
+    graph.node.extend(postprocessing.nodes)
+    graph.initializer.extend(value for nodes in (*part.nodes, postprocessing) for value in nodes.constants.values())
     graph.input.extend(part.inputs)
     graph.output.extend(output_info(output) for output in outputs)
     known = {opset.domain for opset in model.opset_import}

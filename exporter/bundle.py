@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import ExportError
-from runtime.manifest import MANIFEST_NAME, File, Manifest, to_json
+from runtime.manifest import MANIFEST_NAME, File, Manifest, struct_to_json
 
 
 class Staging:
@@ -30,7 +30,7 @@ class Staging:
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, which makes the folder an artifact."""
-        _write_durably(self.folder / MANIFEST_NAME, to_json(manifest))
+        _write_durably(self.folder / MANIFEST_NAME, struct_to_json(manifest))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Step(msgspec.Struct, kw_only=True):
     finding: str = ""
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Whoever wants to know: a terminal, a log, a test."""
 
     def started(self, name: str) -> None:
@@ -26,10 +26,10 @@ class Listener(Protocol):
         """Be told that a step ended well; a failed one raises instead."""
 
 
-class Steps:
+class Progress:
     """The steps so far, each told to a listener as it begins and ends."""
 
-    def __init__(self, listener: Listener | None) -> None:
+    def __init__(self, listener: ProgressListener | None) -> None:
         self.done: list[Step] = []
         self._listener = listener
 

@@ -14,19 +14,19 @@ from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import Architecture
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.errors import CheckpointError, ConversionError, ParityError
-from exporter.inputs.adapter import Front, lengths_of
-from exporter.inputs.image.adapter import ImageFront
+from exporter.inputs.adapter import InputAdapter, lengths_of
+from exporter.inputs.image.adapter import ImageAdapter
 from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.inputs.registry import open_front
-from exporter.localize.locate import Location, Locator
+from exporter.inputs.registry import open_adapter
+from exporter.localize.locate import FaultLocator, FaultReport
 from exporter.outputs.labels import read_labels
-from exporter.outputs.postprocessing import Ending
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.pictures import draw_pictures
 from exporter.recipe import Recipe
-from exporter.recipe_from_artifact import recall_ending, recall_recipe
+from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.engine.devices import Options
+from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import Input, TextInput
@@ -39,30 +39,30 @@ GOLDEN = "golden.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class RecheckResult:
     """The evidence; pictures of what differs most, and the node at fault, where they were asked for."""
 
     evidence: Evidence
     pictures: tuple[Picture, ...] = ()
-    location: Location | None = None
+    location: FaultReport | None = None
 
 
 def check(
     path: str | Path,
     recipe: Recipe,
     *,
-    architecture: Architecture | None = None,
+    arch: Architecture | None = None,
     arguments: Mapping[str, Any] | None = None,
     pixels: bool = True,
     pictures: bool = False,
-    node: Path | None = None,
-) -> Checked:
+    locate: Path | None = None,
+) -> RecheckResult:
     """Return how an artifact stands beside the eager model and the user's own preprocessing.
 
-    ``recipe`` says what the export said, as far as the manifest does not; ``architecture`` and ``arguments`` are the
+    ``recipe`` says what the export said, as far as the manifest does not; ``arch`` and ``arguments`` are the
     manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
     the transform, too, on images made for that; ``pictures`` draws the inputs that differ most; into the folder
-    ``node`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
+    ``locate`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
     checkpoint is not the exported one, ParityError where another transform was folded in.
     """
     artifact = open_artifact(path)
@@ -83,49 +83,56 @@ def check(
             f"'{recipe.checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 "
             f"{source.checkpoint_sha256}, got {found.sha256}. Name the file that was exported, or export this one."
         )
-    chosen = _architecture(architecture, source.architecture, found)
+    chosen = _architecture(arch, source.architecture, found)
     rebuilt = rebuild(chosen, {**source.arguments, **(arguments or {})}, found)
-    recalled = recall_recipe(artifact, recipe)
-    front = open_front(recalled, rebuilt)
-    if front.inputs != manifest.inputs:
+    recalled = recipe_from_artifact(artifact, recipe)
+    adapter = open_adapter(recalled, rebuilt)
+    if adapter.inputs != manifest.inputs:
         raise ParityError(
             f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
-            f"{front.describe()}: {_describe(front.inputs)}. Pass the one that it was exported with (--preprocess, "
+            f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
             "--input, --tokenizer), or export it again."
         )
-    cases = front.cases()
-    reference = parity.Reference(rebuilt.network, front)
+    cases = adapter.cases()
+    reference = parity.Reference(rebuilt.network, adapter)
     prepared, values = reference.call(cases)
-    ending = recall_ending(artifact, values)
-    answers = reference.finish(cases, prepared, values, ending)
+    postprocessing = postprocessing_from_artifact(artifact, values)
+    answers = reference.finish(cases, prepared, values, postprocessing)
     labels = artifact.labels()
     if recipe.labels is not None:
         labels = read_labels(recipe.labels, classes=len(labels))
-    measure = partial(parity.measure_noise, rebuilt.network, answers, ending, max_ratio=recipe.max_ratio)
-    asked = parity.Asked(
+    measure = partial(parity.measure_noise, rebuilt.network, answers, postprocessing, max_ratio=recipe.max_ratio)
+    asked = parity.ParityInputs(
         manifest=manifest,
         answers=answers,
-        batch=reference.answer(front.batch(cases), ending),
+        batch=reference.answer(adapter.batch(cases), postprocessing),
         measured=measure(),
         remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=recipe.max_ratio,
-        lengths=lengths_of(front, prepared),
-        not_compared=(*front.left_out, *_own_references(recipe, manifest.inputs, labels)),
+        lengths=lengths_of(adapter, prepared),
+        not_compared=(*adapter.skipped_samples, *_own_references(recipe, manifest.inputs, labels)),
     )
-    evidence, drawn = _compare(artifact, asked, front, ending, pictures=pictures)
-    if pixels and isinstance(front, ImageFront):
-        evidence = _with_rows(evidence, asked, pixel_rows(front.reading, front.pixels))
+    evidence, drawn = _compare(artifact, asked, adapter, postprocessing, pictures=pictures)
+    if pixels and isinstance(adapter, ImageAdapter):
+        evidence = _with_rows(evidence, asked, pixel_rows(adapter.reading, adapter.pixels))
     evidence = _with_rows(evidence, asked, _golden_rows(artifact))
     location = None
-    if node is not None:
-        locator = Locator(rebuilt.network, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=node)
+    if locate is not None:
+        locator = FaultLocator(
+            rebuilt.network, adapter, postprocessing, answers, values[0], max_ratio=recipe.max_ratio, folder=locate
+        )
         location = locator.find(evidence, manifest, artifact.path)
-    return Checked(evidence=evidence, pictures=drawn, location=location)
+    return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 
 def _compare(
-    artifact: Artifact, asked: parity.Asked, front: Front, ending: Ending, *, pictures: bool
+    artifact: Artifact,
+    asked: parity.ParityInputs,
+    adapter: InputAdapter,
+    postprocessing: Postprocessing,
+    *,
+    pictures: bool,
 ) -> tuple[Evidence, tuple[Picture, ...]]:
     """Return the evidence on every device that is here, and pictures where they are wanted."""
     torchscript = TORCHSCRIPT if TORCHSCRIPT in artifact.manifest.files else None
@@ -135,14 +142,14 @@ def _compare(
         fast: Model | None = None
         try:
             models.append(stack.enter_context(Model(artifact, device="cuda")))
-            fast = stack.enter_context(Model(artifact, device="cuda", options=Options(tf32=True)))
+            fast = stack.enter_context(Model(artifact, device="cuda", options=DeviceOptions(tf32=True)))
         except DeviceError as error:
             missing.append(f"CUDA: {error}")
         paths: list[parity.ServedPath] = []
         for model in models:
             opened = stack.enter_context(
-                front.open_paths(
-                    model, artifact.path, ending, torchscript=torchscript if model.device == "cpu" else None
+                adapter.open_paths(
+                    model, artifact.path, postprocessing, torchscript=torchscript if model.device == "cpu" else None
                 )
             )
             paths += opened if model.device == "cpu" else _end_to_end(opened)
@@ -150,7 +157,7 @@ def _compare(
         drawn = draw_pictures(paths, asked, evidence) if pictures else ()
         if fast is None:
             return evidence, drawn
-        opened = stack.enter_context(front.open_paths(fast, artifact.path, ending, torchscript=None))
+        opened = stack.enter_context(adapter.open_paths(fast, artifact.path, postprocessing, torchscript=None))
         apart = parity.compare(_end_to_end(opened), asked)
         worst = max((row.ratio or 0.0 for row in apart.rows), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
@@ -162,7 +169,7 @@ def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
     return [replace(path, stages={}) for path in paths if path.name == parity.RUNTIME]
 
 
-def _with_rows(evidence: Evidence, asked: parity.Asked, rows: Sequence[Row]) -> Evidence:
+def _with_rows(evidence: Evidence, asked: parity.ParityInputs, rows: Sequence[Row]) -> Evidence:
     return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=asked.measured.random)
 
 
@@ -173,7 +180,7 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
     rows = []
     for one in verification.checks:
         name = one.name.partition(",")[0]
-        prepared: Stage = "geometry" if one.unit == "grey levels" else "tokens"
+        prepared: Stage = "geometry" if one.unit == "gray levels" else "tokens"
         stages: dict[str, Stage] = {"prepared": prepared, "network": "network", "labels": "labels"}
         rows.append(
             Row(

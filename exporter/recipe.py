@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.architectures.registry import Architecture
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from exporter.parity.noise import MAX_RATIO
 from runtime.manifest import TextInput
 
@@ -17,14 +17,14 @@ class Recipe:
 
     ``weights`` names the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is
     found in ``imports``. ``out`` defaults to ``artifacts/<name>``, and ``name`` to the checkpoint's file name without
-    its ending. ``image_mode`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs`` describe
-    tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a transform of rows that was fitted without
-    names; ``carried`` is the input of the artifact whose ``tokenizer`` it is; ``wanted`` is what is to come out;
-    ``max_ratio`` is how many times eager's own noise is allowed.
+    its postprocessing. ``pixel_format`` is what the transform gets: RGB, L, or arrays such as ``uint16[4]``. ``inputs``
+    describe tensors, as ``x=float32[batch,3,28,28]``; ``columns`` name those of a transform of rows that was fitted
+    without names; ``carried`` is the input of the artifact whose ``tokenizer`` it is; ``wanted`` is what is to come
+    out; ``max_ratio`` is how many times eager's own noise is allowed.
     """
 
     checkpoint: Path
-    architecture: Architecture | None = None
+    arch: Architecture | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocess: str | Callable[..., Any] | None = None
     labels: Path | None = None
@@ -35,16 +35,16 @@ class Recipe:
     name: str | None = None
     out: Path | None = None
     exif: bool = False
-    image_mode: str | None = None
+    pixel_format: str | None = None
     inputs: tuple[str, ...] = ()
     tokenizer: Path | None = None
     carried: TextInput | None = None
     vocabulary: Path | None = None
     max_length: int | None = None
     pad_id: int | None = None
-    pair: bool = False
+    text_pairs: bool = False
     columns: tuple[str, ...] = ()
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: TaskOptions = field(default_factory=TaskOptions)
     max_ratio: float = MAX_RATIO
     locate: Path | None = None
     force: bool = False

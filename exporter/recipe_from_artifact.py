@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ExportError
-from exporter.outputs.postprocessing import Ending, Wanted, read_ending
+from exporter.outputs.postprocessing import Postprocessing, TaskOptions, infer_postprocessing
 from exporter.recipe import Recipe
 from runtime.artifact.open import Artifact
 from runtime.manifest import (
@@ -23,7 +23,7 @@ from runtime.manifest import (
 )
 
 
-def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
+def recipe_from_artifact(artifact: Artifact, given: Recipe) -> Recipe:
     """Return ``given`` with what it leaves open filled in from the artifact.
 
     Raises ExportError where rows have no transform: the artifact has it as a graph alone, which cannot be its own
@@ -39,7 +39,7 @@ def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
                 inputs.append(f"{spec.name}=tokens[batch,length]")
                 inputs += [
                     f"{name}={kind}[batch{'' if kind == 'lengths' else ',length'}]"
-                    for name, kind in spec.beside.items()
+                    for name, kind in spec.derived_inputs.items()
                 ]
                 words = artifact.file(spec.vocabulary) if spec.vocabulary else None
                 recipe = replace(
@@ -53,12 +53,12 @@ def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
                     recipe,
                     tokenizer=given.tokenizer or artifact.file(spec.tokenizer),
                     carried=spec if given.tokenizer is None else None,
-                    pair=spec.pair,
+                    text_pairs=spec.pairs,
                     max_length=given.max_length or spec.max_length,
                 )
             case ImageInput():
                 mode = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
-                recipe = replace(recipe, exif=given.exif or spec.exif, image_mode=given.image_mode or mode)
+                recipe = replace(recipe, exif=given.exif or spec.exif, pixel_format=given.pixel_format or mode)
             case TabularInput():
                 if given.preprocess is None:
                     raise ExportError(
@@ -70,23 +70,25 @@ def recall_recipe(artifact: Artifact, given: Recipe) -> Recipe:
     return replace(recipe, inputs=given.inputs or tuple(inputs))
 
 
-def recall_ending(artifact: Artifact, values: Sequence[Any]) -> Ending:
+def postprocessing_from_artifact(artifact: Artifact, values: Sequence[Any]) -> Postprocessing:
     """Return what the export put behind the network, for what the eager one returned, one value a case."""
     manifest = artifact.manifest
-    return read_ending(values, _recall_wanted(artifact, values[0]), labels_file="", name=manifest.source.architecture)
+    return infer_postprocessing(
+        values, _task_options_from_artifact(artifact, values[0]), labels_file="", name=manifest.source.architecture
+    )
 
 
-def _recall_wanted(artifact: Artifact, value: Any) -> Wanted:
+def _task_options_from_artifact(artifact: Artifact, value: Any) -> TaskOptions:
     task, main = artifact.manifest.task, main_output(value)
     match task:
         case Classify():
-            return Wanted(task="binary" if main is not None and main.numel() == 1 else "classify")
+            return TaskOptions(task="binary" if main is not None and main.numel() == 1 else "classify")
         case Multilabel():
-            return Wanted(task="multilabel", thresholds=task.thresholds)
+            return TaskOptions(task="multilabel", thresholds=task.thresholds)
         case Segment():
-            return Wanted(task="segment", colours=task.colours)
+            return TaskOptions(task="segment", colors=task.colors)
         case Tokens():
-            return Wanted(task="tokens", end_id=task.end_id)
+            return TaskOptions(task="tokens", end_id=task.end_id)
         case Regress():
-            return Wanted(task="regress", values=task.values, target=task.undone)
-    return Wanted(task="raw")
+            return TaskOptions(task="regress", values=task.values, target_transform=task.inverse_transform)
+    return TaskOptions(task="raw")

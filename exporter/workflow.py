@@ -22,7 +22,7 @@ import torchvision
 from torch import nn
 
 from exporter import parity
-from exporter.architectures.rebuild import Rebuilt, rebuild
+from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.architectures.registry import Architecture
 from exporter.architectures.select import choose_architecture
 from exporter.assemble import assemble
@@ -30,17 +30,17 @@ from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.conversion.convert import convert
 from exporter.conversion.network_io import flatten
-from exporter.conversion.to_onnx import Converted
+from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
-from exporter.inputs.adapter import Front, lengths_of
-from exporter.inputs.registry import assume_wanted, open_front
-from exporter.inputs.text.adapter import TextFront
+from exporter.inputs.adapter import InputAdapter, lengths_of
+from exporter.inputs.registry import assume_wanted, open_adapter
+from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.tokens.adapter import read_vocabulary
-from exporter.localize.locate import Locator
+from exporter.localize.locate import FaultLocator
 from exporter.outputs.labels import assumed_labels, read_labels
-from exporter.outputs.postprocessing import Ending, Wanted, read_ending
+from exporter.outputs.postprocessing import Postprocessing, TaskOptions, infer_postprocessing
 from exporter.parity.golden import choose_golden
-from exporter.progress import Listener, Step, Steps
+from exporter.progress import Progress, ProgressListener, Step
 from exporter.recipe import Recipe
 from exporter.step_findings import describe_checkpoint, describe_keys, describe_parity, megabytes
 from runtime.artifact.golden import golden_to_npz
@@ -52,7 +52,6 @@ from runtime.manifest import (
     Labels,
     Manifest,
     Output,
-    ParitySummary,
     Raw,
     Regress,
     Source,
@@ -67,18 +66,14 @@ _GOLDEN = "golden.npz"
 _LABELS = "labels.txt"
 _PARITY = "parity.json"
 
-_UNPROVEN = ParitySummary(
-    verdict="unproven", inputs=0, pixel_difference=None, score_difference=0.0, label_agreement=None
-)
-
 # Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
 _OTHER_MACHINES = 4.0
 
 
-_ANYTHING = Wanted()
+_ANYTHING = TaskOptions()
 
 
-class Exported(msgspec.Struct, frozen=True, kw_only=True):
+class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     """What an export wrote, and the proof."""
 
     artifact: Path
@@ -89,7 +84,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 def export(
     checkpoint: str | Path,
-    architecture: Architecture | None = None,
+    arch: Architecture | None = None,
     *,
     arguments: Mapping[str, Any] | None = None,
     preprocess: str | Callable[..., Any] | None = None,
@@ -101,41 +96,42 @@ def export(
     name: str | None = None,
     out: str | Path | None = None,
     exif: bool = False,
-    image_mode: str | None = None,
+    pixel_format: str | None = None,
     inputs: Sequence[str] = (),
     tokenizer: str | Path | None = None,
     vocabulary: str | Path | None = None,
     max_length: int | None = None,
     pad_id: int | None = None,
-    pair: bool = False,
+    text_pairs: bool = False,
     columns: Sequence[str] = (),
-    wanted: Wanted = _ANYTHING,
+    wanted: TaskOptions = _ANYTHING,
     max_ratio: float = parity.MAX_RATIO,
     locate: str | Path | None = None,
     force: bool = False,
-    listener: Listener | None = None,
-) -> Exported:
+    listener: ProgressListener | None = None,
+) -> ExportResult:
     """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing.
 
-    ``architecture`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a
-    module, or a callable, called with ``arguments``; by default the one known architecture that fits. ``weights`` names
-    the entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
+    ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,
+    or a callable, called with ``arguments``; by default the one known architecture that fits. ``weights`` names the
+    entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
     ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision or timm ships
-    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation; ``image_mode``
-    what it gave to the transform: RGB, L, or arrays such as ``uint16[4]``; by default as the network's channels say.
-    ``labels`` is a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out`` the folder to
-    write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for networks of other
-    things than photos, as ``x=float32[batch,3,28,28]``, or token sequences, as ``x=tokens[batch,length]``, with the
-    words of ``vocabulary``, a file with one a line. A fitted scikit-learn transform as ``preprocess`` makes it a
-    network of rows, whose ``columns`` are named if it was fitted without names; ``tokenizer``, a Hugging Face folder or
-    a tokenizer.json, one of texts, or of ``pair``s of them. Texts and sequences have at most ``max_length`` tokens, and
-    ``pad_id`` fills up shorter sequences of a batch. ``wanted`` says what is to come out. A difference of more than
-    ``max_ratio`` times the eager model's own noise is a fault; where it is one of the network, the first node at fault
-    is written to the folder ``locate``. Raises ExportError.
+    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation;
+    ``pixel_format`` what it gave to the transform: RGB, L, or arrays such as ``uint16[4]``; by default as the network's
+    channels say. ``labels`` is a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out``
+    the folder to write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for
+    networks of other things than photos, as ``x=float32[batch,3,28,28]``, or token sequences, as
+    ``x=tokens[batch,length]``, with the words of ``vocabulary``, a file with one a line. A fitted scikit-learn
+    transform as ``preprocess`` makes it a network of rows, whose ``columns`` are named if it was fitted without names;
+    ``tokenizer``, a Hugging Face folder or a tokenizer.json, one of texts, or, with ``text_pairs``, of pairs of them.
+    Texts and sequences have at most ``max_length`` tokens, and ``pad_id`` fills up shorter sequences of a batch.
+    ``wanted`` says what is to come out. A difference of more than ``max_ratio`` times the eager model's own noise is a
+    fault; where it is one of the network, the first node at fault is written to the folder ``locate``. Raises
+    ExportError.
     """
     recipe = Recipe(
         checkpoint=Path(checkpoint),
-        architecture=architecture,
+        arch=arch,
         arguments=arguments or {},
         preprocess=preprocess,
         labels=Path(labels) if labels is not None else None,
@@ -146,13 +142,13 @@ def export(
         name=name,
         out=Path(out) if out is not None else None,
         exif=exif,
-        image_mode=image_mode,
+        pixel_format=pixel_format,
         inputs=tuple(inputs),
         tokenizer=Path(tokenizer) if tokenizer is not None else None,
         vocabulary=Path(vocabulary) if vocabulary is not None else None,
         max_length=max_length,
         pad_id=pad_id,
-        pair=pair,
+        text_pairs=text_pairs,
         columns=tuple(columns),
         wanted=wanted,
         max_ratio=max_ratio,
@@ -162,9 +158,9 @@ def export(
     return run(recipe, listener)
 
 
-def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
+def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResult:
     """Carry out a recipe, telling ``listener`` about each step."""
-    steps = Steps(listener)
+    steps = Progress(listener)
     check_out(recipe.artifact_path, force=recipe.force)
 
     with steps.step("read") as step:
@@ -173,81 +169,89 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
         )
         step.finding = describe_checkpoint(checkpoint)
     with steps.step("rebuild") as step:
-        architecture, needed, reason = recipe.architecture, dict[str, object](), ""
-        if architecture is None:
-            architecture, needed, reason = choose_architecture(checkpoint)
-        rebuilt = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint)
+        arch, needed, reason = recipe.arch, dict[str, object](), ""
+        if arch is None:
+            arch, needed, reason = choose_architecture(checkpoint)
+        rebuilt = rebuild(arch, {**needed, **recipe.arguments}, checkpoint)
         arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in _plain(rebuilt.arguments).items())
         step.finding = (
             f"{rebuilt.reference}({arguments}){f', {reason}' if reason else ''}: {len(checkpoint.tensors)} of "
             f"{len(checkpoint.tensors)} tensors{describe_keys(rebuilt.keys)}"
         )
     with steps.step("preprocessing") as step:
-        front = open_front(recipe, rebuilt)
-        step.finding = front.describe()
+        adapter = open_adapter(recipe, rebuilt)
+        step.finding = adapter.describe()
     with steps.step("reference") as step:
-        cases = front.cases()
+        cases = adapter.cases()
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(architecture, {**needed, **recipe.arguments}, checkpoint).network
-        reference = parity.Reference(untouched, front)
+        untouched = rebuild(arch, {**needed, **recipe.arguments}, checkpoint).network
+        reference = parity.Reference(untouched, adapter)
         prepared, values = reference.call(cases)
-        wanted = assume_wanted(recipe.wanted, front, untouched, values[0])
-        ending = read_ending(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
-        answers = reference.finish(cases, prepared, values, ending)
-        step.finding = f"eager PyTorch on {len(cases)} {front.noun}: {ending.finding}"
+        wanted = assume_wanted(recipe.wanted, adapter, untouched, values[0])
+        postprocessing = infer_postprocessing(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
+        answers = reference.finish(cases, prepared, values, postprocessing)
+        step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"
     with steps.step("labels") as step:
-        labels, step.finding = _read_labels(recipe, rebuilt, front, ending)
-        if isinstance(ending.task, Tokens) and labels:
+        labels, step.finding = _read_labels(recipe, rebuilt, adapter, postprocessing)
+        if isinstance(postprocessing.task, Tokens) and labels:
             named = Labels(file=_LABELS, count=len(labels))
-            ending = replace(ending, task=msgspec.structs.replace(ending.task, labels=named))
-    example = front.example(prepared)
-    flat = flatten(rebuilt.network, tuple(example), values[0], whole=ending.whole)
+            postprocessing = replace(postprocessing, task=msgspec.structs.replace(postprocessing.task, labels=named))
+    example = adapter.example(prepared)
+    flat = flatten(rebuilt.network, tuple(example), values[0], whole=postprocessing.whole)
     with staging(recipe.artifact_path, force=recipe.force) as stage:
         with steps.step("TorchScript") as step:
-            size = _write_torchscript(stage, front, flat, example, ending)
-            step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {front.no_torchscript}"
+            size = _write_torchscript(stage, adapter, flat, example, postprocessing)
+            step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {adapter.no_torchscript}"
         with steps.step("ONNX") as step:
-            converted = convert(rebuilt.network, flat, front, ending, example, front.trials(prepared))
-            outputs = ending.with_shapes(converted.shapes)
-            variant, size = _write_graphs(stage, converted, front, ending, outputs)
+            converted = convert(
+                rebuilt.network, flat, adapter, postprocessing, example, adapter.validation_inputs(prepared)
+            )
+            outputs = postprocessing.with_shapes(converted.shapes)
+            variant, size = _write_graphs(stage, converted, adapter, postprocessing, outputs)
             onnx_exporter = converted.exporter
             step.finding = f"{', '.join(_files(variant))}, {size} ({onnx_exporter})"
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         rebuilt = replace(rebuilt, network=untouched)
         del flat, converted
         gc.collect()
-        for name, data in front.files.items():
+        for name, data in adapter.files.items():
             stage.write(name, data)
         if labels:
             stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
         weights = sum(file.size_bytes for file in stage.files().values())
-        stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, ending.task, labels, weights=weights)))
-        draft = _manifest(recipe, checkpoint, rebuilt, front, ending, outputs, variant, onnx_exporter, stage)
+        stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, postprocessing.task, labels, weights=weights)))
+        draft = _manifest(recipe, checkpoint, rebuilt, adapter, postprocessing, outputs, variant, onnx_exporter, stage)
         with steps.step("parity") as step:
-            measure = partial(parity.measure_noise, untouched, answers, ending, max_ratio=recipe.max_ratio)
-            asked = parity.Asked(
+            measure = partial(parity.measure_noise, untouched, answers, postprocessing, max_ratio=recipe.max_ratio)
+            asked = parity.ParityInputs(
                 # What the user asked for, whatever the draft says.
-                manifest=msgspec.structs.replace(draft, task=ending.task, inputs=front.inputs),
+                manifest=msgspec.structs.replace(draft, task=postprocessing.task, inputs=adapter.inputs),
                 answers=answers,
-                batch=reference.answer(front.batch(cases), ending),
+                batch=reference.answer(adapter.batch(cases), postprocessing),
                 measured=measure(),
                 remeasure=partial(measure, every_input=True),
                 labels=labels,
                 max_ratio=recipe.max_ratio,
-                lengths=lengths_of(front, prepared),
-                not_compared=front.left_out,
+                lengths=lengths_of(adapter, prepared),
+                not_compared=adapter.skipped_samples,
             )
             locator = None
             if recipe.locate is not None:
-                locator = Locator(
-                    untouched, front, ending, answers, values[0], max_ratio=recipe.max_ratio, folder=recipe.locate
+                locator = FaultLocator(
+                    untouched,
+                    adapter,
+                    postprocessing,
+                    answers,
+                    values[0],
+                    max_ratio=recipe.max_ratio,
+                    folder=recipe.locate,
                 )
             evidence = _prove(
-                stage.folder, draft, asked, front, ending, locator, torchscript=TORCHSCRIPT in draft.files
+                stage.folder, draft, asked, adapter, postprocessing, locator, torchscript=TORCHSCRIPT in draft.files
             )
-            measured = parity.Measured(noise=evidence.noise)
-            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, front, measured))
-            step.finding = describe_parity(evidence, front.noun)
+            measured = parity.NoiseMeasurement(noise=evidence.noise)
+            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, adapter, measured))
+            step.finding = describe_parity(evidence, adapter.noun)
         with steps.step("write") as step:
             stage.write(_PARITY, evidence_to_json(evidence))
             manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
@@ -255,37 +259,43 @@ def run(recipe: Recipe, listener: Listener | None = None) -> Exported:
             step.finding = (
                 f"{recipe.artifact_path}, {megabytes(sum(file.size_bytes for file in manifest.files.values()))}"
             )
-    return Exported(artifact=recipe.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
+    return ExportResult(artifact=recipe.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
 
 
-def _read_labels(recipe: Recipe, rebuilt: Rebuilt, front: Front, ending: Ending) -> tuple[tuple[str, ...], str]:
+def _read_labels(
+    recipe: Recipe, rebuilt: RebuiltNetwork, adapter: InputAdapter, postprocessing: Postprocessing
+) -> tuple[tuple[str, ...], str]:
     """Return the class names, none for a task without classes, and where they are from."""
-    if isinstance(ending.task, Tokens):
+    if isinstance(postprocessing.task, Tokens):
         if recipe.labels is None:
             return (), "no --labels: token numbers stay numbers"
         words = read_vocabulary(recipe.labels)
         return words, f"{len(words)} words from {recipe.labels}"
-    if isinstance(ending.task, Regress | Raw):
+    if isinstance(postprocessing.task, Regress | Raw):
         if recipe.labels is not None:
             raise ExportError(
-                f"'{recipe.labels}': labels are for classes: expected none with --task {ending.task.kind}. "
+                f"'{recipe.labels}': labels are for classes: expected none with --task {postprocessing.task.kind}. "
                 "Leave out --labels."
             )
         return (), "none: the task has no classes"
-    classes = ending.task.labels.count
+    classes = postprocessing.task.labels.count
     if recipe.labels is not None:
         labels = read_labels(recipe.labels, classes=classes)
         return labels, f"{len(labels)} from {recipe.labels}"
-    if isinstance(front, TextFront) and len(front.labels) == classes:
-        return front.labels, f"{classes} from the model's config.json"
+    if isinstance(adapter, TextAdapter) and len(adapter.labels) == classes:
+        return adapter.labels, f"{classes} from the model's config.json"
     return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
 
 
 def _write_torchscript(
-    stage: Staging, front: Front, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending
+    stage: Staging,
+    adapter: InputAdapter,
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    postprocessing: Postprocessing,
 ) -> str:
     """Write the archive and return its size, or nothing where there can be none."""
-    archive = front.to_torchscript(network, example, ending)
+    archive = adapter.to_torchscript(network, example, postprocessing)
     if archive is None:
         return ""
     stage.write(TORCHSCRIPT, archive)
@@ -293,11 +303,20 @@ def _write_torchscript(
 
 
 def _write_graphs(
-    stage: Staging, converted: Converted, front: Front, ending: Ending, outputs: Sequence[Output]
+    stage: Staging,
+    converted: ConvertedNetwork,
+    adapter: InputAdapter,
+    postprocessing: Postprocessing,
+    outputs: Sequence[Output],
 ) -> tuple[Variant, str]:
     """Write the graphs, and return their names and size."""
     graphs = assemble(
-        converted.model, front.whole_part(), front.prepared_part(), ending, outputs, weights_file=_WEIGHTS
+        converted.model,
+        adapter.raw_graph_part(),
+        adapter.network_graph_part(),
+        postprocessing,
+        outputs,
+        weights_file=_WEIGHTS,
     )
     files = {_WEIGHTS: graphs.weights, _MODEL: graphs.model.SerializeToString(deterministic=True)}
     if graphs.network is not None:
@@ -316,17 +335,17 @@ def _files(variant: Variant) -> list[str]:
 def _prove(
     folder: Path,
     draft: Manifest,
-    asked: parity.Asked,
-    front: Front,
-    ending: Ending,
-    locator: Locator | None = None,
+    asked: parity.ParityInputs,
+    adapter: InputAdapter,
+    postprocessing: Postprocessing,
+    locator: FaultLocator | None = None,
     *,
     torchscript: bool,
 ) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     with (
         Model(Artifact(path=folder, manifest=draft), device="cpu") as model,
-        front.open_paths(model, folder, ending, torchscript=TORCHSCRIPT if torchscript else None) as paths,
+        adapter.open_paths(model, folder, postprocessing, torchscript=TORCHSCRIPT if torchscript else None) as paths,
     ):
         evidence = parity.compare(paths, asked)
     if not evidence.passed:
@@ -341,15 +360,15 @@ def _prove(
     return evidence
 
 
-def _golden_limits(draft: Manifest, front: Front, measured: parity.Measured) -> Golden:
+def _golden_limits(draft: Manifest, adapter: InputAdapter, measured: parity.NoiseMeasurement) -> Golden:
     """Return how far another machine may stray: some times as far as this one, and for what its decoder rounds."""
     limits = {name: _OTHER_MACHINES * limit for name, limit in measured.limits().items()}
     return msgspec.structs.replace(
         draft.golden,
-        prepared_limit=front.prepared_limit,
+        prepared_limit=adapter.prepared_limit,
         output_limits=limits,
         end_to_end_limits={
-            name: max(limit, front.device_slack * measured.size(name)) if limit else 0.0
+            name: max(limit, adapter.decoder_tolerance * measured.size(name)) if limit else 0.0
             for name, limit in limits.items()
         },
     )
@@ -358,9 +377,9 @@ def _golden_limits(draft: Manifest, front: Front, measured: parity.Measured) -> 
 def _manifest(
     recipe: Recipe,
     checkpoint: Checkpoint,
-    rebuilt: Rebuilt,
-    front: Front,
-    ending: Ending,
+    rebuilt: RebuiltNetwork,
+    adapter: InputAdapter,
+    postprocessing: Postprocessing,
     outputs: tuple[Output, ...],
     variant: Variant,
     onnx_exporter: Literal["dynamo", "legacy"],
@@ -369,8 +388,8 @@ def _manifest(
     return Manifest(
         format_version=FORMAT_VERSION,
         name=recipe.artifact_name,
-        task=ending.task,
-        inputs=front.inputs,
+        task=postprocessing.task,
+        inputs=adapter.inputs,
         outputs=outputs,
         variants=(variant,),
         golden=Golden(file=_GOLDEN, prepared_limit=0.0, output_limits={}, end_to_end_limits={}),
@@ -383,16 +402,16 @@ def _manifest(
             onnx_exporter=onnx_exporter,
         ),
         files=stage.files(),
-        tools=_tools(front),
-        parity=_UNPROVEN,
+        tools=_tools(adapter),
+        parity=None,
     )
 
 
-def _tools(front: Front) -> dict[str, str]:
+def _tools(adapter: InputAdapter) -> dict[str, str]:
     """Return the versions that decide the bytes of an artifact, by name."""
     modules = (np, onnx, onnxruntime, onnxscript, PIL, torch, torchvision)
     versions = {module.__name__: str(module.__version__) for module in modules}
-    if isinstance(front, TextFront):
+    if isinstance(adapter, TextAdapter):
         versions |= {name: version(name) for name in ("tokenizers", "transformers") if find_spec(name)}
     return dict(sorted({**versions, "python": platform.python_version()}.items()))
 

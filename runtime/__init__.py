@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Outputs,
         Prediction,
         Result,
-        Scored,
+        ScoredLabel,
         Segmentation,
         TokenSequence,
     )
@@ -38,7 +38,7 @@ __all__ = [
     "Outputs",
     "Prediction",
     "Result",
-    "Scored",
+    "ScoredLabel",
     "Segmentation",
     "TokenSequence",
     "TruecopyError",
@@ -55,7 +55,7 @@ _LAZY = {
     "Outputs": "runtime.results",
     "Prediction": "runtime.results",
     "Result": "runtime.results",
-    "Scored": "runtime.results",
+    "ScoredLabel": "runtime.results",
     "Segmentation": "runtime.results",
     "TokenSequence": "runtime.results",
 }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import open_artifact
-from runtime.engine.concurrency import Plan, build_plan
+from runtime.engine.concurrency import ConcurrencyPlan, build_plan
 from runtime.engine.cpu import usable_cores
 from runtime.engine.session import Arrays
 from runtime.errors import InputError
@@ -53,12 +53,12 @@ class Stages(msgspec.Struct, frozen=True, kw_only=True):
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs a second with one plan, and the CPU time that one of them took."""
 
-    plan: Plan
+    plan: ConcurrencyPlan
     per_s: float
     cpu_ms: float
 
 
-class Contender(msgspec.Struct, frozen=True, kw_only=True):
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """The network alone, one prepared input at a time; ``difference`` is the largest between its first output and ours.
 
     It is None where the two have another shape, as before and after an ending that the export added.
@@ -70,7 +70,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """What 'truecopy bench' found; ``load1`` is the machine's load average before it began."""
 
     artifact: str
@@ -84,7 +84,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stages: Stages
     peak_mb: float
     throughput: tuple[Throughput, ...]
-    contenders: tuple[Contender, ...]
+    contenders: tuple[Baseline, ...]
 
     @property
     def best(self) -> Throughput:
@@ -92,14 +92,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.throughput, key=lambda one: one.per_s)
 
 
-def measure(
+def measure_model(
     artifact: str | Path,
     *,
     device: str = "auto",
     samples: Sequence[Path] = (),
     seconds: float = 2.0,
-    build_rivals: Callable[[str], Mapping[str, Rival]] | None = None,
-) -> Report:
+    build_baselines: Callable[[str], Mapping[str, Rival]] | None = None,
+) -> BenchReport:
     """Return how the artifact does on ``device``, each figure taken over about ``seconds``.
 
     ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_rivals`` is called with the
@@ -118,16 +118,16 @@ def measure(
         stages = _measure_stages(model, sources, seconds)
         peak_mb = _peak_mb()
         rivals: Mapping[str, Rival] = {}
-        contenders: tuple[Contender, ...] = ()
+        contenders: tuple[Baseline, ...] = ()
         found_device = model.device
     throughput = tuple(
         _measure_throughput(artifact, found_device, plan, sources, seconds) for plan in _plans(found_device)
     )
-    if build_rivals is not None:
-        rivals = build_rivals(found_device)
+    if build_baselines is not None:
+        rivals = build_baselines(found_device)
         with Model(open_artifact(artifact), device=found_device) as model:
             contenders = _measure_contenders(model, rivals, sources, seconds)
-    return Report(
+    return BenchReport(
         artifact=str(artifact),
         device=found_device,
         cores=usable_cores(),
@@ -148,21 +148,21 @@ def _golden_inputs(artifact: str | Path) -> list[bytes]:
     return [case.source for case in read_golden(opened.file(opened.manifest.golden.file)).cases]
 
 
-def _plans(device: str) -> list[Plan]:
+def _plans(device: str) -> list[ConcurrencyPlan]:
     """Return the ways to spend the cores that are worth a comparison on this device."""
     cores = usable_cores()
     if device != "cpu":
         best = build_plan("throughput", device=device, cores=cores)
         return [
-            *(Plan(workers=best.workers, threads=1, batch=batch) for batch in _ACCELERATOR_BATCHES),
-            *(Plan(workers=count, threads=1, batch=best.batch) for count in {cores} - {best.workers}),
+            *(ConcurrencyPlan(workers=best.workers, threads=1, batch=batch) for batch in _ACCELERATOR_BATCHES),
+            *(ConcurrencyPlan(workers=count, threads=1, batch=best.batch) for count in {cores} - {best.workers}),
         ]
     counts = sorted({1, *(2**power for power in range(1, 10) if 2**power < cores), cores})
-    spread = [Plan(workers=count, threads=max(1, cores // count), batch=1) for count in counts]
+    spread = [ConcurrencyPlan(workers=count, threads=max(1, cores // count), batch=1) for count in counts]
     return [
-        Plan(workers=1, threads=1, batch=1),
+        ConcurrencyPlan(workers=1, threads=1, batch=1),
         *(plan for plan in spread if plan.workers * plan.threads > 1),
-        Plan(workers=cores, threads=1, batch=8),
+        ConcurrencyPlan(workers=cores, threads=1, batch=8),
     ]
 
 
@@ -198,7 +198,7 @@ def _measure_stages(model: Model, sources: Sequence[Any], seconds: float) -> Sta
 
 
 def _measure_throughput(
-    artifact: str | Path, device: str, plan: Plan, sources: Sequence[Any], seconds: float
+    artifact: str | Path, device: str, plan: ConcurrencyPlan, sources: Sequence[Any], seconds: float
 ) -> Throughput:
     with Model(
         open_artifact(artifact), device=device, workers=plan.workers, threads=plan.threads, batch=plan.batch
@@ -225,7 +225,7 @@ def _measure_throughput(
 
 def _measure_contenders(
     model: Model, rivals: Mapping[str, Rival], sources: Sequence[Any], seconds: float
-) -> tuple[Contender, ...]:
+) -> tuple[Baseline, ...]:
     """Return ours and the rivals, in rounds in which they take turns: a busy moment then falls on all alike."""
     # Writable copies, which is all that PyTorch takes without a warning.
     prepared = [
@@ -259,7 +259,7 @@ def _measure_contenders(
             times[name].append(_since(start))
         rounds += 1
     return tuple(
-        Contender(
+        Baseline(
             name=name,
             first_ms=first_ms[name],
             p50_ms=statistics.median(times[name]),

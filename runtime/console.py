@@ -54,7 +54,7 @@ def open_console(**options: Any) -> "Console":
     return console
 
 
-def exit_errors_with(status: int) -> None:
+def set_error_exit_code(status: int) -> None:
     """Make errors of the running command exit with ``status``: for commands whose status 1 is an answer."""
     global _error_status
     _error_status = status

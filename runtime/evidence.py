@@ -11,7 +11,7 @@ import msgspec
 
 from runtime.manifest import ParitySummary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Stage: TypeAlias = Literal[
     "decode", "geometry", "tokens", "arithmetic", "network", "activation", "labels", "end to end"
@@ -135,7 +135,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class ToolVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A tool whose version changed since the baseline; empty where it was not, or is not, there."""
 
     name: str
@@ -155,7 +155,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     grown: tuple[Growth, ...]
     new: tuple[str, ...]
     gone: tuple[str, ...]
-    versions: tuple[Version, ...]
+    versions: tuple[ToolVersion, ...]
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

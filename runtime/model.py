@@ -10,12 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.engine.concurrency import Calls, Plan, PlanName, Workers, batches, build_plan
+from runtime.engine.concurrency import ActiveCalls, ConcurrencyPlan, PlanName, ThreadPool, batches, build_plan
 from runtime.engine.cpu import usable_cores
-from runtime.engine.devices import Options
+from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import Arrays, Session, open_session
 from runtime.errors import DeviceError, InputError, ModelError
-from runtime.inputs.decoder import Decoded, open_decoder, subject_of
+from runtime.inputs.decoder import DecodedInput, open_decoder, subject_of
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.manifest import ImageInput, Manifest
 from runtime.results import Failure, Result, interpret, split
@@ -42,26 +42,26 @@ class Model:
         threads: int | None = None,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
-        options: Options | None = None,
+        options: DeviceOptions | None = None,
     ) -> None:
         self._artifact = artifact
         self._labels = artifact.labels()
         self._lock = threading.Lock()
-        self._remarks: Counter[str] = Counter()
+        self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         outputs = artifact.manifest.outputs
         self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
         self._graphs: dict[str, Session] = {}
         self._variant = artifact.manifest.variants[0]
-        self._workers: Workers | None = None
-        self._options = options or Options()
+        self._workers: ThreadPool | None = None
+        self._options = options or DeviceOptions()
         # A batch of photos gives nothing on a CPU (measured); of rows, whose networks are small, it is most of the
         # speed. Only the opened session tells what 'auto' came to.
         images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
         given = {"workers": workers, "threads": threads, "batch": batch}
         cpu_batch = batch if images or batch else self._decoder.batch_size
         self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **{**given, "batch": cpu_batch})
-        self._calls = Calls()
+        self._calls = ActiveCalls()
         self._shared: Session | None = None
         # Threads that were asked for are those of every call; else calls that share the cores have one each.
         self._shares = self._plan.threads > 1 and threads is None
@@ -86,15 +86,15 @@ class Model:
         return self._labels
 
     @property
-    def remarks(self) -> dict[str, int]:
+    def warning_counts(self) -> dict[str, int]:
         """How many inputs so far had something to be warned about, by what: ``rotated``, ``truncated``."""
         with self._lock:
-            return dict(self._remarks)
+            return dict(self._warning_counts)
 
     @property
     def rotated(self) -> int:
         """How many images so far asked, by EXIF, for a rotation that this model was not trained with."""
-        return self.remarks.get(ROTATED, 0)
+        return self.warning_counts.get(ROTATED, 0)
 
     @property
     def device(self) -> str:
@@ -107,7 +107,7 @@ class Model:
         return self._fills
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ConcurrencyPlan:
         """How lists and jobs are spread over the cores, and how many threads one call of the network takes."""
         return self._plan
 
@@ -170,11 +170,11 @@ class Model:
 
         return await asyncio.wrap_future(self._open_workers().submit(self.run, arrays))
 
-    def decode(self, source: Any, *, subject: str = "input") -> Decoded:
+    def decode(self, source: Any, *, subject: str = "input") -> DecodedInput:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
         decoded = self._decoder.decode(source, subject=subject)
-        if decoded.remark:
-            self._note(decoded.remark, subject)
+        if decoded.warning:
+            self._warn_once(decoded.warning, subject)
         return decoded
 
     def prepare(self, source: Any, *, subject: str = "input") -> Any:
@@ -183,7 +183,7 @@ class Model:
         For images it is uint8 [height, width, 3], of the size that the network takes; other kinds have their own.
         Raises InputError, with ``subject`` as its name.
         """
-        decoded = source if isinstance(source, Decoded) else self.decode(source, subject=subject)
+        decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
         return self._decoder.prepare(decoded)
 
     def bucket(self, prepared: Any) -> Hashable:
@@ -194,7 +194,7 @@ class Model:
         """Return the arrays that ``run`` takes for prepared inputs of one bucket."""
         return self._decoder.stack(prepared)
 
-    def whole(self, decoded: Decoded) -> dict[str, NDArray[Any]]:
+    def whole(self, decoded: DecodedInput) -> dict[str, NDArray[Any]]:
         """Return the arrays that ``run`` takes for one decoded input, nothing of it prepared on the host."""
         return self._decoder.whole(decoded)
 
@@ -302,11 +302,11 @@ class Model:
             raise ModelError("model: closed: expected a model in use, got one after close(). Load the artifact again.")
         return network
 
-    def _open_workers(self) -> Workers:
+    def _open_workers(self) -> ThreadPool:
         self._opened()
         with self._lock:
             if self._workers is None:
-                self._workers = Workers(self._plan.workers)
+                self._workers = ThreadPool(self._plan.workers)
             return self._workers
 
     def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
@@ -322,12 +322,12 @@ class Model:
         name = getattr(self._decoder, "name", subject_of)
         return str(name(source, position))
 
-    def _note(self, remark: str, subject: str) -> None:
+    def _warn_once(self, warning: str, subject: str) -> None:
         with self._lock:
-            self._remarks[remark] += 1
-            first = self._remarks[remark] == 1
+            self._warning_counts[warning] += 1
+            first = self._warning_counts[warning] == 1
         if first:
-            warnings.warn(f"{subject}: {self._decoder.remarks[remark]}", stacklevel=2)
+            warnings.warn(f"{subject}: {self._decoder.warnings[warning]}", stacklevel=2)
 
     def _whole_path(self) -> Session:
         """Return the graph that takes raw inputs, loaded at its first use."""
@@ -388,7 +388,7 @@ def load(
         threads=threads,
         batch=batch,
         max_pixels=max_pixels,
-        options=Options(tf32=tf32, memory_limit_bytes=limit),
+        options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
     )
 
 

@@ -12,20 +12,20 @@ from runtime.manifest import (
     Classify,
     Entries,
     Items,
-    Leaf,
     Multilabel,
     Raw,
     Regress,
     Segment,
     Structure,
     Task,
+    TensorLeaf,
     Tokens,
 )
 
 UNKNOWN = "unknown"
 
 
-class Scored(msgspec.Struct, frozen=True, kw_only=True):
+class ScoredLabel(msgspec.Struct, frozen=True, kw_only=True):
     """One class with its probability."""
 
     label: str
@@ -43,7 +43,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     index: int
     probability: float
-    top: tuple[Scored, ...]
+    top: tuple[ScoredLabel, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
@@ -58,7 +58,7 @@ class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to ``multilabel``: the classes that reached their thresholds, in falling order; perhaps none."""
 
     input: str
-    labels: tuple[Scored, ...]
+    labels: tuple[ScoredLabel, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
@@ -179,8 +179,8 @@ def interpret(
     ``threshold`` stands for the manifest's own where it is given; ``top_k`` bounds the classes that are listed. NaN and
     infinity are no probabilities and no values: an input that comes to them has a Failure.
     """
-    if isinstance(task, Classify | Multilabel | Regress) and not is_answer(scores):
-        return Failure(input=name, error=no_answer(name))
+    if isinstance(task, Classify | Multilabel | Regress) and not is_finite(scores):
+        return Failure(input=name, error=non_finite_message(name))
     match task:
         case Classify():
             return classify(scores, labels, name=name, top_k=top_k, threshold=threshold or 0.0)
@@ -200,12 +200,12 @@ def interpret(
             return Outputs(input=name, outputs=_arrange(task.structure, scores))
 
 
-def is_answer(scores: NDArray[Any]) -> bool:
+def is_finite(scores: NDArray[Any]) -> bool:
     """Return whether all scores are finite."""
     return bool(np.isfinite(scores).all())
 
 
-def no_answer(name: str) -> str:
+def non_finite_message(name: str) -> str:
     """Return what to say where the scores of an input are not finite."""
     return (
         f"'{name}': no answer: expected finite scores, got NaN or infinity. The input lies outside what the model, or "
@@ -229,7 +229,7 @@ def classify(
     At most ``top_k`` classes are listed; a best probability below ``threshold`` makes the label ``"unknown"``.
     """
     top = tuple(
-        Scored(label=labels[index], index=index, probability=float(probabilities[index]))
+        ScoredLabel(label=labels[index], index=index, probability=float(probabilities[index]))
         for index in _largest(probabilities, top_k)
     )
     best = top[0]
@@ -254,7 +254,7 @@ def _largest(scores: NDArray[np.float32], count: int) -> list[int]:
     return order
 
 
-def say(result: Result) -> dict[str, NDArray[Any]]:
+def result_to_arrays(result: Result) -> dict[str, NDArray[Any]]:
     """Return what a result says, its words and numbers as arrays by name, so that it can be compared and kept.
 
     Of classes that is their order, of sets the labels, of values their names, of maps the map itself, of sequences
@@ -298,7 +298,8 @@ def _choose(
     return LabelSet(
         input=name,
         labels=tuple(
-            Scored(label=labels[index], index=int(index), probability=float(probabilities[index])) for index in order
+            ScoredLabel(label=labels[index], index=int(index), probability=float(probabilities[index]))
+            for index in order
         ),
     )
 
@@ -316,7 +317,7 @@ def _segment(probabilities: NDArray[np.float32], labels: Sequence[str], *, name:
 
 def _arrange(structure: Structure, outputs: Mapping[str, NDArray[Any]]) -> Any:
     match structure:
-        case Leaf():
+        case TensorLeaf():
             return outputs[structure.output]
         case Items():
             return [_arrange(item, outputs) for item in structure.items]

@@ -15,7 +15,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import ArtifactError
 from runtime.manifest import Golden, ImageInput, Task, Tokens
 from runtime.model import Model
-from runtime.results import say, split, until_end
+from runtime.results import result_to_arrays, split, until_end
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -71,7 +71,7 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
         decoded = [model.decode(case.source, subject=f"golden input {row}") for row, case in enumerate(golden)]
     prepared = [model.stack([model.prepare(one)]) for one in decoded]
     expected = [case.outputs for case in golden]
-    unit = "grey levels" if isinstance(manifest.inputs[0], ImageInput) else "values"
+    unit = "gray levels" if isinstance(manifest.inputs[0], ImageInput) else "values"
     checks = [
         *_check_prepared(prepared, golden, limits.prepared_limit, unit),
         *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits, task),
@@ -80,7 +80,7 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
     if len(golden) > 1:
         together = _together(model, [model.prepare(one) for one in decoded])
         checks += _check_ways("in a batch", together, golden, limits, task)
-    checks += _check_said(model, golden)
+    checks += _check_labels(model, golden)
     variant = manifest.variants[0]
     if whole_path and model.device == "cpu" and variant.model != variant.network:
         whole = [model.run(model.whole(one)) for one in decoded]
@@ -161,19 +161,19 @@ def _together(model: Model, prepared: Sequence[Any]) -> list[dict[str, NDArray[A
     return found
 
 
-def _check_said(model: Model, golden: Sequence[GoldenCase]) -> list[Check]:
+def _check_labels(model: Model, golden: Sequence[GoldenCase]) -> list[Check]:
     """Return the check of what the runtime makes of eager's outputs: labels, thresholds, names; none in older sets.
 
     It depends on no device, so that all has to be equal.
     """
     batched = frozenset(output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch")
-    known = [case for case in golden if case.said]
+    known = [case for case in golden if case.labels]
     wrong = 0
     for case in known:
         (entry,) = split(model.manifest.task, case.outputs, batched=batched, count=1)
-        said = say(model.interpret(entry, name=""))
-        equal = said.keys() == case.said.keys() and all(
-            _difference(said[name], array) == 0.0 for name, array in case.said.items()
+        labels = result_to_arrays(model.interpret(entry, name=""))
+        equal = labels.keys() == case.labels.keys() and all(
+            _difference(labels[name], array) == 0.0 for name, array in case.labels.items()
         )
         wrong += not equal
     return [Check(name="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")] if known else []

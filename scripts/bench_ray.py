@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bench_material import write_jpegs  # noqa: E402
-from support.ray_nodes import LOOPBACK, Nodes, running_nodes  # noqa: E402
+from support.ray_nodes import LOOPBACK, NodeBuilder, running_nodes  # noqa: E402
 
 MATERIAL = ROOT / "build" / "demo"
 TINY = ROOT / "tests" / "data" / "tiny"
@@ -94,7 +94,7 @@ def time_runs(artifact: Path, photos: Path, folder: Path, count: int, rounds: in
 class Job:
     """One 'truecopy predict' in a process of its own."""
 
-    def __init__(self, artifact: Path, photos: Path, out: Path, nodes: Nodes | None = None) -> None:
+    def __init__(self, artifact: Path, photos: Path, out: Path, nodes: NodeBuilder | None = None) -> None:
         self._command = [*TRUECOPY, "predict", str(artifact), str(photos), "--out", str(out), "--allow-errors"]
         if nodes is not None:
             self._command += ["--engine", "ray", "--address", nodes.address]

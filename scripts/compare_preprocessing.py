@@ -46,7 +46,7 @@ def main() -> None:
         for row, (height, width) in enumerate((*SIZES, LARGE))
     ]
     expected = [to_pixels(TRANSFORM(image).numpy()) for image in images]
-    table = Table("", "worst grey level", "pixels off by more than 1", "photos off by more than 1", box=None)
+    table = Table("", "worst gray level", "pixels off by more than 1", "photos off by more than 1", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, way in ways().items():
@@ -77,7 +77,7 @@ def ways() -> dict[str, Way]:
 
 
 def to_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return floats [3, height, width] from 0 to 1 as grey levels, channels last."""
+    """Return floats [3, height, width] from 0 to 1 as gray levels, channels last."""
     return np.rint(values.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
 
 

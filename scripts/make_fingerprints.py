@@ -95,7 +95,7 @@ def traits_of(network: nn.Module) -> dict[str, str]:
 
 
 def make(only: str) -> Index:
-    place_of: dict[str, int] = {}
+    source_location_of: dict[str, int] = {}
     made: dict[str, Architecture] = {}
     for reference, variant, build, kind in track(list(architectures()), description="fingerprints"):
         name = " ".join([reference, *(f"{key}={value}" for key, value in variant.items())])
@@ -117,11 +117,11 @@ def make(only: str) -> Index:
         except Exception as error:
             print(f"left out: {name}: {type(error).__name__}: {str(error)[:150]}", file=sys.stderr)
             continue
-        places = [place_of.setdefault(line, len(place_of)) for line in lines]
+        places = [source_location_of.setdefault(line, len(source_location_of)) for line in lines]
         differences = [place - before for place, before in zip(places, [0, *places], strict=False)]
         made[name] = Architecture(arguments=variant, tensors=differences, traits=traits_of(networks[0]))
     versions = {module.__name__: str(module.__version__).partition("+")[0] for module in (torch, torchvision, timm)}
-    return Index(made_with=versions, tensors=list(place_of), architectures=made)
+    return Index(made_with=versions, tensors=list(source_location_of), architectures=made)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def export(name: str, folder: Path) -> dict[str, Any]:
         exported = exporter.export(path, name, preprocess=transform, out=folder / "artifact")
     except exporter.ParityError as error:
         rows = error.report.rows if error.report else ()
-        # Untrained networks may blow one grey level up to another label: no fault of the conversion, but told apart.
+        # Untrained networks may blow one gray level up to another label: no fault of the conversion, but told apart.
         failed = sorted({f"{row.path} {row.stage}" for row in rows if not row.passed})
         return {"passed": False, "stages": failed, "error": f"ParityError: {error}"}
     summary = exported.parity.summary()

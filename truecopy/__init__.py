@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         ArchitectureError,
         CheckpointError,
         ConversionError,
-        Exported,
         ExportError,
+        ExportResult,
         ParityError,
         PreprocessingError,
         export,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         Outputs,
         Prediction,
         Result,
-        Scored,
+        ScoredLabel,
         Segmentation,
         TokenSequence,
         TruecopyError,
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _EXPORTER = (
-    *("ArchitectureError", "CheckpointError", "ConversionError", "ExportError", "Exported", "ParityError"),
+    *("ArchitectureError", "CheckpointError", "ConversionError", "ExportError", "ExportResult", "ParityError"),
     *("PreprocessingError", "export"),
 )
 _RUNTIME = (
     *("ArtifactError", "BusyError", "DeviceError", "Estimate", "Failure", "InputError", "LabelSet", "Model"),
-    *("ModelError", "Outputs", "Prediction", "Result", "Scored", "Segmentation", "TokenSequence", "TruecopyError"),
+    *("ModelError", "Outputs", "Prediction", "Result", "ScoredLabel", "Segmentation", "TokenSequence", "TruecopyError"),
     "load",
 )
 _OWNERS = dict.fromkeys(_EXPORTER, "exporter") | dict.fromkeys(_RUNTIME, "runtime")
@@ -66,7 +66,7 @@ __all__ = [
     "DeviceError",
     "Estimate",
     "ExportError",
-    "Exported",
+    "ExportResult",
     "Failure",
     "InputError",
     "LabelSet",
@@ -77,7 +77,7 @@ __all__ = [
     "Prediction",
     "PreprocessingError",
     "Result",
-    "Scored",
+    "ScoredLabel",
     "Segmentation",
     "TokenSequence",
     "TruecopyError",

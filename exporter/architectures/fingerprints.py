@@ -51,7 +51,7 @@ class Table:
     names: tuple[str, ...]
     keys: tuple[str, ...]
     templates: tuple[Template, ...]
-    place_of: Mapping[str, int]
+    source_location_of: Mapping[str, int]
     rows: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
 
@@ -78,7 +78,7 @@ def to_table(index: Index) -> Table:
         names=tuple(index.architectures),
         keys=tuple(key for key, _, _ in lines),
         templates=tuple(tuple(shape.split(",")) if shape else () for _, _, shape in lines),
-        place_of={line: place for place, line in enumerate(index.tensors)},
+        source_location_of={line: place for place, line in enumerate(index.tensors)},
         rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )

@@ -29,7 +29,7 @@ _LISTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rebuilt:
+class RebuiltNetwork:
     """A network in eval mode with the checkpoint's weights, and how it was made.
 
     ``torchvision_name`` is empty for architectures from other sources.
@@ -43,7 +43,7 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class _RebuildPlan:
     """One way to fit: ``found`` are the checkpoint's shapes by the network's keys, ``source_of`` their own keys."""
 
     arguments: Mapping[str, Any]
@@ -65,7 +65,7 @@ class _Plan:
         return sum(self.found.get(key) == shape for key, shape in self.expected.items())
 
 
-def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint) -> Rebuilt:
+def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint) -> RebuiltNetwork:
     """Return the network, newly built, with all of the checkpoint's weights and nothing else.
 
     Prefixes are solved; for torchvision and timm the number of classes and input channels come from the tensors unless
@@ -79,7 +79,7 @@ def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint
     network = build(blueprint, plan.arguments)
     _resize(network, plan)
     keys = _load(network, plan, checkpoint, blueprint.reference)
-    return Rebuilt(
+    return RebuiltNetwork(
         network=network.eval().requires_grad_(False),
         reference=blueprint.reference,
         arguments=plan.arguments,
@@ -88,9 +88,9 @@ def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint
     )
 
 
-def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> _Plan:
+def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> _RebuildPlan:
     """Return the first way that fits, or else the one that fits the most."""
-    best: _Plan | None = None
+    best: _RebuildPlan | None = None
     for plan in _plans(blueprint, arguments, found):
         if best is None or plan.matched > best.matched or plan.fits:
             best = plan
@@ -100,7 +100,7 @@ def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> 
     return best
 
 
-def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> Iterator[_Plan]:
+def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> Iterator[_RebuildPlan]:
     for variant in blueprint.variants:
         own = {**variant, **arguments}
         plain = _fit(blueprint, own, found)
@@ -133,7 +133,7 @@ def _fit(
     *,
     head: LinearHead | UnknownHead | None = None,
     stem: tuple[str, int] | None = None,
-) -> _Plan:
+) -> _RebuildPlan:
     """Compare the checkpoint with the network of these arguments, its head and stem replaced where they are given."""
     try:
         skeleton = build_skeleton(blueprint.build, arguments)
@@ -157,7 +157,7 @@ def _fit(
             if head.bias:
                 expected[f"{head.place}.bias"] = (head.out_features,)
     tied = {key: twin for key, twin in twins.items() if key in expected and key not in moved and twin in moved}
-    return _Plan(
+    return _RebuildPlan(
         arguments=arguments,
         head=seen,
         stem=stem or input_channels(moved, expected),
@@ -180,7 +180,7 @@ def _twins(network: nn.Module) -> dict[str, str]:
     }
 
 
-def _resize(network: nn.Module, plan: _Plan) -> None:
+def _resize(network: nn.Module, plan: _RebuildPlan) -> None:
     """Replace the head and the stem where the plan says so."""
     if isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.expected:
         head = plan.head
@@ -206,7 +206,7 @@ def _resize(network: nn.Module, plan: _Plan) -> None:
     setattr(network.get_submodule(parent), name, new)
 
 
-def _load(network: nn.Module, plan: _Plan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
+def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
     tensors = load_tensors(checkpoint)
     # Updated in place, as its metadata tells torchvision's mnasnet which version of itself it loads.
     state = network.state_dict()
@@ -268,7 +268,7 @@ def _equal(one: object, other: object) -> bool:
     return torch.equal(one, other) or torch.equal(one.nan_to_num(0.125), other.nan_to_num(0.125))
 
 
-def _replaced(plan: _Plan, *, whole: bool) -> dict[str, str]:
+def _replaced(plan: _RebuildPlan, *, whole: bool) -> dict[str, str]:
     replaced = {}
     if whole and isinstance(plan.head, LinearHead):
         bias = "" if plan.head.bias else ", bias=False"
@@ -278,7 +278,7 @@ def _replaced(plan: _Plan, *, whole: bool) -> dict[str, str]:
     return replaced
 
 
-def _misfit(blueprint: Blueprint, plan: _Plan, checkpoint: Checkpoint) -> str:
+def _misfit(blueprint: Blueprint, plan: _RebuildPlan, checkpoint: Checkpoint) -> str:
     if isinstance(plan.head, UnknownHead):
         layers = ", ".join(f"'{layer}' {list(plan.found.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
         return (

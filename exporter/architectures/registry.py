@@ -181,11 +181,11 @@ def _hugging_face(reference: str) -> Blueprint:
     auto = next(
         (
             loader
-            for ending, loader in (
+            for postprocessing, loader in (
                 ("ForImageClassification", transformers.AutoModelForImageClassification),
                 ("ForSequenceClassification", transformers.AutoModelForSequenceClassification),
             )
-            if any(name.endswith(ending) for name in names)
+            if any(name.endswith(postprocessing) for name in names)
         ),
         None,
     )
@@ -209,7 +209,7 @@ def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint
     """Return what builds an encoder-decoder that writes step by step; it takes token numbers."""
     import transformers
 
-    from exporter.architectures.seq2seq import build_writer
+    from exporter.architectures.seq2seq import build_seq2seq
 
     try:
         settings: Any = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -228,7 +228,7 @@ def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint
 
     return Blueprint(
         reference=reference,
-        build=lambda **arguments: build_writer(make(), settings, reference, **arguments),
+        build=lambda **arguments: build_seq2seq(make(), settings, reference, **arguments),
         rename=_hugging_face_renaming(make),
     )
 

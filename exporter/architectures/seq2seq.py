@@ -26,7 +26,7 @@ _GREEDY: dict[str, tuple[Any, ...]] = {
 }
 
 
-class Writer(nn.Module):
+class GreedySeq2Seq(nn.Module):
     """Token numbers in, token numbers out: the likeliest at each step, until ``end_id`` or after ``max_steps``.
 
     ``encode`` and ``step`` are what ``conversion.decoder_loop`` makes a Loop of; ``forward`` is transformers' own
@@ -59,7 +59,7 @@ class Writer(nn.Module):
         return written[:, 1:]
 
 
-def build_writer(model: Any, settings: Any, reference: str, *, max_steps: int | None = None) -> Writer:
+def build_seq2seq(model: Any, settings: Any, reference: str, *, max_steps: int | None = None) -> GreedySeq2Seq:
     """Return an encoder-decoder that writes as its folder's generation ``settings`` say.
 
     Raises ArchitectureError where these ask for more than the likeliest token at each step.
@@ -80,4 +80,4 @@ def build_writer(model: Any, settings: Any, reference: str, *, max_steps: int | 
             f"'{reference}': has several end tokens: expected one, got {model.config.eos_token_id}. Keep one."
         )
     longest = getattr(settings, "max_new_tokens", None) or getattr(settings, "max_length", None) or _MAX_STEPS
-    return Writer(model, max_steps=max_steps or int(longest))
+    return GreedySeq2Seq(model, max_steps=max_steps or int(longest))

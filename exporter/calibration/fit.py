@@ -18,12 +18,12 @@ from onnx import helper, numpy_helper
 from exporter.bundle import staging
 from exporter.calibration.torchscript import run_torchscript, scale_torchscript
 from exporter.errors import ExportError, ParityError
-from exporter.parity.decisions import expect_said
+from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.evaluation.data import Scores, read_labelled, score_labelled
 from runtime.evaluation.metrics import calibration_error, confidences, reliability
-from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, to_json
+from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, struct_to_json
 from runtime.model import Model
 from runtime.verify import verify
 
@@ -50,7 +50,7 @@ _PARITY_STAYS = (
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a calibration found: its parameters, and the expected calibration error before and after.
 
     The points are (confidence, share correct, count) of a reliability diagram. ``formula_difference`` is how far the
@@ -66,7 +66,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     error_after: float
     before: tuple[tuple[float, float, int], ...]
     after: tuple[tuple[float, float, int], ...]
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     formula_difference: float | None = None
 
     @property
@@ -98,7 +98,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 def calibrate(
     artifact: str | Path, data: str | Path, *, column: str = "label", out: str | Path | None = None
-) -> Calibrated:
+) -> CalibrationResult:
     """Write the artifact with calibrated probabilities to ``out``, by default in its own place.
 
     Labels do not change for a classifier: one temperature keeps the order of the classes. Raises ExportError where the
@@ -122,7 +122,7 @@ def calibrate(
     link = _Link(operator="Softmax" if isinstance(task, Classify) else "Sigmoid", scales=np.array(fitted))
     after = link.apply(found.scores)
     sure_before, sure_after = (confidences(task, scores, found.truth) for scores in (found.scores, after))
-    calibrated = Calibrated(
+    calibrated = CalibrationResult(
         artifact=str(out or artifact),
         inputs=len(found.names),
         failures=dict(found.failures),
@@ -184,10 +184,12 @@ def _logit(scores: NDArray[Any]) -> NDArray[np.float64]:
     return np.log(exact) - np.log1p(-exact)
 
 
-def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated: Calibrated) -> Calibrated:
+def _write(
+    source: Path, out: Path, manifest: Manifest, link: _Link, calibrated: CalibrationResult
+) -> CalibrationResult:
     """Write the artifact, and return the calibration with what running it showed."""
     variant = manifest.variants[0]
-    remarks = [_PARITY_STAYS]
+    notes = [_PARITY_STAYS]
     with staging(out, force=True) as stage:
         for name in manifest.files:
             data = (source / name).read_bytes()
@@ -199,14 +201,14 @@ def _write(source: Path, out: Path, manifest: Manifest, link: _Link, calibrated:
                 )
             elif name.endswith(".torchscript"):
                 if len(manifest.inputs) > 1:
-                    remarks.append(f"{name}: left out, as it takes several inputs")
+                    notes.append(f"{name}: left out, as it takes several inputs")
                     continue
                 data = scale_torchscript(source / name, link.scales, sigmoid=link.operator == "Sigmoid")
-                remarks.append(f"{name}: calibrated, too")
+                notes.append(f"{name}: calibrated, too")
             if name not in (_FILE, _PICTURE):
                 stage.write(name, data)
-        calibrated = msgspec.structs.replace(calibrated, remarks=tuple(remarks))
-        stage.write(_FILE, to_json(calibrated))
+        calibrated = msgspec.structs.replace(calibrated, notes=tuple(notes))
+        stage.write(_FILE, struct_to_json(calibrated))
         picture = _draw(calibrated)
         if picture is not None:
             stage.write(_PICTURE, picture)
@@ -299,12 +301,12 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
             logs = logit
         scaled = f"{_NODE}/scaled"
         added.append(helper.make_node("Mul", [logs, f"{_NODE}/scales"], [scaled], name=f"{_NODE}/scale"))
-        ending = (
-            helper.make_node("Sigmoid", [scaled], [output], name=f"{_NODE}/ending")
+        postprocessing = (
+            helper.make_node("Sigmoid", [scaled], [output], name=f"{_NODE}/postprocessing")
             if sigmoid
-            else helper.make_node("Softmax", [scaled], [output], name=f"{_NODE}/ending", axis=-1)
+            else helper.make_node("Softmax", [scaled], [output], name=f"{_NODE}/postprocessing", axis=-1)
         )
-        graph.node.extend([*added, ending])
+        graph.node.extend([*added, postprocessing])
         added = []
     for offset, node in enumerate(added):
         graph.node.insert(place + offset, node)
@@ -321,8 +323,8 @@ def _calibrate_golden(path: Path, link: _Link, manifest: Manifest, labels: Seque
 
     def scaled(case: GoldenCase) -> GoldenCase:
         outputs = {**case.outputs, output: link.apply(case.outputs[output]).astype(np.float32)}
-        said = expect_said(outputs, manifest.task, labels) if case.said else {}
-        return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, said=said)
+        result = expected_result(outputs, manifest.task, labels) if case.labels else {}
+        return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, labels=result)
 
     cases = read_golden(path).cases
     if link.operator == "Sigmoid":
@@ -330,7 +332,7 @@ def _calibrate_golden(path: Path, link: _Link, manifest: Manifest, labels: Seque
     return golden_to_npz(GoldenSet(cases=tuple(map(scaled, cases))))
 
 
-def _draw(calibrated: Calibrated) -> bytes | None:
+def _draw(calibrated: CalibrationResult) -> bytes | None:
     """Return the reliability diagram, or None where matplotlib is not installed."""
     from importlib.util import find_spec
 

@@ -18,7 +18,7 @@ def scale_torchscript(path: Path, scales: NDArray[np.float64], *, sigmoid: bool)
     """Return the archive with calibrated probabilities; it has one input, and the methods that it had."""
     inner: Any = load_torchscript(path)
     scaling = _Scaling(scales, sigmoid=sigmoid)
-    return to_torchscript(_Staged(inner, scaling) if hasattr(inner, "classify") else _Whole(inner, scaling))
+    return to_torchscript(_Staged(inner, scaling) if hasattr(inner, "score") else _Whole(inner, scaling))
 
 
 def run_torchscript(path: Path, prepared: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -26,7 +26,7 @@ def run_torchscript(path: Path, prepared: Mapping[str, NDArray[Any]]) -> NDArray
     module: Any = load_torchscript(path)
     (array,) = prepared.values()
     with torch.no_grad():
-        found: NDArray[Any] = getattr(module, "classify", module)(torch.from_numpy(np.array(array))).numpy()
+        found: NDArray[Any] = getattr(module, "score", module)(torch.from_numpy(np.array(array))).numpy()
     return found
 
 
@@ -76,9 +76,9 @@ class _Staged(_Whole):
         normalized: Tensor = self.inner.normalize(pixels)  # type: ignore[operator]
         return normalized
 
-    def classify(self, pixels: Tensor) -> Tensor:
+    def score(self, pixels: Tensor) -> Tensor:
         """Return the calibrated probabilities for prepared pixels."""
-        found: Tensor = self.scaling(self.inner.classify(pixels))  # type: ignore[operator]
+        found: Tensor = self.scaling(self.inner.score(pixels))  # type: ignore[operator]
         return found
 
 

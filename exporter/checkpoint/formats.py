@@ -43,7 +43,7 @@ _SAFE_DTYPES = {
 }
 
 
-class Damaged(Exception):  # noqa: N818  # said to the user as CheckpointError, with the file's name
+class DamagedFileError(Exception):  # said to the user as CheckpointError, with the file's name
     """The file is not what its first bytes say."""
 
 
@@ -70,7 +70,7 @@ def read_content(path: Path) -> Content:
     """
     try:
         return _read_folder(path) if path.is_dir() else _read_file(path)
-    except Damaged as error:
+    except DamagedFileError as error:
         raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
     except OSError as error:
         raise CheckpointError(f"'{path}': cannot be read: {error.strerror}. Check its permissions.") from error
@@ -131,15 +131,15 @@ def _read_zip(path: Path) -> Content:
             if name.startswith("code/"):  # of TorchScript: not needed, and compressed
                 continue
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise Damaged(f"'{info.filename}' in it is compressed, which torch.save never does")
+                raise DamagedFileError(f"'{info.filename}' in it is compressed, which torch.save never does")
             entries[name] = info
         if "data.pkl" not in entries:
-            raise Damaged("an archive without 'data.pkl', so not one of torch.save")
+            raise DamagedFileError("an archive without 'data.pkl', so not one of torch.save")
         places = {name: _place(path, stream, info, size_bytes) for name, info in entries.items()}
         if "byteorder" in entries and _bytes_of(stream, places["byteorder"], 16).strip() != b"little":
-            raise Damaged("its numbers are big-endian")
+            raise DamagedFileError("its numbers are big-endian")
         if places["data.pkl"].size_bytes > PICKLE_LIMIT:
-            raise Damaged(f"its pickle has more than {PICKLE_LIMIT >> 20} MB")
+            raise DamagedFileError(f"its pickle has more than {PICKLE_LIMIT >> 20} MB")
 
         def find_storage(key: str, wanted_bytes: int) -> Storage:
             place = places.get(f"data/{key}")
@@ -172,11 +172,11 @@ def _place(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes: int)
     stream.seek(info.header_offset)
     header = stream.read(30)
     if len(header) != 30 or not header.startswith(_ZIP_MAGIC):
-        raise Damaged(f"no entry '{info.filename}' where the archive's directory says")
+        raise DamagedFileError(f"no entry '{info.filename}' where the archive's directory says")
     name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
     offset = info.header_offset + 30 + name_bytes + extra_bytes
     if offset + info.file_size > size_bytes:
-        raise Damaged(f"'{info.filename}' in it ends after the file")
+        raise DamagedFileError(f"'{info.filename}' in it ends after the file")
     return Storage(path=path, offset=offset, size_bytes=info.file_size)
 
 
@@ -202,27 +202,27 @@ def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     read_pickle(stream, find_storage)  # the protocol
     system, _ = read_pickle(stream, find_storage)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise Damaged("its numbers are big-endian, or its header is broken")
+        raise DamagedFileError("its numbers are big-endian, or its header is broken")
     root, wanted = read_pickle(stream, find_storage)
     if wanted:
         return Content(format="state_dict", container="legacy", root=root, files=(path,), wanted=tuple(wanted))
     keys, _ = read_pickle(stream, find_storage)
     if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
-        raise Damaged("its list of storages is broken")
+        raise DamagedFileError("its list of storages is broken")
     places: dict[str, Storage] = {}
     offset = stream.tell()
     for key in map(str, keys):
         stream.seek(offset)
         prefix = stream.read(8)
         if len(prefix) != 8 or key not in pending:
-            raise Damaged(f"storage '{key[:20]}' is missing: the file ends early or is broken")
+            raise DamagedFileError(f"storage '{key[:20]}' is missing: the file ends early or is broken")
         wanted_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
         if numel < 0 or (numel and wanted_bytes % numel) or (not numel and wanted_bytes):
-            raise Damaged(f"storage '{key[:20]}' has another length than the tensors say")
+            raise DamagedFileError(f"storage '{key[:20]}' has another length than the tensors say")
         places[key] = Storage(path=path, offset=offset + 8, size_bytes=wanted_bytes)
         offset += 8 + wanted_bytes
     if offset != size_bytes:
-        raise Damaged(f"expected {offset} bytes, got {size_bytes}")
+        raise DamagedFileError(f"expected {offset} bytes, got {size_bytes}")
     return Content(format="state_dict", container="legacy", root=_placed(root, places, {}), files=(path,))
 
 
@@ -248,7 +248,9 @@ def _read_safetensors(path: Path, stream: BinaryIO) -> dict[str, StoredTensor]:
     size_bytes = os.fstat(stream.fileno()).st_size
     (header_bytes,) = struct.unpack("<Q", stream.read(8))
     if header_bytes > min(_HEADER_LIMIT, size_bytes - 8):
-        raise Damaged(f"expected a header of at most {min(_HEADER_LIMIT, size_bytes - 8)} bytes, got {header_bytes}")
+        raise DamagedFileError(
+            f"expected a header of at most {min(_HEADER_LIMIT, size_bytes - 8)} bytes, got {header_bytes}"
+        )
     header = json.loads(stream.read(header_bytes))
     header.pop("__metadata__", None)
     data = 8 + header_bytes
@@ -256,17 +258,19 @@ def _read_safetensors(path: Path, stream: BinaryIO) -> dict[str, StoredTensor]:
     for key, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         dtype, (start, stop) = _SAFE_DTYPES.get(entry["dtype"]), entry["data_offsets"]
         if dtype is None:
-            raise Damaged(f"'{key}' has the unknown type '{entry['dtype']}'")
+            raise DamagedFileError(f"'{key}' has the unknown type '{entry['dtype']}'")
         shape = tuple(entry["shape"])
         storage = Storage(path=path, offset=data + start, size_bytes=stop - start)
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
         check_extent(dtype, shape, strides, 0, storage)
         if start != end or stop - start != math.prod(shape) * ITEM_BYTES[dtype]:
-            raise Damaged(f"'{key}' lies at bytes {start} to {stop}, which its shape {list(shape)} does not fill")
+            raise DamagedFileError(
+                f"'{key}' lies at bytes {start} to {stop}, which its shape {list(shape)} does not fill"
+            )
         tensors[key] = StoredTensor(dtype=dtype, shape=shape, strides=strides, offset=0, storage=storage)
         end = stop
     if data + end != size_bytes:
-        raise Damaged(f"expected {data + end} bytes, got {size_bytes}")
+        raise DamagedFileError(f"expected {data + end} bytes, got {size_bytes}")
     return tensors
 
 
@@ -298,7 +302,7 @@ def _read_folder(path: Path) -> Content:
     shard_of: dict[str, str] = index["weight_map"]
     names = sorted(set(shard_of.values()))
     if any(Path(name).name != name for name in names):
-        raise Damaged(f"'{indexes[0].name}' names a shard outside the folder")
+        raise DamagedFileError(f"'{indexes[0].name}' names a shard outside the folder")
     parts = {}
     for name in names:
         if not (path / name).is_file():
@@ -312,7 +316,7 @@ def _read_folder(path: Path) -> Content:
         root = parts[name].root
         tensor = root.get(key) if isinstance(root, dict) else None
         if not isinstance(tensor, StoredTensor):
-            raise Damaged(f"'{key}' is not in '{name}', where '{indexes[0].name}' says it is")
+            raise DamagedFileError(f"'{key}' is not in '{name}', where '{indexes[0].name}' says it is")
         tensors[key] = tensor
     return Content(
         format=form,

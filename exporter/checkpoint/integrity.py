@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from exporter.checkpoint.description import Storage, StoredTensor
-from exporter.checkpoint.formats import Content, Damaged
+from exporter.checkpoint.formats import Content, DamagedFileError
 
 # A multiple of every item size, so that no value is cut in two; small enough to stay in a core's cache.
 _CHUNK_BYTES = 1 << 20
@@ -30,7 +30,7 @@ class Scan:
 def scan(content: Content, tensors: Iterable[StoredTensor]) -> Scan:
     """Hash the files, compare every checksum, and look through the values of ``tensors``.
 
-    Raises Damaged where a checksum differs.
+    Raises DamagedFileError where a checksum differs.
     """
     dtypes = {tensor.storage: tensor.dtype for tensor in tensors}
     # Hashing and checking take one core each; both let go of the interpreter's lock.
@@ -61,13 +61,15 @@ def _check(checksums: Mapping[Storage, int], dtypes: Mapping[Storage, str]) -> I
             while left:
                 chunk = buffer[: min(left, _CHUNK_BYTES)]
                 if stream.readinto(chunk) != len(chunk):
-                    raise Damaged("the file ends before its weights do")
+                    raise DamagedFileError("the file ends before its weights do")
                 left -= len(chunk)
                 if storage in checksums:
                     crc = zlib.crc32(chunk, crc)
                 finite = finite and _is_finite(chunk, dtypes.get(storage, ""))
         if storage in checksums and crc != checksums[storage]:
-            raise Damaged(f"{storage.size_bytes} bytes at {storage.offset} are not those that were saved (CRC-32)")
+            raise DamagedFileError(
+                f"{storage.size_bytes} bytes at {storage.offset} are not those that were saved (CRC-32)"
+            )
         if not finite:
             yield storage
 

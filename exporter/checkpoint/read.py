@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exporter.checkpoint.description import Checkpoint, Format, StoredTensor
-from exporter.checkpoint.formats import Content, Damaged, read_content
+from exporter.checkpoint.formats import Content, DamagedFileError, read_content
 from exporter.checkpoint.integrity import Scan, scan
 from exporter.checkpoint.pickled_modules import load_module
 from exporter.checkpoint.state_dicts import choose, find_candidates, module_entry
@@ -52,7 +52,7 @@ def read_checkpoint(
 def _scan(path: Path, content: Content, tensors: Mapping[str, StoredTensor]) -> Scan:
     try:
         return scan(content, tensors.values())
-    except Damaged as error:
+    except DamagedFileError as error:
         raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
 
 

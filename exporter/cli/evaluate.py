@@ -48,7 +48,7 @@ def evaluate(
     from runtime.evaluation.data import read_labelled, score_labelled
     from runtime.evaluation.metrics import evaluate as measure
     from runtime.evaluation.segmentation import score_maps
-    from runtime.manifest import Segment, to_json
+    from runtime.manifest import Segment, struct_to_json
     from runtime.model import load
 
     model = load(artifact, device="cpu")
@@ -65,13 +65,15 @@ def evaluate(
         from exporter.eager.evaluate import compare_scores, score_eager
 
         again = read_labelled(model, data, column=label_column)
-        beside = score_eager(artifact, model, again, checkpoint, architecture=arch, preprocess=preprocess, trust=trust)
+        beside = score_eager(artifact, model, again, checkpoint, arch=arch, preprocess=preprocess, trust=trust)
         eager = measure(model, beside, name=f"{checkpoint} (eager)")
         differences = compare_scores(found, beside, evaluation.task)
     if out is not None:
         _write_report(out, evaluation, model.labels)
     if json:
-        sys.stdout.write(to_json(msgspec.structs.replace(evaluation, eager=eager, differences=differences)).decode())
+        sys.stdout.write(
+            struct_to_json(msgspec.structs.replace(evaluation, eager=eager, differences=differences)).decode()
+        )
         return
     _print_evaluation(evaluation)
     if eager is not None:
@@ -91,11 +93,11 @@ def calibrate(
     """Fit how sure a classifier should be on labelled data, and put it into its graphs."""
     check_extra()
     from exporter.calibration.fit import calibrate as fit
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
 
     found = fit(artifact, data, column=label_column, out=out)
     if json:
-        sys.stdout.write(to_json(found).decode())
+        sys.stdout.write(struct_to_json(found).decode())
         return
     what = f"temperature {found.temperature:.3f}" if found.temperature else f"{len(found.scales)} scales, one a class"
     sys.stdout.write(
@@ -103,7 +105,7 @@ def calibrate(
         f"expected calibration error {found.error_before:.2%} before, {found.error_after:.2%} after\n"
         f"verified: within {found.formula_difference:.1e} of eager's scores calibrated by the formula\n"
     )
-    sys.stdout.writelines(f"{remark}\n" for remark in found.remarks)
+    sys.stdout.writelines(f"{remark}\n" for remark in found.notes)
     _print_failures(found.failures)
 
 
@@ -154,10 +156,10 @@ def _share(value: float | None) -> str:
 
 def _write_report(out: Path, evaluation: "Evaluation", labels: tuple[str, ...]) -> None:
     from runtime.evaluation.plots import draw_confusion
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
 
     picture = draw_confusion(evaluation.confusion, labels) if evaluation.confusion else None
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_bytes(to_json(evaluation))
+    (out / "evaluation.json").write_bytes(struct_to_json(evaluation))
     if picture is not None:
         (out / "confusion.png").write_bytes(picture)

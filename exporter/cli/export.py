@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exporter.cli.options import read_arguments, read_colours, read_lengths, read_numbers, read_plain_transform
+from exporter.cli.options import read_arguments, read_colors, read_lengths, read_numbers, read_plain_transform
 from exporter.errors import ParityError
 from runtime.console import open_console, run_app
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from exporter.progress import Step
-    from exporter.workflow import Exported
+    from exporter.workflow import ExportResult
 
 _STEP_WIDTH = len("preprocessing")
 
@@ -100,7 +100,7 @@ def export(
     interpolation: Annotated[
         str, typer.Option(metavar="NAME", help="Of --resize: bilinear, bicubic, ...", rich_help_panel=_IMAGES)
     ] = "bilinear",
-    resize_as: Annotated[
+    resize_backend: Annotated[
         str,
         typer.Option(
             metavar="WHOSE",
@@ -125,8 +125,8 @@ def export(
             rich_help_panel=_OTHERS,
         ),
     ] = None,
-    pair: Annotated[
-        bool, typer.Option("--pair", help="The network takes pairs of texts.", rich_help_panel=_OTHERS)
+    text_pairs: Annotated[
+        bool, typer.Option("--text-pairs", help="The network takes pairs of texts.", rich_help_panel=_OTHERS)
     ] = False,
     vocabulary: Annotated[
         Path | None,
@@ -193,7 +193,7 @@ def export(
             metavar="T,...", help="Of --task multilabel: one a class, or one. Default: 0.5.", rich_help_panel=_OUTPUTS
         ),
     ] = None,
-    colours: Annotated[
+    colors: Annotated[
         str | None,
         typer.Option(
             metavar="C,C,...",
@@ -220,7 +220,7 @@ def export(
             "--exif", help="The training loader turned photos by their EXIF orientation.", rich_help_panel=_IMAGES
         ),
     ] = False,
-    image_mode: Annotated[
+    pixel_format: Annotated[
         str | None,
         typer.Option(
             metavar="MODE",
@@ -240,19 +240,19 @@ def export(
     if preprocess is not None and any(value is not None for value in numbers.values()):
         raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
 
-    if colours is not None and task != "segment":
-        raise typer.BadParameter("is for --task segment", param_hint="--colours")
+    if colors is not None and task != "segment":
+        raise typer.BadParameter("is for --task segment", param_hint="--colors")
     numbers_out: dict[str, Any] = {
-        "mean": tuple(read_numbers("--target-mean", target_mean) or ()),
-        "deviation": tuple(read_numbers("--target-std", target_std) or ()),
+        "target_mean": tuple(read_numbers("--target-mean", target_mean) or ()),
+        "target_std": tuple(read_numbers("--target-std", target_std) or ()),
         "thresholds": tuple(read_numbers("--thresholds", thresholds) or ()),
-        "colours": read_colours(colours),
+        "colors": read_colors(colors),
     }
 
     import exporter
 
     exporter.check_extra()
-    from exporter.outputs.postprocessing import TASKS, Wanted
+    from exporter.outputs.postprocessing import TASKS, TaskOptions
     from exporter.outputs.target_transform import NAMES, read_target
     from runtime.manifest import Value
     from runtime.reports.table import to_table
@@ -264,12 +264,12 @@ def export(
             raise typer.BadParameter(
                 "cannot stand beside --target-mean and --target-std", param_hint="--target-transform"
             )
-        numbers_out["target"] = read_target(target_transform, trust=trust)
+        numbers_out["target_transform"] = read_target(target_transform, trust=trust)
     named = tuple(
         Value(name=name.strip(), unit=unit.strip())
         for name, _, unit in (part.partition("=") for part in (values.split(",") if values else ()))
     )
-    wanted = Wanted(task=task, values=named, end_id=end_id, **numbers_out)  # checked above
+    wanted = TaskOptions(task=task, values=named, end_id=end_id, **numbers_out)  # checked above
 
     console = open_console(stderr=json, quiet=json)
     terminal = _Terminal(console)
@@ -279,7 +279,7 @@ def export(
                 checkpoint,
                 arch,
                 arguments=arguments,
-                preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_as),
+                preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_backend),
                 labels=labels,
                 samples=samples,
                 weights=weights,
@@ -288,11 +288,11 @@ def export(
                 name=name,
                 out=out,
                 exif=exif,
-                image_mode=image_mode,
+                pixel_format=pixel_format,
                 inputs=input_ or (),
                 columns=columns.split(",") if columns else (),
                 tokenizer=tokenizer,
-                pair=pair,
+                text_pairs=text_pairs,
                 vocabulary=vocabulary,
                 max_length=max_length,
                 pad_id=pad_id,
@@ -365,7 +365,7 @@ class _Terminal:
         self._console.print(line)
 
 
-def _summary(exported: "Exported") -> dict[str, Any]:
+def _summary(exported: "ExportResult") -> dict[str, Any]:
     import msgspec
 
     return {

@@ -41,8 +41,8 @@ def read_numbers(option: str, text: str | None) -> list[float] | None:
         raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
 
 
-def read_colours(text: str | None) -> tuple[tuple[int, int, int], ...]:
-    """Return the RGB colours that an option names, or a file whose lines do."""
+def read_colors(text: str | None) -> tuple[tuple[int, int, int], ...]:
+    """Return the RGB colors that an option names, or a file whose lines do."""
     if text is None:
         return ()
     from PIL import ImageColor
@@ -53,16 +53,16 @@ def read_colours(text: str | None) -> tuple[tuple[int, int, int], ...]:
         found = [ImageColor.getcolor(name.strip(), "RGB") for name in names if name.strip()]
     except (ValueError, UnicodeDecodeError) as error:
         raise typer.BadParameter(
-            f"expected colours such as black or #ff8000 with commas between, or a file with one a line: {error}",
-            param_hint="--colours",
+            f"expected colors such as black or #ff8000 with commas between, or a file with one a line: {error}",
+            param_hint="--colors",
         ) from None
     return tuple(found)  # type: ignore[arg-type]  # three numbers, in this mode
 
 
-def read_plain_transform(numbers: dict[str, Any], interpolation: str, resize_as: str) -> Any:
+def read_plain_transform(numbers: dict[str, Any], interpolation: str, resize_backend: str) -> Any:
     """Return the transform that the plain options spell out, or None where there are none."""
     if all(value is None for value in numbers.values()):
         return None
     from exporter.inputs.image import transform_of_options
 
-    return transform_of_options(**numbers, interpolation=interpolation, resize_as=resize_as)
+    return transform_of_options(**numbers, interpolation=interpolation, resize_backend=resize_backend)

@@ -14,7 +14,7 @@ from runtime.console import open_console
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
-    from runtime.reports import Outcome
+    from runtime.reports import Report
 
 # The groups of options.
 _REPORTS = "Reports"
@@ -69,7 +69,7 @@ def parity(
     interpolation: Annotated[
         str, typer.Option(metavar="NAME", help="As in the export.", rich_help_panel=_EXPORTED)
     ] = "bilinear",
-    resize_as: Annotated[
+    resize_backend: Annotated[
         str, typer.Option(metavar="WHOSE", help="As in the export.", rich_help_panel=_EXPORTED)
     ] = "pillow",
     input_: Annotated[
@@ -105,7 +105,7 @@ def parity(
     arguments = read_arguments(arch_arg or [])
 
     from exporter import check_extra
-    from runtime.reports import Destinations, Outcome, compare_with_baseline, read_baseline, write_reports
+    from runtime.reports import Destinations, Report, compare_with_baseline, read_baseline, write_reports
     from runtime.reports.table import to_table
 
     destinations = Destinations(junit=junit, sarif=sarif, html=html)
@@ -118,7 +118,7 @@ def parity(
 
     recipe = Recipe(
         checkpoint=checkpoint,
-        preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_as),
+        preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_backend),
         labels=labels,
         samples=samples,
         trust=trust,
@@ -133,7 +133,7 @@ def parity(
     )
     manifest = str(artifact / "truecopy.json")
 
-    def report(outcome: "Outcome") -> None:
+    def report(outcome: "Report") -> None:
         write_reports(outcome, destinations)
         if github:
             from runtime.reports.annotations import tell_github
@@ -142,9 +142,7 @@ def parity(
             (sys.stderr if json else sys.stdout).write(tell_github(outcome))
 
     with _told(artifact, max_ratio, report):
-        checked = check(
-            artifact, recipe, architecture=arch, arguments=arguments, pictures=html is not None, node=locate
-        )
+        checked = check(artifact, recipe, arch=arch, arguments=arguments, pictures=html is not None, locate=locate)
     evidence = checked.evidence
     if before is not None:
         evidence = compare_with_baseline(evidence, before, str(baseline))
@@ -154,7 +152,7 @@ def parity(
         sys.stdout.write(evidence_to_json(evidence).decode())
     else:
         open_console().print(to_table(evidence), highlight=False)
-    report(Outcome(evidence=evidence, manifest=manifest, pictures=checked.pictures))
+    report(Report(evidence=evidence, manifest=manifest, pictures=checked.pictures))
     if checked.location is not None:
         sys.stderr.write(f"located: {checked.location.sentence}.\n")
     if not evidence.passed:
@@ -175,16 +173,16 @@ def _usage() -> Iterator[None]:
 
 
 @contextmanager
-def _told(artifact: Path, max_ratio: float, report: "Callable[[Outcome], None]") -> Iterator[None]:
+def _told(artifact: Path, max_ratio: float, report: "Callable[[Report], None]") -> Iterator[None]:
     """Write the reports for a check that could not be made, too: a CI then shows why, and not that they are missing."""
     from runtime.errors import TruecopyError
-    from runtime.reports import Outcome, unfinished
+    from runtime.reports import Report, unfinished
 
     try:
         yield
     except TruecopyError as error:
         evidence = unfinished(artifact.name, str(error), max_ratio=max_ratio, tools=_tools())
-        report(Outcome(evidence=evidence, manifest=str(artifact / "truecopy.json")))
+        report(Report(evidence=evidence, manifest=str(artifact / "truecopy.json")))
         raise
 
 

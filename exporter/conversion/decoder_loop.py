@@ -38,7 +38,7 @@ _NUMBERS = ("start_id", "max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Half:
+class DecoderHalf:
     """One half of a decoder, ready to be converted: tensors in by position, a tuple of tensors out.
 
     ``dimensions`` are the names of the dynamic dimensions, by input and axis.
@@ -52,11 +52,11 @@ class Half:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoder:
+class SteppedDecoder:
     """A network's two halves, and how often the second is repeated at most."""
 
-    encoder: Half
-    step: Half
+    encoder: DecoderHalf
+    step: DecoderHalf
     start_id: int
     end_id: int | None
     max_steps: int
@@ -67,7 +67,7 @@ def is_decoder(network: nn.Module) -> bool:
     return all(callable(getattr(network, name, None)) for name in _HALVES)
 
 
-def check_straight(
+def check_no_python_loop(
     network: nn.Module, *, call: Callable[[torch.Tensor], Any], draw: Callable[[int, int], torch.Tensor]
 ) -> None:
     """Raise ConversionError where a forward repeats a layer as often as its input, or what it has computed, says.
@@ -95,7 +95,7 @@ def check_straight(
         )
 
 
-def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], torch.Tensor]) -> Decoder:
+def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], torch.Tensor]) -> SteppedDecoder:
     """Return the halves of a network's greedy decoder, found dynamic by running them.
 
     ``draw`` gives token numbers, int64 [batch, length]. Raises ConversionError where the halves do not fit each other.
@@ -107,7 +107,7 @@ def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], to
             "whole numbers as attributes of the module. Set them in its __init__."
         )
     end_id = getattr(network, "end_id", None)
-    encoder, step = _Encoder(network), _Step(network)
+    encoder, step = _Encoder(network), _DecoderStep(network)
     with torch.no_grad(), _explained(network):
         base = _trajectory(encoder, step, draw(2, 5), int(network.start_id), steps=3)  # type: ignore[arg-type]
         others = {
@@ -118,15 +118,15 @@ def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], to
     states = [f"{STATE}_{row}" for row in range(len(base.states[0]))]
     grown = {key: _grown(base.states[-1], other.states[-1]) for key, other in others.items()}
     grown[_STEPS] = _grown(base.states[0], base.states[-1])
-    return Decoder(
-        encoder=Half(
+    return SteppedDecoder(
+        encoder=DecoderHalf(
             module=Flat(encoder, (name,), whole=True),
             example={name: base.tokens},
             outputs=tuple(states),
             dimensions={name: {0: _BATCH, 1: _LENGTH}},
             probes=tuple((draw(batch, length),) for batch, length in _PROBES),
         ),
-        step=Half(
+        step=DecoderHalf(
             module=Flat(step, (TOKEN, *states), whole=True),
             example=dict(zip((TOKEN, *states), (base.last, *base.states[-1]), strict=True)),
             outputs=(STEP_LOGITS, *(f"{NEXT}_{row}" for row in range(len(states)))),
@@ -156,7 +156,7 @@ _PROBES = ((1, 1), (3, 2), (2, 5), (1, 13), (2, 29))
 
 
 def to_loop(
-    encoder: onnx.ModelProto, step: onnx.ModelProto, decoder: Decoder, *, name: str, output: str
+    encoder: onnx.ModelProto, step: onnx.ModelProto, decoder: SteppedDecoder, *, name: str, output: str
 ) -> onnx.ModelProto:
     """Return one model from token numbers ``name``, int64 [batch, length], to ``output``, int64 [batch, steps].
 
@@ -203,7 +203,7 @@ def to_loop(
     return model
 
 
-def _body(step: onnx.ModelProto, decoder: Decoder) -> onnx.GraphProto:
+def _body(step: onnx.ModelProto, decoder: SteppedDecoder) -> onnx.GraphProto:
     """Return one step: the likeliest token, the states after it, and whether to go on."""
     token, *states = step.graph.input
     logits, *following = step.graph.output
@@ -252,7 +252,7 @@ def _body(step: onnx.ModelProto, decoder: Decoder) -> onnx.GraphProto:
 
 
 @dataclass(kw_only=True)
-class _Watched(TorchFunctionMode):
+class _CallRecorder(TorchFunctionMode):
     """How often each layer that holds weights itself ran, and how often Python asked for a computed value."""
 
     calls: Counter[str]
@@ -266,8 +266,8 @@ class _Watched(TorchFunctionMode):
         return function(*arguments, **(options or {}))
 
 
-def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torch.Tensor) -> _Watched:
-    watched = _Watched(calls=Counter())
+def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torch.Tensor) -> _CallRecorder:
+    watched = _CallRecorder(calls=Counter())
 
     def count(name: str) -> Callable[..., None]:
         return lambda *_: watched.calls.update([name])
@@ -297,7 +297,7 @@ class _Encoder(nn.Module):
         return self.network.encode(tokens)  # type: ignore[operator]
 
 
-class _Step(nn.Module):
+class _DecoderStep(nn.Module):
     """``step`` as a forward."""
 
     def __init__(self, network: nn.Module) -> None:

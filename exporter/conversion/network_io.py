@@ -10,7 +10,7 @@ from torch import nn
 
 from exporter.architectures.registry import Logits
 from exporter.errors import ConversionError
-from runtime.manifest import Entries, Items, Leaf, Structure
+from runtime.manifest import Entries, Items, Structure, TensorLeaf
 
 # What the one output of a forward is called that has no name of its own.
 OUTPUT = "output"
@@ -98,7 +98,7 @@ def _take_apart(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Stru
     if isinstance(value, torch.Tensor):
         name = path or OUTPUT
         tensors[name] = value
-        return Leaf(output=name)
+        return TensorLeaf(output=name)
     if dataclasses.is_dataclass(value) and not isinstance(value, Mapping):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

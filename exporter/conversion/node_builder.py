@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 
-class Nodes:
-    """Nodes and constants that belong together; every name starts with ``prefix``, so two lists never collide."""
+class NodeBuilder:
+    """NodeBuilder and constants that belong together; every name starts with ``prefix``, so two lists never collide."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -65,12 +65,12 @@ class Nodes:
         return name
 
 
-def captured(node: onnx.NodeProto) -> set[str]:
+def outer_names(node: onnx.NodeProto) -> set[str]:
     """Return the names that a node's inner graphs take from outside."""
     names: set[str] = set()
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
-                names |= set(inner.input) | captured(inner)
+                names |= set(inner.input) | outer_names(inner)
             names |= {value.name for value in graph.output}
     return names

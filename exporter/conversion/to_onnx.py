@@ -32,7 +32,7 @@ _LOG_FATAL = 4
 
 _LOOKER = "_detect_is_causal_mask"
 
-# How torch.onnx names the operator that it cannot translate; what it colours; where it starts to print its graph.
+# How torch.onnx names the operator that it cannot translate; what it colors; where it starts to print its graph.
 _OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _VALUES = " [Caused by"
@@ -45,7 +45,7 @@ Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Converted:
+class ConvertedNetwork:
     """The network alone, from its named inputs to its named outputs; and which exporter made it."""
 
     model: onnx.ModelProto
@@ -63,8 +63,8 @@ def to_onnx(
     *,
     outputs: Sequence[str],
     dimensions: Dimensions,
-    trials: Sequence[Mapping[str, torch.Tensor]] = (),
-) -> Converted:
+    validation_inputs: Sequence[Mapping[str, torch.Tensor]] = (),
+) -> ConvertedNetwork:
     """Return ``network`` as ONNX, with ``dimensions`` dynamic.
 
     Inputs go by position. ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The
@@ -76,9 +76,9 @@ def to_onnx(
     for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
         try:
             model = _without_traces(convert(network, example, outputs, dimensions))
-            if trials:
-                _try(model, network, trials)
-            return Converted(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
+            if validation_inputs:
+                _try(model, network, validation_inputs)
+            return ConvertedNetwork(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
         except Exception as error:  # torch.onnx raises whatever its passes raise
             failures.append(error)
     raise ConversionError(
@@ -88,7 +88,7 @@ def to_onnx(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traced:
+class TracedProgram:
     """What dynamo makes of a network: a program of torch operators, and the same as ONNX.
 
     The values of ``model`` have the names of the nodes of ``program`` that they are, but for its outputs; those of
@@ -101,7 +101,7 @@ class Traced:
 
 def trace_program(
     network: nn.Module, example: Mapping[str, torch.Tensor], *, outputs: Sequence[str], dimensions: Dimensions
-) -> Traced:
+) -> TracedProgram:
     """Return a network's program, whose nodes know the modules and source lines that they are from.
 
     Raises ConversionError where dynamo cannot export it.
@@ -113,7 +113,7 @@ def trace_program(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
             "Its nodes cannot be told apart."
         ) from error
-    return Traced(program=program.exported_program, model=_without_traces(program.model_proto))
+    return TracedProgram(program=program.exported_program, model=_without_traces(program.model_proto))
 
 
 def _dynamo(
@@ -179,12 +179,12 @@ def _legacy(
     return onnx.load_from_string(stream.getvalue())
 
 
-def _try(model: onnx.ModelProto, network: nn.Module, trials: Sequence[Mapping[str, torch.Tensor]]) -> None:
+def _try(model: onnx.ModelProto, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]) -> None:
     """Raise ConversionError unless the graph takes every trial, and gives about what the network gives."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for trial in trials:
+    for trial in validation_inputs:
         _try_one(session, network, trial)
 
 

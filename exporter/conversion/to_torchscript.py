@@ -54,11 +54,13 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 
     Beside ``forward``, it keeps those of the stages' methods that there are: ``prepare``, ``normalize``, ``logits``,
-    ``end``, and ``classify``, which is the last three in one.
+    ``postprocess``, and ``score``, which is the last three in one.
     Raises ConversionError when it cannot be compiled.
     """
     stream = io.BytesIO()
-    kept = [name for name in ("prepare", "normalize", "logits", "end", "classify") if hasattr(type(pipeline), name)]
+    kept = [
+        name for name in ("prepare", "normalize", "logits", "postprocess", "score") if hasattr(type(pipeline), name)
+    ]
     try:
         with _quiet(), torch.no_grad():
             for name in kept:  # those that forward does not call would not be compiled

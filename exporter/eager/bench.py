@@ -26,12 +26,12 @@ from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorI
 _PROBABILITY_SUM = 1e-4
 
 
-def build_rivals(
+def build_baselines(
     checkpoint: Path,
     artifact: Artifact,
     *,
     device: str = "cpu",
-    architecture: Architecture | None = None,
+    arch: Architecture | None = None,
     trust: bool = False,
     imports: Sequence[Path] = (),
 ) -> dict[str, Rival]:
@@ -39,7 +39,7 @@ def build_rivals(
 
     ``device`` is the artifact's, as ``Model.device`` has it. On NVIDIA's, PyTorch runs on the same one, with TF32 off
     as there; where it cannot, and beside other accelerators, it runs on the CPU, and the names say so. The network is
-    built as the manifest's source says it was exported; ``architecture`` says otherwise where that cannot be found from
+    built as the manifest's source says it was exported; ``arch`` says otherwise where that cannot be found from
     here. Raises CheckpointError when ``checkpoint`` is not the one that was exported, ConversionError for kinds of
     input that the eager network does not take as they are.
     """
@@ -53,7 +53,7 @@ def build_rivals(
         )
     where = _torch_device(device)
     to_inputs = _to_inputs(manifest, where)
-    network = rebuild(architecture or source.architecture, source.arguments, read).network.to(where)
+    network = rebuild(arch or source.architecture, source.arguments, read).network.to(where)
 
     def runner(module: Callable[..., Any]) -> Rival:
         def score(arrays: Arrays) -> NDArray[Any]:
@@ -104,7 +104,7 @@ def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
 
 def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Rival:
     script: Any = load_torchscript(artifact.file(TORCHSCRIPT), where)
-    call = script.classify if isinstance(manifest.inputs[0], ImageInput) else script
+    call = script.score if isinstance(manifest.inputs[0], ImageInput) else script
 
     def score(arrays: Arrays) -> NDArray[Any]:
         with _strict():

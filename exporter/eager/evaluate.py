@@ -13,13 +13,13 @@ from exporter.checkpoint import read_checkpoint
 from exporter.conversion.network_io import call
 from exporter.errors import ExportError
 from exporter.inputs.adapter import Case
-from exporter.inputs.registry import open_front
+from exporter.inputs.registry import open_adapter
 from exporter.inputs.tabular.adapter import cell_of
 from exporter.recipe import Recipe
-from exporter.recipe_from_artifact import recall_ending, recall_recipe
+from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import InputError
-from runtime.evaluation.data import Labelled, Scores, fail
+from runtime.evaluation.data import LabeledData, Scores, fail
 from runtime.evaluation.segmentation import Maps, compare_maps
 from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
 from runtime.model import Model
@@ -28,16 +28,16 @@ from runtime.model import Model
 def score_eager(
     artifact: Path,
     model: Model,
-    labelled: Iterator[Labelled | InputError],
+    labelled: Iterator[LabeledData | InputError],
     checkpoint: Path,
     *,
-    architecture: str | None,
+    arch: str | None,
     preprocess: str | None,
     trust: bool,
 ) -> Scores | Maps:
     """Return the eager model's scores for labelled data, behind the user's own preprocessing.
 
-    The architecture is the one that the manifest names, unless ``architecture`` says where it is now. Raises
+    The architecture is the one that the manifest names, unless ``arch`` says where it is now. Raises
     ExportError where the checkpoint is another one, or the artifact's probabilities are not the network's any more.
     """
     files, manifest = open_artifact(artifact), model.manifest
@@ -53,11 +53,11 @@ def score_eager(
             "calibrated one. Leave out --checkpoint."
         )
     given = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
-    named: Any = read.module if read.module is not None else architecture or manifest.source.architecture
+    named: Any = read.module if read.module is not None else arch or manifest.source.architecture
     rebuilt = rebuild(named, manifest.source.arguments, read)
-    front = open_front(recall_recipe(files, given), rebuilt)
+    adapter = open_adapter(recipe_from_artifact(files, given), rebuilt)
 
-    def values() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+    def values() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
         for one in labelled:
             if isinstance(one, InputError):
                 yield fail(one)
@@ -67,7 +67,7 @@ def score_eager(
             except InputError as error:
                 yield one.name, error
                 continue
-            prepared = front.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
+            prepared = adapter.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
             yield one, call(rebuilt.network, prepared.tensors)
 
     output = manifest.outputs[0].name
@@ -81,8 +81,8 @@ def score_eager(
         names.append(one.name)
         found.append(value)
         truth.append(one.truth)
-    ending = recall_ending(files, found)
-    scores = [ending.expect(value)[output][0] for value in found]
+    postprocessing = postprocessing_from_artifact(files, found)
+    scores = [postprocessing.expect(value)[output][0] for value in found]
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
 
@@ -104,14 +104,17 @@ def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> di
 
 
 def _with_ending(
-    values: Iterator[tuple[Labelled, Any] | tuple[str, InputError]], artifact: Artifact
-) -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+    values: Iterator[tuple[LabeledData, Any] | tuple[str, InputError]], artifact: Artifact
+) -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
     """Give the label scores of what a segmentation network returned, one input after the other."""
     for one, value in values:
         if isinstance(one, str):
             yield one, value
         else:
-            yield one, recall_ending(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0]
+            yield (
+                one,
+                postprocessing_from_artifact(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0],
+            )
 
 
 def _to_bytes(source: Any, manifest: Manifest) -> bytes:
@@ -126,7 +129,7 @@ def _to_bytes(source: Any, manifest: Manifest) -> bytes:
             row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
             return json.dumps(row).encode()
         case TextInput():
-            return json.dumps(list(source)).encode() if spec.pair else str(source).encode()
+            return json.dumps(list(source)).encode() if spec.pairs else str(source).encode()
         case TokensInput():
             return json.dumps([int(token) for token in source]).encode()
         case _:

@@ -1,1 +1,1 @@
-"""What stands before the network: one file an input kind, each a ``Front`` (see ``protocol``)."""
+"""What stands before the network: one file an input kind, each a ``InputAdapter`` (see ``protocol``)."""

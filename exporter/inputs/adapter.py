@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from runtime.manifest import Input
 
 if TYPE_CHECKING:
-    from exporter.outputs.postprocessing import Ending
+    from exporter.outputs.postprocessing import Postprocessing
     from exporter.parity.paths import ServedPath
     from runtime.model import Model
 
-# Batches of these sizes are compared; what a front gives as its batch has as many cases as the largest.
+# Batches of these sizes are compared; what an adapter gives as its batch has as many cases as the largest.
 BATCH_SIZES = (1, 2, 3, 7)
 
 
 # Where inputs are from, as the report groups them.
-SAMPLES, PHOTOS, MADE = "samples", "photos", "made"
+SAMPLES, PHOTOS, GENERATED = "samples", "photos", "generated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Case:
 
     name: str
     data: bytes
-    group: str = MADE
+    group: str = GENERATED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedInput:
     """What the user's own preprocessing makes of a case, as a batch of one.
 
     ``decoded`` are the inputs of the ``model`` graph, none where that takes what is prepared; ``arrays`` are the inputs
@@ -60,11 +60,11 @@ class GraphPart:
     """
 
     inputs: Sequence[onnx.ValueInfoProto]
-    nodes: Sequence[Nodes]
+    nodes: Sequence[NodeBuilder]
     opsets: Mapping[str, int] = field(default_factory=dict)
 
 
-class Front(Protocol):
+class InputAdapter(Protocol):
     """What stands before a network: said in the manifest, proven by cases, and written before the graph.
 
     ``files`` are further files of the artifact. ``noun`` is what the report calls the inputs. ``prepared_limit`` is how
@@ -74,12 +74,12 @@ class Front(Protocol):
 
     files: Mapping[str, bytes]
     prepared_limit: float
-    device_slack: float
+    decoder_tolerance: float
     noun: str
     no_torchscript: str
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def skipped_samples(self) -> tuple[str, ...]:
         """In sentences, what of the user's samples ``cases`` has not."""
 
     @property
@@ -99,36 +99,38 @@ class Front(Protocol):
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return what the user's own, untouched preprocessing makes of a case."""
 
-    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return the network's inputs for tracing: a batch of two."""
 
-    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+    def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return inputs of the shapes that a converted network has to take, or another exporter is tried."""
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return the part of the ``model`` graph from the raw input to the network's."""
 
-    def prepared_part(self) -> GraphPart | None:
+    def network_graph_part(self) -> GraphPart | None:
         """Return the part of the ``network`` graph, from prepared inputs; None where it is the same graph."""
 
-    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: "Ending") -> bytes | None:
+    def to_torchscript(
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: "Postprocessing"
+    ) -> bytes | None:
         """Return the whole path as a TorchScript archive, or None where there can be none."""
 
     def open_paths(
-        self, model: "Model", folder: Path, ending: "Ending", *, torchscript: str | None
+        self, model: "Model", folder: Path, postprocessing: "Postprocessing", *, torchscript: str | None
     ) -> AbstractContextManager[Sequence["ServedPath"]]:
         """Give the ways through a staged artifact, each with its inner stages within reach."""
 
 
-def example_of(prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+def example_of(prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
     """Return the network's inputs for tracing: two cases of one shape as a batch, the largest there are.
 
     torch specialises dimensions of length 1, so cases without any are taken where there are such.
     """
-    groups: dict[tuple[tuple[int, ...], ...], list[Prepared]] = {}
+    groups: dict[tuple[tuple[int, ...], ...], list[PreparedInput]] = {}
     for one in prepared:
         groups.setdefault(tuple(tuple(tensor.shape) for tensor in one.tensors.values()), []).append(one)
     best = max(groups, key=lambda shapes: (all(1 not in shape[1:] for shape in shapes), len(groups[shapes])))
@@ -136,10 +138,10 @@ def example_of(prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([one.tensors[name] for one in chosen]) for name in chosen[0].tensors}
 
 
-def lengths_of(front: Front, prepared: Sequence[Prepared]) -> dict[str, tuple[int, ...]]:
+def lengths_of(adapter: InputAdapter, prepared: Sequence[PreparedInput]) -> dict[str, tuple[int, ...]]:
     """Return the lengths that prepared cases have, by the names of the dynamic dimensions but the batch."""
     found: dict[str, set[int]] = {}
-    for name, axes in front.dimensions.items():
+    for name, axes in adapter.dimensions.items():
         for axis, dimension in axes.items():
             if axis:
                 found.setdefault(dimension, set()).update(int(one.tensors[name].shape[axis]) for one in prepared)

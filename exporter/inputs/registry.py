@@ -7,43 +7,43 @@ from typing import Any
 
 from torch import nn
 
-from exporter.architectures.rebuild import Rebuilt
+from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.registry import Logits
-from exporter.architectures.seq2seq import Writer
+from exporter.architectures.seq2seq import GreedySeq2Seq
 from exporter.conversion.network_io import call, main_output
 from exporter.errors import PreprocessingError
-from exporter.inputs.adapter import Front
+from exporter.inputs.adapter import InputAdapter
 from exporter.inputs.image import (
     GRAY,
     HUGGING_FACE,
     RGB,
     TIMM,
     PixelFormat,
-    Reading,
+    TrainingTransform,
     read_hugging_face,
     read_pixel_format,
     read_preset,
     read_timm,
     read_transform,
 )
-from exporter.inputs.image.adapter import ImageFront
+from exporter.inputs.image.adapter import ImageAdapter
 from exporter.inputs.tabular import is_table_transform, read_table_transform
-from exporter.inputs.tabular.adapter import RowFront
-from exporter.inputs.tensor.adapter import TensorFront, read_input
-from exporter.inputs.text.adapter import TextFront
+from exporter.inputs.tabular.adapter import TabularAdapter
+from exporter.inputs.tensor.adapter import TensorAdapter, read_input
+from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
-from exporter.inputs.tokens.adapter import TokensFront, is_tokens, read_inputs, read_vocabulary
-from exporter.outputs.postprocessing import Wanted
+from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs, read_vocabulary
+from exporter.outputs.postprocessing import TaskOptions
 from exporter.recipe import Recipe
 from runtime.inputs.text.decoder import INPUT_IDS
 
 
-def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+def open_adapter(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
     """Return what stands before the network: rows, arrays where the user described some, and images otherwise.
 
     Raises ExportError when what the user gave cannot be read.
     """
-    if isinstance(rebuilt.network, Writer) and not any(map(is_tokens, recipe.inputs)):
+    if isinstance(rebuilt.network, GreedySeq2Seq) and not any(map(is_tokens, recipe.inputs)):
         raise PreprocessingError(
             f"'{rebuilt.reference}': reads and writes token numbers: expected --input 'tokens=tokens[batch,length]', "
             "and no tokenizer. Turn texts into numbers before it, and its numbers into texts after it."
@@ -54,7 +54,7 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
         return _open_tokens(recipe, rebuilt)
     if is_table_transform(recipe.preprocess):
         table = read_table_transform(recipe.preprocess, columns=recipe.columns, trust=recipe.trust)
-        return RowFront(table, samples=recipe.samples)
+        return TabularAdapter(table, samples=recipe.samples)
     if recipe.inputs:
         if recipe.preprocess is not None:
             raise PreprocessingError(
@@ -62,15 +62,15 @@ def open_front(recipe: Recipe, rebuilt: Rebuilt) -> Front:
                 "they are; leave out one."
             )
         specs = [read_input(text) for text in recipe.inputs]
-        return TensorFront(specs, samples=recipe.samples, probe=lambda tensors: call(rebuilt.network, tensors))
+        return TensorAdapter(specs, samples=recipe.samples, probe=lambda tensors: call(rebuilt.network, tensors))
     pixels, reading = _read_pixels(recipe, rebuilt)
-    return ImageFront(reading, pixels, exif=recipe.exif, samples=recipe.samples)
+    return ImageAdapter(reading, pixels, exif=recipe.exif, samples=recipe.samples)
 
 
-def _read_pixels(recipe: Recipe, rebuilt: Rebuilt) -> tuple[PixelFormat, Reading]:
+def _read_pixels(recipe: Recipe, rebuilt: RebuiltNetwork) -> tuple[PixelFormat, TrainingTransform]:
     """Return what the transform gets, and the transform: as asked for, or gray where the network takes one channel."""
-    if recipe.image_mode is not None:
-        pixels = read_pixel_format(recipe.image_mode)
+    if recipe.pixel_format is not None:
+        pixels = read_pixel_format(recipe.pixel_format)
         return pixels, _read_transform(recipe, rebuilt, pixels)
     first = next((module for module in rebuilt.network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and first.in_channels == 1 and not _makes_gray(recipe, rebuilt):
@@ -78,7 +78,7 @@ def _read_pixels(recipe: Recipe, rebuilt: Rebuilt) -> tuple[PixelFormat, Reading
     return RGB, _read_transform(recipe, rebuilt, RGB)
 
 
-def _makes_gray(recipe: Recipe, rebuilt: Rebuilt) -> bool:
+def _makes_gray(recipe: Recipe, rebuilt: RebuiltNetwork) -> bool:
     """Return whether the transform itself makes one channel of RGB images."""
     try:
         return _read_transform(recipe, rebuilt, RGB).steps.channels == 1
@@ -86,29 +86,29 @@ def _makes_gray(recipe: Recipe, rebuilt: Rebuilt) -> bool:
         return False
 
 
-def assume_wanted(wanted: Wanted, front: Front, network: nn.Module, value: Any) -> Wanted:
+def assume_wanted(wanted: TaskOptions, adapter: InputAdapter, network: nn.Module, value: Any) -> TaskOptions:
     """Return ``wanted`` with the task and the end token that the network itself tells of, where the user did not.
 
     ``value`` is what its forward returned.
     """
-    if isinstance(front, TokensFront):
+    if isinstance(adapter, TokensAdapter):
         main = main_output(value)
         if wanted.task is None and main is not None and (main.ndim == 3 or not main.is_floating_point()):
             wanted = replace(wanted, task="tokens")
         end_id = getattr(network, "end_id", None)
         if wanted.end_id is None and isinstance(end_id, int):
             wanted = replace(wanted, end_id=end_id)
-    if isinstance(front, TextFront) and wanted.task is None and front.task is not None:
-        wanted = replace(wanted, task=front.task)
+    if isinstance(adapter, TextAdapter) and wanted.task is None and adapter.task is not None:
+        wanted = replace(wanted, task=adapter.task)
     return wanted
 
 
-def _takes_text(rebuilt: Rebuilt) -> bool:
+def _takes_text(rebuilt: RebuiltNetwork) -> bool:
     """Return whether a transformers model was built for texts: its forward's first parameter says so."""
     return isinstance(rebuilt.network, Logits) and INPUT_IDS in signature(rebuilt.network.model.forward).parameters
 
 
-def _open_texts(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+def _open_texts(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
     network = rebuilt.network
     folder = rebuilt.reference.removeprefix(HUGGING_FACE) if rebuilt.reference.startswith(HUGGING_FACE) else None
     path = recipe.tokenizer or (Path(folder) if folder else None)
@@ -121,27 +121,27 @@ def _open_texts(recipe: Recipe, rebuilt: Rebuilt) -> Front:
     config = getattr(network.model, "config", None) if isinstance(network, Logits) else None
     longest = getattr(config, "max_position_embeddings", None)
     model = network.model if isinstance(network, Logits) else network
-    return TextFront(
+    return TextAdapter(
         read_tokenizer(path, max_length=recipe.max_length, longest=longest, carried=recipe.carried),
         takes=tuple(signature(model.forward).parameters),
-        pair=recipe.pair,
+        pairs=recipe.text_pairs,
         samples=recipe.samples,
         config=config,
         call=lambda tensors: call(network, tensors),
     )
 
 
-def _open_tokens(recipe: Recipe, rebuilt: Rebuilt) -> Front:
+def _open_tokens(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
     if recipe.preprocess is not None:
         raise PreprocessingError(
             "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
             "are; leave out --preprocess."
         )
-    name, beside = read_inputs(recipe.inputs)
-    return TokensFront(
+    name, derived_inputs = read_token_inputs(recipe.inputs)
+    return TokensAdapter(
         name,
         rebuilt.network,
-        beside=beside,
+        derived_inputs=derived_inputs,
         words=read_vocabulary(recipe.vocabulary) if recipe.vocabulary is not None else (),
         pad_id=recipe.pad_id,
         max_length=recipe.max_length,
@@ -150,7 +150,7 @@ def _open_tokens(recipe: Recipe, rebuilt: Rebuilt) -> Front:
     )
 
 
-def _read_transform(recipe: Recipe, rebuilt: Rebuilt, pixels: PixelFormat) -> Reading:
+def _read_transform(recipe: Recipe, rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
     if recipe.preprocess is not None:
         return read_transform(recipe.preprocess, pixels)
     if rebuilt.reference.startswith(TIMM):

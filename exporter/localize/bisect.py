@@ -15,10 +15,10 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from exporter.conversion.node_builder import captured
-from exporter.conversion.to_onnx import Traced
+from exporter.conversion.node_builder import outer_names
+from exporter.conversion.to_onnx import TracedProgram
 from exporter.errors import ConversionError
-from exporter.localize.program import Place, Values, place_of, run_program
+from exporter.localize.program import SourceLocation, Values, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
@@ -33,7 +33,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Located:
+class FaultLocation:
     """The first node at fault, and where it is from.
 
     ``output`` is the value that is wrong, ``operators`` those between it and the values that it was given, the last
@@ -46,7 +46,7 @@ class Located:
     node: str
     output: str
     operators: tuple[str, ...]
-    place: Place
+    place: SourceLocation
     input: str
     difference: float
     floor: float
@@ -71,7 +71,7 @@ class Located:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class ProbeInputs:
     """Inputs of the network, by name: one case, or a batch of them, with a name for the report."""
 
     name: str
@@ -80,13 +80,13 @@ class Given:
 
 def locate(
     graph: Path,
-    traced: Traced,
-    given: Sequence[Given],
+    traced: TracedProgram,
+    given: Sequence[ProbeInputs],
     *,
     outputs: Sequence[str],
     max_ratio: float,
     folder: Path | None = None,
-) -> Located | None:
+) -> FaultLocation | None:
     """Return the first node of ``graph`` that leaves the noise; None where each is right, given eager's own inputs.
 
     ``traced`` is the untouched network, as the graph was converted; ``outputs`` what its outputs are called in the
@@ -108,8 +108,8 @@ class _Search:
     def __init__(
         self,
         graph: Path,
-        traced: Traced,
-        given: Sequence[Given],
+        traced: TracedProgram,
+        given: Sequence[ProbeInputs],
         outputs: Sequence[str],
         max_ratio: float,
     ) -> None:
@@ -137,7 +137,7 @@ class _Search:
                 "name. Locate with the torch that it was exported with, or export it again."
             )
 
-    def bisect(self) -> Located | None:
+    def bisect(self) -> FaultLocation | None:
         """Halve the part that is wrong until one value is left; then look at that one alone."""
         low, high = 0, len(self._known)
         while high - low > 1:
@@ -159,7 +159,7 @@ class _Search:
         """Return the values that are known where ``output`` is computed."""
         return self._known[: self._known.index(output)]
 
-    def values(self, found: Located) -> tuple[Arrays, Arrays]:
+    def values(self, found: FaultLocation) -> tuple[Arrays, Arrays]:
         """Return eager's values for what the node takes, and for what it gives, for the input that showed the fault."""
         row = next(place for place, one in enumerate(self._given) if one.name == found.input)
         model = self.part([found.output], self.before(found.output))
@@ -170,7 +170,7 @@ class _Search:
         """Return the nodes from known values, and the network's inputs, to ``targets``."""
         sources = (set(known) | set(self._inputs)) - set(targets)
         nodes = self._reachable(targets, sources)
-        needed = {name for node in nodes for name in (*node.input, *captured(node))}
+        needed = {name for node in nodes for name in (*node.input, *outer_names(node))}
         part = onnx.ModelProto()
         part.ir_version = self._model.ir_version
         part.opset_import.extend(self._model.opset_import)
@@ -185,7 +185,7 @@ class _Search:
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
         return part
 
-    def _in_float64(self, given: Given) -> dict[str, NDArray[Any]]:
+    def _in_float64(self, given: ProbeInputs) -> dict[str, NDArray[Any]]:
         """Return the program's values in float64; none where it has steps that are float32 by name."""
         try:
             return self._named(run_program(self._traced.program, given.tensors, exact=True))
@@ -208,11 +208,11 @@ class _Search:
         """Return which of the known values from ``low`` up to ``high`` what comes later is computed from."""
         chosen = self._known[low:high]
         last = self._order[chosen[-1]]
-        later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *captured(node))}
+        later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *outer_names(node))}
         later |= set(self._outputs)
         return [name for name in chosen if name in later] or chosen[-1:]
 
-    def _wrong(self, targets: Sequence[str], known: Sequence[str]) -> Located | None:
+    def _wrong(self, targets: Sequence[str], known: Sequence[str]) -> FaultLocation | None:
         """Return the first of ``targets`` that is wrong where ``known`` values are eager's, or None."""
         self._runs += 1
         model = self.part(targets, known)
@@ -246,14 +246,14 @@ class _Search:
     def _limit(self, name: str) -> float:
         return self._max_ratio * self._floor(name)
 
-    def _located(self, output: str, name: str, difference: float, finding: str) -> Located:
+    def _located(self, output: str, name: str, difference: float, finding: str) -> FaultLocation:
         nodes = self._reachable([output], (set(self.before(output)) | set(self._inputs)) - {output})
         renamed = output.removeprefix(_CLASH)
-        return Located(
+        return FaultLocation(
             node=nodes[-1].name or output,
             output=output,
             operators=tuple(node.op_type for node in nodes),
-            place=place_of(self._traced.program, renamed, self._outputs),
+            place=source_location_of(self._traced.program, renamed, self._outputs),
             input=name,
             difference=difference,
             floor=self._floor(output),
@@ -271,7 +271,7 @@ class _Search:
             wanted = needed & set(node.output)
             if wanted and not wanted <= sources:
                 kept.append(node)
-                needed |= {name for name in (*node.input, *captured(node)) if name not in sources}
+                needed |= {name for name in (*node.input, *outer_names(node)) if name not in sources}
         return kept[::-1]
 
 

@@ -27,7 +27,7 @@ class Values:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SourceLocation:
     """Where an operator is from: the module's path and class, and the user's own line that led to it.
 
     Empty where torch does not tell.
@@ -94,7 +94,7 @@ def run_program(
     )
 
 
-def place_of(program: torch.export.ExportedProgram, name: str, outputs: Sequence[str]) -> Place:
+def source_location_of(program: torch.export.ExportedProgram, name: str, outputs: Sequence[str]) -> SourceLocation:
     """Return where the node ``name`` is from; one of ``outputs`` is what the program's output node takes."""
     nodes = {node.name: node for node in program.graph.nodes}
     if name in outputs and name not in nodes:
@@ -106,7 +106,7 @@ def place_of(program: torch.export.ExportedProgram, name: str, outputs: Sequence
     frames = [frame.groupdict() for frame in _FRAME.finditer(meta.get("stack_trace") or "")]
     own = [frame for frame in frames if not any(Path(frame["file"]).is_relative_to(one) for one in _LIBRARIES)]
     frame = own[-1] if own else {"file": "", "line": "0", "code": ""}
-    return Place(
+    return SourceLocation(
         module=path,
         kind=str(getattr(kind, "__name__", kind)).rpartition(".")[2] if path else "",
         file=frame["file"],

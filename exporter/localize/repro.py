@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 if TYPE_CHECKING:
-    from exporter.localize.bisect import Located
+    from exporter.localize.bisect import FaultLocation
 
 _SCRIPT = '''"""{title}
 
@@ -48,7 +48,7 @@ sys.exit(1 if wrong else 0)
 
 def write_case(
     folder: Path,
-    found: "Located",
+    found: "FaultLocation",
     model: onnx.ModelProto,
     inputs: Mapping[str, NDArray[Any]],
     expected: Mapping[str, NDArray[Any]],

@@ -1,7 +1,7 @@
 """What comes after the network: its outputs' activation, scaling and names, for each task.
 
-An ending is executed three times: by torch for the reference (``expect``), in the graph (``nodes``) and in TorchScript
-(``module``). Parity compares them.
+postprocessing is executed three times: by torch for the reference (``expect``), in the graph (``nodes``) and in
+TorchScript (``module``). Parity compares them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exporter.conversion.network_io import main_output, take_apart
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.outputs.target_inverse import undo_module, undo_nodes
+from exporter.outputs.target_inverse import inverse_module, inverse_nodes
 from runtime.manifest import (
+    Affine,
     Classify,
+    InverseStep,
     Labels,
-    Line,
     Multilabel,
     Output,
     Raw,
@@ -29,7 +30,6 @@ from runtime.manifest import (
     Segment,
     Task,
     Tokens,
-    Undone,
     Value,
 )
 from runtime.results import until_end
@@ -53,7 +53,7 @@ _PROBABILITY_SUM = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class Postprocessing:
     """What is done to the network's outputs, and what the artifact then gives.
 
     ``outputs`` are the artifact's, in the order of the network's; their dimensions of the network's own are filled in
@@ -135,12 +135,12 @@ class Ending:
         return self.expect(torch.from_numpy(inner[LOGITS]).to(dtype), dtype)
 
     def module(self) -> nn.Module:
-        """Return the ending of a task with one output as a module that TorchScript can compile."""
-        return _Ending(self.activation, dimension=self._dimension, undone=self._undone)
+        """Return the postprocessing of a task with one output as a module that TorchScript can compile."""
+        return _PostprocessingModule(self.activation, dimension=self._dimension, inverse_transform=self._undone)
 
-    def nodes(self) -> Nodes:
+    def nodes(self) -> NodeBuilder:
         """Return the graph's last nodes."""
-        nodes = Nodes("ending")
+        nodes = NodeBuilder("postprocessing")
         if self.whole:
             for inner, output in zip(self.inner_names, self.outputs, strict=True):
                 nodes.add("Identity", inner, output=output.name)
@@ -163,7 +163,7 @@ class Ending:
             case "none" if isinstance(self.task, Regress):
                 shape = nodes.integers(-1, len(self.task.values))
                 if self._undone:
-                    undo_nodes(nodes, self._undone, nodes.add("Reshape", LOGITS, shape), output=name)
+                    inverse_nodes(nodes, self._undone, nodes.add("Reshape", LOGITS, shape), output=name)
                 else:
                     nodes.add("Reshape", LOGITS, shape, output=name)
             case "none":
@@ -180,23 +180,23 @@ class Ending:
         )
 
     @property
-    def _undone(self) -> tuple[Undone, ...]:
-        return self.task.undone if isinstance(self.task, Regress) else ()
+    def _undone(self) -> tuple[InverseStep, ...]:
+        return self.task.inverse_transform if isinstance(self.task, Regress) else ()
 
     @property
     def _dimension(self) -> int:
         return 1 if isinstance(self.task, Segment) else -1
 
 
-class _Ending(nn.Module):
+class _PostprocessingModule(nn.Module):
     """The arithmetic after the network's main output."""
 
-    def __init__(self, activation: str, *, dimension: int, undone: tuple[Undone, ...]) -> None:
+    def __init__(self, activation: str, *, dimension: int, inverse_transform: tuple[InverseStep, ...]) -> None:
         super().__init__()
         self.activation = activation
         self.dimension = dimension
-        self.undoes = bool(undone)
-        self.undone = undo_module(undone)
+        self.undoes = bool(inverse_transform)
+        self.inverse_transform = inverse_module(inverse_transform)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return the artifact's output."""
@@ -209,32 +209,32 @@ class _Ending(nn.Module):
             return torch.sigmoid(torch.cat((-logit, logit), dim=1))
         if self.undoes:
             values = logits.reshape(logits.size(0), -1).to(torch.float64)
-            undone: Tensor = self.undone(values)
-            return undone.to(logits.dtype)
+            inverse_transform: Tensor = self.inverse_transform(values)
+            return inverse_transform.to(logits.dtype)
         return logits.unsqueeze(1) if logits.dim() == 1 else logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class TaskOptions:
     """What the user said about the outputs; None means: find out.
 
-    ``values`` are a regression's names and units; ``mean`` and ``deviation`` its target's, one number a value or one
-    for all, and ``target`` what undoes the rest of its transform, after those; ``thresholds`` a multilabel's;
-    ``end_id`` is the token that ends a sequence; ``colours`` a segmentation's.
+    ``values`` are a regression's names and units; ``target_mean`` and ``target_std`` its target's, one number a value
+    or one for all, and ``target_transform`` what undoes the rest of its transform, after those; ``thresholds`` a
+    multilabel's; ``end_id`` is the token that ends a sequence; ``colors`` a segmentation's.
     """
 
     task: TaskName | None = None
     values: tuple[Value, ...] = ()
     thresholds: tuple[float, ...] = ()
     end_id: int | None = None
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    target: tuple[Undone, ...] = ()
-    colours: tuple[tuple[int, int, int], ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    target_transform: tuple[InverseStep, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
 
 
-def read_ending(values: Sequence[Any], wanted: Wanted, *, labels_file: str, name: str) -> Ending:
-    """Return the ending for what the eager network returned, one value a case, each a batch of one.
+def infer_postprocessing(values: Sequence[Any], wanted: TaskOptions, *, labels_file: str, name: str) -> Postprocessing:
+    """Return the postprocessing for what the eager network returned, one value a case, each a batch of one.
 
     Raises ConversionError where the outputs do not fit the task, ExportError where what the user said does not.
     """
@@ -286,12 +286,12 @@ def read_ending(values: Sequence[Any], wanted: Wanted, *, labels_file: str, name
     return _one(Classify(labels=labels), _softmax_or_none(flat), PROBABILITIES, count)
 
 
-def _one(task: Task, activation: Activation, name: str, count: int) -> Ending:
+def _one(task: Task, activation: Activation, name: str, count: int) -> Postprocessing:
     output = Output(name=name, dtype="float32", shape=("batch", count))
-    return Ending(task=task, activation=activation, outputs=(output,))
+    return Postprocessing(task=task, activation=activation, outputs=(output,))
 
 
-def _raw(value: Any) -> Ending:
+def _raw(value: Any) -> Postprocessing:
     structure, tensors = take_apart(value)
     if not tensors:
         raise ConversionError("the network returns no tensor: expected at least one. Return tensors.")
@@ -299,33 +299,33 @@ def _raw(value: Any) -> Ending:
         Output(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape))
         for name, tensor in tensors.items()
     )
-    return Ending(task=Raw(structure=structure), activation="none", outputs=outputs)
+    return Postprocessing(task=Raw(structure=structure), activation="none", outputs=outputs)
 
 
-def _segment(logits: Sequence[Tensor], wanted: Wanted, labels_file: str) -> Ending:
+def _segment(logits: Sequence[Tensor], wanted: TaskOptions, labels_file: str) -> Postprocessing:
     count = int(logits[0].shape[1])
-    colours = wanted.colours or tuple(palette(count))
-    if len(colours) != count:
-        raise ExportError(f"colours: expected {count}, one a class, got {len(colours)}. Correct --colours.")
+    colors = wanted.colors or tuple(palette(count))
+    if len(colors) != count:
+        raise ExportError(f"colors: expected {count}, one a class, got {len(colors)}. Correct --colors.")
     labels = Labels(file=labels_file, count=count)
     output = Output(name=PROBABILITIES, dtype="float32", shape=("batch", count, "height", "width"))
     sums = torch.cat([tensor.sum(dim=1).flatten() for tensor in logits])
     soft = all(bool((tensor >= 0).all()) for tensor in logits) and bool(((sums - 1).abs() < _PROBABILITY_SUM).all())
-    return Ending(
-        task=Segment(labels=labels, colours=colours), activation="none" if soft else "softmax", outputs=(output,)
+    return Postprocessing(
+        task=Segment(labels=labels, colors=colors), activation="none" if soft else "softmax", outputs=(output,)
     )
 
 
-def _tokens(outputs: Sequence[Tensor], wanted: Wanted) -> Ending:
+def _tokens(outputs: Sequence[Tensor], wanted: TaskOptions) -> Postprocessing:
     soft = outputs[0].is_floating_point()
-    return Ending(
+    return Postprocessing(
         task=Tokens(end_id=wanted.end_id),
         activation="argmax" if soft else "none",
         outputs=(Output(name=SEQUENCE, dtype="int64", shape=("batch", "steps")),),
     )
 
 
-def _regress(count: int, wanted: Wanted) -> Ending:
+def _regress(count: int, wanted: TaskOptions) -> Postprocessing:
     values = wanted.values or tuple(
         Value(name="value" if count == 1 else f"value {position}") for position in range(count)
     )
@@ -333,15 +333,15 @@ def _regress(count: int, wanted: Wanted) -> Ending:
         raise ExportError(
             f"values: expected {count} names, one an output of the network, got {len(values)}. Correct --values."
         )
-    for step in wanted.target:
-        fitted = len(step.scale if isinstance(step, Line) else step.lambdas)
+    for step in wanted.target_transform:
+        fitted = len(step.scale if isinstance(step, Affine) else step.lambdas)
         if fitted not in (0, count):
             raise ExportError(
                 f"--target-transform: fitted on {fitted} values: expected {count}, one an output of the network. Give "
                 "the transform that the target went through."
             )
     scaling: dict[str, tuple[float, ...]] = {}
-    for option, given, default in (("mean", wanted.mean, 0.0), ("std", wanted.deviation, 1.0)):
+    for option, given, default in (("mean", wanted.target_mean, 0.0), ("std", wanted.target_std, 1.0)):
         numbers = given or (default,)
         numbers = numbers * count if len(numbers) == 1 else numbers
         if len(numbers) != count or not np.isfinite(numbers).all() or (option == "std" and 0.0 in numbers):
@@ -350,9 +350,9 @@ def _regress(count: int, wanted: Wanted) -> Ending:
                 f"{', '.join(f'{number:g}' for number in numbers[:10])}. Give those that the target was scaled with."
             )
         scaling[option] = numbers
-    scaled = bool(wanted.mean or wanted.deviation)
-    line = (Line(scale=scaling["std"], offset=scaling["mean"]),) if scaled else ()
-    return _one(Regress(values=values, undone=(*line, *wanted.target)), "none", VALUES, count)
+    scaled = bool(wanted.target_mean or wanted.target_std)
+    line = (Affine(scale=scaling["std"], offset=scaling["mean"]),) if scaled else ()
+    return _one(Regress(values=values, inverse_transform=(*line, *wanted.target_transform)), "none", VALUES, count)
 
 
 def _main(value: Any, task: TaskName, name: str) -> Tensor:
@@ -394,15 +394,15 @@ def _softmax_or_none(logits: Tensor) -> Activation:
 
 
 def palette(count: int) -> list[tuple[int, int, int]]:
-    """Return colours that differ for ``count`` classes, black first: the map of the Pascal VOC development kit."""
-    colours = []
+    """Return colors that differ for ``count`` classes, black first: the map of the Pascal VOC development kit."""
+    colors = []
     for index in range(count):
         channels = [0, 0, 0]
         for bit in range(8):
             for channel in range(3):
                 channels[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
-        colours.append((channels[0], channels[1], channels[2]))
-    return colours
+        colors.append((channels[0], channels[1], channels[2]))
+    return colors
 
 
 def output_info(output: Output) -> onnx.ValueInfoProto:

@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from exporter.conversion.node_builder import Nodes
-from runtime.manifest import Curve, Line, Undone
+from exporter.conversion.node_builder import NodeBuilder
+from runtime.manifest import Affine, InverseFunction, InverseStep
 
 # Nearer than this to where a power turns into a logarithm, scikit-learn takes the logarithm.
 _NEAR = float(np.finfo(np.float64).eps)
 
 
-def undo(steps: Sequence[Undone], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def apply_inverse(steps: Sequence[InverseStep], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the target's own numbers, float64 [rows, values], for what a network would give."""
-    found: NDArray[np.float64] = undo_module(steps)(torch.from_numpy(values)).numpy()
+    found: NDArray[np.float64] = inverse_module(steps)(torch.from_numpy(values)).numpy()
     return found
 
 
-def undo_module(steps: Sequence[Undone]) -> nn.Module:
+def inverse_module(steps: Sequence[InverseStep]) -> nn.Module:
     """Return the steps as a module that TorchScript can compile: [batch, values] of float64 in and out."""
-    return nn.Sequential(*(_Line(step) if isinstance(step, Line) else _CURVES[step.function](step) for step in steps))
+    return nn.Sequential(*(_Line(step) if isinstance(step, Affine) else _CURVES[step.function](step) for step in steps))
 
 
-def is_exact(steps: Sequence[Undone]) -> bool:
+def is_exact(steps: Sequence[InverseStep]) -> bool:
     """Return whether float32 suffices: a power of it would lose digits."""
-    return all(isinstance(step, Line) for step in steps)
+    return all(isinstance(step, Affine) for step in steps)
 
 
-def undo_nodes(nodes: Nodes, steps: Sequence[Undone], values: str, *, output: str) -> None:
+def inverse_nodes(nodes: NodeBuilder, steps: Sequence[InverseStep], values: str, *, output: str) -> None:
     """Append the steps for ``values``, float32 [batch, values]; ``output`` has the same type."""
     if is_exact(steps):
         for place, step in enumerate(steps):
@@ -43,15 +43,17 @@ def undo_nodes(nodes: Nodes, steps: Sequence[Undone], values: str, *, output: st
         return
     values = nodes.cast(values, TensorProto.DOUBLE)
     for place, step in enumerate(steps):
-        if isinstance(step, Line):
+        if isinstance(step, Affine):
             values = _write_line(nodes, step, values, place, dtype=np.float64)
         else:
             values = _write_curve(nodes, step, values, place)
     nodes.add("Cast", values, to=TensorProto.FLOAT, output=output)
 
 
-def _write_line(nodes: Nodes, step: Undone, values: str, place: int, *, dtype: type, output: str | None = None) -> str:
-    assert isinstance(step, Line)
+def _write_line(
+    nodes: NodeBuilder, step: InverseStep, values: str, place: int, *, dtype: type, output: str | None = None
+) -> str:
+    assert isinstance(step, Affine)
     constants = [
         nodes.constant(f"undone_{place}/{name}", np.array(numbers, dtype=dtype))
         for name, numbers in (("scale", step.scale), ("offset", step.offset))
@@ -59,7 +61,7 @@ def _write_line(nodes: Nodes, step: Undone, values: str, place: int, *, dtype: t
     return nodes.add("Add", nodes.add("Mul", values, constants[0]), constants[1], output=output)
 
 
-def _write_curve(nodes: Nodes, step: Curve, values: str, place: int) -> str:
+def _write_curve(nodes: NodeBuilder, step: InverseFunction, values: str, place: int) -> str:
     match step.function:
         case "exp":
             return nodes.add("Exp", values)
@@ -81,7 +83,7 @@ def _write_curve(nodes: Nodes, step: Curve, values: str, place: int) -> str:
             return nodes.add("Where", nodes.add("Less", values, zero), down, up)
 
 
-def _write_power(nodes: Nodes, values: str, lambdas: NDArray[np.float64], name: str) -> str:
+def _write_power(nodes: NodeBuilder, values: str, lambdas: NDArray[np.float64], name: str) -> str:
     """Append ``(values * lambda + 1) ** (1 / lambda)``, which is ``exp(values)`` where lambda is 0."""
     flat = np.abs(lambdas) < _NEAR
     safe = np.where(flat, 1.0, lambdas)
@@ -92,7 +94,7 @@ def _write_power(nodes: Nodes, values: str, lambdas: NDArray[np.float64], name: 
 
 
 class _Line(nn.Module):
-    def __init__(self, step: Line) -> None:
+    def __init__(self, step: Affine) -> None:
         super().__init__()
         self.scale: Tensor
         self.offset: Tensor
@@ -104,7 +106,7 @@ class _Line(nn.Module):
 
 
 class _Exponential(nn.Module):
-    def __init__(self, _step: Curve) -> None:
+    def __init__(self, _step: InverseFunction) -> None:
         super().__init__()
 
     def forward(self, values: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class _Exponential(nn.Module):
 
 
 class _ExponentialLessOne(nn.Module):
-    def __init__(self, _step: Curve) -> None:
+    def __init__(self, _step: InverseFunction) -> None:
         super().__init__()
 
     def forward(self, values: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ class _ExponentialLessOne(nn.Module):
 
 
 class _Square(nn.Module):
-    def __init__(self, _step: Curve) -> None:
+    def __init__(self, _step: InverseFunction) -> None:
         super().__init__()
 
     def forward(self, values: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ class _Power(nn.Module):
 
 
 class _BoxCox(nn.Module):
-    def __init__(self, step: Curve) -> None:
+    def __init__(self, step: InverseFunction) -> None:
         super().__init__()
         self.power = _Power(step.lambdas)
 
@@ -153,7 +155,7 @@ class _BoxCox(nn.Module):
 
 
 class _YeoJohnson(nn.Module):
-    def __init__(self, step: Curve) -> None:
+    def __init__(self, step: InverseFunction) -> None:
         super().__init__()
         self.up = _Power(step.lambdas)
         self.down = _Power([2 - one for one in step.lambdas])

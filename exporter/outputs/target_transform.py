@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from exporter.errors import PreprocessingError
 from exporter.inputs.tabular.estimator import load_estimator
-from exporter.outputs.target_inverse import undo
-from runtime.manifest import Curve, CurveName, Line, Undone
+from exporter.outputs.target_inverse import apply_inverse
+from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 
 # What people do to a target without scikit-learn, by its name, and what undoes it.
-NAMES: dict[str, CurveName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
+NAMES: dict[str, InverseFunctionName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
 
 # The same, as the inverse function of a FunctionTransformer; arrays of any size.
-_INVERSES: dict[Any, CurveName] = {np.exp: "exp", np.expm1: "expm1", np.square: "square"}
+_INVERSES: dict[Any, InverseFunctionName] = {np.exp: "exp", np.expm1: "expm1", np.square: "square"}
 
 # What a network may give: around zero, as of a standardised target, and as large as logarithms are.
 _TRIED = (0.0, 1.0, -1.0, 0.3, -0.4, 2.5, -2.2, 7.0, 12.0)
 
 
-def read_target(target: str | Path | Any, *, trust: bool) -> tuple[Undone, ...]:
+def read_target(target: str | Path | Any, *, trust: bool) -> tuple[InverseStep, ...]:
     """Return what undoes a target's transform, step by step, proven against its own ``inverse_transform``.
 
     ``target`` is a name of ``NAMES``, a fitted scikit-learn transform, or a file with one: any whose inverse is a line
@@ -31,7 +31,7 @@ def read_target(target: str | Path | Any, *, trust: bool) -> tuple[Undone, ...]:
     PreprocessingError for others.
     """
     if isinstance(target, str | Path) and str(target) in NAMES:
-        return (Curve(function=NAMES[str(target)]),)
+        return (InverseFunction(function=NAMES[str(target)]),)
     transformer = load_estimator(Path(target), trust=trust) if isinstance(target, str | Path) else target
     name = f"'{target}'" if isinstance(target, str | Path) else type(transformer).__name__
     count = getattr(transformer, "n_features_in_", 1)
@@ -39,7 +39,7 @@ def read_target(target: str | Path | Any, *, trust: bool) -> tuple[Undone, ...]:
     expected = _invert(transformer, grid, name)
     steps = _read(transformer, count, name)
     with np.errstate(all="ignore"):
-        equal = np.allclose(undo(steps, grid), expected, rtol=1e-9, atol=1e-12, equal_nan=True)
+        equal = np.allclose(apply_inverse(steps, grid), expected, rtol=1e-9, atol=1e-12, equal_nan=True)
     if not equal:
         raise PreprocessingError(
             f"{name}: what undoes it is not what was read: expected the numbers of its own inverse_transform, got "
@@ -48,18 +48,18 @@ def read_target(target: str | Path | Any, *, trust: bool) -> tuple[Undone, ...]:
     return steps
 
 
-def _read(transformer: Any, count: int, name: str) -> tuple[Undone, ...]:
+def _read(transformer: Any, count: int, name: str) -> tuple[InverseStep, ...]:
     """Return the steps that undo a transform, the last of a Pipeline first."""
     kind = type(transformer).__name__
     if hasattr(transformer, "steps"):
         inner = [step for _, step in reversed(transformer.steps) if step is not None and step != "passthrough"]
         return tuple(found for step in inner for found in _read(step, count, name))
     if kind == "PowerTransformer":
-        curve = Curve(function=transformer.method, lambdas=tuple(map(float, transformer.lambdas_)))
+        curve = InverseFunction(function=transformer.method, lambdas=tuple(map(float, transformer.lambdas_)))
         return (*(_read(transformer._scaler, count, name) if transformer.standardize else ()), curve)
     if kind == "FunctionTransformer":
         if transformer.inverse_func in _INVERSES and not transformer.inv_kw_args:
-            return (Curve(function=_INVERSES[transformer.inverse_func]),)
+            return (InverseFunction(function=_INVERSES[transformer.inverse_func]),)
         raise PreprocessingError(
             f"{name}: its inverse is Python: expected a FunctionTransformer with inverse_func of "
             f"{', '.join(f'numpy.{one.__name__}' for one in _INVERSES)}, got {transformer.inverse_func}. Name it so "
@@ -68,7 +68,7 @@ def _read(transformer: Any, count: int, name: str) -> tuple[Undone, ...]:
     return (_read_line(transformer, count, name),)
 
 
-def _read_line(transformer: Any, count: int, name: str) -> Line:
+def _read_line(transformer: Any, count: int, name: str) -> Affine:
     """Return the line that the inverse of a scaler is: it is asked rather than read."""
     grid = np.array(_TRIED)[:, np.newaxis].repeat(count, axis=1)
     found = _invert(transformer, grid, name)
@@ -79,7 +79,7 @@ def _read_line(transformer: Any, count: int, name: str) -> Line:
             f"FunctionTransformer of numpy, or a Pipeline of these, got {type(transformer).__name__}. Apply it after "
             "the model, or train on a target scaled otherwise."
         )
-    return Line(scale=_numbers(scale), offset=_numbers(offset))
+    return Affine(scale=_numbers(scale), offset=_numbers(offset))
 
 
 def _invert(transformer: Any, grid: NDArray[np.float64], name: str) -> NDArray[np.float64]:

@@ -1,17 +1,17 @@
 """Proof that an artifact equals the eager model: the untouched network behind the user's own preprocessing."""
 
-from exporter.parity.compare import Asked, compare, judge
-from exporter.parity.noise import MAX_RATIO, Measured, measure_noise
+from exporter.parity.compare import ParityInputs, compare, judge
+from exporter.parity.noise import MAX_RATIO, NoiseMeasurement, measure_noise
 from exporter.parity.paths import RUNTIME, ServedPath
-from exporter.parity.reference import Answer, Reference
+from exporter.parity.reference import Reference, ReferenceOutput
 
 __all__ = [
     "MAX_RATIO",
     "RUNTIME",
-    "Answer",
-    "Asked",
-    "Measured",
+    "NoiseMeasurement",
+    "ParityInputs",
     "Reference",
+    "ReferenceOutput",
     "ServedPath",
     "compare",
     "judge",

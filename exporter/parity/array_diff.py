@@ -15,7 +15,7 @@ _LISTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ArrayDifference:
     """One case at one stage: ``fault`` and ``sentence`` where the form is wrong, else how far each value is off."""
 
     values: NDArray[np.float64]
@@ -24,29 +24,29 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ruler:
+class Tolerance:
     """What the differences of a stage are measured by: ``noise`` by tensor, none where everything has to be equal."""
 
     unit: str
     noise: Mapping[str, Noise] = field(default_factory=dict)
 
     @property
-    def longest(self) -> Noise | None:
+    def loosest(self) -> Noise | None:
         """The noise of the tensor with the largest limit, to which the others are brought."""
         return max(self.noise.values(), key=lambda noise: noise.limit, default=None)
 
     @property
     def floor(self) -> float:
         """The noise floor, in ``unit``."""
-        return self.longest.floor if self.longest is not None else 0.0
+        return self.loosest.floor if self.loosest is not None else 0.0
 
     @property
     def limit(self) -> float:
         """The largest difference that is rounding, in ``unit``."""
-        return self.longest.limit if self.longest is not None else 0.0
+        return self.loosest.limit if self.loosest is not None else 0.0
 
 
-def measure(actual: Arrays, expected: Arrays, ruler: Ruler) -> Difference:
+def measure_difference(actual: Arrays, expected: Arrays, ruler: Tolerance) -> ArrayDifference:
     """Return the differences of all tensors, each brought to the ruler's largest limit.
 
     Names, shapes, dtypes and NaN or infinity where eager has none are faults of their own. Infinity stands for a
@@ -67,7 +67,7 @@ def measure(actual: Arrays, expected: Arrays, ruler: Ruler) -> Difference:
             if bad.any():
                 return _broken("non-finite", f"'{name}': NaN or infinity in {int(bad.sum())} of {bad.size} values")
         parts.append(_scaled(array, wanted_array, ruler.noise.get(name), ruler.limit))
-    return Difference(values=np.concatenate(parts) if parts else np.zeros(0))
+    return ArrayDifference(values=np.concatenate(parts) if parts else np.zeros(0))
 
 
 def largest(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -95,10 +95,10 @@ def signal_of(arrays: Sequence[NDArray[Any]]) -> float:
     return float((high - low).max(initial=0.0))
 
 
-class Tally:
+class DifferenceTally:
     """The differences of one row, case by case."""
 
-    def __init__(self, ruler: Ruler) -> None:
+    def __init__(self, ruler: Tolerance) -> None:
         self._ruler = ruler
         self._names: list[str] = []
         self._worst: list[float] = []
@@ -107,7 +107,7 @@ class Tally:
         self._flipped: list[tuple[str, str]] = []
         self._planned = 0
 
-    def add(self, name: str, difference: Callable[[], Difference]) -> None:
+    def add(self, name: str, difference: Callable[[], ArrayDifference]) -> None:
         """Take the difference of one case; one that cannot be computed is a fault, and no case."""
         self._planned += 1
         try:
@@ -182,19 +182,19 @@ class Tally:
         )
 
 
-def _broken(fault: Fault, sentence: str) -> Difference:
-    return Difference(values=np.zeros(0), fault=fault, sentence=sentence)
+def _broken(fault: Fault, sentence: str) -> ArrayDifference:
+    return ArrayDifference(values=np.zeros(0), fault=fault, sentence=sentence)
 
 
-def _scaled(actual: NDArray[Any], expected: NDArray[Any], noise: Noise | None, longest: float) -> NDArray[np.float64]:
+def _scaled(actual: NDArray[Any], expected: NDArray[Any], noise: Noise | None, loosest: float) -> NDArray[np.float64]:
     if actual.dtype.kind in "OUS":
         return np.asarray(actual != expected, dtype=np.float64).ravel()
     apart = _apart(actual, expected).ravel()
-    if noise is None or longest == 0.0:
+    if noise is None or loosest == 0.0:
         return apart
     if noise.limit == 0.0:
         return np.asarray(np.where(apart > 0, np.inf, 0.0))
-    return apart * (longest / noise.limit)
+    return apart * (loosest / noise.limit)
 
 
 def _apart(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 
 from exporter.inputs.adapter import BATCH_SIZES
-from exporter.parity.array_diff import Arrays, Difference, Ruler, Tally, measure
-from exporter.parity.decisions import decide, expect_said
-from exporter.parity.noise import MAX_RATIO, SIGNAL_OF_LIMIT, Measured, spread
+from exporter.parity.array_diff import ArrayDifference, Arrays, DifferenceTally, Tolerance, measure_difference
+from exporter.parity.decisions import decide, expected_result
+from exporter.parity.noise import MAX_RATIO, SIGNAL_OF_LIMIT, NoiseMeasurement, spread
 from exporter.parity.paths import RUNTIME, ServedPath, StageFunction, arrays_of, inner_of, inputs_of
-from exporter.parity.reference import Answer
+from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
 from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, Segment
 
@@ -43,7 +43,7 @@ _WHAT: Mapping[Stage, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ParityInputs:
     """What a comparison rests on beside the paths: the reference's side.
 
     ``answers`` are the reference's for single cases of every size, ``batch`` those for cases that may share a batch, of
@@ -52,19 +52,19 @@ class Asked:
     """
 
     manifest: Manifest
-    answers: Sequence[Answer]
-    batch: Sequence[Answer]
-    measured: Measured
-    remeasure: Callable[[], Measured] | None = None
+    answers: Sequence[ReferenceOutput]
+    batch: Sequence[ReferenceOutput]
+    measured: NoiseMeasurement
+    remeasure: Callable[[], NoiseMeasurement] | None = None
     labels: Sequence[str]
     max_ratio: float = MAX_RATIO
     lengths: Mapping[str, tuple[int, ...]]
     not_compared: tuple[str, ...] = ()
 
     @property
-    def groups(self) -> dict[str, list[Answer]]:
+    def groups(self) -> dict[str, list[ReferenceOutput]]:
         """The answers by the origin of their inputs."""
-        found: dict[str, list[Answer]] = {}
+        found: dict[str, list[ReferenceOutput]] = {}
         for answer in self.answers:
             found.setdefault(answer.case.group, []).append(answer)
         return found
@@ -75,7 +75,7 @@ class Asked:
         return (1,) if self.measured.no_batch else BATCH_SIZES
 
 
-def compare(paths: Sequence[ServedPath], asked: Asked) -> Evidence:
+def compare(paths: Sequence[ServedPath], asked: ParityInputs) -> Evidence:
     """Return the evidence on ``paths``: each stage given the reference's input to it, and end to end.
 
     Before a difference is called a fault, the noise is measured on the inputs at fault, too: one of them may be where
@@ -96,7 +96,7 @@ def _may_be_noise(evidence: Evidence) -> bool:
     )
 
 
-def _compare(paths: Sequence[ServedPath], asked: Asked) -> Evidence:
+def _compare(paths: Sequence[ServedPath], asked: ParityInputs) -> Evidence:
     rows: list[Row] = []
     ties: list[NearTie] = []
     seen: dict[tuple[StageFunction, bool], list[Row]] = {}
@@ -158,60 +158,66 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
     return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
 
 
-def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], asked: Asked) -> Sequence[int]:
+def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], asked: ParityInputs) -> Sequence[int]:
     """Return the sizes of batches to run: all of them where the artifact is served from, one of them elsewhere."""
     several = [size for size in asked.batch_sizes if size > 1]
     served = path.name == RUNTIME or all(one.name != RUNTIME for one in paths)
     return several if served else [size for size in several if size == _OTHER_BATCH]
 
 
-def _stage_rows(path: ServedPath, stage: Stage, function: StageFunction, asked: Asked, *, few: bool) -> Sequence[Row]:
+def _stage_rows(
+    path: ServedPath, stage: Stage, function: StageFunction, asked: ParityInputs, *, few: bool
+) -> Sequence[Row]:
     ruler = _ruler(stage, asked)
     expect = _expectation(stage, asked)
     rows = []
     for group, answers in asked.groups.items():
-        tally = Tally(ruler)
+        tally = DifferenceTally(ruler)
         for answer in spread(answers, _FEW if few and stage == "network" else len(answers)):
             tally.add(answer.case.name, partial(_measure, function, expect, ruler, answer))
         rows.append(tally.row(path.name, path.device, stage, group, _WHAT[stage]))
     return rows
 
 
-def _measure(function: StageFunction, expect: Callable[[Answer], Arrays], ruler: Ruler, answer: Answer) -> Difference:
-    return measure(function(answer), expect(answer), ruler)
+def _measure(
+    function: StageFunction, expect: Callable[[ReferenceOutput], Arrays], ruler: Tolerance, answer: ReferenceOutput
+) -> ArrayDifference:
+    return measure_difference(function(answer), expect(answer), ruler)
 
 
-def _expectation(stage: Stage, asked: Asked) -> Callable[[Answer], Arrays]:
+def _expectation(stage: Stage, asked: ParityInputs) -> Callable[[ReferenceOutput], Arrays]:
     """Return what the reference has after a stage."""
-    by_stage: dict[Stage, Callable[[Answer], Arrays]] = {
+    by_stage: dict[Stage, Callable[[ReferenceOutput], Arrays]] = {
         "decode": lambda answer: answer.prepared.decoded,
         "geometry": arrays_of,
         "tokens": arrays_of,
         "arithmetic": inputs_of,
         "network": inner_of,
         "activation": lambda answer: answer.outputs,
-        "labels": lambda answer: expect_said(answer.outputs, asked.manifest.task, asked.labels),
+        "labels": lambda answer: expected_result(answer.outputs, asked.manifest.task, asked.labels),
     }
     return by_stage[stage]
 
 
-def _ruler(stage: Stage, asked: Asked) -> Ruler:
+def _ruler(stage: Stage, asked: ParityInputs) -> Tolerance:
     image = isinstance(asked.manifest.inputs[0], ImageInput)
     scored = isinstance(asked.manifest.task, Classify | Multilabel | Segment)
     unit = {
-        "decode": "grey levels" if image else "values",
-        "geometry": "grey levels",
+        "decode": "gray levels" if image else "values",
+        "geometry": "gray levels",
         "tokens": "token numbers",
         "arithmetic": "values",
         "network": "logits" if scored else "values",
         "labels": "labels",
     }.get(stage, "probability" if scored else "values")
     if stage in ("decode", "geometry", "tokens", "labels"):
-        return Ruler(unit=unit)
+        return Tolerance(unit=unit)
     return asked.measured.ruler(stage, unit)
 
 
-def _end_to_end_rows(path: ServedPath, asked: Asked, ties: list[NearTie], batch_sizes: Sequence[int]) -> Sequence[Row]:
+def _end_to_end_rows(
+    path: ServedPath, asked: ParityInputs, ties: list[NearTie], batch_sizes: Sequence[int]
+) -> Sequence[Row]:
     rows = []
     for group, answers in asked.groups.items():
         rows.append(_end_to_end(path, asked, group, [[answer] for answer in answers], ties))
@@ -222,17 +228,17 @@ def _end_to_end_rows(path: ServedPath, asked: Asked, ties: list[NearTie], batch_
 
 
 def _end_to_end(
-    path: ServedPath, asked: Asked, group: str, batches: Sequence[Sequence[Answer]], ties: list[NearTie]
+    path: ServedPath, asked: ParityInputs, group: str, batches: Sequence[Sequence[ReferenceOutput]], ties: list[NearTie]
 ) -> Row:
     ruler = asked.measured.ruler("end to end", _ruler("end to end", asked).unit)
-    tally = Tally(ruler)
+    tally = DifferenceTally(ruler)
     agreements: list[float] = []
     top_k: list[float] = []
     for answers in batches:
         name = answers[0].case.name if group != BATCHES else f"batch of {len(answers)}"
         found: list[Arrays] = []
 
-        def run(answers: Sequence[Answer] = answers, found: list[Arrays] = found) -> Difference:
+        def run(answers: Sequence[ReferenceOutput] = answers, found: list[Arrays] = found) -> ArrayDifference:
             found += path.run([answer.case for answer in answers])
             return _together([_outputs(one, answer, ruler, asked) for one, answer in zip(found, answers, strict=True)])
 
@@ -273,7 +279,7 @@ def _end_to_end(
     )
 
 
-def _decide(found: Arrays, answer: Answer, asked: Asked) -> Any:
+def _decide(found: Arrays, answer: ReferenceOutput, asked: ParityInputs) -> Any:
     """Return the decisions on one case; None where the arrays are not of a form that decides."""
     name = asked.manifest.outputs[0].name
     one, other = found[name], answer.outputs[name]
@@ -283,28 +289,28 @@ def _decide(found: Arrays, answer: Answer, asked: Asked) -> Any:
     return decide(found, answer.outputs, asked.manifest, asked.labels)
 
 
-def _outputs(found: Arrays, answer: Answer, ruler: Ruler, asked: Asked) -> Difference:
+def _outputs(found: Arrays, answer: ReferenceOutput, ruler: Tolerance, asked: ParityInputs) -> ArrayDifference:
     if isinstance(asked.manifest.task, Segment):
         name = asked.manifest.outputs[0].name
         wanted = answer.outputs[name].shape
         if found[name].ndim == len(wanted) - 1 and found[name].shape == (wanted[0], *wanted[2:]):
             # predict() gives maps, whose labels are what can be compared.
-            return Difference(values=np.zeros(1))
-    return measure(found, answer.outputs, ruler)
+            return ArrayDifference(values=np.zeros(1))
+    return measure_difference(found, answer.outputs, ruler)
 
 
-def _together(differences: Sequence[Difference]) -> Difference:
+def _together(differences: Sequence[ArrayDifference]) -> ArrayDifference:
     broken = next((one for one in differences if one.fault is not None), None)
-    return broken or Difference(values=np.concatenate([one.values for one in differences]))
+    return broken or ArrayDifference(values=np.concatenate([one.values for one in differences]))
 
 
-def _batch_remark(asked: Asked) -> tuple[str, ...]:
+def _batch_remark(asked: ParityInputs) -> tuple[str, ...]:
     if not asked.measured.no_batch:
         return ()
     return (f"batches of more than one input: the eager model itself takes none: {asked.measured.no_batch}",)
 
 
-def _flat(asked: Asked) -> tuple[str, ...]:
+def _flat(asked: ParityInputs) -> tuple[str, ...]:
     """Return a sentence for each output of several that shows nothing."""
     last = [noise for noise in asked.measured.noise if noise.stage == "end to end"]
     if len(last) < 2:

@@ -57,7 +57,7 @@ def decide(actual: Arrays, expected: Arrays, manifest: Manifest, labels: Sequenc
     )
 
 
-def expect_said(outputs: Arrays, task: Task, labels: Sequence[str]) -> Arrays:
+def expected_result(outputs: Arrays, task: Task, labels: Sequence[str]) -> Arrays:
     """Return what eager's outputs, a batch of one, mean: the names by the order in which the user gave them.
 
     It is in the form of ``runtime.results.say``; raw outputs say nothing.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.parity import Answer
-from exporter.parity.decisions import expect_said
+from exporter.parity import ReferenceOutput
+from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet
 from runtime.manifest import Task
 
@@ -16,7 +16,7 @@ _ROOM_BYTES = 2_500_000
 _MINIMUM, _MAXIMUM = 2, 32
 
 
-def choose_golden(answers: Sequence[Answer], task: Task, labels: Sequence[str], *, weights: int) -> GoldenSet:
+def choose_golden(answers: Sequence[ReferenceOutput], task: Task, labels: Sequence[str], *, weights: int) -> GoldenSet:
     """Return the smallest inputs, as many as there is room for beside ``weights`` bytes, at most 32 of all sizes.
 
     Kinds of faults show on kinds of inputs, an empty cell or an odd height, and hardly ever on large ones alone.
@@ -32,14 +32,14 @@ def choose_golden(answers: Sequence[Answer], task: Task, labels: Sequence[str], 
     )
 
 
-def _case(answer: Answer, task: Task, labels: Sequence[str]) -> GoldenCase:
+def _case(answer: ReferenceOutput, task: Task, labels: Sequence[str]) -> GoldenCase:
     return GoldenCase(
         source=answer.case.data,
         prepared=answer.prepared.arrays,
         outputs=answer.outputs,
-        said=expect_said(answer.outputs, task, labels),
+        labels=expected_result(answer.outputs, task, labels),
     )
 
 
-def _size(answer: Answer) -> int:
+def _size(answer: ReferenceOutput) -> int:
     return len(answer.case.data) + sum(array.nbytes for array in answer.prepared.arrays.values())

@@ -18,9 +18,9 @@ from torch import nn
 
 from exporter.conversion.network_io import call
 from exporter.errors import ConversionError, ExportError
-from exporter.outputs.postprocessing import Ending
-from exporter.parity.array_diff import Arrays, Ruler, largest, signal_of, size_of
-from exporter.parity.reference import Answer
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.parity.array_diff import Arrays, Tolerance, largest, signal_of, size_of
+from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import Noise, Stage
 
 # The limit as a multiple of the floor. Measured: kernels that add in another order came to 3 times the floor.
@@ -54,7 +54,7 @@ _WHOLE = "whole numbers: they have to be equal"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class NoiseMeasurement:
     """The noise of every tensor, and what was found out beside it.
 
     ``random`` says, where it is not empty, that the eager model gives other answers to the same input; ``no_batch`` why
@@ -65,9 +65,9 @@ class Measured:
     random: str = ""
     no_batch: str = ""
 
-    def ruler(self, stage: Stage, unit: str) -> Ruler:
+    def ruler(self, stage: Stage, unit: str) -> Tolerance:
         """Return what differences at ``stage`` are measured by."""
-        return Ruler(unit=unit, noise={one.tensor: one for one in self.noise if one.stage == stage})
+        return Tolerance(unit=unit, noise={one.tensor: one for one in self.noise if one.stage == stage})
 
     def limits(self) -> dict[str, float]:
         """Return the limits of the outputs, end to end, by name."""
@@ -79,7 +79,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _NoiseSource:
     """One cause of noise: the largest difference by tensor, of the network's outputs and of the artifact's."""
 
     inner: Mapping[str, float]
@@ -88,12 +88,12 @@ class _Source:
 
 def measure_noise(
     network: nn.Module,
-    answers: Sequence[Answer],
-    ending: Ending,
+    answers: Sequence[ReferenceOutput],
+    postprocessing: Postprocessing,
     *,
     max_ratio: float = MAX_RATIO,
     every_input: bool = False,
-) -> Measured:
+) -> NoiseMeasurement:
     """Return the noise of ``network``, whose answers the others are compared with.
 
     Of a large network it is measured on a few of the inputs, unless ``every_input`` asks for more.
@@ -105,18 +105,18 @@ def measure_noise(
         for answer in answers[:1]
         for array in (*answer.inner.values(), *answer.outputs.values())
     )
-    random = _find_randomness(network, some[0], ending)
-    precision, note = _against_float64(network, some, ending) if floats else (None, _WHOLE)
-    threads = _against_threads(network, some[: len(some) if small else 2], ending) if floats else None
-    shaken = _against_input(network, some[: len(some) if small else 2], ending) if floats else None
-    batch, no_batch = _against_batch(network, answers, ending)
+    random = _find_randomness(network, some[0], postprocessing)
+    precision, note = _against_float64(network, some, postprocessing) if floats else (None, _WHOLE)
+    threads = _against_threads(network, some[: len(some) if small else 2], postprocessing) if floats else None
+    shaken = _against_input(network, some[: len(some) if small else 2], postprocessing) if floats else None
+    batch, no_batch = _against_batch(network, answers, postprocessing)
     causes = {"precision": precision, "threads": threads, "batch": batch}
-    return Measured(
+    return NoiseMeasurement(
         noise=(
             *_of_inputs(answers, max_ratio),
-            *(_of_inner(answers, causes, note, max_ratio) if ending.computes else ()),
-            *(_of_activation(answers, some, ending, max_ratio) if ending.computes else ()),
-            *_of_outputs("network", answers, causes, None, note, max_ratio, skip=ending.computes),
+            *(_of_inner(answers, causes, note, max_ratio) if postprocessing.computes else ()),
+            *(_of_activation(answers, some, postprocessing, max_ratio) if postprocessing.computes else ()),
+            *_of_outputs("network", answers, causes, None, note, max_ratio, skip=postprocessing.computes),
             *_of_outputs("end to end", answers, causes, shaken, note, max_ratio),
         ),
         random=random,
@@ -124,14 +124,14 @@ def measure_noise(
     )
 
 
-def _of_inputs(answers: Sequence[Answer], max_ratio: float) -> Iterator[Noise]:
+def _of_inputs(answers: Sequence[ReferenceOutput], max_ratio: float) -> Iterator[Noise]:
     for name in answers[0].prepared.tensors:
         arrays = [answer.prepared.tensors[name].numpy() for answer in answers]
         yield _noise("arithmetic", name, arrays, {}, _NO_TRANSFORM, max_ratio, roundings=_INPUT_ROUNDINGS)
 
 
 def _of_inner(
-    answers: Sequence[Answer], causes: Mapping[str, _Source | None], note: str, max_ratio: float
+    answers: Sequence[ReferenceOutput], causes: Mapping[str, _NoiseSource | None], note: str, max_ratio: float
 ) -> Iterator[Noise]:
     for name in answers[0].inner:
         arrays = [answer.inner[name] for answer in answers]
@@ -140,23 +140,26 @@ def _of_inner(
 
 
 def _of_activation(
-    answers: Sequence[Answer], some: Sequence[Answer], ending: Ending, max_ratio: float
+    answers: Sequence[ReferenceOutput],
+    some: Sequence[ReferenceOutput],
+    postprocessing: Postprocessing,
+    max_ratio: float,
 ) -> Iterator[Noise]:
     """Give the noise of what follows the network alone: on eager's own logits, in float64."""
     for name in answers[0].outputs:
         arrays = [answer.outputs[name] for answer in answers]
         apart = None
         if arrays[0].dtype.kind == "f":
-            exact = [ending.activate(dict(answer.inner), torch.float64)[name] for answer in some]
+            exact = [postprocessing.activate(dict(answer.inner), torch.float64)[name] for answer in some]
             apart = max(largest(answer.outputs[name], array) for answer, array in zip(some, exact, strict=True))
         yield _noise("activation", name, arrays, {"precision": apart}, "", max_ratio)
 
 
 def _of_outputs(
     stage: Stage,
-    answers: Sequence[Answer],
-    causes: Mapping[str, _Source | None],
-    shaken: _Source | None,
+    answers: Sequence[ReferenceOutput],
+    causes: Mapping[str, _NoiseSource | None],
+    shaken: _NoiseSource | None,
     note: str,
     max_ratio: float,
     *,
@@ -215,14 +218,14 @@ def round_up(value: float) -> float:
     return float(f"{math.ceil(value / digit - 1e-6) * digit:.1e}")
 
 
-def spread(answers: Sequence[Answer], count: int) -> list[Answer]:
+def spread(answers: Sequence[ReferenceOutput], count: int) -> list[ReferenceOutput]:
     """Return ``count`` answers, spread over all of them."""
     rows = np.unique(np.linspace(0, len(answers) - 1, min(count, len(answers))).round().astype(int))
     return [answers[row] for row in rows]
 
 
-def _find_randomness(network: nn.Module, answer: Answer, ending: Ending) -> str:
-    again = ending.expect_inner(call(network, answer.prepared.tensors))
+def _find_randomness(network: nn.Module, answer: ReferenceOutput, postprocessing: Postprocessing) -> str:
+    again = postprocessing.expect_inner(call(network, answer.prepared.tensors))
     for name, array in again.items():
         if array.dtype.kind != "f":
             continue
@@ -235,7 +238,9 @@ def _find_randomness(network: nn.Module, answer: Answer, ending: Ending) -> str:
     return ""
 
 
-def _against_float64(network: nn.Module, answers: Sequence[Answer], ending: Ending) -> tuple[_Source | None, str]:
+def _against_float64(
+    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+) -> tuple[_NoiseSource | None, str]:
     """Return how far float32 is from float64, or None and why that cannot be run."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -248,7 +253,7 @@ def _against_float64(network: nn.Module, answers: Sequence[Answer], ending: Endi
                 for name, tensor in answer.prepared.tensors.items()
             }
             pairs.append((answer, call(exact, tensors)))
-        return _apart(pairs, ending, torch.float64), ""
+        return _apart(pairs, postprocessing, torch.float64), ""
     except Exception as error:  # the user's forward may hold float32 constants, or not be copied
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         return None, f"not run in float64: {reason[:120]}"
@@ -256,13 +261,17 @@ def _against_float64(network: nn.Module, answers: Sequence[Answer], ending: Endi
         torch.set_default_dtype(before)
 
 
-def _against_threads(network: nn.Module, answers: Sequence[Answer], ending: Ending) -> _Source | None:
+def _against_threads(
+    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+) -> _NoiseSource | None:
     """Return how far the model is from itself on another number of threads."""
     with _threads(1 if torch.get_num_threads() > 1 else 2):
-        return _apart([(answer, call(network, answer.prepared.tensors)) for answer in answers], ending)
+        return _apart([(answer, call(network, answer.prepared.tensors)) for answer in answers], postprocessing)
 
 
-def _against_input(network: nn.Module, answers: Sequence[Answer], ending: Ending) -> _Source | None:
+def _against_input(
+    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+) -> _NoiseSource | None:
     """Return how far the answers move with a rounding of the input, which another path may round otherwise.
 
     Pixels and samples share one scale and an offset, so that a value near zero is as far off as the largest. Columns of
@@ -281,12 +290,14 @@ def _against_input(network: nn.Module, answers: Sequence[Answer], ending: Ending
                 moved = True
         if moved:
             pairs.append((answer, call(network, tensors)))
-    return _apart(pairs, ending) if pairs else None
+    return _apart(pairs, postprocessing) if pairs else None
 
 
-def _against_batch(network: nn.Module, answers: Sequence[Answer], ending: Ending) -> tuple[_Source | None, str]:
+def _against_batch(
+    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+) -> tuple[_NoiseSource | None, str]:
     """Return how far the answers are from those in a batch; None without one, and why eager takes none."""
-    groups: dict[tuple[tuple[int, ...], ...], list[Answer]] = {}
+    groups: dict[tuple[tuple[int, ...], ...], list[ReferenceOutput]] = {}
     for answer in answers:
         key = tuple(tuple(tensor.shape) for tensor in answer.prepared.tensors.values())
         groups.setdefault(key, []).append(answer)
@@ -296,20 +307,22 @@ def _against_batch(network: nn.Module, answers: Sequence[Answer], ending: Ending
     }
     try:
         value = call(network, stacked)
-        inner, outputs = ending.expect_rows(value, len(several))
+        inner, outputs = postprocessing.expect_rows(value, len(several))
     except (ConversionError, ExportError) as error:
         return None, str(error)
-    found = _Source(
+    found = _NoiseSource(
         inner=_worst([answer.inner for answer in several], inner),
         outputs=_worst([answer.outputs for answer in several], outputs),
     )
     return found, ""
 
 
-def _apart(pairs: Sequence[tuple[Answer, Any]], ending: Ending, dtype: torch.dtype = torch.float32) -> _Source:
-    inner = [ending.expect_inner(value, dtype) for _, value in pairs]
-    outputs = [ending.expect(value, dtype) for _, value in pairs]
-    return _Source(
+def _apart(
+    pairs: Sequence[tuple[ReferenceOutput, Any]], postprocessing: Postprocessing, dtype: torch.dtype = torch.float32
+) -> _NoiseSource:
+    inner = [postprocessing.expect_inner(value, dtype) for _, value in pairs]
+    outputs = [postprocessing.expect(value, dtype) for _, value in pairs]
+    return _NoiseSource(
         inner=_worst([answer.inner for answer, _ in pairs], inner),
         outputs=_worst([answer.outputs for answer, _ in pairs], outputs),
     )

@@ -13,26 +13,26 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from exporter.conversion.node_builder import captured
+from exporter.conversion.node_builder import outer_names
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ParityError
 from exporter.inputs.adapter import Case
-from exporter.outputs.postprocessing import Ending
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Arrays
-from exporter.parity.reference import Answer
+from exporter.parity.reference import ReferenceOutput
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import (
     Classify,
     Entries,
     Items,
-    Leaf,
     Manifest,
     Multilabel,
     Raw,
     Regress,
     Segment,
     Structure,
+    TensorLeaf,
     Tokens,
 )
 from runtime.model import Model
@@ -44,12 +44,12 @@ from runtime.results import (
     Prediction,
     Result,
     TokenSequence,
-    say,
+    result_to_arrays,
     split,
     until_end,
 )
 
-StageFunction: TypeAlias = Callable[[Answer], Arrays]
+StageFunction: TypeAlias = Callable[[ReferenceOutput], Arrays]
 
 # Tensors that a part of a graph begins with, and their dimensions, or () where the graph or the first call tells them.
 Sources: TypeAlias = Mapping[str, Sequence[int | str]]
@@ -74,22 +74,22 @@ class ServedPath:
     run: Callable[[Sequence[Case]], Sequence[Arrays]]
 
 
-def arrays_of(answer: Answer) -> Arrays:
+def arrays_of(answer: ReferenceOutput) -> Arrays:
     """Return what the reference prepared, as the graphs take it."""
     return answer.prepared.arrays
 
 
-def inputs_of(answer: Answer) -> Arrays:
+def inputs_of(answer: ReferenceOutput) -> Arrays:
     """Return the network's inputs."""
     return {name: tensor.numpy() for name, tensor in answer.prepared.tensors.items()}
 
 
-def inner_of(answer: Answer) -> Arrays:
+def inner_of(answer: ReferenceOutput) -> Arrays:
     """Return the network's own outputs."""
     return answer.inner
 
 
-class Cuts:
+class SubgraphCache:
     """Parts of an artifact's graphs as functions; equal parts of two graphs are one function."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
@@ -98,7 +98,7 @@ class Cuts:
         self._functions: dict[str, StageFunction] = {}
 
     def stage(
-        self, graph: str, take: Callable[[Answer], Arrays], sources: Sources, targets: Sequence[str]
+        self, graph: str, take: Callable[[ReferenceOutput], Arrays], sources: Sources, targets: Sequence[str]
     ) -> StageFunction:
         """Return the stage from tensors of a graph, given by ``take``, to others behind them, as its own nodes run it.
 
@@ -110,10 +110,12 @@ class Cuts:
             self._functions[key] = self._function(model, take, sources)
         return self._functions[key]
 
-    def _function(self, model: onnx.ModelProto, take: Callable[[Answer], Arrays], sources: Sources) -> StageFunction:
+    def _function(
+        self, model: onnx.ModelProto, take: Callable[[ReferenceOutput], Arrays], sources: Sources
+    ) -> StageFunction:
         opened: list[Session] = []
 
-        def run(answer: Answer) -> Arrays:
+        def run(answer: ReferenceOutput) -> Arrays:
             arrays = take(answer)
             if not opened:
                 declared = {value.name for value in model.graph.input}
@@ -133,10 +135,10 @@ class Cuts:
         place.write_bytes(model.SerializeToString(deterministic=True))
         external = [entry for value in model.graph.initializer for entry in value.external_data]
         for name in {entry.value for entry in external if entry.key == "location"}:
-            self._lend(name)
+            self._link_weights(name)
         return open_session(place, device="cpu")
 
-    def _lend(self, name: str) -> None:
+    def _link_weights(self, name: str) -> None:
         """Put a file of weights beside the parts: the same one, where the file system can do that."""
         if (self._scratch / name).exists():
             return
@@ -147,10 +149,10 @@ class Cuts:
 
 
 def graph_stages(
-    cuts: Cuts,
+    cuts: SubgraphCache,
     graph: str,
     model: Model,
-    ending: Ending,
+    postprocessing: Postprocessing,
     *,
     inputs: Sources,
     raw: Sequence[str] = (),
@@ -163,11 +165,11 @@ def graph_stages(
     stages: dict[Stage, StageFunction] = {}
     if raw:
         stages["arithmetic"] = cuts.stage(graph, arrays_of, dict.fromkeys(raw, ()), list(inputs))
-    if not ending.computes:
+    if not postprocessing.computes:
         whole = cuts.stage(graph, inputs_of, inputs, outputs)
         stages["network"] = lambda answer: split_batch(whole(answer), model.manifest, 1)[0]
         return stages
-    names = list(ending.inner_names)
+    names = list(postprocessing.inner_names)
     inner = cuts.stage(graph, inputs_of, inputs, names)
     stages["network"] = inner
     if isinstance(model.manifest.task, Tokens):
@@ -224,9 +226,9 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
             ]
         return [_arrays_of(result, manifest) for result in results]
 
-    def interpret(answer: Answer) -> Arrays:
+    def interpret(answer: ReferenceOutput) -> Arrays:
         (entry,) = split(manifest.task, answer.outputs, batched=batched, count=1)
-        return say(model.interpret(entry, name=answer.case.name))
+        return result_to_arrays(model.interpret(entry, name=answer.case.name))
 
     labels: dict[Stage, StageFunction] = {} if isinstance(manifest.task, Raw) else {"labels": interpret}
     return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
@@ -234,7 +236,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
 
 def torchscript_path(
     path: Path,
-    ending: Ending,
+    postprocessing: Postprocessing,
     manifest: Manifest,
     *,
     inputs: Callable[[Case], Mapping[str, torch.Tensor]],
@@ -248,7 +250,7 @@ def torchscript_path(
         with torch.no_grad():
             found = module(*(torch.cat([one[name] for one in given]) for name in given[0]))
         values = found if isinstance(found, tuple) else (found,)
-        outputs = {output.name: value.numpy() for output, value in zip(ending.outputs, values, strict=True)}
+        outputs = {output.name: value.numpy() for output, value in zip(postprocessing.outputs, values, strict=True)}
         return split_batch(outputs, manifest, len(cases))
 
     return ServedPath(name=path.name, stages=stages, run=run)
@@ -277,7 +279,7 @@ def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> o
     for node in reversed(model.graph.node):
         if needed & set(node.output) and not set(node.output) <= set(sources):
             nodes.append(node)
-            needed |= set(node.input) | captured(node)
+            needed |= set(node.input) | outer_names(node)
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     part = onnx.ModelProto()
     part.CopyFrom(model)
@@ -330,7 +332,7 @@ def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
 def _collect(value: Any, structure: Structure, found: dict[str, NDArray[Any]]) -> None:
     """Put a raw answer's arrays under their outputs' names, which the leaves of its structure have."""
     match structure:
-        case Leaf():
+        case TensorLeaf():
             found[structure.output] = value
         case Items():
             for entry, part in zip(value, structure.items, strict=True):

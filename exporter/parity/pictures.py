@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from exporter.parity.array_diff import Arrays
-from exporter.parity.compare import Asked
+from exporter.parity.compare import ParityInputs
 from exporter.parity.paths import ServedPath
-from exporter.parity.reference import Answer
+from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import Classify, ImageInput, Multilabel
@@ -22,7 +22,7 @@ _CLASSES = 5
 _SIDE = 320
 
 
-def draw_pictures(paths: Sequence[ServedPath], asked: Asked, evidence: Evidence) -> tuple[Picture, ...]:
+def draw_pictures(paths: Sequence[ServedPath], asked: ParityInputs, evidence: Evidence) -> tuple[Picture, ...]:
     """Return a picture for the worst rows whose input is one case: faults first, one a case and stage."""
     rows = [row for row in evidence.rows if row.difference or row.fault is not None]
     rows.sort(key=lambda row: (row.passed, -(row.ratio or 0.0), STAGES.index(row.stage)))
@@ -40,7 +40,7 @@ def draw_pictures(paths: Sequence[ServedPath], asked: Asked, evidence: Evidence)
     return tuple(pictures)
 
 
-def _draw(path: ServedPath, row: Row, answer: Answer, asked: Asked) -> Iterator[Picture]:
+def _draw(path: ServedPath, row: Row, answer: ReferenceOutput, asked: ParityInputs) -> Iterator[Picture]:
     images: tuple[Image, ...] = ()
     scores: tuple[Score, ...] = ()
     try:
@@ -78,10 +78,10 @@ def _compare(expected: NDArray[np.generic], found: NDArray[np.generic]) -> Itera
         most = int(apart.max())
         # One level of difference would be black on black.
         stretched = (apart * (255 / most)).astype(np.uint8) if most else apart.astype(np.uint8)
-        yield Image(label=f"difference, white is {most} grey levels", png=_to_png(stretched[:, :, np.newaxis]))
+        yield Image(label=f"difference, white is {most} gray levels", png=_to_png(stretched[:, :, np.newaxis]))
 
 
-def _scores(answer: Answer, found: Arrays, asked: Asked) -> Iterator[Score]:
+def _scores(answer: ReferenceOutput, found: Arrays, asked: ParityInputs) -> Iterator[Score]:
     name = asked.manifest.outputs[0].name
     expected, got = answer.outputs[name][0], found[name][0]
     chosen = [*np.argsort(-expected, kind="stable")[:_CLASSES], int(np.argmax(got))]

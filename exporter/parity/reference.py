@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.conversion.network_io import call
-from exporter.inputs.adapter import Case, Front, Prepared
-from exporter.outputs.postprocessing import Ending
+from exporter.inputs.adapter import Case, InputAdapter, PreparedInput
+from exporter.outputs.postprocessing import Postprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ReferenceOutput:
     """The reference for one case, as a batch of one: what is prepared, and what comes out.
 
-    ``inner`` are the network's own outputs by their names in the graph, ``outputs`` the artifact's, after the ending.
+    ``inner`` are the network's own outputs by their names in the graph, ``outputs`` the artifact's, after the
+    postprocessing.
     """
 
     case: Case
-    prepared: Prepared
+    prepared: PreparedInput
     inner: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
 
@@ -28,32 +29,38 @@ class Answer:
 class Reference:
     """A freshly built eager network behind the user's own preprocessing; nothing of the export has touched either."""
 
-    def __init__(self, network: nn.Module, front: Front) -> None:
+    def __init__(self, network: nn.Module, adapter: InputAdapter) -> None:
         self._network = network
-        self._front = front
+        self._adapter = adapter
 
     @property
     def network(self) -> nn.Module:
         """The untouched network."""
         return self._network
 
-    def call(self, cases: Sequence[Case]) -> tuple[tuple[Prepared, ...], tuple[Any, ...]]:
+    def call(self, cases: Sequence[Case]) -> tuple[tuple[PreparedInput, ...], tuple[Any, ...]]:
         """Return what is prepared of each case, and what the network's forward returns for it.
 
         One case at a time: the reference does not depend on what else is in the batch.
         """
-        prepared = tuple(self._front.prepare(case) for case in cases)
+        prepared = tuple(self._adapter.prepare(case) for case in cases)
         return prepared, tuple(call(self._network, one.tensors) for one in prepared)
 
-    def answer(self, cases: Sequence[Case], ending: Ending) -> tuple[Answer, ...]:
+    def answer(self, cases: Sequence[Case], postprocessing: Postprocessing) -> tuple[ReferenceOutput, ...]:
         """Return the answers for cases."""
-        return self.finish(cases, *self.call(cases), ending)
+        return self.finish(cases, *self.call(cases), postprocessing)
 
     def finish(
-        self, cases: Sequence[Case], prepared: Sequence[Prepared], values: Sequence[Any], ending: Ending
-    ) -> tuple[Answer, ...]:
+        self,
+        cases: Sequence[Case],
+        prepared: Sequence[PreparedInput],
+        values: Sequence[Any],
+        postprocessing: Postprocessing,
+    ) -> tuple[ReferenceOutput, ...]:
         """Return the answers for what ``call`` gave."""
         return tuple(
-            Answer(case=case, prepared=one, inner=ending.expect_inner(value), outputs=ending.expect(value))
+            ReferenceOutput(
+                case=case, prepared=one, inner=postprocessing.expect_inner(value), outputs=postprocessing.expect(value)
+            )
             for case, one, value in zip(cases, prepared, values, strict=True)
         )

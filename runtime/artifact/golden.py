@@ -27,7 +27,7 @@ class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
     source: bytes
     prepared: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
-    said: Mapping[str, NDArray[Any]] = {}
+    labels: Mapping[str, NDArray[Any]] = {}
 
 
 class GoldenSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ def golden_to_npz(golden: GoldenSet) -> bytes:
         arrays[f"{row}/source"] = np.frombuffer(case.source, dtype=np.uint8)
         arrays |= {f"{row}/prepared/{name}": _plain(array) for name, array in case.prepared.items()}
         arrays |= {f"{row}/outputs/{name}": array for name, array in case.outputs.items()}
-        arrays |= {f"{row}/said/{name}": _plain(array) for name, array in case.said.items()}
+        arrays |= {f"{row}/labels/{name}": _plain(array) for name, array in case.labels.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
@@ -67,7 +67,7 @@ def read_golden(path: Path) -> GoldenSet:
                 source=found[f"{row}/source"].tobytes(),
                 prepared={name: _strings(array) for name, array in _under(found, f"{row}/prepared/").items()},
                 outputs=_under(found, f"{row}/outputs/"),
-                said={name: _strings(array) for name, array in _under(found, f"{row}/said/").items()},
+                labels={name: _strings(array) for name, array in _under(found, f"{row}/labels/").items()},
             )
             for row in range(count)
         )

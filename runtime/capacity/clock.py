@@ -18,7 +18,7 @@ class Clock:
         self._count = 0
 
     def at(self, time: float, then: Then) -> None:
-        """Call ``then`` at ``time``, in seconds; a time that has passed is now."""
+        """RequestContext ``then`` at ``time``, in seconds; a time that has passed is now."""
         self._count += 1
         heapq.heappush(self._events, (max(time, self.now), self._count, then))
 

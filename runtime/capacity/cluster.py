@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.capacity.clock import Clock
 from runtime.capacity.replica import ANSWERED, LOST, REFUSED, Demand, Process, Replica, Request
 
-Balancing: TypeAlias = Literal["round-robin", "random", "two", "least"]
+Balancing: TypeAlias = Literal["round-robin", "random", "two-choices", "least"]
 
 # A server that was told to stop says that it is not ready, and goes on for a moment: the balancer learns of it.
 _NOTICE_S = 0.5
@@ -186,11 +186,13 @@ class _Fleet:
         self._known = list(places)
         self._turn = 0
         chance = np.random.default_rng([seed, 2])
-        self._chances: list[float] = chance.random(2 * requests).tolist() if balancing in {"random", "two"} else []
+        self._chances: list[float] = (
+            chance.random(2 * requests).tolist() if balancing in {"random", "two-choices"} else []
+        )
         self.choose: Callable[[], _Place | None] = {
             "round-robin": self._in_turn,
             "random": self._any,
-            "two": self._better_of_two,
+            "two-choices": self._better_of_two,
             "least": self._least,
         }[balancing]
         self.settled_s = 0.0

@@ -24,7 +24,7 @@ class Balance(Enum):
 
     ROUND_ROBIN = "round-robin"
     RANDOM = "random"
-    TWO = "two"
+    TWO = "two-choices"
     LEAST = "least"
 
 
@@ -48,7 +48,7 @@ def capacity(
     balance: Annotated[Balance, typer.Option(help="How requests are spread over replicas.")] = Balance.ROUND_ROBIN,
     max_queue: Annotated[int, typer.Option(min=1, help="Of each server: inputs that wait or run.")] = 128,
     deadline_s: Annotated[float, typer.Option(min=0.001, help="Of each server: the most time for a request.")] = 30,
-    survive: Annotated[int, typer.Option(min=0, help="So many replicas may be missing at once.")] = 1,
+    tolerate_failures: Annotated[int, typer.Option(min=0, help="So many replicas may be missing at once.")] = 1,
     headroom: Annotated[float, typer.Option(min=0, help="Per cent more than --rate that the advice bears.")] = 20,
     core_price: Annotated[float, typer.Option(min=0, help="Of a core for an hour, in any currency.")] = 0,
     machine_price: Annotated[float, typer.Option(min=0, help="Of a machine like this one for an hour.")] = 0,
@@ -74,7 +74,7 @@ def capacity(
     from runtime.capacity.measurement import read_measurement
     from runtime.capacity.planning import Answer, Goal, plan
     from runtime.deploy.ray.predictor import artifact_digest
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
     from runtime.server.limits import Limits
 
     open_artifact(artifact)
@@ -104,7 +104,7 @@ def capacity(
         trace=trace,
         balancing=balance.value,
         limits=Limits(queue=max_queue, deadline_s=deadline_s),
-        survive=survive,
+        tolerate_failures=tolerate_failures,
         headroom=headroom / 100,
         core_price=core_price,
         machine_price=machine_price,
@@ -112,7 +112,7 @@ def capacity(
     )
     answer = Answer(arrivals=arrivals, balancing=balance.value, seed=seed, measured=found, plan=plan(found, goal))
     if json:
-        sys.stdout.write(to_json(answer).decode())
+        sys.stdout.write(struct_to_json(answer).decode())
     else:
         from runtime.capacity.printing import print_answer
 

@@ -22,7 +22,7 @@ SHARE = 0.99
 
 # Of more replicas than these, these are simulated with their share of the rate: then each has the arrivals that it has
 # among more of them, and the same number of requests lasts longer. Under 'random' they know nothing of each other.
-MOST_SIMULATED = {"random": 4, "round-robin": 16, "two": 16, "least": 16}
+MOST_SIMULATED = {"random": 4, "round-robin": 16, "two-choices": 16, "least": 16}
 
 # Where the rate itself rises and falls, that takes time to be seen: still fewer replicas.
 _MOST_UNEVEN = 2
@@ -50,9 +50,9 @@ Breaking: TypeAlias = Literal["p99", "429", "504"]
 class Goal:
     """What is asked for: ``SHARE`` of ``rate`` requests a second answered within ``p99_ms``.
 
-    ``trace`` says when they come, given a rate, a number of them and a source of chance. ``survive`` is how many
-    replicas may be missing at once. ``headroom`` is how much more than the rate the advice must bear, as a share: the
-    prediction may be off by as much. Prices are per hour, 0 where none was given. Each simulation is of so many
+    ``trace`` says when they come, given a rate, a number of them and a source of chance. ``tolerate_failures`` is how
+    many replicas may be missing at once. ``headroom`` is how much more than the rate the advice must bear, as a share:
+    the prediction may be off by as much. Prices are per hour, 0 where none was given. Each simulation is of so many
     ``requests``; the default leaves 150 beyond the 99th percentile.
     """
 
@@ -61,7 +61,7 @@ class Goal:
     trace: Callable[[float, int, np.random.Generator], Times] = arrivals.poisson
     balancing: Balancing = "round-robin"
     limits: Limits = field(default_factory=Limits)
-    survive: int = 1
+    tolerate_failures: int = 1
     headroom: float = 0.2
     core_price: float = 0.0
     machine_price: float = 0.0
@@ -155,9 +155,9 @@ def plan(measured: Measurement, goal: Goal) -> Plan:
     padded = goal.rate * (1 + goal.headroom)
 
     def holds(count: int) -> bool:
-        if count <= goal.survive:
+        if count <= goal.tolerate_failures:
             return False
-        if goal.survive and not fleet.meets(fleet.losing(count, padded)):
+        if goal.tolerate_failures and not fleet.meets(fleet.losing(count, padded)):
             return False
         return fleet.meets(fleet.updating(count, padded)[0])
 
@@ -182,7 +182,7 @@ def plan(measured: Measurement, goal: Goal) -> Plan:
         egress_gbit_s=goal.rate * out_bytes * 8 / 1e9,
         artifact_copies_gb=machines * measured.artifact_bytes / 1e9,
         steady=fleet.load(fleet.steady(replicas, goal.rate), goal.rate, replicas),
-        losing=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.survive else None,
+        losing=fleet.load(fleet.losing(replicas, goal.rate), goal.rate, replicas) if goal.tolerate_failures else None,
         updating=fleet.load(updating, goal.rate, replicas),
         update_s=each_s * replicas,
         breaks=fleet.breaks(replicas),
@@ -278,12 +278,12 @@ class _Fleet:
         """Return what happens from the moment on in which replicas are lost, and do not come back."""
         key = replicas, whole_rate
         if key not in self._losing:
-            survive = self._goal.survive
-            simulated = min(replicas, max(self._simulated, survive + 1))
+            tolerate_failures = self._goal.tolerate_failures
+            simulated = min(replicas, max(self._simulated, tolerate_failures + 1))
             # Each of those that are left has its true share then.
-            rate = whole_rate * (simulated - survive) / (replicas - survive)
+            rate = whole_rate * (simulated - tolerate_failures) / (replicas - tolerate_failures)
             begin = self._goal.requests * _WARM_SHARE / rate
-            loss = Loss(at_s=begin, replicas=survive, notice_s=min(_NOTICE_S, begin))
+            loss = Loss(at_s=begin, replicas=tolerate_failures, notice_s=min(_NOTICE_S, begin))
             self._losing[key] = self._simulate(simulated, rate, incidents=(loss,))
         return self._losing[key]
 

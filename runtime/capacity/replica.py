@@ -1,8 +1,9 @@
 """One server process in simulated time, by the rules of the real one: ``runtime.server``.
 
-Who is let in is decided by the real ``Admission``, and which session serves a lone input by the real ``LonePlan``. What
-is simplified: Python's lock is the event loop's single thread alone, a deadline is looked at before a job begins and
-before its network, not also between decoding and geometry, and a refusal costs as much of the event loop as an answer.
+Who is let in is decided by the real ``Admission``, and which session serves a lone input by the real
+``SessionChooser``. What is simplified: Python's lock is the event loop's single thread alone, a deadline is looked at
+before a job begins and before its network, not also between decoding and geometry, and a refusal costs as much of the
+event loop as an answer.
 """
 
 from collections import deque
@@ -13,15 +14,15 @@ from typing import NamedTuple, cast
 from runtime.capacity.clock import Clock, Cores
 from runtime.errors import BusyError
 from runtime.model import Model
-from runtime.server.admission import Admission, Call
+from runtime.server.admission import Admission, RequestContext
 from runtime.server.errors import LateError
 from runtime.server.limits import Limits
-from runtime.server.served_model import LonePlan
+from runtime.server.served_model import SessionChooser
 
 # What becomes of a request: exactly one of these.
 ANSWERED, REFUSED, LATE, LOST = "answered", "refused", "late", "lost"
 
-# The two sessions, where LonePlan has models.
+# The two sessions, where SessionChooser has models.
 _NARROW, _WIDE = cast("Model", "narrow"), cast("Model", "wide")
 
 
@@ -56,7 +57,7 @@ class Process:
 
 
 class Request:
-    """One request on its way; also the ``Call`` that admission asks about its deadline."""
+    """One request on its way; also the ``RequestContext`` that admission asks about its deadline."""
 
     __slots__ = ("arrived", "busy_s", "clock", "deadline", "demand", "ended", "outcome", "place")
 
@@ -98,7 +99,7 @@ class Replica:
         process = self._process
         self._life += 1
         self._admission = Admission(process.limits, workers=process.workers)
-        self._lone = LonePlan(_NARROW, _WIDE if process.wide_threads > 1 else _NARROW)
+        self._lone = SessionChooser(_NARROW, _WIDE if process.wide_threads > 1 else _NARROW)
         self._inside: set[Request] = set()
         self._deadlines: deque[Request] = deque()
         self._watching = False
@@ -162,7 +163,7 @@ class Replica:
         if request.outcome:  # its deadline passed while it was read
             return
         try:
-            self._admission.enter(1, cast("Call", request))
+            self._admission.enter(1, cast("RequestContext", request))
         except BusyError:
             request.place = "done"
             self._on_loop(request.demand.answer, lambda: self._end(request, REFUSED))

@@ -69,7 +69,7 @@ def scale(
     total_ms = sum(parts.values())
     found = []
     for rate in rates:
-        replicas = max(1, -int(-rate // each)) + goal.survive
+        replicas = max(1, -int(-rate // each)) + goal.tolerate_failures
         cores = replicas * measured.process_cores
         machines = -(-cores // around.machine_cores)
         gbit_s = max(in_bytes, out_bytes) * rate * _BITS / 1e9

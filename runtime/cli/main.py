@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.capacity.command import capacity
-from runtime.console import DEVICE_HELP, exit_errors_with, make_app, open_console, run_app
+from runtime.console import DEVICE_HELP, make_app, open_console, run_app, set_error_exit_code
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
 
@@ -31,7 +31,7 @@ EXPORTER_COMMANDS = {
 }
 
 # What 'bench --against' takes from beyond the wall.
-BUILD_RIVALS = "exporter.eager.bench:build_rivals"
+BUILD_BASELINES = "exporter.eager.bench:build_baselines"
 
 app = make_app(
     "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
@@ -103,9 +103,9 @@ def predict(
 ) -> None:
     """Label inputs: one row each, in the order given; exit status 1 if any failed."""
     from runtime.jobs.command import predict as run
-    from runtime.jobs.options import Request
+    from runtime.jobs.options import JobOptions
 
-    request = Request(
+    request = JobOptions(
         artifact=artifact,
         inputs=tuple(inputs),
         column=column,
@@ -137,12 +137,12 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Check an artifact's files, then its golden inputs on this device; exit status 1 if one is off."""
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
     from runtime.verify import verify as verify_artifact
 
     verification = verify_artifact(artifact, device=device)
     if json:
-        sys.stdout.write(to_json(verification).decode())
+        sys.stdout.write(struct_to_json(verification).decode())
     else:
         _print_verification(verification)
     if not verification.passed:
@@ -160,13 +160,13 @@ def diff(
     json: Annotated[bool, typer.Option("--json", help="Print the differences as one JSON object.")] = False,
 ) -> None:
     """Say how two artifacts differ, part by part; exit status 0 if they do not, 1 if they do, 2 on errors."""
-    exit_errors_with(2)
+    set_error_exit_code(2)
     from runtime.artifact.diff import compare_artifacts
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
 
     comparison = compare_artifacts(first, second)
     if json:
-        sys.stdout.write(to_json(comparison).decode())
+        sys.stdout.write(struct_to_json(comparison).decode())
     else:
         from runtime.cli.tables import print_comparison
 
@@ -193,25 +193,25 @@ def bench(
 ) -> None:
     """Measure an artifact on this machine: latency, throughput by workers, where the time goes."""
     from runtime.artifact.open import open_artifact
-    from runtime.bench import measure
+    from runtime.bench import measure_model
     from runtime.cli.tables import print_bench
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
 
     def build(found: str) -> "Mapping[str, Rival]":
-        module, function = BUILD_RIVALS.split(":")
+        module, function = BUILD_BASELINES.split(":")
         rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
-            against, open_artifact(artifact), device=found, architecture=arch, trust=trust, imports=import_ or ()
+            against, open_artifact(artifact), device=found, arch=arch, trust=trust, imports=import_ or ()
         )
         return rivals
 
     with warnings.catch_warnings():
         # Golden inputs ask for a rotation on purpose.
         warnings.filterwarnings("ignore", message=".*EXIF")
-        report = measure(
-            artifact, device=device, samples=samples or (), seconds=seconds, build_rivals=build if against else None
+        report = measure_model(
+            artifact, device=device, samples=samples or (), seconds=seconds, build_baselines=build if against else None
         )
     if json:
-        sys.stdout.write(to_json(report).decode())
+        sys.stdout.write(struct_to_json(report).decode())
     else:
         print_bench(report)
 
@@ -225,11 +225,11 @@ def doctor(
     """Say what this machine has and misses; exit status 1 if something needed is missing."""
     from runtime.cli.tables import print_diagnosis
     from runtime.doctor import diagnose
-    from runtime.manifest import to_json
+    from runtime.manifest import struct_to_json
 
     diagnosis = diagnose(artifact, device=device)
     if json:
-        sys.stdout.write(to_json(diagnosis).decode())
+        sys.stdout.write(struct_to_json(diagnosis).decode())
     else:
         print_diagnosis(diagnosis)
     if not diagnosis.healthy:

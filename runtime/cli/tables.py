@@ -5,7 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from runtime.artifact.diff import Comparison
-from runtime.bench import Report
+from runtime.bench import BenchReport
 from runtime.console import open_console
 from runtime.doctor import Diagnosis
 
@@ -13,7 +13,7 @@ _BAR_WIDTH = 30
 _VERDICTS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
 
 
-def print_bench(report: Report) -> None:
+def print_bench(report: BenchReport) -> None:
     """Print what 'truecopy bench' found."""
     console = open_console()
     latency = report.latency

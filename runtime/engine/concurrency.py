@@ -24,7 +24,7 @@ BATCH_SIZES = (1, 4, 16)
 _ACCELERATOR_BATCH = BATCH_SIZES[-1]
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class ConcurrencyPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``workers`` inputs are in work at a time; one network call takes ``batch`` of them and runs on ``threads``.
 
     On an accelerator, inputs of one shape are filled up to ``batch``, so that a session sees no other number. Where
@@ -38,16 +38,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 # One input on all cores, or as many inputs as cores with one thread each. Measured with EfficientNet-Lite0 on two
 # cores: a session a core, one thread each, gives the most photos a second; a batch gives nothing on a CPU.
-_CPU_PLANS: dict[str, Callable[[int], Plan]] = {
-    "latency": lambda cores: Plan(workers=cores, threads=cores, batch=1),
-    "throughput": lambda cores: Plan(workers=cores, threads=1, batch=1),
+_CPU_PLANS: dict[str, Callable[[int], ConcurrencyPlan]] = {
+    "latency": lambda cores: ConcurrencyPlan(workers=cores, threads=cores, batch=1),
+    "throughput": lambda cores: ConcurrencyPlan(workers=cores, threads=1, batch=1),
 }
 # The network is elsewhere: the cores decode and prepare, whole batches cross over. More threads than these wait for
 # Python's lock: on 16 cores 8 gave 1170 photos a second, 16 gave 860.
 _ACCELERATOR_WORKERS = 8
-_ACCELERATOR_PLANS: dict[str, Callable[[int], Plan]] = {
-    "latency": lambda cores: Plan(workers=min(cores, _ACCELERATOR_WORKERS), threads=1, batch=1),
-    "throughput": lambda cores: Plan(workers=min(cores, _ACCELERATOR_WORKERS), threads=1, batch=_ACCELERATOR_BATCH),
+_ACCELERATOR_PLANS: dict[str, Callable[[int], ConcurrencyPlan]] = {
+    "latency": lambda cores: ConcurrencyPlan(workers=min(cores, _ACCELERATOR_WORKERS), threads=1, batch=1),
+    "throughput": lambda cores: ConcurrencyPlan(
+        workers=min(cores, _ACCELERATOR_WORKERS), threads=1, batch=_ACCELERATOR_BATCH
+    ),
 }
 
 
@@ -59,7 +61,7 @@ def build_plan(
     workers: int | None = None,
     threads: int | None = None,
     batch: int | None = None,
-) -> Plan:
+) -> ConcurrencyPlan:
     """Return the plan ``name``, ``latency`` or ``throughput``, for ``device`` on ``cores``; what is given overrides it.
 
     Raises InputError for an unknown name and for a number below 1.
@@ -76,7 +78,7 @@ def build_plan(
     )
 
 
-class Calls:
+class ActiveCalls:
     """Counts the calls that are under way, each in a ``with``."""
 
     def __init__(self) -> None:
@@ -97,7 +99,7 @@ class Calls:
             self._count -= 1
 
 
-class Workers:
+class ThreadPool:
     """``count`` threads that start at the first use and end with ``close``; safe to share between threads.
 
     Decoding, resizing and the network all run outside Python's lock, so threads suffice; processes would load the
@@ -139,7 +141,7 @@ class Workers:
         """Finish what is in work, and end the threads."""
         self._pool.shutdown()
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "ThreadPool":
         return self
 
     def __exit__(self, *_: object) -> None:

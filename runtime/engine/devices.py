@@ -1,6 +1,6 @@
 """Every device that a model can be asked to run on: its onnxruntime provider, its options, and what to install.
 
-All decisions are here, and none needs the device: they are made from a ``Machine``, the facts of the one at hand.
+All decisions are here, and none needs the device: they are made from a ``MachineInfo``, the facts of the one at hand.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ PACKAGES = (
 )
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class MachineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What decides about devices here: the system, a loaded NVIDIA driver, and onnxruntime as it is installed.
 
     ``packages`` is None until somebody wants to know: finding out takes longer than deciding.
@@ -47,7 +47,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         return installed_packages() if self.packages is None else self.packages
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller may choose about a device: TF32 arithmetic, and a bound on its memory in bytes."""
 
     tf32: bool = False
@@ -65,8 +65,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     provider: str
     package: str
-    options: Callable[[int, Options], dict[str, str]]
-    environment: Callable[[Options], dict[str, str]] = lambda _options: {}
+    options: Callable[[int, DeviceOptions], dict[str, str]]
+    environment: Callable[[DeviceOptions], dict[str, str]] = lambda _options: {}
     numbered: bool = False
     nvidia: bool = False
     system: str | None = None
@@ -74,11 +74,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...] = ()
 
 
-def _no_options(_number: int, _options: Options) -> dict[str, str]:
+def _no_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
     return {}
 
 
-def _cuda_options(number: int, options: Options) -> dict[str, str]:
+def _cuda_options(number: int, options: DeviceOptions) -> dict[str, str]:
     # TF32 keeps 10 bits of the mantissa, and PyTorch's matmul does not use it; EXHAUSTIVE search costs 0.6 s a new
     # shape. Memory that grows by what is asked for, and not by doubling, stays under a limit for longer.
     chosen = {
@@ -92,7 +92,7 @@ def _cuda_options(number: int, options: Options) -> dict[str, str]:
     return chosen
 
 
-def _tensorrt_options(number: int, options: Options) -> dict[str, str]:
+def _tensorrt_options(number: int, options: DeviceOptions) -> dict[str, str]:
     # Its own half precision stays off.
     chosen = {"device_id": str(number), "trt_fp16_enable": "0"}
     if options.memory_limit_bytes is not None:
@@ -100,13 +100,13 @@ def _tensorrt_options(number: int, options: Options) -> dict[str, str]:
     return chosen
 
 
-def _tensorrt_environment(options: Options) -> dict[str, str]:
+def _tensorrt_environment(options: DeviceOptions) -> dict[str, str]:
     # There is no option for TF32. All CUDA libraries read this variable, and a CUDA session that asked for TF32 would
     # get none: hence not for CUDA, whose option alone is enough (measured on an H200: 2e-7 and 3e-4 of a sum's size).
     return {} if options.tf32 else {"NVIDIA_TF32_OVERRIDE": "0"}
 
 
-def _openvino_options(_number: int, _options: Options) -> dict[str, str]:
+def _openvino_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
     # OpenVINO computes in half precision where the processor is faster that way, unless told to be accurate.
     return {"device_type": "CPU", "precision": "ACCURACY"}
 
@@ -156,9 +156,9 @@ DEVICES: dict[str, Device] = {
 AUTO = ("cuda",)
 
 
-def read_machine(providers: tuple[str, ...]) -> Machine:
+def read_machine(providers: tuple[str, ...]) -> MachineInfo:
     """Return the facts of this machine; ``providers`` are those that onnxruntime says it was built with."""
-    return Machine(
+    return MachineInfo(
         system=platform.system(),
         nvidia=Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(),
         providers=providers,
@@ -187,7 +187,7 @@ def split_device(device: str) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
-def candidates(device: str, machine: Machine) -> tuple[str, ...]:
+def candidates(device: str, machine: MachineInfo) -> tuple[str, ...]:
     """Return the devices to try, best first: the one that is named, or what 'auto' means here, the CPU last.
 
     Raises DeviceError when the named one cannot be used with what is installed.
@@ -201,7 +201,7 @@ def candidates(device: str, machine: Machine) -> tuple[str, ...]:
     return (device,)
 
 
-def missing_provider(device: str, machine: Machine) -> str | None:
+def missing_provider(device: str, machine: MachineInfo) -> str | None:
     """Return why this onnxruntime cannot have the device, and the remedy; None where a session may be tried."""
     entry = DEVICES[split_device(device)[0]]
     if entry.system is not None and machine.system != entry.system:
@@ -214,7 +214,7 @@ def missing_provider(device: str, machine: Machine) -> str | None:
     return None
 
 
-def missing_piece(device: str, machine: Machine, complaint: str) -> str:
+def missing_piece(device: str, machine: MachineInfo, complaint: str) -> str:
     """Return why a provider did not start, and the remedy; ``complaint`` is the loader's word on its library, or empty.
 
     The library is named as the loader names it; a library of ours in ``Device.libraries`` has the exact command.
@@ -255,7 +255,7 @@ def is_device_failure(device: str, message: str) -> bool:
     return any(mark in message for mark in DEVICES[split_device(device)[0]].failures)
 
 
-def conflict(machine: Machine) -> str | None:
+def conflict(machine: MachineInfo) -> str | None:
     """Return what is wrong when several packages have installed onnxruntime over each other, and the remedy."""
     packages = machine.installed()
     if len(packages) < 2:

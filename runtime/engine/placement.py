@@ -19,7 +19,7 @@ _OF_SHAPES = {b"Shape", b"Size"}
 def shape_nodes(model: Path | bytes) -> frozenset[str]:
     """Return the names of the nodes whose results follow from constants and the shapes of the inputs, not their values.
 
-    ``model`` is a ModelProto, as a file or its contents. Nodes with graphs inside count as using values.
+    ``model`` is a ModelProto, as a file or its contents. NodeBuilder with graphs inside count as using values.
     """
     data = memoryview(model if isinstance(model, bytes) else model.read_bytes())
     (graph,) = (value for field, value in fields(data) if field == _MODEL_GRAPH)

@@ -15,8 +15,8 @@ from runtime.engine.cpu import usable_cores
 from runtime.engine.devices import (
     CPU_PROVIDER,
     DEVICES,
-    Machine,
-    Options,
+    DeviceOptions,
+    MachineInfo,
     candidates,
     is_device_failure,
     missing_number,
@@ -122,7 +122,7 @@ class Session:
                 )
 
 
-def this_machine() -> Machine:
+def this_machine() -> MachineInfo:
     """Return the facts that decide about devices here."""
     return read_machine(tuple(onnxruntime.get_available_providers()))
 
@@ -133,8 +133,8 @@ def open_session(
     device: str = "auto",
     threads: int | None = None,
     spin: bool = False,
-    options: Options | None = None,
-    machine: Machine | None = None,
+    options: DeviceOptions | None = None,
+    machine: MachineInfo | None = None,
 ) -> Session:
     """Return a graph, a file or its contents, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
 
@@ -147,10 +147,10 @@ def open_session(
     names = candidates(device, machine)
     for name in names[:-1]:
         try:
-            return _open_on(name, graph, threads, spin, options or Options(), machine)
+            return _open_on(name, graph, threads, spin, options or DeviceOptions(), machine)
         except DeviceError as error:
             warnings.warn(f"device 'auto' is the CPU, although: {error}", stacklevel=2)
-    return _open_on(names[-1], graph, threads, spin, options or Options(), machine)
+    return _open_on(names[-1], graph, threads, spin, options or DeviceOptions(), machine)
 
 
 def onnxruntime_version() -> str:
@@ -159,7 +159,7 @@ def onnxruntime_version() -> str:
 
 
 def _open_on(
-    device: str, graph: Path | bytes, threads: int | None, spin: bool, chosen: Options, machine: Machine
+    device: str, graph: Path | bytes, threads: int | None, spin: bool, chosen: DeviceOptions, machine: MachineInfo
 ) -> Session:
     kind, number = split_device(device)
     entry = DEVICES[kind]
@@ -201,7 +201,7 @@ def _open_on(
     return Session(session, device)
 
 
-def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Machine) -> None:
+def _check_placement(session: Any, graph: Path | bytes, device: str, machine: MachineInfo) -> None:
     """Raise DeviceError unless the session's network nodes are on the device's provider.
 
     onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
@@ -228,7 +228,7 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
         )
 
 
-def _why_not(device: str, machine: Machine) -> str:
+def _why_not(device: str, machine: MachineInfo) -> str:
     """Return what keeps the device's provider from starting, and the remedy."""
     kind, _ = split_device(device)
     folder = Path(onnxruntime.__file__).parent / "capi"

@@ -13,7 +13,7 @@ from runtime.inputs.tabular.tables import read_rows
 from runtime.jobs.sources import KINDS
 from runtime.manifest import Manifest, Multilabel, Regress, Segment, TabularInput
 from runtime.model import Model
-from runtime.results import is_answer, no_answer
+from runtime.results import is_finite, non_finite_message
 
 # What stands between the labels of one cell.
 _SEPARATOR = ";"
@@ -22,7 +22,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabeledData:
     """One input with what is true of it: a class, a set of classes, or numbers by name."""
 
     name: str
@@ -44,7 +44,7 @@ class Scores:
     failures: Mapping[str, str]
 
 
-def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled | InputError]:
+def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
     """Yield the inputs of ``data`` with their truth, in a fixed order.
 
     A folder has a folder a class in it, named like the class. A table has the label in ``column``; of a row's other
@@ -77,21 +77,21 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[Labelled
         except InputError as error:
             yield error
             continue
-        yield Labelled(name=name, source=_source(model.manifest, row, data, wanted), truth=truth)
+        yield LabeledData(name=name, source=_source(model.manifest, row, data, wanted), truth=truth)
 
 
-def score_labelled(model: Model, labelled: Iterator[Labelled | InputError]) -> Scores:
+def score_labelled(model: Model, labelled: Iterator[LabeledData | InputError]) -> Scores:
     """Return the model's scores for labelled data; raises InputError when there is none that can be used."""
     names: list[str] = []
     scores: list[Any] = []
     truth: list[Any] = []
     failures: dict[str, str] = {}
-    waiting: list[tuple[Labelled, Any]] = []
+    waiting: list[tuple[LabeledData, Any]] = []
 
     def flush() -> None:
         for (one, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
-            if not is_answer(score):
-                failures[one.name] = no_answer(one.name)
+            if not is_finite(score):
+                failures[one.name] = non_finite_message(one.name)
                 continue
             names.append(one.name)
             scores.append(score)
@@ -122,7 +122,7 @@ def fail(error: InputError) -> tuple[str, InputError]:
     return str(error).partition(": ")[0], error
 
 
-def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[Labelled | InputError]:
+def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[LabeledData | InputError]:
     images, masks = data / "images", data / "masks"
     if not images.is_dir() or not masks.is_dir():
         raise InputError(
@@ -132,12 +132,12 @@ def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[Labelled | I
     known = {path.stem: path for path in sorted(masks.iterdir()) if path.is_file()}
     for path in sorted(file for file in images.iterdir() if file.suffix.lower() in suffixes):
         if path.stem in known:
-            yield Labelled(name=str(path), source=path, truth=known[path.stem])
+            yield LabeledData(name=str(path), source=path, truth=known[path.stem])
         else:
             yield InputError(f"'{path}': no mask: expected one named '{path.stem}' in '{masks}'. Add it.")
 
 
-def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[Labelled]:
+def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData]:
     folders = sorted(path for path in data.iterdir() if path.is_dir())
     unknown = [folder.name for folder in folders if folder.name not in model.labels]
     if not folders or unknown:
@@ -149,7 +149,7 @@ def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterat
     for folder in folders:
         index = model.labels.index(folder.name)
         for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes):
-            yield Labelled(name=str(path), source=path, truth=_one_hot(model, [index]))
+            yield LabeledData(name=str(path), source=path, truth=_one_hot(model, [index]))
 
 
 def _one_hot(model: Model, indices: Sequence[int]) -> Any:

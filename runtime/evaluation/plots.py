@@ -19,7 +19,7 @@ def draw_reliability(series: dict[str, Sequence[tuple[float, float, int]]]) -> b
     A dot's area is its share of the inputs: what few of them say is little to go by.
     """
     figure, axes = _figure(5, 5)
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="exactly as sure as right")
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="exactly as sure as right")
     for name, points in series.items():
         confidence, correct, counts = zip(*points, strict=True)
         error = sum(abs(one - other) * count for one, other, count in points) / sum(counts)
@@ -46,8 +46,8 @@ def draw_confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> by
         for row in places:
             for column in places:
                 if counts[row, column]:
-                    colour = "white" if shares[row, column] > 0.5 else "black"
-                    axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour)
+                    color = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color)
     return _to_png(figure)
 
 

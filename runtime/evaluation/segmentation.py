@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.evaluation.data import Labelled, fail
+from runtime.evaluation.data import LabeledData, fail
 from runtime.geometry.pillow import prepare
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import CenterCrop, GeometryStep, Grayscale, ImageInput, Pad, Resize, Segment
@@ -35,10 +35,10 @@ class Maps:
     failures: Mapping[str, str]
 
 
-def score_maps(model: Model, labelled: Iterator[Labelled | InputError], *, keep: bool = False) -> Maps:
+def score_maps(model: Model, labelled: Iterator[LabeledData | InputError], *, keep: bool = False) -> Maps:
     """Return the model's maps against those that ``read_labelled`` names; raises InputError when none can be used."""
 
-    def found() -> Iterator[tuple[Labelled, Any] | tuple[str, InputError]]:
+    def found() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
         for one in labelled:
             if isinstance(one, InputError):
                 yield fail(one)
@@ -55,7 +55,7 @@ def score_maps(model: Model, labelled: Iterator[Labelled | InputError], *, keep:
 
 
 def compare_maps(
-    model: Model, scored: Iterator[tuple[Labelled, Any] | tuple[str, InputError]], *, keep: bool = False
+    model: Model, scored: Iterator[tuple[LabeledData, Any] | tuple[str, InputError]], *, keep: bool = False
 ) -> Maps:
     """Return maps against true ones for scores [classes, height, width] of each input, or the error that it costs."""
     task = model.manifest.task
@@ -89,7 +89,7 @@ def compare_maps(
 def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> NDArray[Any]:
     """Return the class of each place, [height, width] of ``size``; ``IGNORED`` where none is true.
 
-    The file is an image whose values are class numbers (grey, or with a palette), or whose colours are the model's; or
+    The file is an image whose values are class numbers (gray, or with a palette), or whose colors are the model's; or
     an .npy file of numbers. One as large as the photo is resized and cropped as the photo is, to the nearest pixel.
     Raises InputError where it cannot be read, fits neither, or has a number that is no class.
     """
@@ -126,20 +126,20 @@ def _read(path: Path, subject: str, task: Segment) -> NDArray[Any]:
         with Image.open(path) as image:
             if image.mode in {"L", "P", "1", "I;16", "I"}:
                 return np.asarray(image if image.mode != "1" else image.convert("L").point(lambda value: value > 0))
-            colours = np.asarray(image.convert("RGB")).astype(np.int64)
+            colors = np.asarray(image.convert("RGB")).astype(np.int64)
     except FileNotFoundError:
         raise InputError(f"{subject}: no such file: expected the true label map. Check the path.") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{subject}: not an image: {error}. Save the label map as PNG.") from error
-    codes = colours @ np.array([65536, 256, 1])
-    known = np.array(task.colours) @ np.array([65536, 256, 1])
+    codes = colors @ np.array([65536, 256, 1])
+    known = np.array(task.colors) @ np.array([65536, 256, 1])
     order = np.argsort(known)
     places = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
     if not (known[order][places] == codes).all():
-        red, green, blue = colours[known[order][places] != codes][0]
+        red, green, blue = colors[known[order][places] != codes][0]
         raise InputError(
-            f"{subject}: no class: expected the model's colours, got #{red:02x}{green:02x}{blue:02x}. Save class "
-            "numbers as grey values, or export with --colours."
+            f"{subject}: no class: expected the model's colors, got #{red:02x}{green:02x}{blue:02x}. Save class "
+            "numbers as gray values, or export with --colors."
         )
     numbers: NDArray[Any] = order[places]
     return numbers

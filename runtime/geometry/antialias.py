@@ -1,7 +1,7 @@
 """torch's antialiased resize of uint8 tensors, to the last bit, without torch.
 
 For models that were trained on tensors resized by torchvision's v2: torch rounds weights to fewer bits than Pillow, and
-is 1 or 2 grey levels off it on up to 5% of the pixels.
+is 1 or 2 gray levels off it on up to 5% of the pixels.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ _PRECISION_BITS = 22
 _WEIGHT_LIMIT = 1 << 15
 
 
-def resample(
+def resample_array(
     pixels: NDArray[np.uint8], interpolation: Interpolation, *, axis: int, resized: int, start: int, length: int
 ) -> NDArray[np.uint8]:
     """Return uint8 ``pixels`` [height, width, channels] with ``axis`` (0 or 1) resized to ``resized`` pixels.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.geometry.antialias import resample
+from runtime.geometry.antialias import resample_array
 from runtime.geometry.plain import sample
 from runtime.geometry.sizes import crop_origin, resized_size
 from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
@@ -45,7 +45,7 @@ def resize_array(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | Non
     if step.antialias:
         for axis in (1, 0):
             start, end = spans[axis]
-            pixels = resample(
+            pixels = resample_array(
                 pixels, step.interpolation, axis=axis, resized=size[axis], start=start, length=end - start
             )
     else:

@@ -8,16 +8,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.inputs.decoder import Decoded, Decoder
+from runtime.inputs.decoder import DecodedInput, Decoder
 from runtime.inputs.tensor.decoder import DecodedArray, TensorDecoder, read_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedParts(Decoded):
+class DecodedParts(DecodedInput):
     """The decoded inputs, in the manifest's order."""
 
-    parts: tuple[Decoded, ...]
-    remark: str = ""
+    parts: tuple[DecodedInput, ...]
+    warning: str = ""
 
 
 class SeveralDecoder:
@@ -26,7 +26,7 @@ class SeveralDecoder:
     def __init__(self, decoders: Mapping[str, Decoder]) -> None:
         self._decoders = decoders
         self.batch_size = min(decoder.batch_size for decoder in decoders.values())
-        self.remarks = {key: text for decoder in decoders.values() for key, text in decoder.remarks.items()}
+        self.warnings = {key: text for decoder in decoders.values() for key, text in decoder.warnings.items()}
 
     def is_list(self, inputs: object) -> bool:
         """Return whether it is a list or tuple."""
@@ -49,7 +49,7 @@ class SeveralDecoder:
             raise InputError(f"{subject}: wrong names: expected {names}, got {got}. Rename the inputs.")
         parts = tuple(decoder.decode(found[name], subject=subject) for name, decoder in self._decoders.items())
         self._check_dimensions(parts, subject)
-        return DecodedParts(parts=parts, remark=next((part.remark for part in parts if part.remark), ""))
+        return DecodedParts(parts=parts, warning=next((part.warning for part in parts if part.warning), ""))
 
     def prepare(self, decoded: DecodedParts) -> tuple[Any, ...]:
         """Return what each input's kind prepares."""
@@ -75,7 +75,7 @@ class SeveralDecoder:
             arrays |= decoder.whole(part)
         return arrays
 
-    def _check_dimensions(self, parts: tuple[Decoded, ...], subject: str) -> None:
+    def _check_dimensions(self, parts: tuple[DecodedInput, ...], subject: str) -> None:
         """Raise InputError where dimensions of one name have different lengths."""
         lengths: dict[str, tuple[int, str]] = {}
         for (name, decoder), part in zip(self._decoders.items(), parts, strict=True):

@@ -20,31 +20,31 @@ DECODERS: dict[type[Any], str] = {
 }
 
 
-class Decoded:
+class DecodedInput:
     """One input after decoding; each kind has its own, which its decoder's ``prepare`` takes.
 
-    ``remark`` is a key of the decoder's ``remarks`` where something about the input is to be counted and warned about
+    ``warning`` is a key of the decoder's ``warnings`` where something about the input is to be counted and warned about
     once, such as a photo that asks for a rotation; empty otherwise.
     """
 
-    remark: str = ""
+    warning: str = ""
 
 
 class Decoder(Protocol):
     """One input kind: from a caller's input to arrays.
 
     A prepared input is whatever the kind makes of it: to the model it is opaque, but for ``bucket`` and ``stack``.
-    ``batch_size`` is how many inputs a batch holds at most where the model itself makes the batches. ``remarks`` are
-    the warnings by remark. A decoder may have a method ``name(source, position)``, where ``subject_of`` does not fit.
+    ``batch_size`` is how many inputs a batch holds at most where the model itself makes the batches. ``warnings`` are
+    the warnings by warning. A decoder may have a method ``name(source, position)``, where ``subject_of`` does not fit.
     """
 
     batch_size: int
-    remarks: dict[str, str]
+    warnings: dict[str, str]
 
     def is_list(self, inputs: object) -> bool:
         """Return whether ``inputs`` are several inputs, and not one that happens to be a list."""
 
-    def decode(self, source: Any, *, subject: str) -> Decoded:
+    def decode(self, source: Any, *, subject: str) -> DecodedInput:
         """Return one caller's input, checked; raise InputError, with ``subject`` as its name, where it is wrong.
 
         Bytes are the input's encoded form: an image file, an .npy file, JSON.

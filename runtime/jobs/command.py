@@ -19,7 +19,7 @@ from runtime.errors import InputError, TruecopyError
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
 from runtime.jobs.job import describe_job, run_job, skip_done
 from runtime.jobs.journal import Journal
-from runtime.jobs.options import Request
+from runtime.jobs.options import JobOptions
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.sources import Named, count_inputs, input_kind, read_inputs
 from runtime.jobs.writers import SUFFIXES, check_writable
@@ -55,7 +55,7 @@ class Interruption:
         sys.stderr.write("\nstopping: what is in work is finished and written; once more to end at once\n")
 
 
-def predict(request: Request, print_table: Callable[[list[Result]], None]) -> None:
+def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) -> None:
     """Run the command; raises typer.Exit with 1 when inputs failed, or 128 and the signal's number when stopped."""
     name = _format_name(request)
     if request.out is not None:
@@ -69,7 +69,7 @@ def predict(request: Request, print_table: Callable[[list[Result]], None]) -> No
             _predict_to_file(request, request.out, name)
 
 
-def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[Result]], None]) -> None:
+def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[list[Result]], None]) -> None:
     engine, inputs, total = _open(request)
     stop = Stop()
     rows = failed = 0
@@ -93,7 +93,7 @@ def _predict_to_stdout(request: Request, name: str, print_table: Callable[[list[
     _exit(request, rows, failed)
 
 
-def _predict_to_file(request: Request, out: Path, name: str) -> None:
+def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     engine, inputs, total = _open(request)
     overlays = _open_overlays(request, engine)
     options: dict[str, float | int | str | None] = {
@@ -135,7 +135,7 @@ def _predict_to_file(request: Request, out: Path, name: str) -> None:
     _exit(request, summary.rows, summary.failed)
 
 
-def _open(request: Request) -> tuple[Engine, Iterator[Named], int | None]:
+def _open(request: JobOptions) -> tuple[Engine, Iterator[Named], int | None]:
     """Return the engine, the inputs, and how many there are where that is known."""
     from runtime.artifact.open import open_artifact
 
@@ -146,7 +146,7 @@ def _open(request: Request) -> tuple[Engine, Iterator[Named], int | None]:
     return engine, read_inputs(request.inputs, kind, column=request.column), total
 
 
-def _open_overlays(request: Request, engine: Engine) -> Overlays | None:
+def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
     """Return what writes the pictures that were asked for, if any were; a cluster's are written here, too."""
     if request.output is None:
         return None
@@ -154,7 +154,7 @@ def _open_overlays(request: Request, engine: Engine) -> Overlays | None:
     return Overlays(model, request.output)
 
 
-def _format_name(request: Request) -> str:
+def _format_name(request: JobOptions) -> str:
     if request.format is not None:
         name = request.format
     elif request.out is not None:
@@ -168,7 +168,7 @@ def _format_name(request: Request) -> str:
     return name
 
 
-def _exit(request: Request, rows: int, failed: int) -> None:
+def _exit(request: JobOptions, rows: int, failed: int) -> None:
     if failed:
         prefix = "note" if request.allow_errors else "error"
         sys.stderr.write(f"{prefix}: {failed} of {rows} inputs failed. Their rows say why.\n")

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Protocol, Self
 
 from runtime.errors import InputError
-from runtime.jobs.options import Request
+from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import Kind, Named
 from runtime.jobs.urls import fetch_each
 from runtime.model import Model, load
@@ -77,7 +77,7 @@ class LocalEngine:
         self.model.check_unchanged()
 
 
-def open_local(request: Request, kind: Kind, total: int | None) -> LocalEngine:
+def open_local(request: JobOptions, kind: Kind, total: int | None) -> LocalEngine:
     """Return this process as the engine of a job of ``total`` inputs, where that is known."""
     del kind
     model = load(
@@ -94,7 +94,7 @@ def open_local(request: Request, kind: Kind, total: int | None) -> LocalEngine:
     return LocalEngine(model, top_k=request.top_k, threshold=request.threshold)
 
 
-def open_engine(request: Request, kind: Kind, total: int | None) -> Engine:
+def open_engine(request: JobOptions, kind: Kind, total: int | None) -> Engine:
     """Return the engine that was asked for; raises InputError for one that is not known."""
     if request.engine not in ENGINES:
         known = " or ".join(f"'{name}'" for name in ENGINES)

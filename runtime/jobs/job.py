@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.errors import ArtifactError, InputError
 from runtime.jobs.engines import Engine, Stop
-from runtime.jobs.journal import Job, Journal
+from runtime.jobs.journal import JobDescription, Journal
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.sources import Named
 from runtime.jobs.writers import write_results
@@ -30,10 +30,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe_job(
     artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | str | None]
-) -> Job:
+) -> JobDescription:
     """Return what makes this job the same as one that is to be resumed."""
     digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
-    return Job(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
+    return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 
 def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays | None = None) -> Summary:

@@ -17,7 +17,7 @@ import msgspec
 from runtime.errors import InputError
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class JobDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What makes two runs the same job: the artifact, by its manifest's SHA-256, the inputs and the options."""
 
     manifest_sha256: str
@@ -29,7 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Journal:
     """The unfinished rows of one job, locked against a second one; use it in a ``with``."""
 
-    def __init__(self, out: Path, job: Job, *, resume: bool, force: bool) -> None:
+    def __init__(self, out: Path, job: JobDescription, *, resume: bool, force: bool) -> None:
         """Open the journal of ``out``: with ``resume`` the one that is there, if there is one, else a new one.
 
         Raises InputError when a result or an unfinished job is in the way, or the rows there are another job's.
@@ -115,14 +115,14 @@ class Journal:
         if self.out.exists():
             raise InputError(f"'{self.out}': exists: expected no file yet, got one. Name another, or pass --force.")
 
-    def _check_same(self, job: Job) -> None:
+    def _check_same(self, job: JobDescription) -> None:
         try:
-            before = msgspec.json.decode(self._job_path.read_bytes(), type=Job)
+            before = msgspec.json.decode(self._job_path.read_bytes(), type=JobDescription)
         except msgspec.DecodeError as error:
             raise InputError(f"'{self._job_path}': damaged: {error}. Start again with --force.") from error
         different = [
             f"{name} was {old!r}, is {new!r}"
-            for name in Job.__struct_fields__
+            for name in JobDescription.__struct_fields__
             if (old := getattr(before, name)) != (new := getattr(job, name))
         ]
         if different:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of 'truecopy predict'."""
 
     artifact: Path

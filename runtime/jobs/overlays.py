@@ -1,4 +1,4 @@
-"""Label maps as pictures: the classes' colours over the image that the network saw."""
+"""Label maps as pictures: the classes' colors over the image that the network saw."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
 from runtime.results import Result, Segmentation
 
-# How much of the colour covers the image.
+# How much of the color covers the image.
 _OPACITY = 0.5
 
 
@@ -29,7 +29,7 @@ class Overlays:
             )
         self._model = model
         self._folder = folder
-        self._colours = np.array(task.colours, dtype=np.uint8)
+        self._colours = np.array(task.colors, dtype=np.uint8)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -43,17 +43,17 @@ class Overlays:
     def write(self, answer: Segmentation) -> Path:
         """Write the picture of an answer, and return its path: PNG, RGB, in the size of the label map.
 
-        Over a photo, in the part of it that the network saw; other inputs have the colours alone.
+        Over a photo, in the part of it that the network saw; other inputs have the colors alone.
         """
-        colours: NDArray[np.uint8] = self._colours[answer.label_map]
+        colors: NDArray[np.uint8] = self._colours[answer.label_map]
         if isinstance(self._model.manifest.inputs[0], ImageInput):
             source = read_url(answer.input) if is_url(answer.input) else Path(answer.input)
             pixels = self._model.prepare(source, subject=f"'{answer.input}'")
             height, width = answer.label_map.shape
             photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
-            colours = (photo * (1 - _OPACITY) + colours * _OPACITY).round().astype(np.uint8)
+            colors = (photo * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)
         path = self._folder / f"{self.name(answer.input)}.png"
-        Image.fromarray(colours).save(path)
+        Image.fromarray(colors).save(path)
         return path
 
     def name(self, source: str) -> str:

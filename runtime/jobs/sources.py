@@ -137,7 +137,7 @@ def input_kind(manifest: Manifest) -> Kind:
     kind = KINDS[spec.kind]
     if isinstance(spec, TensorInput):
         return msgspec.structs.replace(kind, batch_rank=len(spec.shape))
-    if isinstance(spec, TextInput) and spec.pair:
+    if isinstance(spec, TextInput) and spec.pairs:
         return msgspec.structs.replace(kind, from_row=_pair_from_row)
     return kind
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.engine.concurrency import Workers
+from runtime.engine.concurrency import ThreadPool
 from runtime.errors import InputError
 from runtime.inputs.tabular.tables import import_parquet
 
@@ -71,7 +71,7 @@ def fetch_each(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     named = iter(named)
     for one in named:
         if isinstance(one[1], Remote):
-            with Workers(_FETCHES) as fetches:
+            with ThreadPool(_FETCHES) as fetches:
                 yield from fetches.map(_fetch, chain([one], named))
             return
         yield one

@@ -9,7 +9,7 @@ from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Part
 from runtime.manifest.tasks import Labels, Raw, Regress, Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "truecopy.json"
 
 
@@ -39,7 +39,7 @@ class Variant(Part, frozen=True, kw_only=True):
 class Golden(Part, frozen=True, kw_only=True):
     """Inputs with the eager model's outputs, and how far a device may stray from them.
 
-    ``prepared_limit`` is for what the host prepares: grey levels of pixels. The others are by output, absolute:
+    ``prepared_limit`` is for what the host prepares: gray levels of pixels. The others are by output, absolute:
     ``output_limits`` for given prepared inputs, ``end_to_end_limits`` from the raw input.
     """
 
@@ -86,14 +86,13 @@ class File(Part, frozen=True, kw_only=True):
 
 
 class ParitySummary(Part, frozen=True, kw_only=True):
-    """The worst figures of ``parity.json``: pixels in grey levels, scores, labels as a share.
+    """The worst figures of ``parity.json``: pixels in gray levels, scores, labels as a share.
 
     ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` where the limit was.
-    None where an artifact has no such thing. ``unproven`` exists while the exporter compares; the runtime opens no such
-    artifact.
+    None where an artifact has no such figure.
     """
 
-    verdict: Literal["passed", "unproven"]
+    verdict: Literal["passed"]
     inputs: int
     pixel_difference: int | None
     score_difference: float
@@ -117,7 +116,10 @@ class Calibration(Part, frozen=True, kw_only=True):
 
 
 class Manifest(Part, frozen=True, kw_only=True):
-    """Everything that the runtime knows about an artifact before it opens another file."""
+    """Everything that the runtime knows about an artifact before it opens another file.
+
+    ``parity`` is None while the exporter compares; the runtime opens no such artifact.
+    """
 
     format_version: int
     name: str
@@ -129,7 +131,7 @@ class Manifest(Part, frozen=True, kw_only=True):
     source: Source
     files: dict[str, File]
     tools: dict[str, str]
-    parity: ParitySummary
+    parity: ParitySummary | None
     calibration: Calibration | None = None
 
     @property
@@ -138,11 +140,11 @@ class Manifest(Part, frozen=True, kw_only=True):
         return None if isinstance(self.task, Regress | Raw) else self.task.labels
 
 
-class _Version(msgspec.Struct):
+class _FormatVersion(msgspec.Struct):
     format_version: int
 
 
-def to_json(value: msgspec.Struct) -> bytes:
+def struct_to_json(value: msgspec.Struct) -> bytes:
     """Return the value as indented JSON that ends in a newline; equal values give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
 
@@ -153,7 +155,7 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
     Raises ArtifactError, with ``subject`` as the file's name, when it is not one of this format version.
     """
     try:
-        version = msgspec.json.decode(data, type=_Version).format_version
+        version = msgspec.json.decode(data, type=_FormatVersion).format_version
         if version != FORMAT_VERSION:
             action = (
                 "Install a newer truecopy runtime, or export again with this one"

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from runtime.manifest.parts import Part, Tagged
+from runtime.manifest.parts import Part, TaggedPart
 from runtime.manifest.steps import Preprocessing
 
 NumberType: TypeAlias = Literal[
@@ -12,7 +12,7 @@ NumberType: TypeAlias = Literal[
 ]
 
 
-class ImageInput(Tagged, frozen=True, kw_only=True, tag="image", tag_field="kind"):
+class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``.
 
     The mode ``bands`` is for other pixels, which are not converted: an array of ``dtype`` with any number of
@@ -28,7 +28,7 @@ class ImageInput(Tagged, frozen=True, kw_only=True, tag="image", tag_field="kind
     dtype: Literal["uint8", "uint16"] = "uint8"
 
 
-class TensorInput(Tagged, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
+class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
     """Numbers as they are: an array whose dimensions are lengths or names; the first is ``batch``.
 
     Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are refused.
@@ -53,14 +53,14 @@ class Column(Part, frozen=True, kw_only=True):
     categories: tuple[str | int | float, ...] = ()
 
 
-class TabularInput(Tagged, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
+class TabularInput(TaggedPart, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
     """A row of a table, by column name; one missing, too many or misnamed is an error."""
 
     name: str
     columns: tuple[Column, ...]
 
 
-class TextInput(Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+class TextInput(TaggedPart, frozen=True, kw_only=True, tag="text", tag_field="kind"):
     """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
 
     ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
@@ -75,20 +75,21 @@ class TextInput(Tagged, frozen=True, kw_only=True, tag="text", tag_field="kind")
     pad_id: int | None = None
     pad_type_id: int = 0
     padding_side: Literal["left", "right"] = "right"
-    pair: bool = False
+    pairs: bool = False
 
 
-Beside: TypeAlias = Literal["lengths", "mask", "padding"]
+DerivedInput: TypeAlias = Literal["lengths", "mask", "padding"]
 
 
-class TokensInput(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+class TokensInput(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
     """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
 
     ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
     none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
 
-    ``beside`` are further inputs of the graph, which the host makes of the sequences' lengths, by name: ``lengths``,
-    int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding; ``padding``, bool [batch, length].
+    ``derived_inputs`` are further inputs of the graph, which the host makes of the sequences' lengths, by name:
+    ``lengths``, int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding; ``padding``, bool
+    [batch, length].
     """
 
     name: str
@@ -96,7 +97,7 @@ class TokensInput(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="ki
     max_length: int | None = None
     vocabulary: str = ""
     pad_id: int | None = None
-    beside: dict[str, Beside] = msgspec.field(default_factory=dict)
+    derived_inputs: dict[str, DerivedInput] = msgspec.field(default_factory=dict)
 
 
 Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput

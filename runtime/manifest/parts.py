@@ -7,7 +7,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A frozen, keyword-only part of the manifest."""
 
 
-class Tagged(Part, frozen=True, kw_only=True):
+class TaggedPart(Part, frozen=True, kw_only=True):
     """A part that is one of several kinds."""
 
     @property

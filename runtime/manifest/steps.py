@@ -72,7 +72,7 @@ class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="ste
 
 
 class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
-    """Pixels added on each side: of one colour, or the image's own, repeated or mirrored as ``numpy.pad`` does.
+    """Pixels added on each side: of one color, or the image's own, repeated or mirrored as ``numpy.pad`` does.
 
     ``fill`` has one value a channel, for ``constant`` alone.
     """

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from runtime.manifest.parts import Part, Tagged
+from runtime.manifest.parts import Part, TaggedPart
 
 
 class Labels(Part, frozen=True, kw_only=True):
@@ -12,7 +12,7 @@ class Labels(Part, frozen=True, kw_only=True):
     count: int
 
 
-class Classify(Tagged, frozen=True, kw_only=True, tag="classify", tag_field="kind"):
+class Classify(TaggedPart, frozen=True, kw_only=True, tag="classify", tag_field="kind"):
     """One class of several: the output is probabilities [batch, classes] that sum to one.
 
     A network with one logit for two classes is written with both probabilities.
@@ -21,7 +21,7 @@ class Classify(Tagged, frozen=True, kw_only=True, tag="classify", tag_field="kin
     labels: Labels
 
 
-class Multilabel(Tagged, frozen=True, kw_only=True, tag="multilabel", tag_field="kind"):
+class Multilabel(TaggedPart, frozen=True, kw_only=True, tag="multilabel", tag_field="kind"):
     """Any number of classes: the output is probabilities [batch, classes]; a class holds from its threshold on."""
 
     labels: Labels
@@ -35,47 +35,47 @@ class Value(Part, frozen=True, kw_only=True):
     unit: str = ""
 
 
-class Line(Tagged, frozen=True, kw_only=True, tag="line", tag_field="step"):
+class Affine(TaggedPart, frozen=True, kw_only=True, tag="affine", tag_field="step"):
     """``value * scale + offset``, one number a value each."""
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
 
 
-CurveName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "yeo-johnson"]
+InverseFunctionName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "yeo-johnson"]
 
 
-class Curve(Tagged, frozen=True, kw_only=True, tag="curve", tag_field="step"):
+class InverseFunction(TaggedPart, frozen=True, kw_only=True, tag="function", tag_field="step"):
     """A function of each value; of the last two, the inverse with ``lambdas``, one a value."""
 
-    function: CurveName
+    function: InverseFunctionName
     lambdas: tuple[float, ...] = ()
 
 
-Undone: TypeAlias = Line | Curve
+InverseStep: TypeAlias = Affine | InverseFunction
 
 
-class Regress(Tagged, frozen=True, kw_only=True, tag="regress", tag_field="kind"):
+class Regress(TaggedPart, frozen=True, kw_only=True, tag="regress", tag_field="kind"):
     """Named numbers in their own units: the output is [batch, values].
 
-    ``undone`` are the graph's last steps, which undo what training did to the target.
+    ``inverse_transform`` are the graph's last steps, which undo what training did to the target.
     """
 
     values: tuple[Value, ...]
-    undone: tuple[Undone, ...] = ()
+    inverse_transform: tuple[InverseStep, ...] = ()
 
 
-class Segment(Tagged, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
+class Segment(TaggedPart, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
     """A class for every place: the output is probabilities [batch, classes, height, width].
 
-    ``colours`` are RGB, one a class.
+    ``colors`` are RGB, one a class.
     """
 
     labels: Labels
-    colours: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[int, int, int], ...]
 
 
-class Tokens(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
+class Tokens(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
     """A sequence of token numbers: the output is int64 [batch, steps].
 
     A sequence ends before its first ``end_id``; it goes to the last step where that is None or does not come.
@@ -86,28 +86,28 @@ class Tokens(Tagged, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
     labels: Labels | None = None
 
 
-class Leaf(Tagged, frozen=True, kw_only=True, tag="output", tag_field="part"):
+class TensorLeaf(TaggedPart, frozen=True, kw_only=True, tag="output", tag_field="part"):
     """One of the outputs, by name."""
 
     output: str
 
 
-class Items(Tagged, frozen=True, kw_only=True, tag="list", tag_field="part"):
+class Items(TaggedPart, frozen=True, kw_only=True, tag="list", tag_field="part"):
     """What a forward returned as a list or tuple."""
 
-    items: tuple["Leaf | Items | Entries", ...]
+    items: tuple["TensorLeaf | Items | Entries", ...]
 
 
-class Entries(Tagged, frozen=True, kw_only=True, tag="dictionary", tag_field="part"):
+class Entries(TaggedPart, frozen=True, kw_only=True, tag="dictionary", tag_field="part"):
     """What a forward returned by name."""
 
-    entries: dict[str, "Leaf | Items | Entries"]
+    entries: dict[str, "TensorLeaf | Items | Entries"]
 
 
-Structure: TypeAlias = Leaf | Items | Entries
+Structure: TypeAlias = TensorLeaf | Items | Entries
 
 
-class Raw(Tagged, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
+class Raw(TaggedPart, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
     """The network's own outputs, in the structure that its forward returned."""
 
     structure: Structure

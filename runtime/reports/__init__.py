@@ -4,14 +4,14 @@ Here and not beside the check, as none of it needs PyTorch: the runtime owns the
 """
 
 from runtime.reports.baseline import compare_with_baseline, read_baseline
-from runtime.reports.report import Image, Outcome, Picture, Score, unfinished
+from runtime.reports.report import Image, Picture, Report, Score, unfinished
 from runtime.reports.write import Destinations, write_reports
 
 __all__ = [
     "Destinations",
     "Image",
-    "Outcome",
     "Picture",
+    "Report",
     "Score",
     "compare_with_baseline",
     "read_baseline",

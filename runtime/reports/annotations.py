@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runtime.evidence import Evidence
-from runtime.reports.report import Outcome, name_of_row, say_figure, say_growth, say_ratio, say_share, worst_rows
+from runtime.reports.report import Report, name_of_row, say_figure, say_growth, say_ratio, say_share, worst_rows
 
 # GitHub shows ten errors and ten warnings of a step; the rest is in the other reports.
 _SHOWN = 10
 
 
-def to_annotations(outcome: Outcome) -> str:
+def to_annotations(outcome: Report) -> str:
     """Return a line for every row at fault or grown, at most ten; the first fault first; empty where all passed."""
     evidence = outcome.evidence
     found = list(_errors(evidence))
@@ -27,7 +27,7 @@ def to_annotations(outcome: Outcome) -> str:
     )
 
 
-def to_summary(outcome: Outcome) -> str:
+def to_summary(outcome: Report) -> str:
     """Return the verdict and a table of the worst row of each path and stage, as Markdown."""
     evidence = outcome.evidence
     sign = {"passed": "✅", "failed": "❌", "inconclusive": "⚠️"}[evidence.verdict]
@@ -56,7 +56,7 @@ def to_summary(outcome: Outcome) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def tell_github(outcome: Outcome, environment: Mapping[str, str] = os.environ) -> str:
+def tell_github(outcome: Report, environment: Mapping[str, str] = os.environ) -> str:
     """Append the summary to the job's, and return the annotations to print; nothing outside GitHub's runners."""
     if environment.get("GITHUB_ACTIONS") != "true":
         return ""

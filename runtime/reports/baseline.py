@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from runtime.errors import InputError
-from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, Version
+from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, ToolVersion
 from runtime.reports.report import name_of_row, say_growth
 
 # How many times a figure may grow: another version of a library adds in another order, which about doubles rounding.
@@ -28,7 +28,7 @@ def read_baseline(path: Path) -> Evidence:
     except OSError as error:
         raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Name a parity.json.") from None
     try:
-        version = msgspec.json.decode(data, type=_Version).format_version
+        version = msgspec.json.decode(data, type=_SchemaVersion).format_version
         if version != FORMAT_VERSION:
             raise InputError(
                 f"--baseline '{path}': of another format: expected format_version {FORMAT_VERSION}, got {version}. "
@@ -99,13 +99,13 @@ def _growths(before: Row, now: Row) -> Iterator[Growth]:
             return
 
 
-def _versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[Version, ...]:
+def _versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[ToolVersion, ...]:
     return tuple(
-        Version(name=name, before=before.get(name, ""), now=now.get(name, ""))
+        ToolVersion(name=name, before=before.get(name, ""), now=now.get(name, ""))
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     )
 
 
-class _Version(msgspec.Struct):
+class _SchemaVersion(msgspec.Struct):
     format_version: int

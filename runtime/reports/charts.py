@@ -1,4 +1,4 @@
-"""Charts as SVG for a page of any width: places across are percentages, colours are the page's."""
+"""Charts as SVG for a page of any width: places across are percentages, colors are the page's."""
 
 import math
 from collections.abc import Sequence

@@ -4,13 +4,13 @@ import re
 from xml.etree import ElementTree
 
 from runtime.evidence import Drift, Evidence, Row
-from runtime.reports.report import Outcome, name_of_row, say_figure, say_growth
+from runtime.reports.report import Report, name_of_row, say_figure, say_growth
 
 # What XML 1.0 has no way to write.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def to_junit(outcome: Outcome) -> bytes:
+def to_junit(outcome: Report) -> bytes:
     """Return one case per path, stage and group of inputs: failed with the finding's sentence, or passed.
 
     A verdict of inconclusive is an error of a case called ``verdict``; what was not compared is skipped. No times and

@@ -8,8 +8,8 @@ from importlib.resources import files
 from runtime.evidence import STAGES, Drift, Evidence, Noise, Row
 from runtime.reports.charts import LogScale, draw_histogram, draw_pair
 from runtime.reports.report import (
-    Outcome,
     Picture,
+    Report,
     name_of_row,
     say_figure,
     say_growth,
@@ -22,7 +22,7 @@ from runtime.reports.stage_help import STAGE_TEXTS
 _LISTED = 60
 
 
-def to_page(outcome: Outcome) -> bytes:
+def to_page(outcome: Report) -> bytes:
     """Return the report as HTML that needs no other file."""
     evidence = outcome.evidence
     style = (files("runtime.reports") / "page.css").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Report:
     """A check's evidence, to be reported; ``manifest`` is the path of the artifact's manifest as the user named it."""
 
     evidence: Evidence

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from runtime.evidence import STAGES, Evidence
-from runtime.reports.report import Outcome, name_of_row, say_growth
+from runtime.reports.report import Report, name_of_row, say_growth
 from runtime.reports.stage_help import STAGE_TEXTS, rule_of
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -36,7 +36,7 @@ _OTHER_RULES = {
 }
 
 
-def to_sarif(outcome: Outcome) -> bytes:
+def to_sarif(outcome: Report) -> bytes:
     """Return one run with a result for every row at fault, every figure that grew, and a note for every near tie."""
     evidence = outcome.evidence
     rules = {rule_of(stage): STAGE_TEXTS[stage] for stage in STAGES} | _OTHER_RULES

@@ -6,7 +6,7 @@ from runtime.evidence import Stage
 STAGE_TEXTS: dict[Stage, tuple[str, str]] = {
     "decode": (
         "The encoded input becomes numbers: an image its pixels, a row its columns.",
-        "Look at the colour mode, the rotation by EXIF, alpha and CMYK, and the order and types of columns.",
+        "Look at the color mode, the rotation by EXIF, alpha and CMYK, and the order and types of columns.",
     ),
     "geometry": (
         "The image is resized, cropped and padded to what the network takes.",
@@ -18,7 +18,7 @@ STAGE_TEXTS: dict[Stage, tuple[str, str]] = {
     ),
     "arithmetic": (
         "Pixels or columns are scaled and normalised.",
-        "Look at mean and standard deviation, the division by 255, and the order of the colour channels.",
+        "Look at mean and standard deviation, the division by 255, and the order of the color channels.",
     ),
     "network": (
         "The network itself, given exactly what the original is given.",

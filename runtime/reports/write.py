@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.errors import InputError
 from runtime.reports.junit import to_junit
 from runtime.reports.page import to_page
-from runtime.reports.report import Outcome
+from runtime.reports.report import Report
 from runtime.reports.sarif import to_sarif
 
 
@@ -38,10 +38,10 @@ class Destinations:
 
 
 # Every form, by the option that asks for it.
-_FORMS: dict[str, Callable[[Outcome], bytes]] = {"junit": to_junit, "sarif": to_sarif, "html": to_page}
+_FORMS: dict[str, Callable[[Report], bytes]] = {"junit": to_junit, "sarif": to_sarif, "html": to_page}
 
 
-def write_reports(outcome: Outcome, destinations: Destinations) -> None:
+def write_reports(outcome: Report, destinations: Destinations) -> None:
     """Write all reports that were asked for; one that cannot be written costs no other. Raises the first OSError."""
     failed: OSError | None = None
     for option, path in destinations.asked.items():

@@ -8,20 +8,22 @@ from typing import Any, Literal
 
 import msgspec
 
-from runtime.server.admission import Call
+from runtime.server.admission import RequestContext
 
 LogFormat = Literal["json", "text", "none"]
 
 _logger = logging.getLogger("truecopy.server")
 
 
-class RequestLog:
+class AccessLog:
     """Writes what happened; ``none`` writes events alone, and no line for a request."""
 
     def __init__(self, form: LogFormat = "text") -> None:
         self._form = form
 
-    def write(self, front: str, method: str, path: str, status: int | str, call: Call, seconds: float) -> None:
+    def write(
+        self, front: str, method: str, path: str, status: int | str, call: RequestContext, seconds: float
+    ) -> None:
         """Write the line of one request."""
         if self._form == "none":
             return
@@ -44,7 +46,7 @@ class RequestLog:
         """Write the line of something that is not a request: a start, a swap, a stop."""
         self._emit(event, fields)
 
-    def write_fault(self, error: Exception, call: Call) -> None:
+    def write_fault(self, error: Exception, call: RequestContext) -> None:
         """Write a fault of ours, with its traceback."""
         _logger.error("request %s: %s", call.request_id, error, exc_info=error)
 

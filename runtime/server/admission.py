@@ -9,7 +9,7 @@ from runtime.server.limits import MIB, Limits
 
 
 @dataclass(kw_only=True)
-class Call:
+class RequestContext:
     """One request on its way: whose it is, until when it is of use, and whether anyone still waits.
 
     ``deadline`` is on ``time.monotonic``'s clock. ``left`` is set by the front end and read by the workers. ``seconds``
@@ -49,19 +49,19 @@ class Call:
         )
 
 
-class Hold:
+class BodyReservation:
     """The bytes of one request's body, given back when the request ends."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.size = 0
 
-    def grow(self, count: int) -> None:
-        """Hold ``count`` more bytes; raises QueueFullError where all bodies together would be too much."""
+    def extend(self, count: int) -> None:
+        """BodyReservation ``count`` more bytes; raises QueueFullError where all bodies together would be too much."""
         self._admission.hold(count)
         self.size += count
 
-    def __enter__(self) -> "Hold":
+    def __enter__(self) -> "BodyReservation":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,12 +97,12 @@ class Admission:
                 "Send less in one request, or raise the limit (--max-body-mb)."
             )
 
-    def enter(self, inputs: int, call: Call) -> None:
+    def enter(self, inputs: int, call: RequestContext) -> None:
         """Let ``inputs`` in; raises what ``check_room`` raises."""
         self.check_room(inputs, call)
         self.inputs += inputs
 
-    def check_room(self, inputs: int, call: Call) -> None:
+    def check_room(self, inputs: int, call: RequestContext) -> None:
         """Raise TooLargeError for more ``inputs`` than ever fit, QueueFullError where they do not fit now.
 
         A request that could not be answered before its own deadline is refused at once, too; DeadlineError is for one

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from runtime.errors import InputError
-from runtime.server.admission import Call
+from runtime.server.admission import RequestContext
 from runtime.server.errors import TokenError
 
 TOKEN_VARIABLE = "TRUECOPY_TOKEN"  # noqa: S105  # the name of the variable, not a token
@@ -20,7 +20,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Access:
+class BearerAuth:
     """The token that requests must bring; none lets everyone in."""
 
     def __init__(self, token: str = "") -> None:
@@ -39,10 +39,10 @@ class Access:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
             raise TokenError("Authorization: expected 'Bearer' and this server's token, got none or another. Send it.")
 
-    def new_call(self, *, request_id: str, traceparent: str, deadline_s: float) -> Call:
+    def new_call(self, *, request_id: str, traceparent: str, deadline_s: float) -> RequestContext:
         """Return the call that a request is, under the id that it brought if that is fit to print."""
         now = time.monotonic()
-        return Call(
+        return RequestContext(
             request_id=request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8),
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
             started=now,

@@ -11,19 +11,19 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.server.scheduler import Job
+    from runtime.server.scheduler import InferenceJob
 
 
 class Batcher:
     """One thread that feeds the device; it starts with the first job."""
 
     def __init__(self) -> None:
-        self._ready: deque[tuple[Job, Any]] = deque()
+        self._ready: deque[tuple[InferenceJob, Any]] = deque()
         self._closed = False
         self._wanted = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def put(self, job: "Job", prepared: Any) -> None:
+    def put(self, job: "InferenceJob", prepared: Any) -> None:
         """Queue a job whose input is prepared."""
         job.entered = time.monotonic()
         with self._wanted:
@@ -51,14 +51,14 @@ class Batcher:
                 batch = self._take()
             _run(batch)
 
-    def _take(self) -> list[tuple["Job", Any]]:
+    def _take(self) -> list[tuple["InferenceJob", Any]]:
         """Return the first job, and those behind it that can share its run: the same model, the same bucket."""
         first, prepared = self._ready.popleft()
         batch = [(first, prepared)]
         most = max(first.loaded.batched)
         bucket = first.loaded.narrow.bucket
         wanted = bucket(prepared)
-        rest: deque[tuple[Job, Any]] = deque()
+        rest: deque[tuple[InferenceJob, Any]] = deque()
         while self._ready and len(batch) < most:
             job, other = self._ready.popleft()
             fits = job.loaded is first.loaded and bucket(other) == wanted
@@ -67,7 +67,7 @@ class Batcher:
         return batch
 
 
-def _run(batch: list[tuple["Job", Any]]) -> None:
+def _run(batch: list[tuple["InferenceJob", Any]]) -> None:
     live = []
     for job, prepared in batch:
         job.seconds["queue"] += time.monotonic() - job.entered

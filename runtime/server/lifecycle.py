@@ -14,12 +14,12 @@ import uvicorn
 import uvloop
 
 from runtime.errors import DeviceError, TruecopyError
-from runtime.server.access_log import RequestLog
-from runtime.server.auth import Access
-from runtime.server.http.app import HttpFront
+from runtime.server.access_log import AccessLog
+from runtime.server.auth import BearerAuth
+from runtime.server.http.app import HttpApp
 from runtime.server.http.limits import BoundedProtocol
 from runtime.server.limits import Limits
-from runtime.server.served_model import Loaded
+from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 from runtime.server.startup import Settings, load_as
 
@@ -77,11 +77,11 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        models: Sequence[Loaded],
+        models: Sequence[ServedModel],
         limits: Limits,
         cores: int,
-        access: Access,
-        log: RequestLog,
+        access: BearerAuth,
+        log: AccessLog,
     ) -> None:
         self._settings = settings
         self._limits = limits
@@ -105,7 +105,7 @@ class Server:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        front = HttpFront(self._service, access=self._access, log=self._log)
+        front = HttpApp(self._service, access=self._access, log=self._log)
         listening = _listen(settings.host, settings.http_port)
         tls: dict[str, Any] = {}
         if settings.tls_certificate is not None:
@@ -129,9 +129,9 @@ class Server:
         grpc_front = None
         ports: dict[str, object] = {"http": _url(settings, listening)}
         if settings.grpc_port is not None:
-            from runtime.server.grpc.app import GrpcFront
+            from runtime.server.grpc.app import GrpcApp
 
-            grpc_front = GrpcFront(self._service, access=self._access, log=self._log)
+            grpc_front = GrpcApp(self._service, access=self._access, log=self._log)
             certificate = None
             if settings.tls_certificate is not None and settings.tls_key is not None:
                 certificate = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
@@ -150,9 +150,7 @@ class Server:
         keeping.cancel()
         await self._drain(front, http, serving, grpc_front)
 
-    async def _drain(
-        self, front: HttpFront, http: uvicorn.Server, serving: asyncio.Task[None], grpc_front: Any
-    ) -> None:
+    async def _drain(self, front: HttpApp, http: uvicorn.Server, serving: asyncio.Task[None], grpc_front: Any) -> None:
         """Stop taking requests, and wait for the answers of those that were taken."""
         self._log.write_event("stopping", inputs=self._service.admission.inputs)
         until = time.monotonic() + self._settings.drain_s
@@ -192,7 +190,7 @@ class Server:
                     self._stamps[name] = stamp
                     await self._load_again(loaded)
 
-    async def _load_again(self, loaded: Loaded) -> None:
+    async def _load_again(self, loaded: ServedModel) -> None:
         """Swap in the artifact that is now in the folder of ``loaded``; one that fails to verify is not served."""
         try:
             fresh = await asyncio.to_thread(

@@ -62,8 +62,8 @@ class Metrics:
         # Looking up a labelled child costs more than counting in it.
         self._of_model: dict[str, tuple[list[tuple[str, Histogram]], Histogram]] = {}
         self._of_status: dict[tuple[str, str], Histogram] = {}
-        self.inputs_in_house = Gauge("truecopy_inputs_in_house", "Inputs that wait or run", registry=self._registry)
-        self.held_bytes = Gauge("truecopy_held_bytes", "Bytes of bodies that are held", registry=self._registry)
+        self.inputs_in_flight = Gauge("truecopy_inputs_in_flight", "Inputs that wait or run", registry=self._registry)
+        self.body_bytes = Gauge("truecopy_body_bytes", "Bytes of bodies that are held", registry=self._registry)
 
     def add_job(self, model: str, seconds: Mapping[str, float], *, batch: int) -> None:
         """Observe inputs that were answered together."""

@@ -142,7 +142,7 @@ def _tensors(spec: Input) -> tuple[TensorSpec, ...]:
                 for column in spec.columns
             )
         case TextInput():
-            return (TensorSpec(name=spec.name, datatype=BYTES, shape=(-1, 2) if spec.pair else (-1,)),)
+            return (TensorSpec(name=spec.name, datatype=BYTES, shape=(-1, 2) if spec.pairs else (-1,)),)
         case TokensInput():
             return (TensorSpec(name=spec.name, datatype="INT64", shape=(-1, -1)),)
 
@@ -166,7 +166,7 @@ def _rows(spec: Input, arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
         case TextInput():
             array = arrays[spec.name]
             _check_bytes(spec.name, array)
-            if spec.pair:
+            if spec.pairs:
                 _check(spec.name, array, np.dtype(object), (-1, 2))
                 return [tuple(_text(part, spec.name) for part in row) for row in array]
             return [_text(element, spec.name) for element in _flat(array, spec.name)]
@@ -183,7 +183,7 @@ def _from_json(value: Any, spec: Input, subject: str) -> Any:
         case TabularInput():
             return _expect(value, dict, "an object with the columns by name", subject)
         case TextInput():
-            if spec.pair:
+            if spec.pairs:
                 pair = _expect(value, list, "a list of two texts", subject)
                 if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
                     raise InputError(f"{subject}: expected a list of two texts, got another. Send two texts.")
@@ -216,7 +216,7 @@ def _schema(spec: Input) -> Json:
             return {"type": "object", "required": list(cells), "properties": cells, "additionalProperties": False}
         case TextInput():
             text = {"type": "string"}
-            return {"type": "array", "items": text, "minItems": 2, "maxItems": 2} if spec.pair else text
+            return {"type": "array", "items": text, "minItems": 2, "maxItems": 2} if spec.pairs else text
         case TokensInput():
             token = {"type": "integer", "minimum": 0, "maximum": spec.vocabulary_size - 1}
             return {"type": "array", "items": token, "minItems": 1}

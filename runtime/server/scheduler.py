@@ -15,15 +15,15 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.model import Model
-from runtime.server.admission import Call
+from runtime.server.admission import RequestContext
 from runtime.server.batcher import Batcher
-from runtime.server.served_model import Loaded
+from runtime.server.served_model import ServedModel
 
 # How long a job may have taken in each of its stages; also the names in Server-Timing and in the logs.
 STAGES = ("queue", "decode", "geometry", "network")
 
 
-class Job:
+class InferenceJob:
     """Some inputs of a request, from their sources to their scores; times are in seconds.
 
     ``sources`` are what ``Model.decode`` takes, or the InputError of what is none; prepared inputs where ``prepared``
@@ -47,13 +47,13 @@ class Job:
 
     def __init__(
         self,
-        loaded: Loaded,
+        loaded: ServedModel,
         sources: Sequence[Any],
         *,
-        call: Call,
+        call: RequestContext,
         subjects: Sequence[str],
         prepared: bool,
-        finished: Callable[["Job"], None],
+        finished: Callable[["InferenceJob"], None],
     ) -> None:
         self.loaded = loaded
         self.sources = sources
@@ -78,12 +78,12 @@ class Job:
         self.end()
 
 
-class Workers:
+class Scheduler:
     """A fixed number of threads behind one first-in, first-out queue."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._queue: deque[Job] = deque()
+        self._queue: deque[InferenceJob] = deque()
         self._running = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -100,13 +100,13 @@ class Workers:
         """How many jobs no thread has begun."""
         return len(self._queue)
 
-    def put(self, jobs: Sequence[Job]) -> None:
+    def put(self, jobs: Sequence[InferenceJob]) -> None:
         """Queue a request's jobs, in order."""
         with self._lock:
             self._queue.extend(jobs)
             self._wanted.notify(len(jobs))
 
-    def drop(self, call: Call) -> None:
+    def drop(self, call: RequestContext) -> None:
         """End the jobs of ``call`` that no thread has begun: nobody waits for them."""
         with self._lock:
             dropped = [job for job in self._queue if job.call is call]
@@ -141,7 +141,7 @@ class Workers:
                 with self._lock:
                     self._running -= 1
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: InferenceJob) -> None:
         job.seconds["queue"] = time.monotonic() - job.entered
         try:
             job.call.check()
@@ -167,7 +167,7 @@ class Workers:
             job.error = error
         job.end()
 
-    def _prepare(self, job: Job) -> list[Any]:
+    def _prepare(self, job: InferenceJob) -> list[Any]:
         """Return the job's inputs, prepared; those that cannot be used leave their error among its results."""
         model = job.loaded.narrow
         prepared = []

@@ -37,7 +37,7 @@ _MOST_JOINED = 0.25
 _LATEST_JOINED = 0.05
 
 
-class LonePlan:
+class SessionChooser:
     """Which session serves an input that has the house to itself: the one that was faster, as measured.
 
     That is the one on all cores, unless others use the cores: a run that is spread over cores waits for the slowest. So
@@ -75,7 +75,7 @@ class LonePlan:
 
 
 @dataclass(kw_only=True)
-class Loaded:
+class ServedModel:
     """One artifact, ready to serve.
 
     ``narrow`` runs on the thread that calls it, ``wide`` on all cores; on an accelerator they are the same.
@@ -90,10 +90,10 @@ class Loaded:
     wide: Model
     batched: Mapping[int, Model] = field(default_factory=dict)
     rows_per_job: int = 1
-    lone: LonePlan = field(init=False)
+    lone: SessionChooser = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lone = LonePlan(self.narrow, self.wide)
+        self.lone = SessionChooser(self.narrow, self.wide)
 
     @property
     def manifest(self) -> Manifest:
@@ -103,7 +103,7 @@ class Loaded:
 
 def load_verified(
     path: Path, *, name: str, device: str, cores: int, max_pixels: int, batching: Batching = "auto"
-) -> Loaded:
+) -> ServedModel:
     """Return the artifact in folder ``path``, every session of it checked with the golden inputs on this device.
 
     Batches are run on an accelerator, or anywhere with ``batching='on'``, and only if they give what single runs give.
@@ -116,7 +116,7 @@ def load_verified(
         wide = Model(artifact, device=narrow.device, threads=cores, workers=1, max_pixels=max_pixels)
     for model in {id(narrow): narrow, id(wide): wide}.values():
         check_answers(artifact, model)
-    loaded = Loaded(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
+    loaded = ServedModel(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
     if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
         models = dict.fromkeys(BATCH_SIZES, narrow)
         if narrow.fills_batches:

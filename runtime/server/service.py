@@ -14,13 +14,19 @@ from typing import Any, TypeVar
 from runtime.errors import InputError
 from runtime.model import check_options
 from runtime.results import Failure, Result
-from runtime.server.admission import Admission, Call, Hold
+from runtime.server.admission import Admission, BodyReservation, RequestContext
 from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
 from runtime.server.limits import Limits
 from runtime.server.metrics import Metrics
-from runtime.server.open_inference.requests import InferAnswer, InferRequest, answer_for, check_outputs, sources_of
-from runtime.server.scheduler import STAGES, Job, Workers
-from runtime.server.served_model import Loaded
+from runtime.server.open_inference.requests import (
+    InferRequest,
+    InferResponse,
+    build_response,
+    check_outputs,
+    sources_of,
+)
+from runtime.server.scheduler import STAGES, InferenceJob, Scheduler
+from runtime.server.served_model import ServedModel
 from runtime.server.statistics import Statistics
 from runtime.server.version import VERSION
 
@@ -31,7 +37,7 @@ _ON_LOOP_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class InputSource:
     """One input of a prediction, as a caller named it; ``value`` may be the InputError that it costs."""
 
     name: str
@@ -50,15 +56,15 @@ class Predictions:
 class Service:
     """The models of one server, and the way to them."""
 
-    def __init__(self, models: Sequence[Loaded], *, limits: Limits, workers: int) -> None:
-        self.models: dict[str, Loaded] = {loaded.name: loaded for loaded in models}
+    def __init__(self, models: Sequence[ServedModel], *, limits: Limits, workers: int) -> None:
+        self.models: dict[str, ServedModel] = {loaded.name: loaded for loaded in models}
         self.statistics: dict[str, Statistics] = {name: Statistics() for name in self.models}
         self.metrics = Metrics()
         self.admission = Admission(limits, workers=workers)
-        self.metrics.inputs_in_house.set_function(lambda: self.admission.inputs)
-        self.metrics.held_bytes.set_function(lambda: self.admission.held_bytes)
+        self.metrics.inputs_in_flight.set_function(lambda: self.admission.inputs)
+        self.metrics.body_bytes.set_function(lambda: self.admission.held_bytes)
         self.ready = self.open = False
-        self._workers = Workers(workers)
+        self._workers = Scheduler(workers)
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
 
     @property
@@ -66,11 +72,11 @@ class Service:
         """The numbers that bound a request."""
         return self.admission.limits
 
-    def hold(self) -> Hold:
+    def hold(self) -> BodyReservation:
         """Return an empty hold for a request's bytes."""
-        return Hold(self.admission)
+        return BodyReservation(self.admission)
 
-    def find(self, name: str, version: str = "") -> Loaded:
+    def find(self, name: str, version: str = "") -> ServedModel:
         """Return the model ``name``; raises NotFoundError for one that is not served, in any version but its own."""
         loaded = self.models.get(name)
         if loaded is None:
@@ -82,7 +88,7 @@ class Service:
             )
         return loaded
 
-    def check_door(self, call: Call) -> None:
+    def check_admission(self, call: RequestContext) -> None:
         """Raise StoppingError or BusyError where a request would not be let in now, whatever its body turns out to be.
 
         A server that drains is not ready, and still open.
@@ -91,7 +97,7 @@ class Service:
             raise StoppingError("server: takes no requests now: it is starting or stopping. Try again later.")
         self.admission.check_room(1, call)
 
-    async def within_deadline(self, doing: Awaitable[T], call: Call) -> T:
+    async def within_deadline(self, doing: Awaitable[T], call: RequestContext) -> T:
         """Return what ``doing`` returns; raises DeadlineError when the call's deadline comes first."""
         try:
             async with asyncio.timeout(call.remaining_s()):
@@ -106,14 +112,20 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._converter, function)
 
     async def predict(
-        self, loaded: Loaded, sources: Sequence[Source], call: Call, *, top_k: int, threshold: float | None
+        self,
+        loaded: ServedModel,
+        sources: Sequence[InputSource],
+        call: RequestContext,
+        *,
+        top_k: int,
+        threshold: float | None,
     ) -> Predictions:
         """Return one result an input; an input that cannot be used has a Failure in its place.
 
         Raises BusyError where there is no room, LateError when the answer is of no use any more.
         """
         check_options(top_k, threshold)
-        with _Counted(self.statistics[loaded.name]) as counted:
+        with _CountedInputs(self.statistics[loaded.name]) as counted:
             jobs = await self._work(
                 loaded,
                 [source.value for source in sources],
@@ -124,7 +136,7 @@ class Service:
             reading = time.monotonic()
             rows = _rows(jobs)
 
-            def interpret(source: Source, scores: Any) -> Result:
+            def interpret(source: InputSource, scores: Any) -> Result:
                 if isinstance(scores, InputError):
                     return Failure(input=source.name, error=str(scores))
                 return loaded.narrow.interpret(scores, name=source.name, top_k=top_k, threshold=threshold)
@@ -136,13 +148,13 @@ class Service:
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return Predictions(model=loaded.name, results=results, seconds=_longest(jobs))
 
-    async def infer(self, request: InferRequest, call: Call) -> tuple[InferAnswer, Mapping[str, float]]:
+    async def infer(self, request: InferRequest, call: RequestContext) -> tuple[InferResponse, Mapping[str, float]]:
         """Return the answer to a request of the Open Inference Protocol, and the seconds of each stage.
 
         Raises InputError for the first input that cannot be used: a tensor has no place for one that failed.
         """
         loaded = self.find(request.model, request.version)
-        with _Counted(self.statistics[loaded.name]) as counted:
+        with _CountedInputs(self.statistics[loaded.name]) as counted:
             check_outputs(request, loaded.manifest)
             sources = sources_of(request, loaded.manifest)
             call.shorten(request.timeout_s)
@@ -154,19 +166,19 @@ class Service:
                     raise one
             reading = time.monotonic()
             answer = await self.convert(
-                size_bytes(scores), lambda: answer_for(request, scores, loaded.manifest, loaded.narrow.labels)
+                size_bytes(scores), lambda: build_response(request, scores, loaded.manifest, loaded.narrow.labels)
             )
             counted.statistics.compute_output.add(time.monotonic() - reading)
             return answer, _longest(jobs)
 
-    async def unless_left(self, answer: Awaitable[T], left: Awaitable[object], call: Call) -> T:
+    async def cancel_on_disconnect(self, answer: Awaitable[T], left: Awaitable[object], call: RequestContext) -> T:
         """Return ``answer``, unless ``left`` ends first: then drop the call's work and raise ClientLeftError."""
         answering = asyncio.current_task()
         assert answering is not None, "a request is answered in a task"
 
         def leave(leaving: asyncio.Future[object]) -> None:
             if not leaving.cancelled():
-                self.abandon(call)
+                self.cancel(call)
                 answering.cancel()
 
         leaving = asyncio.ensure_future(left)
@@ -182,7 +194,7 @@ class Service:
             leaving.remove_done_callback(leave)
             leaving.cancel()
 
-    def abandon(self, call: Call) -> None:
+    def cancel(self, call: RequestContext) -> None:
         """Drop the work of a call whose answer nobody waits for."""
         call.left = True
         self._workers.drop(call)
@@ -191,7 +203,7 @@ class Service:
         """Return the page that Prometheus reads."""
         return self.metrics.to_text(self.statistics, self._workers.waiting)
 
-    def swap(self, loaded: Loaded) -> None:
+    def swap(self, loaded: ServedModel) -> None:
         """Serve ``loaded`` from the next request on; running requests finish on the one they began with."""
         self.models[loaded.name] = loaded
 
@@ -207,23 +219,29 @@ class Service:
         self._converter.shutdown(wait=False, cancel_futures=True)
 
     async def _work(
-        self, loaded: Loaded, values: Sequence[Any], subjects: Sequence[str], call: Call, *, prepared: bool
-    ) -> list[Job]:
+        self,
+        loaded: ServedModel,
+        values: Sequence[Any],
+        subjects: Sequence[str],
+        call: RequestContext,
+        *,
+        prepared: bool,
+    ) -> list[InferenceJob]:
         """Return a job for each value, done; raises BusyError at the door, DeadlineError when they take too long."""
         call.check()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        jobs: list[Job] = []
+        jobs: list[InferenceJob] = []
         open_jobs = 0
 
-        def finish(job: Job) -> None:
+        def finish(job: InferenceJob) -> None:
             nonlocal open_jobs
             open_jobs -= 1
             self._leave(loaded, job)
             if open_jobs == 0 and not done.done():
                 done.set_result(None)
 
-        def finished(job: Job) -> None:
+        def finished(job: InferenceJob) -> None:
             loop.call_soon_threadsafe(finish, job)
 
         size = loaded.rows_per_job
@@ -231,7 +249,7 @@ class Service:
         open_jobs = len(starts)
         self.admission.enter(len(starts), call)
         jobs = [
-            Job(
+            InferenceJob(
                 loaded,
                 values[start : start + size],
                 call=call,
@@ -246,14 +264,14 @@ class Service:
             async with asyncio.timeout(call.remaining_s()):
                 await done
         except TimeoutError:
-            self.abandon(call)
+            self.cancel(call)
             raise call.late() from None
         failed = next((job.error for job in jobs if job.error is not None), None)
         if failed is not None:
             raise failed
         return jobs
 
-    def _leave(self, loaded: Loaded, job: Job) -> None:
+    def _leave(self, loaded: ServedModel, job: InferenceJob) -> None:
         worked = job.batch > 0 and job.error is None
         shared = job.batch if len(job.results) == 1 else 1
         busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, shared)
@@ -264,14 +282,14 @@ class Service:
             self.metrics.add_job(loaded.name, job.seconds, batch=job.batch)
 
 
-class _Counted:
+class _CountedInputs:
     """Counts a request as a success or a failure of its model, with its time."""
 
     def __init__(self, statistics: Statistics) -> None:
         self.statistics = statistics
         self.failed = False
 
-    def __enter__(self) -> "_Counted":
+    def __enter__(self) -> "_CountedInputs":
         self._started = time.monotonic()
         return self
 
@@ -289,10 +307,10 @@ def size_bytes(values: Any) -> int:
     return int(getattr(values, "nbytes", 0))
 
 
-def _rows(jobs: Sequence[Job]) -> list[Any]:
+def _rows(jobs: Sequence[InferenceJob]) -> list[Any]:
     """Return the scores or the InputError of each input, over all jobs of a request."""
     return [result for job in jobs for result in job.results]
 
 
-def _longest(jobs: Sequence[Job]) -> dict[str, float]:
+def _longest(jobs: Sequence[InferenceJob]) -> dict[str, float]:
     return {stage: max(job.seconds[stage] for job in jobs) for stage in STAGES}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
-from runtime.server.access_log import LogFormat, RequestLog
-from runtime.server.auth import Access, read_token
+from runtime.server.access_log import AccessLog, LogFormat
+from runtime.server.auth import BearerAuth, read_token
 from runtime.server.limits import Limits, limits_for_memory
-from runtime.server.served_model import Batching, Loaded, load_verified
+from runtime.server.served_model import Batching, ServedModel, load_verified
 
 # Libraries that warn of every bad request: whoever sends them must not fill the log.
 _TALKATIVE = ("uvicorn.error", "python_multipart")
@@ -56,7 +56,7 @@ def run_server(settings: Settings) -> None:
     # is imported meanwhile.
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
         loading = loader.submit(_load_all, settings, cores, limits.pixels)
-        access, log = Access(read_token(settings.token_file)), RequestLog(settings.log_format)
+        access, log = BearerAuth(read_token(settings.token_file)), AccessLog(settings.log_format)
         from runtime.server.lifecycle import Server
 
         if settings.grpc_port is not None:
@@ -71,13 +71,13 @@ def run_server(settings: Settings) -> None:
     Server(settings, models, limits, cores, access, log).run()
 
 
-def _load_all(settings: Settings, cores: int, max_pixels: int) -> list[Loaded]:
+def _load_all(settings: Settings, cores: int, max_pixels: int) -> list[ServedModel]:
     models = [load_as(settings, name, path, cores, max_pixels) for name, path in _named(settings.artifacts)]
     _check_names(models)
     return models
 
 
-def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> Loaded:
+def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> ServedModel:
     """Return the artifact in folder ``path``, verified, under ``name``, or under its own where that is empty."""
     return load_verified(
         path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
@@ -93,7 +93,7 @@ def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
     return pairs
 
 
-def _check_names(models: Sequence[Loaded]) -> None:
+def _check_names(models: Sequence[ServedModel]) -> None:
     names = [loaded.name for loaded in models]
     for name in names:
         if names.count(name) > 1:

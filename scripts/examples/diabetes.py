@@ -18,7 +18,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from exporter.outputs.target_transform import read_target
 from runtime.manifest import Value
 
@@ -65,10 +65,10 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "diabetes.pth",
         network,
         preprocess=str(folder / "columns.skops"),
-        wanted=Wanted(
+        wanted=TaskOptions(
             task="regress",
             values=(Value(name="progression", unit="points"),),
-            target=read_target(folder / "target.skops", trust=False),
+            target_transform=read_target(folder / "target.skops", trust=False),
         ),
         out=folder / "artifact",
         force=True,

@@ -13,7 +13,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 
 SETS = ("even", "below five", "has a hole")
 
@@ -68,7 +68,7 @@ def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,8,8]"],
         labels=folder / "sets.txt",
-        wanted=Wanted(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
+        wanted=TaskOptions(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
         out=folder / "multilabel",
         force=True,
     )
@@ -92,7 +92,7 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,height,width]"],
         labels=folder / "places.txt",
-        wanted=Wanted(task="segment"),
+        wanted=TaskOptions(task="segment"),
         out=folder / "segment",
         force=True,
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 
 
 class Forecast(nn.Module):
@@ -53,7 +53,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "forecast.pth",
         network,
         inputs=["series=float32[batch,length,1]"],
-        wanted=Wanted(task="raw"),
+        wanted=TaskOptions(task="raw"),
         out=folder / "artifact",
         force=True,
     )

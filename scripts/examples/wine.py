@@ -14,7 +14,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 
 
 def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:
@@ -46,7 +46,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         preprocess=str(folder / "stats.json"),
         labels=folder / "names.txt",
-        wanted=Wanted(task="binary"),
+        wanted=TaskOptions(task="binary"),
         out=folder / "artifact",
         force=True,
     )

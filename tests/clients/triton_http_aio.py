@@ -17,12 +17,12 @@ async def main():
         metadata = await client.get_model_metadata(model)
         name, output = metadata["inputs"][0]["name"], metadata["outputs"][0]["name"]
 
-        async def ask(grey):
+        async def ask(gray):
             pixels = triton.InferInput(name, [1, 30, 30, 3], "UINT8")
-            pixels.set_data_from_numpy(np.full((1, 30, 30, 3), grey, np.uint8))
-            return (await client.infer(model, [pixels], request_id=str(grey))).get_response()["id"]
+            pixels.set_data_from_numpy(np.full((1, 30, 30, 3), gray, np.uint8))
+            return (await client.infer(model, [pixels], request_id=str(gray))).get_response()["id"]
 
-        assert await asyncio.gather(*[ask(grey) for grey in range(32)]) == [str(grey) for grey in range(32)]
+        assert await asyncio.gather(*[ask(gray) for gray in range(32)]) == [str(gray) for gray in range(32)]
         encoded = triton.InferInput(name, [1, 1], "BYTES")
         encoded.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
         assert abs((await client.infer(model, [encoded])).as_numpy(output).sum() - 1) < 1e-3

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import exporter
-from exporter.workflow import Exported
+from exporter.workflow import ExportResult
 
 DATA = Path(__file__).parents[1] / "data"
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
@@ -76,7 +76,7 @@ def labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(
     checkpoint_file: Path, net_file: Path, labels_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Exported:
+) -> ExportResult:
     """The tiny network, exported once; tests that change it work on a copy."""
     return exporter.export(
         checkpoint_file,
@@ -92,7 +92,7 @@ def exported(
 def export_mine(checkpoint_file, net_file, labels_file, tmp_path):
     """Export the tiny network into ``tmp_path``, with what a test wants different."""
 
-    def run(**changes: object) -> Exported:
+    def run(**changes: object) -> ExportResult:
         options: dict[str, object] = {
             "checkpoint": checkpoint_file,
             "architecture": f"{net_file}:MyCNN",

@@ -61,7 +61,7 @@ def test_what_is_no_classifier_is_told(export_mine, tmp_path, net_file, forward,
         f"class Odd(net.MyCNN):\n    def forward(self, x): {forward}\n"
     )
     with pytest.raises(exporter.ConversionError, match=reason):
-        export_mine(architecture=f"{source}:Odd")
+        export_mine(arch=f"{source}:Odd")
 
 
 def test_an_existing_folder_is_kept_unless_forced(export_mine, tmp_path):

@@ -169,7 +169,7 @@ def test_a_fault_exits_with_1_and_is_in_every_report(parity, tmp_path, monkeypat
     assert "parity failed: runtime, stage 'geometry'" in done.stderr
     assert re.search(r"::error file=.*title=parity%3A geometry::runtime on cpu, geometry", done.stdout)
     failures = junit_of(tmp_path / "parity.xml").findall(".//failure")
-    assert any("grey levels" in failure.get("message") for failure in failures)
+    assert any("gray levels" in failure.get("message") for failure in failures)
     page = (tmp_path / "parity.html").read_text()
     assert "The first stage at fault: geometry" in page
     assert "difference, white is" in page

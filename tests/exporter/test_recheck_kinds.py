@@ -39,7 +39,7 @@ def test_every_kind_is_proven_again_and_another_days_weights_are_found(kinds, na
     kind = kinds[name]
     artifact = kind.export().artifact
     recipe = Recipe(checkpoint=kind.checkpoint, **kind.again)
-    evidence = check(artifact, recipe, architecture=kind.network, pixels=False).evidence
+    evidence = check(artifact, recipe, arch=kind.network, pixels=False).evidence
 
     assert evidence.passed, evidence.reason
     assert {row.path for row in evidence.rows} >= {"model.onnx", "runtime", "golden.npz"}
@@ -49,7 +49,7 @@ def test_every_kind_is_proven_again_and_another_days_weights_are_found(kinds, na
     edited = tmp_path / "edited"
     shutil.copytree(artifact, edited)
     edit_weights(edited)
-    again = check(edited, recipe, architecture=kind.network, pixels=False).evidence
+    again = check(edited, recipe, arch=kind.network, pixels=False).evidence
 
     assert again.verdict == "failed"
     assert again.rows[again.first_fault].stage == "network"

@@ -15,7 +15,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 
 
 class Structured(nn.Module):
@@ -30,7 +30,7 @@ class Structured(nn.Module):
         return {"steps": steps, "both": [(steps.mean(1), right * 2), {"sum": steps.sum((1, 2))}]}
 
 
-class Line(nn.Module):
+class Affine(nn.Module):
     """One tensor in, class probabilities out."""
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ def artifacts(tmp_path_factory):
             "structured",
             Structured(),
             ["left=float32[batch,length,4]", "right=int64[batch]"],
-            {"wanted": Wanted(task="raw")},
+            {"wanted": TaskOptions(task="raw")},
         ),
-        ("line", Line(), ["x=float32[batch,3]"], {}),
+        ("line", Affine(), ["x=float32[batch,3]"], {}),
     ):
         torch.save(network.eval().state_dict(), folder / f"{name}.pth")
         exported = exporter.export(folder / f"{name}.pth", network, inputs=inputs, out=folder / name, **options)

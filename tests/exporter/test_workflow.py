@@ -56,7 +56,7 @@ def test_the_proof_covers_every_path_and_stage(exported):
         ("runtime", "decode"),
         ("runtime", "labels"),
     }
-    assert {row.group for row in report.rows} == {"photos", "made", "batches"}
+    assert {row.group for row in report.rows} == {"photos", "generated", "batches"}
     assert report.batch_sizes == (1, 2, 3, 7)
     assert {one.stage for one in report.noise} == {"arithmetic", "network", "activation", "end to end"}
     assert all(one.signal > 0.5 and 0 < one.floor < 1e-4 * one.size for one in report.noise)
@@ -233,7 +233,7 @@ def test_a_network_that_ends_in_a_softmax_gets_no_second_one(export_mine, tmp_pa
         "net = u.module_from_spec(spec); spec.loader.exec_module(net)\n"
         "class Soft(net.MyCNN):\n    def forward(self, x): return super().forward(x).softmax(dim=1)\n"
     )
-    plain, soft = export_mine(), export_mine(architecture=f"{source}:Soft", out=tmp_path / "soft")
+    plain, soft = export_mine(), export_mine(arch=f"{source}:Soft", out=tmp_path / "soft")
     photo = Path(__file__).parents[1] / "data" / "cat.jpg"
 
     answers = [runtime.load(done.artifact).predict(photo).probability for done in (plain, soft)]

@@ -10,9 +10,9 @@ import onnx
 from mutation.planting import Planting, add_constants, fault, insert_after, set_attribute
 from onnx import helper
 
-from exporter.outputs.postprocessing import Ending
+from exporter.outputs.postprocessing import Postprocessing
 from runtime import results
-from runtime.manifest import Line, Regress
+from runtime.manifest import Affine, Regress
 
 PHOTO = "photo"
 
@@ -33,7 +33,7 @@ def at_end(planting: Planting, change: Callable[[onnx.ModelProto, onnx.NodeProto
 @fault("activation", subject=PHOTO)
 def softmax_missing(planting: Planting) -> None:
     """CrossEntropyLoss has its own softmax, so the forward has none: logits are served as probabilities."""
-    planting.ending(lambda ending: replace(ending, activation="none"))
+    planting.postprocessing(lambda postprocessing: replace(postprocessing, activation="none"))
 
 
 @fault("activation", subject=PHOTO)
@@ -50,7 +50,7 @@ def softmax_twice(planting: Planting) -> None:
 @fault("activation", subject=PHOTO)
 def sigmoid_for_softmax(planting: Planting) -> None:
     """One class of several is served as several labels are."""
-    planting.ending(lambda ending: replace(ending, activation="sigmoid"))
+    planting.postprocessing(lambda postprocessing: replace(postprocessing, activation="sigmoid"))
 
 
 @fault("activation", subject=PHOTO)
@@ -72,8 +72,10 @@ def temperature_applied_twice(planting: Planting) -> None:
     def change(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
         add_constants(model, temperature=np.float32(1.3))
         place = list(model.graph.node).index(node)
-        model.graph.node.insert(place, helper.make_node("Div", [node.input[0], "temperature"], ["ending/cooled"]))
-        node.input[0] = "ending/cooled"
+        model.graph.node.insert(
+            place, helper.make_node("Div", [node.input[0], "temperature"], ["postprocessing/cooled"])
+        )
+        node.input[0] = "postprocessing/cooled"
 
     at_end(planting, change)
 
@@ -81,7 +83,7 @@ def temperature_applied_twice(planting: Planting) -> None:
 @fault("activation", subject="photo, several labels")
 def softmax_for_sigmoid(planting: Planting) -> None:
     """Several labels may hold, and softmax makes them fight for one."""
-    planting.ending(lambda ending: replace(ending, activation="softmax"))
+    planting.postprocessing(lambda postprocessing: replace(postprocessing, activation="softmax"))
 
 
 @fault("activation", subject="photo, several labels")
@@ -100,7 +102,7 @@ def yes_and_no_swapped(planting: Planting) -> None:
     """The one logit is for the other class than the first label."""
 
     def change(model: onnx.ModelProto) -> None:
-        (node,) = [node for node in model.graph.node if node.name.startswith("ending/Concat")]
+        (node,) = [node for node in model.graph.node if node.name.startswith("postprocessing/Concat")]
         node.input[:] = list(reversed(node.input))
 
     planting.assembled(change)
@@ -112,40 +114,42 @@ def softmax_over_the_columns(planting: Planting) -> None:
     at_end(planting, lambda _, node: set_attribute(node, "axis", -1))
 
 
-def undoing(planting: Planting, change: Callable[[Line], Line]) -> None:
+def undoing(planting: Planting, change: Callable[[Affine], Affine]) -> None:
     """Undo the target's scaling otherwise."""
 
-    def changed(ending: Ending) -> Ending:
-        assert isinstance(ending.task, Regress)
-        (line,) = ending.task.undone
-        assert isinstance(line, Line)
-        return replace(ending, task=msgspec.structs.replace(ending.task, undone=(change(line),)))
+    def changed(postprocessing: Postprocessing) -> Postprocessing:
+        assert isinstance(postprocessing.task, Regress)
+        (line,) = postprocessing.task.inverse_transform
+        assert isinstance(line, Affine)
+        return replace(
+            postprocessing, task=msgspec.structs.replace(postprocessing.task, inverse_transform=(change(line),))
+        )
 
-    planting.ending(changed)
+    planting.postprocessing(changed)
 
 
 @fault("activation", subject="row to values")
 def target_left_scaled(planting: Planting) -> None:
     """The regression's target was standardised for training, and its inverse is forgotten."""
-    undoing(planting, lambda _: Line(scale=(1.0, 1.0), offset=(0.0, 0.0)))
+    undoing(planting, lambda _: Affine(scale=(1.0, 1.0), offset=(0.0, 0.0)))
 
 
 @fault("activation", subject="row to values")
 def target_scaled_by_the_variance(planting: Planting) -> None:
     """scaler.var_ where scaler.scale_ is meant."""
-    undoing(planting, lambda line: Line(scale=tuple(one**2 for one in line.scale), offset=line.offset))
+    undoing(planting, lambda line: Affine(scale=tuple(one**2 for one in line.scale), offset=line.offset))
 
 
 @fault("activation", subject="row to values")
 def target_without_its_mean(planting: Planting) -> None:
     """Multiplied back by the deviation; the mean is forgotten."""
-    undoing(planting, lambda line: Line(scale=line.scale, offset=(0.0, 0.0)))
+    undoing(planting, lambda line: Affine(scale=line.scale, offset=(0.0, 0.0)))
 
 
 @fault("activation", subject="row to values")
 def targets_swapped(planting: Planting) -> None:
     """The statistics of two targets are exchanged."""
-    undoing(planting, lambda line: Line(scale=line.scale[::-1], offset=line.offset[::-1]))
+    undoing(planting, lambda line: Affine(scale=line.scale[::-1], offset=line.offset[::-1]))
 
 
 # --- labels ---

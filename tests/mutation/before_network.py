@@ -101,7 +101,7 @@ def CMYK_inverted(planting: Planting) -> None:  # noqa: N802
 
 @fault("decode", subject=PHOTO)
 def palette_as_gray(planting: Planting) -> None:
-    """The numbers of a palette's colours are taken for gray levels, as np.asarray(Image.open(...)) gives them."""
+    """The numbers of a palette's colors are taken for gray levels, as np.asarray(Image.open(...)) gives them."""
     decoded(
         planting,
         lambda image, _: Image.fromarray(np.asarray(image)).convert("RGB") if image.mode == "P" else image,
@@ -173,13 +173,13 @@ def resized_as_OpenCV_does(planting: Planting) -> None:  # noqa: N802
 
 @fault("geometry", subject=PHOTO)
 def resized_as_a_tensor(planting: Planting) -> None:
-    """The same transform, but on a uint8 tensor: torchvision's other kernel, a grey level off here and there."""
+    """The same transform, but on a uint8 tensor: torchvision's other kernel, a gray level off here and there."""
     resize(planting, implementation="torch")
 
 
 @fault("geometry", subject=PHOTO)
 def axes_in_the_older_order(planting: Planting) -> None:
-    """Pillow 13 resizes tall images' rows first, Pillow 12 never did: a grey level off on a few photos."""
+    """Pillow 13 resizes tall images' rows first, Pillow 12 never did: a gray level off on a few photos."""
     resize(planting, axis_order="horizontal_first")
 
 
@@ -274,9 +274,11 @@ def another_resize_in_TorchScript_alone(planting: Planting) -> None:  # noqa: N8
     """The libtorch build has a hand-written resize of its own."""
     pipeline = images.Pipeline
 
-    def changed(network: Any, steps: Preprocessing, ending: Any) -> Any:
+    def changed(network: Any, steps: Preprocessing, postprocessing: Any) -> Any:
         nearest = msgspec.structs.replace(steps.geometry[0], interpolation="nearest")
-        return pipeline(network, msgspec.structs.replace(steps, geometry=(nearest, *steps.geometry[1:])), ending)
+        return pipeline(
+            network, msgspec.structs.replace(steps, geometry=(nearest, *steps.geometry[1:])), postprocessing
+        )
 
     planting.replace(images, "Pipeline", changed)
 
@@ -393,7 +395,7 @@ def channels_reversed_in_the_graph(planting: Planting) -> None:
 
 @fault("arithmetic", subject=PHOTO)
 def reshaped_not_transposed(planting: Planting) -> None:
-    """x.reshape(1, 3, height, width) for a channels-last image: same shape, colours as stripes."""
+    """x.reshape(1, 3, height, width) for a channels-last image: same shape, colors as stripes."""
 
     def change(model: onnx.ModelProto) -> None:
         add_constants(model, channels_first=np.array([0, 3, 32, 32]))

@@ -321,7 +321,7 @@ def corners_aligned(planting: Planting) -> None:
 
 @fault("network", subject="photo, every place")
 def corners_as_TensorFlow_has_them(planting: Planting) -> None:  # noqa: N802
-    """Half-pixel centres are left out, as in TensorFlow 1's resize."""
+    """DecoderHalf-pixel centres are left out, as in TensorFlow 1's resize."""
 
     def change(model: onnx.ModelProto) -> None:
         set_attribute(nodes_of(model, "Resize")[-1], "coordinate_transformation_mode", "asymmetric")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import exporter
 from exporter import workflow
-from exporter.conversion.to_onnx import Converted
+from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ExportError, ParityError
 from exporter.recheck import GOLDEN, check
@@ -98,7 +98,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._honest: dict[str, Honest] = {}
-        self._converted: dict[str, Converted] = {}
+        self._converted: dict[str, ConvertedNetwork] = {}
 
     def judge(self, fault: Fault) -> Outcome:
         """Return what the gate and verify make of a fault."""
@@ -168,7 +168,7 @@ class Bench:
         said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
         recipe = Recipe(checkpoint=options["checkpoint"], **said)
         try:
-            checked = check(place, recipe, architecture=options["architecture"], pixels=False)
+            checked = check(place, recipe, arch=options["architecture"], pixels=False)
         except ModelError as error:
             return "hashes", str(error)
         except ExportError as error:
@@ -181,7 +181,7 @@ class Bench:
         convert = workflow.convert
         cache = _Cache()
 
-        def once(*given: Any, **options: Any) -> Converted:
+        def once(*given: Any, **options: Any) -> ConvertedNetwork:
             if not cache.used:
                 return convert(*given, **options)
             if subject not in self._converted:
@@ -189,7 +189,7 @@ class Bench:
             known = self._converted[subject]
             model = onnx.ModelProto()
             model.CopyFrom(known.model)
-            return Converted(model=model, exporter=known.exporter)
+            return ConvertedNetwork(model=model, exporter=known.exporter)
 
         workflow.convert = once
         try:

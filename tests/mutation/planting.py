@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from exporter import bundle, workflow
-from exporter.conversion.to_onnx import Converted
+from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.inputs.image import adapter as images
-from exporter.outputs.postprocessing import Ending
+from exporter.outputs.postprocessing import Postprocessing
 from runtime.manifest import MANIFEST_NAME, Manifest, Preprocessing
 
 
@@ -45,14 +45,14 @@ class Planting:
 
     def steps(self, change: Callable[[Preprocessing], Preprocessing]) -> None:
         """Fold other steps in than the transform's: in the manifest, both graphs and TorchScript."""
-        build = images.ImageFront.__init__
+        build = images.ImageAdapter.__init__
 
-        def start(front: Any, reading: Any, *given: Any, **options: Any) -> None:
-            build(front, reading, *given, **options)
-            front._spec = _replace(front._spec, preprocessing=change(front._spec.preprocessing))
-            front._reading = _replace(reading, steps=change(reading.steps))
+        def start(adapter: Any, reading: Any, *given: Any, **options: Any) -> None:
+            build(adapter, reading, *given, **options)
+            adapter._spec = _replace(adapter._spec, preprocessing=change(adapter._spec.preprocessing))
+            adapter._reading = _replace(reading, steps=change(reading.steps))
 
-        self.replace(images.ImageFront, "__init__", start)
+        self.replace(images.ImageAdapter, "__init__", start)
 
     def network(self, change: Callable[[nn.Module], None]) -> None:
         """Change the network that is exported; the reference is built apart from it."""
@@ -70,7 +70,7 @@ class Planting:
         """Change the network's graph, as a converter or an optimizer would."""
         convert = workflow.convert
 
-        def changed(*given: Any, **options: Any) -> Converted:
+        def changed(*given: Any, **options: Any) -> ConvertedNetwork:
             converted = convert(*given, **options)
             change(converted.model)
             return converted
@@ -90,18 +90,20 @@ class Planting:
 
         self.replace(workflow, "assemble", changed)
 
-    def ending(self, change: Callable[[Ending], Ending]) -> None:
+    def postprocessing(self, change: Callable[[Postprocessing], Postprocessing]) -> None:
         """Write another ending, in the graphs and in TorchScript."""
-        assemble, torchscript = workflow.assemble, images.ImageFront.to_torchscript
+        assemble, torchscript = workflow.assemble, images.ImageAdapter.to_torchscript
 
-        def assembled(converted: Any, whole: Any, prepared: Any, ending: Ending, *given: Any, **options: Any) -> Any:
-            return assemble(converted, whole, prepared, change(ending), *given, **options)
+        def assembled(
+            converted: Any, whole: Any, prepared: Any, postprocessing: Postprocessing, *given: Any, **options: Any
+        ) -> Any:
+            return assemble(converted, whole, prepared, change(postprocessing), *given, **options)
 
-        def archive(front: Any, network: Any, example: Any, ending: Ending) -> bytes | None:
-            return torchscript(front, network, example, change(ending))
+        def archive(adapter: Any, network: Any, example: Any, postprocessing: Postprocessing) -> bytes | None:
+            return torchscript(adapter, network, example, change(postprocessing))
 
         self.replace(workflow, "assemble", assembled)
-        self.replace(images.ImageFront, "to_torchscript", archive)
+        self.replace(images.ImageAdapter, "to_torchscript", archive)
 
     def written(self, file: str, change: Callable[[bytes], bytes]) -> None:
         """Write a file of the artifact otherwise, before it is compared; its hash fits."""

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from exporter.inputs.text.adapter import _TEXTS, _WORDS
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from runtime.manifest import Value
 
 NETWORKS = Path(networks.__file__)
@@ -132,7 +132,7 @@ def _segment(folder: Path) -> Subject:
             "checkpoint": _save(network, folder),
             "architecture": f"{NETWORKS}:Places",
             "preprocess": f"{NETWORKS}:transform",
-            "wanted": Wanted(task="segment"),
+            "wanted": TaskOptions(task="segment"),
         }
     )
 
@@ -215,39 +215,39 @@ def _series(folder: Path) -> Subject:
     with torch.no_grad():
         network.train()
         network(torch.randn(8, 3, 20))
-    options = {"inputs": ("series=float32[batch,3,time]",), "wanted": Wanted(task="raw")}
+    options = {"inputs": ("series=float32[batch,3,time]",), "wanted": TaskOptions(task="raw")}
     return Subject(options={"checkpoint": _save(network, folder), "architecture": f"{NETWORKS}:Series", **options})
 
 
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "photo": _photo,
     "photo, turned by EXIF": lambda folder: _photo(folder, exif=True),
-    "photo, gray": lambda folder: _photo(folder, channels=1, image_mode="RGB"),
+    "photo, gray": lambda folder: _photo(folder, channels=1, pixel_format="RGB"),
     "photo, large activations": lambda folder: _photo(folder, large=True),
     "photo, several labels": lambda folder: _photo(
-        folder, wanted=Wanted(task="multilabel", thresholds=(0.3, 0.5, 0.6, 0.4))
+        folder, wanted=TaskOptions(task="multilabel", thresholds=(0.3, 0.5, 0.6, 0.4))
     ),
-    "photo, yes or no": lambda folder: _photo(folder, classes=1, wanted=Wanted(task="binary")),
+    "photo, yes or no": lambda folder: _photo(folder, classes=1, wanted=TaskOptions(task="binary")),
     "photo, every place": _segment,
     "row": lambda folder: _rows(folder, 3),
     "row to values": lambda folder: _rows(
         folder,
         2,
-        wanted=Wanted(
+        wanted=TaskOptions(
             task="regress",
             values=(Value(name="price", unit="EUR"), Value(name="area", unit="m2")),
-            mean=(100.0, 20.0),
-            deviation=(30.0, 5.0),
+            target_mean=(100.0, 20.0),
+            target_std=(30.0, 5.0),
         ),
     ),
     "text": _text,
-    "pair of texts": lambda folder: _text(folder, pair=True),
+    "pair of texts": lambda folder: _text(folder, text_pairs=True),
     "tokens": lambda folder: _tokens(
         folder, "Sequence", "tokens=tokens[batch,length]", "mask=mask[batch,length]", pad_id=0
     ),
     "tokens, recurrent": lambda folder: _tokens(folder, "Recurrent", "tokens=tokens[batch,length]"),
     "tokens to tokens": lambda folder: _tokens(
-        folder, "Reverser", "tokens=tokens[batch,length]", seed=1, wanted=Wanted(task="tokens", end_id=8)
+        folder, "Reverser", "tokens=tokens[batch,length]", seed=1, wanted=TaskOptions(task="tokens", end_id=8)
     ),
     "series, two outputs": _series,
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.bench import measure
+from runtime.bench import measure_model
 from runtime.engine.cpu import usable_cores
 from runtime.model import load
 
@@ -30,7 +30,7 @@ def report(tiny, photos):
         return {"slow and wrong": slow, "broken": broken}
 
     with pytest.warns(UserWarning, match="broken is left out, as it fails here: no compiler"):
-        return measure(tiny, device="cpu", samples=list(photos.values()), seconds=0.2, build_rivals=build)
+        return measure_model(tiny, device="cpu", samples=list(photos.values()), seconds=0.2, build_baselines=build)
 
 
 def test_latency_and_stages_fit_together(report):
@@ -68,7 +68,7 @@ def test_a_contender_that_is_slower_and_differs_is_seen_to(report):
 
 def test_a_sample_that_cannot_be_used_is_an_error(tiny, tmp_path):
     with pytest.raises(runtime.InputError, match="no such file"):
-        measure(tiny, device="cpu", samples=[tmp_path / "none.jpg"], seconds=0.1)
+        measure_model(tiny, device="cpu", samples=[tmp_path / "none.jpg"], seconds=0.1)
 
 
 def test_the_command_prints_bars_or_json(tiny):

@@ -8,7 +8,7 @@ import pytest
 
 import runtime
 from runtime.artifact.golden import GoldenSet, golden_to_npz, read_golden
-from runtime.results import say
+from runtime.results import result_to_arrays
 from runtime.verify import verify
 
 
@@ -74,7 +74,7 @@ def test_preprocessing_that_was_edited_is_found(copy, edit_manifest):
 
 
 def test_pixels_of_a_lossless_photo_are_equal_on_every_machine(copy, change_golden):
-    """One grey level is what another JPEG decoder may do; of a PNG, it is another resize."""
+    """One gray level is what another JPEG decoder may do; of a PNG, it is another resize."""
     pngs = {"prepared"}
     jpegs = {"prepared, of lossy formats"}
 
@@ -96,7 +96,7 @@ def test_labels_that_were_edited_are_found(copy, change_golden, rehash):
 
     def with_words(case):
         (scores,) = case.outputs.values()
-        return msgspec.structs.replace(case, said=say(model.interpret(scores[0], name="")))
+        return msgspec.structs.replace(case, labels=result_to_arrays(model.interpret(scores[0], name="")))
 
     change_golden(copy, with_words)
     assert {check.name: check.passed for check in verify(copy).checks}["labels"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 import exporter
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from runtime.manifest import Value
 
 NAMES = ("rows", "text", "left", "pair", "tokens", "segment", "multilabel", "binary", "regress", "raw")
@@ -42,7 +42,7 @@ class Kind:
     def checkpoint(self) -> Path:
         return self.folder / f"{self.name}.pth"
 
-    def export(self) -> exporter.Exported:
+    def export(self) -> exporter.ExportResult:
         torch.save(self.network.eval().state_dict(), self.checkpoint)
         return exporter.export(self.checkpoint, self.network, out=self.folder / self.name, **self.options)
 
@@ -137,20 +137,22 @@ def kinds_in(folder: Path) -> dict[str, Kind]:
         ]
     ).fit(FRAME)
     photo = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()])
-    price = Wanted(task="regress", values=(Value(name="price", unit="EUR"),), mean=(100.0,), deviation=(20.0,))
+    price = TaskOptions(
+        task="regress", values=(Value(name="price", unit="EUR"),), target_mean=(100.0,), target_std=(20.0,)
+    )
     arrays = ["x=float32[batch,5]", "weight=float32[batch,3]"]
     images: dict[str, Any] = {"preprocess": photo}
     described: dict[str, tuple[nn.Module, dict[str, Any], dict[str, Any]]] = {
         "rows": (nn.Linear(7, 1), {"preprocess": columns, "wanted": price}, {"preprocess": columns}),
         "text": (Bag(), {"tokenizer": tokenizer}, {}),
         "left": (Bag(), {"tokenizer": folder / "left.json"}, {}),
-        "pair": (Pair(), {"tokenizer": tokenizer, "pair": True, "wanted": Wanted(task="multilabel")}, {}),
+        "pair": (Pair(), {"tokenizer": tokenizer, "text_pairs": True, "wanted": TaskOptions(task="multilabel")}, {}),
         "tokens": (Tagger(), {"inputs": ["tokens=tokens[batch,length]"], "labels": tags}, {}),
-        "segment": (Pixels(5), images | {"labels": tags, "wanted": Wanted(task="segment")}, images),
-        "multilabel": (Mean(5), images | {"labels": tags, "wanted": Wanted(task="multilabel")}, images),
-        "binary": (Mean(1), images | {"wanted": Wanted(task="binary")}, images),
+        "segment": (Pixels(5), images | {"labels": tags, "wanted": TaskOptions(task="segment")}, images),
+        "multilabel": (Mean(5), images | {"labels": tags, "wanted": TaskOptions(task="multilabel")}, images),
+        "binary": (Mean(1), images | {"wanted": TaskOptions(task="binary")}, images),
         "regress": (Mean(1), images | {"wanted": price}, images),
-        "raw": (Hidden(), {"inputs": arrays, "wanted": Wanted(task="raw")}, {}),
+        "raw": (Hidden(), {"inputs": arrays, "wanted": TaskOptions(task="raw")}, {}),
     }
     return {
         name: Kind(folder=folder, name=name, network=network, options=options, again=again)

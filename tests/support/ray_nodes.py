@@ -29,7 +29,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONWARNINGS": "ignore"}
 
 
-class Nodes:
+class NodeBuilder:
     """A running cluster."""
 
     def __init__(self, process: subprocess.Popen[str], count: int) -> None:
@@ -62,7 +62,7 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def running_nodes(folder: Path, *nodes: dict[str, Any], **environment: str) -> Iterator[Nodes]:
+def running_nodes(folder: Path, *nodes: dict[str, Any], **environment: str) -> Iterator[NodeBuilder]:
     """Yield a cluster with one node an entry of ``nodes``, the first its head; they run in ``folder``."""
     with (folder / "ray.stderr").open("w") as errors:
         process = subprocess.Popen(
@@ -77,7 +77,7 @@ def running_nodes(folder: Path, *nodes: dict[str, Any], **environment: str) -> I
         stuck = threading.Timer(300, process.kill)
         stuck.start()
         try:
-            yield Nodes(process, len(nodes))
+            yield NodeBuilder(process, len(nodes))
         finally:
             stuck.cancel()
             assert process.stdin

@@ -12,7 +12,7 @@ from exporter.inputs.image.to_torchscript import Arithmetic, Geometry
 from exporter.inputs.image.transform import (
     HUGGING_FACE,
     TIMM,
-    Reading,
+    TrainingTransform,
     read_hugging_face,
     read_preset,
     read_timm,
@@ -29,7 +29,7 @@ __all__ = [
     "Letterbox",
     "OpenCVResize",
     "PixelFormat",
-    "Reading",
+    "TrainingTransform",
     "arithmetic_nodes",
     "geometry_nodes",
     "read_hugging_face",

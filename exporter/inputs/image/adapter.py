@@ -17,17 +17,17 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from exporter.conversion.to_torchscript import load_torchscript, to_torchscript, trace
-from exporter.inputs.adapter import Case, GraphPart, Prepared, example_of
-from exporter.inputs.image import PixelFormat, Reading, arithmetic_nodes, geometry_nodes
+from exporter.inputs.adapter import Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.image import PixelFormat, TrainingTransform, arithmetic_nodes, geometry_nodes
 from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pipeline import Pipeline
-from exporter.outputs.postprocessing import Ending
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Arrays
 from exporter.parity.paths import (
-    Cuts,
     ServedPath,
     Sources,
     StageFunction,
+    SubgraphCache,
     decode_stage,
     graph_stages,
     inputs_of,
@@ -35,7 +35,7 @@ from exporter.parity.paths import (
     runtime_path,
     torchscript_path,
 )
-from exporter.parity.reference import Answer
+from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image
@@ -49,18 +49,18 @@ NORMALIZED = "normalized"
 _HEIGHT, _WIDTH = "prepared_height", "prepared_width"
 
 
-class ImageFront:
+class ImageAdapter:
     """One image: geometry on the host or in the graph, arithmetic in the graph."""
 
     files: Mapping[str, bytes] = {}
     noun = "images"
     no_torchscript = "it returns several outputs"
-    # Another machine's JPEG decoder may round otherwise: by a grey level, which moved scores by less than 0.002 when
+    # Another machine's JPEG decoder may round otherwise: by a gray level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0
-    device_slack = 0.02
+    decoder_tolerance = 0.02
 
-    def __init__(self, reading: Reading, pixels: PixelFormat, *, exif: bool, samples: Path | None) -> None:
+    def __init__(self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None) -> None:
         self._reading = reading
         self._spec = ImageInput(
             name=IMAGE,
@@ -76,7 +76,7 @@ class ImageFront:
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> TrainingTransform:
         """What the user's transform says."""
         return self._reading
 
@@ -108,9 +108,9 @@ class ImageFront:
         return self._images.cases
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def skipped_samples(self) -> tuple[str, ...]:
         """What of the user's folder is not compared."""
-        return self._images.left_out
+        return self._images.skipped_samples
 
     @property
     def _images(self) -> Images:
@@ -122,53 +122,57 @@ class ImageFront:
         """Return images of one size."""
         return batch_of(cases, self._spec)
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return what the user's transform gives for an image, decoded as torchvision's loaders do: ``convert("RGB")``.
 
         Where the training loader turned photos by their EXIF orientation, that comes first. Bands are the array in the
         file.
         """
         image = self._decode(case)
-        return Prepared(
+        return PreparedInput(
             decoded=self._image(case),
             arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
             tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
         )
 
-    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two images."""
         return example_of(prepared)
 
-    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+    def validation_inputs(self, _prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return none: the batch alone is dynamic, and parity compares that."""
         return ()
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return geometry and arithmetic: ``image`` [batch, any height, any width, channels]."""
         shape: list[str | int | None] = ["batch", "height", "width", self._pixels.channels]
         wide = self._pixels.dtype == "uint16"
         geometry = geometry_nodes(self._reading.steps, image=IMAGE, pixels=PIXELS, wide=wide)
         return GraphPart(
             inputs=[helper.make_tensor_value_info(IMAGE, self._kind, shape)],
-            nodes=[geometry, *self.prepared_part().nodes],
+            nodes=[geometry, *self.network_graph_part().nodes],
         )
 
-    def prepared_part(self) -> GraphPart:
+    def network_graph_part(self) -> GraphPart:
         """Return the arithmetic: ``pixels`` [batch, height, width, channels]."""
         steps = self._reading.steps
         shape = ["batch", steps.height or _HEIGHT, steps.width or _WIDTH, steps.channels]
         pixels = helper.make_tensor_value_info(PIXELS, self._kind, shape)
         return GraphPart(inputs=[pixels], nodes=[arithmetic_nodes(steps, pixels=PIXELS, normalized=NORMALIZED)])
 
-    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> bytes | None:
+    def to_torchscript(
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
+    ) -> bytes | None:
         """Return the whole path, from the image on; None where the network gives several outputs."""
-        if ending.whole:
+        if postprocessing.whole:
             return None
-        return to_torchscript(Pipeline(trace(network, tuple(example.values())), self._reading.steps, ending.module()))
+        return to_torchscript(
+            Pipeline(trace(network, tuple(example.values())), self._reading.steps, postprocessing.module())
+        )
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the paths; inner stages run as cuts of the artifact's own graphs, in the runtime."""
         variant = model.manifest.variants[0]
@@ -176,16 +180,16 @@ class ImageFront:
         shape = ("batch", steps.channels, steps.height or _HEIGHT, steps.width or _WIDTH)
         inside: Sources = {NORMALIZED: shape}
 
-        def prepare(answer: Answer) -> Arrays:
+        def prepare(answer: ReferenceOutput) -> Arrays:
             image = DecodedImage(image=self._decode(answer.case), turned=False)
             return model.stack([model.prepare(image)])
 
         with TemporaryDirectory(prefix="truecopy-") as place, warnings.catch_warnings():
             # One of our own photos asks for a rotation on purpose.
             warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
-            cuts = Cuts(folder, Path(place))
+            cuts = SubgraphCache(folder, Path(place))
             whole, served = (
-                graph_stages(cuts, graph, model, ending, inputs=inside, raw=[PIXELS])
+                graph_stages(cuts, graph, model, postprocessing, inputs=inside, raw=[PIXELS])
                 for graph in (variant.model, variant.network)
             )
             geometry = cuts.stage(variant.model, _decoded_of, {IMAGE: ()}, [PIXELS])
@@ -194,17 +198,17 @@ class ImageFront:
                 runtime_path(model, stages={"decode": decode_stage(model), "geometry": prepare, **served}),
             ]
             if torchscript:
-                paths.append(self._torchscript_path(folder / torchscript, model, ending))
+                paths.append(self._torchscript_path(folder / torchscript, model, postprocessing))
             yield paths
 
     @property
     def _kind(self) -> int:
         return onnx.TensorProto.UINT16 if self._pixels.dtype == "uint16" else onnx.TensorProto.UINT8
 
-    def _torchscript_path(self, path: Path, model: Model, ending: Ending) -> ServedPath:
+    def _torchscript_path(self, path: Path, model: Model, postprocessing: Postprocessing) -> ServedPath:
         module: Any = load_torchscript(path)
-        output = ending.outputs[0].name
-        inner = ending.inner_names[0] if ending.computes else output
+        output = postprocessing.outputs[0].name
+        inner = postprocessing.inner_names[0] if postprocessing.computes else output
 
         def call(function: Callable[..., Any], array: NDArray[Any]) -> NDArray[Any]:
             with torch.no_grad():
@@ -216,11 +220,11 @@ class ImageFront:
             "arithmetic": lambda answer: {NORMALIZED: call(module.normalize, answer.prepared.arrays[PIXELS])},
             "network": lambda answer: {inner: call(module.logits, inputs_of(answer)[NORMALIZED])},
         }
-        if ending.computes:
-            stages["activation"] = lambda answer: {output: call(module.end, answer.inner[inner])}
+        if postprocessing.computes:
+            stages["activation"] = lambda answer: {output: call(module.postprocess, answer.inner[inner])}
         return torchscript_path(
             path,
-            ending,
+            postprocessing,
             model.manifest,
             inputs=lambda case: {IMAGE: torch.from_numpy(self._image(case)[IMAGE].copy())},
             stages=stages,
@@ -245,6 +249,6 @@ class ImageFront:
             return upright.convert(self._pixels.mode)
 
 
-def _decoded_of(answer: Answer) -> Arrays:
+def _decoded_of(answer: ReferenceOutput) -> Arrays:
     """Return the image as the reference decoded it."""
     return answer.prepared.decoded

@@ -1,6 +1,6 @@
 """Pillow's and torch's resampling as standard ONNX operators, to the last bit.
 
-onnxruntime's own ``Resize`` computes its weights in float32 and breaks ties at half a grey level the other way; box,
+onnxruntime's own ``Resize`` computes its weights in float32 and breaks ties at half a gray level the other way; box,
 Hamming and Lanczos it does not have, and other runtimes' antialiasing differs again. So the weights are computed in the
 graph as Pillow computes them (``precompute_coeffs`` and ``normalize_coeffs_8bpc`` in its ``Resample.c``): in float64,
 then rounded to multiples of 2**-22. torch resizes uint8 tensors alike, in as many bits as leave the largest weight
@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from exporter.inputs.image.plain_onnx import fixed_one
 from runtime.manifest import Resize
 
@@ -32,7 +32,9 @@ _PRECISION_BITS = 22
 _SUPPORT: dict[str, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 
-def resample(nodes: Nodes, pixels: str, step: Resize, *, axis: int, resized: str, start: str, length: str) -> str:
+def resample_nodes(
+    nodes: NodeBuilder, pixels: str, step: Resize, *, axis: int, resized: str, start: str, length: str
+) -> str:
     """Return one pass of ``step`` along ``axis`` of uint8 ``pixels`` [batch, channels, height, width].
 
     The axis is resized to ``resized`` pixels, of which ``length`` from ``start`` on are computed; all int64 [1].
@@ -86,7 +88,7 @@ def resample(nodes: Nodes, pixels: str, step: Resize, *, axis: int, resized: str
     return _over_bands(nodes, pixels, axis, bands, starts, ends, weights, length)
 
 
-def _fixed_one(nodes: Nodes, weights: str, step: Resize) -> str:
+def _fixed_one(nodes: NodeBuilder, weights: str, step: Resize) -> str:
     """Return 1 in the fixed point of the weights: a power of two, float64 scalar."""
     if step.implementation == "pillow":
         return nodes.double(2.0**_PRECISION_BITS)
@@ -94,9 +96,9 @@ def _fixed_one(nodes: Nodes, weights: str, step: Resize) -> str:
 
 
 def _over_bands(
-    nodes: Nodes, pixels: str, axis: int, bands: str, starts: str, ends: str, weights: str, length: str
+    nodes: NodeBuilder, pixels: str, axis: int, bands: str, starts: str, ends: str, weights: str, length: str
 ) -> str:
-    body = Nodes(f"{nodes.prefix}/band{len(nodes.nodes)}")
+    body = NodeBuilder(f"{nodes.prefix}/band{len(nodes.nodes)}")
     index, going = f"{body.prefix}/index", f"{body.prefix}/going"
     span = body.add(
         "Slice", pixels, body.add("Gather", starts, index), body.add("Gather", ends, index), body.integers(axis)
@@ -133,21 +135,21 @@ def _over_bands(
     return nodes.add("Slice", whole, nodes.integers(0), length, nodes.integers(axis))
 
 
-def _width(nodes: Nodes, pixels: str) -> str:
+def _width(nodes: NodeBuilder, pixels: str) -> str:
     return nodes.add("Shape", pixels, start=3, end=4)
 
 
-def _box(nodes: Nodes, x: str) -> str:
+def _box(nodes: NodeBuilder, x: str) -> str:
     low = nodes.add("Greater", x, nodes.double(-0.5))
     high = nodes.add("LessOrEqual", x, nodes.double(0.5))
     return nodes.cast(nodes.add("And", low, high), _DOUBLE)
 
 
-def _bilinear(nodes: Nodes, x: str) -> str:
+def _bilinear(nodes: NodeBuilder, x: str) -> str:
     return nodes.add("Max", nodes.add("Sub", nodes.double(1.0), nodes.add("Abs", x)), nodes.double(0.0))
 
 
-def _bicubic(nodes: Nodes, x: str) -> str:
+def _bicubic(nodes: NodeBuilder, x: str) -> str:
     # Keys' kernel with a = -0.5, in Horner's form as Pillow writes it.
     x = nodes.add("Abs", x)
     near = nodes.add("Sub", nodes.add("Mul", nodes.double(1.5), x), nodes.double(2.5))
@@ -159,14 +161,14 @@ def _bicubic(nodes: Nodes, x: str) -> str:
     return nodes.add("Where", nodes.add("Less", x, nodes.double(1.0)), near, far)
 
 
-def _sinc(nodes: Nodes, x: str) -> str:
+def _sinc(nodes: NodeBuilder, x: str) -> str:
     zero = nodes.add("Equal", x, nodes.double(0.0))
     angle = nodes.add("Mul", x, nodes.double(math.pi))
     safe = nodes.add("Where", zero, nodes.double(1.0), angle)
     return nodes.add("Where", zero, nodes.double(1.0), nodes.add("Div", nodes.add("Sin", safe), safe))
 
 
-def _hamming(nodes: Nodes, x: str) -> str:
+def _hamming(nodes: NodeBuilder, x: str) -> str:
     # Pillow's constants are the float32 values 0.54f and 0.46f.
     x = nodes.add("Abs", x)
     angle = nodes.add("Mul", x, nodes.double(math.pi))
@@ -177,7 +179,7 @@ def _hamming(nodes: Nodes, x: str) -> str:
     return nodes.add("Where", nodes.add("Less", x, nodes.double(1.0)), value, nodes.double(0.0))
 
 
-def _lanczos(nodes: Nodes, x: str) -> str:
+def _lanczos(nodes: NodeBuilder, x: str) -> str:
     value = nodes.add("Mul", _sinc(nodes, x), _sinc(nodes, nodes.add("Div", x, nodes.double(3.0))))
     inside = nodes.add(
         "And", nodes.add("GreaterOrEqual", x, nodes.double(-3.0)), nodes.add("Less", x, nodes.double(3.0))
@@ -185,7 +187,7 @@ def _lanczos(nodes: Nodes, x: str) -> str:
     return nodes.add("Where", inside, value, nodes.double(0.0))
 
 
-_FILTERS: dict[str, Callable[[Nodes, str], str]] = {
+_FILTERS: dict[str, Callable[[NodeBuilder, str], str]] = {
     "box": _box,
     "bilinear": _bilinear,
     "hamming": _hamming,

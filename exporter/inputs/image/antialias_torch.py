@@ -1,7 +1,7 @@
 """Pillow's resampling in torch, to the last bit; compiled by TorchScript.
 
 The same arithmetic as ``resampling_nodes.py``, which says where it comes from: weights in float64 as multiples of
-2**-22, a matrix product for each band of output pixels. torch's own antialiased resize is 1 or 2 grey levels off
+2**-22, a matrix product for each band of output pixels. torch's own antialiased resize is 1 or 2 gray levels off
 Pillow's on up to 5% of the pixels.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def resample(pixels: Tensor, interpolation: str, axis: int, resized: int, start: int, length: int) -> Tensor:
+def resample_tensor(pixels: Tensor, interpolation: str, axis: int, resized: int, start: int, length: int) -> Tensor:
     """Return uint8 ``pixels`` [batch, channels, height, width] resized to ``resized`` pixels along ``axis``, 2 or 3.
 
     Only ``length`` pixels from ``start`` on are computed.

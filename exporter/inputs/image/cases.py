@@ -52,7 +52,7 @@ class Images:
     """The cases, and in sentences what of the user's folder is not among them."""
 
     cases: tuple[Case, ...]
-    left_out: tuple[str, ...] = ()
+    skipped_samples: tuple[str, ...] = ()
 
 
 def read_cases(samples: Path | None, spec: ImageInput) -> Images:
@@ -65,9 +65,11 @@ def read_cases(samples: Path | None, spec: ImageInput) -> Images:
         if samples is None:
             return Images(cases=made)
         user = _user_images(samples, spec)
-        return Images(cases=(*user.cases, *made[1:]), left_out=user.left_out)
+        return Images(cases=(*user.cases, *made[1:]), skipped_samples=user.skipped_samples)
     photos = Images(cases=_own_photos()) if samples is None else _user_images(samples, spec)
-    return Images(cases=(*photos.cases, *_odd_images(photos.cases), *_noise_images()), left_out=photos.left_out)
+    return Images(
+        cases=(*photos.cases, *_odd_images(photos.cases), *_noise_images()), skipped_samples=photos.skipped_samples
+    )
 
 
 def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
@@ -126,14 +128,16 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
         raise ParityError(
             f"'{samples}': no photos: expected at least one image file. Check the path given to --samples."
         )
-    left_out = []
+    skipped_samples = []
     if others:
         more = f", and {len(others) - 3} more" if len(others) > 3 else ""
-        left_out.append(f"in '{samples}', files that are no images: {', '.join(others[:3])}{more}")
+        skipped_samples.append(f"in '{samples}', files that are no images: {', '.join(others[:3])}{more}")
     rest = len(paths) - len(cases) - len(others)
     if rest:
-        left_out.append(f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken")
-    return Images(cases=tuple(cases), left_out=tuple(left_out))
+        skipped_samples.append(
+            f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken"
+        )
+    return Images(cases=tuple(cases), skipped_samples=tuple(skipped_samples))
 
 
 def _noise_images() -> tuple[Case, ...]:
@@ -150,7 +154,7 @@ def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
     made = []
     for position, (name, (height, width)) in enumerate(_ODD.items()):
         image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
-        # Few colours: small files, which fit into a golden set; and palettes are to be looked up.
+        # Few colors: small files, which fit into a golden set; and palettes are to be looked up.
         few = image.quantize(64, dither=Image.Dither.NONE)
         made.append(Case(name=f"{name} {height} x {width}", data=_to_png(few)))
     gray = _decode(photos[0]).convert("L")

@@ -157,7 +157,7 @@ def _resize(processor: Any, place: str, backend: Backend) -> Resize:
 
 
 def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
-    """Return the steps; on torchvision, transformers fuses them: mean and deviation in grey levels, in float32."""
+    """Return the steps; on torchvision, transformers fuses them: mean and deviation in gray levels, in float32."""
     if not processor.do_rescale and not processor.do_normalize:
         return (ToFloat(divisor=1.0),)
     levels = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0

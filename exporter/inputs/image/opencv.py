@@ -33,7 +33,7 @@ class OpenCVResize:
 
 @dataclass(frozen=True, kw_only=True)
 class Letterbox:
-    """The whole image inside (height, width), its aspect ratio kept, on a background of one grey level.
+    """The whole image inside (height, width), its aspect ratio kept, on a background of one gray level.
 
     As Ultralytics' LetterBox with ``auto=False``: the sides are rounded, OpenCV resizes bilinearly, the frame is 114,
     and where its width is odd there is one pixel more below and to the right. Without ``enlarge`` (``scaleup``) smaller
@@ -59,8 +59,8 @@ class Letterbox:
             pixels = cv2.resize(pixels, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
         above, left = round((height - inner_height) / 2 - 0.1), round((width - inner_width) / 2 - 0.1)
         below, right = height - inner_height - above, width - inner_width - left
-        colour = (self.fill,) * 3
-        return Image.fromarray(cv2.copyMakeBorder(pixels, above, below, left, right, cv2.BORDER_CONSTANT, value=colour))
+        color = (self.fill,) * 3
+        return Image.fromarray(cv2.copyMakeBorder(pixels, above, below, left, right, cv2.BORDER_CONSTANT, value=color))
 
 
 def _import_cv2() -> Any:

@@ -1,4 +1,4 @@
-"""Preprocessing, network and ending as one module: what TorchScript is made of."""
+"""Preprocessing, network and postprocessing as one module: what TorchScript is made of."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from runtime.manifest import Preprocessing
 class Pipeline(nn.Module):
     """uint8 images [batch, any height, any width, 3], RGB, to scores, float32 [batch, classes, ...]."""
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, ending: nn.Module) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, postprocessing: nn.Module) -> None:
         super().__init__()
         self.geometry = Geometry(preprocessing)
         self.arithmetic = Arithmetic(preprocessing)
         self.network = network
-        self.ending = ending
+        self.postprocessing = postprocessing
 
     def prepare(self, image: Tensor) -> Tensor:
         """Return the prepared pixels, uint8 [batch, height, width, 3]."""
@@ -33,34 +33,34 @@ class Pipeline(nn.Module):
         found: Tensor = self.network(normalized)
         return found
 
-    def end(self, logits: Tensor) -> Tensor:
+    def postprocess(self, logits: Tensor) -> Tensor:
         """Return the scores for the network's own output."""
-        scores: Tensor = self.ending(logits)
+        scores: Tensor = self.postprocessing(logits)
         return scores
 
-    def classify(self, pixels: Tensor) -> Tensor:
+    def score(self, pixels: Tensor) -> Tensor:
         """Return the scores for prepared pixels."""
-        return self.end(self.logits(self.normalize(pixels)))
+        return self.postprocess(self.logits(self.normalize(pixels)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores."""
-        return self.classify(self.prepare(image))
+        return self.score(self.prepare(image))
 
 
-class Ended(nn.Module):
-    """A network and its ending: tensors in by position, as the network takes them."""
+class NetworkPipeline(nn.Module):
+    """A network and its postprocessing: tensors in by position, as the network takes them."""
 
-    def __init__(self, network: nn.Module, ending: nn.Module | None) -> None:
+    def __init__(self, network: nn.Module, postprocessing: nn.Module | None) -> None:
         super().__init__()
         self.network = network
-        self.ending = ending
+        self.postprocessing = postprocessing
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Return the scores; without an ending, all that the network gives."""
+        """Return the scores; without postprocessing, all that the network gives."""
         found = self.network(*inputs)
-        return found if self.ending is None else self.ending(found)
+        return found if self.postprocessing is None else self.postprocessing(found)
 
 
 # TorchScript archives hold the qualified names of their classes: these are part of an artifact, and not of our layout.
-for _archived in (Pipeline, Ended):
+for _archived in (Pipeline, NetworkPipeline):
     _archived.__module__ = "truecopy"

@@ -1,4 +1,4 @@
-"""Prepared pixels against the user's own transform, step by step, on images made to make rounding matter."""
+"""PreparedInput pixels against the user's own transform, step by step, on images made to make rounding matter."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from exporter.conversion.to_onnx import OPSET
 from exporter.conversion.to_torchscript import script
-from exporter.inputs.image import Geometry, PixelFormat, Reading, geometry_nodes
+from exporter.inputs.image import Geometry, PixelFormat, TrainingTransform, geometry_nodes
 from runtime.evidence import Row
 from runtime.geometry import pillow as geometry
 from runtime.geometry.arrays import Pixels
@@ -28,13 +28,13 @@ SIZES = (
 )
 LARGE = (3000, 4000)
 
-_Source: TypeAlias = Image.Image | Pixels
-_Path: TypeAlias = Callable[[_Source], Pixels]
+_NoiseSource: TypeAlias = Image.Image | Pixels
+_Path: TypeAlias = Callable[[_NoiseSource], Pixels]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRow:
-    """One path up to one step of the transform: the largest difference in grey levels, and the share that differs."""
+    """One path up to one step of the transform: the largest difference in gray levels, and the share that differs."""
 
     step: str
     path: str
@@ -45,7 +45,7 @@ class PixelRow:
 
 
 def compare_pixels(
-    reading: Reading, pixels: PixelFormat, *, sizes: Sequence[tuple[int, int]] = (*SIZES, LARGE)
+    reading: TrainingTransform, pixels: PixelFormat, *, sizes: Sequence[tuple[int, int]] = (*SIZES, LARGE)
 ) -> list[PixelRow]:
     """Return a row a step and path: what the user's transform makes of made images, against each execution of ours."""
     rows = []
@@ -65,7 +65,7 @@ def compare_pixels(
     return rows
 
 
-def pixel_rows(reading: Reading, pixels: PixelFormat) -> list[Row]:
+def pixel_rows(reading: TrainingTransform, pixels: PixelFormat) -> list[Row]:
     """Return what ``compare_pixels`` finds as rows of evidence, a group a step."""
     return [
         Row(
@@ -76,11 +76,11 @@ def pixel_rows(reading: Reading, pixels: PixelFormat) -> list[Row]:
             planned=one.images,
             inputs=one.images,
             fault="value" if one.difference else None,
-            finding=f"prepared pixels after {one.step}: expected eager's, got {one.difference} grey levels off"
+            finding=f"prepared pixels after {one.step}: expected eager's, got {one.difference} gray levels off"
             if one.difference
             else "",
             worst_input=one.worst,
-            unit="grey levels",
+            unit="gray levels",
             difference=float(one.difference),
             difference_p99=None,
             share=one.share,
@@ -91,7 +91,7 @@ def pixel_rows(reading: Reading, pixels: PixelFormat) -> list[Row]:
     ]
 
 
-def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, _Source]]:
+def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, _NoiseSource]]:
     """Give, of every size, ramps (exact ties at half a level), noise, waves as in photos, and edges as of text."""
     for height, width in sizes:
         y, x = np.mgrid[0:height, 0:width]
@@ -106,7 +106,7 @@ def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterat
             yield f"{kind} {height} x {width}", _of_format(photo, pixels)
 
 
-def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> _Source:
+def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> _NoiseSource:
     if pixels.mode != "bands":
         return Image.fromarray(photo).convert(pixels.mode)
     bands = np.take(photo, np.arange(pixels.channels) % 3, axis=2)
@@ -125,12 +125,12 @@ def _paths(steps: Preprocessing, pixels: PixelFormat) -> dict[str, _Path]:
     session = _session(steps, pixels)
     module = script(Geometry(steps))
 
-    def in_torch(image: _Source) -> Pixels:
+    def in_torch(image: _NoiseSource) -> Pixels:
         with torch.no_grad():
             result: Pixels = module(torch.from_numpy(_batch(image).copy()))[0].numpy()
             return result
 
-    def in_onnx(image: _Source) -> Pixels:
+    def in_onnx(image: _NoiseSource) -> Pixels:
         result: Pixels = session.run(None, {"image": _batch(image)})[0][0]
         return result
 
@@ -154,6 +154,6 @@ def _session(steps: Preprocessing, pixels: PixelFormat) -> onnxruntime.Inference
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _batch(image: _Source) -> Pixels:
+def _batch(image: _NoiseSource) -> Pixels:
     array = np.asarray(image)
     return (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]

@@ -36,5 +36,5 @@ def read_pixel_format(text: str) -> PixelFormat:
     if text.upper() in {"RGB", "L"}:
         return RGB if text.upper() == "RGB" else GRAY
     raise PreprocessingError(
-        f"--image-mode '{text}': unknown: expected RGB, L, or arrays such as uint8[4] or uint16[1]. Name one of these."
+        f"--pixel-format '{text}': unknown: expected RGB, L, or arrays such as uint8[4]. Name one of these."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from runtime.manifest import Resize
 
 _HEIGHT, _WIDTH = 2, 3
@@ -23,7 +23,7 @@ _TORCH_WEIGHT_LIMIT = 2.0**15
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Taps:
+class _TapNodes:
     """Two old pixels for each new one of an axis, int64, and their weights, int32, all [resized]."""
 
     near: str
@@ -32,7 +32,7 @@ class _Taps:
     far_weight: str
 
 
-def nearest(nodes: Nodes, pixels: str, step: Resize, *, axis: int, resized: str, start: str, length: str) -> str:
+def nearest(nodes: NodeBuilder, pixels: str, step: Resize, *, axis: int, resized: str, start: str, length: str) -> str:
     """Return uint8 ``pixels`` [batch, channels, height, width] with one axis resized to ``resized``, int64 [1].
 
     ``length`` pixels from ``start`` on are computed.
@@ -46,7 +46,7 @@ def nearest(nodes: Nodes, pixels: str, step: Resize, *, axis: int, resized: str,
     return nodes.add("Gather", pixels, index, axis=axis)
 
 
-def mix_as_opencv(nodes: Nodes, pixels: str, *, height: str, width: str) -> str:
+def mix_as_opencv(nodes: NodeBuilder, pixels: str, *, height: str, width: str) -> str:
     """Return uint8 ``pixels`` resized to ``height`` and ``width``, int64 [1], as OpenCV's INTER_LINEAR does."""
     rows, columns = _opencv_taps(nodes, pixels, _HEIGHT, height), _opencv_taps(nodes, pixels, _WIDTH, width)
     mixed = []
@@ -60,7 +60,7 @@ def mix_as_opencv(nodes: Nodes, pixels: str, *, height: str, width: str) -> str:
     return nodes.cast(nodes.add("Div", total, _int32(nodes, 4)), _UINT8)
 
 
-def mix_as_torch(nodes: Nodes, pixels: str, *, axis: int, resized: str) -> str:
+def mix_as_torch(nodes: NodeBuilder, pixels: str, *, axis: int, resized: str) -> str:
     """Return uint8 ``pixels`` with one axis resized as torch's bilinear interpolation without antialias does."""
     size = nodes.add("Shape", pixels, start=axis, end=axis + 1)
     taps, bits_one = _torch_taps(nodes, size, resized)
@@ -70,25 +70,25 @@ def mix_as_torch(nodes: Nodes, pixels: str, *, axis: int, resized: str) -> str:
     return nodes.cast(nodes.add("Div", nodes.add("Add", total, half), bits_one), _UINT8)
 
 
-def _pairs(taps: _Taps) -> tuple[tuple[str, str], tuple[str, str]]:
+def _pairs(taps: _TapNodes) -> tuple[tuple[str, str], tuple[str, str]]:
     return (taps.near, taps.near_weight), (taps.far, taps.far_weight)
 
 
-def _weighted(nodes: Nodes, pixels: str, axis: int, index: str, weight: str) -> str:
+def _weighted(nodes: NodeBuilder, pixels: str, axis: int, index: str, weight: str) -> str:
     picked = nodes.cast(nodes.add("Gather", pixels, index, axis=axis), _INT32)
     shaped = nodes.add("Unsqueeze", weight, nodes.integers(1)) if axis == _HEIGHT else weight
     return nodes.add("Mul", picked, shaped)
 
 
-def _int32(nodes: Nodes, value: int) -> str:
+def _int32(nodes: NodeBuilder, value: int) -> str:
     return nodes.int32s([value], shape=[], name=f"int_{value}")
 
 
-def _positions(nodes: Nodes, resized: str, kind: int) -> str:
+def _positions(nodes: NodeBuilder, resized: str, kind: int) -> str:
     return nodes.cast(nodes.add("Range", nodes.integer(0), nodes.add("Squeeze", resized), nodes.integer(1)), kind)
 
 
-def _pillow_index(nodes: Nodes, size: str, resized: str, _step: Resize) -> str:
+def _pillow_index(nodes: NodeBuilder, size: str, resized: str, _step: Resize) -> str:
     """Pillow adds the scale up from pixel to pixel in float64 (``ImagingScaleAffine``), and so does CumSum.
 
     A product would round differently where a centre falls on an edge.
@@ -99,26 +99,26 @@ def _pillow_index(nodes: Nodes, size: str, resized: str, _step: Resize) -> str:
     return nodes.add("Floor", nodes.add("CumSum", nodes.add("Concat", first, rest, axis=0), nodes.integer(0)))
 
 
-def _torch_index(nodes: Nodes, size: str, resized: str, step: Resize) -> str:
+def _torch_index(nodes: NodeBuilder, size: str, resized: str, step: Resize) -> str:
     offset = nodes.floats([0.5 if step.interpolation == "nearest_exact" else 0.0], shape=[], name="offset")
     scale = nodes.add("Div", nodes.cast(size, _DOUBLE), nodes.cast(resized, _DOUBLE))
     position = nodes.add("Add", _positions(nodes, resized, _FLOAT), offset)
     return nodes.add("Floor", nodes.add("Mul", position, nodes.cast(scale, _FLOAT)))
 
 
-def _opencv_index(nodes: Nodes, size: str, resized: str, _step: Resize) -> str:
+def _opencv_index(nodes: NodeBuilder, size: str, resized: str, _step: Resize) -> str:
     return nodes.add(
         "Floor", nodes.add("Mul", _positions(nodes, resized, _DOUBLE), _opencv_scale(nodes, size, resized))
     )
 
 
-def _opencv_scale(nodes: Nodes, size: str, resized: str) -> str:
+def _opencv_scale(nodes: NodeBuilder, size: str, resized: str) -> str:
     inverse = nodes.add("Div", nodes.cast(resized, _DOUBLE), nodes.cast(size, _DOUBLE))
     # Not a division of 1, which onnxruntime (DivMulFusion) joins with the product that follows, to another rounding.
     return nodes.add("Reciprocal", inverse)
 
 
-def _opencv_taps(nodes: Nodes, pixels: str, axis: int, resized: str) -> _Taps:
+def _opencv_taps(nodes: NodeBuilder, pixels: str, axis: int, resized: str) -> _TapNodes:
     size = nodes.add("Shape", pixels, start=axis, end=axis + 1)
     half = nodes.double(0.5)
     center = nodes.add("Add", _positions(nodes, resized, _DOUBLE), half)
@@ -134,7 +134,7 @@ def _opencv_taps(nodes: Nodes, pixels: str, axis: int, resized: str) -> _Taps:
     one = nodes.floats([float(1 << _OPENCV_BITS)], shape=[], name="one_opencv")
     rest = nodes.add("Sub", nodes.floats([1.0], shape=[], name="unit"), share)
     far = nodes.add("Add", near, nodes.integers(1))
-    return _Taps(
+    return _TapNodes(
         near=nodes.add("Min", nodes.add("Max", near, zero), last),
         far=nodes.add("Min", nodes.add("Max", far, zero), last),
         near_weight=nodes.cast(nodes.add("Round", nodes.add("Mul", rest, one)), _INT32),
@@ -142,7 +142,7 @@ def _opencv_taps(nodes: Nodes, pixels: str, axis: int, resized: str) -> _Taps:
     )
 
 
-def _torch_taps(nodes: Nodes, size: str, resized: str) -> tuple[_Taps, str]:
+def _torch_taps(nodes: NodeBuilder, size: str, resized: str) -> tuple[_TapNodes, str]:
     """Return the taps, and 1 in the fixed point of their weights, int32."""
     half, unit = nodes.double(0.5), nodes.double(1.0)
     scale = nodes.add("Div", nodes.cast(size, _DOUBLE), nodes.cast(resized, _DOUBLE))
@@ -160,10 +160,10 @@ def _torch_taps(nodes: Nodes, size: str, resized: str) -> tuple[_Taps, str]:
         nodes.cast(nodes.add("Floor", nodes.add("Add", nodes.add("Mul", weight, one), half)), _INT32)
         for weight in (rest, share)
     ]
-    return _Taps(near=near, far=far, near_weight=weights[0], far_weight=weights[1]), nodes.cast(one, _INT32)
+    return _TapNodes(near=near, far=far, near_weight=weights[0], far_weight=weights[1]), nodes.cast(one, _INT32)
 
 
-def fixed_one(nodes: Nodes, largest: str) -> str:
+def fixed_one(nodes: NodeBuilder, largest: str) -> str:
     """Return 1 in torch's fixed point, in which the largest weight fits into an int16, as float64."""
     powers = nodes.doubles(list(np.exp2(np.arange(1, _PRECISION_BITS + 1))), name="powers")
     rounded = nodes.add("Floor", nodes.add("Add", nodes.add("Mul", largest, powers), nodes.double(0.5)))

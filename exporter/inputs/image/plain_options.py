@@ -20,28 +20,30 @@ def transform_of_options(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     interpolation: str,
-    resize_as: str = "pillow",
+    resize_backend: str = "pillow",
 ) -> transforms.Compose:
     """Return Resize, CenterCrop, ToTensor and Normalize, each where it is asked for.
 
-    ``resize_as`` is one of RESIZERS. Raises PreprocessingError for an unknown interpolation or resizer, for one that
-    the resizer does not have, or a mean without a deviation.
+    ``resize_backend`` is one of RESIZERS. Raises PreprocessingError for an unknown interpolation or resizer, for one
+    that the resizer does not have, or a mean without a deviation.
     """
     modes = [mode.value for mode in InterpolationMode if mode is not InterpolationMode.NEAREST_EXACT]
     _check_choice("--interpolation", interpolation, modes)
-    _check_choice("--resize-as", resize_as, RESIZERS)
+    _check_choice("--resize-backend", resize_backend, RESIZERS)
     if (mean is None) != (std is None):
         raise PreprocessingError(
             "--mean and --std: belong together: expected both or neither. Give the other one, too."
         )
     steps: list[object] = []
-    as_tensor = resize_as.startswith("torch")
+    as_tensor = resize_backend.startswith("torch")
     if as_tensor:
         steps.append(v2.ToImage())
     if resize is not None:
-        steps.append(_resize(resize, interpolation, resize_as))
-    elif resize_as != "pillow":
-        raise PreprocessingError(f"--resize-as '{resize_as}': nothing to resize: expected --resize. Give its size.")
+        steps.append(_resize(resize, interpolation, resize_backend))
+    elif resize_backend != "pillow":
+        raise PreprocessingError(
+            f"--resize-backend '{resize_backend}': nothing to resize: expected --resize. Give its size."
+        )
     if crop is not None:
         steps.append((v2 if as_tensor else transforms).CenterCrop(crop))
     steps.append(v2.ToDtype(torch.float32, scale=True) if as_tensor else transforms.ToTensor())
@@ -50,21 +52,21 @@ def transform_of_options(
     return transforms.Compose(steps)
 
 
-def _resize(size: int | tuple[int, int], interpolation: str, resize_as: str) -> object:
-    if resize_as == "pillow":
+def _resize(size: int | tuple[int, int], interpolation: str, resize_backend: str) -> object:
+    if resize_backend == "pillow":
         return transforms.Resize(size, InterpolationMode(interpolation))
-    if resize_as in {"torch", "torch-no-antialias"}:
-        return v2.Resize(size, InterpolationMode(interpolation), antialias=resize_as == "torch")
-    both = (size, size) if resize_as == "letterbox" and isinstance(size, int) else size
+    if resize_backend in {"torch", "torch-no-antialias"}:
+        return v2.Resize(size, InterpolationMode(interpolation), antialias=resize_backend == "torch")
+    both = (size, size) if resize_backend == "letterbox" and isinstance(size, int) else size
     if isinstance(both, int):
         raise PreprocessingError(
-            f"--resize-as opencv: takes an exact size: expected --resize HEIGHTxWIDTH, got {size}. Give both sides."
+            f"--resize-backend opencv: needs an exact size: expected --resize HxW, got {size}. Give both sides."
         )
-    if resize_as == "letterbox":
+    if resize_backend == "letterbox":
         return Letterbox(size=both)
     if interpolation not in {"bilinear", "nearest"}:
         raise PreprocessingError(
-            f"--interpolation '{interpolation}': not of --resize-as opencv: expected bilinear or nearest. "
+            f"--interpolation '{interpolation}': not of --resize-backend opencv: expected bilinear or nearest. "
             "Name one of these, or the transform with --preprocess."
         )
     return OpenCVResize(size=both, interpolation=interpolation)  # type: ignore[arg-type]

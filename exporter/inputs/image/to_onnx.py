@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import onnx
 from onnx import helper
 
-from exporter.conversion.node_builder import Nodes
-from exporter.inputs.image.antialias_onnx import resample
+from exporter.conversion.node_builder import NodeBuilder
+from exporter.inputs.image.antialias_onnx import resample_nodes
 from exporter.inputs.image.plain_onnx import mix_as_opencv, mix_as_torch, nearest
 from runtime.manifest import (
     CenterCrop,
@@ -31,12 +31,12 @@ _DOUBLE = onnx.TensorProto.DOUBLE
 _LUMA = (19595, 38470, 7471)
 
 
-def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str, wide: bool = False) -> Nodes:
+def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str, wide: bool = False) -> NodeBuilder:
     """Return nodes from ``image`` [batch, any height, any width, channels] to ``pixels`` of its type, prepared.
 
     ``wide`` pixels are uint16, which few runtimes can pad: they are int32 in between.
     """
-    nodes = Nodes("geometry")
+    nodes = NodeBuilder("geometry")
     current = nodes.cast(image, _INT32) if wide else image
     current = nodes.add("Transpose", current, perm=[0, 3, 1, 2])
     steps = list(preprocessing.geometry)
@@ -60,9 +60,9 @@ def geometry_nodes(preprocessing: Preprocessing, *, image: str, pixels: str, wid
     return nodes
 
 
-def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: str) -> Nodes:
+def arithmetic_nodes(preprocessing: Preprocessing, *, pixels: str, normalized: str) -> NodeBuilder:
     """Return nodes from ``pixels`` [batch, height, width, channels] to float32 ``normalized``, channels first."""
-    nodes = Nodes("arithmetic")
+    nodes = NodeBuilder("arithmetic")
     current = nodes.add("Transpose", pixels, perm=[0, 3, 1, 2])
     current = nodes.cast(current, onnx.TensorProto.FLOAT)
     for step in preprocessing.arithmetic:
@@ -92,7 +92,7 @@ def _crop_fits(step: Resize, following: Sequence[GeometryStep]) -> bool:
     return step.max_size is None and max(crop.height, crop.width) <= step.size
 
 
-def _resize(nodes: Nodes, pixels: str, step: Resize, crop: CenterCrop | None) -> str:
+def _resize(nodes: NodeBuilder, pixels: str, step: Resize, crop: CenterCrop | None) -> str:
     size = _size_of(nodes, pixels)
     resized = _resized_size(nodes, size, step)
     windows = _windows(nodes, resized, crop)
@@ -120,14 +120,14 @@ def _resize(nodes: Nodes, pixels: str, step: Resize, crop: CenterCrop | None) ->
     vertical_first = nodes.add("Squeeze", nodes.add("And", enough, any_cut))
     branches = {}
     for branch, axes in (("then_branch", (_HEIGHT, _WIDTH)), ("else_branch", (_WIDTH, _HEIGHT))):
-        inner = Nodes(f"{nodes.prefix}/{branch}{len(nodes.nodes)}")
+        inner = NodeBuilder(f"{nodes.prefix}/{branch}{len(nodes.nodes)}")
         output = _two_passes(inner, pixels, resized, windows, step, axes)
         info = helper.make_tensor_value_info(output, _UINT8, None)
         branches[branch] = helper.make_graph(inner.nodes, branch, [], [info], list(inner.constants.values()))
     return nodes.add("If", vertical_first, **branches)
 
 
-def _resized_size(nodes: Nodes, size: str, step: Resize) -> str:
+def _resized_size(nodes: NodeBuilder, size: str, step: Resize) -> str:
     """Return the new (height, width), int64 [2], of an image of ``size``, int64 [2]."""
     if isinstance(step.size, tuple):
         return nodes.integers(*step.size)
@@ -143,7 +143,7 @@ def _resized_size(nodes: Nodes, size: str, step: Resize) -> str:
     return nodes.add("Where", nodes.add("Greater", long, limit), limited, resized)
 
 
-def _fitted_size(nodes: Nodes, size: str, box: KeepRatio) -> str:
+def _fitted_size(nodes: NodeBuilder, size: str, box: KeepRatio) -> str:
     sides, wanted = nodes.cast(size, _DOUBLE), nodes.doubles([box.height, box.width], name=f"box{len(nodes.nodes)}")
     largest = (box.side == "inside") == (box.arithmetic == "divide")
     ratios = nodes.add("Div", sides, wanted) if box.arithmetic == "divide" else nodes.add("Div", wanted, sides)
@@ -154,7 +154,7 @@ def _fitted_size(nodes: Nodes, size: str, box: KeepRatio) -> str:
     return nodes.add("Max", nodes.cast(nodes.add("Round", fitted), _INT64), nodes.integers(1))
 
 
-def _windows(nodes: Nodes, resized: str, crop: CenterCrop | None) -> dict[int, tuple[str, str]]:
+def _windows(nodes: NodeBuilder, resized: str, crop: CenterCrop | None) -> dict[int, tuple[str, str]]:
     """Return, by axis, the start and the length of the pixels that are wanted of a resized image."""
     if crop is None:
         return {axis: (nodes.integers(0), _at(nodes, resized, axis)) for axis in (_HEIGHT, _WIDTH)}
@@ -166,7 +166,7 @@ def _windows(nodes: Nodes, resized: str, crop: CenterCrop | None) -> dict[int, t
 
 
 def _two_passes(
-    nodes: Nodes,
+    nodes: NodeBuilder,
     pixels: str,
     resized: str,
     windows: dict[int, tuple[str, str]],
@@ -175,11 +175,13 @@ def _two_passes(
 ) -> str:
     for axis in axes:
         start, length = windows[axis]
-        pixels = resample(nodes, pixels, step, axis=axis, resized=_at(nodes, resized, axis), start=start, length=length)
+        pixels = resample_nodes(
+            nodes, pixels, step, axis=axis, resized=_at(nodes, resized, axis), start=start, length=length
+        )
     return pixels
 
 
-def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop, wide: bool) -> str:
+def _center_crop(nodes: NodeBuilder, pixels: str, step: CenterCrop, wide: bool) -> str:
     crop, zero, two = nodes.integers(step.height, step.width), nodes.integers(0), nodes.integers(2)
     lacking = nodes.add("Max", nodes.add("Sub", crop, _size_of(nodes, pixels)), zero)
     before = nodes.add("Div", lacking, two)
@@ -191,7 +193,7 @@ def _center_crop(nodes: Nodes, pixels: str, step: CenterCrop, wide: bool) -> str
     return nodes.add("Slice", pixels, start, nodes.add("Add", start, crop), nodes.integers(_HEIGHT, _WIDTH))
 
 
-def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
+def _origin(nodes: NodeBuilder, size: str, crop: str, step: CenterCrop) -> str:
     """Return where a centred crop starts that is no larger than the image: half of the excess, rounded as it says."""
     two = nodes.integers(2)
     excess = nodes.add("Sub", size, crop)
@@ -202,7 +204,7 @@ def _origin(nodes: Nodes, size: str, crop: str, step: CenterCrop) -> str:
     return nodes.add("Add", half, nodes.add("Mul", nodes.add("Mod", excess, two), nodes.add("Mod", half, two)))
 
 
-def _pad(nodes: Nodes, pixels: str, step: Pad, wide: bool) -> str:
+def _pad(nodes: NodeBuilder, pixels: str, step: Pad, wide: bool) -> str:
     if step.mode == "constant":
         pads = nodes.integers(0, 0, step.top, step.left, 0, 0, step.bottom, step.right)
         return _framed(nodes, pixels, pads, step.fill, wide)
@@ -214,8 +216,8 @@ def _pad(nodes: Nodes, pixels: str, step: Pad, wide: bool) -> str:
     return pixels
 
 
-def _framed(nodes: Nodes, pixels: str, pads: str, fill: Sequence[int], wide: bool) -> str:
-    """Return the pixels with a frame of one colour: one channel at a time where it has several values."""
+def _framed(nodes: NodeBuilder, pixels: str, pads: str, fill: Sequence[int], wide: bool) -> str:
+    """Return the pixels with a frame of one color: one channel at a time where it has several values."""
     if len(fill) == 1:
         return nodes.add("Pad", pixels, pads, _level(nodes, fill[0], wide))
     one = nodes.integers(1)
@@ -231,11 +233,11 @@ def _framed(nodes: Nodes, pixels: str, pads: str, fill: Sequence[int], wide: boo
     return nodes.add("Concat", *planes, axis=1)
 
 
-def _level(nodes: Nodes, value: int, wide: bool) -> str:
+def _level(nodes: NodeBuilder, value: int, wide: bool) -> str:
     return nodes.int32s([value], shape=[], name=f"level_{value}") if wide else nodes.byte(value)
 
 
-def _inside(nodes: Nodes, position: str, size: str, mode: str) -> str:
+def _inside(nodes: NodeBuilder, position: str, size: str, mode: str) -> str:
     """Return which pixel of an axis stands at ``position`` of the padded one, as ``numpy.pad`` has it."""
     zero, one = nodes.integers(0), nodes.integers(1)
     last = nodes.add("Sub", size, one)
@@ -248,7 +250,7 @@ def _inside(nodes: Nodes, position: str, size: str, mode: str) -> str:
     return nodes.add("Min", phase, nodes.add("Sub", far, phase))
 
 
-def _grayscale(nodes: Nodes, pixels: str, step: Grayscale) -> str:
+def _grayscale(nodes: NodeBuilder, pixels: str, step: Grayscale) -> str:
     weighted = nodes.add("Mul", nodes.cast(pixels, _INT32), nodes.int32s(_LUMA, shape=[3, 1, 1], name="luma"))
     total = nodes.add("ReduceSum", weighted, nodes.integers(1), keepdims=1)
     rounded = nodes.add("Add", total, nodes.int32s([0x8000], shape=[], name="half"))
@@ -256,9 +258,9 @@ def _grayscale(nodes: Nodes, pixels: str, step: Grayscale) -> str:
     return gray if step.channels == 1 else nodes.add("Concat", gray, gray, gray, axis=1)
 
 
-def _size_of(nodes: Nodes, pixels: str) -> str:
+def _size_of(nodes: NodeBuilder, pixels: str) -> str:
     return nodes.add("Shape", pixels, start=_HEIGHT, end=_WIDTH + 1)
 
 
-def _at(nodes: Nodes, size: str, axis: int) -> str:
+def _at(nodes: NodeBuilder, size: str, axis: int) -> str:
     return nodes.add("Gather", size, nodes.integers(axis - _HEIGHT))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporter.inputs.image.antialias_torch import resample
+from exporter.inputs.image.antialias_torch import resample_tensor
 from exporter.inputs.image.plain_torch import sample_as_opencv
 from runtime.manifest import (
     ArithmeticStep,
@@ -50,7 +50,7 @@ class Geometry(nn.Module):
 
 
 class Arithmetic(nn.Module):
-    """Prepared pixels [batch, height, width, channels] to the network's input, float32, channels first."""
+    """PreparedInput pixels [batch, height, width, channels] to the network's input, float32, channels first."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -99,11 +99,11 @@ class _Resize(nn.Module):
             rows, columns = _window(height, self.crop_height, self.down), _window(width, self.crop_width, self.down)
             rows_cut, columns_cut = old_height - height, old_width - width
             if self.larger_cut_first and rows_cut > 0 and rows_cut > 2 * columns_cut:
-                pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
-                pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
+                pixels = resample_tensor(pixels, self.interpolation, 2, height, rows[0], rows[1])
+                pixels = resample_tensor(pixels, self.interpolation, 3, width, columns[0], columns[1])
             else:
-                pixels = resample(pixels, self.interpolation, 3, width, columns[0], columns[1])
-                pixels = resample(pixels, self.interpolation, 2, height, rows[0], rows[1])
+                pixels = resample_tensor(pixels, self.interpolation, 3, width, columns[0], columns[1])
+                pixels = resample_tensor(pixels, self.interpolation, 2, height, rows[0], rows[1])
         cropped: Tensor = self.crop(pixels)
         return cropped
 
@@ -177,7 +177,7 @@ class _CenterCrop(nn.Module):
 
 
 def _framed(pixels: Tensor, fill: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
-    """Return the pixels with a frame of one colour."""
+    """Return the pixels with a frame of one color."""
     batch, channels, height, width = pixels.shape
     size = [batch, channels, height + top + bottom, width + left + right]
     framed = (torch.zeros(size, dtype=torch.int32) + fill.to(pixels.device)).to(pixels.dtype)

@@ -78,7 +78,7 @@ _IDENTITIES = (v2.RGB, v2.ToPureTensor, v2.Identity, nn.Identity)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaf:
+class LeafTransform:
     """A transform that is no container, and its position in the whole, as in ``2 of 4``, or ``2.1 of 4`` if nested."""
 
     transform: Callable[[Any], Any]
@@ -94,14 +94,14 @@ class Parts:
     after: tuple[int, ...]
 
 
-def flatten(container: object) -> list[Leaf]:
+def flatten(container: object) -> list[LeafTransform]:
     """Return the transforms in a Compose or nn.Sequential, nested ones in their place."""
     leaves = list(_leaves(container, ""))
     count = leaves[-1].position.partition(".")[0] if leaves else ""
-    return [Leaf(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
+    return [LeafTransform(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
 
 
-def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[Leaf]:
+def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[LeafTransform]:
     """Return the transforms that a preset's ``forward`` applies, one after the other."""
     steps: list[Callable[[Any], Any]] = []
     if preset.resize_size is not None:
@@ -114,32 +114,32 @@ def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[Le
         transforms.ConvertImageDtype(torch.float),
         transforms.Normalize(mean=preset.mean, std=preset.std),
     ]
-    return [Leaf(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
+    return [LeafTransform(transform=step, position=str(position)) for position, step in enumerate(steps, start=1)]
 
 
-def read_leaves(leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> Parts:
+def read_leaves(leaves: Sequence[LeafTransform], origin: str, pixels: PixelFormat) -> Parts:
     """Return the steps that the leaves are; raises PreprocessingError for the first that cannot be folded in."""
     return _Reader(leaves, origin, pixels).read()
 
 
-def _leaves(container: object, prefix: str) -> Iterator[Leaf]:
+def _leaves(container: object, prefix: str) -> Iterator[LeafTransform]:
     steps = container.transforms if hasattr(container, "transforms") else container
     for position, step in enumerate(steps, start=1):  # type: ignore[arg-type]
         if isinstance(step, transforms.Compose | v2.Compose | nn.Sequential):
             yield from _leaves(step, f"{prefix}{position}.")
         elif isinstance(step, ImageClassification | SemanticSegmentation):
             yield from (
-                Leaf(transform=leaf.transform, position=f"{prefix}{position}.{leaf.position}")
+                LeafTransform(transform=leaf.transform, position=f"{prefix}{position}.{leaf.position}")
                 for leaf in unfold_preset(step)
             )
         else:
-            yield Leaf(transform=step, position=f"{prefix}{position}")
+            yield LeafTransform(transform=step, position=f"{prefix}{position}")
 
 
 class _Reader:
     """Walks the leaves once, knowing what the image is by then: PIL or an array, a tensor of its type, or of floats."""
 
-    def __init__(self, leaves: Sequence[Leaf], origin: str, pixels: PixelFormat) -> None:
+    def __init__(self, leaves: Sequence[LeafTransform], origin: str, pixels: PixelFormat) -> None:
         self._leaves = leaves
         self._origin = origin
         self._pixels = pixels
@@ -164,7 +164,7 @@ class _Reader:
     def _is_float(self) -> bool:
         return bool(self._arithmetic)
 
-    def _read_leaf(self, leaf: Leaf) -> None:
+    def _read_leaf(self, leaf: LeafTransform) -> None:
         step: Any = leaf.transform
         place = f"'{self._origin}': step {leaf.position}, '{type(step).__name__}'"
         # Exact types: a subclass may do anything.
@@ -194,7 +194,7 @@ class _Reader:
                 if self._pixels.mode != "RGB":
                     raise PreprocessingError(
                         f"{place}: the images are read as {self._pixels.mode}: expected RGB, of which it makes gray. "
-                        "Leave out --image-mode: gray images read as RGB come out the same."
+                        "Leave out --pixel-format: gray images read as RGB come out the same."
                     )
                 self._geometry.append(Grayscale(channels=step.num_output_channels))
             case transforms.PILToTensor | v2.PILToTensor if self._pixels.mode == "bands":
@@ -359,7 +359,7 @@ def _center_crop(step: Any, place: str) -> CenterCrop:
 
 
 def _fill(fill: Any, place: str) -> tuple[int, ...]:
-    """Return the colour of padding: one value, or one a channel."""
+    """Return the color of padding: one value, or one a channel."""
     if isinstance(fill, dict) or not isinstance(fill, int | float | tuple | list | None):
         raise PreprocessingError(f"{place}: fill cannot be folded in: expected a number or one a channel, got {fill}.")
     values = [fill or 0] if isinstance(fill, int | float | None) else list(fill)

@@ -51,7 +51,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TrainingTransform:
     """What a training transform says, and the transform itself.
 
     ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
@@ -75,7 +75,7 @@ class Reading:
         return ", ".join(_describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
-def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> Reading:
+def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> TrainingTransform:
     """Return the transform that ``preprocess`` is, or names, for images of the format ``pixels``.
 
     Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
@@ -112,7 +112,7 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     )
 
 
-def read_preset(torchvision_name: str) -> Reading:
+def read_preset(torchvision_name: str) -> TrainingTransform:
     """Return the transform that torchvision ships for the default weights of an architecture.
 
     Raises PreprocessingError when it ships none.
@@ -132,7 +132,7 @@ def read_preset(torchvision_name: str) -> Reading:
     return _read(torchvision_steps.unfold_preset(preset), preset, str(default), assumed=True)
 
 
-def read_timm(name: str) -> Reading:
+def read_timm(name: str) -> TrainingTransform:
     """Return the evaluation transform that timm makes of the ``pretrained_cfg`` of one of its architectures.
 
     Raises PreprocessingError when timm is not installed, does not know the name, or its transform cannot be folded in.
@@ -151,7 +151,7 @@ def read_timm(name: str) -> Reading:
     return _read(torchvision_steps.flatten(transform), transform, f"timm:{name}", assumed=True)
 
 
-def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed: bool = True) -> Reading:
+def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed: bool = True) -> TrainingTransform:
     """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
     Raises PreprocessingError when there is none, or it cannot be folded in.
@@ -160,7 +160,7 @@ def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
     processor = read_processor(folder, backend)
-    return Reading(
+    return TrainingTransform(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin),
         transform=processor.transform,
         prefixes=(Prefix(name="the processor", steps=len(processor.geometry), pixels=processor.pixels),),
@@ -170,13 +170,13 @@ def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed
 
 
 def _read(
-    leaves: Sequence[torchvision_steps.Leaf],
+    leaves: Sequence[torchvision_steps.LeafTransform],
     transform: Callable[[Image.Image], torch.Tensor],
     origin: str,
     pixel_format: PixelFormat = RGB,
     *,
     assumed: bool = False,
-) -> Reading:
+) -> TrainingTransform:
     """Return the reading of a transform that consists of ``leaves``."""
     parts = torchvision_steps.read_leaves(leaves, origin, pixel_format)
     before = leaves[: len(parts.after)]
@@ -189,7 +189,7 @@ def _read(
         for row, leaf in enumerate(before)
         if row == len(before) - 1 or parts.after[row] > (parts.after[row - 1] if row else 0)
     ]
-    return Reading(
+    return TrainingTransform(
         steps=_preprocessing(parts.geometry, parts.arithmetic, origin, pixel_format.channels),
         transform=transform,
         prefixes=tuple(prefixes) or (Prefix(name="the image itself", steps=0, pixels=_pixels_of([])),),

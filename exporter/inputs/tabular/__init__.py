@@ -1,13 +1,13 @@
 """What was fitted on the columns of a table: read, asked for its columns, and written as ONNX nodes."""
 
 from exporter.inputs.tabular.columns import Profile, profile_columns
-from exporter.inputs.tabular.estimator import TableReading, is_table_transform, read_table_transform
+from exporter.inputs.tabular.estimator import TabularTransform, is_table_transform, read_table_transform
 from exporter.inputs.tabular.prove import proven_nodes
 from exporter.inputs.tabular.to_onnx import table_nodes
 
 __all__ = [
     "Profile",
-    "TableReading",
+    "TabularTransform",
     "is_table_transform",
     "profile_columns",
     "proven_nodes",

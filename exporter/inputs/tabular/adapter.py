@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import BATCH_SIZES, MADE, SAMPLES, Case, GraphPart, Prepared, example_of
-from exporter.inputs.tabular import Profile, TableReading, profile_columns, proven_nodes
+from exporter.inputs.adapter import BATCH_SIZES, GENERATED, SAMPLES, Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, proven_nodes
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
-from exporter.outputs.postprocessing import Ending
-from exporter.parity.paths import Cuts, ServedPath, decode_stage, graph_stages, onnx_path, runtime_path
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.parity.paths import ServedPath, SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path
 from runtime.errors import InputError
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Column, Input, TabularInput
@@ -36,7 +36,7 @@ _UNSEEN = "\N{BLACK STAR} never seen in training"
 _CELLS: Mapping[str, Any] = {"string": str, "int64": int, "float64": float}
 
 
-class RowFront:
+class TabularAdapter:
     """One input a column; the transform is in the graph, and the host only looks at the cells."""
 
     files: Mapping[str, bytes] = {}
@@ -44,13 +44,13 @@ class RowFront:
     noun = "rows"
     no_torchscript = "the transform of the columns is in the ONNX graph alone"
     prepared_limit = 0.0
-    device_slack = 0.0
+    decoder_tolerance = 0.0
 
-    def __init__(self, reading: TableReading, *, samples: Path | None) -> None:
+    def __init__(self, reading: TabularTransform, *, samples: Path | None) -> None:
         self._reading = reading
         self._profiles = profile_columns(reading)
         self._samples = samples
-        self.left_out: tuple[str, ...] = ()
+        self.skipped_samples: tuple[str, ...] = ()
         self._middle = self._find_middle()
         self._columns = tuple(self._column(profile) for profile in self._profiles)
         self._cases = self._make_cases()
@@ -81,22 +81,22 @@ class RowFront:
         """Return some rows: any may share a batch."""
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return the columns as the graph takes them, and the features of the user's own transform."""
         row = json.loads(case.data)
         features = self._reading.transform([row])
         arrays = to_arrays(row, self._columns)
-        return Prepared(decoded=arrays, arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
+        return PreparedInput(decoded=arrays, arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
 
-    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two rows."""
         return example_of(prepared)
 
-    def trials(self, _prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+    def validation_inputs(self, _prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return none: the batch alone is dynamic, and parity compares that."""
         return ()
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return the transform, from one input a column, [batch, 1]."""
         return GraphPart(
             inputs=[column_info(column) for column in self._columns],
@@ -104,18 +104,18 @@ class RowFront:
             opsets={"ai.onnx.ml": ML_OPSET},
         )
 
-    def prepared_part(self) -> None:
+    def network_graph_part(self) -> None:
         """Return None: the host prepares nothing that the graph could."""
 
     def to_torchscript(
-        self, _network: nn.Module, _example: Mapping[str, torch.Tensor], _ending: Ending
+        self, _network: nn.Module, _example: Mapping[str, torch.Tensor], _postprocessing: Postprocessing
     ) -> bytes | None:
         """Return None: TorchScript has no strings to look up."""
         return None
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the paths; the transform and the network are cuts of the artifact's own graph."""
         del torchscript
@@ -123,10 +123,10 @@ class RowFront:
         width = self._reading.transform([self._middle]).shape[1]
         with TemporaryDirectory(prefix="truecopy-") as place:
             stages = graph_stages(
-                Cuts(folder, Path(place)),
+                SubgraphCache(folder, Path(place)),
                 graph,
                 model,
-                ending,
+                postprocessing,
                 inputs={FEATURES: ("batch", width)},
                 raw=[column.name for column in self._columns],
             )
@@ -138,7 +138,7 @@ class RowFront:
     def _make_cases(self) -> tuple[Case, ...]:
         rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
         group = RANDOM if self._samples is None else SAMPLES
-        named = [(group, rows), (MADE, self._odd_rows(rows[0][1]))]
+        named = [(group, rows), (GENERATED, self._odd_rows(rows[0][1]))]
         return tuple(
             Case(name=name, data=json.dumps(row, sort_keys=True).encode(), group=group)
             for group, some in named
@@ -224,7 +224,7 @@ class RowFront:
                 )
             rows.append((name, cells))
             if len(rows) == _MAX_SAMPLES:
-                self.left_out = (f"in '{samples}', rows after the first {_MAX_SAMPLES}",)
+                self.skipped_samples = (f"in '{samples}', rows after the first {_MAX_SAMPLES}",)
                 break
         if not rows:
             raise ParityError(f"'{samples}': no rows: expected at least one. Check the path given to --samples.")

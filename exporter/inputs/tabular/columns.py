@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.inputs.tabular.estimator import Statistics, TableReading
+from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 
 # How far random rows are from the middle, in deviations: a uniform distribution of the same width.
 _HALF_WIDTH = 12**-0.5
@@ -27,10 +27,10 @@ class Profile:
     spread: float = 1.0
 
 
-def profile_columns(reading: TableReading) -> tuple[Profile, ...]:
+def profile_columns(reading: TabularTransform) -> tuple[Profile, ...]:
     """Return what the transform's parts tell about each column that it uses, in their order."""
     transformer = reading.transformer
-    if isinstance(transformer, Statistics):
+    if isinstance(transformer, ColumnStatistics):
         return tuple(
             Profile(name=name, dtype="float64", center=offset, spread=abs(scale))
             for name, offset, scale in zip(transformer.columns, transformer.offset, transformer.scale, strict=True)

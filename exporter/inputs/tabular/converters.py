@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from exporter.inputs.tabular.encoding import encode_categories
 from exporter.inputs.tabular.imputing import calculate_shape, fill_in, indicate
-from exporter.inputs.tabular.skl2onnx_nodes import Writer
+from exporter.inputs.tabular.skl2onnx_nodes import SklearnNodeBuilder
 
 # Functions that a FunctionTransformer may have, and what they are in ONNX.
-_FUNCTIONS: dict[Any, Callable[[Writer, str], str]] = {
+_FUNCTIONS: dict[Any, Callable[[SklearnNodeBuilder, str], str]] = {
     None: lambda _writer, values: values,
     np.log: lambda writer, values: writer.add("Log", values),
     np.log1p: lambda writer, values: writer.add("Log", writer.calculate("Add", values, 1.0)),
@@ -86,7 +86,7 @@ def converters() -> tuple[dict[type[Any], Any], dict[type[Any], Any]]:
     """Return the shape calculators and the converters by the type of the step, as skl2onnx takes them."""
     from sklearn import feature_selection, impute, preprocessing
 
-    numeric: dict[type[Any], tuple[Callable[[Any], int], Callable[[Writer], None]]] = {
+    numeric: dict[type[Any], tuple[Callable[[Any], int], Callable[[SklearnNodeBuilder], None]]] = {
         impute.MissingIndicator: (lambda step: len(step.features_), indicate),
         preprocessing.Binarizer: (lambda step: step.n_features_in_, _compare),
         preprocessing.FunctionTransformer: (lambda step: step.n_features_in_, _apply_function),
@@ -121,14 +121,14 @@ def _shape_of(count: Callable[[Any], int]) -> Callable[[Any], None]:
     return calculate
 
 
-def _convert_with(write: Callable[[Writer], None]) -> Callable[[Any, Any, Any], None]:
+def _convert_with(write: Callable[[SklearnNodeBuilder], None]) -> Callable[[Any, Any, Any], None]:
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        write(Writer(scope, operator, container))
+        write(SklearnNodeBuilder(scope, operator, container))
 
     return convert
 
 
-def _apply_function(writer: Writer) -> None:
+def _apply_function(writer: SklearnNodeBuilder) -> None:
     function = writer.step.func
     if function not in _FUNCTIONS or writer.step.kw_args:
         known = ", ".join(f"numpy.{one.__name__}" for one in _FUNCTIONS if one is not None)
@@ -137,17 +137,17 @@ def _apply_function(writer: Writer) -> None:
     writer.finish(_FUNCTIONS[function](writer, writer.numbers()))
 
 
-def _compare(writer: Writer) -> None:
+def _compare(writer: SklearnNodeBuilder) -> None:
     # skl2onnx 1.20 gives 1 for the threshold itself, too.
     above = writer.calculate("Greater", writer.numbers(), float(writer.step.threshold))
     writer.finish(writer.as_number(above))
 
 
-def _select(writer: Writer) -> None:
+def _select(writer: SklearnNodeBuilder) -> None:
     writer.finish(writer.columns(writer.numbers(), np.flatnonzero(writer.step.get_support()).tolist()))
 
 
-def _bring_to_length(writer: Writer) -> None:
+def _bring_to_length(writer: SklearnNodeBuilder) -> None:
     values, axes = writer.numbers(), writer.constant([1], np.int64)
     match writer.step.norm:
         case "l1":
@@ -162,7 +162,7 @@ def _bring_to_length(writer: Writer) -> None:
     writer.finish(writer.add("Div", values, length))
 
 
-def _multiply(writer: Writer) -> None:
+def _multiply(writer: SklearnNodeBuilder) -> None:
     """Write each feature as a product of columns: as many factors as the degree, ones among them."""
     powers = writer.step.powers_
     count = powers.shape[1]
@@ -177,7 +177,7 @@ def _multiply(writer: Writer) -> None:
     writer.finish(product)
 
 
-def _raise_to_power(writer: Writer) -> None:
+def _raise_to_power(writer: SklearnNodeBuilder) -> None:
     """Write Box-Cox, or Yeo-Johnson, whose negative side is Box-Cox of ``1 - x`` with ``2 - lambda``, turned over."""
     values = writer.numbers()
     powers: NDArray[np.float64] = np.asarray(writer.step.lambdas_)
@@ -199,7 +199,7 @@ def _raise_to_power(writer: Writer) -> None:
     writer.finish(found)
 
 
-def _box_cox(writer: Writer, values: str, powers: NDArray[np.float64]) -> str:
+def _box_cox(writer: SklearnNodeBuilder, values: str, powers: NDArray[np.float64]) -> str:
     """Return ``(values ** power - 1) / power``, and the logarithm where the power is zero; a power a column."""
     logs = writer.add("Log", values)
     flat = np.abs(powers) < np.spacing(1.0)
@@ -215,7 +215,7 @@ def _count_bins(step: Any) -> int:
     return int(step.n_features_in_) if step.encode == "ordinal" else int(sum(step.n_bins_))
 
 
-def _put_into_bins(writer: Writer) -> None:
+def _put_into_bins(writer: SklearnNodeBuilder) -> None:
     values = writer.numbers()
     parts = []
     for place, edges in enumerate(writer.step.bin_edges_):
@@ -229,7 +229,7 @@ def _put_into_bins(writer: Writer) -> None:
     writer.finish(*parts)
 
 
-def _rank(writer: Writer) -> None:
+def _rank(writer: SklearnNodeBuilder) -> None:
     """Write the share of the training's values that lie below, and for a normal distribution its quantile there."""
     normal = writer.step.output_distribution == "normal"
     values = writer.numbers()
@@ -243,7 +243,12 @@ def _rank(writer: Writer) -> None:
 
 
 def _share(
-    writer: Writer, values: str, quantiles: NDArray[np.float64], references: NDArray[np.float64], *, normal: bool
+    writer: SklearnNodeBuilder,
+    values: str,
+    quantiles: NDArray[np.float64],
+    references: NDArray[np.float64],
+    *,
+    normal: bool,
 ) -> str:
     """Return the mean of interpolating from the left and from the right, which differ where quantiles repeat."""
     last = len(quantiles) - 1
@@ -275,7 +280,7 @@ def _share(
     return writer.add("Where", below, writer.constant(0.0), share)
 
 
-def _normal_quantile(writer: Writer, share: str) -> str:
+def _normal_quantile(writer: SklearnNodeBuilder, share: str) -> str:
     """Return the normal distribution's quantiles of probabilities, as far out as scikit-learn goes."""
     edge = _EDGE - float(np.spacing(1.0))
     share = writer.calculate("Min", writer.calculate("Max", share, edge), 1 - edge)
@@ -290,7 +295,7 @@ def _normal_quantile(writer: Writer, share: str) -> str:
     return writer.add("Where", near, middle, far)
 
 
-def _ratio(writer: Writer, values: str, coefficients: Sequence[Sequence[float]]) -> str:
+def _ratio(writer: SklearnNodeBuilder, values: str, coefficients: Sequence[Sequence[float]]) -> str:
     """Return one polynomial divided by another, by Horner's rule."""
     found = []
     for polynomial in coefficients:
@@ -301,7 +306,7 @@ def _ratio(writer: Writer, values: str, coefficients: Sequence[Sequence[float]])
     return writer.add("Div", *found)
 
 
-def _draw_splines(writer: Writer) -> None:
+def _draw_splines(writer: SklearnNodeBuilder) -> None:
     """Write the B-splines by the recursion of Cox and de Boor; beyond the outer knots they stay as they are there."""
     step = writer.step
     if step.extrapolation != "constant" or step.degree < 1:

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from exporter.inputs.tabular.skl2onnx_nodes import Writer
+from exporter.inputs.tabular.skl2onnx_nodes import SklearnNodeBuilder
 
 
-def encode_categories(writer: Writer) -> None:
+def encode_categories(writer: SklearnNodeBuilder) -> None:
     """Write a one-hot or ordinal encoder: for each column a table with a row a category, and one for other values.
 
     Rare categories that it puts together, a first one that it drops, and its own way with unknown ones come out as in
@@ -32,7 +32,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and np.isnan(value))
 
 
-def _columns(writer: Writer) -> list[tuple[str, bool]]:
+def _columns(writer: SklearnNodeBuilder) -> list[tuple[str, bool]]:
     """Return each column, [batch, 1], and whether it has strings."""
     return [
         (writer.column(name, place), kind.startswith("String"))
@@ -41,7 +41,7 @@ def _columns(writer: Writer) -> list[tuple[str, bool]]:
     ]
 
 
-def _place_text(writer: Writer, value: str, categories: Sequence[Any]) -> str:
+def _place_text(writer: SklearnNodeBuilder, value: str, categories: Sequence[Any]) -> str:
     keys = ["" if is_missing(one) else str(one) for one in categories]
     return writer.add(
         "LabelEncoder",
@@ -52,7 +52,7 @@ def _place_text(writer: Writer, value: str, categories: Sequence[Any]) -> str:
     )
 
 
-def _place_number(writer: Writer, value: str, categories: Sequence[Any]) -> str:
+def _place_number(writer: SklearnNodeBuilder, value: str, categories: Sequence[Any]) -> str:
     number = writer.as_number(value)
     same = writer.add("Equal", number, writer.constant([[np.nan if is_missing(one) else one for one in categories]]))
     if any(map(is_missing, categories)):

@@ -31,7 +31,7 @@ _PAIRS = (("mean", "std"), ("min", "max"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class ColumnStatistics:
     """``(value - offset) / scale`` for each column, in float64: what many training scripts keep in a JSON file."""
 
     columns: tuple[str, ...]
@@ -45,7 +45,7 @@ class Statistics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableReading:
+class TabularTransform:
     """A fitted transform: scikit-learn's own object, untouched, or statistics.
 
     ``names`` are the columns that it was fitted on, in order; rows may lack those that it drops by name.
@@ -87,7 +87,7 @@ def is_table_transform(preprocess: object) -> bool:
     return hasattr(preprocess, "transform") and hasattr(preprocess, "n_features_in_")
 
 
-def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: bool) -> TableReading:
+def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: bool) -> TabularTransform:
     """Return the fitted transform that ``preprocess`` is, or names.
 
     ``columns`` name what was fitted without names. Raises PreprocessingError when there is no such file, it would run
@@ -100,9 +100,9 @@ def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: b
             found = load_object(preprocess, error=PreprocessingError)
         else:
             found = _read_file(Path(preprocess), columns=columns, trust=trust)
-    if isinstance(found, Statistics):
-        return TableReading(transformer=found, names=found.columns, origin=origin)
-    return TableReading(transformer=found, names=_names(found, columns, origin), origin=origin)
+    if isinstance(found, ColumnStatistics):
+        return TabularTransform(transformer=found, names=found.columns, origin=origin)
+    return TabularTransform(transformer=found, names=_names(found, columns, origin), origin=origin)
 
 
 def load_estimator(path: Path, *, trust: bool) -> Any:
@@ -134,7 +134,7 @@ def _read_file(path: Path, *, columns: Sequence[str], trust: bool) -> Any:
     return statistics_from_json(content, str(path), columns=columns)
 
 
-def statistics_from_json(content: object, origin: str, *, columns: Sequence[str] = ()) -> Statistics:
+def statistics_from_json(content: object, origin: str, *, columns: Sequence[str] = ()) -> ColumnStatistics:
     """Return the statistics that JSON holds, in any of three forms.
 
     ``{"age": {"mean": 40, "std": 9}, ...}``, ``{"mean": {"age": 40, ...}, "std": {...}}``, and ``{"columns": ["age",
@@ -164,7 +164,7 @@ def statistics_from_json(content: object, origin: str, *, columns: Sequence[str]
             )
         offset.append(float(values[0]))
         scale.append(float(divisor))
-    return Statistics(columns=tuple(numbers_of), offset=tuple(offset), scale=tuple(scale))
+    return ColumnStatistics(columns=tuple(numbers_of), offset=tuple(offset), scale=tuple(scale))
 
 
 def _by_column(content: object, columns: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from exporter.inputs.tabular.encoding import is_missing
-from exporter.inputs.tabular.skl2onnx_nodes import Writer
+from exporter.inputs.tabular.skl2onnx_nodes import SklearnNodeBuilder
 
 
 def calculate_shape(operator: Any) -> None:
@@ -19,7 +19,7 @@ def calculate_shape(operator: Any) -> None:
     operator.outputs[0].type = (data_types.StringTensorType if text else data_types.DoubleTensorType)([None, width])
 
 
-def fill_in(writer: Writer) -> None:
+def fill_in(writer: SklearnNodeBuilder) -> None:
     """Write an imputer as a comparison and Where, and its indicators as 0 and 1 behind them."""
     step = writer.step
     kept = [place for place, value in enumerate(step.statistics_) if not is_missing(value)]
@@ -38,14 +38,14 @@ def fill_in(writer: Writer) -> None:
         writer.finish(found)
 
 
-def indicate(writer: Writer) -> None:
+def indicate(writer: SklearnNodeBuilder) -> None:
     """Write a MissingIndicator of numbers: 1 where a cell is empty."""
     step = writer.step
     missing = _missing(writer, writer.numbers(), step.missing_values, text=False)
     writer.finish(writer.as_number(writer.columns(missing, step.features_.tolist())))
 
 
-def _missing(writer: Writer, values: str, marker: Any, *, text: bool) -> str:
+def _missing(writer: SklearnNodeBuilder, values: str, marker: Any, *, text: bool) -> str:
     """Return where cells are empty, bool [batch, columns]: NaN, an empty string, or the number that stands for it."""
     if text:
         # On its way to the graph, whatever pandas has for an empty cell is an empty string.

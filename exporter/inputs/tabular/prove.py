@@ -10,10 +10,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_onnx import OPSET
 from exporter.errors import PreprocessingError
-from exporter.inputs.tabular.estimator import Statistics, TableReading
+from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 from exporter.inputs.tabular.to_onnx import ML_OPSET, WHAT_TO_DO, column_info, table_nodes, to_model
 from runtime.manifest import Column
 
@@ -27,13 +27,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def proven_nodes(
-    reading: TableReading,
+    reading: TabularTransform,
     columns: Sequence[Column],
     rows: Sequence[Mapping[str, Any]],
     arrays: Sequence[Arrays],
     *,
     features: str,
-) -> Nodes:
+) -> NodeBuilder:
     """Return the transform's nodes, from one input a column to ``features``, having run them on ``rows``.
 
     ``arrays`` are the rows as the graph takes them. Raises PreprocessingError that names the step which has no nodes,
@@ -56,7 +56,7 @@ def proven_nodes(
         whole = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
         _check(model.SerializeToString(), whole, expected, f"'{reading.origin}'")
     except PreprocessingError as error:
-        if not isinstance(reading.transformer, Statistics):
+        if not isinstance(reading.transformer, ColumnStatistics):
             _check_steps(reading, rows)
         raise error
     return nodes
@@ -92,7 +92,7 @@ def _check(model: bytes, arrays: Arrays, expected: NDArray[Any], subject: str) -
         )
 
 
-def _check_steps(reading: TableReading, rows: Sequence[Mapping[str, Any]]) -> None:
+def _check_steps(reading: TabularTransform, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise PreprocessingError for the first step that alone has no nodes, or other ones than it should."""
     watched = copy.deepcopy(reading.transformer)
     seen: dict[str, list[tuple[Any, Any]]] = {}
@@ -100,7 +100,7 @@ def _check_steps(reading: TableReading, rows: Sequence[Mapping[str, Any]]) -> No
     for name, step in _steps(watched, ()):
         _watch(step, seen.setdefault(name, []))
     for row in rows:
-        TableReading(transformer=watched, names=reading.names, origin=reading.origin).transform([row])
+        TabularTransform(transformer=watched, names=reading.names, origin=reading.origin).transform([row])
     for name, step in steps.items():
         subject = f"'{reading.origin}', step {name}{type(step).__name__}"
         if not seen[name]:

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 _ML_DOMAIN = "ai.onnx.ml"
 
 
-class Writer:
-    """Nodes and constants of one fitted step.
+class SklearnNodeBuilder:
+    """NodeBuilder and constants of one fitted step.
 
     ``inputs`` are the names of what it is given, [batch, columns] each, and skl2onnx's names of their types; ``widths``
     their numbers of columns.

@@ -1,4 +1,4 @@
-"""Writer: a fitted transform of columns as ONNX nodes, in float64 until the last, as scikit-learn computes.
+"""SklearnNodeBuilder: a fitted transform of columns as ONNX nodes, in float64 until the last, as scikit-learn computes.
 
 skl2onnx converts the transform, with ``converters`` of our own beside its. Its FeatureVectorizer gives float32, which
 a column such as a year or a price shows, so the columns are joined here.
@@ -14,11 +14,11 @@ from typing import Any
 import onnx
 from onnx import compose, helper
 
-from exporter.conversion.node_builder import Nodes
+from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_onnx import OPSET
 from exporter.errors import PreprocessingError
 from exporter.inputs.tabular.converters import converters
-from exporter.inputs.tabular.estimator import Statistics, TableReading
+from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 from runtime.manifest import Column
 
 # The newest version of the machine-learning operators that skl2onnx writes and onnxruntime has in full.
@@ -38,14 +38,14 @@ def column_info(column: Column) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(column.name, _KINDS[column.dtype], ["batch", 1])
 
 
-def table_nodes(reading: TableReading, columns: Sequence[Column], *, features: str) -> Nodes:
+def table_nodes(reading: TabularTransform, columns: Sequence[Column], *, features: str) -> NodeBuilder:
     """Return nodes from one input a column, [batch, 1], to float32 ``features`` [batch, features].
 
     Raises PreprocessingError where skl2onnx does not convert a part of the transform.
     """
-    nodes = Nodes("table")
+    nodes = NodeBuilder("table")
     transformer = reading.transformer
-    if isinstance(transformer, Statistics):
+    if isinstance(transformer, ColumnStatistics):
         count = len(columns)
         current = nodes.add("Concat", *(column.name for column in columns), axis=1)
         current = nodes.add("Sub", current, nodes.doubles(transformer.offset, name="offset"))

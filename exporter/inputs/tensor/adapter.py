@@ -16,12 +16,12 @@ from torch import nn
 
 from exporter.conversion.to_torchscript import to_torchscript, trace
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, Prepared, example_of
-from exporter.inputs.image.pipeline import Ended
-from exporter.outputs.postprocessing import Ending
+from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.image.pipeline import NetworkPipeline
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.paths import (
-    Cuts,
     ServedPath,
+    SubgraphCache,
     decode_stage,
     graph_stages,
     onnx_path,
@@ -70,7 +70,7 @@ def read_input(text: str) -> TensorInput:
     return TensorInput(name=found["name"], dtype=found["dtype"], shape=shape)  # type: ignore[arg-type]  # checked
 
 
-class TensorFront:
+class TensorAdapter:
     """Arrays, one an input; nothing is done to them before the network.
 
     ``probe`` runs the eager network, and raises where it does not take a size: not every network takes every length.
@@ -80,7 +80,7 @@ class TensorFront:
     noun = "inputs"
     no_torchscript = "it cannot be traced"
     prepared_limit = 0.0
-    device_slack = 0.0
+    decoder_tolerance = 0.0
 
     def __init__(
         self, specs: Sequence[TensorInput], *, samples: Path | None, probe: Callable[[Mapping[str, torch.Tensor]], Any]
@@ -91,7 +91,7 @@ class TensorFront:
         self._specs = tuple(specs)
         self._samples = samples
         self._probe = probe
-        self.left_out: tuple[str, ...] = ()
+        self.skipped_samples: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -126,25 +126,25 @@ class TensorFront:
         chosen = [case for case, shape in zip(cases, shapes, strict=True) if shape == common]
         return tuple(chosen[row % len(chosen)] for row in range(max(BATCH_SIZES)))
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return the arrays as torch has them."""
         arrays = self._arrays(case)
-        return Prepared(
+        return PreparedInput(
             decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
         )
 
-    def example(self, prepared: Sequence[Prepared]) -> Mapping[str, torch.Tensor]:
+    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two cases of one shape."""
         return example_of(prepared)
 
-    def trials(self, prepared: Sequence[Prepared]) -> Sequence[Mapping[str, torch.Tensor]]:
+    def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return one input of every shape, where more than the batch is dynamic."""
         if all(set(axes) <= {0} for axes in self.dimensions.values()):
             return ()
         shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
         return tuple(shapes.values())
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone."""
         return GraphPart(
             inputs=[
@@ -156,22 +156,24 @@ class TensorFront:
             nodes=[],
         )
 
-    def prepared_part(self) -> None:
+    def network_graph_part(self) -> None:
         """Return None: nothing is prepared."""
 
-    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> bytes | None:
-        """Return network and ending, traced."""
-        return trace_whole(network, example, ending)
+    def to_torchscript(
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
+    ) -> bytes | None:
+        """Return network and postprocessing, traced."""
+        return trace_whole(network, example, postprocessing)
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the paths; nothing stands before the network but the decoder."""
         with TemporaryDirectory(prefix="truecopy-") as place:
             graph = model.manifest.variants[0].model
             inputs = {spec.name: () for spec in self._specs}
-            stages = graph_stages(Cuts(folder, Path(place)), graph, model, ending, inputs=inputs)
+            stages = graph_stages(SubgraphCache(folder, Path(place)), graph, model, postprocessing, inputs=inputs)
             paths = [
                 onnx_path(graph, model, stages=stages),
                 runtime_path(model, stages={"decode": decode_stage(model), **stages}),
@@ -180,7 +182,7 @@ class TensorFront:
                 paths.append(
                     torchscript_path(
                         folder / torchscript,
-                        ending,
+                        postprocessing,
                         model.manifest,
                         inputs=lambda case: self.prepare(case).tensors,
                         stages={},
@@ -260,7 +262,7 @@ class TensorFront:
         if not cases:
             raise ParityError(f"'{samples}': no arrays: expected .npy, .npz or .json files. Check --samples.")
         if len(cases) > _MAX_SAMPLES or len(paths) > _MAX_SAMPLES:
-            self.left_out = (f"in '{samples}', all but the first {_MAX_SAMPLES} inputs",)
+            self.skipped_samples = (f"in '{samples}', all but the first {_MAX_SAMPLES} inputs",)
         return tuple(cases[:_MAX_SAMPLES])
 
     def _spec(self, name: str) -> TensorInput:
@@ -271,12 +273,14 @@ class TensorFront:
         return tuple(lengths[part] if isinstance(part, str) else part for part in spec.shape[1:])
 
 
-def trace_whole(network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> bytes | None:
-    """Return network and ending as TorchScript that takes the network's own inputs by position.
+def trace_whole(
+    network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
+) -> bytes | None:
+    """Return network and postprocessing as TorchScript that takes the network's own inputs by position.
 
     None where torch cannot trace it: what a trace of a forward with its own control flow gives, parity would refuse.
     """
-    module = Ended(network, None if ending.whole else ending.module())
+    module = NetworkPipeline(network, None if postprocessing.whole else postprocessing.module())
     try:
         return to_torchscript(trace(module.eval(), tuple(example.values())))
     except ConversionError:

@@ -16,12 +16,12 @@ from torch import nn
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import BATCH_SIZES, MADE, SAMPLES, Case, GraphPart, Prepared
-from exporter.inputs.text.tokenizer import FILE, Tokenizing
-from exporter.outputs.postprocessing import Ending, TaskName
+from exporter.inputs.adapter import BATCH_SIZES, GENERATED, SAMPLES, Case, GraphPart, PreparedInput
+from exporter.inputs.text.tokenizer import FILE, ReadTokenizer
+from exporter.outputs.postprocessing import Postprocessing, TaskName
 from exporter.parity.array_diff import Arrays
-from exporter.parity.paths import Cuts, ServedPath, graph_stages, runtime_path, split_batch
-from exporter.parity.reference import Answer
+from exporter.parity.paths import ServedPath, SubgraphCache, graph_stages, runtime_path, split_batch
+from exporter.parity.reference import ReferenceOutput
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import TextInput
 from runtime.model import Model
@@ -51,7 +51,7 @@ _MAX_SAMPLES = 48
 _NEUTRAL_LIMIT = 1e-4
 
 
-class TextFront:
+class TextAdapter:
     """Texts, from one word to more than the network takes.
 
     ``call`` runs the eager network on tensors by name. ``takes`` are the names of its forward's parameters. ``labels``
@@ -61,14 +61,14 @@ class TextFront:
     noun = "texts"
     no_torchscript = "libtorch has no tokenizer"
     prepared_limit = 0.0
-    device_slack = 0.0
+    decoder_tolerance = 0.0
 
     def __init__(
         self,
-        tokenizing: Tokenizing,
+        tokenizing: ReadTokenizer,
         *,
         takes: Sequence[str],
-        pair: bool,
+        pairs: bool,
         samples: Path | None,
         config: Any,
         call: Callable[[Mapping[str, torch.Tensor]], Any],
@@ -81,9 +81,9 @@ class TextFront:
                 f"{', '.join(map(repr, takes)) or 'nothing'}: expected '{INPUT_IDS}' among both. Name the forward's "
                 "first parameter so."
             )
-        self._pair = pair
+        self._pairs = pairs
         self._samples = samples
-        self.left_out: tuple[str, ...] = ()
+        self.skipped_samples: tuple[str, ...] = ()
         self.labels = _labels_of(config)
         self.task = _task_of(config)
         self._cases = self._read_cases()
@@ -96,7 +96,7 @@ class TextFront:
             pad_id=tokenizing.pad_id if padded else None,
             pad_type_id=tokenizing.pad_type_id,
             padding_side=tokenizing.padding_side,
-            pair=pair,
+            pairs=pairs,
         )
         self.inputs = (self._spec,)
         self.files: Mapping[str, bytes] = {FILE: tokenizing.data}
@@ -111,7 +111,7 @@ class TextFront:
             if self._spec.pad_id is not None
             else "never padded, as answers would depend on it: texts of equal length share a batch"
         )
-        pairs = "pairs of texts, " if self._pair else ""
+        pairs = "pairs of texts, " if self._pairs else ""
         return f"{pairs}{self._tokenizing.origin}, {cut} ({assumed}--max-length), {padding}"
 
     def cases(self) -> tuple[Case, ...]:
@@ -124,13 +124,13 @@ class TextFront:
             return tuple(cases[:1]) * max(BATCH_SIZES)
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return what the user's own tokenizer gives."""
         found = self._tokenizing.reference(self._texts(case))
         arrays = {name: found[name] for name in self._arrays}
-        return Prepared(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+        return PreparedInput(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone: there are no strings in the graph."""
         return GraphPart(
             inputs=[
@@ -139,16 +139,16 @@ class TextFront:
             nodes=[],
         )
 
-    def prepared_part(self) -> None:
+    def network_graph_part(self) -> None:
         """Return None: the graph takes what the tokenizer gives."""
 
-    def example(self, prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    def example(self, prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         """Return two texts: one padded where that is allowed, so that the mask is traced as one that masks."""
         ordered = sorted(prepared[: len(prepared) // 2], key=_length)
         short, long = ordered[len(ordered) // 2], ordered[-1]
         return self._padded((short if self._spec.pad_id is not None else long, long))
 
-    def trials(self, prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
+    def validation_inputs(self, prepared: Sequence[PreparedInput]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return some lengths from the shortest to the longest, and where padding is allowed a padded batch of them."""
         by_length = {_length(one): one for one in prepared}
         lengths = sorted(by_length)
@@ -156,17 +156,19 @@ class TextFront:
         padded = (self._padded(some[:4]),) if self._spec.pad_id is not None else ()
         return (*(one.tensors for one in some), *padded)
 
-    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> None:
+    def to_torchscript(
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
+    ) -> None:
         """Return None: libtorch has no tokenizer, and traces fix what a mask is."""
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph, with the host's tokens, and the runtime as it serves."""
         assert torchscript is None
 
-        def tokenize(answer: Answer) -> Arrays:
+        def tokenize(answer: ReferenceOutput) -> Arrays:
             return model.stack([model.prepare(answer.case.data, subject=f"'{answer.case.name}'")])
 
         def run(cases: Sequence[Case]) -> Sequence[Arrays]:
@@ -178,7 +180,7 @@ class TextFront:
             # Some of our own texts are long on purpose.
             warnings.filterwarnings("ignore", message=".*longer than the", category=UserWarning)
             stages = graph_stages(
-                Cuts(folder, Path(place)), name, model, ending, inputs=dict.fromkeys(self._arrays, ())
+                SubgraphCache(folder, Path(place)), name, model, postprocessing, inputs=dict.fromkeys(self._arrays, ())
             )
             yield (
                 ServedPath(name=name, stages=stages, run=run),
@@ -186,10 +188,10 @@ class TextFront:
             )
 
     def _texts(self, case: Case) -> tuple[str, ...]:
-        return tuple(msgspec.json.decode(case.data, type=list[str])) if self._pair else (case.data.decode(),)
+        return tuple(msgspec.json.decode(case.data, type=list[str])) if self._pairs else (case.data.decode(),)
 
     def _case(self, name: str, *texts: str, group: str) -> Case:
-        return Case(name=name, data=msgspec.json.encode(texts) if self._pair else texts[0].encode(), group=group)
+        return Case(name=name, data=msgspec.json.encode(texts) if self._pairs else texts[0].encode(), group=group)
 
     def _read_cases(self) -> tuple[Case, ...]:
         own = _TEXTS if self._samples is None else self._read_samples(self._samples)
@@ -200,12 +202,12 @@ class TextFront:
         made = [" ".join(_WORDS[place % len(_WORDS)] for place in range(count)) for count in counts]
         named: list[tuple[str, tuple[str, ...]]] = [(_short(text), (text,)) for text in own]
         named += [(f"{count} words", (text,)) for count, text in zip(counts, made, strict=True)]
-        if self._pair:
+        if self._pairs:
             seconds = [texts[0] for _, texts in reversed(named)]
             named = [(f"{name} | …", (*texts, second)) for (name, texts), second in zip(named, seconds, strict=True)]
         group = SAMPLES if self._samples is not None else SENTENCES
         return tuple(
-            self._case(name, *texts, group=group if place < len(own) else MADE)
+            self._case(name, *texts, group=group if place < len(own) else GENERATED)
             for place, (name, texts) in enumerate(named)
         )
 
@@ -221,7 +223,7 @@ class TextFront:
         found = [line for line in lines if line]
         texts = tuple(found[:_MAX_SAMPLES])
         if len(found) > len(texts):
-            self.left_out = (f"in '{samples}', {len(found) - len(texts)} of {len(found)} texts: the last ones",)
+            self.skipped_samples = (f"in '{samples}', {len(found) - len(texts)} of {len(found)} texts: the last ones",)
         if not texts:
             raise ParityError(f"'{samples}': no texts: expected at least one line that is not blank. Check --samples.")
         return texts
@@ -236,7 +238,7 @@ class TextFront:
         joined = torch.cat([one for one in apart if one is not None])
         return bool((joined - together).abs().max() <= _NEUTRAL_LIMIT * joined.abs().max())
 
-    def _padded(self, some: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    def _padded(self, some: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         longest = max(map(_length, some))
         fill = {
             INPUT_IDS: self._tokenizing.pad_id or 0,
@@ -270,7 +272,7 @@ def _task_of(config: Any) -> TaskName | None:
     return "regress" if kind == "regression" or getattr(config, "num_labels", None) == 1 else None
 
 
-def _length(prepared: Prepared) -> int:
+def _length(prepared: PreparedInput) -> int:
     return int(prepared.arrays[INPUT_IDS].shape[1])
 
 

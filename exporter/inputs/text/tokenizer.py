@@ -24,7 +24,7 @@ _PADDING_TOKENS = ("[PAD]", "<pad>")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenizing:
+class ReadTokenizer:
     """How texts become numbers.
 
     ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
@@ -46,7 +46,7 @@ class Tokenizing:
 
 def read_tokenizer(
     path: Path, *, max_length: int | None, longest: int | None, carried: TextInput | None = None
-) -> Tokenizing:
+) -> ReadTokenizer:
     """Return the tokenizer in a Hugging Face folder, or in a ``tokenizer.json`` of its own.
 
     ``max_length`` is what training cut texts to, special tokens included; by default the tokenizer's own limit, or
@@ -73,7 +73,7 @@ def read_tokenizer(
     return _from_folder(path, max_length, longest)
 
 
-def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Tokenizing:
+def _from_folder(path: Path, max_length: int | None, longest: int | None) -> ReadTokenizer:
     transformers = import_module("transformers")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -95,7 +95,7 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Tok
         return {name: np.asarray(encoded[name], dtype=np.int64) for name in arrays}
 
     arrays = tuple(name for name in ARRAYS if name in tokenizer.model_input_names)
-    return Tokenizing(
+    return ReadTokenizer(
         reference=reference,
         data=_carried(tokenizer.backend_tokenizer, length, str(tokenizer.truncation_side)),
         arrays=arrays,
@@ -109,7 +109,7 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Tok
     )
 
 
-def _from_file(path: Path, max_length: int | None, longest: int | None, carried: TextInput | None) -> Tokenizing:
+def _from_file(path: Path, max_length: int | None, longest: int | None, carried: TextInput | None) -> ReadTokenizer:
     tokenizers = import_module("tokenizers")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -129,7 +129,7 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         found = {INPUT_IDS: encoded.ids, ATTENTION_MASK: encoded.attention_mask, TOKEN_TYPE_IDS: encoded.type_ids}
         return {name: np.array([values], dtype=np.int64) for name, values in found.items()}
 
-    return Tokenizing(
+    return ReadTokenizer(
         reference=reference,
         data=_carried(tokenizer, length, side),
         arrays=ARRAYS,

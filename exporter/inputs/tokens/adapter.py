@@ -16,12 +16,12 @@ from torch import nn
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, Prepared
-from exporter.outputs.postprocessing import Ending
+from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, PreparedInput
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Arrays
-from exporter.parity.paths import Cuts, ServedPath, decode_stage, graph_stages, runtime_path, split_batch
-from runtime.inputs.tokens.decoder import beside
-from runtime.manifest import Beside, TokensInput
+from exporter.parity.paths import ServedPath, SubgraphCache, decode_stage, graph_stages, runtime_path, split_batch
+from runtime.inputs.tokens.decoder import derived_inputs
+from runtime.manifest import DerivedInput, TokensInput
 from runtime.model import Model
 
 VOCABULARY = "vocabulary.txt"
@@ -46,7 +46,7 @@ def is_tokens(text: str) -> bool:
     return "=tokens" in text
 
 
-def read_inputs(texts: Sequence[str]) -> tuple[str, dict[str, Beside]]:
+def read_token_inputs(texts: Sequence[str]) -> tuple[str, dict[str, DerivedInput]]:
     """Return the name in ``NAME=tokens[batch,length]``, and what the network takes beside the tokens, by name.
 
     Raises ExportError when they do not read so.
@@ -98,7 +98,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(words)
 
 
-class TokensFront:
+class TokensAdapter:
     """Sequences of token numbers.
 
     ``call`` runs the eager network on tensors by name, and raises ConversionError where it fails. The vocabulary's size
@@ -108,14 +108,14 @@ class TokensFront:
     noun = "sequences"
     no_torchscript = "a trace keeps the length it was made with, where a network looks at it"
     prepared_limit = 0.0
-    device_slack = 0.0
+    decoder_tolerance = 0.0
 
     def __init__(
         self,
         name: str,
         network: nn.Module,
         *,
-        beside: Mapping[str, Beside] | None = None,
+        derived_inputs: Mapping[str, DerivedInput] | None = None,
         words: Sequence[str],
         pad_id: int | None,
         max_length: int | None,
@@ -124,7 +124,7 @@ class TokensFront:
     ) -> None:
         self._name = name
         self._call = call
-        self._beside = dict(beside or {})
+        self._beside = dict(derived_inputs or {})
         self._generator = np.random.default_rng(0)
         self._size, self._padding = _embedding_of(network, self._run)
         self._assumed_size = not words
@@ -150,7 +150,7 @@ class TokensFront:
             max_length=longest,
             vocabulary=VOCABULARY if words else "",
             pad_id=self._wanted_pad if neutral else None,
-            beside=self._beside,
+            derived_inputs=self._beside,
         )
         self.inputs = (self._spec,)
         self.files: Mapping[str, bytes] = {VOCABULARY: "".join(f"{word}\n" for word in words).encode()} if words else {}
@@ -162,7 +162,7 @@ class TokensFront:
             },
         }
         self._samples = samples
-        self.left_out: tuple[str, ...] = ()
+        self.skipped_samples: tuple[str, ...] = ()
         self._cases = self._read_cases()
 
     def describe(self) -> str:
@@ -189,15 +189,15 @@ class TokensFront:
         length = min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH)
         return tuple(self._case(f"batch {row}", self._draw(length)) for row in range(max(BATCH_SIZES)))
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: Case) -> PreparedInput:
         """Return the numbers as torch has them."""
         tokens = np.array([msgspec.json.decode(case.data, type=list[int])], dtype=np.int64)
-        arrays = {self._name: tokens, **beside(self._beside, [tokens.shape[1]])}
-        return Prepared(
+        arrays = {self._name: tokens, **derived_inputs(self._beside, [tokens.shape[1]])}
+        return PreparedInput(
             decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
         )
 
-    def whole_part(self) -> GraphPart:
+    def raw_graph_part(self) -> GraphPart:
         """Return the input alone."""
         kinds = {self._name: "tokens", **self._beside}
         return GraphPart(
@@ -212,14 +212,14 @@ class TokensFront:
             nodes=[],
         )
 
-    def prepared_part(self) -> None:
+    def network_graph_part(self) -> None:
         """Return None: nothing is prepared."""
 
-    def example(self, _prepared: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+    def example(self, _prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         """Return two sequences of one length, which is none that anything else is likely to have."""
         return self._draw_inputs(2, min(_TRACED_LENGTH, self._spec.max_length or _TRACED_LENGTH))
 
-    def trials(self, _prepared: Sequence[Prepared]) -> tuple[Mapping[str, torch.Tensor], ...]:
+    def validation_inputs(self, _prepared: Sequence[PreparedInput]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return batches of other sizes and lengths."""
         longest = self._spec.max_length or _COMPARED_LENGTH
         shapes = ((1, 1), (3, 1), (3, 2), (2, 13), (1, 29), (5, longest))
@@ -239,7 +239,7 @@ class TokensFront:
         return self._inputs(tokens, lengths)
 
     def _inputs(self, tokens: torch.Tensor, lengths: Sequence[int]) -> dict[str, torch.Tensor]:
-        others = {name: torch.from_numpy(array) for name, array in beside(self._beside, lengths).items()}
+        others = {name: torch.from_numpy(array) for name, array in derived_inputs(self._beside, lengths).items()}
         return {self._name: tokens, **others}
 
     def call(self, tokens: torch.Tensor) -> Any:
@@ -250,12 +250,14 @@ class TokensFront:
         """Return what the eager network returns; ``lengths`` are the sequences' where some are padded."""
         return self._call(self._inputs(tokens, lengths or [tokens.shape[1]] * tokens.shape[0]))
 
-    def to_torchscript(self, network: nn.Module, example: Mapping[str, torch.Tensor], ending: Ending) -> None:
+    def to_torchscript(
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
+    ) -> None:
         """Return None: a trace of a sequence keeps the length it was made with, where the network looks at it."""
 
     @contextmanager
     def open_paths(
-        self, model: Model, folder: Path, ending: Ending, *, torchscript: str | None
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
     ) -> Iterator[Sequence[ServedPath]]:
         """Give the graph as it is, and the runtime as it serves."""
         assert torchscript is None
@@ -267,7 +269,11 @@ class TokensFront:
         name = model.manifest.variants[0].model
         with TemporaryDirectory(prefix="truecopy-") as place:
             stages = graph_stages(
-                Cuts(folder, Path(place)), name, model, ending, inputs=dict.fromkeys(self.dimensions, ())
+                SubgraphCache(folder, Path(place)),
+                name,
+                model,
+                postprocessing,
+                inputs=dict.fromkeys(self.dimensions, ()),
             )
             yield (
                 ServedPath(name=name, stages=stages, run=run),
@@ -362,7 +368,9 @@ class TokensFront:
         if not found:
             raise ParityError(f"'{samples}': no sequences: expected at least one line. Check --samples.")
         if len(found) > _MAX_SAMPLES:
-            self.left_out = (f"in '{samples}', {len(found) - _MAX_SAMPLES} of {len(found)} lines: the last ones",)
+            self.skipped_samples = (
+                f"in '{samples}', {len(found) - _MAX_SAMPLES} of {len(found)} lines: the last ones",
+            )
         return tuple(
             Case(name=f"line {row + 1}", data=msgspec.json.encode(tokens), group=SAMPLES)
             for row, tokens in enumerate(found[:_MAX_SAMPLES])

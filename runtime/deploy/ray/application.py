@@ -14,11 +14,11 @@ from runtime.deploy.artifact_copies import place_artifact
 from runtime.deploy.ray.predictor import assigned_cores
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
-from runtime.server.access_log import RequestLog
-from runtime.server.auth import Access, read_token
-from runtime.server.http.app import HttpFront
+from runtime.server.access_log import AccessLog
+from runtime.server.auth import BearerAuth, read_token
+from runtime.server.http.app import HttpApp
 from runtime.server.limits import Limits
-from runtime.server.served_model import Loaded, load_verified
+from runtime.server.served_model import ServedModel, load_verified
 from runtime.server.service import Service
 from runtime.verify import check_answers
 
@@ -58,7 +58,7 @@ def build_application(args: dict[str, Any]) -> Any:
 
 
 @cache
-def open_model(application: Application) -> Loaded:
+def open_model(application: Application) -> ServedModel:
     """Return the model of this process, verified with the golden inputs on this device."""
     folder = place_artifact(application.artifact, sha256=application.sha256)
     return load_verified(
@@ -67,15 +67,15 @@ def open_model(application: Application) -> Loaded:
 
 
 @cache
-def _open_front(application: Application) -> HttpFront:
+def _open_front(application: Application) -> HttpApp:
     """Return the HTTP front of this process; the token of TRUECOPY_TOKEN, where there is one, is asked for."""
     limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
     service = Service([open_model(application)], limits=limits, workers=assigned_cores())
     service.ready = service.open = True
-    return HttpFront(service, access=Access(read_token(None)), log=RequestLog("none"))
+    return HttpApp(service, access=BearerAuth(read_token(None)), log=AccessLog("none"))
 
 
-def check_replica(loaded: Loaded) -> None:
+def check_replica(loaded: ServedModel) -> None:
     """Raise ArtifactError unless the files are those that were loaded, and the golden inputs' answers as exported."""
     loaded.narrow.check_unchanged()
     check_answers(open_artifact(loaded.path), loaded.narrow)

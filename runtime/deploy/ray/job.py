@@ -21,7 +21,7 @@ from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.cpu import usable_cores
 from runtime.errors import DeviceError
 from runtime.jobs.engines import Stop
-from runtime.jobs.options import Request
+from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import STDIN, Kind, Named, read_inputs
 from runtime.manifest import MANIFEST_NAME, ImageInput
 from runtime.results import Result
@@ -40,7 +40,7 @@ _IDLE_RESTARTS = 1
 class RayEngine:
     """A Ray cluster, for the time of a ``with``."""
 
-    def __init__(self, request: Request, kind: Kind, total: int | None) -> None:
+    def __init__(self, request: JobOptions, kind: Kind, total: int | None) -> None:
         self._request = request
         self._kind = kind
         self._total = total
@@ -180,6 +180,6 @@ def _spooled_stdin() -> Iterator[Path]:
                 sys.stdin = before
 
 
-def open_ray(request: Request, kind: Kind, total: int | None) -> RayEngine:
+def open_ray(request: JobOptions, kind: Kind, total: int | None) -> RayEngine:
     """Return a Ray cluster, the one at the request's address or one of this machine's cores, as a job's engine."""
     return RayEngine(request, kind, total)

@@ -30,22 +30,22 @@ NAME_TENSOR = "row_name"
 ROW_TENSOR = "row"
 
 
-class _Options(msgspec.Struct, frozen=True):
+class _RequestOptions(msgspec.Struct, frozen=True):
     """The parameters of a request; others are not ours to judge."""
 
     top_k: int = 5
     threshold: float | None = None
 
 
-_DEFAULTS = _Options()
+_DEFAULTS = _RequestOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Question:
+class _TritonRequest:
     """One request: its inputs with the names that rows have for them, or what is wrong with all of it."""
 
     named: Sequence[tuple[str, Any]] = ()
-    options: _Options = _DEFAULTS
+    options: _RequestOptions = _DEFAULTS
     error: str = ""
 
 
@@ -90,27 +90,27 @@ class TritonPythonModel:
         """End the model's threads."""
         self._model.close()
 
-    def _question(self, request: Any) -> _Question:
+    def _question(self, request: Any) -> _TritonRequest:
         try:
-            options = msgspec.convert(msgspec.json.decode(request.parameters() or "{}"), _Options, strict=False)
+            options = msgspec.convert(msgspec.json.decode(request.parameters() or "{}"), _RequestOptions, strict=False)
             check_options(options.top_k, options.threshold)
             names = self._tensor(request, NAME_TENSOR)
             wanted = [spec.name for spec in input_specs(self._model.manifest)]
             arrays = {name: array for name in wanted if (array := self._tensor(request, name)) is not None}
             sources = rows_of(arrays, self._model.manifest, self._name)
         except msgspec.ValidationError as error:
-            return _Question(error=f"parameters: {error}. Correct them.")
+            return _TritonRequest(error=f"parameters: {error}. Correct them.")
         except InputError as error:
-            return _Question(error=str(error))
+            return _TritonRequest(error=str(error))
         # An image without a name is called what the server calls one.
         called = [f"#{row}" for row in range(len(sources))] if names is None else [_text(one) for one in names.flat]
-        return _Question(named=list(zip(called, sources, strict=True)), options=options)
+        return _TritonRequest(named=list(zip(called, sources, strict=True)), options=options)
 
     def _tensor(self, request: Any, name: str) -> NDArray[Any] | None:
         tensor = self._triton.get_input_tensor_by_name(request, name)
         return None if tensor is None else tensor.as_numpy()
 
-    def _response(self, question: _Question, rows: list[bytes]) -> Any:
+    def _response(self, question: _TritonRequest, rows: list[bytes]) -> Any:
         if question.error:
             error = self._triton.TritonError(question.error, self._triton.TritonError.INVALID_ARG)
             return self._triton.InferenceResponse(output_tensors=[], error=error)

@@ -49,7 +49,7 @@ Files = dict[str, str | bytes | Path]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Graph:
+class _ServedGraph:
     """One graph of the artifact; ``golden`` are arrays for it, each with a batch of one."""
 
     file: str
@@ -85,19 +85,19 @@ def to_triton_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "model"
 
 
-def _graphs(artifact: Artifact) -> Iterator[_Graph]:
+def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
     """Yield the graphs of an artifact: one where the host prepares nothing that the graph could."""
     variant = artifact.manifest.variants[0]
     cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
     if variant.model != variant.network:
         decoder = open_decoder(artifact, max_pixels=MAX_PIXELS)
-        yield _Graph(
+        yield _ServedGraph(
             file=variant.model,
             about="the whole path, from decoded inputs to scores",
             inputs=_inputs(artifact, variant.model),
             golden=[decoder.whole(decoder.decode(case.source, subject="golden input")) for case in cases],
         )
-    yield _Graph(
+    yield _ServedGraph(
         file=variant.network,
         about="from what the host prepares to scores",
         inputs=_inputs(artifact, variant.network),
@@ -118,7 +118,7 @@ def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
     ]
 
 
-def _graph_files(artifact: Artifact, model: str, graph: _Graph) -> Iterator[tuple[str, str | bytes | Path]]:
+def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterator[tuple[str, str | bytes | Path]]:
     manifest = artifact.manifest
     # An output without a batch is the same for all inputs: Triton could not share it out.
     batched = all(output.shape and output.shape[0] == BATCH for output in manifest.outputs)

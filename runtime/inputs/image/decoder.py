@@ -16,12 +16,12 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.geometry import pillow as geometry
 from runtime.geometry.arrays import Pixels
-from runtime.inputs.decoder import Decoded
+from runtime.inputs.decoder import DecodedInput
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
-# 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. Checked before decoding.
+# 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. RecheckResult before decoding.
 MAX_PIXELS = 64_000_000
 
 # The name of the prepared pixels in the graphs.
@@ -36,7 +36,7 @@ _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 
 
-# The one remark: its EXIF orientation asks for a rotation that the model was not trained with.
+# The one warning: its EXIF orientation asks for a rotation that the model was not trained with.
 ROTATED = "rotated"
 
 # Batches save nothing on a CPU (measured); a few at a time bounds the memory that a long list takes.
@@ -44,12 +44,12 @@ _BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedImage(Decoded):
+class DecodedImage(DecodedInput):
     """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
 
     image: Image.Image | Pixels
     turned: bool
-    remark: str = ""
+    warning: str = ""
 
     def to_array(self) -> Pixels:
         """Return the pixels, [height, width, channels]."""
@@ -69,7 +69,7 @@ class ImageDecoder:
         self._spec = spec
         self._max_pixels = max_pixels
         _raise_pillows_limit(max_pixels)
-        self.remarks = {
+        self.warnings = {
             ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
             "applied here. If yours did, export it with --exif."
         }
@@ -81,7 +81,7 @@ class ImageDecoder:
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
         """Return the image as ``decode_image`` does."""
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
-        return replace(decoded, remark=ROTATED) if decoded.turned and not self._spec.exif else decoded
+        return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import Decoded
+from runtime.inputs.decoder import DecodedInput
 from runtime.manifest import Column, TabularInput
 
 RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
@@ -27,7 +27,7 @@ _LISTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedRow(Decoded):
+class DecodedRow(DecodedInput):
     """The values of one row, in the order of the columns; NaN or an empty string stand for an empty cell."""
 
     values: tuple[float | int | str, ...]
@@ -47,7 +47,7 @@ class RowDecoder:
         self._names = {column.name for column in spec.columns}
         self._categories = {column.name: frozenset(column.categories) for column in spec.columns}
         self._dtypes = [(column.name, None if column.dtype == "string" else column.dtype) for column in spec.columns]
-        self.remarks: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
     def is_list(self, inputs: object) -> bool:
         """Return whether it is a list or tuple."""

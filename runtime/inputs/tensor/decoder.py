@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import Decoded
+from runtime.inputs.decoder import DecodedInput
 from runtime.manifest import TensorInput
 
 ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
@@ -26,7 +26,7 @@ _LIMIT_BYTES = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedArray(Decoded):
+class DecodedArray(DecodedInput):
     """One input as the graph takes it, without the batch dimension."""
 
     array: NDArray[Any]
@@ -43,7 +43,7 @@ class TensorDecoder:
     def __init__(self, spec: TensorInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
         del max_pixels  # an image's matter
         self.spec = spec
-        self.remarks: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
     def is_list(self, inputs: object) -> bool:
         """Return whether it is a list or tuple."""

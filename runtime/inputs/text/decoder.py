@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError, DeviceError, InputError
-from runtime.inputs.decoder import Decoded
+from runtime.inputs.decoder import DecodedInput
 from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
 
-# The one remark: the text was longer than the model allows.
+# The one warning: the text was longer than the model allows.
 TRUNCATED = "truncated"
 
 # One tokenisation takes about a microsecond a character: this is a second's work, and a book's length.
@@ -41,12 +41,12 @@ while _BOUNDS[-1] < 2**17:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedText(Decoded):
+class DecodedText(DecodedInput):
     """The tokens of one text: ``ids`` and ``type_ids`` int64 [length], special tokens included."""
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
-    remark: str = ""
+    warning: str = ""
 
 
 class TextDecoder:
@@ -62,7 +62,7 @@ class TextDecoder:
         del max_pixels  # an image's matter
         self.spec = spec
         self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
-        self.remarks = {
+        self.warnings = {
             TRUNCATED: f"longer than the {spec.max_length} tokens that this model takes, so it is cut there, as in "
             "training. Shorten it, or split it."
         }
@@ -71,7 +71,7 @@ class TextDecoder:
         """Return whether it is a list or tuple, and not one pair of texts."""
         if not isinstance(inputs, list | tuple):
             return False
-        return not (self.spec.pair and _is_pair(inputs))
+        return not (self.spec.pairs and _is_pair(inputs))
 
     def name(self, source: object, position: int) -> str:
         """Return how messages and rows call a text: itself, if it is short."""
@@ -91,7 +91,7 @@ class TextDecoder:
         return DecodedText(
             ids=np.array(encoding.ids, dtype=np.int64),
             type_ids=np.array(encoding.type_ids, dtype=np.int64),
-            remark=TRUNCATED if encoding.overflowing else "",
+            warning=TRUNCATED if encoding.overflowing else "",
         )
 
     def prepare(self, decoded: DecodedText) -> DecodedText:
@@ -126,20 +126,20 @@ class TextDecoder:
         return self.stack([decoded])
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
-        wanted = "a pair of texts" if self.spec.pair else "a text"
+        wanted = "a pair of texts" if self.spec.pairs else "a text"
         found: Any = source
         if isinstance(source, PathLike | bytes | bytearray | memoryview):
             found = _read(source, subject)
-            if self.spec.pair:
+            if self.spec.pairs:
                 found = _pair_from_json(found, subject)
         texts = tuple(found) if isinstance(found, list | tuple) else (found,)
         if not all(isinstance(text, str) for text in texts):
             odd = next(text for text in texts if not isinstance(text, str))
             raise InputError(f"{subject}: not {wanted}: expected a string, got {type(odd).__name__}. Convert it first.")
-        if len(texts) != (2 if self.spec.pair else 1):
+        if len(texts) != (2 if self.spec.pairs else 1):
             raise InputError(
-                f"{subject}: not {wanted}: expected {'two strings' if self.spec.pair else 'one string'}, got "
-                f"{len(texts)}. {'Pass (first, second)' if self.spec.pair else 'Pass several texts as a list'}."
+                f"{subject}: not {wanted}: expected {'two strings' if self.spec.pairs else 'one string'}, got "
+                f"{len(texts)}. {'Pass (first, second)' if self.spec.pairs else 'Pass several texts as a list'}."
             )
         for text in texts:
             _check_text(text, subject)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import Decoded
+from runtime.inputs.decoder import DecodedInput
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.inputs.text.decoder import length_band
-from runtime.manifest import Beside, TokensInput
+from runtime.manifest import DerivedInput, TokensInput
 
 TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any]] | str | PathLike[str] | bytes
 
@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r"[+-]?\d+([\s,]+[+-]?\d+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodedTokens(Decoded):
+class DecodedTokens(DecodedInput):
     """One sequence, int64 [length]."""
 
     tokens: NDArray[np.int64]
@@ -44,7 +44,7 @@ class TokensDecoder:
     def __init__(self, spec: TokensInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
         del max_pixels  # an image's matter
         self.spec = spec
-        self.remarks: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
         if spec.vocabulary:
             words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
@@ -99,7 +99,7 @@ class TokensDecoder:
         tokens = np.full(shape, self.spec.pad_id or 0, dtype=np.int64)
         for row, sequence in enumerate(prepared):
             tokens[row, : len(sequence)] = sequence
-        return {self.spec.name: tokens, **beside(self.spec.beside, [len(one) for one in prepared])}
+        return {self.spec.name: tokens, **derived_inputs(self.spec.derived_inputs, [len(one) for one in prepared])}
 
     def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
         """Return the sequence, int64 [1, length]."""
@@ -153,7 +153,7 @@ class TokensDecoder:
         return array.astype(np.int64)
 
 
-def beside(kinds: Mapping[str, Beside], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+def derived_inputs(kinds: Mapping[str, DerivedInput], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Return what a network takes beside sequences of these lengths, of which the longest fills the array."""
     counts = np.array(lengths, dtype=np.int64)
     is_token = np.arange(int(counts.max())) < counts[:, np.newaxis]

@@ -13,16 +13,16 @@ from grpc_reflection.v1alpha import reflection
 
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
 from runtime.server import errors
-from runtime.server.access_log import RequestLog
-from runtime.server.admission import Call
-from runtime.server.auth import Access
+from runtime.server.access_log import AccessLog
+from runtime.server.admission import RequestContext
+from runtime.server.auth import BearerAuth
 from runtime.server.grpc.messages import METHODS, PACKAGE, POOL, SERVICE, STREAM_METHODS, message_class
 from runtime.server.open_inference.requests import (
     EXTENSIONS,
     PLATFORM,
-    InferAnswer,
     InferRequest,
-    WantedOutput,
+    InferResponse,
+    RequestedOutput,
     model_config,
     output_specs,
 )
@@ -88,10 +88,10 @@ def status_of(error: TruecopyError) -> Status:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-class GrpcFront:
+class GrpcApp:
     """The calls of the protocol over one service."""
 
-    def __init__(self, service: Service, *, access: Access, log: RequestLog) -> None:
+    def __init__(self, service: Service, *, access: BearerAuth, log: AccessLog) -> None:
         self._service = service
         self._access = access
         self._log = log
@@ -161,7 +161,7 @@ class GrpcFront:
                 return await handler(request, call)
             except asyncio.CancelledError:
                 status = Status.CANCELLED
-                self._service.abandon(call)
+                self._service.cancel(call)
                 raise
             except TruecopyError as error:
                 status = self._refuse(error, call, context)
@@ -175,7 +175,7 @@ class GrpcFront:
 
         return answer
 
-    def _new_call(self, context: Any) -> Call:
+    def _new_call(self, context: Any) -> RequestContext:
         metadata = dict(context.invocation_metadata() or ())
         call = self._access.new_call(
             request_id=metadata.get("x-request-id", ""),
@@ -190,32 +190,32 @@ class GrpcFront:
     def _check_token(self, context: Any) -> None:
         self._access.check(dict(context.invocation_metadata() or ()).get("authorization", ""))
 
-    def _refuse(self, error: TruecopyError, call: Call, context: Any) -> Status:
+    def _refuse(self, error: TruecopyError, call: RequestContext, context: Any) -> Status:
         self._service.metrics.add_rejection(type(error).__name__)
         call.outcome = str(error)
         if isinstance(error, errors.QueueFullError):
             context.set_trailing_metadata((("retry-after", str(max(1, round(error.retry_after_s)))),))
         return status_of(error)
 
-    def _end(self, name: str, status: Status, call: Call) -> None:
+    def _end(self, name: str, status: Status, call: RequestContext) -> None:
         seconds = time.monotonic() - call.started
         self._service.metrics.add_request("grpc", status.name, seconds)
         self._log.write("grpc", "POST", f"/{_FULL_NAME}/{name}", status.name, call, seconds)
 
-    async def _server_live(self, _request: Any, _call: Call) -> Any:
+    async def _server_live(self, _request: Any, _call: RequestContext) -> Any:
         return self._classes["ServerLive"][1](live=True)
 
-    async def _server_ready(self, _request: Any, _call: Call) -> Any:
+    async def _server_ready(self, _request: Any, _call: RequestContext) -> Any:
         return self._classes["ServerReady"][1](ready=self._service.ready)
 
-    async def _model_ready(self, request: Any, _call: Call) -> Any:
+    async def _model_ready(self, request: Any, _call: RequestContext) -> Any:
         self._service.find(request.name, request.version)
         return self._classes["ModelReady"][1](ready=self._service.ready)
 
-    async def _server_metadata(self, _request: Any, _call: Call) -> Any:
+    async def _server_metadata(self, _request: Any, _call: RequestContext) -> Any:
         return self._classes["ServerMetadata"][1](name="truecopy", version=server_version(), extensions=EXTENSIONS)
 
-    async def _model_metadata(self, request: Any, _call: Call) -> Any:
+    async def _model_metadata(self, request: Any, _call: RequestContext) -> Any:
         loaded = self._service.find(request.name, request.version)
 
         def rows(specs: Any) -> list[dict[str, Any]]:
@@ -229,17 +229,17 @@ class GrpcFront:
             outputs=rows(output_specs(loaded.manifest)),
         )
 
-    async def _model_config(self, request: Any, _call: Call) -> Any:
+    async def _model_config(self, request: Any, _call: RequestContext) -> Any:
         loaded = self._service.find(request.name, request.version)
         config = {"config": model_config(loaded.name, loaded.manifest)}
         return json_format.ParseDict(config, self._classes["ModelConfig"][1]())
 
-    async def _model_statistics(self, request: Any, _call: Call) -> Any:
+    async def _model_statistics(self, request: Any, _call: RequestContext) -> Any:
         names = [self._service.find(request.name, request.version).name] if request.name else list(self._service.models)
         rows = {"model_stats": [self._service.statistics[name].to_dict(name, VERSION) for name in names]}
         return json_format.ParseDict(rows, self._classes["ModelStatistics"][1]())
 
-    async def _repository_index(self, request: Any, _call: Call) -> Any:
+    async def _repository_index(self, request: Any, _call: RequestContext) -> Any:
         state = "READY" if self._service.ready else "UNAVAILABLE"
         if request.ready and not self._service.ready:
             return self._classes["RepositoryIndex"][1]()
@@ -247,13 +247,13 @@ class GrpcFront:
             models=[{"name": name, "version": VERSION, "state": state} for name in self._service.models]
         )
 
-    async def _model_infer(self, request: Any, call: Call) -> Any:
+    async def _model_infer(self, request: Any, call: RequestContext) -> Any:
         self._service.find(request.model_name, request.model_version)
-        self._service.check_door(call)
+        self._service.check_admission(call)
         size = request.ByteSize()
         self._service.admission.check_body(size - _MESSAGE_OVERHEAD_BYTES)
         with self._service.hold() as hold:
-            hold.grow(size)
+            hold.extend(size)
             parsed = await self._service.convert(
                 0 if request.raw_input_contents else size, lambda: request_from_message(request)
             )
@@ -261,7 +261,7 @@ class GrpcFront:
             call.seconds = dict(seconds)
             raw = bool(request.raw_input_contents)
             return await self._service.convert(
-                0 if raw else size_bytes(answer.outputs), lambda: message_from_answer(answer, raw=raw)
+                0 if raw else size_bytes(answer.outputs), lambda: message_from_response(answer, raw=raw)
             )
 
     async def _stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -274,7 +274,7 @@ class GrpcFront:
                 self._check_token(context)
                 yield answer(infer_response=await self._model_infer(request, call))
             except asyncio.CancelledError:
-                self._service.abandon(call)
+                self._service.cancel(call)
                 raise
             except TruecopyError as error:
                 status = self._refuse(error, call, context)
@@ -309,14 +309,14 @@ def request_from_message(message: Any) -> InferRequest:
         id=message.id,
         inputs=inputs,
         outputs=tuple(
-            WantedOutput(name=output.name, classes=_whole(output.parameters, "classification"))
+            RequestedOutput(name=output.name, classes=_whole(output.parameters, "classification"))
             for output in message.outputs
         ),
         timeout_s=_whole(parameters, "timeout") / 1e6,
     )
 
 
-def message_from_answer(answer: InferAnswer, *, raw: bool) -> Any:
+def message_from_response(answer: InferResponse, *, raw: bool) -> Any:
     """Return the ModelInferResponse of an answer, its tensors raw where the request's were."""
     message = message_class("ModelInferResponse")(model_name=answer.model, model_version=answer.version, id=answer.id)
     for name, array in answer.outputs.items():

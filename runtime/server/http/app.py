@@ -14,9 +14,9 @@ from starlette.routing import Route, Router
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
 from runtime.results import Failure
 from runtime.server import errors
-from runtime.server.access_log import RequestLog
-from runtime.server.admission import Call
-from runtime.server.auth import Access
+from runtime.server.access_log import AccessLog
+from runtime.server.admission import RequestContext
+from runtime.server.auth import BearerAuth
 from runtime.server.http.openapi import build_openapi
 from runtime.server.http.requests import (
     BODY,
@@ -28,13 +28,13 @@ from runtime.server.http.requests import (
     unpack,
     whole_number,
 )
-from runtime.server.http.responses import compress, encoder, packed, size_of_results, take_timeout, timing, to_json
+from runtime.server.http.responses import compress, encode_json, encoder, packed, size_of_results, take_timeout, timing
 from runtime.server.metrics import CONTENT_TYPE
-from runtime.server.open_inference.json_format import answer_to_body, request_from_body, spec_to_json
+from runtime.server.open_inference.json_format import request_from_body, response_to_body, spec_to_json
 from runtime.server.open_inference.requests import EXTENSIONS, PLATFORM, model_config, output_specs
 from runtime.server.payloads import encoded_inputs, input_specs, kind_of, source_from_body, task_of
-from runtime.server.served_model import Loaded
-from runtime.server.service import Service, Source, size_bytes
+from runtime.server.served_model import ServedModel
+from runtime.server.service import InputSource, Service, size_bytes
 from runtime.server.version import VERSION, server_version
 
 # The status of every error; the nearest class counts. A test holds this table against all classes that exist.
@@ -84,7 +84,7 @@ _PAGE_HEADERS = {
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Handler = Callable[[Request, Call], Awaitable[Response]]
+Handler = Callable[[Request, RequestContext], Awaitable[Response]]
 
 
 def status_of(error: TruecopyError) -> int:
@@ -102,10 +102,10 @@ class _Application:
         await self._answer(scope, receive, send)
 
 
-class HttpFront:
+class HttpApp:
     """One ASGI application over one service."""
 
-    def __init__(self, service: Service, *, access: Access, log: RequestLog) -> None:
+    def __init__(self, service: Service, *, access: BearerAuth, log: AccessLog) -> None:
         self._service = service
         self._access = access
         self._log = log
@@ -183,7 +183,7 @@ class HttpFront:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive)
-            call: Call = scope["truecopy.call"]
+            call: RequestContext = scope["truecopy.call"]
             try:
                 if needs_token:
                     self._access.check(request.headers.get("authorization", ""))
@@ -193,12 +193,12 @@ class HttpFront:
             except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
                 self._log.write_fault(error, call)
                 message = f"server: internal error, request id {call.request_id}. See its log."
-                response = to_json({"error": message}, 500)
+                response = encode_json({"error": message}, 500)
             await response(scope, receive, send)
 
         return Route(path, _Application(answer), methods=[method])
 
-    def _error(self, error: TruecopyError, call: Call) -> Response:
+    def _error(self, error: TruecopyError, call: RequestContext) -> Response:
         self._service.metrics.add_rejection(type(error).__name__)
         status = status_of(error)
         headers = {}
@@ -209,7 +209,7 @@ class HttpFront:
         if isinstance(error, errors.TokenError):
             headers["www-authenticate"] = "Bearer"
         call.outcome = str(error)
-        return to_json({"error": str(error)}, status, headers)
+        return encode_json({"error": str(error)}, status, headers)
 
     async def _no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a path that no route has, in the shape of every other error."""
@@ -226,7 +226,7 @@ class HttpFront:
         answer.headers["allow"] = allowed
         return answer
 
-    def _headers_for(self, call: Call) -> list[tuple[bytes, bytes]]:
+    def _headers_for(self, call: RequestContext) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", call.request_id.encode()), _NO_SNIFFING]
         if call.traceparent:
             headers.append((b"traceparent", call.traceparent.encode()))
@@ -236,13 +236,13 @@ class HttpFront:
 
     # The page and its documents.
 
-    async def _index(self, _request: Request, _call: Call) -> Response:
+    async def _index(self, _request: Request, _call: RequestContext) -> Response:
         return self._file("index.html")
 
-    async def _docs(self, _request: Request, _call: Call) -> Response:
+    async def _docs(self, _request: Request, _call: RequestContext) -> Response:
         return self._file("docs.html")
 
-    async def _page_file(self, request: Request, _call: Call) -> Response:
+    async def _page_file(self, request: Request, _call: RequestContext) -> Response:
         return self._file(request.path_params["file"])
 
     def _file(self, name: str) -> Response:
@@ -250,18 +250,18 @@ class HttpFront:
             raise errors.NotFoundError(f"'/page/{name[:200]}': no such file. Open '/'.")
         return Response(self._page[name], headers={"content-type": _PAGE_FILES[name], **_PAGE_HEADERS})
 
-    async def _openapi(self, _request: Request, _call: Call) -> Response:
-        return to_json(build_openapi(self._service.models, with_token=self._access.wanted))
+    async def _openapi(self, _request: Request, _call: RequestContext) -> Response:
+        return encode_json(build_openapi(self._service.models, with_token=self._access.wanted))
 
-    async def _metrics(self, _request: Request, _call: Call) -> Response:
+    async def _metrics(self, _request: Request, _call: RequestContext) -> Response:
         return Response(self._service.text_of_metrics(), headers={"content-type": CONTENT_TYPE})
 
     # People's way.
 
-    async def _predict(self, request: Request, call: Call) -> Response:
+    async def _predict(self, request: Request, call: RequestContext) -> Response:
         loaded = self._service.find(request.path_params["model"])
         take_timeout(request, call)
-        self._service.check_door(call)
+        self._service.check_admission(call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -280,13 +280,13 @@ class HttpFront:
                 sources = sources_from_files(sources, loaded.manifest)
                 many = len(sources) > 1
             else:
-                sources = [Source(name=BODY, value=source_from_body(body, kind, loaded.manifest))]
+                sources = [InputSource(name=BODY, value=source_from_body(body, kind, loaded.manifest))]
             if not sources:
                 raise InputError("body: no inputs: expected at least one, got none. Send one.")
             top_k = whole_number(str(options["top_k"]), "top_k") if "top_k" in options else 5
             threshold = number(options["threshold"], "threshold") if "threshold" in options else None
             predicting = self._service.predict(loaded, sources, call, top_k=top_k or 0, threshold=threshold)
-            done = await self._service.unless_left(predicting, _left(request), call)
+            done = await self._service.cancel_on_disconnect(predicting, _left(request), call)
             first = done.results[0]
             if not many and isinstance(first, Failure):
                 raise InputError(first.error)
@@ -301,27 +301,27 @@ class HttpFront:
 
     # The Open Inference Protocol.
 
-    async def _live(self, _request: Request, _call: Call) -> Response:
-        return to_json({"live": True})
+    async def _live(self, _request: Request, _call: RequestContext) -> Response:
+        return encode_json({"live": True})
 
-    async def _ready(self, _request: Request, _call: Call) -> Response:
-        return to_json({"ready": self._service.ready}, 200 if self._service.ready else 503)
+    async def _ready(self, _request: Request, _call: RequestContext) -> Response:
+        return encode_json({"ready": self._service.ready}, 200 if self._service.ready else 503)
 
-    async def _server_metadata(self, _request: Request, _call: Call) -> Response:
-        return to_json({"name": "truecopy", "version": server_version(), "extensions": EXTENSIONS})
+    async def _server_metadata(self, _request: Request, _call: RequestContext) -> Response:
+        return encode_json({"name": "truecopy", "version": server_version(), "extensions": EXTENSIONS})
 
-    async def _models(self, _request: Request, _call: Call) -> Response:
-        return to_json({"models": list(self._service.models)})
+    async def _models(self, _request: Request, _call: RequestContext) -> Response:
+        return encode_json({"models": list(self._service.models)})
 
-    async def _index_of_models(self, _request: Request, _call: Call) -> Response:
+    async def _index_of_models(self, _request: Request, _call: RequestContext) -> Response:
         state = "READY" if self._service.ready else "UNAVAILABLE"
-        return to_json(
+        return encode_json(
             [{"name": name, "version": VERSION, "state": state, "reason": ""} for name in self._service.models]
         )
 
-    async def _model_metadata(self, request: Request, _call: Call) -> Response:
+    async def _model_metadata(self, request: Request, _call: RequestContext) -> Response:
         loaded = self._find(request)
-        return to_json(
+        return encode_json(
             {
                 "name": loaded.name,
                 "versions": [VERSION],
@@ -332,22 +332,22 @@ class HttpFront:
             }
         )
 
-    async def _model_ready(self, request: Request, _call: Call) -> Response:
+    async def _model_ready(self, request: Request, _call: RequestContext) -> Response:
         loaded = self._find(request)
-        return to_json({"name": loaded.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
+        return encode_json({"name": loaded.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
 
-    async def _model_config(self, request: Request, _call: Call) -> Response:
+    async def _model_config(self, request: Request, _call: RequestContext) -> Response:
         loaded = self._find(request)
-        return to_json(model_config(loaded.name, loaded.manifest))
+        return encode_json(model_config(loaded.name, loaded.manifest))
 
-    async def _statistics(self, request: Request, _call: Call) -> Response:
+    async def _statistics(self, request: Request, _call: RequestContext) -> Response:
         names = [self._find(request).name] if "model" in request.path_params else list(self._service.models)
-        return to_json({"model_stats": [self._service.statistics[name].to_dict(name, VERSION) for name in names]})
+        return encode_json({"model_stats": [self._service.statistics[name].to_dict(name, VERSION) for name in names]})
 
-    async def _infer(self, request: Request, call: Call) -> Response:
+    async def _infer(self, request: Request, call: RequestContext) -> Response:
         loaded = self._find(request)
         take_timeout(request, call)
-        self._service.check_door(call)
+        self._service.check_admission(call)
         with self._service.hold() as hold:
             body = await self._read(request, hold)
             header_length = whole_number(request.headers.get(_HEADER_LENGTH), _HEADER_LENGTH)
@@ -368,11 +368,13 @@ class HttpFront:
                     raw_input=inputs[0].name,
                 ),
             )
-            answer, seconds = await self._service.unless_left(self._service.infer(parsed, call), _left(request), call)
+            answer, seconds = await self._service.cancel_on_disconnect(
+                self._service.infer(parsed, call), _left(request), call
+            )
             accepted = request.headers.get("accept-encoding", "")
 
             def encode() -> tuple[bytes, str, int | None]:
-                encoded, length = answer_to_body(answer)
+                encoded, length = response_to_body(answer)
                 return (*compress(encoded, accepted), length)
 
             answered, encoding, length = await self._service.convert(size_bytes(answer.outputs), encode)
@@ -381,18 +383,18 @@ class HttpFront:
                 headers |= {"content-type": "application/octet-stream", _HEADER_LENGTH.lower(): str(length)}
             return packed(headers, answered, encoding)
 
-    def _find(self, request: Request) -> Loaded:
+    def _find(self, request: Request) -> ServedModel:
         return self._service.find(request.path_params["model"], request.path_params.get("version", ""))
 
     async def _read(self, request: Request, hold: Any) -> bytes:
         admission = self._service.admission
-        call: Call = request.scope["truecopy.call"]
+        call: RequestContext = request.scope["truecopy.call"]
         body = await self._service.within_deadline(read_body(request, admission, hold), call)
         encoding = request.headers.get("content-encoding", "").strip().lower()
         if encoding in {"", "identity"}:
             return body
         unpacked = await self._service.convert(len(body) * 16, lambda: unpack(body, encoding, admission))
-        hold.grow(len(unpacked))
+        hold.extend(len(unpacked))
         return unpacked
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import TensorSpec
 from runtime.server.payloads import encoded_inputs, input_specs, kind_of, schema_of, task_of
-from runtime.server.served_model import Loaded
+from runtime.server.served_model import ServedModel
 from runtime.server.version import server_version
 
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ _PREDICTION: Json = {
         "label": {"type": "string", "description": "The best class, or 'unknown' below the threshold."},
         "index": {"type": "integer", "minimum": -1},
         "probability": {"type": "number"},
-        "top": {"type": "array", "items": {"$ref": "#/components/schemas/Scored"}},
+        "top": {"type": "array", "items": {"$ref": "#/components/schemas/ScoredLabel"}},
     },
 }
 
@@ -69,7 +69,7 @@ _STATISTICS: Json = {
 }
 
 
-def build_openapi(models: Mapping[str, Loaded], *, with_token: bool) -> Json:
+def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Json:
     """Return the document: one set of paths a model, and those of the server."""
     paths: Json = {
         "/v2": {"get": _operation("Server metadata", "Open Inference Protocol", _object("name", "version"))},
@@ -88,7 +88,9 @@ def build_openapi(models: Mapping[str, Loaded], *, with_token: bool) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "truecopy", "version": server_version(), "description": "Models served by truecopy."},
         "paths": paths,
-        "components": {"schemas": {"Error": _ERROR, "Scored": _SCORED, "Prediction": _PREDICTION, "Failure": _FAILURE}},
+        "components": {
+            "schemas": {"Error": _ERROR, "ScoredLabel": _SCORED, "Prediction": _PREDICTION, "Failure": _FAILURE}
+        },
     }
     if with_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -96,7 +98,7 @@ def build_openapi(models: Mapping[str, Loaded], *, with_token: bool) -> Json:
     return document
 
 
-def _paths_of(name: str, loaded: Loaded) -> Json:
+def _paths_of(name: str, loaded: ServedModel) -> Json:
     task = task_of(loaded.manifest)
     row = {"$ref": "#/components/schemas/Prediction"} if task == "classify" else _ROW
     rows = {"anyOf": [row, {"$ref": "#/components/schemas/Failure"}]}
@@ -162,7 +164,7 @@ def _paths_of(name: str, loaded: Loaded) -> Json:
     }
 
 
-def _infer_request(loaded: Loaded) -> Json:
+def _infer_request(loaded: ServedModel) -> Json:
     specs = input_specs(loaded.manifest)
     encoded = {"type": "array", "minItems": 1, "items": {"type": "string", "contentEncoding": "base64"}}
     tensors = [_tensor(spec, {"type": "array"}) for spec in specs]
@@ -209,7 +211,7 @@ def _infer_request(loaded: Loaded) -> Json:
     }
 
 
-def _infer_answer(name: str, loaded: Loaded) -> Json:
+def _infer_answer(name: str, loaded: ServedModel) -> Json:
     return {
         "type": "object",
         "required": ["model_name", "model_version", "outputs"],

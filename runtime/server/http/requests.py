@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from runtime.errors import InputError
 from runtime.manifest import Manifest
-from runtime.server.admission import Admission, Hold
+from runtime.server.admission import Admission, BodyReservation
 from runtime.server.errors import ClientLeftError, MediaTypeError
 from runtime.server.payloads import source_from_json, source_from_part
-from runtime.server.service import Source
+from runtime.server.service import InputSource
 
 # Decimal digits of a header that counts bytes: more than any body has.
 _MOST_DIGITS = 15
@@ -50,7 +50,7 @@ def whole_number(text: str | None, name: str) -> int | None:
     return int(text)
 
 
-async def read_body(request: Request, admission: Admission, hold: Hold) -> bytes:
+async def read_body(request: Request, admission: Admission, hold: BodyReservation) -> bytes:
     """Return the body as sent, its bytes held before they arrive.
 
     Raises TooLargeError and QueueFullError from its declared length alone, where it has one, and ClientLeftError when
@@ -58,7 +58,7 @@ async def read_body(request: Request, admission: Admission, hold: Hold) -> bytes
     """
     declared = whole_number(request.headers.get("content-length"), "Content-Length")
     admission.check_body(declared or 0)
-    hold.grow(declared or 0)
+    hold.extend(declared or 0)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -66,7 +66,7 @@ async def read_body(request: Request, admission: Admission, hold: Hold) -> bytes
             size += len(chunk)
             admission.check_body(size)
             if size > hold.size:
-                hold.grow(size - hold.size)
+                hold.extend(size - hold.size)
             chunks.append(chunk)
     except ClientDisconnect:
         raise ClientLeftError("request: the client left before its body was whole. Nothing to do.") from None
@@ -103,7 +103,7 @@ def unpack(body: bytes, encoding: str, admission: Admission) -> bytes:
     return b"".join(unpacked)
 
 
-def sources_from_json(body: bytes, manifest: Manifest) -> tuple[list[Source], bool, PredictBody]:
+def sources_from_json(body: bytes, manifest: Manifest) -> tuple[list[InputSource], bool, PredictBody]:
     """Return the inputs of a JSON body, whether it is a list of them, and its options."""
     try:
         parsed = _predict_decoder.decode(body)
@@ -116,16 +116,16 @@ def sources_from_json(body: bytes, manifest: Manifest) -> tuple[list[Source], bo
     many = not isinstance(parsed.inputs, msgspec.UnsetType)
     values = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
     sources = [
-        Source(name=f"#{position}", value=_value_or_error(source_from_json, value, manifest, f"'#{position}'"))
+        InputSource(name=f"#{position}", value=_value_or_error(source_from_json, value, manifest, f"'#{position}'"))
         for position, value in enumerate(values)
     ]
     return sources, many, parsed
 
 
-def sources_from_files(parts: Sequence[Source], manifest: Manifest) -> list[Source]:
+def sources_from_files(parts: Sequence[InputSource], manifest: Manifest) -> list[InputSource]:
     """Return the inputs that the files of a form are."""
     return [
-        Source(name=part.name, value=_value_or_error(source_from_part, part.value, manifest, f"'{part.name}'"))
+        InputSource(name=part.name, value=_value_or_error(source_from_part, part.value, manifest, f"'{part.name}'"))
         for part in parts
     ]
 
@@ -138,7 +138,7 @@ def _value_or_error(read: Callable[[Any, Manifest, str], Any], value: Any, manif
         return error
 
 
-async def sources_from_multipart(request: Request, body: bytes, most: int) -> tuple[list[Source], dict[str, str]]:
+async def sources_from_multipart(request: Request, body: bytes, most: int) -> tuple[list[InputSource], dict[str, str]]:
     """Return the parts of a multipart body that are inputs, and its other fields, all kept in memory."""
 
     async def stream() -> AsyncIterator[bytes]:
@@ -154,7 +154,7 @@ async def sources_from_multipart(request: Request, body: bytes, most: int) -> tu
     fields: dict[str, str] = {}
     for name, part in form.multi_items():
         if isinstance(part, UploadFile):
-            sources.append(Source(name=part.filename or name, value=await part.read()))
+            sources.append(InputSource(name=part.filename or name, value=await part.read()))
         else:
             fields[name] = part
     await form.close()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from runtime.errors import InputError
 from runtime.results import Failure, Result
-from runtime.server.admission import Call
+from runtime.server.admission import RequestContext
 from runtime.server.http.requests import number
 from runtime.server.service import size_bytes
 
@@ -20,7 +20,7 @@ _COMPRESS_FROM_BYTES = 1024
 encoder = msgspec.json.Encoder()
 
 
-def take_timeout(request: Request, call: Call) -> None:
+def take_timeout(request: Request, call: RequestContext) -> None:
     """Honour the header X-Request-Timeout, in seconds; raises InputError for one that is no number above 0."""
     value = request.headers.get("x-request-timeout")
     if value is not None:
@@ -30,7 +30,7 @@ def take_timeout(request: Request, call: Call) -> None:
         call.shorten(seconds)
 
 
-def timing(seconds: Mapping[str, float], call: Call) -> str:
+def timing(seconds: Mapping[str, float], call: RequestContext) -> str:
     """Return the stages for the header Server-Timing, in milliseconds, and keep them for the log."""
     call.seconds = dict(seconds)
     return ", ".join(f"{stage};dur={value * 1000:.2f}" for stage, value in seconds.items())
@@ -68,6 +68,6 @@ def _has(result: Result, name: str) -> bool:
     return not isinstance(result, Failure) and hasattr(result, name)
 
 
-def to_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def encode_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return ``value`` as a JSON answer."""
     return Response(encoder.encode(value), status, {"content-type": "application/json", **(headers or {})})

@@ -6,11 +6,18 @@ import msgspec
 import numpy as np
 
 from runtime.errors import InputError
-from runtime.server.open_inference.requests import InferAnswer, InferRequest, WantedOutput
-from runtime.server.open_inference.tensors import TensorSpec, datatype_of, from_bytes, from_json, to_bytes, to_json
+from runtime.server.open_inference.requests import InferRequest, InferResponse, RequestedOutput
+from runtime.server.open_inference.tensors import (
+    TensorSpec,
+    datatype_of,
+    from_bytes,
+    from_json,
+    tensor_to_json,
+    to_bytes,
+)
 
 
-class _Input(msgspec.Struct):
+class _InputBody(msgspec.Struct):
     name: str
     datatype: str
     shape: list[int]
@@ -18,19 +25,19 @@ class _Input(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Output(msgspec.Struct):
+class _OutputBody(msgspec.Struct):
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
+class _InferRequestBody(msgspec.Struct):
+    inputs: list[_InputBody]
     id: str | None = None
-    outputs: list[_Output] | None = None
+    outputs: list[_OutputBody] | None = None
     parameters: dict[str, Any] | None = None
 
 
-_decoder = msgspec.json.Decoder(_Request)
+_decoder = msgspec.json.Decoder(_InferRequestBody)
 _encoder = msgspec.json.Encoder()
 
 
@@ -104,7 +111,7 @@ def request_from_body(
     )
 
 
-def answer_to_body(answer: InferAnswer) -> tuple[bytes, int | None]:
+def response_to_body(answer: InferResponse) -> tuple[bytes, int | None]:
     """Return the HTTP body of an answer, and the length of its JSON part where binary tensors follow it."""
     described: list[dict[str, Any]] = []
     tail = []
@@ -115,7 +122,7 @@ def answer_to_body(answer: InferAnswer) -> tuple[bytes, int | None]:
             entry["parameters"] = {"binary_data_size": len(data)}
             tail.append(data)
         else:
-            entry["data"] = to_json(array)
+            entry["data"] = tensor_to_json(array)
         described.append(entry)
     named = {"id": answer.id} if answer.id else {}
     header = _encoder.encode(
@@ -130,10 +137,10 @@ def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     return {**row, "parameters": {"also": list(spec.also)}} if spec.also else row
 
 
-def _wanted(output: _Output, binary_by_default: bool) -> WantedOutput:
+def _wanted(output: _OutputBody, binary_by_default: bool) -> RequestedOutput:
     subject = f"output '{output.name}'"
     parameters = output.parameters or {}
-    return WantedOutput(
+    return RequestedOutput(
         name=output.name,
         binary=_flag(parameters, "binary_data", subject) if "binary_data" in parameters else binary_by_default,
         classes=_whole_number(parameters, "classification", subject) or 0,

@@ -22,7 +22,7 @@ BATCH = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WantedOutput:
+class RequestedOutput:
     """An output that a request asks for; ``classes`` above 0 asks for that many best classes as text."""
 
     name: str
@@ -38,13 +38,13 @@ class InferRequest:
     version: str = ""
     id: str = ""
     inputs: Mapping[str, NDArray[Any]]
-    outputs: tuple[WantedOutput, ...] = ()
+    outputs: tuple[RequestedOutput, ...] = ()
     binary_outputs: bool = False
     timeout_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferAnswer:
+class InferResponse:
     """One answer: its tensors by name, in the order asked for, and which of them go out as binary data."""
 
     model: str
@@ -128,15 +128,17 @@ def sources_of(request: InferRequest, manifest: Manifest) -> Sources:
     return Sources(rows=rows_of(request.inputs, manifest, request.model), prepared=False)
 
 
-def answer_for(request: InferRequest, scores: Sequence[Any], manifest: Manifest, labels: Sequence[str]) -> InferAnswer:
+def build_response(
+    request: InferRequest, scores: Sequence[Any], manifest: Manifest, labels: Sequence[str]
+) -> InferResponse:
     """Return the answer to ``request``: its rows of scores, as the outputs it asked for."""
     outputs = _outputs(scores, manifest)
-    wanted = request.outputs or tuple(WantedOutput(name=name, binary=request.binary_outputs) for name in outputs)
+    wanted = request.outputs or tuple(RequestedOutput(name=name, binary=request.binary_outputs) for name in outputs)
     chosen: dict[str, NDArray[Any]] = {}
     for output in wanted:
         array = outputs[output.name]
         chosen[output.name] = _classes(output, array, labels) if output.classes else array
-    return InferAnswer(
+    return InferResponse(
         model=request.model,
         id=request.id,
         outputs=chosen,
@@ -174,7 +176,7 @@ def check_outputs(request: InferRequest, manifest: Manifest) -> None:
             )
 
 
-def _classes(wanted: WantedOutput, scores: NDArray[Any], labels: Sequence[str]) -> NDArray[Any]:
+def _classes(wanted: RequestedOutput, scores: NDArray[Any], labels: Sequence[str]) -> NDArray[Any]:
     """Return the best classes of each row as ``score:index:label``, object [batch, classes]."""
     if scores.ndim != 2 or scores.dtype.kind not in "fiu":
         raise InputError(

@@ -156,7 +156,7 @@ def from_values(
         raise InputError(f"{subject}: a value does not fit {datatype}: {error}. Send it as another type.") from None
 
 
-def to_json(array: NDArray[Any]) -> list[Any]:
+def tensor_to_json(array: NDArray[Any]) -> list[Any]:
     """Return the array's values as one flat list for JSON; bytes become text, or base64 where they are not UTF-8."""
     if datatype_of(array.dtype) != BYTES:
         return array.ravel().tolist()

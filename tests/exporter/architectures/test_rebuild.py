@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 
 import exporter
-from exporter.architectures.rebuild import Rebuilt, rebuild
+from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from runtime.manifest import KeyTransform
 
@@ -143,7 +143,7 @@ def test_a_file_that_does_not_import_shows_its_own_error(tmp_path, checkpoint_of
         rebuild(f"{broken}:Net", {}, checkpoint_of(nn.Linear(2, 2)))
 
 
-def same(rebuilt: Rebuilt, tensors: dict[str, torch.Tensor]) -> bool:
+def same(rebuilt: RebuiltNetwork, tensors: dict[str, torch.Tensor]) -> bool:
     state = rebuilt.network.state_dict()
     return all(torch.equal(state[key], tensor) for key, tensor in tensors.items())
 

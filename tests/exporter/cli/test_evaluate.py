@@ -16,7 +16,7 @@ import runtime
 from exporter.calibration.fit import calibrate
 from exporter.cli.evaluate import evaluate
 from exporter.conversion.to_torchscript import load_torchscript
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from runtime.manifest import Value
 
 app = typer.Typer()
@@ -54,7 +54,9 @@ def test_a_regression_has_its_targets_scaling_undone_on_both_sides(saved, tmp_pa
     network = Price()
     checkpoint, reference = saved(network)
     (tmp_path / "stats.json").write_text(json.dumps({"a": {"mean": 10, "std": 2}, "b": {"mean": -1, "std": 0.5}}))
-    wanted = Wanted(task="regress", values=(Value(name="price", unit="EUR"),), mean=(250.0,), deviation=(40.0,))
+    wanted = TaskOptions(
+        task="regress", values=(Value(name="price", unit="EUR"),), target_mean=(250.0,), target_std=(40.0,)
+    )
     exporter.export(
         checkpoint, reference, preprocess=str(tmp_path / "stats.json"), wanted=wanted, out=tmp_path / "artifact"
     )
@@ -103,7 +105,7 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
 
     found = calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "calibrated")
 
-    assert "model.torchscript: calibrated, too" in found.remarks
+    assert "model.torchscript: calibrated, too" in found.notes
     assert abs(found.temperature - 1) > 0.05
     model = runtime.load(tmp_path / "calibrated")
     script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")
@@ -112,7 +114,7 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
         expected = model.run(model.stack([model.prepare(photo)]))["probabilities"]
         pixels = script.prepare(image)
         assert pixels.numpy() == pytest.approx(model.prepare(photo)[np.newaxis], abs=0)
-        for scores in (script(image), script.classify(pixels)):
+        for scores in (script(image), script.score(pixels)):
             assert scores.numpy() == pytest.approx(expected, abs=1e-5)
     calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "again")
     archives = [tmp_path / name / "model.torchscript" for name in ("calibrated", "again")]

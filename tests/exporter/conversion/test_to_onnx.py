@@ -12,7 +12,7 @@ NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Fla
 EXAMPLE = torch.rand(2, 3, 8, 8)
 
 
-def convert() -> to_onnx.Converted:
+def convert() -> to_onnx.ConvertedNetwork:
     return to_onnx.to_onnx(
         NETWORK, {"normalized": EXAMPLE}, outputs=["logits"], dimensions={"normalized": {0: "batch"}}
     )

@@ -34,7 +34,7 @@ def test_convolutions_were_traced_without_tf32(archive):
     """The setting of the trace is kept in the archive, whatever the process that loads it allows."""
     module = load_torchscript(archive)
 
-    graph = module.classify.inlined_graph  # its nodes are no more than pointers into it
+    graph = module.score.inlined_graph  # its nodes are no more than pointers into it
     convolutions = graph.findAllNodes("aten::_convolution", recurse=True)
 
     assert len(convolutions) == 20

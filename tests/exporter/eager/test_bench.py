@@ -10,7 +10,7 @@ import torch
 
 import exporter
 import runtime
-from exporter.eager.bench import build_rivals
+from exporter.eager.bench import build_baselines
 from runtime.artifact.open import open_artifact
 
 
@@ -19,7 +19,7 @@ def test_every_rival_gives_the_artifacts_scores(exported, checkpoint_file):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     ours = runtime.load(exported.artifact).run({"pixels": pixels})["probabilities"]
 
-    rivals = build_rivals(checkpoint_file, open_artifact(exported.artifact))
+    rivals = build_baselines(checkpoint_file, open_artifact(exported.artifact))
 
     assert list(rivals) == ["eager PyTorch", "TorchScript", "torch.compile"]
     for name, rival in rivals.items():
@@ -32,7 +32,7 @@ def test_beside_cuda_every_rival_runs_there_in_the_same_arithmetic(exported, che
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     ours = runtime.load(exported.artifact, device="cuda").run({"pixels": pixels})["probabilities"]
 
-    rivals = build_rivals(checkpoint_file, open_artifact(exported.artifact), device="cuda")
+    rivals = build_baselines(checkpoint_file, open_artifact(exported.artifact), device="cuda")
 
     assert list(rivals) == ["eager PyTorch", "TorchScript", "torch.compile"]
     for name, rival in rivals.items():
@@ -42,7 +42,7 @@ def test_beside_cuda_every_rival_runs_there_in_the_same_arithmetic(exported, che
 
 
 def test_beside_a_device_that_pytorch_does_not_have_the_rivals_say_that_they_are_on_the_cpu(exported, checkpoint_file):
-    rivals = build_rivals(checkpoint_file, open_artifact(exported.artifact), device="openvino")
+    rivals = build_baselines(checkpoint_file, open_artifact(exported.artifact), device="openvino")
 
     assert [name.removesuffix(" on the CPU") for name in rivals] == ["eager PyTorch", "TorchScript", "torch.compile"]
     assert all(name.endswith(" on the CPU") for name in rivals)
@@ -55,7 +55,7 @@ def test_another_checkpoint_is_no_rival(exported, checkpoint_file, tmp_path):
     torch.save({name: value + 1 if value.is_floating_point() else value for name, value in weights.items()}, other)
 
     with pytest.raises(exporter.CheckpointError, match="not the checkpoint of 'mine'"):
-        build_rivals(other, open_artifact(exported.artifact))
+        build_baselines(other, open_artifact(exported.artifact))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from torch import nn
 
 import exporter
 from exporter.conversion.to_onnx import to_onnx, trace_program
-from exporter.localize.bisect import Given, locate
+from exporter.localize.bisect import ProbeInputs, locate
 
 DIMENSIONS = {"x": {0: "batch"}}
 
@@ -77,7 +77,7 @@ def find(traced, example, converted, tmp_path):
         return locate(
             tmp_path / "network.onnx",
             traced,
-            [Given(name="one", tensors={"x": example["x"][:1]}), Given(name="two", tensors=example)],
+            [ProbeInputs(name="one", tensors={"x": example["x"][:1]}), ProbeInputs(name="two", tensors=example)],
             outputs=("logits",),
             max_ratio=10.0,
             folder=tmp_path / "node",

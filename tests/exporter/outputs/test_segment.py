@@ -18,7 +18,7 @@ import runtime
 from exporter.cli.evaluate import evaluate
 from exporter.cli.export import app
 from runtime.jobs.job import describe_job
-from runtime.jobs.journal import Job, Journal
+from runtime.jobs.journal import JobDescription, Journal
 
 evaluate_app = typer.Typer()
 evaluate_app.command()(evaluate)
@@ -48,7 +48,7 @@ def artifact(tmp_path_factory):
     (folder / "net.py").write_text(Path(__file__).read_text())
     command = [folder / "model.pth", "--arch", f"{folder}/net.py:Bright", "--preprocess", f"{folder}/net.py:TRANSFORM"]
     command += ["--labels", folder / "names.txt", "--task", "segment", "--out", folder / "artifact"]
-    done = CliRunner().invoke(app, [*map(str, command), "--colours", "black,#f00,#ffff80"])
+    done = CliRunner().invoke(app, [*map(str, command), "--colors", "black,#f00,#ffff80"])
     assert done.exit_code == 0, done.output
     return folder / "artifact"
 
@@ -80,9 +80,9 @@ def test_predict_writes_a_picture_of_each_map(artifact, photos, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cat.png"]
     picture = np.asarray(Image.open(tmp_path / "out" / "cat.png"))
     model = runtime.load(artifact)
-    assert model.manifest.task.colours == ((0, 0, 0), (255, 0, 0), (255, 255, 128))
-    colours = np.array(model.manifest.task.colours)[model.predict(photos[0]).label_map]
-    expected = (model.prepare(photos[0]) * 0.5 + colours * 0.5).round()
+    assert model.manifest.task.colors == ((0, 0, 0), (255, 0, 0), (255, 255, 128))
+    colors = np.array(model.manifest.task.colors)[model.predict(photos[0]).label_map]
+    expected = (model.prepare(photos[0]) * 0.5 + colors * 0.5).round()
     assert np.abs(picture - expected).max() <= 1
 
 
@@ -117,7 +117,7 @@ def test_a_job_writes_rows_and_pictures_and_goes_on_with_both(artifact, photos, 
     assert (tmp_path / "rows.jsonl").read_text().splitlines() == rows
 
 
-def job_of(command: list[object]) -> Job:
+def job_of(command: list[object]) -> JobDescription:
     options = {"top_k": 5, "threshold": None, "max_pixels": 64_000_000, "output": str(command[-1])}
     return describe_job(command[2], (str(command[3]),), column=None, options=options)
 
@@ -125,8 +125,8 @@ def job_of(command: list[object]) -> Job:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--task", "segment", "--colours", "black,nocolour"], "nocolour"),
-        (["--colours", "black"], "is for --task segment"),
+        (["--task", "segment", "--colors", "black,nocolour"], "nocolour"),
+        (["--colors", "black"], "is for --task segment"),
     ],
 )
 def test_colours_that_are_none_are_refused(options, reason, tmp_path):
@@ -205,7 +205,7 @@ def test_a_mask_that_fits_nothing_costs_only_its_photo(artifact, data, tmp_path)
     reasons = [
         "unexpected size",
         "expected numbers below 3",
-        "expected the model's colours, got #ffc0cb",
+        "expected the model's colors, got #ffc0cb",
         "no such file",
     ]
     assert len(figures["failures"]) == 4
@@ -217,8 +217,8 @@ def test_a_mask_may_have_the_models_colours_or_the_maps_size(artifact, data):
     for path in (data / "masks").iterdir():
         true = np.asarray(Image.open(path))
         if path.stem == "cat":
-            colours = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 128)], np.uint8)
-            Image.fromarray(colours[np.where(true == 255, 0, true)]).save(path)
+            colors = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 128)], np.uint8)
+            Image.fromarray(colors[np.where(true == 255, 0, true)]).save(path)
         else:
             path.unlink()
             np.save(path.with_suffix(".npy"), np.zeros((32, 32), np.int64))

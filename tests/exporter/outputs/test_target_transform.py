@@ -18,10 +18,10 @@ import exporter
 import runtime
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.outputs import target_transform as target
-from exporter.outputs.postprocessing import Wanted
-from exporter.outputs.target_inverse import undo
+from exporter.outputs.postprocessing import TaskOptions
+from exporter.outputs.target_inverse import apply_inverse
 from exporter.outputs.target_transform import read_target
-from runtime.manifest import Curve, Line, Value
+from runtime.manifest import Affine, InverseFunction, Value
 from runtime.verify import verify
 
 PRICES = np.random.default_rng(0).lognormal(12, 0.5, (80, 2))
@@ -34,16 +34,16 @@ def logarithm() -> FunctionTransformer:
 @pytest.mark.parametrize(
     ("transform", "kinds"),
     [
-        (StandardScaler(), [Line]),
-        (MinMaxScaler((-1, 1)), [Line]),
-        (RobustScaler(), [Line]),
-        (logarithm(), [Curve]),
-        (FunctionTransformer(np.log, np.exp), [Curve]),
-        (FunctionTransformer(np.sqrt, np.square), [Curve]),
-        (PowerTransformer(), [Line, Curve]),
-        (PowerTransformer("box-cox", standardize=False), [Curve]),
-        (make_pipeline(logarithm(), StandardScaler()), [Line, Curve]),
-        (make_pipeline(MinMaxScaler(), PowerTransformer(), RobustScaler()), [Line, Line, Curve, Line]),
+        (StandardScaler(), [Affine]),
+        (MinMaxScaler((-1, 1)), [Affine]),
+        (RobustScaler(), [Affine]),
+        (logarithm(), [InverseFunction]),
+        (FunctionTransformer(np.log, np.exp), [InverseFunction]),
+        (FunctionTransformer(np.sqrt, np.square), [InverseFunction]),
+        (PowerTransformer(), [Affine, InverseFunction]),
+        (PowerTransformer("box-cox", standardize=False), [InverseFunction]),
+        (make_pipeline(logarithm(), StandardScaler()), [Affine, InverseFunction]),
+        (make_pipeline(MinMaxScaler(), PowerTransformer(), RobustScaler()), [Affine, Affine, InverseFunction, Affine]),
     ],
 )
 def test_a_fitted_transform_is_undone_as_its_own_inverse_does(transform, kinds):
@@ -52,8 +52,8 @@ def test_a_fitted_transform_is_undone_as_its_own_inverse_does(transform, kinds):
     steps = read_target(transform, trust=False)
 
     assert [type(step) for step in steps] == kinds
-    assert undo(steps, transformed) == pytest.approx(PRICES, rel=1e-6)
-    assert undo(steps, transformed) == pytest.approx(transform.inverse_transform(transformed), rel=1e-9)
+    assert apply_inverse(steps, transformed) == pytest.approx(PRICES, rel=1e-6)
+    assert apply_inverse(steps, transformed) == pytest.approx(transform.inverse_transform(transformed), rel=1e-9)
 
 
 def test_a_lambda_of_zero_is_a_logarithm():
@@ -61,7 +61,9 @@ def test_a_lambda_of_zero_is_a_logarithm():
     transform.lambdas_ = np.array([0.0, 2.0])
     values = np.array([[-2.0, -2.0], [0.0, 0.0], [3.0, 3.0]])
 
-    assert undo(read_target(transform, trust=False), values) == pytest.approx(transform.inverse_transform(values))
+    assert apply_inverse(read_target(transform, trust=False), values) == pytest.approx(
+        transform.inverse_transform(values)
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def export(folder, steps, *, outputs: int, **wanted):
         folder / "model.pth",
         network,
         inputs=["x=float32[batch,3]"],
-        wanted=Wanted(task="regress", values=names, target=steps, **wanted),
+        wanted=TaskOptions(task="regress", values=names, target_transform=steps, **wanted),
         out=folder / "artifact",
     )
     return network
@@ -117,7 +119,7 @@ def test_the_artifact_gives_the_targets_own_numbers(tmp_path):
 
 
 def test_a_name_undoes_a_logarithm_after_the_scaling(tmp_path):
-    network = export(tmp_path, read_target("log1p", trust=False), outputs=1, mean=(12.0,), deviation=(0.5,))
+    network = export(tmp_path, read_target("log1p", trust=False), outputs=1, target_mean=(12.0,), target_std=(0.5,))
     given = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
     with torch.no_grad():
         expected = np.expm1(network(torch.from_numpy(given)).numpy().astype(np.float64)[:, 0] * 0.5 + 12)

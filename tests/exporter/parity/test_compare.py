@@ -6,7 +6,7 @@ import pytest
 
 import exporter
 from exporter import parity
-from exporter.outputs import postprocessing as endings
+from exporter.outputs import postprocessing as postprocessing_module
 
 MEASURE = parity.measure_noise
 
@@ -35,8 +35,12 @@ def test_a_difference_beyond_the_noise_of_few_inputs_is_judged_by_that_of_every_
 
 
 def test_what_no_noise_explains_is_a_fault_at_once(export_mine, asked, monkeypatch):
-    original = endings.Ending.nodes
-    monkeypatch.setattr(endings.Ending, "nodes", lambda ending: original(replace(ending, activation="none")))
+    original = postprocessing_module.Postprocessing.nodes
+    monkeypatch.setattr(
+        postprocessing_module.Postprocessing,
+        "nodes",
+        lambda postprocessing: original(replace(postprocessing, activation="none")),
+    )
 
     with pytest.raises(exporter.ParityError, match="not equal to the eager model"):
         export_mine()

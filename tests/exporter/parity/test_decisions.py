@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from exporter.parity.decisions import decide, expect_said
+from exporter.parity.decisions import decide, expected_result
 from runtime.manifest import Classify, Labels, Multilabel, Output, Regress, Segment, Tokens, Value
-from runtime.results import interpret, say
+from runtime.results import interpret, result_to_arrays
 
 LABELS = ("cat", "dog", "cow")
 
@@ -58,7 +58,7 @@ def test_a_class_that_crosses_its_threshold_is_a_flip():
 
 
 def test_a_map_is_compared_place_by_place_with_scores_or_with_a_map():
-    task = Segment(labels=Labels(file="", count=3), colours=((0, 0, 0),) * 3)
+    task = Segment(labels=Labels(file="", count=3), colors=((0, 0, 0),) * 3)
     eager = np.zeros((1, 3, 2, 2), dtype=np.float32)
     eager[:, 1] = 0.5
     other = eager.copy()
@@ -80,7 +80,7 @@ def test_numbers_decide_nothing():
         (Multilabel(labels=Labels(file="", count=3), thresholds=(0.5,) * 3), scores(0.6, 0.5, 0.1), LABELS),
         (Regress(values=tuple(Value(name=name) for name in "xyz")), scores(1.5, -2, 3), ()),
         (
-            Segment(labels=Labels(file="", count=3), colours=((0, 0, 0),) * 3),
+            Segment(labels=Labels(file="", count=3), colors=((0, 0, 0),) * 3),
             {"scores": np.eye(3, dtype=np.float32)[None, :, :2, None]},
             LABELS,
         ),
@@ -90,12 +90,12 @@ def test_numbers_decide_nothing():
 )
 def test_the_runtime_says_what_scores_mean_and_other_names_are_seen(task, outputs, labels):
     result = interpret(task, outputs["scores"][0], labels, name="input", top_k=5, threshold=None)
-    expected = expect_said(outputs, task, labels)
+    expected = expected_result(outputs, task, labels)
 
-    said = say(result)
+    said = result_to_arrays(result)
     assert said.keys() == expected.keys()
     for name, array in said.items():
         assert np.array_equal(array, expected[name])
     if labels:
-        shifted = expect_said(outputs, task, labels[1:] + labels[:1])
+        shifted = expected_result(outputs, task, labels[1:] + labels[:1])
         assert any(not np.array_equal(said[name], shifted[name]) for name in said)

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from exporter.inputs.adapter import Case, Prepared
-from exporter.parity import Answer
+from exporter.inputs.adapter import Case, PreparedInput
+from exporter.parity import ReferenceOutput
 from exporter.parity.golden import choose_golden
 from runtime.artifact.golden import golden_to_npz, read_golden
 from runtime.manifest import Classify, Labels
@@ -13,10 +13,10 @@ TASK = Classify(labels=Labels(file="labels.txt", count=3))
 LABELS = ("cat", "dog", "cow")
 
 
-def answer(name: str, size: int, *scores: float) -> Answer:
-    return Answer(
+def answer(name: str, size: int, *scores: float) -> ReferenceOutput:
+    return ReferenceOutput(
         case=Case(name=name, data=name.encode() + bytes(size)),
-        prepared=Prepared(arrays={"pixels": np.zeros((1, 4), np.uint8)}, tensors={"x": torch.zeros(1, 4)}),
+        prepared=PreparedInput(arrays={"pixels": np.zeros((1, 4), np.uint8)}, tensors={"x": torch.zeros(1, 4)}),
         inner={},
         outputs={"probabilities": np.array([scores or (0.2, 0.5, 0.3)], np.float32)},
     )

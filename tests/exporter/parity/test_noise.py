@@ -5,34 +5,34 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.inputs.adapter import Case, Prepared
-from exporter.outputs.postprocessing import Wanted, read_ending
-from exporter.parity import Answer, measure_noise, noise
+from exporter.inputs.adapter import Case, PreparedInput
+from exporter.outputs.postprocessing import TaskOptions, infer_postprocessing
+from exporter.parity import ReferenceOutput, measure_noise, noise
 from exporter.parity.noise import ROUNDINGS, round_up
 
 EPS = float(np.finfo(np.float32).eps)
 
 
 def answers_of(network, inputs, task="classify"):
-    """Return the answers of a network for single inputs, and its ending."""
+    """Return the answers of a network for single inputs, and its postprocessing."""
     with torch.no_grad():
         values = [network(one[None]) for one in inputs]
-    ending = read_ending(values, Wanted(task=task), labels_file="", name="net")
+    postprocessing = infer_postprocessing(values, TaskOptions(task=task), labels_file="", name="net")
     answers = [
-        Answer(
+        ReferenceOutput(
             case=Case(name=f"case {row}", data=b""),
-            prepared=Prepared(arrays={"x": one[None].numpy()}, tensors={"x": one[None]}),
-            inner=ending.expect_inner(value),
-            outputs=ending.expect(value),
+            prepared=PreparedInput(arrays={"x": one[None].numpy()}, tensors={"x": one[None]}),
+            inner=postprocessing.expect_inner(value),
+            outputs=postprocessing.expect(value),
         )
         for row, (one, value) in enumerate(zip(inputs, values, strict=True))
     ]
-    return answers, ending
+    return answers, postprocessing
 
 
 def noise_of(network, inputs, task="classify", **more):
-    answers, ending = answers_of(network.eval(), inputs, task)
-    return measure_noise(network, answers, ending, **more)
+    answers, postprocessing = answers_of(network.eval(), inputs, task)
+    return measure_noise(network, answers, postprocessing, **more)
 
 
 @pytest.fixture

@@ -42,9 +42,17 @@ def test_a_missing_file_is_named(copy):
 
 
 def test_a_newer_format_version_says_to_install_a_newer_runtime(copy, edit_manifest):
-    edit_manifest(copy, lambda manifest: manifest.update(format_version=2, invented_later=True))
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=3, invented_later=True))
 
-    with pytest.raises(runtime.ArtifactError, match=r"expected 1, got 2\. Install a newer truecopy runtime"):
+    with pytest.raises(runtime.ArtifactError, match=r"expected 2, got 3\. Install a newer truecopy runtime"):
+        runtime.load(copy)
+
+
+def test_an_older_format_version_says_to_export_again(copy, edit_manifest):
+    """Version 1 had other words for the same things; no reader of it is kept."""
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=1))
+
+    with pytest.raises(runtime.ArtifactError, match=r"expected 2, got 1\. Export again\."):
         runtime.load(copy)
 
 
@@ -82,7 +90,7 @@ def test_a_graph_whose_external_data_lies_outside_the_folder_does_not_load(copy,
 
 
 def test_an_artifact_that_was_never_proven_is_refused(copy, edit_manifest):
-    edit_manifest(copy, lambda manifest: manifest["parity"].update(verdict="unproven"))
+    edit_manifest(copy, lambda manifest: manifest.update(parity=None))
 
     with pytest.raises(runtime.ArtifactError, match="never proven"):
         runtime.load(copy)
@@ -111,7 +119,7 @@ def test_what_is_not_an_artifact_is_told_apart(tmp_path):
     ("content", "reason"),
     [
         (b"", "not a truecopy manifest"),
-        (b'{"format_version": 1}', "missing required field `name`"),
+        (b'{"format_version": 2}', "missing required field `name`"),
         (b'{"format_version": "one"}', "Expected `int`, got `str`"),
         (b"[1, 2]", "Expected `object`, got `array`"),
         (b"{" * 100_000, "not a truecopy manifest"),

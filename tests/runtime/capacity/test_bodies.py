@@ -35,7 +35,7 @@ IMAGE = of(
 ROW = of(TabularInput(name="row", columns=(Column(name="age", dtype="float32"),)))
 TENSOR = of(TensorInput(name="x", dtype="float32", shape=("batch", 1, 2)))
 TEXT = of(TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8))
-PAIR = of(TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pair=True))
+PAIR = of(TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pairs=True))
 TOKENS = of(TokensInput(name="tokens", vocabulary_size=4))
 
 

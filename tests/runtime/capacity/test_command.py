@@ -21,7 +21,20 @@ def run(*arguments):
 def answer(tiny, photos, tmp_path_factory):
     """What the command prints for programs, measured once; and the file that it is in."""
     done = run(
-        *(tiny, "--rate", 200, "--p99-ms", 5000, "--seconds", 0.2, "--replica-cores", 1, "--json", "--survive", 0),
+        *(
+            tiny,
+            "--rate",
+            200,
+            "--p99-ms",
+            5000,
+            "--seconds",
+            0.2,
+            "--replica-cores",
+            1,
+            "--json",
+            "--tolerate-failures",
+            0,
+        ),
         *(option for photo in photos.values() for option in ("--samples", photo)),
     )
     assert done.returncode == 0, done.stderr
@@ -55,7 +68,7 @@ def test_the_plan_follows_from_the_measurement(answer, tiny):
     assert plan["replicas"] >= plan["least_replicas"] >= 1
     assert plan["steady"]["within_ms"] <= 5000
 
-    done = run(tiny, "--rate", 200, "--p99-ms", 5000, "--survive", 0, "--measured", answer[1], "--json")
+    done = run(tiny, "--rate", 200, "--p99-ms", 5000, "--tolerate-failures", 0, "--measured", answer[1], "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["plan"] == plan
 
@@ -64,7 +77,7 @@ def test_people_read_what_breaks_first_and_what_it_costs(answer, tiny, tmp_path)
     log = tmp_path / "log"
     log.write_text("\n".join(str(number / 300) for number in range(900)))
     done = run(
-        *(tiny, "--arrivals", log, "--p99-ms", 5000, "--core-price", 0.1, "--balance", "two"),
+        *(tiny, "--arrivals", log, "--p99-ms", 5000, "--core-price", 0.1, "--balance", "two-choices"),
         *("--measured", answer[1]),
     )
 

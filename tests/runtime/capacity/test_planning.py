@@ -33,7 +33,7 @@ def within_ms(measured, count, rate, seed=11):
 
 
 def test_a_plan_holds_its_promise_and_the_work_alone_is_not_enough(measured):
-    found = plan(measured(), goal(survive=0, headroom=0.0))
+    found = plan(measured(), goal(tolerate_failures=0, headroom=0.0))
 
     # 500 requests of 10 ms are 5 cores, all of whose time is then used.
     assert found.least_replicas == 6
@@ -48,7 +48,8 @@ def test_a_plan_holds_its_promise_and_the_work_alone_is_not_enough(measured):
 
 def test_a_missing_replica_and_headroom_cost_replicas(measured):
     bare, missing, spared = (
-        plan(measured(), goal(survive=survive, headroom=headroom)) for survive, headroom in ((0, 0), (2, 0), (0, 0.5))
+        plan(measured(), goal(tolerate_failures=survive, headroom=headroom))
+        for survive, headroom in ((0, 0), (2, 0), (0, 0.5))
     )
 
     assert missing.replicas == missing.least_replicas + 2
@@ -60,7 +61,7 @@ def test_a_missing_replica_and_headroom_cost_replicas(measured):
 
 
 def test_an_update_takes_one_replica_away_after_the_other(measured):
-    found = plan(measured(server={"start_s": 8.0}), goal(survive=0, headroom=0.0, rate=20.0))
+    found = plan(measured(server={"start_s": 8.0}), goal(tolerate_failures=0, headroom=0.0, rate=20.0))
 
     # One replica could do it, but not while it restarts.
     assert (found.least_replicas, found.replicas) == (1, 2)
@@ -70,13 +71,13 @@ def test_an_update_takes_one_replica_away_after_the_other(measured):
 
 
 def test_memory_bandwidth_and_cost_follow_from_the_replicas(measured):
-    found = plan(measured(), goal(survive=0, headroom=0.0, core_price=0.5, machine_price=0.25))
+    found = plan(measured(), goal(tolerate_failures=0, headroom=0.0, core_price=0.5, machine_price=0.25))
 
     assert found.ingress_gbit_s == pytest.approx(0.5)
     assert found.waiting_mb == pytest.approx(7 * 128 * 125_000 / 2**20)
     assert found.cost_per_hour == pytest.approx(7 * 0.5 + 7 * 0.25)
     assert found.cost_per_million == pytest.approx(5.25 / (500 * 3600) * 1e6)
-    assert plan(measured(), goal(survive=0)).cost_per_hour is None
+    assert plan(measured(), goal(tolerate_failures=0)).cost_per_hour is None
 
 
 def test_bursts_need_more_than_random_arrivals(measured):
@@ -187,7 +188,7 @@ def test_requests_are_drawn_from_what_was_measured(measured):
 
 def test_a_million_a_second_is_a_matter_of_more_than_replicas(measured):
     around = Surroundings(machine_cores=10, balancer_gbit_s=10.0, store_gbit_s=1.0, update_s=1000.0)
-    small, large = scale(measured(), goal(survive=0, headroom=0.0), [50.0, 1_000_000.0], around)
+    small, large = scale(measured(), goal(tolerate_failures=0, headroom=0.0), [50.0, 1_000_000.0], around)
 
     assert small.exhausted == []
     assert small.replicas == 1

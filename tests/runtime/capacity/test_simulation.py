@@ -105,7 +105,7 @@ def test_threads_that_share_a_core_are_mg1_ps():
     assert outcome.latency_s.mean() == pytest.approx(1 / (1 - 0.6), rel=0.05)
 
 
-@pytest.mark.parametrize("balancing", ["two", "least"])
+@pytest.mark.parametrize("balancing", ["two-choices", "least"])
 def test_a_balancer_that_looks_beats_one_that_does_not(balancing):
     times = arrivals.poisson(0.8 * 4, 10_000, np.random.default_rng(7)).tolist()
     means = {
@@ -214,7 +214,7 @@ def test_without_replicas_everything_is_refused():
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("balancing", ["round-robin", "random", "two", "least"])
+@pytest.mark.parametrize("balancing", ["round-robin", "random", "two-choices", "least"])
 def test_every_request_is_answered_refused_late_or_lost_exactly_once(seed, balancing):
     chance = np.random.default_rng(seed)
     count, replicas, cores = 600, int(chance.integers(1, 5)), int(chance.integers(1, 4))

@@ -63,7 +63,7 @@ def test_verify_answers_for_people_and_for_machines(tiny):
         "passed": True,
         "worst": 0.0,
         "limit": 0.0,  # the photo is a PNG
-        "unit": "grey levels",
+        "unit": "gray levels",
     }
 
 

@@ -6,11 +6,11 @@ import time
 import pytest
 
 import runtime
-from runtime.engine.concurrency import Plan, Workers, build_plan
+from runtime.engine.concurrency import ConcurrencyPlan, ThreadPool, build_plan
 
 
 def test_answers_come_in_the_order_of_the_items_whatever_they_take():
-    with Workers(4) as workers:
+    with ThreadPool(4) as workers:
         answers = list(workers.map(lambda item: time.sleep(0.02 * (item % 3 == 0)) or item, range(40)))
 
     assert answers == list(range(40))
@@ -25,7 +25,7 @@ def test_items_are_taken_only_as_far_ahead_as_asked():
             taken.append(item)
             yield item
 
-    with Workers(2) as workers:
+    with ThreadPool(2) as workers:
         answers = workers.map(lambda item: item, items(), ahead=3)
         next(answers)
         assert len(taken) <= 5
@@ -38,7 +38,7 @@ def test_all_workers_are_at_work_together():
     """A barrier of four opens only when four items are in work at once."""
     barrier = threading.Barrier(4, timeout=20)
 
-    with Workers(4) as workers:
+    with ThreadPool(4) as workers:
         list(workers.map(lambda _: barrier.wait(), range(8)))
 
 
@@ -51,7 +51,7 @@ def test_what_an_item_raises_is_raised_in_its_place_and_the_rest_is_dropped():
             raise ValueError("three")
         return item
 
-    with Workers(2) as workers:
+    with ThreadPool(2) as workers:
         answers = workers.map(work, range(1000), ahead=4)
         assert [next(answers) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ValueError, match="three"):
@@ -61,7 +61,7 @@ def test_what_an_item_raises_is_raised_in_its_place_and_the_rest_is_dropped():
 
 def test_an_abandoned_map_leaves_nothing_in_work():
     done = []
-    workers = Workers(2)
+    workers = ThreadPool(2)
     answers = workers.map(lambda item: time.sleep(0.01) or done.append(item), range(1000), ahead=4)
     next(answers)
     answers.close()
@@ -75,10 +75,10 @@ def test_an_abandoned_map_leaves_nothing_in_work():
 @pytest.mark.parametrize(
     ("name", "device", "expected"),
     [
-        ("latency", "cpu", Plan(workers=6, threads=6, batch=1)),
-        ("throughput", "cpu", Plan(workers=6, threads=1, batch=1)),
-        ("latency", "cuda", Plan(workers=6, threads=1, batch=1)),
-        ("throughput", "cuda:1", Plan(workers=6, threads=1, batch=16)),
+        ("latency", "cpu", ConcurrencyPlan(workers=6, threads=6, batch=1)),
+        ("throughput", "cpu", ConcurrencyPlan(workers=6, threads=1, batch=1)),
+        ("latency", "cuda", ConcurrencyPlan(workers=6, threads=1, batch=1)),
+        ("throughput", "cuda:1", ConcurrencyPlan(workers=6, threads=1, batch=16)),
     ],
 )
 def test_the_plans(name, device, expected):
@@ -88,7 +88,7 @@ def test_the_plans(name, device, expected):
 def test_every_number_of_a_plan_can_be_overridden():
     plan = build_plan("throughput", device="cpu", cores=6, workers=2, threads=3, batch=8)
 
-    assert plan == Plan(workers=2, threads=3, batch=8)
+    assert plan == ConcurrencyPlan(workers=2, threads=3, batch=8)
 
 
 @pytest.mark.parametrize("options", [{"name": "fast"}, {"workers": 0}, {"threads": -1}, {"batch": 0}])

@@ -12,7 +12,7 @@ from support.serving import serving
 
 import runtime
 from runtime.doctor import diagnose
-from runtime.engine.devices import Options
+from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import open_session
 from runtime.verify import verify
 
@@ -44,13 +44,13 @@ CODE = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from runtime.engine.devices import Options
+from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import open_session
 
 graphs, sums, *modes = sys.argv[1:]
 errors = []
 sessions = [
-    (name, open_session(Path(graphs, f"{name}.onnx"), device="cuda", options=Options(tf32=mode == "tf32")))
+    (name, open_session(Path(graphs, f"{name}.onnx"), device="cuda", options=DeviceOptions(tf32=mode == "tf32")))
     for mode in modes for name in ("matmul", "conv")
 ]
 for name, session in sessions:
@@ -109,7 +109,7 @@ def test_a_device_that_is_not_there_is_named(tiny, capfd):
 
 
 def test_more_than_its_memory_is_an_error_of_the_input_and_the_next_runs():
-    session = open_session(GRAPHS / "conv.onnx", device="cuda", options=Options(memory_limit_bytes=64 * 2**20))
+    session = open_session(GRAPHS / "conv.onnx", device="cuda", options=DeviceOptions(memory_limit_bytes=64 * 2**20))
     w = np.ones((8, 3, 3, 3), np.float32)
     few, many = ({"x": np.ones((count, 3, 256, 256), np.float32), "w": w} for count in (1, 256))
     expected = session.run(few)["y"]

@@ -7,8 +7,8 @@ import runtime
 from runtime.engine.devices import (
     AUTO,
     DEVICES,
-    Machine,
-    Options,
+    DeviceOptions,
+    MachineInfo,
     candidates,
     conflict,
     is_device_failure,
@@ -16,13 +16,13 @@ from runtime.engine.devices import (
     missing_piece,
 )
 
-GPU = Machine(
+GPU = MachineInfo(
     system="Linux",
     nvidia=True,
     packages={"onnxruntime-gpu": "1.31.1"},
     providers=("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 )
-CPU = Machine(system="Linux", nvidia=False, packages={"onnxruntime": "1.31.1"}, providers=("CPUExecutionProvider",))
+CPU = MachineInfo(system="Linux", nvidia=False, packages={"onnxruntime": "1.31.1"}, providers=("CPUExecutionProvider",))
 
 
 def test_auto_tries_cuda_where_there_is_a_driver_and_the_cpu_last():
@@ -103,21 +103,21 @@ def test_without_a_driver_no_library_is_blamed():
 def test_cuda_keeps_pytorchs_arithmetic_unless_told_otherwise():
     build = DEVICES["cuda"].options
 
-    assert build(1, Options()) == {
+    assert build(1, DeviceOptions()) == {
         "device_id": "1",
         "use_tf32": "0",
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
     }
-    chosen = build(0, Options(tf32=True, memory_limit_bytes=2**30))
+    chosen = build(0, DeviceOptions(tf32=True, memory_limit_bytes=2**30))
     assert (chosen["use_tf32"], chosen["gpu_mem_limit"]) == ("1", str(2**30))
 
 
 def test_a_session_that_may_use_tf32_is_not_kept_from_it_by_others_of_the_process():
     """A variable is for the whole process: only TensorRT, which has no option for it, sets one."""
-    assert DEVICES["cuda"].environment(Options()) == {}
-    assert DEVICES["tensorrt"].environment(Options()) == {"NVIDIA_TF32_OVERRIDE": "0"}
-    assert DEVICES["tensorrt"].environment(Options(tf32=True)) == {}
+    assert DEVICES["cuda"].environment(DeviceOptions()) == {}
+    assert DEVICES["tensorrt"].environment(DeviceOptions()) == {"NVIDIA_TF32_OVERRIDE": "0"}
+    assert DEVICES["tensorrt"].environment(DeviceOptions(tf32=True)) == {}
 
 
 def test_a_number_that_no_device_has_is_named_with_those_that_are_here():

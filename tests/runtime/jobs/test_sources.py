@@ -242,7 +242,7 @@ def test_a_pair_of_texts_is_two_columns_of_a_table(folder):
 
     assert list(read_inputs(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
     (folder / "two.csv").write_text("first,second\na,b\n")
-    spec = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pair=True)
+    spec = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pairs=True)
     kind = input_kind(SimpleNamespace(inputs=[spec]))
     assert list(read_inputs(["two.csv"], kind)) == [("two.csv#1", ["a", "b"])]
     with pytest.raises(runtime.InputError, match=r"which columns\? expected --column FIRST,SECOND"):

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from runtime.evidence import Evidence, Group, NearTie, Noise, Row
-from runtime.reports import Outcome
+from runtime.reports import Report
 
 STAGES = {
-    "geometry": {"difference": 0.0, "floor": 0.0, "limit": 0.0, "unit": "grey levels"},
+    "geometry": {"difference": 0.0, "floor": 0.0, "limit": 0.0, "unit": "gray levels"},
     "network": {"difference": 1.5e-6, "floor": 1e-6, "limit": 1e-5, "unit": "logits"},
     "end to end": {"difference": 3e-7, "floor": 4e-7, "limit": 4e-6, "unit": "probability", "label_agreement": 1.0},
 }
@@ -65,14 +65,14 @@ def passed() -> Evidence:
                 note="no batch was run",
             ),
         ),
-        groups=(Group(name="photos", inputs=("cat", "coffee")), Group(name="made", inputs=("tall", "wide"))),
+        groups=(Group(name="photos", inputs=("cat", "coffee")), Group(name="generated", inputs=("tall", "wide"))),
         batch_sizes=(1, 2),
         lengths={"length": (3, 7)},
         rows=tuple(
             make_row(path, stage, group)
             for path in ("model.onnx", "runtime")
             for stage in STAGES
-            for group in ("photos", "made")
+            for group in ("photos", "generated")
         ),
         near_ties=(NearTie(path="runtime", input="tall", expected="cat", got="dog", margin=3e-8),),
         not_compared=("CUDA: this machine has no such device",),
@@ -98,10 +98,10 @@ def inconclusive(passed: Evidence) -> Evidence:
 
 
 @pytest.fixture
-def outcome_of() -> Callable[..., Outcome]:
+def outcome_of() -> Callable[..., Report]:
     """Makes an outcome of evidence."""
 
-    def make(evidence: Evidence, **changes: Any) -> Outcome:
-        return Outcome(**{"evidence": evidence, "manifest": "artifacts/mine/truecopy.json", **changes})
+    def make(evidence: Evidence, **changes: Any) -> Report:
+        return Report(**{"evidence": evidence, "manifest": "artifacts/mine/truecopy.json", **changes})
 
     return make

@@ -72,11 +72,11 @@ def test_the_99th_percentile_counts_too(passed):
 
 
 def test_what_was_equal_and_is_allowed_not_to_be_drifts(passed):
-    before = network(passed, difference=0.0, difference_p99=0.0, floor=0.0, limit=1.0, unit="grey levels")
-    now = network(passed, difference=1.0, difference_p99=0.0, floor=0.0, limit=1.0, unit="grey levels")
+    before = network(passed, difference=0.0, difference_p99=0.0, floor=0.0, limit=1.0, unit="gray levels")
+    now = network(passed, difference=1.0, difference_p99=0.0, floor=0.0, limit=1.0, unit="gray levels")
     compared = compare_with_baseline(now, before, "old.json")
 
-    assert "got 1 grey levels, then 0" in compared.reason
+    assert "got 1 gray levels, then 0" in compared.reason
 
 
 def test_rows_that_only_one_has_are_told_and_fail_nothing(passed, row):
@@ -112,10 +112,10 @@ def test_a_baseline_is_read_from_the_evidences_json_with_fields_of_later_version
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"format_version": 1, "verdict": "passed"}', "of another format: expected format_version 2, got 1"),
-        (b'{"format_version": 3}', "of another format: expected format_version 2, got 3"),
+        (b'{"format_version": 1, "verdict": "passed"}', "of another format: expected format_version 3, got 1"),
+        (b'{"format_version": 4}', "of another format: expected format_version 3, got 4"),
         (b'{"passed": true}', "no evidence of a parity check: .*format_version"),
-        (b'{"format_version": 2, "verdict": "passed"}', "no evidence of a parity check: .*artifact"),
+        (b'{"format_version": 3, "verdict": "passed"}', "no evidence of a parity check: .*artifact"),
         (b"\x89PNG", "no evidence of a parity check"),
         (b"", "no evidence of a parity check"),
         (None, "cannot be read: No such file"),

@@ -40,7 +40,7 @@ def test_the_summary_is_a_table_whatever_the_findings_say(failed, outcome_of):
     table = [line for line in lines if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {8}
     assert len(table) == 2 + 6, "the head, and a line for each path and stage"
-    assert any("37 grey levels" in line and "**value** on coffee" in line for line in table)
+    assert any("37 gray levels" in line and "**value** on coffee" in line for line in table)
     assert "parity of mine.v2: failed" in lines[0]
 
 

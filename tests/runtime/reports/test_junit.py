@@ -67,7 +67,7 @@ def test_a_failure_has_the_findings_sentence_whatever_is_in_it(failed, outcome_o
     assert first.get("message").startswith(
         "prepared <pixels> & 'others': 100% off, 3::error ]]> \N{REPLACEMENT CHARACTER}"
     )
-    assert "worst input: coffee\nlargest difference: 37 grey levels" in first.text
+    assert "worst input: coffee\nlargest difference: 37 gray levels" in first.text
     assert (first.get("type"), second.get("type")) == ("value", "label")
     assert root.find(".//error") is None
 
@@ -98,7 +98,7 @@ def test_a_figure_that_grew_fails_its_own_case(passed, row, outcome_of):
 
 
 def test_fewer_inputs_than_planned_and_near_ties_are_told(passed, row, outcome_of):
-    rows = (row("runtime", "end to end", "made", planned=9), *passed.rows[1:])
+    rows = (row("runtime", "end to end", "generated", planned=9), *passed.rows[1:])
     root = read(outcome_of(msgspec.structs.replace(passed, rows=rows)))
 
     said = [one.text for one in root.iter("system-out")]

@@ -94,7 +94,7 @@ def test_drift_is_told_with_both_figures_and_the_versions(passed, outcome_of):
 def test_pictures_are_in_the_page_itself(failed, outcome_of):
     picture = Picture(
         title="model.onnx, geometry",
-        caption="white is 37 grey levels",
+        caption="white is 37 gray levels",
         images=(Image(label="original", png=b"\x89PNG one"), Image(label="difference", png=b"\x89PNG two")),
         scores=(Score(label="<cat>", expected=0.75, got=0.25),),
     )
@@ -112,7 +112,7 @@ def test_every_path_and_stage_has_a_bar_that_says_its_figure(verdict, outcome_of
 
     labels = re.findall(r'class="track"[^>]*aria-label="([^"]*)"', page)
     assert len(labels) == 6
-    assert ("geometry: 37 grey levels on 25.0%" in labels) == (verdict == "failed")
+    assert ("geometry: 37 gray levels on 25.0%" in labels) == (verdict == "failed")
 
 
 def test_bars_are_logarithmic_and_a_fault_is_never_invisible():

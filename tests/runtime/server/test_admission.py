@@ -15,14 +15,14 @@ from oip_table.target import Request
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.server.admission import Admission, Call
+from runtime.server.admission import Admission, RequestContext
 from runtime.server.errors import DeadlineError, QueueFullError, TooLargeError
 from runtime.server.limits import MIB, Limits, limits_for_memory
 
 
 def call(seconds=30.0):
     now = time.monotonic()
-    return Call(request_id="test", started=now, deadline=now + seconds)
+    return RequestContext(request_id="test", started=now, deadline=now + seconds)
 
 
 def test_the_queue_is_bounded_and_says_when_to_come_again():
@@ -61,13 +61,13 @@ def test_a_request_larger_than_the_queue_never_waits():
 
 
 def test_held_bytes_are_bounded_and_given_back():
-    from runtime.server.admission import Hold
+    from runtime.server.admission import BodyReservation
 
     admission = Admission(Limits(held_bytes=100), workers=1)
-    with Hold(admission) as hold:
-        hold.grow(80)
-        with pytest.raises(QueueFullError), Hold(admission) as other:
-            other.grow(30)
+    with BodyReservation(admission) as hold:
+        hold.extend(80)
+        with pytest.raises(QueueFullError), BodyReservation(admission) as other:
+            other.extend(30)
         assert admission.held_bytes == 80
     assert admission.held_bytes == 0
 
@@ -112,8 +112,8 @@ def test_a_full_queue_is_429_with_retry_after(start, tiny):
         metrics = server.get("/metrics").body.decode()
         rejected = f'truecopy_rejected_total{{reason="QueueFullError"}} {statuses.count(429)}.0'
         assert rejected in metrics
-        assert "truecopy_inputs_in_house 0.0" in metrics
-        assert "truecopy_held_bytes 0.0" in metrics
+        assert "truecopy_inputs_in_flight 0.0" in metrics
+        assert "truecopy_body_bytes 0.0" in metrics
 
 
 def test_a_full_queue_refuses_before_the_body_is_sent(start, tiny):
@@ -211,7 +211,7 @@ def test_work_of_clients_that_left_is_dropped(start, tiny):
         assert set(statuses) <= {200, 499}
         # The two that were being decoded when their clients left are given up after that.
         until = time.monotonic() + 10
-        while "truecopy_inputs_in_house 0.0" not in server.get("/metrics").body.decode():
+        while "truecopy_inputs_in_flight 0.0" not in server.get("/metrics").body.decode():
             assert time.monotonic() < until
             time.sleep(0.02)
 

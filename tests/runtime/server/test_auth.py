@@ -8,7 +8,7 @@ import urllib.request
 import grpc
 import pytest
 
-from runtime.server.auth import Access
+from runtime.server.auth import BearerAuth
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
 
@@ -17,7 +17,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
 def test_only_the_token_lets_in(given):
-    access = Access("secret")
+    access = BearerAuth("secret")
     access.check("Bearer secret")
     access.check("bearer  secret ")
     with pytest.raises(TokenError):
@@ -26,9 +26,9 @@ def test_only_the_token_lets_in(given):
 
 def test_a_request_id_that_would_break_a_log_line_is_replaced():
     for bad in ("a\nb", "x" * 129, "a b", "é"):
-        assert Access().new_call(request_id=bad, traceparent="", deadline_s=1).request_id != bad
+        assert BearerAuth().new_call(request_id=bad, traceparent="", deadline_s=1).request_id != bad
     for bad in ("00-" + "0" * 32 + "-b7ad6b7169203331-01", TRACE.upper(), "ff" + TRACE[2:], "x"):
-        assert Access().new_call(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
+        assert BearerAuth().new_call(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
 
 
 def call(address, method, request, credentials=None, metadata=()):

@@ -178,10 +178,10 @@ def test_every_answer_belongs_to_its_request(start, tiny):
     import runtime
 
     model = runtime.load(tiny, device="cpu")
-    colours = [
+    colors = [
         (red, green, blue) for red in range(0, 240, 60) for green in range(0, 240, 60) for blue in range(0, 240, 60)
     ]
-    images = [np.full((9 + index % 5, 7, 3), colour, np.uint8) for index, colour in enumerate(colours)]
+    images = [np.full((9 + index % 5, 7, 3), color, np.uint8) for index, color in enumerate(colors)]
     alone = [model.score([model.prepare(image)])[0] for image in images]
 
     async def ask_all(url):

@@ -9,10 +9,10 @@ import pytest
 import runtime
 from runtime.errors import InputError
 from runtime.model import Model
-from runtime.server.admission import Call
+from runtime.server.admission import RequestContext
 from runtime.server.errors import ClientLeftError
-from runtime.server.scheduler import Job, Workers
-from runtime.server.served_model import Loaded, LonePlan, load_verified
+from runtime.server.scheduler import InferenceJob, Scheduler
+from runtime.server.served_model import ServedModel, SessionChooser, load_verified
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def models(tiny):
 
 
 def call():
-    return Call(request_id="test", deadline=time.monotonic() + 30)
+    return RequestContext(request_id="test", deadline=time.monotonic() + 30)
 
 
 def run(workers, loaded, sources, *, calls=None):
     """Return the jobs of these sources, done."""
     done = threading.Semaphore(0)
     jobs = [
-        Job(
+        InferenceJob(
             loaded,
             [source],
             call=calls[position] if calls else call(),
@@ -47,7 +47,7 @@ def run(workers, loaded, sources, *, calls=None):
 def test_a_lone_input_goes_to_the_session_that_is_faster(models):
     narrow, wide = models
     for faster in (narrow, wide):
-        plan = LonePlan(narrow, wide)
+        plan = SessionChooser(narrow, wide)
         chosen = []
         for _ in range(200):
             model = plan.choose()
@@ -60,7 +60,7 @@ def test_a_lone_input_goes_to_the_session_that_is_faster(models):
 
 def test_a_plan_follows_a_change(models):
     narrow, wide = models
-    plan = LonePlan(narrow, wide)
+    plan = SessionChooser(narrow, wide)
     for slow in (narrow, wide):
         for _ in range(600):
             model = plan.choose()
@@ -74,7 +74,7 @@ def test_a_plan_follows_a_change(models):
 
 def test_a_disturbed_first_run_is_forgotten(models):
     narrow, wide = models
-    plan = LonePlan(narrow, wide)
+    plan = SessionChooser(narrow, wide)
     chosen = []
     for number in range(150):
         chosen.append(plan.choose())
@@ -85,7 +85,7 @@ def test_a_disturbed_first_run_is_forgotten(models):
 
 def test_where_others_often_join_each_has_a_core_until_they_do_not(models):
     narrow, wide = models
-    plan = LonePlan(narrow, wide)
+    plan = SessionChooser(narrow, wide)
     shares = []
     for joined in (False, True, False):
         chosen = []
@@ -116,8 +116,8 @@ class Recording:
 def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
     seen = []
     narrow, wide = Recording(models[0], "narrow", seen), Recording(models[1], "wide", seen)
-    loaded = Loaded(name="tiny", path=Path(tiny), narrow=narrow, wide=wide)
-    workers = Workers(2)
+    loaded = ServedModel(name="tiny", path=Path(tiny), narrow=narrow, wide=wide)
+    workers = Scheduler(2)
     try:
         run(workers, loaded, [cat])
         assert seen == ["wide"]
@@ -133,7 +133,7 @@ def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
 def test_bad_inputs_and_clients_that_left_cost_only_themselves(tiny, cat, batching):
     loaded = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching=batching)
     assert bool(loaded.batched) == (batching == "on")
-    workers = Workers(2)
+    workers = Scheduler(2)
     gone = call()
     gone.left = True
     calls = [call(), call(), gone, call()] * 5
@@ -165,7 +165,7 @@ def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
     import numpy as np
 
     black = np.zeros((40, 40, 3), np.uint8)
-    workers = Workers(4)
+    workers = Scheduler(4)
     try:
         jobs = run(workers, loaded, [cat, black, cat, cat, cat, black, cat, cat])
     finally:
@@ -177,7 +177,7 @@ def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
 
 def test_dropped_jobs_end_without_running(tiny, cat):
     loaded = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7)
-    workers = Workers(1)
+    workers = Scheduler(1)
     ended = []
     mine = call()
     try:
@@ -190,7 +190,7 @@ def test_dropped_jobs_end_without_running(tiny, cat):
 
         loaded.narrow = Slow(loaded.narrow, "slow", [])
         jobs = [
-            Job(loaded, [cat], call=who, subjects=["x"], prepared=False, finished=ended.append)
+            InferenceJob(loaded, [cat], call=who, subjects=["x"], prepared=False, finished=ended.append)
             for who in (call(), mine, mine, call())
         ]
         workers.put(jobs)
@@ -213,7 +213,7 @@ def test_where_a_session_keeps_one_shape_each_size_of_a_batch_has_its_own(tiny, 
 
     seen = []
     loaded.batched = {size: Recording(model, size, seen) for size, model in loaded.batched.items()}
-    workers = Workers(4)
+    workers = Scheduler(4)
     try:
         jobs = run(workers, loaded, [cat] * 30)
     finally:

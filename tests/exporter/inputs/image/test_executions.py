@@ -1,4 +1,4 @@
-"""The three executions of the steps against torchvision itself: not a grey level, not a pixel off."""
+"""The three executions of the steps against torchvision itself: not a gray level, not a pixel off."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from exporter.inputs.image import (
     Geometry,
     Letterbox,
     OpenCVResize,
-    Reading,
+    TrainingTransform,
     arithmetic_nodes,
     geometry_nodes,
     read_transform,
@@ -33,18 +33,18 @@ from runtime.manifest import Resize
 MODES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
-def reading_of(*steps: object) -> Reading:
+def reading_of(*steps: object) -> TrainingTransform:
     """Return the reading of some geometry, closed by the usual arithmetic."""
     tensor = any(isinstance(step, v2.ToImage) for step in steps)
     to_float = v2.ToDtype(torch.float32, scale=True) if tensor else transforms.ToTensor()
     return read_transform(transforms.Compose([*steps, to_float]))
 
 
-def resize_and_crop(size: object, crop: object, mode: str = "bilinear") -> Reading:
+def resize_and_crop(size: object, crop: object, mode: str = "bilinear") -> TrainingTransform:
     return reading_of(transforms.Resize(size, InterpolationMode(mode)), transforms.CenterCrop(crop))
 
 
-def onnx_function(reading: Reading, part: str) -> Callable[[np.ndarray], np.ndarray]:
+def onnx_function(reading: TrainingTransform, part: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return one part of the preprocessing, as onnxruntime runs its nodes."""
     steps = reading.steps
     if part == "geometry":
@@ -82,7 +82,7 @@ def smooth(height: int, width: int) -> Image.Image:
 SIZES = [(300, 451), (427, 640), (480, 640), (448, 448), (257, 255), (13, 17), (1, 1), (700, 290), (33, 613), (40, 40)]
 
 
-def assert_all_three_equal(reading: Reading, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+def assert_all_three_equal(reading: TrainingTransform, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """The host, the ONNX nodes and the TorchScript module give the pixels of the user's own transform, bit for bit."""
     in_onnx, in_torch = onnx_function(reading, "geometry"), scripted(Geometry(reading.steps))
     for height, width in sizes:
@@ -226,7 +226,9 @@ def test_size_and_position_are_torchvisions(height, width, size, crop, more):
         assert positions.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
 
 
-_FUNCTIONS: dict[str, tuple[Reading, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {}
+_FUNCTIONS: dict[
+    str, tuple[TrainingTransform, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]
+] = {}
 
 
 @settings(deadline=None, max_examples=200)

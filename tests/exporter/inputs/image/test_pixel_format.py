@@ -98,7 +98,7 @@ def bands(channels, dtype, height=50, width=70):
 
 def test_five_bands_are_resized_as_torch_does(export):
     transform = v2.Compose([v2.ToImage(), v2.Resize((32, 40)), v2.ToDtype(torch.float32, scale=True)])
-    network, model = export(5, transform, image_mode="uint8[5]")
+    network, model = export(5, transform, pixel_format="uint8[5]")
     array = bands(5, np.uint8)
     expected = eager(network, transform(array))
 
@@ -111,7 +111,7 @@ def test_five_bands_are_resized_as_torch_does(export):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_sixteen_bits_are_kept(export, channels):
     transform = v2.Compose([v2.ToImage(), v2.CenterCrop(40), v2.Pad(3, fill=0), v2.ToDtype(torch.float32, scale=True)])
-    network, model = export(channels, transform, image_mode=f"uint16[{channels}]")
+    network, model = export(channels, transform, pixel_format=f"uint16[{channels}]")
     array = bands(channels, np.uint16)
     expected = eager(network, transform(array))
 
@@ -137,7 +137,7 @@ def test_sixteen_bits_are_kept(export, channels):
 )
 def test_what_are_no_such_bands_is_refused(export, source, reason):
     transform = v2.Compose([v2.ToImage(), v2.CenterCrop(40), v2.ToDtype(torch.float32, scale=True)])
-    _, model = export(5, transform, image_mode="uint8[5]")
+    _, model = export(5, transform, pixel_format="uint8[5]")
 
     with pytest.raises(runtime.InputError, match=reason):
         model.predict(source)
@@ -145,7 +145,7 @@ def test_what_are_no_such_bands_is_refused(export, source, reason):
 
 def test_a_giant_array_is_refused_by_its_header(export):
     transform = v2.Compose([v2.ToImage(), v2.CenterCrop(40), v2.ToDtype(torch.float32, scale=True)])
-    _, model = export(5, transform, image_mode="uint8[5]")
+    _, model = export(5, transform, pixel_format="uint8[5]")
     header = saved(np.zeros((1, 1, 5), np.uint8)).replace(b"(1, 1, 5), }          ", b"(99999, 99999, 5), }  ")
 
     with pytest.raises(runtime.InputError, match="too large"):
@@ -159,13 +159,13 @@ def test_a_giant_array_is_refused_by_its_header(export):
         ([transforms.PILToTensor()], "uint8[4]", r"expected v2\.ToImage, which takes arrays"),
         ([v2.ToImage(), v2.Resize(9)], "uint16[4]", "resizes 16-bit pixels"),
         ([transforms.ToTensor()], "uint16[4]", "leaves 16-bit pixels as they are"),
-        ([transforms.Grayscale(3)], "L", "Leave out --image-mode"),
+        ([transforms.Grayscale(3)], "L", "Leave out --pixel-format"),
         ([transforms.ToTensor()], "CMYK", "expected RGB, L, or arrays such as"),
     ],
 )
 def test_what_does_not_fit_the_pixels_is_refused(export, steps, mode, reason):
     with pytest.raises(exporter.PreprocessingError, match=reason):
-        export(4, v2.Compose(steps), image_mode=mode)
+        export(4, v2.Compose(steps), pixel_format=mode)
 
 
 @pytest.mark.parametrize(

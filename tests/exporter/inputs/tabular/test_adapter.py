@@ -24,9 +24,9 @@ from torch import nn
 import exporter
 import runtime
 from exporter.inputs import tabular as tables
-from exporter.inputs.tabular.adapter import RowFront
+from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tabular.estimator import statistics_from_json
-from exporter.outputs.postprocessing import Wanted
+from exporter.outputs.postprocessing import TaskOptions
 from runtime.evaluation.data import read_labelled, score_labelled
 from runtime.inputs.tabular.decoder import RowDecoder
 from runtime.manifest import Column
@@ -200,8 +200,8 @@ def test_an_unknown_category_is_ignored_or_refused_as_in_training(tmp_path):
 def test_a_number_that_training_never_saw_is_refused_where_the_encoder_does(encoder, values, good, bad):
     """By the runtime, with the column's name; the graph alone would give it another category's features."""
     transform = encoder().fit(pd.DataFrame({"rooms": values * 20}))
-    front = RowFront(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
-    decoder = RowDecoder(front.inputs[0])
+    adapter = TabularAdapter(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
+    decoder = RowDecoder(adapter.inputs[0])
 
     assert decoder.decode({"rooms": good}, subject="row").values == (good,)
     with pytest.raises(runtime.InputError, match=f"row: column 'rooms': unknown category: .*, got {bad}. The training"):
@@ -214,10 +214,10 @@ def test_a_number_that_training_never_saw_is_refused_where_the_encoder_does(enco
 )
 def test_a_number_that_training_never_saw_is_ignored_where_the_encoder_does(encoder):
     encoder.fit(pd.DataFrame({"rooms": [1, 2, 5] * 20}))
-    front = RowFront(tables.read_table_transform(encoder, columns=(), trust=False), samples=None)
+    adapter = TabularAdapter(tables.read_table_transform(encoder, columns=(), trust=False), samples=None)
 
-    assert RowDecoder(front.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
-    assert "unseen rooms" in {case.name for case in front.cases()}  # and so parity compares it
+    assert RowDecoder(adapter.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
+    assert "unseen rooms" in {case.name for case in adapter.cases()}  # and so parity compares it
 
 
 @pytest.mark.parametrize("transform", [FunctionTransformer(np.log), PowerTransformer("box-cox")])
@@ -259,7 +259,7 @@ def test_statistics_read_in_the_forms_that_scripts_write(content, tmp_path):
         tmp_path / "model.pth",
         network,
         preprocess=str(tmp_path / "stats.json"),
-        wanted=Wanted(task="regress", mean=(100.0,), deviation=(20.0,)),
+        wanted=TaskOptions(task="regress", target_mean=(100.0,), target_std=(20.0,)),
         out=tmp_path / "artifact",
     )
 

@@ -17,7 +17,7 @@ import exporter
 from exporter.conversion.to_onnx import OPSET
 from exporter.inputs import tabular as tables
 from exporter.inputs.tabular import converters
-from exporter.inputs.tabular.adapter import RowFront, to_arrays
+from exporter.inputs.tabular.adapter import TabularAdapter, to_arrays
 from exporter.inputs.tabular.to_onnx import ML_OPSET
 
 GENERATOR = np.random.default_rng(0)
@@ -126,13 +126,13 @@ def name_of(value: object) -> str | None:
     return type(value).__name__ if hasattr(value, "get_params") else "" if isinstance(value, np.ndarray) else None
 
 
-def read(transform: object) -> RowFront:
-    return RowFront(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
+def read(transform: object) -> TabularAdapter:
+    return TabularAdapter(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
 
 
-def run(front: RowFront, rows: list[dict[str, object]], width: int) -> np.ndarray:
+def run(adapter: TabularAdapter, rows: list[dict[str, object]], width: int) -> np.ndarray:
     """Return what the nodes give for rows, each as the runtime hands it over."""
-    part = front.whole_part()
+    part = adapter.raw_graph_part()
     graph = helper.make_graph(
         [node for nodes in part.nodes for node in nodes.nodes],
         "table",
@@ -143,7 +143,7 @@ def run(front: RowFront, rows: list[dict[str, object]], width: int) -> np.ndarra
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (spec,) = front.inputs
+    (spec,) = adapter.inputs
     arrays = [to_arrays(row, spec.columns) for row in rows]
     (found,) = session.run(None, {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]})
     return found
@@ -217,11 +217,11 @@ def test_steps_one_after_another_and_beside_each_other():
     ).fit(frame)
     expected = np.asarray(whole.transform(frame), dtype=np.float32)
 
-    front = read(whole)
-    found = run(front, frame.to_dict("records"), expected.shape[1])
+    adapter = read(whole)
+    found = run(adapter, frame.to_dict("records"), expected.shape[1])
 
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
-    assert {column.name: column.categories for column in front.inputs[0].columns} == {
+    assert {column.name: column.categories for column in adapter.inputs[0].columns} == {
         "price": (),
         "size": (),
         "rooms": (0.0, 1.0, 2.0, 3.0, 4.0),
@@ -232,7 +232,7 @@ def test_steps_one_after_another_and_beside_each_other():
 
 def test_random_rows_are_where_the_transform_takes_them():
     """A logarithm takes no negative numbers, so none of the rows that parity compares has one."""
-    front = read(preprocessing.FunctionTransformer(np.log).fit(POSITIVE))
+    adapter = read(preprocessing.FunctionTransformer(np.log).fit(POSITIVE))
 
-    assert len(front.cases()) >= 16
-    assert all(np.isfinite(front.prepare(case).tensors["features"].numpy()).all() for case in front.cases())
+    assert len(adapter.cases()) >= 16
+    assert all(np.isfinite(adapter.prepare(case).tensors["features"].numpy()).all() for case in adapter.cases())

@@ -8,8 +8,8 @@ from torch import nn
 import exporter
 import runtime
 from exporter.inputs.tensor.adapter import read_input
-from exporter.outputs.postprocessing import Wanted
-from runtime.manifest import Entries, Items, Leaf, TensorInput
+from exporter.outputs.postprocessing import TaskOptions
+from runtime.manifest import Entries, Items, TensorLeaf, TensorInput
 
 
 class Digits(nn.Module):
@@ -47,7 +47,7 @@ class Structured(nn.Module):
         return {"steps": steps, "both": [(steps.mean(1), right * 2), {"sum": steps.sum((1, 2))}], "none": None}
 
 
-def export(network: nn.Module, folder, *, inputs: list[str], **options: object) -> exporter.Exported:
+def export(network: nn.Module, folder, *, inputs: list[str], **options: object) -> exporter.ExportResult:
     torch.save(network.eval().state_dict(), folder / "model.pth")
     return exporter.export(folder / "model.pth", network, inputs=inputs, out=folder / "artifact", **options)
 
@@ -57,7 +57,7 @@ def structured(tmp_path_factory):
     torch.manual_seed(0)
     network = Structured()
     folder = tmp_path_factory.mktemp("structured")
-    wanted = Wanted(task="raw")
+    wanted = TaskOptions(task="raw")
     export(network, folder, inputs=["left=float32[batch,length,4]", "right=int64[batch]"], wanted=wanted)
     return network, folder / "artifact"
 
@@ -145,11 +145,11 @@ def test_the_structure_of_the_answer_is_in_the_manifest(structured):
     assert manifest.inputs[0] == TensorInput(name="left", dtype="float32", shape=("batch", "length", 4))
     assert manifest.task.structure == Entries(
         entries={
-            "steps": Leaf(output="steps"),
+            "steps": TensorLeaf(output="steps"),
             "both": Items(
                 items=(
-                    Items(items=(Leaf(output="both.0.0"), Leaf(output="both.0.1"))),
-                    Entries(entries={"sum": Leaf(output="both.1.sum")}),
+                    Items(items=(TensorLeaf(output="both.0.0"), TensorLeaf(output="both.0.1"))),
+                    Entries(entries={"sum": TensorLeaf(output="both.1.sum")}),
                 )
             ),
         }

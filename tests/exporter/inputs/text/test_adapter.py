@@ -9,7 +9,7 @@ import transformers
 
 import exporter
 import runtime
-from exporter.inputs.text.adapter import TextFront
+from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
 from runtime.verify import verify
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(folder, tmp_path_factory) -> exporter.Exported:
+def exported(folder, tmp_path_factory) -> exporter.ExportResult:
     return exporter.export(folder, f"hf:{folder}", out=tmp_path_factory.mktemp("texts") / "feeling")
 
 
@@ -91,7 +91,7 @@ def test_a_text_that_is_too_long_is_cut_as_in_training_and_counted(exported, fol
     with pytest.warns(UserWarning, match="longer than the 32 tokens"):
         results = model.predict([long, "good", long])
 
-    assert model.remarks == {"truncated": 2}
+    assert model.warning_counts == {"truncated": 2}
     expected = torch.softmax(expected_scores(folder, long), dim=0)
     assert results[0].probability == pytest.approx(float(expected.max()), abs=1e-5)
 
@@ -113,7 +113,7 @@ def test_exporting_twice_gives_the_same_bytes(exported, folder, tmp_path):
 
 
 def test_another_tokenizer_than_trainings_is_caught(folder, tmp_path, monkeypatch):
-    read = TextFront.__init__
+    read = TextAdapter.__init__
 
     def carry_another(self, tokenizing, **options) -> None:
         read(self, tokenizing, **options)
@@ -121,7 +121,7 @@ def test_another_tokenizer_than_trainings_is_caught(folder, tmp_path, monkeypatc
         assert other != tokenizing.data
         self.files = {"tokenizer.json": other}
 
-    monkeypatch.setattr(TextFront, "__init__", carry_another)
+    monkeypatch.setattr(TextAdapter, "__init__", carry_another)
 
     with pytest.raises(exporter.ParityError, match="stage 'tokens'"):
         exporter.export(folder, f"hf:{folder}", out=tmp_path / "feeling")
@@ -131,7 +131,7 @@ def test_another_tokenizer_than_trainings_is_caught(folder, tmp_path, monkeypatc
 def test_pairs_and_several_labels(tmp_path):
     folder = build_folder(tmp_path / "hf", id2label={0: "same", 1: "other"}, problem_type="multi_label_classification")
 
-    exported = exporter.export(folder, f"hf:{folder}", pair=True, out=tmp_path / "pairs")
+    exported = exporter.export(folder, f"hf:{folder}", text_pairs=True, out=tmp_path / "pairs")
 
     assert exported.manifest.task.kind == "multilabel"
     model = runtime.load(exported.artifact, device="cpu")

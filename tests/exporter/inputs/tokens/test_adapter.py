@@ -15,8 +15,8 @@ from torch import nn
 import exporter
 import runtime
 from exporter.conversion import to_onnx
-from exporter.conversion.decoder_loop import check_straight
-from exporter.inputs.tokens.adapter import TokensFront
+from exporter.conversion.decoder_loop import check_no_python_loop
+from exporter.inputs.tokens.adapter import TokensAdapter
 from runtime.verify import verify
 
 NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
@@ -37,7 +37,7 @@ def networks() -> ModuleType:
 def export_network(networks, tmp_path):
     """Export one of the networks with random weights; return its artifact and the eager network."""
 
-    def run(name: str, *, arguments=None, **options) -> tuple[exporter.Exported, nn.Module]:
+    def run(name: str, *, arguments=None, **options) -> tuple[exporter.ExportResult, nn.Module]:
         torch.manual_seed(3)
         network = getattr(networks, name)(**(arguments or {})).eval()
         torch.save(network.state_dict(), tmp_path / f"{name}.pth")
@@ -211,7 +211,7 @@ def test_a_loop_that_ends_where_a_value_says_is_refused_though_a_trace_of_it_wou
 def test_a_loop_of_a_fixed_number_of_steps_is_no_loop(networks):
     network = networks.Steady().eval()
 
-    check_straight(network, call=network, draw=lambda batch, length: torch.ones(batch, length, dtype=torch.int64))
+    check_no_python_loop(network, call=network, draw=lambda batch, length: torch.ones(batch, length, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
     network = networks.Recurrent()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        front = TokensFront(
+        adapter = TokensAdapter(
             "tokens",
             network,
             words=(),
@@ -255,8 +255,8 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
             samples=None,
             call=lambda tensors: network(*tensors.values()),
         )
-    lengths = {front.prepare(case).arrays["tokens"].shape[1] for case in front.cases()}
-    traced = front.example(())["tokens"].shape[1]
+    lengths = {adapter.prepare(case).arrays["tokens"].shape[1] for case in adapter.cases()}
+    traced = adapter.example(())["tokens"].shape[1]
     assert lengths >= set(range(1, 2 * traced))
     assert max(lengths) > 20 * traced
 

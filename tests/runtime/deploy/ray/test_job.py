@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.ray_nodes import LOOPBACK, MEGABYTE, Nodes, running_nodes
+from support.ray_nodes import LOOPBACK, MEGABYTE, NodeBuilder, running_nodes
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def wait_for_rows(process, out: Path, count: int) -> None:
         time.sleep(0.005)
 
 
-def test_a_driver_killed_and_a_node_lost_leave_every_row_once(tiny, folder, single, cluster: Nodes, tmp_path):
+def test_a_driver_killed_and_a_node_lost_leave_every_row_once(tiny, folder, single, cluster: NodeBuilder, tmp_path):
     """kill -9 of the driver, then a node is lost in the middle of the resumed run."""
     out = tmp_path / "rows.jsonl"
     process = start(tiny, folder, "--address", cluster.address, "--out", out)

@@ -45,7 +45,7 @@ def test_tokens_carry_their_special_ones_and_say_when_they_were_cut(open_decoder
     short, long = (decoder.decode(text, subject="text") for text in ("very good", "very very very very good"))
 
     assert short.ids.tolist() == [2, 6, 4, 3]
-    assert (short.remark, long.remark) == ("", "truncated")
+    assert (short.warning, long.warning) == ("", "truncated")
     assert long.ids.tolist() == [2, 6, 6, 6, 6, 3]
     assert decoder.decode("[SEP] unheard", subject="text").ids.tolist() == [2, 1, 1, 1, 1, 3]
 
@@ -84,7 +84,7 @@ def test_a_band_of_lengths_wastes_little():
 
 
 def test_pairs_are_two_texts_of_different_types(open_decoder):
-    decoder = open_decoder(pair=True)
+    decoder = open_decoder(pairs=True)
 
     for source in (("good", "bad"), ["good", "bad"], b'["good", "bad"]'):
         decoded = decoder.decode(source, subject="text")
@@ -117,7 +117,7 @@ def test_what_is_no_text_is_named(open_decoder, source, message):
 @pytest.mark.parametrize("source", ["good", ("a", "b", "c"), ("a", 2), b'["one"]', b"not JSON", ("a", "")])
 def test_what_is_no_pair_is_named(open_decoder, source):
     with pytest.raises(InputError, match=r"^'seven': "):
-        open_decoder(pair=True).decode(source, subject="'seven'")
+        open_decoder(pairs=True).decode(source, subject="'seven'")
 
 
 def test_a_damaged_tokenizer_is_the_artifacts_fault(open_decoder, folder):
@@ -130,7 +130,7 @@ def test_short_texts_are_their_own_names(open_decoder):
     decoder = open_decoder()
     assert decoder.name("very good", 3) == "very good"
     assert [decoder.name(source, 3) for source in ("a" * 81, "two\nlines", "", b"bytes")] == ["#3"] * 4
-    assert open_decoder(pair=True).name(("a", "b"), 0) == "a | b"
+    assert open_decoder(pairs=True).name(("a", "b"), 0) == "a | b"
 
 
 def test_a_line_is_an_input_and_a_bad_one_stands_in_its_place(tmp_path):

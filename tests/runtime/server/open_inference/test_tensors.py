@@ -18,8 +18,8 @@ from runtime.server.open_inference.tensors import (
     datatype_of,
     from_bytes,
     from_json,
+    tensor_to_json,
     to_bytes,
-    to_json,
 )
 
 
@@ -41,7 +41,7 @@ def test_a_tensor_comes_back_as_it_went(datatype, data):
     assert datatype_of(array.dtype) == datatype
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
-    text = str(to_json(array)).replace("True", "true").replace("False", "false").encode()
+    text = str(tensor_to_json(array)).replace("True", "true").replace("False", "false").encode()
     np.testing.assert_array_equal(from_json(text, datatype, array.shape, "input", is_base64=False), array)
 
 
@@ -134,7 +134,7 @@ def test_bytes_come_back_as_they_went():
     array = np.array([[b"", b"\x00\xff"], ["größe".encode(), b"x" * 1000]], dtype=object)
 
     assert from_bytes(memoryview(to_bytes(array)), "BYTES", (2, 2), "input").tolist() == array.tolist()
-    assert to_json(array)[2] == "größe"
+    assert tensor_to_json(array)[2] == "größe"
 
 
 def test_bf16_is_read_as_float32():
