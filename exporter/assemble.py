@@ -7,17 +7,22 @@ Borders between stages are tensors with fixed names, so that a check can look at
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
+import torch
 from onnx import helper
+from torch import nn
 
+from exporter.conversion.decoder_loop import check_no_python_loop, is_decoder, read_decoder, to_loop
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.conversion.to_onnx import ConvertedNetwork, to_onnx
 from exporter.errors import ConversionError
-from exporter.inputs.adapter import GraphPart
+from exporter.inputs.adapter import GraphPart, InputAdapter
+from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.outputs.postprocessing import Postprocessing, output_info
-from runtime.manifest import Output
+from runtime.manifest import Output, Tokens
 
 # Smaller tensors stay inside the graph files: onnxruntime reads shapes and axes while it loads.
 _EXTERNAL_BYTES = 1024
@@ -37,6 +42,33 @@ class Graphs:
     model: onnx.ModelProto
     network: onnx.ModelProto | None
     weights: bytearray
+
+
+def convert_network(
+    network: nn.Module,
+    flat: nn.Module,
+    adapter: InputAdapter,
+    postprocessing: Postprocessing,
+    example: Mapping[str, torch.Tensor],
+    validation_inputs: Sequence[Mapping[str, torch.Tensor]],
+) -> ConvertedNetwork:
+    """Return the converted network; ``flat`` is ``network`` with tensors in and out by position.
+
+    A decoder is not converted by its forward, whose loop a trace would unroll, but by its two halves. Raises
+    ConversionError.
+    """
+    gives_tokens = isinstance(postprocessing.task, Tokens)
+    if gives_tokens and is_decoder(network) and isinstance(adapter, TokensAdapter):
+        return _convert_decoder(network, adapter, postprocessing)
+    if gives_tokens and isinstance(adapter, TokensAdapter):
+        check_no_python_loop(network, call=adapter.call, draw=adapter.draw)
+    return to_onnx(
+        flat,
+        example,
+        outputs=postprocessing.inner_names,
+        dimensions=adapter.dimensions,
+        validation_inputs=validation_inputs,
+    )
 
 
 def assemble(
@@ -125,3 +157,28 @@ def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
         for key, value in (("location", file), ("offset", offsets[digest]), ("length", len(data))):
             tensor.external_data.add(key=key, value=str(value))
     return weights
+
+
+def _convert_decoder(network: nn.Module, adapter: TokensAdapter, postprocessing: Postprocessing) -> ConvertedNetwork:
+    name, *others = adapter.dimensions
+    if others:
+        raise ConversionError(
+            f"'{type(network).__name__}': decodes step by step, and 'encode(tokens)' takes the tokens alone: expected "
+            f"one --input, got {', '.join(map(repr, others))} beside it. Leave it out, or find padding by its number."
+        )
+    (output,) = postprocessing.inner_names
+    decoder = read_decoder(network, name=name, draw=adapter.draw)
+    encoder, step = (
+        to_onnx(
+            half.module,
+            half.example,
+            outputs=half.outputs,
+            dimensions=half.dimensions,
+            validation_inputs=[dict(zip(half.example, probe, strict=True)) for probe in half.probes],
+        )
+        for half in (decoder.encoder, decoder.step)
+    )
+    return ConvertedNetwork(
+        model=to_loop(encoder.model, step.model, decoder, name=name, output=output),
+        exporter="legacy" if "legacy" in (encoder.exporter, step.exporter) else "dynamo",
+    )

@@ -94,7 +94,7 @@ def check(
             "--input, --tokenizer), or export it again."
         )
     cases = adapter.cases()
-    reference = parity.Reference(rebuilt.network, adapter)
+    reference = parity.Reference(rebuilt.network, adapter.prepare)
     prepared, values = reference.call(cases)
     postprocessing = postprocessing_from_artifact(artifact, values)
     answers = reference.finish(cases, prepared, values, postprocessing)

@@ -25,10 +25,9 @@ from exporter import parity
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.architectures.registry import Architecture
 from exporter.architectures.select import choose_architecture
-from exporter.assemble import assemble
+from exporter.assemble import assemble, convert_network
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
-from exporter.conversion.convert import convert
 from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
@@ -185,7 +184,7 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
         cases = adapter.cases()
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, {**needed, **recipe.arguments}, checkpoint).network
-        reference = parity.Reference(untouched, adapter)
+        reference = parity.Reference(untouched, adapter.prepare)
         prepared, values = reference.call(cases)
         wanted = assume_wanted(recipe.wanted, adapter, untouched, values[0])
         postprocessing = infer_postprocessing(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
@@ -203,7 +202,7 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
             size = _write_torchscript(stage, adapter, flat, example, postprocessing)
             step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {adapter.no_torchscript}"
         with steps.step("ONNX") as step:
-            converted = convert(
+            converted = convert_network(
                 rebuilt.network, flat, adapter, postprocessing, example, adapter.validation_inputs(prepared)
             )
             outputs = postprocessing.with_shapes(converted.shapes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import ArtifactError, BusyError, DeviceError, InputError, ModelError, TruecopyError
 
 if TYPE_CHECKING:
+    from runtime.jobs.sources import read_inputs
     from runtime.model import Model, load
     from runtime.results import (
         Estimate,
@@ -43,12 +44,14 @@ __all__ = [
     "TokenSequence",
     "TruecopyError",
     "load",
+    "read_inputs",
 ]
 
 # Imported at first use, so that 'truecopy --help' waits for neither numpy nor onnxruntime.
 _LAZY = {
     "Model": "runtime.model",
     "load": "runtime.model",
+    "read_inputs": "runtime.jobs.sources",
     "Estimate": "runtime.results",
     "Failure": "runtime.results",
     "LabelSet": "runtime.results",

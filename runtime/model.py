@@ -15,8 +15,9 @@ from runtime.engine.cpu import usable_cores
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import Arrays, Session, open_session
 from runtime.errors import DeviceError, InputError, ModelError
-from runtime.inputs.decoder import DecodedInput, open_decoder, subject_of
+from runtime.inputs.decoder import DecodedInput, subject_of
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
+from runtime.inputs.registry import open_decoder
 from runtime.manifest import ImageInput, Manifest
 from runtime.results import Failure, Result, interpret, split
 
@@ -138,16 +139,6 @@ class Model:
         """
         check_options(top_k, threshold)
         return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
-
-    def read(self, *paths: str | Path, column: str | None = None) -> Iterator[tuple[str, Any]]:
-        """Yield the (name, input) pairs of files, folders and tables, as ``truecopy predict`` reads them.
-
-        They are what ``predict_each`` takes: tables are streamed, and ``column`` is the one of them that holds the
-        inputs, where inputs are no rows. Raises InputError for a folder or table without inputs.
-        """
-        from runtime.jobs.sources import input_kind, read_inputs
-
-        return read_inputs([str(path) for path in paths], input_kind(self.manifest), column=column)
 
     async def predict_async(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
         """Return what ``predict`` returns, while the event loop goes on."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TokenSequence,
         TruecopyError,
         load,
+        read_inputs,
     )
 
     __version__: str
@@ -53,7 +54,7 @@ _EXPORTER = (
 _RUNTIME = (
     *("ArtifactError", "BusyError", "DeviceError", "Estimate", "Failure", "InputError", "LabelSet", "Model"),
     *("ModelError", "Outputs", "Prediction", "Result", "ScoredLabel", "Segmentation", "TokenSequence", "TruecopyError"),
-    "load",
+    *("load", "read_inputs"),
 )
 _OWNERS = dict.fromkeys(_EXPORTER, "exporter") | dict.fromkeys(_RUNTIME, "runtime")
 
@@ -84,6 +85,7 @@ __all__ = [
     "__version__",
     "export",
     "load",
+    "read_inputs",
 ]
 
 

@@ -12,9 +12,9 @@ from exporter.architectures.rebuild import rebuild
 from exporter.checkpoint import read_checkpoint
 from exporter.conversion.network_io import call
 from exporter.errors import ExportError
-from exporter.inputs.adapter import Case
 from exporter.inputs.registry import open_adapter
 from exporter.inputs.tabular.adapter import cell_of
+from exporter.parity.cases import Case
 from exporter.recipe import Recipe
 from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
 from runtime.artifact.open import Artifact, open_artifact

@@ -1,55 +1,20 @@
-"""The face that every input kind shows the workflow and the parity check."""
+"""Interface of an input adapter."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.parity.cases import Case, PreparedInput, ServedPath
 from runtime.manifest import Input
-
-if TYPE_CHECKING:
-    from exporter.outputs.postprocessing import Postprocessing
-    from exporter.parity.paths import ServedPath
-    from runtime.model import Model
-
-# Batches of these sizes are compared; what an adapter gives as its batch has as many cases as the largest.
-BATCH_SIZES = (1, 2, 3, 7)
-
-
-# Where inputs are from, as the report groups them.
-SAMPLES, PHOTOS, GENERATED = "samples", "photos", "generated"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One input that both sides see, in the encoded form that the runtime decodes, and the report's name for it.
-
-    ``group`` says where it is from.
-    """
-
-    name: str
-    data: bytes
-    group: str = GENERATED
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedInput:
-    """What the user's own preprocessing makes of a case, as a batch of one.
-
-    ``decoded`` are the inputs of the ``model`` graph, none where that takes what is prepared; ``arrays`` are the inputs
-    of the ``network`` graph, ``tensors`` those of the network itself, by name.
-    """
-
-    decoded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    arrays: Mapping[str, NDArray[Any]]
-    tensors: Mapping[str, torch.Tensor]
+from runtime.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +80,13 @@ class InputAdapter(Protocol):
         """Return the part of the ``network`` graph, from prepared inputs; None where it is the same graph."""
 
     def to_torchscript(
-        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: "Postprocessing"
+        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
     ) -> bytes | None:
         """Return the whole path as a TorchScript archive, or None where there can be none."""
 
     def open_paths(
-        self, model: "Model", folder: Path, postprocessing: "Postprocessing", *, torchscript: str | None
-    ) -> AbstractContextManager[Sequence["ServedPath"]]:
+        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
+    ) -> AbstractContextManager[Sequence[ServedPath]]:
         """Give the ways through a staged artifact, each with its inner stages within reach."""
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from exporter.conversion.node_builder import outer_names
 from exporter.conversion.to_onnx import TracedProgram
 from exporter.errors import ConversionError
-from exporter.localize.program import SourceLocation, Values, run_program, source_location_of
+from exporter.localize.located import FaultLocation
+from exporter.localize.program import Values, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
@@ -30,44 +31,6 @@ _CLASH = "network/"
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FaultLocation:
-    """The first node at fault, and where it is from.
-
-    ``output`` is the value that is wrong, ``operators`` those between it and the values that it was given, the last
-    being the node. ``place`` is the module and the source line. ``difference`` is the largest for ``input``; ``floor``
-    and ``limit`` are in its unit; infinite where the shapes differ or the node does not run, and then ``finding`` says
-    so. ``changes`` says what differs from the node as torch.onnx converts it now; empty where nothing does, so that the
-    converter or onnxruntime is at fault. ``folder`` has the node alone, and a script that runs it.
-    """
-
-    node: str
-    output: str
-    operators: tuple[str, ...]
-    place: SourceLocation
-    input: str
-    difference: float
-    floor: float
-    limit: float
-    finding: str
-    changes: tuple[str, ...]
-    runs: int
-    folder: Path | None
-
-    def describe(self) -> str:
-        """Return one sentence for people."""
-        operator = self.operators[-1]
-        why = (
-            f"it is not the node that torch.onnx makes of it: {'; '.join(self.changes)}"
-            if self.changes
-            else "it is what torch.onnx makes of it now: the converter or onnxruntime is at fault"
-        )
-        return (
-            f"node '{self.node}' ({operator}), from {self.place.describe()}: expected at most {self.limit:.1e} from "
-            f"eager given eager's own inputs, got {self.finding}; {why}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

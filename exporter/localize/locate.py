@@ -12,7 +12,8 @@ from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import trace_program
 from exporter.errors import ConversionError
 from exporter.inputs.adapter import InputAdapter
-from exporter.localize.bisect import FaultLocation, ProbeInputs, locate
+from exporter.localize.bisect import ProbeInputs, locate
+from exporter.localize.located import FaultLocation
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity import ReferenceOutput
 from runtime.evidence import STAGES, Evidence, Row

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-if TYPE_CHECKING:
-    from exporter.localize.bisect import FaultLocation
+from exporter.localize.located import FaultLocation
 
 _SCRIPT = '''"""{title}
 
@@ -48,7 +47,7 @@ sys.exit(1 if wrong else 0)
 
 def write_case(
     folder: Path,
-    found: "FaultLocation",
+    found: FaultLocation,
     model: onnx.ModelProto,
     inputs: Mapping[str, NDArray[Any]],
     expected: Mapping[str, NDArray[Any]],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.checkpoint.sklearn_files import load_estimator
 from exporter.errors import PreprocessingError
-from exporter.inputs.tabular.estimator import load_estimator
 from exporter.outputs.target_inverse import apply_inverse
 from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 

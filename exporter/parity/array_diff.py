@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.parity.cases import Arrays
 from runtime.evidence import HISTOGRAM_EDGES, Fault, Noise, Row, Stage
-
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 _LISTED = 10
 

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from exporter.inputs.adapter import BATCH_SIZES
-from exporter.parity.array_diff import ArrayDifference, Arrays, DifferenceTally, Tolerance, measure_difference
+from exporter.parity.array_diff import ArrayDifference, DifferenceTally, Tolerance, measure_difference
+from exporter.parity.cases import BATCH_SIZES, Arrays, ReferenceOutput, ServedPath, StageFunction
 from exporter.parity.decisions import decide, expected_result
 from exporter.parity.noise import MAX_RATIO, SIGNAL_OF_LIMIT, NoiseMeasurement, spread
-from exporter.parity.paths import RUNTIME, ServedPath, StageFunction, arrays_of, inner_of, inputs_of
-from exporter.parity.reference import ReferenceOutput
+from exporter.parity.paths import RUNTIME, arrays_of, inner_of, inputs_of
 from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
 from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, Segment
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.parity.array_diff import Arrays
+from exporter.parity.cases import Arrays
 from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Task, Tokens
 from runtime.results import until_end
 

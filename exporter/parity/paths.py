@@ -1,10 +1,9 @@
-"""The ways an artifact runs, behind one face, each with its inner stages within reach."""
+"""Paths through an artifact, with access to their inner stages."""
 
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 from exporter.conversion.node_builder import outer_names
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ParityError
-from exporter.inputs.adapter import Case
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.array_diff import Arrays
-from exporter.parity.reference import ReferenceOutput
+from exporter.parity.cases import Arrays, Case, ReferenceOutput, ServedPath, StageFunction
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import (
@@ -49,29 +46,12 @@ from runtime.results import (
     until_end,
 )
 
-StageFunction: TypeAlias = Callable[[ReferenceOutput], Arrays]
-
 # Tensors that a part of a graph begins with, and their dimensions, or () where the graph or the first call tells them.
 Sources: TypeAlias = Mapping[str, Sequence[int | str]]
 
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedPath:
-    """One way to run the artifact on one device.
-
-    ``stages`` take the reference's answer to a case, of which each uses what the reference gave it, and give what the
-    stage makes of that; two paths with the same function have the stage in common. ``run`` goes the whole way from the
-    raw input, for cases that may share a batch. All arrays have a batch dimension of one.
-    """
-
-    name: str
-    device: str = "cpu"
-    stages: Mapping[Stage, StageFunction]
-    run: Callable[[Sequence[Case]], Sequence[Arrays]]
 
 
 def arrays_of(answer: ReferenceOutput) -> Arrays:

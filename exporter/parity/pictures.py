@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from exporter.parity.array_diff import Arrays
+from exporter.parity.cases import Arrays, ReferenceOutput, ServedPath
 from exporter.parity.compare import ParityInputs
-from exporter.parity.paths import ServedPath
-from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import Classify, ImageInput, Multilabel

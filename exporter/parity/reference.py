@@ -1,37 +1,21 @@
-"""What the eager model says: the side that is never wrong."""
+"""Reference outputs of the eager PyTorch model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
 from torch import nn
 
 from exporter.conversion.network_io import call
-from exporter.inputs.adapter import Case, InputAdapter, PreparedInput
 from exporter.outputs.postprocessing import Postprocessing
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceOutput:
-    """The reference for one case, as a batch of one: what is prepared, and what comes out.
-
-    ``inner`` are the network's own outputs by their names in the graph, ``outputs`` the artifact's, after the
-    postprocessing.
-    """
-
-    case: Case
-    prepared: PreparedInput
-    inner: Mapping[str, NDArray[Any]]
-    outputs: Mapping[str, NDArray[Any]]
+from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
 
 
 class Reference:
     """A freshly built eager network behind the user's own preprocessing; nothing of the export has touched either."""
 
-    def __init__(self, network: nn.Module, adapter: InputAdapter) -> None:
+    def __init__(self, network: nn.Module, prepare: Callable[[Case], PreparedInput]) -> None:
         self._network = network
-        self._adapter = adapter
+        self._prepare = prepare
 
     @property
     def network(self) -> nn.Module:
@@ -43,7 +27,7 @@ class Reference:
 
         One case at a time: the reference does not depend on what else is in the batch.
         """
-        prepared = tuple(self._adapter.prepare(case) for case in cases)
+        prepared = tuple(self._prepare(case) for case in cases)
         return prepared, tuple(call(self._network, one.tensors) for one in prepared)
 
     def answer(self, cases: Sequence[Case], postprocessing: Postprocessing) -> tuple[ReferenceOutput, ...]:

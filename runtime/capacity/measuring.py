@@ -22,7 +22,7 @@ from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
-from runtime.jobs.sources import input_kind, read_inputs
+from runtime.jobs.sources import input_kind, read_sources
 from runtime.model import Model
 
 _MOST_SAMPLES = 64
@@ -121,7 +121,7 @@ def _bodies(artifact: Artifact, samples: Sequence[Path]) -> list[Body]:
         named: list[tuple[str, Any]] = [(f"golden input {row}", case.source) for row, case in enumerate(cases)]
     else:
         kind = input_kind(manifest)
-        named = list(islice(read_inputs([str(sample) for sample in samples], kind), _MOST_SAMPLES))
+        named = list(islice(read_sources([str(sample) for sample in samples], kind), _MOST_SAMPLES))
     for name, source in named:
         if isinstance(source, InputError):
             raise InputError(f"--samples: '{name}': {source}")

@@ -1,23 +1,10 @@
-"""The face that every input kind shows the model, and the table of the kinds."""
+"""Interface of an input decoder."""
 
 from collections.abc import Hashable, Sequence
-from importlib import import_module
 from os import PathLike
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
-
-from runtime.artifact.open import Artifact
-from runtime.manifest import ImageInput, Input, TabularInput, TensorInput, TextInput, TokensInput
-
-# The class that decodes a kind, by module and name: a kind's libraries load when a model of that kind does.
-DECODERS: dict[type[Any], str] = {
-    ImageInput: "runtime.inputs.image.decoder:ImageDecoder",
-    TensorInput: "runtime.inputs.tensor.decoder:TensorDecoder",
-    TabularInput: "runtime.inputs.tabular.decoder:RowDecoder",
-    TextInput: "runtime.inputs.text.decoder:TextDecoder",
-    TokensInput: "runtime.inputs.tokens.decoder:TokensDecoder",
-}
 
 
 class DecodedInput:
@@ -63,23 +50,6 @@ class Decoder(Protocol):
         """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
 
 
-def open_decoder(artifact: Artifact, *, max_pixels: int) -> Decoder:
-    """Return the decoder for an artifact's input, or for all of them where it has several."""
-    inputs = artifact.manifest.inputs
-    decoders = [_open(spec, artifact, max_pixels) for spec in inputs]
-    if len(decoders) == 1:
-        return decoders[0]
-    from runtime.inputs.composite import SeveralDecoder
-
-    return SeveralDecoder({spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)})
-
-
 def subject_of(source: object, position: int) -> str:
     """Return how messages and result rows name an input: its path, or its position among the inputs."""
     return str(source) if isinstance(source, str | PathLike) else f"#{position}"
-
-
-def _open(spec: Input, artifact: Artifact, max_pixels: int) -> Decoder:
-    module, _, name = DECODERS[type(spec)].partition(":")
-    decoder: Decoder = getattr(import_module(module), name)(spec, artifact, max_pixels=max_pixels)
-    return decoder

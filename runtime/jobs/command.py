@@ -21,7 +21,7 @@ from runtime.jobs.job import describe_job, run_job, skip_done
 from runtime.jobs.journal import Journal
 from runtime.jobs.options import JobOptions
 from runtime.jobs.overlays import Overlays
-from runtime.jobs.sources import Named, count_inputs, input_kind, read_inputs
+from runtime.jobs.sources import Named, count_inputs, input_kind, read_sources
 from runtime.jobs.writers import SUFFIXES, check_writable
 from runtime.model import check_options, load
 from runtime.results import Failure, Result
@@ -143,7 +143,7 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[Named], int | None]:
     kind = input_kind(open_artifact(request.artifact).manifest)
     total = count_inputs(request.inputs, kind, column=request.column)
     engine = open_engine(request, kind, total)
-    return engine, read_inputs(request.inputs, kind, column=request.column), total
+    return engine, read_sources(request.inputs, kind, column=request.column), total
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:

@@ -15,6 +15,7 @@ from runtime.errors import InputError
 from runtime.inputs.tabular.tables import READERS, read_json
 from runtime.jobs.urls import Remote, is_url, local_copy, walk_url
 from runtime.manifest import Manifest, TensorInput, TextInput
+from runtime.model import Model
 
 # An input's name, as its row has it, and what the model takes; or the reason why it could not be read.
 Named: TypeAlias = tuple[str, Any]
@@ -142,7 +143,16 @@ def input_kind(manifest: Manifest) -> Kind:
     return kind
 
 
-def read_inputs(
+def read_inputs(model: Model, *paths: str | Path, column: str | None = None) -> Iterator[Named]:
+    """Yield the (name, input) pairs of files, folders and tables, as ``truecopy predict`` reads them.
+
+    They are what ``Model.predict_each`` takes: tables are streamed, and ``column`` is the one of them that holds the
+    inputs, where inputs are not rows. Raises InputError for a folder or table without inputs.
+    """
+    return read_sources([str(path) for path in paths], input_kind(model.manifest), column=column)
+
+
+def read_sources(
     arguments: Sequence[str], kind: Kind, *, column: str | None = None, stdin: BinaryIO | None = None
 ) -> Iterator[Named]:
     """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
@@ -185,7 +195,7 @@ def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = N
     """Return how many inputs there are; None where only reading them would tell, as on stdin."""
     if STDIN in arguments:
         return None
-    return sum(1 for _ in read_inputs(arguments, kind, column=column))
+    return sum(1 for _ in read_sources(arguments, kind, column=column))
 
 
 def _is_json_table(path: Path, kind: Kind) -> bool:

@@ -8,10 +8,9 @@ bad input costs only itself.
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from runtime.server.scheduler import InferenceJob
+from runtime.server.jobs import InferenceJob
 
 
 class Batcher:
@@ -23,7 +22,7 @@ class Batcher:
         self._wanted = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def put(self, job: "InferenceJob", prepared: Any) -> None:
+    def put(self, job: InferenceJob, prepared: Any) -> None:
         """Queue a job whose input is prepared."""
         job.entered = time.monotonic()
         with self._wanted:
@@ -51,7 +50,7 @@ class Batcher:
                 batch = self._take()
             _run(batch)
 
-    def _take(self) -> list[tuple["InferenceJob", Any]]:
+    def _take(self) -> list[tuple[InferenceJob, Any]]:
         """Return the first job, and those behind it that can share its run: the same model, the same bucket."""
         first, prepared = self._ready.popleft()
         batch = [(first, prepared)]
@@ -67,7 +66,7 @@ class Batcher:
         return batch
 
 
-def _run(batch: list[tuple["InferenceJob", Any]]) -> None:
+def _run(batch: list[tuple[InferenceJob, Any]]) -> None:
     live = []
     for job, prepared in batch:
         job.seconds["queue"] += time.monotonic() - job.entered

@@ -53,7 +53,8 @@ def serve(
     from runtime.server.limits import MIB, Limits
 
     _check_installed("uvicorn", "serve")
-    from runtime.server.startup import Settings, run_server
+    from runtime.server.settings import Settings
+    from runtime.server.startup import run_server
 
     run_server(
         Settings(

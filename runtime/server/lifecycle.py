@@ -21,7 +21,7 @@ from runtime.server.http.limits import BoundedProtocol
 from runtime.server.limits import Limits
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
-from runtime.server.startup import Settings, load_as
+from runtime.server.settings import Settings, load_as
 
 # How often --watch looks at the manifests.
 _WATCH_S = 1.0

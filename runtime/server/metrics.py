@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from runtime.server.scheduler import STAGES
+from runtime.server.jobs import STAGES
 from runtime.server.statistics import Statistics
 from runtime.server.version import VERSION
 

@@ -16,6 +16,7 @@ from runtime.model import check_options
 from runtime.results import Failure, Result
 from runtime.server.admission import Admission, BodyReservation, RequestContext
 from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
+from runtime.server.jobs import STAGES, InferenceJob
 from runtime.server.limits import Limits
 from runtime.server.metrics import Metrics
 from runtime.server.open_inference.requests import (
@@ -25,7 +26,7 @@ from runtime.server.open_inference.requests import (
     check_outputs,
     sources_of,
 )
-from runtime.server.scheduler import STAGES, InferenceJob, Scheduler
+from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel
 from runtime.server.statistics import Statistics
 from runtime.server.version import VERSION

@@ -5,38 +5,18 @@ import resource
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
-from runtime.server.access_log import AccessLog, LogFormat
+from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
-from runtime.server.limits import Limits, limits_for_memory
-from runtime.server.served_model import Batching, ServedModel, load_verified
+from runtime.server.limits import limits_for_memory
+from runtime.server.served_model import ServedModel
+from runtime.server.settings import Settings, load_as
 
 # Libraries that warn of every bad request: whoever sends them must not fill the log.
 _TALKATIVE = ("uvicorn.error", "python_multipart")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What 'truecopy serve' was asked for."""
-
-    artifacts: Sequence[str]
-    host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int | None = 8001
-    device: str = "auto"
-    batching: Batching = "auto"
-    limits: Limits = field(default_factory=Limits)
-    memory_limit_bytes: int | None = None
-    drain_s: float = 30.0
-    watch: bool = False
-    token_file: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    log_format: LogFormat = "text"
 
 
 def run_server(settings: Settings) -> None:
@@ -75,13 +55,6 @@ def _load_all(settings: Settings, cores: int, max_pixels: int) -> list[ServedMod
     models = [load_as(settings, name, path, cores, max_pixels) for name, path in _named(settings.artifacts)]
     _check_names(models)
     return models
-
-
-def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> ServedModel:
-    """Return the artifact in folder ``path``, verified, under ``name``, or under its own where that is empty."""
-    return load_verified(
-        path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
-    )
 
 
 def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:

@@ -178,7 +178,7 @@ class Bench:
     @contextlib.contextmanager
     def _cached(self, subject: str) -> Iterator["_Cache"]:
         """Convert each subject's network once: faults that do not touch it have the same graph."""
-        convert = workflow.convert
+        convert = workflow.convert_network
         cache = _Cache()
 
         def once(*given: Any, **options: Any) -> ConvertedNetwork:
@@ -191,11 +191,11 @@ class Bench:
             model.CopyFrom(known.model)
             return ConvertedNetwork(model=model, exporter=known.exporter)
 
-        workflow.convert = once
+        workflow.convert_network = once
         try:
             yield cache
         finally:
-            workflow.convert = convert
+            workflow.convert_network = convert
 
 
 class _Cache:

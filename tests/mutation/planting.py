@@ -68,14 +68,14 @@ class Planting:
 
     def converted(self, change: Callable[[onnx.ModelProto], None]) -> None:
         """Change the network's graph, as a converter or an optimizer would."""
-        convert = workflow.convert
+        convert = workflow.convert_network
 
         def changed(*given: Any, **options: Any) -> ConvertedNetwork:
             converted = convert(*given, **options)
             change(converted.model)
             return converted
 
-        self.replace(workflow, "convert", changed)
+        self.replace(workflow, "convert_network", changed)
 
     def assembled(self, change: Callable[[onnx.ModelProto], None]) -> None:
         """Change both graphs of the artifact, preprocessing and ending included."""

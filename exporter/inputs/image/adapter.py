@@ -17,16 +17,14 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from exporter.conversion.to_torchscript import load_torchscript, to_torchscript, trace
-from exporter.inputs.adapter import Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.adapter import GraphPart, example_of
 from exporter.inputs.image import PixelFormat, TrainingTransform, arithmetic_nodes, geometry_nodes
 from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pipeline import Pipeline
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.array_diff import Arrays
+from exporter.parity.cases import Arrays, Case, PreparedInput, ReferenceOutput, ServedPath, StageFunction
 from exporter.parity.paths import (
-    ServedPath,
     Sources,
-    StageFunction,
     SubgraphCache,
     decode_stage,
     graph_stages,
@@ -35,7 +33,6 @@ from exporter.parity.paths import (
     runtime_path,
     torchscript_path,
 )
-from exporter.parity.reference import ReferenceOutput
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
-from exporter.inputs.adapter import BATCH_SIZES, PHOTOS, SAMPLES, Case
+from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import decode_image
 from runtime.manifest import ImageInput, Preprocessing

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import BATCH_SIZES, GENERATED, SAMPLES, Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.adapter import GraphPart, example_of
 from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, proven_nodes
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.paths import ServedPath, SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path
+from exporter.parity.cases import BATCH_SIZES, GENERATED, SAMPLES, Case, PreparedInput, ServedPath
+from exporter.parity.paths import SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path
 from runtime.errors import InputError
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Column, Input, TabularInput

@@ -1,10 +1,7 @@
 """A fitted transform of rows: scikit-learn's, from skops, joblib or Python, or plain statistics from JSON."""
 
-import io
 import json
 import math
-import pickle
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.checkpoint.sklearn_files import PICKLES, SKOPS, check_scikit_learn, load_estimator
 from exporter.errors import PreprocessingError
 from exporter.object_path import is_reference, load_object
 
-_SKOPS = (".skops",)
-_PICKLES = (".joblib", ".pkl", ".pickle")
 _STATISTICS = (".json",)
 
 # A Hugging Face image processor's own name: not a table's.
 _IMAGE_PROCESSOR = "preprocessor_config.json"
-
-# Types that skops leaves to the user, and scikit-learn's encoders hold: they run nothing.
-_HARMLESS = ("numpy.dtype",)
 
 _PAIRS = (("mean", "std"), ("min", "max"))
 
@@ -83,7 +76,7 @@ def is_table_transform(preprocess: object) -> bool:
     """Return whether ``preprocess`` is, or names, something fitted on columns rather than a transform of images."""
     if isinstance(preprocess, str):
         path = Path(preprocess)
-        return path.name != _IMAGE_PROCESSOR and path.suffix in (*_SKOPS, *_PICKLES, *_STATISTICS)
+        return path.name != _IMAGE_PROCESSOR and path.suffix in (*SKOPS, *PICKLES, *_STATISTICS)
     return hasattr(preprocess, "transform") and hasattr(preprocess, "n_features_in_")
 
 
@@ -103,23 +96,6 @@ def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: b
     if isinstance(found, ColumnStatistics):
         return TabularTransform(transformer=found, names=found.columns, origin=origin)
     return TabularTransform(transformer=found, names=_names(found, columns, origin), origin=origin)
-
-
-def load_estimator(path: Path, *, trust: bool) -> Any:
-    """Return the scikit-learn object in a skops, joblib or pickle file.
-
-    Raises PreprocessingError when loading it would run code that ``trust`` does not allow.
-    """
-    if not path.is_file():
-        raise PreprocessingError(f"'{path}': no such file: expected a fitted transform. Check the path.")
-    _check_scikit_learn(str(path))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = _load_skops(path, trust=trust) if path.suffix in _SKOPS else _load_pickle(path, trust=trust)
-    for warning in caught:
-        if "version" in str(warning.message):
-            sys.stderr.write(f"warning: '{path}': {str(warning.message).strip().partition(chr(10))[0]}\n")
-    return found
 
 
 def _read_file(path: Path, *, columns: Sequence[str], trust: bool) -> Any:
@@ -183,45 +159,6 @@ def _by_column(content: object, columns: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def _load_skops(path: Path, *, trust: bool) -> Any:
-    try:
-        import skops.io
-    except ImportError:
-        raise PreprocessingError(f"'{path}': skops is not installed. Run: pip install 'truecopy[tabular]'.") from None
-    try:
-        unknown = skops.io.get_untrusted_types(file=path)
-        unknown = [name for name in unknown if name not in _HARMLESS]
-        if unknown and not trust:
-            raise PreprocessingError(
-                f"'{path}': refused: loading it would import {', '.join(map(repr, unknown[:10]))}: expected "
-                "scikit-learn's own types. If you trust its source, pass --trust."
-            )
-        return skops.io.load(path, trusted=[*unknown, *_HARMLESS])
-    except PreprocessingError:
-        raise
-    except Exception as error:  # a foreign or damaged archive may raise anything
-        raise PreprocessingError(f"'{path}': cannot be read as skops: {_one_line(error)}. Save it again.") from error
-
-
-def _load_pickle(path: Path, *, trust: bool) -> Any:
-    if not trust:
-        raise PreprocessingError(
-            f"'{path}': refused: a joblib or pickle file runs code when it is loaded. Save it with skops "
-            "(skops.io.dump), or, if you trust its source, pass --trust."
-        )
-    sys.stderr.write(f"'{path}': trusted: loading it runs the code that it names\n")
-    try:
-        import joblib
-
-        return joblib.load(io.BytesIO(path.read_bytes()))
-    except ImportError as error:
-        raise PreprocessingError(
-            f"'{path}': needs '{error.name}', which is not installed. Install it, or the truecopy[tabular] extra."
-        ) from error
-    except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise PreprocessingError(f"'{path}': cannot be loaded: {_one_line(error)}. Save it again.") from error
-
-
 def _names(transformer: Any, columns: Sequence[str], origin: str) -> tuple[str, ...]:
     if not hasattr(transformer, "transform") or not hasattr(transformer, "n_features_in_"):
         raise PreprocessingError(
@@ -229,7 +166,7 @@ def _names(transformer: Any, columns: Sequence[str], origin: str) -> tuple[str, 
             f"ColumnTransformer, got {type(transformer).__module__}.{type(transformer).__name__}. Fit it, and save it "
             "again."
         )
-    _check_scikit_learn(origin)
+    check_scikit_learn(origin)
     fitted = [str(name) for name in getattr(transformer, "feature_names_in_", ())]
     if fitted and columns and list(columns) != fitted:
         raise PreprocessingError(
@@ -264,16 +201,6 @@ def _pandas(origin: str) -> Any:
             "'truecopy[tabular]'."
         ) from None
     return pandas
-
-
-def _check_scikit_learn(origin: str) -> None:
-    try:
-        import skl2onnx  # noqa: F401
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise PreprocessingError(
-            f"'{origin}': needs {error.name}, which is not installed. Run: pip install 'truecopy[tabular]'."
-        ) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -16,18 +16,11 @@ from torch import nn
 
 from exporter.conversion.to_torchscript import to_torchscript, trace
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, PreparedInput, example_of
+from exporter.inputs.adapter import GraphPart, example_of
 from exporter.inputs.image.pipeline import NetworkPipeline
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.paths import (
-    ServedPath,
-    SubgraphCache,
-    decode_stage,
-    graph_stages,
-    onnx_path,
-    runtime_path,
-    torchscript_path,
-)
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedPath
+from exporter.parity.paths import SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path, torchscript_path
 from runtime.errors import InputError
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import Input, NumberType, TensorInput

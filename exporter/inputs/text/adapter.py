@@ -16,12 +16,20 @@ from torch import nn
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import BATCH_SIZES, GENERATED, SAMPLES, Case, GraphPart, PreparedInput
+from exporter.inputs.adapter import GraphPart
 from exporter.inputs.text.tokenizer import FILE, ReadTokenizer
 from exporter.outputs.postprocessing import Postprocessing, TaskName
-from exporter.parity.array_diff import Arrays
-from exporter.parity.paths import ServedPath, SubgraphCache, graph_stages, runtime_path, split_batch
-from exporter.parity.reference import ReferenceOutput
+from exporter.parity.cases import (
+    BATCH_SIZES,
+    GENERATED,
+    SAMPLES,
+    Arrays,
+    Case,
+    PreparedInput,
+    ReferenceOutput,
+    ServedPath,
+)
+from exporter.parity.paths import SubgraphCache, graph_stages, runtime_path, split_batch
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import TextInput
 from runtime.model import Model

@@ -16,10 +16,10 @@ from torch import nn
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import BATCH_SIZES, SAMPLES, Case, GraphPart, PreparedInput
+from exporter.inputs.adapter import GraphPart
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.array_diff import Arrays
-from exporter.parity.paths import ServedPath, SubgraphCache, decode_stage, graph_stages, runtime_path, split_batch
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, Arrays, Case, PreparedInput, ServedPath
+from exporter.parity.paths import SubgraphCache, decode_stage, graph_stages, runtime_path, split_batch
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import DerivedInput, TokensInput
 from runtime.model import Model

@@ -22,7 +22,7 @@ from runtime.engine.cpu import usable_cores
 from runtime.errors import DeviceError
 from runtime.jobs.engines import Stop
 from runtime.jobs.options import JobOptions
-from runtime.jobs.sources import STDIN, Kind, Named, read_inputs
+from runtime.jobs.sources import STDIN, Kind, Named, read_sources
 from runtime.manifest import MANIFEST_NAME, ImageInput
 from runtime.results import Result
 
@@ -158,7 +158,7 @@ class RayEngine:
 
     def _first_path(self) -> str | None:
         """Return the first input where it is a file of this machine, which all nodes are to see."""
-        inputs = read_inputs(self._request.inputs, self._kind, column=self._request.column)
+        inputs = read_sources(self._request.inputs, self._kind, column=self._request.column)
         if STDIN in self._request.inputs:
             return None
         source = next(inputs, ("", None))[1]

@@ -17,8 +17,8 @@ from runtime.deploy.triton.configuration import Configuration, warm_ups
 from runtime.deploy.triton.model import ARTIFACT_FOLDER, DIGEST_PARAMETER, NAME_TENSOR, ROW_TENSOR
 from runtime.engine.session import open_session
 from runtime.errors import InputError
-from runtime.inputs.decoder import open_decoder
 from runtime.inputs.image.decoder import MAX_PIXELS
+from runtime.inputs.registry import open_decoder
 from runtime.manifest import MANIFEST_NAME, Classify, Multilabel
 from runtime.server.open_inference.requests import BATCH, output_specs
 from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of, to_bytes

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.inputs.adapter import Case, PreparedInput
 from exporter.outputs.postprocessing import TaskOptions, infer_postprocessing
 from exporter.parity import ReferenceOutput, measure_noise, noise
+from exporter.parity.cases import Case, PreparedInput
 from exporter.parity.noise import ROUNDINGS, round_up
 
 EPS = float(np.finfo(np.float32).eps)

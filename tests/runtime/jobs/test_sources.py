@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.jobs.sources import KINDS, count_inputs, input_kind, read_inputs
+from runtime.jobs.sources import KINDS, count_inputs, input_kind, read_sources
 from runtime.manifest import TensorInput, TextInput
 
 IMAGE = KINDS["image"]
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def names(arguments, **options):
-    return [name for name, _ in read_inputs(arguments, IMAGE, **options)]
+    return [name for name, _ in read_sources(arguments, IMAGE, **options)]
 
 
 def test_a_folder_is_searched_at_any_depth_in_the_order_of_names(folder):
@@ -74,7 +74,7 @@ def test_a_name_that_is_not_utf8_is_readable_and_its_file_is_found(folder):
     path = os.fsencode(folder) + b"/caf\xe9.jpg"
     Path(os.fsdecode(path)).write_bytes(b"")
 
-    found = {name: source for name, source in read_inputs(["."], IMAGE) if "caf" in name}
+    found = {name: source for name, source in read_sources(["."], IMAGE) if "caf" in name}
 
     assert list(found) == ["./caf\\xe9.jpg"]
     assert found["./caf\\xe9.jpg"].exists()
@@ -116,7 +116,7 @@ def test_one_bad_row_costs_only_itself(folder):
     (folder / "rows.jsonl").write_text('{"path": "a.jpg"}\nnonsense\n{"path": 7}\n{"other": ""}\n{"path": "b.jpg"}\n')
     (folder / "rows.csv").write_text("path,n\na.jpg,1\nb.jpg,2,3\n,4\nc.jpg,5\n")
 
-    rows = list(read_inputs(["rows.jsonl", "rows.csv"], IMAGE, column="path"))
+    rows = list(read_sources(["rows.jsonl", "rows.csv"], IMAGE, column="path"))
 
     assert [name for name, _ in rows] == [
         "a.jpg",
@@ -145,7 +145,7 @@ def test_parquet_rows_hold_paths_or_bytes(folder):
     images = [{"bytes": b"abc", "path": "inside.jpg"}, {"bytes": b"def", "path": None}]
     parquet.write_table(pyarrow.table({"image": images}), "bytes.parquet")
 
-    rows = list(read_inputs(["paths.parquet", "bytes.parquet"], IMAGE))
+    rows = list(read_sources(["paths.parquet", "bytes.parquet"], IMAGE))
 
     assert rows == [
         ("a.jpg", Path("a.jpg")),
@@ -183,7 +183,7 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
     (folder / "a.npy").write_bytes(b"")
 
     def found(kind, argument, **options):
-        return list(read_inputs([argument], KINDS[kind], **options))
+        return list(read_sources([argument], KINDS[kind], **options))
 
     assert found("tabular", "rows.csv") == [("rows.csv#1", {"age": "7", "text": "hello", "tokens": "x"})]
     assert found("tabular", "lines.txt") == [("lines.txt#1", b'{"age": 7}')]
@@ -210,17 +210,17 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
 def test_a_json_file_with_a_list_of_inputs_is_a_table(folder, kind, content, expected):
     (folder / "x.json").write_text(content)
 
-    assert list(read_inputs(["x.json"], KINDS[kind])) == expected
+    assert list(read_sources(["x.json"], KINDS[kind])) == expected
 
 
 @pytest.mark.parametrize("kind", ["tabular", "text", "tokens"])
 @pytest.mark.parametrize("name", ["typo.csv", "typo.txt", "typo.json", "typo.parquet"])
 def test_a_misspelt_file_is_no_text(folder, kind, name):
-    ((subject, error),) = read_inputs([name], KINDS[kind])
+    ((subject, error),) = read_sources([name], KINDS[kind])
 
     assert subject == name
     assert str(error) == f"'{name}': no such file. Check the path."
-    assert dict(read_inputs(["See notes.txt"], KINDS["text"])) == {"See notes.txt": "See notes.txt"}
+    assert dict(read_sources(["See notes.txt"], KINDS["text"])) == {"See notes.txt": "See notes.txt"}
 
 
 def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
@@ -229,29 +229,29 @@ def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
         np.save(folder / f"{name}.npy", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
     (folder / "torn.npy").write_bytes((folder / "many.npy").read_bytes()[:50])
 
-    found = list(read_inputs(["many.npy"], kind))
+    found = list(read_sources(["many.npy"], kind))
 
     assert [name for name, _ in found] == ["many.npy#1", "many.npy#2", "many.npy#3"]
     assert [array.tolist() for _, array in found] == [[0, 1], [2, 3], [4, 5]]
     for name in ("one.npy", "batch_of_one.npy", "torn.npy"):
-        assert list(read_inputs([name], kind)) == [(name, Path(name))]
+        assert list(read_sources([name], kind)) == [(name, Path(name))]
 
 
 def test_a_pair_of_texts_is_two_columns_of_a_table(folder):
     (folder / "pairs.csv").write_text("id,first,second\n1,a,b\n")
 
-    assert list(read_inputs(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
+    assert list(read_sources(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
     (folder / "two.csv").write_text("first,second\na,b\n")
     spec = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pairs=True)
     kind = input_kind(SimpleNamespace(inputs=[spec]))
-    assert list(read_inputs(["two.csv"], kind)) == [("two.csv#1", ["a", "b"])]
+    assert list(read_sources(["two.csv"], kind)) == [("two.csv#1", ["a", "b"])]
     with pytest.raises(runtime.InputError, match=r"which columns\? expected --column FIRST,SECOND"):
-        list(read_inputs(["pairs.csv"], kind))
+        list(read_sources(["pairs.csv"], kind))
     with pytest.raises(runtime.InputError, match="no column 'third'"):
-        list(read_inputs(["pairs.csv"], KINDS["text"], column="first,third"))
+        list(read_sources(["pairs.csv"], KINDS["text"], column="first,third"))
 
 
 def test_every_kind_of_the_manifest_has_a_job():
-    from runtime.inputs.decoder import DECODERS
+    from runtime.inputs.registry import DECODERS
 
     assert {str(spec.__struct_config__.tag) for spec in DECODERS} == set(KINDS)

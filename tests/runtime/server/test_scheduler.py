@@ -11,7 +11,8 @@ from runtime.errors import InputError
 from runtime.model import Model
 from runtime.server.admission import RequestContext
 from runtime.server.errors import ClientLeftError
-from runtime.server.scheduler import InferenceJob, Scheduler
+from runtime.server.jobs import InferenceJob
+from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel, SessionChooser, load_verified
 
 

@@ -149,7 +149,7 @@ def test_a_file_of_rows_is_read_in_python_as_predict_reads_it(artifact, tmp_path
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     model = runtime.load(artifact[0])
 
-    first, bad, last = model.predict_each(model.read(tmp_path / "rows.json"))
+    first, bad, last = model.predict_each(runtime.read_inputs(model, tmp_path / "rows.json"))
 
     assert first.to_dict() == {**model.predict(rows[0]).to_dict(), "input": f"{tmp_path / 'rows.json'}#1"}
     assert "rows.json#2': column 'age': not a number" in bad.error

@@ -9,7 +9,7 @@ import exporter
 import runtime
 from exporter.inputs.tensor.adapter import read_input
 from exporter.outputs.postprocessing import TaskOptions
-from runtime.manifest import Entries, Items, TensorLeaf, TensorInput
+from runtime.manifest import Entries, Items, TensorInput, TensorLeaf
 
 
 class Digits(nn.Module):

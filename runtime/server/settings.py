@@ -1,0 +1,36 @@
+"""Settings of a server, and the models that they name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.server.access_log import LogFormat
+from runtime.server.limits import Limits
+from runtime.server.served_model import Batching, ServedModel, load_verified
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What 'truecopy serve' was asked for."""
+
+    artifacts: Sequence[str]
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int | None = 8001
+    device: str = "auto"
+    batching: Batching = "auto"
+    limits: Limits = field(default_factory=Limits)
+    memory_limit_bytes: int | None = None
+    drain_s: float = 30.0
+    watch: bool = False
+    token_file: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    log_format: LogFormat = "text"
+
+
+def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> ServedModel:
+    """Return the artifact in folder ``path``, verified, under ``name``, or under its own where that is empty."""
+    return load_verified(
+        path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
+    )
