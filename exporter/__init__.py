@@ -18,6 +18,7 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
+    from exporter.recipe import ExportOptions, TaskOptions
     from exporter.workflow import ExportResult, export
 
 __all__ = [
@@ -25,23 +26,31 @@ __all__ = [
     "CheckpointError",
     "ConversionError",
     "ExportError",
+    "ExportOptions",
     "ExportResult",
     "ParityError",
     "PreprocessingError",
+    "TaskOptions",
     "export",
 ]
 
-_LAZY = {"ExportResult", "export"}
+_LAZY = {
+    "ExportOptions": "exporter.recipe",
+    "ExportResult": "exporter.workflow",
+    "TaskOptions": "exporter.recipe",
+    "export": "exporter.workflow",
+}
 
 
 def __getattr__(name: str) -> object:
     # At first use: the command line reads this package for its help, which must not wait for torch.
     if name not in _LAZY:
         raise AttributeError(f"module 'exporter' has no attribute '{name}'")
-    check_extra()
-    from exporter import workflow
+    from importlib import import_module
 
-    return getattr(workflow, name)
+    if _LAZY[name] == "exporter.workflow":
+        check_extra()
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def check_extra() -> None:

@@ -1,4 +1,4 @@
-"""Makes the steps of an export visible while they run."""
+"""Progress of an export: its steps, and what each of them found."""
 
 import time
 from collections.abc import Iterator
@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
+
+from exporter.checkpoint import Checkpoint
+from runtime.evidence import Evidence
+from runtime.manifest import KeyTransform
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -45,3 +49,45 @@ class Progress:
         self.done.append(step)
         if self._listener:
             self._listener.finished(step)
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return what was read, and which of its entries was taken."""
+    choice = f" ({checkpoint.choice})" if checkpoint.choice else ""
+    entry = f", under '{checkpoint.entry}'{choice}" if checkpoint.entry else ""
+    if checkpoint.non_finite:
+        entry += f"; NaN or infinity in {len(checkpoint.non_finite)} tensors, such as '{checkpoint.non_finite[0]}'"
+    return (
+        f"{checkpoint.path.name}, {megabytes(checkpoint.size_bytes)}: {len(checkpoint.tensors)} tensors, "
+        f"{checkpoint.parameters / 1e6:.1f} million values{entry}"
+    )
+
+
+def describe_keys(keys: KeyTransform) -> str:
+    """Return what was done to the checkpoint's keys, in words."""
+    done = [
+        *(f"'{name}' dropped" for name in keys.dropped),
+        *([f"prefix '{keys.removed_prefix}' removed"] if keys.removed_prefix else []),
+        *([f"prefix '{keys.added_prefix}' added"] if keys.added_prefix else []),
+        *([f"{len(keys.renamed)} keys renamed"] if keys.renamed else []),
+        *(f"'{place}' is {what}" for place, what in keys.replaced.items()),
+        *([f"{len(keys.tied)} tied tensors filled in"] if keys.tied else []),
+        *([f"{keys.filled_counters} num_batches_tracked filled in"] if keys.filled_counters else []),
+        *(f"cast from {name}" for name in keys.cast_from),
+    ]
+    return "".join(f", {what}" for what in done)
+
+
+def describe_parity(evidence: Evidence, noun: str) -> str:
+    """Return on how much the proof rests, and how close it was."""
+    summary = evidence.summary()
+    labels = "" if summary.label_agreement is None else f"labels {summary.label_agreement:.0%}, "
+    return (
+        f"{len(evidence.inputs)} {noun}, batches of {', '.join(map(str, evidence.batch_sizes))}: "
+        f"{labels}at most {summary.ratio or 0.0:.2g} times eager's own noise; {evidence.max_ratio:g} are allowed"
+    )
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size for people."""
+    return f"{size_bytes / 1e6:.1f} MB"

@@ -1,29 +1,26 @@
-"""An artifact, however old, against its checkpoint and training transform: the same proof that the export made."""
+"""'truecopy parity': an artifact checked against its checkpoint and training transform again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from exporter import parity
-from exporter.architectures.rebuild import rebuild
-from exporter.architectures.registry import Architecture
-from exporter.checkpoint import Checkpoint, read_checkpoint
-from exporter.errors import CheckpointError, ConversionError, ParityError
+from exporter.eager.source import check_not_calibrated, open_eager_network
+from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
 from exporter.inputs.image.adapter import ImageAdapter
 from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.inputs.registry import open_adapter
+from exporter.inputs.registry import open_adapter, with_transform
 from exporter.localize.locate import FaultLocator, FaultReport
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.pictures import draw_pictures
-from exporter.recipe import Recipe
-from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
+from exporter.recipe import ExportOptions
+from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
@@ -47,46 +44,26 @@ class RecheckResult:
     location: FaultReport | None = None
 
 
-def check(
-    path: str | Path,
-    recipe: Recipe,
-    *,
-    arch: Architecture | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    pixels: bool = True,
-    pictures: bool = False,
-    locate: Path | None = None,
+def recheck_artifact(
+    path: str | Path, options: ExportOptions, *, pixels: bool = True, pictures: bool = False
 ) -> RecheckResult:
-    """Return how an artifact stands beside the eager model and the user's own preprocessing.
+    """Return how an artifact compares with the eager model and the user's own preprocessing.
 
-    ``recipe`` says what the export said, as far as the manifest does not; ``arch`` and ``arguments`` are the
-    manifest's unless given. Every file's hash is compared first. ``pixels`` compares those of images after each step of
-    the transform, too, on images made for that; ``pictures`` draws the inputs that differ most; into the folder
-    ``locate`` goes the first node of the network that is at fault, if one is. Raises CheckpointError when the recipe's
-    checkpoint is not the exported one, ParityError where another transform was folded in.
+    ``options`` repeat those of the export as far as the artifact does not hold them. Every file's hash is compared
+    first. ``pixels`` also compares the pixels after each step of the transform, on images made for that; ``pictures``
+    draws the inputs that differ most. The first faulty node of the network goes into the folder ``options.locate``.
+
+    Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
+    in.
     """
     artifact = open_artifact(path)
     manifest = artifact.manifest
     for name in manifest.files:
         artifact.file(name)
-    if manifest.calibration is not None:
-        raise ConversionError(
-            f"'{path}': is calibrated, and so differs from its checkpoint on purpose: expected one as exported. "
-            "Check that one, or run 'truecopy verify' on this one."
-        )
-    source = manifest.source
-    found = read_checkpoint(
-        recipe.checkpoint, weights=source.checkpoint_entry or None, trust=recipe.trust, imports=recipe.imports
-    )
-    if found.sha256 != source.checkpoint_sha256:
-        raise CheckpointError(
-            f"'{recipe.checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 "
-            f"{source.checkpoint_sha256}, got {found.sha256}. Name the file that was exported, or export this one."
-        )
-    chosen = _architecture(arch, source.architecture, found)
-    rebuilt = rebuild(chosen, {**source.arguments, **(arguments or {})}, found)
-    recalled = recipe_from_artifact(artifact, recipe)
-    adapter = open_adapter(recalled, rebuilt)
+    check_not_calibrated(manifest)
+    options = with_transform(options)
+    rebuilt = open_eager_network(artifact, options)
+    adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
     if adapter.inputs != manifest.inputs:
         raise ParityError(
             f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
@@ -99,9 +76,9 @@ def check(
     postprocessing = postprocessing_from_artifact(artifact, values)
     answers = reference.finish(cases, prepared, values, postprocessing)
     labels = artifact.labels()
-    if recipe.labels is not None:
-        labels = read_labels(recipe.labels, classes=len(labels))
-    measure = partial(parity.measure_noise, rebuilt.network, answers, postprocessing, max_ratio=recipe.max_ratio)
+    if options.labels is not None:
+        labels = read_labels(options.labels, classes=len(labels))
+    measure = partial(parity.measure_noise, rebuilt.network, answers, postprocessing, max_ratio=options.max_ratio)
     asked = parity.ParityInputs(
         manifest=manifest,
         answers=answers,
@@ -109,18 +86,24 @@ def check(
         measured=measure(),
         remeasure=partial(measure, every_input=True),
         labels=labels,
-        max_ratio=recipe.max_ratio,
+        max_ratio=options.max_ratio,
         lengths=lengths_of(adapter, prepared),
-        not_compared=(*adapter.skipped_samples, *_own_references(recipe, manifest.inputs, labels)),
+        not_compared=(*adapter.skipped_samples, *_own_references(options, manifest.inputs, labels)),
     )
     evidence, drawn = _compare(artifact, asked, adapter, postprocessing, pictures=pictures)
     if pixels and isinstance(adapter, ImageAdapter):
         evidence = _with_rows(evidence, asked, pixel_rows(adapter.reading, adapter.pixels))
     evidence = _with_rows(evidence, asked, _golden_rows(artifact))
     location = None
-    if locate is not None:
+    if options.locate is not None:
         locator = FaultLocator(
-            rebuilt.network, adapter, postprocessing, answers, values[0], max_ratio=recipe.max_ratio, folder=locate
+            rebuilt.network,
+            adapter,
+            postprocessing,
+            answers,
+            values[0],
+            max_ratio=options.max_ratio,
+            folder=options.locate,
         )
         location = locator.find(evidence, manifest, artifact.path)
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
@@ -204,18 +187,12 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
     return rows
 
 
-def _architecture(given: Architecture | None, recorded: str, found: Checkpoint) -> Architecture:
-    if given is not None:
-        return given
-    return found.module if found.module is not None else recorded
-
-
-def _own_references(recipe: Recipe, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
+def _own_references(options: ExportOptions, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
     """Return what the artifact itself was the reference of, as nobody gave the user's own."""
     told = []
-    if recipe.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
+    if options.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
         told.append("the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another")
-    if recipe.labels is None and labels:
+    if options.labels is None and labels:
         told.append("the names of the classes with training's own: the artifact's were taken; --labels names others")
     return tuple(told)
 

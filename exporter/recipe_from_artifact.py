@@ -6,8 +6,8 @@ from typing import Any
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ExportError
-from exporter.outputs.postprocessing import Postprocessing, TaskOptions, infer_postprocessing
-from exporter.recipe import Recipe
+from exporter.outputs.postprocessing import Postprocessing, infer_postprocessing
+from exporter.recipe import ExportOptions, TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import (
     Classify,
@@ -23,13 +23,13 @@ from runtime.manifest import (
 )
 
 
-def recipe_from_artifact(artifact: Artifact, given: Recipe) -> Recipe:
+def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOptions:
     """Return ``given`` with what it leaves open filled in from the artifact.
 
     Raises ExportError where rows have no transform: the artifact has it as a graph alone, which cannot be its own
     reference.
     """
-    recipe = given
+    options = given
     inputs = []
     for spec in artifact.manifest.inputs:
         match spec:
@@ -42,23 +42,23 @@ def recipe_from_artifact(artifact: Artifact, given: Recipe) -> Recipe:
                     for name, kind in spec.derived_inputs.items()
                 ]
                 words = artifact.file(spec.vocabulary) if spec.vocabulary else None
-                recipe = replace(
-                    recipe,
+                options = replace(
+                    options,
                     vocabulary=given.vocabulary or words,
                     pad_id=spec.pad_id if given.pad_id is None else given.pad_id,
                     max_length=given.max_length or spec.max_length,
                 )
             case TextInput():
-                recipe = replace(
-                    recipe,
+                options = replace(
+                    options,
                     tokenizer=given.tokenizer or artifact.file(spec.tokenizer),
-                    carried=spec if given.tokenizer is None else None,
+                    tokenizer_input=spec if given.tokenizer is None else None,
                     text_pairs=spec.pairs,
                     max_length=given.max_length or spec.max_length,
                 )
             case ImageInput():
                 mode = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
-                recipe = replace(recipe, exif=given.exif or spec.exif, pixel_format=given.pixel_format or mode)
+                options = replace(options, exif=given.exif or spec.exif, pixel_format=given.pixel_format or mode)
             case TabularInput():
                 if given.preprocess is None:
                     raise ExportError(
@@ -66,8 +66,8 @@ def recipe_from_artifact(artifact: Artifact, given: Recipe) -> Recipe:
                         "artifact has as a graph alone, got none. Give it with --preprocess."
                     )
                 columns = given.columns or tuple(column.name for column in spec.columns)
-                recipe = replace(recipe, columns=columns)
-    return replace(recipe, inputs=given.inputs or tuple(inputs))
+                options = replace(options, columns=columns)
+    return replace(options, inputs=given.inputs or tuple(inputs))
 
 
 def postprocessing_from_artifact(artifact: Artifact, values: Sequence[Any]) -> Postprocessing:

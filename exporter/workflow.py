@@ -1,15 +1,15 @@
-"""export(): the one place that states the order of the steps."""
+"""Order of the steps of an export."""
 
 import gc
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import msgspec
 import numpy as np
@@ -32,16 +32,23 @@ from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
-from exporter.inputs.registry import assume_wanted, open_adapter
+from exporter.inputs.registry import assume_task, open_adapter, with_transform
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.tokens.adapter import read_vocabulary
 from exporter.localize.locate import FaultLocator
 from exporter.outputs.labels import assumed_labels, read_labels
-from exporter.outputs.postprocessing import Postprocessing, TaskOptions, infer_postprocessing
+from exporter.outputs.postprocessing import Postprocessing, infer_postprocessing
 from exporter.parity.golden import choose_golden
-from exporter.progress import Progress, ProgressListener, Step
-from exporter.recipe import Recipe
-from exporter.step_findings import describe_checkpoint, describe_keys, describe_parity, megabytes
+from exporter.progress import (
+    Progress,
+    ProgressListener,
+    Step,
+    describe_checkpoint,
+    describe_keys,
+    describe_parity,
+    megabytes,
+)
+from exporter.recipe import ExportOptions
 from runtime.artifact.golden import golden_to_npz
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, evidence_to_json
@@ -69,9 +76,6 @@ _PARITY = "parity.json"
 _OTHER_MACHINES = 4.0
 
 
-_ANYTHING = TaskOptions()
-
-
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     """What an export wrote, and the proof."""
 
@@ -81,123 +85,82 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
 
 
+@overload
+def export(checkpoint: ExportOptions, *, listener: ProgressListener | None = None) -> ExportResult: ...
+
+
+@overload
 def export(
     checkpoint: str | Path,
     arch: Architecture | None = None,
     *,
-    arguments: Mapping[str, Any] | None = None,
-    preprocess: str | Callable[..., Any] | None = None,
-    labels: str | Path | None = None,
-    samples: str | Path | None = None,
-    weights: str | None = None,
-    trust: bool = False,
-    imports: Sequence[str | Path] = (),
-    name: str | None = None,
-    out: str | Path | None = None,
-    exif: bool = False,
-    pixel_format: str | None = None,
-    inputs: Sequence[str] = (),
-    tokenizer: str | Path | None = None,
-    vocabulary: str | Path | None = None,
-    max_length: int | None = None,
-    pad_id: int | None = None,
-    text_pairs: bool = False,
-    columns: Sequence[str] = (),
-    wanted: TaskOptions = _ANYTHING,
-    max_ratio: float = parity.MAX_RATIO,
-    locate: str | Path | None = None,
-    force: bool = False,
     listener: ProgressListener | None = None,
+    **options: Any,
+) -> ExportResult: ...
+
+
+def export(
+    checkpoint: str | Path | ExportOptions,
+    arch: Architecture | None = None,
+    *,
+    listener: ProgressListener | None = None,
+    **options: Any,
 ) -> ExportResult:
-    """Export a checkpoint as an artifact, proven equal to the eager model, or write nothing.
+    """Export a checkpoint as an artifact proven equal to the eager model, or write nothing.
 
-    ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,
-    or a callable, called with ``arguments``; by default the one known architecture that fits. ``weights`` names the
-    entry of the checkpoint to take; ``trust`` allows a whole pickled module, whose source is found in ``imports``.
-    ``preprocess`` is the evaluation transform or a reference to it; by default the one that torchvision or timm ships
-    for the architecture. ``exif`` says that the training loader turned photos by their EXIF orientation;
-    ``pixel_format`` what it gave to the transform: RGB, L, or arrays such as ``uint16[4]``; by default as the network's
-    channels say. ``labels`` is a file with a class name a line, ``samples`` a folder of inputs to prove with, ``out``
-    the folder to write (``artifacts/<name>``), which ``force`` replaces. ``inputs`` describe plain tensors, for
-    networks of other things than photos, as ``x=float32[batch,3,28,28]``, or token sequences, as
-    ``x=tokens[batch,length]``, with the words of ``vocabulary``, a file with one a line. A fitted scikit-learn
-    transform as ``preprocess`` makes it a network of rows, whose ``columns`` are named if it was fitted without names;
-    ``tokenizer``, a Hugging Face folder or a tokenizer.json, one of texts, or, with ``text_pairs``, of pairs of them.
-    Texts and sequences have at most ``max_length`` tokens, and ``pad_id`` fills up shorter sequences of a batch.
-    ``wanted`` says what is to come out. A difference of more than ``max_ratio`` times the eager model's own noise is a
-    fault; where it is one of the network, the first node at fault is written to the folder ``locate``. Raises
-    ExportError.
+    ``arch`` and ``options`` are the fields of ExportOptions and TaskOptions by name, where paths may be strings and
+    sequences lists; an ExportOptions takes the place of them all. ``listener`` hears of each step.
+
+    Raises ExportError: its subclasses say whether the checkpoint, the architecture, the preprocessing, the conversion
+    or the parity check is the cause.
     """
-    recipe = Recipe(
-        checkpoint=Path(checkpoint),
-        arch=arch,
-        arguments=arguments or {},
-        preprocess=preprocess,
-        labels=Path(labels) if labels is not None else None,
-        samples=Path(samples) if samples is not None else None,
-        weights=weights,
-        trust=trust,
-        imports=tuple(map(Path, imports)),
-        name=name,
-        out=Path(out) if out is not None else None,
-        exif=exif,
-        pixel_format=pixel_format,
-        inputs=tuple(inputs),
-        tokenizer=Path(tokenizer) if tokenizer is not None else None,
-        vocabulary=Path(vocabulary) if vocabulary is not None else None,
-        max_length=max_length,
-        pad_id=pad_id,
-        text_pairs=text_pairs,
-        columns=tuple(columns),
-        wanted=wanted,
-        max_ratio=max_ratio,
-        locate=Path(locate) if locate is not None else None,
-        force=force,
-    )
-    return run(recipe, listener)
+    if not isinstance(checkpoint, ExportOptions):
+        checkpoint = ExportOptions.from_keywords(checkpoint, arch, **options)
+    return run(checkpoint, listener)
 
 
-def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResult:
-    """Carry out a recipe, telling ``listener`` about each step."""
+def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
+    """Carry out a options, telling ``listener`` about each step."""
     steps = Progress(listener)
-    check_out(recipe.artifact_path, force=recipe.force)
+    options = with_transform(options)
+    check_out(options.artifact_path, force=options.force)
 
     with steps.step("read") as step:
         checkpoint = read_checkpoint(
-            recipe.checkpoint, weights=recipe.weights, trust=recipe.trust, imports=recipe.imports
+            options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
         )
         step.finding = describe_checkpoint(checkpoint)
     with steps.step("rebuild") as step:
-        arch, needed, reason = recipe.arch, dict[str, object](), ""
+        arch, needed, reason = options.arch, dict[str, object](), ""
         if arch is None:
             arch, needed, reason = choose_architecture(checkpoint)
-        rebuilt = rebuild(arch, {**needed, **recipe.arguments}, checkpoint)
+        rebuilt = rebuild(arch, {**needed, **options.arguments}, checkpoint)
         arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in _plain(rebuilt.arguments).items())
         step.finding = (
             f"{rebuilt.reference}({arguments}){f', {reason}' if reason else ''}: {len(checkpoint.tensors)} of "
             f"{len(checkpoint.tensors)} tensors{describe_keys(rebuilt.keys)}"
         )
     with steps.step("preprocessing") as step:
-        adapter = open_adapter(recipe, rebuilt)
+        adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
     with steps.step("reference") as step:
         cases = adapter.cases()
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(arch, {**needed, **recipe.arguments}, checkpoint).network
+        untouched = rebuild(arch, {**needed, **options.arguments}, checkpoint).network
         reference = parity.Reference(untouched, adapter.prepare)
         prepared, values = reference.call(cases)
-        wanted = assume_wanted(recipe.wanted, adapter, untouched, values[0])
-        postprocessing = infer_postprocessing(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
+        task_options = assume_task(options.task_options, adapter, untouched, values[0])
+        postprocessing = infer_postprocessing(values, task_options, labels_file=_LABELS, name=type(untouched).__name__)
         answers = reference.finish(cases, prepared, values, postprocessing)
         step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"
     with steps.step("labels") as step:
-        labels, step.finding = _read_labels(recipe, rebuilt, adapter, postprocessing)
+        labels, step.finding = _read_labels(options, rebuilt, adapter, postprocessing)
         if isinstance(postprocessing.task, Tokens) and labels:
             named = Labels(file=_LABELS, count=len(labels))
             postprocessing = replace(postprocessing, task=msgspec.structs.replace(postprocessing.task, labels=named))
     example = adapter.example(prepared)
     flat = flatten(rebuilt.network, tuple(example), values[0], whole=postprocessing.whole)
-    with staging(recipe.artifact_path, force=recipe.force) as stage:
+    with staging(options.artifact_path, force=options.force) as stage:
         with steps.step("TorchScript") as step:
             size = _write_torchscript(stage, adapter, flat, example, postprocessing)
             step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {adapter.no_torchscript}"
@@ -219,9 +182,9 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
             stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
         weights = sum(file.size_bytes for file in stage.files().values())
         stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, postprocessing.task, labels, weights=weights)))
-        draft = _manifest(recipe, checkpoint, rebuilt, adapter, postprocessing, outputs, variant, onnx_exporter, stage)
+        draft = _manifest(options, checkpoint, rebuilt, adapter, postprocessing, outputs, variant, onnx_exporter, stage)
         with steps.step("parity") as step:
-            measure = partial(parity.measure_noise, untouched, answers, postprocessing, max_ratio=recipe.max_ratio)
+            measure = partial(parity.measure_noise, untouched, answers, postprocessing, max_ratio=options.max_ratio)
             asked = parity.ParityInputs(
                 # What the user asked for, whatever the draft says.
                 manifest=msgspec.structs.replace(draft, task=postprocessing.task, inputs=adapter.inputs),
@@ -230,20 +193,20 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
                 measured=measure(),
                 remeasure=partial(measure, every_input=True),
                 labels=labels,
-                max_ratio=recipe.max_ratio,
+                max_ratio=options.max_ratio,
                 lengths=lengths_of(adapter, prepared),
                 not_compared=adapter.skipped_samples,
             )
             locator = None
-            if recipe.locate is not None:
+            if options.locate is not None:
                 locator = FaultLocator(
                     untouched,
                     adapter,
                     postprocessing,
                     answers,
                     values[0],
-                    max_ratio=recipe.max_ratio,
-                    folder=recipe.locate,
+                    max_ratio=options.max_ratio,
+                    folder=options.locate,
                 )
             evidence = _prove(
                 stage.folder, draft, asked, adapter, postprocessing, locator, torchscript=TORCHSCRIPT in draft.files
@@ -256,31 +219,31 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
             manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
             stage.finish(manifest)
             step.finding = (
-                f"{recipe.artifact_path}, {megabytes(sum(file.size_bytes for file in manifest.files.values()))}"
+                f"{options.artifact_path}, {megabytes(sum(file.size_bytes for file in manifest.files.values()))}"
             )
-    return ExportResult(artifact=recipe.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
+    return ExportResult(artifact=options.artifact_path, manifest=manifest, parity=evidence, steps=tuple(steps.done))
 
 
 def _read_labels(
-    recipe: Recipe, rebuilt: RebuiltNetwork, adapter: InputAdapter, postprocessing: Postprocessing
+    options: ExportOptions, rebuilt: RebuiltNetwork, adapter: InputAdapter, postprocessing: Postprocessing
 ) -> tuple[tuple[str, ...], str]:
     """Return the class names, none for a task without classes, and where they are from."""
     if isinstance(postprocessing.task, Tokens):
-        if recipe.labels is None:
+        if options.labels is None:
             return (), "no --labels: token numbers stay numbers"
-        words = read_vocabulary(recipe.labels)
-        return words, f"{len(words)} words from {recipe.labels}"
+        words = read_vocabulary(options.labels)
+        return words, f"{len(words)} words from {options.labels}"
     if isinstance(postprocessing.task, Regress | Raw):
-        if recipe.labels is not None:
+        if options.labels is not None:
             raise ExportError(
-                f"'{recipe.labels}': labels are for classes: expected none with --task {postprocessing.task.kind}. "
+                f"'{options.labels}': labels are for classes: expected none with --task {postprocessing.task.kind}. "
                 "Leave out --labels."
             )
         return (), "none: the task has no classes"
     classes = postprocessing.task.labels.count
-    if recipe.labels is not None:
-        labels = read_labels(recipe.labels, classes=classes)
-        return labels, f"{len(labels)} from {recipe.labels}"
+    if options.labels is not None:
+        labels = read_labels(options.labels, classes=classes)
+        return labels, f"{len(labels)} from {options.labels}"
     if isinstance(adapter, TextAdapter) and len(adapter.labels) == classes:
         return adapter.labels, f"{classes} from the model's config.json"
     return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
@@ -374,7 +337,7 @@ def _golden_limits(draft: Manifest, adapter: InputAdapter, measured: parity.Nois
 
 
 def _manifest(
-    recipe: Recipe,
+    options: ExportOptions,
     checkpoint: Checkpoint,
     rebuilt: RebuiltNetwork,
     adapter: InputAdapter,
@@ -386,7 +349,7 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=recipe.artifact_name,
+        name=options.artifact_name,
         task=postprocessing.task,
         inputs=adapter.inputs,
         outputs=outputs,

@@ -1,4 +1,4 @@
-"""The ``evaluate`` and ``calibrate`` commands: parse, call, print. Without --checkpoint, they need no PyTorch."""
+"""The ``truecopy evaluate`` command; without --checkpoint it needs no PyTorch."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,9 @@ import msgspec
 import typer
 
 from exporter import check_extra
+from exporter.cli.labeled_data import Artifact, Data, Json, LabelColumn, print_failures
+from exporter.cli.options import named, takes_options
+from exporter.recipe import ExportOptions
 from runtime.console import open_console
 
 if TYPE_CHECKING:
@@ -15,36 +18,27 @@ if TYPE_CHECKING:
     from runtime.evaluation.metrics import Evaluation
     from runtime.evaluation.segmentation import Maps
 
-Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
-Data = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA",
-        help="A folder with a folder a class, or with 'images' and 'masks'; or a table with a column of labels.",
-    ),
-]
-LabelColumn = Annotated[str, typer.Option(metavar="NAME", help="The column of DATA that has the label.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-
+@takes_options(
+    named({"arch", "arguments", "preprocess", "trust"}),
+    checkpoint=Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Evaluate the eager model as well. Needs PyTorch.")
+    ],
+    panel="With --checkpoint, as exported",
+)
 def evaluate(
     artifact: Artifact,
     data: Data,
     label_column: LabelColumn = "label",
-    checkpoint: Annotated[Path | None, typer.Option(help="The eager model beside it. Needs PyTorch.")] = None,
-    arch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --checkpoint: where the architecture is now.")
-    ] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(metavar="FILE.py:NAME", help="With --checkpoint: as it was exported.")
-    ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="With --checkpoint: as it was exported.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for evaluation.json and the confusion matrix as a picture.")
+        Path | None, typer.Option(metavar="FOLDER", help="Write evaluation.json and the confusion matrix here.")
     ] = None,
     json: Json = False,
+    *,
+    options: ExportOptions | None,
 ) -> None:
-    """Measure an artifact on labelled data: accuracy, class by class; errors of its numbers; overlap of its maps."""
+    """Evaluate an artifact on labeled data: accuracy per class, errors of numbers, overlap of label maps."""
+    from runtime.artifact.open import open_artifact
     from runtime.evaluation.data import read_labelled, score_labelled
     from runtime.evaluation.metrics import evaluate as measure
     from runtime.evaluation.segmentation import score_maps
@@ -52,22 +46,22 @@ def evaluate(
     from runtime.model import load
 
     model = load(artifact, device="cpu")
-    labelled = read_labelled(model, data, column=label_column)
-    found: Scores | Maps
+    labeled = read_labelled(model, data, column=label_column)
+    scores: Scores | Maps
     if isinstance(model.manifest.task, Segment):
-        found = score_maps(model, labelled, keep=checkpoint is not None)
+        scores = score_maps(model, labeled, keep=options is not None)
     else:
-        found = score_labelled(model, labelled)
-    evaluation = measure(model, found, name=str(artifact))
+        scores = score_labelled(model, labeled)
+    evaluation = measure(model, scores, name=str(artifact))
     eager, differences = None, {}
-    if checkpoint is not None:
+    if options is not None:
         check_extra()
         from exporter.eager.evaluate import compare_scores, score_eager
 
         again = read_labelled(model, data, column=label_column)
-        beside = score_eager(artifact, model, again, checkpoint, arch=arch, preprocess=preprocess, trust=trust)
-        eager = measure(model, beside, name=f"{checkpoint} (eager)")
-        differences = compare_scores(found, beside, evaluation.task)
+        eager_scores = score_eager(open_artifact(artifact), model, again, options)
+        eager = measure(model, eager_scores, name=f"{options.checkpoint} (eager)")
+        differences = compare_scores(scores, eager_scores, evaluation.task)
     if out is not None:
         _write_report(out, evaluation, model.labels)
     if json:
@@ -79,34 +73,8 @@ def evaluate(
     if eager is not None:
         _print_evaluation(eager, short=True)
         for what, number in differences.items():
-            of = f" of {len(found.names)}" if what.startswith("inputs") else ""
+            of = f" of {len(scores.names)}" if what.startswith("inputs") else ""
             sys.stdout.write(f"{what}: {number:.1e}\n" if isinstance(number, float) else f"{what}: {number}{of}\n")
-
-
-def calibrate(
-    artifact: Artifact,
-    data: Data,
-    label_column: LabelColumn = "label",
-    out: Annotated[Path | None, typer.Option(help="Where to write. Default: the artifact itself.")] = None,
-    json: Json = False,
-) -> None:
-    """Fit how sure a classifier should be on labelled data, and put it into its graphs."""
-    check_extra()
-    from exporter.calibration.fit import calibrate as fit
-    from runtime.manifest import struct_to_json
-
-    found = fit(artifact, data, column=label_column, out=out)
-    if json:
-        sys.stdout.write(struct_to_json(found).decode())
-        return
-    what = f"temperature {found.temperature:.3f}" if found.temperature else f"{len(found.scales)} scales, one a class"
-    sys.stdout.write(
-        f"{found.artifact}: {what}, fitted on {found.inputs} inputs\n"
-        f"expected calibration error {found.error_before:.2%} before, {found.error_after:.2%} after\n"
-        f"verified: within {found.formula_difference:.1e} of eager's scores calibrated by the formula\n"
-    )
-    sys.stdout.writelines(f"{remark}\n" for remark in found.notes)
-    _print_failures(found.failures)
 
 
 def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
@@ -124,11 +92,11 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
     console.print(", ".join(figures), markup=False, soft_wrap=True)
     if evaluation.classes and not short:
         maps = evaluation.task == "segment"
-        headings = ["class", "places" if maps else "inputs", "precision", "recall", "F1", *(["IoU"] if maps else [])]
+        headings = ["class", "pixels" if maps else "inputs", "precision", "recall", "F1", *(["IoU"] if maps else [])]
         table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-        for one in evaluation.classes:
-            shares = (one.precision, one.recall, one.f1, *([one.iou] if maps else []))
-            table.add_row(one.label, str(one.count), *map(_share, shares))
+        for row in evaluation.classes:
+            shares = (row.precision, row.recall, row.f1, *([row.iou] if maps else []))
+            table.add_row(row.label, str(row.count), *map(_share, shares))
         console.print(table)
     for number in evaluation.values:
         r2 = "" if number.r2 is None else f", R2 {number.r2:.4f}"
@@ -140,14 +108,7 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
             soft_wrap=True,
         )
     if not short:
-        _print_failures(evaluation.failures)
-
-
-def _print_failures(failures: dict[str, str]) -> None:
-    for reason in list(failures.values())[:10]:
-        sys.stderr.write(f"left out: {reason}\n")
-    if len(failures) > 10:
-        sys.stderr.write(f"left out: {len(failures) - 10} more\n")
+        print_failures(evaluation.failures)
 
 
 def _share(value: float | None) -> str:

@@ -1,68 +1,108 @@
-"""What the texts of options mean, for the commands that share them."""
+"""Command-line parameters made from the fields of ``ExportOptions``."""
 
-import json
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from exporter.errors import ExportError
+from exporter.recipe import ExportOptions, Option, TaskOptions
 
-def read_arguments(pairs: list[str]) -> dict[str, Any]:
-    """Return ``key=value`` pairs as keyword arguments; a value that is not JSON is a string."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise typer.BadParameter(f"expected KEY=VALUE, got '{pair}'", param_hint="--arch-arg")
+Command = Callable[..., Any]
+
+
+def takes_options(
+    select: Callable[[str, Option], bool], *, checkpoint: Any, panel: str | None = None
+) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command the selected options, as ``options`` of type ExportOptions.
+
+    ``select`` gets each field's name and option. ``checkpoint`` is the annotated type of the checkpoint's own
+    parameter; where that is optional and left out, ``options`` is None. ``panel`` replaces the panels of the help.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command, eval_str=True).parameters.values()
+            if parameter.name != "options"
+        ]
+        chosen = {about.name: about for about in option_fields() if select(about.name, about.metadata["option"])}
+
+        @functools.wraps(command)
+        def run(**arguments: Any) -> Any:
+            path: Path | None = arguments.pop("checkpoint")
+            texts = {name: arguments.pop(name) for name in chosen}
+            options = None if path is None else _read_options(path, chosen, texts)
+            return command(**arguments, options=options)
+
+        optional = type(None) in get_args(get_args(checkpoint)[0])
+        source = inspect.Parameter(
+            "checkpoint",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if optional else inspect.Parameter.empty,
+            annotation=checkpoint,
+        )
+        parameters = [*own[:2], source, *own[2:], *(_parameter(about, panel) for about in chosen.values())]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def named(names: Collection[str]) -> Callable[[str, Option], bool]:
+    """Return a selection of the options of these names."""
+    return lambda name, _option: name in names
+
+
+def option_fields() -> Iterator[Field[Any]]:
+    """Yield the fields that are options, in the order of the help."""
+    for about in fields(ExportOptions):
+        if about.name == "task_options":
+            yield from fields(TaskOptions)
+        elif "option" in about.metadata:
+            yield about
+
+
+def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
+    option: Option = about.metadata["option"]
+    flag = option.flag or f"--{about.name.replace('_', '-')}"
+    settings: dict[str, Any] = {"help": option.help, "rich_help_panel": panel or option.panel}
+    if option.metavar:
+        settings["metavar"] = option.metavar
+    if option.minimum is not None:
+        settings["min"] = option.minimum
+    kind: Any = option.kind
+    if option.choices:
+        kind = Literal[option.choices]  # Typer lists them in help, completion and errors
+    kind = kind if kind is bool else kind | None
+    shown = about.default if isinstance(about.default, str | float) else None
+    default = False if option.kind is bool else shown
+    return inspect.Parameter(
+        about.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(flag, **settings)],
+    )
+
+
+def _read_options(checkpoint: Path, chosen: dict[str, Field[Any]], texts: dict[str, Any]) -> ExportOptions:
+    """Return the options that the command line gives; an error of theirs is one of usage."""
+    given: dict[str, Any] = {}
+    for name, value in texts.items():
+        option: Option = chosen[name].metadata["option"]
+        if value is None or value is False or value == []:
+            continue
         try:
-            arguments[key] = json.loads(value)
-        except json.JSONDecodeError:
-            arguments[key] = value
-    return arguments
-
-
-def read_lengths(option: str, text: str | None) -> int | tuple[int, int] | None:
-    """Return ``256`` as a number and ``256x320`` as a (height, width)."""
-    if text is None:
-        return None
-    parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise typer.BadParameter(f"expected a length or HEIGHTxWIDTH, got '{text}'", param_hint=option)
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-def read_numbers(option: str, text: str | None) -> list[float] | None:
-    """Return numbers with commas between."""
-    if text is None:
-        return None
+            given[name] = option.read(value) if option.read is not None else value
+        except ValueError as error:
+            flag = option.flag or f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(str(error), param_hint=flag) from None
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected numbers with commas between, got '{text}'", param_hint=option) from None
-
-
-def read_colors(text: str | None) -> tuple[tuple[int, int, int], ...]:
-    """Return the RGB colors that an option names, or a file whose lines do."""
-    if text is None:
-        return ()
-    from PIL import ImageColor
-
-    path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    try:
-        found = [ImageColor.getcolor(name.strip(), "RGB") for name in names if name.strip()]
-    except (ValueError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(
-            f"expected colors such as black or #ff8000 with commas between, or a file with one a line: {error}",
-            param_hint="--colors",
-        ) from None
-    return tuple(found)  # type: ignore[arg-type]  # three numbers, in this mode
-
-
-def read_plain_transform(numbers: dict[str, Any], interpolation: str, resize_backend: str) -> Any:
-    """Return the transform that the plain options spell out, or None where there are none."""
-    if all(value is None for value in numbers.values()):
-        return None
-    from exporter.inputs.image import transform_of_options
-
-    return transform_of_options(**numbers, interpolation=interpolation, resize_backend=resize_backend)
+        return ExportOptions.from_keywords(checkpoint, given.pop("arch", None), **given)
+    except ExportError as error:
+        raise typer.BadParameter(str(error)) from None

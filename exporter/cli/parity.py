@@ -1,149 +1,82 @@
-"""The ``truecopy parity`` command: parse, call, report."""
+"""The ``truecopy parity`` command."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.export import Imports, Locate, MaxRatio, Trust
-from exporter.cli.options import read_arguments, read_lengths, read_numbers, read_plain_transform
+from exporter.cli.options import takes_options
+from exporter.recipe import ExportOptions
 from runtime.console import open_console
+from runtime.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
     from runtime.reports import Report
 
-# The groups of options.
 _REPORTS = "Reports"
-_EXPORTED = "As it was exported, where the manifest cannot tell"
+_EXPORTED = "As exported, where the artifact does not hold it"
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print the evidence on stdout, as JSON.", rich_help_panel=_REPORTS)
+]
 
 
+def _report_option(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar="FILE", help=text, rich_help_panel=_REPORTS)
+    return option
+
+
+@takes_options(
+    lambda _name, option: option.recheck,
+    checkpoint=Annotated[Path, typer.Option(metavar="FILE", help="Checkpoint that the artifact was made from.")],
+    panel=_EXPORTED,
+)
 def parity(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")],
-    checkpoint: Annotated[Path, typer.Option(help="The checkpoint that it was made from.")],
-    samples: Annotated[Path | None, typer.Option(help="Inputs to prove with. Default: our own.")] = None,
-    max_ratio: MaxRatio = 10.0,
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder that 'truecopy export' wrote.")],
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An earlier parity.json: fails where a figure grew more than 4 times."),
+        typer.Option(metavar="FILE", help="Earlier parity.json: fail where a figure grew more than 4 times."),
     ] = None,
-    locate: Locate = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the evidence on stdout, as JSON.", rich_help_panel=_REPORTS)
-    ] = False,
-    junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For most CI systems.", rich_help_panel=_REPORTS)
-    ] = None,
-    sarif: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For code scanning.", rich_help_panel=_REPORTS)
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A page with pictures, for people.", rich_help_panel=_REPORTS)
-    ] = None,
+    json: JsonFlag = False,
+    junit: Annotated[Path | None, _report_option("JUnit XML, for most CI systems.")] = None,
+    sarif: Annotated[Path | None, _report_option("SARIF, for code scanning.")] = None,
+    html: Annotated[Path | None, _report_option("HTML page with pictures.")] = None,
     github: Annotated[
         bool,
-        typer.Option("--github", help="Annotations and a job summary, on GitHub's runners.", rich_help_panel=_REPORTS),
+        typer.Option("--github", help="Annotations and a job summary on GitHub's runners.", rich_help_panel=_REPORTS),
     ] = False,
-    arch: Annotated[str | None, typer.Option(help="Where the architecture is now.", rich_help_panel=_EXPORTED)] = None,
-    arch_arg: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Its arguments.", rich_help_panel=_EXPORTED)
-    ] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(metavar="REFERENCE", help="The transform.", rich_help_panel=_EXPORTED)
-    ] = None,
-    resize: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(metavar="M,M,M", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="S,S,S", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = None,
-    interpolation: Annotated[
-        str, typer.Option(metavar="NAME", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = "bilinear",
-    resize_backend: Annotated[
-        str, typer.Option(metavar="WHOSE", help="As in the export.", rich_help_panel=_EXPORTED)
-    ] = "pillow",
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="NAME=...", help="The arrays or tokens.", rich_help_panel=_EXPORTED),
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="The columns.", rich_help_panel=_EXPORTED)
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Training's tokenizer.", rich_help_panel=_EXPORTED)
-    ] = None,
-    vocabulary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The words of tokens.", rich_help_panel=_EXPORTED)
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="The most tokens.", rich_help_panel=_EXPORTED)
-    ] = None,
-    pad_id: Annotated[
-        int | None, typer.Option(metavar="N", help="The padding token.", rich_help_panel=_EXPORTED)
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The names of the classes.", rich_help_panel=_EXPORTED)
-    ] = None,
-    trust: Trust = False,
-    import_: Imports = None,
+    *,
+    options: ExportOptions,
 ) -> None:
-    """Prove an artifact again; exit status 0 passed, 1 failed or inconclusive, 2 wrong use."""
-    numbers: dict[str, Any] = {"resize": read_lengths("--resize", resize), "crop": read_lengths("--crop", crop)}
-    numbers |= {"mean": read_numbers("--mean", mean), "std": read_numbers("--std", std)}
-    if preprocess is not None and any(value is not None for value in numbers.values()):
-        raise typer.BadParameter("cannot stand beside --resize, --crop, --mean and --std", param_hint="--preprocess")
-    arguments = read_arguments(arch_arg or [])
-
+    """Check an artifact against its checkpoint again; exits 0 passed, 1 failed or inconclusive, 2 wrong usage."""
     from exporter import check_extra
     from runtime.reports import Destinations, Report, compare_with_baseline, read_baseline, write_reports
     from runtime.reports.table import to_table
 
     destinations = Destinations(junit=junit, sarif=sarif, html=html)
-    with _usage():
+    with _usage_errors():
         destinations.check()
         before = read_baseline(baseline) if baseline is not None else None
     check_extra()
-    from exporter.recheck import check
-    from exporter.recipe import Recipe
+    from exporter.recheck import recheck_artifact
 
-    recipe = Recipe(
-        checkpoint=checkpoint,
-        preprocess=preprocess or read_plain_transform(numbers, interpolation, resize_backend),
-        labels=labels,
-        samples=samples,
-        trust=trust,
-        imports=tuple(import_ or ()),
-        inputs=tuple(input_ or ()),
-        columns=tuple(columns.split(",")) if columns else (),
-        tokenizer=tokenizer,
-        vocabulary=vocabulary,
-        max_length=max_length,
-        pad_id=pad_id,
-        max_ratio=max_ratio,
-    )
-    manifest = str(artifact / "truecopy.json")
+    manifest = str(artifact / MANIFEST_NAME)
 
-    def report(outcome: "Report") -> None:
-        write_reports(outcome, destinations)
+    def write(report: Report) -> None:
+        write_reports(report, destinations)
         if github:
             from runtime.reports.annotations import tell_github
 
             # Where stdout is JSON, the runner reads commands on stderr as well.
-            (sys.stderr if json else sys.stdout).write(tell_github(outcome))
+            (sys.stderr if json else sys.stdout).write(tell_github(report))
 
-    with _told(artifact, max_ratio, report):
-        checked = check(artifact, recipe, arch=arch, arguments=arguments, pictures=html is not None, locate=locate)
-    evidence = checked.evidence
+    with _reported_errors(artifact, options.max_ratio, write):
+        result = recheck_artifact(artifact, options, pictures=html is not None)
+    evidence = result.evidence
     if before is not None:
         evidence = compare_with_baseline(evidence, before, str(baseline))
     if json:
@@ -152,16 +85,16 @@ def parity(
         sys.stdout.write(evidence_to_json(evidence).decode())
     else:
         open_console().print(to_table(evidence), highlight=False)
-    report(Report(evidence=evidence, manifest=manifest, pictures=checked.pictures))
-    if checked.location is not None:
-        sys.stderr.write(f"located: {checked.location.sentence}.\n")
+    write(Report(evidence=evidence, manifest=manifest, pictures=result.pictures))
+    if result.location is not None:
+        sys.stderr.write(f"located: {result.location.sentence}.\n")
     if not evidence.passed:
         sys.stderr.write(f"error: '{artifact}': parity {evidence.verdict}: {evidence.reason}. {_advice(evidence)}\n")
         raise typer.Exit(1)
 
 
 @contextmanager
-def _usage() -> Iterator[None]:
+def _usage_errors() -> Iterator[None]:
     """Make an option that cannot be used an error of usage, whose exit status is 2."""
     from runtime.errors import InputError
 
@@ -173,8 +106,8 @@ def _usage() -> Iterator[None]:
 
 
 @contextmanager
-def _told(artifact: Path, max_ratio: float, report: "Callable[[Report], None]") -> Iterator[None]:
-    """Write the reports for a check that could not be made, too: a CI then shows why, and not that they are missing."""
+def _reported_errors(artifact: Path, max_ratio: float, write: "Callable[[Report], None]") -> Iterator[None]:
+    """Write the reports for a check that could not run as well: a CI then shows why, and not that they are missing."""
     from runtime.errors import TruecopyError
     from runtime.reports import Report, unfinished
 
@@ -182,23 +115,23 @@ def _told(artifact: Path, max_ratio: float, report: "Callable[[Report], None]") 
         yield
     except TruecopyError as error:
         evidence = unfinished(artifact.name, str(error), max_ratio=max_ratio, tools=_tools())
-        report(Report(evidence=evidence, manifest=str(artifact / "truecopy.json")))
+        write(Report(evidence=evidence, manifest=str(artifact / MANIFEST_NAME)))
         raise
 
 
 def _tools() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("torch", "onnx", "numpy", "truecopy"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _advice(evidence: "Evidence") -> str:
     if evidence.verdict == "inconclusive":
-        return "Nothing is proven: mend that, and check again."
+        return "The check is inconclusive. Fix the problem above and run it again."
     return "Do not ship it; export it again."

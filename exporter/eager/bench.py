@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import Architecture
-from exporter.checkpoint import read_checkpoint
 from exporter.conversion.to_torchscript import load_torchscript
-from exporter.errors import CheckpointError, ConversionError
+from exporter.eager.source import open_eager_network
+from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
+from exporter.recipe import ExportOptions
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact
 from runtime.bench import Rival
@@ -44,16 +44,10 @@ def build_baselines(
     input that the eager network does not take as they are.
     """
     manifest = artifact.manifest
-    source = manifest.source
-    read = read_checkpoint(checkpoint, weights=source.checkpoint_entry or None, trust=trust, imports=imports)
-    if read.sha256 != source.checkpoint_sha256:
-        raise CheckpointError(
-            f"'{checkpoint}': not the checkpoint of '{manifest.name}': expected SHA-256 {source.checkpoint_sha256}, "
-            f"got {read.sha256}. Name the file that was exported."
-        )
     where = _torch_device(device)
     to_inputs = _to_inputs(manifest, where)
-    network = rebuild(arch or source.architecture, source.arguments, read).network.to(where)
+    options = ExportOptions(checkpoint=checkpoint, arch=arch, trust=trust, imports=tuple(imports))
+    network = open_eager_network(artifact, options).network.to(where)
 
     def runner(module: Callable[..., Any]) -> Rival:
         def score(arrays: Arrays) -> NDArray[Any]:

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from exporter.architectures.rebuild import rebuild
-from exporter.checkpoint import read_checkpoint
 from exporter.conversion.network_io import call
-from exporter.errors import ExportError
-from exporter.inputs.registry import open_adapter
+from exporter.eager.source import check_not_calibrated, open_eager_network
+from exporter.inputs.registry import open_adapter, with_transform
 from exporter.inputs.tabular.adapter import cell_of
 from exporter.parity.cases import Case
-from exporter.recipe import Recipe
-from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
-from runtime.artifact.open import Artifact, open_artifact
+from exporter.recipe import ExportOptions
+from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
+from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, Scores, fail
 from runtime.evaluation.segmentation import Maps, compare_maps
@@ -26,39 +24,19 @@ from runtime.model import Model
 
 
 def score_eager(
-    artifact: Path,
-    model: Model,
-    labelled: Iterator[LabeledData | InputError],
-    checkpoint: Path,
-    *,
-    arch: str | None,
-    preprocess: str | None,
-    trust: bool,
+    artifact: Artifact, model: Model, labeled: Iterator[LabeledData | InputError], options: ExportOptions
 ) -> Scores | Maps:
-    """Return the eager model's scores for labelled data, behind the user's own preprocessing.
+    """Return the eager model's scores for labeled data, behind the user's own preprocessing.
 
-    The architecture is the one that the manifest names, unless ``arch`` says where it is now. Raises
-    ExportError where the checkpoint is another one, or the artifact's probabilities are not the network's any more.
+    Raises CheckpointError where the checkpoint is another one, ConversionError where the artifact is calibrated.
     """
-    files, manifest = open_artifact(artifact), model.manifest
-    read = read_checkpoint(checkpoint, weights=manifest.source.checkpoint_entry or None, trust=trust)
-    if read.sha256 != manifest.source.checkpoint_sha256:
-        raise ExportError(
-            f"'{checkpoint}': is not what '{manifest.name}' was exported from: expected SHA-256 "
-            f"{manifest.source.checkpoint_sha256}, got {read.sha256}. Give the checkpoint of the export."
-        )
-    if manifest.calibration is not None:
-        raise ExportError(
-            f"'{manifest.name}': cannot be compared with its checkpoint: expected an artifact as exported, got a "
-            "calibrated one. Leave out --checkpoint."
-        )
-    given = Recipe(checkpoint=checkpoint, preprocess=preprocess, trust=trust)
-    named: Any = read.module if read.module is not None else arch or manifest.source.architecture
-    rebuilt = rebuild(named, manifest.source.arguments, read)
-    adapter = open_adapter(recipe_from_artifact(files, given), rebuilt)
+    manifest = model.manifest
+    check_not_calibrated(manifest)
+    rebuilt = open_eager_network(artifact, options)
+    adapter = open_adapter(options_from_artifact(artifact, with_transform(options)), rebuilt)
 
     def values() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
-        for one in labelled:
+        for one in labeled:
             if isinstance(one, InputError):
                 yield fail(one)
                 continue
@@ -72,7 +50,7 @@ def score_eager(
 
     output = manifest.outputs[0].name
     if isinstance(manifest.task, Segment):
-        return compare_maps(model, _with_ending(values(), files), keep=True)
+        return compare_maps(model, _with_postprocessing(values(), artifact), keep=True)
     names, found, truth, failures = [], [], [], {}
     for one, value in values():
         if isinstance(one, str):
@@ -81,7 +59,7 @@ def score_eager(
         names.append(one.name)
         found.append(value)
         truth.append(one.truth)
-    postprocessing = postprocessing_from_artifact(files, found)
+    postprocessing = postprocessing_from_artifact(artifact, found)
     scores = [postprocessing.expect(value)[output][0] for value in found]
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
@@ -103,7 +81,7 @@ def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> di
     return differences
 
 
-def _with_ending(
+def _with_postprocessing(
     values: Iterator[tuple[LabeledData, Any] | tuple[str, InputError]], artifact: Artifact
 ) -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
     """Give the label scores of what a segmentation network returned, one input after the other."""

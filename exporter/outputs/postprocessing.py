@@ -18,6 +18,7 @@ from exporter.conversion.network_io import main_output, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.outputs.target_inverse import inverse_module, inverse_nodes
+from exporter.recipe import TaskOptions
 from runtime.manifest import (
     Affine,
     Classify,
@@ -35,8 +36,7 @@ from runtime.manifest import (
 from runtime.results import until_end
 
 Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "argmax", "none"]
-TaskName: TypeAlias = Literal["classify", "binary", "multilabel", "regress", "segment", "tokens", "raw"]
-TASKS: tuple[TaskName, ...] = ("classify", "binary", "multilabel", "regress", "segment", "tokens", "raw")
+TaskName: TypeAlias = str
 
 # Arrays by name.
 Named: TypeAlias = dict[str, NDArray[Any]]
@@ -214,25 +214,6 @@ class _PostprocessingModule(nn.Module):
         return logits.unsqueeze(1) if logits.dim() == 1 else logits
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskOptions:
-    """What the user said about the outputs; None means: find out.
-
-    ``values`` are a regression's names and units; ``target_mean`` and ``target_std`` its target's, one number a value
-    or one for all, and ``target_transform`` what undoes the rest of its transform, after those; ``thresholds`` a
-    multilabel's; ``end_id`` is the token that ends a sequence; ``colors`` a segmentation's.
-    """
-
-    task: TaskName | None = None
-    values: tuple[Value, ...] = ()
-    thresholds: tuple[float, ...] = ()
-    end_id: int | None = None
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
-    target_transform: tuple[InverseStep, ...] = ()
-    colors: tuple[tuple[int, int, int], ...] = ()
-
-
 def infer_postprocessing(values: Sequence[Any], wanted: TaskOptions, *, labels_file: str, name: str) -> Postprocessing:
     """Return the postprocessing for what the eager network returned, one value a case, each a batch of one.
 
@@ -333,7 +314,8 @@ def _regress(count: int, wanted: TaskOptions) -> Postprocessing:
         raise ExportError(
             f"values: expected {count} names, one an output of the network, got {len(values)}. Correct --values."
         )
-    for step in wanted.target_transform:
+    inverse = wanted.target_transform if isinstance(wanted.target_transform, tuple) else ()
+    for step in inverse:
         fitted = len(step.scale if isinstance(step, Affine) else step.lambdas)
         if fitted not in (0, count):
             raise ExportError(
@@ -352,7 +334,7 @@ def _regress(count: int, wanted: TaskOptions) -> Postprocessing:
         scaling[option] = numbers
     scaled = bool(wanted.target_mean or wanted.target_std)
     line = (Affine(scale=scaling["std"], offset=scaling["mean"]),) if scaled else ()
-    return _one(Regress(values=values, inverse_transform=(*line, *wanted.target_transform)), "none", VALUES, count)
+    return _one(Regress(values=values, inverse_transform=(*line, *inverse)), "none", VALUES, count)
 
 
 def _main(value: Any, task: TaskName, name: str) -> Tensor:

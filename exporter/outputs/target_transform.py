@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from exporter.checkpoint.sklearn_files import load_estimator
 from exporter.errors import PreprocessingError
 from exporter.outputs.target_inverse import apply_inverse
+from exporter.recipe import TARGET_FUNCTIONS
 from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 
-# What people do to a target without scikit-learn, by its name, and what undoes it.
-NAMES: dict[str, InverseFunctionName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
-
-# The same, as the inverse function of a FunctionTransformer; arrays of any size.
+# Functions of numpy, as the inverse function of a FunctionTransformer; arrays of any size.
 _INVERSES: dict[Any, InverseFunctionName] = {np.exp: "exp", np.expm1: "expm1", np.square: "square"}
 
 # What a network may give: around zero, as of a standardised target, and as large as logarithms are.
@@ -26,12 +24,12 @@ _TRIED = (0.0, 1.0, -1.0, 0.3, -0.4, 2.5, -2.2, 7.0, 12.0)
 def read_target(target: str | Path | Any, *, trust: bool) -> tuple[InverseStep, ...]:
     """Return what undoes a target's transform, step by step, proven against its own ``inverse_transform``.
 
-    ``target`` is a name of ``NAMES``, a fitted scikit-learn transform, or a file with one: any whose inverse is a line
-    a value, a PowerTransformer, a FunctionTransformer with an inverse of numpy, or a Pipeline of these. Raises
-    PreprocessingError for others.
+    ``target`` is a name of ``TARGET_FUNCTIONS``, a fitted scikit-learn transform, or a file with one: any whose inverse
+    is a line a value, a PowerTransformer, a FunctionTransformer with an inverse of numpy, or a Pipeline of these.
+    Raises PreprocessingError for others.
     """
-    if isinstance(target, str | Path) and str(target) in NAMES:
-        return (InverseFunction(function=NAMES[str(target)]),)
+    if isinstance(target, str | Path) and str(target) in TARGET_FUNCTIONS:
+        return (InverseFunction(function=TARGET_FUNCTIONS[str(target)]),)
     transformer = load_estimator(Path(target), trust=trust) if isinstance(target, str | Path) else target
     name = f"'{target}'" if isinstance(target, str | Path) else type(transformer).__name__
     count = getattr(transformer, "n_features_in_", 1)

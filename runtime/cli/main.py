@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 # Commands that live beyond the wall, by module and function. Importing one of these modules imports no PyTorch.
 EXPORTER_COMMANDS = {
     "export": "exporter.cli.export:export",
-    "inspect": "exporter.cli.export:inspect",
+    "inspect": "exporter.cli.inspect:inspect",
     "parity": "exporter.cli.parity:parity",
     "evaluate": "exporter.cli.evaluate:evaluate",
-    "calibrate": "exporter.cli.evaluate:calibrate",
+    "calibrate": "exporter.cli.calibrate:calibrate",
 }
 
 # What 'bench --against' takes from beyond the wall.

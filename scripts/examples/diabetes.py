@@ -65,7 +65,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "diabetes.pth",
         network,
         preprocess=str(folder / "columns.skops"),
-        wanted=TaskOptions(
+        task_options=TaskOptions(
             task="regress",
             values=(Value(name="progression", unit="points"),),
             target_transform=read_target(folder / "target.skops", trust=False),

@@ -68,7 +68,7 @@ def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,8,8]"],
         labels=folder / "sets.txt",
-        wanted=TaskOptions(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
+        task_options=TaskOptions(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
         out=folder / "multilabel",
         force=True,
     )
@@ -92,7 +92,7 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,height,width]"],
         labels=folder / "places.txt",
-        wanted=TaskOptions(task="segment"),
+        task_options=TaskOptions(task="segment"),
         out=folder / "segment",
         force=True,
     )

@@ -53,7 +53,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "forecast.pth",
         network,
         inputs=["series=float32[batch,length,1]"],
-        wanted=TaskOptions(task="raw"),
+        task_options=TaskOptions(task="raw"),
         out=folder / "artifact",
         force=True,
     )

@@ -46,7 +46,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         preprocess=str(folder / "stats.json"),
         labels=folder / "names.txt",
-        wanted=TaskOptions(task="binary"),
+        task_options=TaskOptions(task="binary"),
         out=folder / "artifact",
         force=True,
     )

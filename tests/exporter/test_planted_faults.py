@@ -10,8 +10,8 @@ from mutation.planting import FAULTS, Planting
 from mutation.table import table_of
 
 import exporter
-from exporter.recheck import check
-from exporter.recipe import Recipe
+from exporter.recheck import recheck_artifact
+from exporter.recipe import ExportOptions
 
 SAMPLE = (
     *("channels in BGR", "alpha over white", "axes in the older order", "crop rounded down"),
@@ -92,9 +92,11 @@ def test_a_fault_in_a_finished_artifact_is_located(photo, tmp_path):
         change(tmp_path / "artifact")
     rehash(tmp_path / "artifact")
     options = photo.subject.options
-    recipe = Recipe(checkpoint=options["checkpoint"], preprocess=options["preprocess"], labels=options["labels"])
+    options = ExportOptions(
+        checkpoint=options["checkpoint"], preprocess=options["preprocess"], labels=options["labels"]
+    )
 
-    checked = check(tmp_path / "artifact", recipe, pixels=False, locate=tmp_path / "node")
+    checked = recheck_artifact(tmp_path / "artifact", options, pixels=False, locate=tmp_path / "node")
 
     assert checked.location.located.place.module == "square"
     assert "'square.bias': 16 of 16 values differ, by up to 5.0e-02" in checked.location.sentence

@@ -12,16 +12,16 @@ from typer.testing import CliRunner
 import exporter
 from exporter import recheck as checking
 from exporter.inputs.image import pixel_check as pixels
-from exporter.recheck import check
-from exporter.recipe import Recipe
+from exporter.recheck import recheck_artifact
+from exporter.recipe import ExportOptions
 from runtime.cli.main import app
 from runtime.geometry import pillow as geometry
 from runtime.model import Model
 
 
 @pytest.fixture
-def recipe(checkpoint_file, net_file):
-    return Recipe(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform")
+def options(checkpoint_file, net_file):
+    return ExportOptions(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform")
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +47,8 @@ def junit_of(path):
     return ElementTree.fromstring(path.read_bytes())  # noqa: S314 - our own
 
 
-def test_an_artifact_is_proven_again_and_its_pixels_after_each_step(exported, recipe):
-    evidence = check(exported.artifact, recipe).evidence
+def test_an_artifact_is_proven_again_and_its_pixels_after_each_step(exported, options):
+    evidence = recheck_artifact(exported.artifact, options).evidence
 
     assert evidence.passed, evidence.reason
     assert evidence.first_fault is None
@@ -67,9 +67,9 @@ def test_an_artifact_is_proven_again_and_its_pixels_after_each_step(exported, re
     )
 
 
-def test_a_fault_of_the_runtime_is_named_by_its_step(exported, recipe, monkeypatch):
+def test_a_fault_of_the_runtime_is_named_by_its_step(exported, options, monkeypatch):
     monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
-    evidence = check(exported.artifact, recipe).evidence
+    evidence = recheck_artifact(exported.artifact, options).evidence
 
     assert evidence.verdict == "failed"
     assert evidence.rows[evidence.first_fault].stage == "geometry"
@@ -79,7 +79,7 @@ def test_a_fault_of_the_runtime_is_named_by_its_step(exported, recipe, monkeypat
 
 
 @pytest.mark.parametrize("off", [0.0, 0.1])
-def test_another_device_is_judged_end_to_end_alone(exported, recipe, monkeypatch, off):
+def test_another_device_is_judged_end_to_end_alone(exported, options, monkeypatch, off):
     """The stages of every path are run on the CPU. A CPU that is called CUDA stands for the device here."""
 
     class Elsewhere(Model):
@@ -92,7 +92,7 @@ def test_another_device_is_judged_end_to_end_alone(exported, recipe, monkeypatch
 
     monkeypatch.setattr(checking, "Model", Elsewhere)
 
-    evidence = check(exported.artifact, recipe).evidence
+    evidence = recheck_artifact(exported.artifact, options).evidence
 
     rows = [row for row in evidence.rows if row.device == "cuda"]
     assert {(row.path, row.stage) for row in rows} == {("runtime", "end to end")}
@@ -102,10 +102,12 @@ def test_another_device_is_judged_end_to_end_alone(exported, recipe, monkeypatch
     assert "TF32 on CUDA, which sessions leave off: not judged" in " ".join(evidence.not_compared)
 
 
-def test_another_checkpoint_is_refused(exported, recipe, tmp_path, state_dict):
+def test_another_checkpoint_is_refused(exported, options, tmp_path, state_dict):
     torch.save({key: value + 0.5 for key, value in state_dict.items()}, tmp_path / "other.pth")
     with pytest.raises(exporter.CheckpointError, match="not the checkpoint of 'mine': expected SHA-256"):
-        check(exported.artifact, Recipe(checkpoint=tmp_path / "other.pth", preprocess=recipe.preprocess))
+        recheck_artifact(
+            exported.artifact, ExportOptions(checkpoint=tmp_path / "other.pth", preprocess=options.preprocess)
+        )
 
 
 def test_another_transform_is_refused(exported, checkpoint_file):
@@ -113,31 +115,33 @@ def test_another_transform_is_refused(exported, checkpoint_file):
 
     other = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
     with pytest.raises(exporter.ParityError, match="another transform was folded in"):
-        check(exported.artifact, Recipe(checkpoint=checkpoint_file, preprocess=other))
+        recheck_artifact(exported.artifact, ExportOptions(checkpoint=checkpoint_file, preprocess=other))
 
 
-def test_a_damaged_file_is_found_first(exported, recipe, tmp_path):
+def test_a_damaged_file_is_found_first(exported, options, tmp_path):
     import runtime
 
     shutil.copytree(exported.artifact, tmp_path / "copy")
     with (tmp_path / "copy" / "labels.txt").open("a") as stream:
         stream.write("x")
     with pytest.raises(runtime.ArtifactError, match=r"labels\.txt"):
-        check(tmp_path / "copy", recipe)
+        recheck_artifact(tmp_path / "copy", options)
 
 
 def test_labels_in_another_order_than_the_users_fail_at_their_stage(exported, checkpoint_file, net_file, tmp_path):
     (tmp_path / "names.txt").write_text("coffee\ncat\nrocket\nastronaut\n")
-    recipe = Recipe(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform", labels=tmp_path / "names.txt")
-    evidence = check(exported.artifact, recipe, pixels=False).evidence
+    options = ExportOptions(
+        checkpoint=checkpoint_file, preprocess=f"{net_file}:transform", labels=tmp_path / "names.txt"
+    )
+    evidence = recheck_artifact(exported.artifact, options, pixels=False).evidence
 
     row = evidence.rows[evidence.first_fault]
     assert (row.path, row.stage, row.fault) == ("runtime", "labels", "label")
 
 
 def test_a_tight_ratio_turns_rounding_into_a_fault(exported, checkpoint_file, net_file):
-    recipe = Recipe(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform", max_ratio=0.01)
-    evidence = check(exported.artifact, recipe, pixels=False).evidence
+    options = ExportOptions(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform", max_ratio=0.01)
+    evidence = recheck_artifact(exported.artifact, options, pixels=False).evidence
 
     assert evidence.verdict == "failed"
     assert evidence.rows[evidence.first_fault].stage == "network"

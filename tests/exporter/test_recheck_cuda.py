@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support.kinds import NAMES, kinds_in
 
-from exporter.recheck import check
-from exporter.recipe import Recipe
+from exporter.recheck import recheck_artifact
+from exporter.recipe import ExportOptions
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,8 +25,8 @@ def test_every_kind_is_proven_on_cuda_too(kinds, name):
     kind = kinds[name]
     artifact = kind.export().artifact
 
-    evidence = check(
-        artifact, Recipe(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
+    evidence = recheck_artifact(
+        artifact, ExportOptions(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
     ).evidence
 
     assert evidence.passed, evidence.reason
@@ -42,8 +42,8 @@ def test_rows_are_not_proven_on_cuda_and_the_evidence_says_why(kinds):
     kind = kinds["rows"]
     artifact = kind.export().artifact
 
-    evidence = check(
-        artifact, Recipe(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
+    evidence = recheck_artifact(
+        artifact, ExportOptions(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
     ).evidence
 
     assert evidence.passed, evidence.reason

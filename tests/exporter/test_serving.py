@@ -51,7 +51,7 @@ def artifacts(tmp_path_factory):
             "structured",
             Structured(),
             ["left=float32[batch,length,4]", "right=int64[batch]"],
-            {"wanted": TaskOptions(task="raw")},
+            {"task_options": TaskOptions(task="raw")},
         ),
         ("line", Affine(), ["x=float32[batch,3]"], {}),
     ):

@@ -23,8 +23,8 @@ from exporter import workflow
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ExportError, ParityError
-from exporter.recheck import GOLDEN, check
-from exporter.recipe import Recipe
+from exporter.recheck import GOLDEN, recheck_artifact
+from exporter.recipe import ExportOptions
 from runtime.artifact.open import open_artifact
 from runtime.errors import ModelError
 from runtime.evidence import Evidence
@@ -166,9 +166,9 @@ class Bench:
             rehash(place)
         options = honest.subject.options
         said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
-        recipe = Recipe(checkpoint=options["checkpoint"], **said)
+        options = ExportOptions(checkpoint=options["checkpoint"], **said)
         try:
-            checked = check(place, recipe, arch=options["arch"], pixels=False)
+            checked = recheck_artifact(place, options, arch=options["arch"], pixels=False)
         except ModelError as error:
             return "hashes", str(error)
         except ExportError as error:

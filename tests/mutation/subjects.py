@@ -132,7 +132,7 @@ def _segment(folder: Path) -> Subject:
             "checkpoint": _save(network, folder),
             "arch": f"{NETWORKS}:Places",
             "preprocess": f"{NETWORKS}:transform",
-            "wanted": TaskOptions(task="segment"),
+            "task_options": TaskOptions(task="segment"),
         }
     )
 
@@ -215,7 +215,7 @@ def _series(folder: Path) -> Subject:
     with torch.no_grad():
         network.train()
         network(torch.randn(8, 3, 20))
-    options = {"inputs": ("series=float32[batch,3,time]",), "wanted": TaskOptions(task="raw")}
+    options = {"inputs": ("series=float32[batch,3,time]",), "task_options": TaskOptions(task="raw")}
     return Subject(options={"checkpoint": _save(network, folder), "arch": f"{NETWORKS}:Series", **options})
 
 
@@ -225,15 +225,15 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "photo, gray": lambda folder: _photo(folder, channels=1, pixel_format="RGB"),
     "photo, large activations": lambda folder: _photo(folder, large=True),
     "photo, several labels": lambda folder: _photo(
-        folder, wanted=TaskOptions(task="multilabel", thresholds=(0.3, 0.5, 0.6, 0.4))
+        folder, task_options=TaskOptions(task="multilabel", thresholds=(0.3, 0.5, 0.6, 0.4))
     ),
-    "photo, yes or no": lambda folder: _photo(folder, classes=1, wanted=TaskOptions(task="binary")),
+    "photo, yes or no": lambda folder: _photo(folder, classes=1, task_options=TaskOptions(task="binary")),
     "photo, every place": _segment,
     "row": lambda folder: _rows(folder, 3),
     "row to values": lambda folder: _rows(
         folder,
         2,
-        wanted=TaskOptions(
+        task_options=TaskOptions(
             task="regress",
             values=(Value(name="price", unit="EUR"), Value(name="area", unit="m2")),
             target_mean=(100.0, 20.0),
@@ -247,7 +247,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     ),
     "tokens, recurrent": lambda folder: _tokens(folder, "Recurrent", "tokens=tokens[batch,length]"),
     "tokens to tokens": lambda folder: _tokens(
-        folder, "Reverser", "tokens=tokens[batch,length]", seed=1, wanted=TaskOptions(task="tokens", end_id=8)
+        folder, "Reverser", "tokens=tokens[batch,length]", seed=1, task_options=TaskOptions(task="tokens", end_id=8)
     ),
     "series, two outputs": _series,
 }

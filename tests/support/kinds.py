@@ -143,16 +143,20 @@ def kinds_in(folder: Path) -> dict[str, Kind]:
     arrays = ["x=float32[batch,5]", "weight=float32[batch,3]"]
     images: dict[str, Any] = {"preprocess": photo}
     described: dict[str, tuple[nn.Module, dict[str, Any], dict[str, Any]]] = {
-        "rows": (nn.Linear(7, 1), {"preprocess": columns, "wanted": price}, {"preprocess": columns}),
+        "rows": (nn.Linear(7, 1), {"preprocess": columns, "task_options": price}, {"preprocess": columns}),
         "text": (Bag(), {"tokenizer": tokenizer}, {}),
         "left": (Bag(), {"tokenizer": folder / "left.json"}, {}),
-        "pair": (Pair(), {"tokenizer": tokenizer, "text_pairs": True, "wanted": TaskOptions(task="multilabel")}, {}),
+        "pair": (
+            Pair(),
+            {"tokenizer": tokenizer, "text_pairs": True, "task_options": TaskOptions(task="multilabel")},
+            {},
+        ),
         "tokens": (Tagger(), {"inputs": ["tokens=tokens[batch,length]"], "labels": tags}, {}),
-        "segment": (Pixels(5), images | {"labels": tags, "wanted": TaskOptions(task="segment")}, images),
-        "multilabel": (Mean(5), images | {"labels": tags, "wanted": TaskOptions(task="multilabel")}, images),
-        "binary": (Mean(1), images | {"wanted": TaskOptions(task="binary")}, images),
-        "regress": (Mean(1), images | {"wanted": price}, images),
-        "raw": (Hidden(), {"inputs": arrays, "wanted": TaskOptions(task="raw")}, {}),
+        "segment": (Pixels(5), images | {"labels": tags, "task_options": TaskOptions(task="segment")}, images),
+        "multilabel": (Mean(5), images | {"labels": tags, "task_options": TaskOptions(task="multilabel")}, images),
+        "binary": (Mean(1), images | {"task_options": TaskOptions(task="binary")}, images),
+        "regress": (Mean(1), images | {"task_options": price}, images),
+        "raw": (Hidden(), {"inputs": arrays, "task_options": TaskOptions(task="raw")}, {}),
     }
     return {
         name: Kind(folder=folder, name=name, network=network, options=options, again=again)

@@ -58,7 +58,7 @@ def test_a_regression_has_its_targets_scaling_undone_on_both_sides(saved, tmp_pa
         task="regress", values=(Value(name="price", unit="EUR"),), target_mean=(250.0,), target_std=(40.0,)
     )
     exporter.export(
-        checkpoint, reference, preprocess=str(tmp_path / "stats.json"), wanted=wanted, out=tmp_path / "artifact"
+        checkpoint, reference, preprocess=str(tmp_path / "stats.json"), task_options=wanted, out=tmp_path / "artifact"
     )
     rows = np.random.default_rng(0).normal((10, -1, 250), (2, 0.5, 40), (30, 3))
     (tmp_path / "rows.csv").write_text("a,b,price\n" + "".join(f"{a},{b},{price}\n" for a, b, price in rows))

@@ -94,7 +94,7 @@ def export(folder, steps, *, outputs: int, **wanted):
         folder / "model.pth",
         network,
         inputs=["x=float32[batch,3]"],
-        wanted=TaskOptions(task="regress", values=names, target_transform=steps, **wanted),
+        task_options=TaskOptions(task="regress", values=names, target_transform=steps, **wanted),
         out=folder / "artifact",
     )
     return network

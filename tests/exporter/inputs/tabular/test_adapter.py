@@ -259,7 +259,7 @@ def test_statistics_read_in_the_forms_that_scripts_write(content, tmp_path):
         tmp_path / "model.pth",
         network,
         preprocess=str(tmp_path / "stats.json"),
-        wanted=TaskOptions(task="regress", target_mean=(100.0,), target_std=(20.0,)),
+        task_options=TaskOptions(task="regress", target_mean=(100.0,), target_std=(20.0,)),
         out=tmp_path / "artifact",
     )
 

@@ -58,7 +58,7 @@ def structured(tmp_path_factory):
     network = Structured()
     folder = tmp_path_factory.mktemp("structured")
     wanted = TaskOptions(task="raw")
-    export(network, folder, inputs=["left=float32[batch,length,4]", "right=int64[batch]"], wanted=wanted)
+    export(network, folder, inputs=["left=float32[batch,length,4]", "right=int64[batch]"], task_options=wanted)
     return network, folder / "artifact"
 
 

@@ -1,0 +1,38 @@
+"""The checkpoint of an artifact as an eager network."""
+
+from exporter.architectures.rebuild import RebuiltNetwork, rebuild
+from exporter.checkpoint import read_checkpoint
+from exporter.errors import CheckpointError, ConversionError
+from exporter.recipe import ExportOptions
+from runtime.artifact.open import Artifact
+from runtime.manifest import Manifest
+
+
+def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNetwork:
+    """Return the network that an artifact was exported from, rebuilt from its checkpoint.
+
+    The architecture and its arguments are the manifest's unless ``options`` has them. Raises CheckpointError when the
+    checkpoint is not the one that was exported.
+    """
+    source, name = artifact.manifest.source, artifact.manifest.name
+    checkpoint = read_checkpoint(
+        options.checkpoint, weights=source.checkpoint_entry or None, trust=options.trust, imports=options.imports
+    )
+    if checkpoint.sha256 != source.checkpoint_sha256:
+        raise CheckpointError(
+            f"'{options.checkpoint}': not the checkpoint of '{name}': expected SHA-256 {source.checkpoint_sha256}, got "
+            f"{checkpoint.sha256}. Pass the file that was exported, or export this one."
+        )
+    arch = options.arch
+    if arch is None:
+        arch = checkpoint.module if checkpoint.module is not None else source.architecture
+    return rebuild(arch, {**source.arguments, **options.arguments}, checkpoint)
+
+
+def check_not_calibrated(manifest: Manifest) -> None:
+    """Raise ConversionError for a calibrated artifact, which differs from its checkpoint on purpose."""
+    if manifest.calibration is not None:
+        raise ConversionError(
+            f"'{manifest.name}': is calibrated, and so differs from its checkpoint on purpose. Use the artifact as it "
+            "was exported, or run 'truecopy verify' on this one."
+        )

@@ -1,0 +1,115 @@
+"""The command line and Python take the same options: the fields of ExportOptions and TaskOptions."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from exporter import ExportError, ExportOptions, TaskOptions
+from exporter.cli.options import named, option_fields, takes_options
+from exporter.recipe import Option
+from runtime.manifest import Value
+
+NOT_OPTIONS = {"checkpoint", "task_options", "tokenizer_input"}
+
+
+@pytest.fixture
+def read():
+    """Run a command with all options, and return what it was given."""
+    seen: list[ExportOptions | None] = []
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    @takes_options(lambda _name, _option: True, checkpoint=Annotated[Path | None, typer.Argument()])
+    def command(*, options: ExportOptions | None) -> None:
+        seen.append(options)
+
+    def run(*arguments: str) -> ExportOptions | None:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return seen.pop()
+
+    run.app = app
+    return run
+
+
+def test_every_field_is_an_option_with_a_help_text():
+    names = {field.name for kind in (ExportOptions, TaskOptions) for field in fields(kind)} - NOT_OPTIONS
+    options = {field.name: field.metadata["option"] for field in option_fields()}
+
+    assert set(options) == names
+    assert all(isinstance(option, Option) and option.help.endswith(".") for option in options.values())
+
+
+def test_what_the_command_line_says_is_what_python_says(read):
+    options = read(
+        *("m.pth", "--arch", "net.py:Net", "--arch-arg", "width=3", "--arch-arg", "mode=fast", "--resize", "40x50"),
+        *("--mean", "0.5,0.4,0.3", "--std", "1,1,1", "--interpolation", "bicubic", "--input", "x=float32[batch,3]"),
+        *("--columns", "a,b", "--task", "regress", "--values", "price=EUR,area", "--target-mean", "2", "--exif"),
+        *("--import", "lib", "--max-ratio", "4", "--labels", "names.txt"),
+    )
+
+    assert options == ExportOptions.from_keywords(
+        "m.pth",
+        "net.py:Net",
+        arguments={"width": 3, "mode": "fast"},
+        resize=(40, 50),
+        mean=[0.5, 0.4, 0.3],
+        std=[1, 1, 1],
+        interpolation="bicubic",
+        inputs=["x=float32[batch,3]"],
+        columns=["a", "b"],
+        task="regress",
+        values=[Value(name="price", unit="EUR"), Value(name="area")],
+        target_mean=[2.0],
+        exif=True,
+        imports=["lib"],
+        max_ratio=4.0,
+        labels="names.txt",
+    )
+
+
+def test_nothing_said_is_every_default(read):
+    assert read("m.pth") == ExportOptions(checkpoint=Path("m.pth"))
+
+
+def test_without_a_checkpoint_there_are_no_options(read):
+    assert read() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--resize", "12x"], "expected a size or HEIGHTxWIDTH, got '12x'"),
+        (["--mean", "a,b"], "expected numbers separated by commas, got 'a,b'"),
+        (["--arch-arg", "width"], "expected KEY=VALUE, got 'width'"),
+        (["--colors", "no-color", "--task", "segment"], "expected colors such as black"),
+        (["--task", "guess"], "'guess' is not one of"),
+        (["--interpolation", "cubic"], "'cubic' is not one of"),
+        (["--preprocess", "t.py:t", "--crop", "3"], "cannot be combined with --resize"),
+        (["--colors", "red"], "is for --task segment"),
+        (["--target-transform", "fitted.skops", "--target-mean", "1"], "cannot be combined with --target-mean"),
+    ],
+)
+def test_a_wrong_value_is_wrong_usage_and_named(read, arguments, reason):
+    result = CliRunner().invoke(read.app, ["m.pth", *arguments])
+
+    assert result.exit_code == 2
+    assert reason in " ".join(result.output.replace("│", "").split())
+
+
+def test_an_unknown_keyword_says_which_is_close():
+    with pytest.raises(ExportError, match=r"unknown option 'prepocess'\. Did you mean 'preprocess'\?"):
+        ExportOptions.from_keywords("m.pth", prepocess="x")
+
+
+def test_a_command_may_take_some_options():
+    assert [
+        field.name for field in option_fields() if named({"trust", "arch"})(field.name, field.metadata["option"])
+    ] == [
+        "arch",
+        "trust",
+    ]
