@@ -1,4 +1,4 @@
-"""Writes an artifact folder: whole or not at all."""
+"""Writing of an artifact folder: complete, or not at all."""
 
 import hashlib
 import os

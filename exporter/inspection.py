@@ -203,7 +203,7 @@ def inspect_checkpoint(
     exact = [fit for fit in fits if fit.exact]
     head = _likely_head(checkpoint)
     if exact and isinstance(exact[0].head, LinearHead):
-        head = f"{exact[0].head.found}.weight", [exact[0].head.out_features, exact[0].head.in_features]
+        head = f"{exact[0].head.source}.weight", [exact[0].head.out_features, exact[0].head.in_features]
     channels = exact[0].in_channels if exact else None
     classes = exact[0].num_classes if exact else None
     return Inspection(

@@ -1,4 +1,4 @@
-"""``FILE.py:NAME`` and ``package.module:NAME``: a name in a user's source, to the object it names."""
+"""Objects in a user's source, by ``FILE.py:NAME`` or ``package.module:NAME``."""
 
 import importlib
 import importlib.util
@@ -33,13 +33,13 @@ def load_object(reference: str, *, error: type[ExportError]) -> object:
         raise error(
             f"'{reference}': importing '{location}' failed: {type(problem).__name__}: {problem}. Fix the module first."
         ) from problem
-    found: object = module
+    value: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             known = ", ".join(f"'{key}'" for key in _own_names(module)) or "none"
             raise error(f"'{reference}': no '{name}' in '{location}': expected one of its names: {known}. Name one.")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def import_file(path: Path) -> ModuleType:

@@ -304,8 +304,8 @@ class ExportOptions:
         Paths may be strings, and sequences lists. Raises ExportError for an unknown name and for options that
         contradict each other.
         """
-        own = {one.name: one for one in fields(cls)}
-        task = {one.name: one for one in fields(TaskOptions)}
+        own = {about.name: about for about in fields(cls)}
+        task = {about.name: about for about in fields(TaskOptions)}
         for name in keywords:
             if name not in own and name not in task:
                 close = get_close_matches(name, [*own, *task], n=1)

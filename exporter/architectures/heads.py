@@ -1,4 +1,4 @@
-"""Heads and stems of another size, read from the tensors that fine-tuning leaves."""
+"""Heads and stems of another size, inferred from fine-tuned tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from exporter.architectures.keys import COUNTER, Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHead:
-    """One linear layer where the architecture has its head: in the checkpoint at ``found``, to go to ``place``.
+    """One linear layer in place of the architecture's head: ``source`` in the checkpoint becomes ``target``.
 
-    ``whole`` means that everything at ``place`` gives way to it; otherwise it takes the name of the layer there.
+    ``whole`` means that it replaces everything at ``target``; otherwise it takes the name of the layer there.
     """
 
-    found: str
-    place: str
+    source: str
+    target: str
     in_features: int
     out_features: int
     bias: bool
@@ -25,12 +25,12 @@ class LinearHead:
 class UnknownHead:
     """Several layers that the architecture does not have, with something unknown between them."""
 
-    place: str
+    target: str
     layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Differences:
+class ShapeDifferences:
     """What keeps a checkpoint from fitting; counters of batch norm left out."""
 
     missing: tuple[str, ...]
@@ -41,56 +41,56 @@ class Differences:
         return bool(self.missing or self.unexpected or self.reshaped)
 
 
-def differences(found: Shapes, expected: Shapes) -> Differences:
-    """Return how ``found`` differs from ``expected``, by key and shape."""
-    return Differences(
-        missing=tuple(key for key in expected if key not in found and not key.endswith(COUNTER)),
-        unexpected=tuple(key for key in found if key not in expected),
-        reshaped=tuple(key for key in expected if key in found and found[key] != expected[key]),
+def shape_differences(shapes: Shapes, expected: Shapes) -> ShapeDifferences:
+    """Return how ``shapes`` differ from ``expected``, by key and shape."""
+    return ShapeDifferences(
+        missing=tuple(key for key in expected if key not in shapes and not key.endswith(COUNTER)),
+        unexpected=tuple(key for key in shapes if key not in expected),
+        reshaped=tuple(key for key in expected if key in shapes and shapes[key] != expected[key]),
     )
 
 
-def find_head(found: Shapes, expected: Shapes) -> LinearHead | UnknownHead | None:
-    """Return the head that was put in the place of the architecture's own, or None where that is not the difference.
+def find_head(shapes: Shapes, expected: Shapes) -> LinearHead | UnknownHead | None:
+    """Return the head that replaced the architecture's own, or None where that is not the difference.
 
     Dropout and flattening have no tensors and are the identity on the way to a score, so one linear layer is certain,
-    wherever in a Sequential it stands.
+    at any position in a Sequential.
     """
-    off = differences(found, expected)
-    reshaped = tuple(key for key in off.reshaped if len(found[key]) <= 2 and key not in _stem(found, expected))
-    new = _owners((*off.unexpected, *reshaped))
-    old = _owners((*off.missing, *reshaped))
-    if not new or not old or not off.unexpected + off.missing:
+    difference = shape_differences(shapes, expected)
+    reshaped = tuple(key for key in difference.reshaped if len(shapes[key]) <= 2 and key not in _stem(shapes, expected))
+    new = _owners((*difference.unexpected, *reshaped))
+    old = _owners((*difference.missing, *reshaped))
+    if not new or not old or not difference.unexpected + difference.missing:
         return None
-    place = _common(old)
-    if not place or not all(_related(owner, place) for owner in new):
+    target = _common(old)
+    if not target or not all(_related(owner, target) for owner in new):
         return None
-    linear = [owner for owner in new if len(found.get(f"{owner}.weight", ())) == 2]
+    linear = [owner for owner in new if len(shapes.get(f"{owner}.weight", ())) == 2]
     if len(new) > 1:
-        return UnknownHead(place=place, layers=tuple(new)) if linear else None
+        return UnknownHead(target=target, layers=tuple(new)) if linear else None
     (owner,) = new
-    parts = {key.rpartition(".")[2] for key in (*off.unexpected, *reshaped)}
+    parts = {key.rpartition(".")[2] for key in (*difference.unexpected, *reshaped)}
     if not linear or not parts <= {"weight", "bias"}:
         return None
-    out_features, in_features = found[f"{owner}.weight"]
-    first = next((key for key in expected if _under(key, place) and len(expected[key]) in (2, 4)), None)
+    out_features, in_features = shapes[f"{owner}.weight"]
+    first = next((key for key in expected if _under(key, target) and len(expected[key]) in (2, 4)), None)
     if first is None or expected[first][1] != in_features:
         return None
-    single = len(old) == 1 and f"{place}.weight" in expected
-    bias = f"{owner}.bias" in found
-    whole = not single or bias != (f"{place}.bias" in expected) or len(expected[first]) != 2
+    single = len(old) == 1 and f"{target}.weight" in expected
+    bias = f"{owner}.bias" in shapes
+    whole = not single or bias != (f"{target}.bias" in expected) or len(expected[first]) != 2
     return LinearHead(
-        found=owner, place=place, in_features=in_features, out_features=out_features, bias=bias, whole=whole
+        source=owner, target=target, in_features=in_features, out_features=out_features, bias=bias, whole=whole
     )
 
 
-def class_counts(found: Shapes, expected: Shapes) -> list[int]:
+def class_counts(shapes: Shapes, expected: Shapes) -> list[int]:
     """Return the numbers of classes that tensors differing in their first length alone allow, the likeliest first."""
     lengths = sorted(
         {
-            found[key][0]
-            for key in differences(found, expected).reshaped
-            if found[key] and expected[key] and found[key][1:] == expected[key][1:]
+            shapes[key][0]
+            for key in shape_differences(shapes, expected).reshaped
+            if shapes[key] and expected[key] and shapes[key][1:] == expected[key][1:]
         }
     )
     if not lengths:
@@ -100,22 +100,22 @@ def class_counts(found: Shapes, expected: Shapes) -> list[int]:
     return [*lengths[:4], *sorted(parts - set(lengths), reverse=True)]
 
 
-def input_channels(found: Shapes, expected: Shapes) -> tuple[str, int] | None:
+def input_channels(shapes: Shapes, expected: Shapes) -> tuple[str, int] | None:
     """Return the key of the first convolution and its number of input channels, where that alone differs."""
-    stem = _stem(found, expected)
-    channels = {found[key][1] for key in stem}
+    stem = _stem(shapes, expected)
+    channels = {shapes[key][1] for key in stem}
     return (stem[0], channels.pop()) if stem and len(channels) == 1 else None
 
 
-def _stem(found: Shapes, expected: Shapes) -> list[str]:
+def _stem(shapes: Shapes, expected: Shapes) -> list[str]:
     return [
         key
         for key, shape in expected.items()
         if len(shape) > 3
         and shape[1] == 3
-        and len(found.get(key, ())) == len(shape)
-        and found[key][1] != 3
-        and (found[key][0], *found[key][2:]) == (shape[0], *shape[2:])
+        and len(shapes.get(key, ())) == len(shape)
+        and shapes[key][1] != 3
+        and (shapes[key][0], *shapes[key][2:]) == (shape[0], *shape[2:])
     ]
 
 
@@ -131,28 +131,28 @@ def _common(owners: list[str]) -> str:
     return ".".join(parts)
 
 
-def _shared(one: list[str], other: list[str]) -> int:
+def _shared(first: list[str], second: list[str]) -> int:
     count = 0
-    while count < min(len(one), len(other)) and one[count] == other[count]:
+    while count < min(len(first), len(second)) and first[count] == second[count]:
         count += 1
     return count
 
 
-def _related(owner: str, place: str) -> bool:
-    """Return whether a new layer stands where the old head is: in it, above it, or beside it in a Sequential."""
-    if owner == place or owner.startswith(f"{place}.") or place.startswith(f"{owner}."):
+def _related(owner: str, target: str) -> bool:
+    """Return whether a new layer replaces the old head: inside it, above it, or next to it in a Sequential."""
+    if owner == target or owner.startswith(f"{target}.") or target.startswith(f"{owner}."):
         return True
-    parent, _, last = place.rpartition(".")
+    parent, _, last = target.rpartition(".")
     own_parent, _, own_last = owner.rpartition(".")
     return parent == own_parent != "" and last.isdigit() and own_last.isdigit()
 
 
-def _under(key: str, place: str) -> bool:
-    return key.startswith(f"{place}.")
+def _under(key: str, target: str) -> bool:
+    return key.startswith(f"{target}.")
 
 
 def renamed_head(head: LinearHead, shapes: Shapes) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
-    """Return ``shapes`` with the head under the place it goes to, and the keys that this renames, old to new."""
-    renamed = {f"{head.found}.{part}": f"{head.place}.{part}" for part in ("weight", "bias")}
+    """Return ``shapes`` with the head under its target, and the keys that this renames, old to new."""
+    renamed = {f"{head.source}.{part}": f"{head.target}.{part}" for part in ("weight", "bias")}
     renamed = {old: new for old, new in renamed.items() if old in shapes and old != new}
     return {renamed.get(key, key): shape for key, shape in shapes.items()}, renamed

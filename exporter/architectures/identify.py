@@ -1,4 +1,4 @@
-"""Which known architectures have exactly these tensors. Needs no torch: the answer is in the index."""
+"""Identification of architectures by their tensors; needs no torch, only the index."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,16 +45,16 @@ def identify(shapes: Shapes) -> list[Fit]:
     exact: dict[str, Fit] = {}
     nearest: dict[str, Fit] = {}
     for key_map in prefix_maps(shapes):
-        found = {key: shape for key, shape in key_map.apply(shapes).items() if not key.endswith(COUNTER)}
-        present, values = _present(table, found)
+        mapped = {key: shape for key, shape in key_map.apply(shapes).items() if not key.endswith(COUNTER)}
+        present, values = _present(table, mapped)
         matched = np.add.reduceat(present[table.rows], table.starts[:-1]) * usable
         totals = np.diff(table.starts)
         # Both ways: much of the architecture is there, and it explains much of what is there.
-        share = matched / np.maximum(totals, len(found))
+        share = matched / np.maximum(totals, len(mapped))
         for row in np.argsort(-share, kind="stable")[:_EXAMINED]:
             if not matched[row]:
                 break
-            fit = _examine(table, int(row), found, values, int(matched[row]))
+            fit = _examine(table, int(row), mapped, values, int(matched[row]))
             if fit.exact:
                 exact.setdefault(fit.architecture, fit)
             elif fit.architecture not in nearest or nearest[fit.architecture].matched < fit.matched:
@@ -75,61 +75,61 @@ def _has_timm() -> bool:
     return find_spec("timm") is not None
 
 
-def _present(table: Table, found: Shapes) -> tuple[npt.NDArray[np.int64], dict[int, dict[str, int]]]:
+def _present(table: Table, shapes: Shapes) -> tuple[npt.NDArray[np.int64], dict[int, dict[str, int]]]:
     """Return which of the index's tensors are there, and the values of their variable lengths, by place."""
     present = np.zeros(len(table.keys), np.int64)
     values: dict[int, dict[str, int]] = {}
-    by_key = _places(table)
-    for key, shape in found.items():
-        for place in by_key.get(key, ()):
-            solved = solve(table.templates[place], shape)
+    by_key = _indices_by_key(table)
+    for key, shape in shapes.items():
+        for index in by_key.get(key, ()):
+            solved = solve(table.templates[index], shape)
             if solved is not None:
-                present[place] = 1
+                present[index] = 1
                 if solved:
-                    values[place] = solved
+                    values[index] = solved
     return present, values
 
 
 _by_key: dict[int, dict[str, list[int]]] = {}
 
 
-def _places(table: Table) -> Mapping[str, list[int]]:
+def _indices_by_key(table: Table) -> Mapping[str, list[int]]:
     if id(table) not in _by_key:
-        places: dict[str, list[int]] = {}
-        for place, key in enumerate(table.keys):
-            places.setdefault(key, []).append(place)
-        _by_key[id(table)] = places
+        indices: dict[str, list[int]] = {}
+        for index, key in enumerate(table.keys):
+            indices.setdefault(key, []).append(index)
+        _by_key[id(table)] = indices
     return _by_key[id(table)]
 
 
-def _examine(table: Table, row: int, found: Shapes, values: Mapping[int, dict[str, int]], matched: int) -> Fit:
+def _examine(table: Table, row: int, shapes: Shapes, values: Mapping[int, dict[str, int]], matched: int) -> Fit:
     name = table.names[row]
     known = table.index.architectures[name]
-    places = table.rows[table.starts[row] : table.starts[row + 1]]
+    indices = table.rows[table.starts[row] : table.starts[row + 1]]
     arguments = dict(known.arguments)
     head: LinearHead | UnknownHead | None = None
-    solved = [values[place] for place in map(int, places) if place in values]
-    exact = matched == len(places) == len(found)
+    solved = [values[index] for index in map(int, indices) if index in values]
+    exact = matched == len(indices) == len(shapes)
     if not exact:
-        expected = {table.keys[place]: _typical(table.templates[place]) for place in map(int, places)}
-        head = find_head(found, expected)
+        expected = {table.keys[index]: _typical(table.templates[index]) for index in map(int, indices)}
+        head = find_head(shapes, expected)
         if isinstance(head, LinearHead):
-            moved, _ = renamed_head(head, found)
-            solved, exact, matched = _with_head(table, places, moved, head)
-        elif name.startswith("timm:") and len(found) == matched:
+            moved, _ = renamed_head(head, shapes)
+            solved, exact, matched = _with_head(table, indices, moved, head)
+        elif name.startswith("timm:") and len(shapes) == matched:
             # timm builds any model without its head: a backbone.
-            missing = [place for place in map(int, places) if table.keys[place] not in found]
-            exact = all("c" in "".join(table.templates[place]) for place in missing)
+            missing = [index for index in map(int, indices) if table.keys[index] not in shapes]
+            exact = all("c" in "".join(table.templates[index]) for index in missing)
             arguments |= {"num_classes": 0} if exact else {}
-    classes = {one["c"] for one in solved if "c" in one}
-    channels = {one["i"] for one in solved if "i" in one}
+    classes = {lengths["c"] for lengths in solved if "c" in lengths}
+    channels = {lengths["i"] for lengths in solved if "i" in lengths}
     if isinstance(head, LinearHead):
         classes = {head.out_features} if head.whole else classes
     return Fit(
         architecture=name.partition(" ")[0],
         arguments=arguments,
         matched=matched,
-        total=len(places),
+        total=len(indices),
         exact=exact and len(classes) <= 1 and len(channels) <= 1,
         num_classes=next(iter(classes), None) if len(classes) == 1 else None,
         in_channels=next(iter(channels), None) if len(channels) == 1 else None,
@@ -139,29 +139,29 @@ def _examine(table: Table, row: int, found: Shapes, values: Mapping[int, dict[st
 
 
 def _with_head(
-    table: Table, places: npt.NDArray[np.int64], found: Shapes, head: LinearHead
+    table: Table, indices: npt.NDArray[np.int64], shapes: Shapes, head: LinearHead
 ) -> tuple[list[dict[str, int]], bool, int]:
     """Return the variable lengths, whether all fits, and how many match, with the head where it belongs."""
     own = set(_head_keys(head)) if head.whole else set()
-    replaced = f"{head.place}."
-    solved, matched, fits, seen = [], len(own), True, len(own)
-    for place in map(int, places):
-        key = table.keys[place]
+    replaced = f"{head.target}."
+    solved, matched, fits, present = [], len(own), True, len(own)
+    for index in map(int, indices):
+        key = table.keys[index]
         if own and key.startswith(replaced):
             continue
-        values = solve(table.templates[place], found[key]) if key in found else None
+        values = solve(table.templates[index], shapes[key]) if key in shapes else None
         fits = fits and values is not None
-        seen += key in found
+        present += key in shapes
         if values is not None:
             matched += 1
             solved.append(values)
-    return solved, fits and seen == len(found), matched
+    return solved, fits and present == len(shapes), matched
 
 
 def _head_keys(head: LinearHead) -> Iterator[str]:
-    yield f"{head.place}.weight"
+    yield f"{head.target}.weight"
     if head.bias:
-        yield f"{head.place}.bias"
+        yield f"{head.target}.bias"
 
 
 def _typical(template: Template) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Keys of a checkpoint to keys of a network: wrappers and prefixes solved by what matches, not from a list."""
+"""Mapping of a checkpoint's keys to a network's: wrappers and prefixes, found by matching shapes."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 COUNTER = "num_batches_tracked"
 
-# What torch's own wrappers put between any two parts of a key. Everything else is a prefix that somebody chose.
+# What torch's own wrappers put between any two parts of a key. Everything else is a prefix of the user's.
 _WRAPPERS = {
     "module",
     "_orig_mod",
@@ -18,7 +18,7 @@ _WRAPPERS = {
     "_forward_module",
     "_ddp_module",
 }
-# torch.optim.swa_utils.AveragedModel counts its updates in a buffer beside the network's.
+# torch.optim.swa_utils.AveragedModel counts its updates in a buffer next to the network's.
 _AVERAGING_COUNTER = "n_averaged"
 # torchvision's densenet before 0.3: 'denselayer1.norm.1.weight', now 'denselayer1.norm1.weight'.
 _LEGACY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -39,16 +39,16 @@ class KeyMap:
         return {new: shapes[old] for new, old in self.source_of.items()}
 
 
-def solve_keys(found: Shapes, expected: Shapes, *, rename: Callable[[str], str] | None = None) -> KeyMap:
-    """Return the map after which the most of ``expected`` is there with its shape; the least change where equal.
+def solve_keys(shapes: Shapes, expected: Shapes, *, rename: Callable[[str], str] | None = None) -> KeyMap:
+    """Return the map that matches most of ``expected`` by key and shape; among equals, the one that changes least.
 
     ``rename`` is what the architecture's own library does to the keys of its older releases.
     """
-    wanted = {key: shape for key, shape in expected.items() if not key.endswith(COUNTER)}
-    additions = sorted({"", *_prefixes(wanted), *_beside(found, wanted)}, key=len)
+    targets = {key: shape for key, shape in expected.items() if not key.endswith(COUNTER)}
+    additions = sorted({"", *_prefixes(targets), *_leading_prefixes(shapes, targets)}, key=len)
     best, best_score = None, (-1, -1, 0)
-    for key_map in _cleanings(found, rename):
-        removals = sorted({"", *_prefixes(key_map.source_of), *_beside(wanted, key_map.source_of)}, key=len)
+    for key_map in _cleanings(shapes, rename):
+        removals = sorted({"", *_prefixes(key_map.source_of), *_leading_prefixes(targets, key_map.source_of)}, key=len)
         for removed in removals:
             for added in additions:
                 if removed and removed == added:
@@ -59,8 +59,8 @@ def solve_keys(found: Shapes, expected: Shapes, *, rename: Callable[[str], str] 
                 }
                 if len(moved) != len(key_map.source_of):
                     continue
-                present = [key for key in wanted if key in moved]
-                fitting = sum(found[moved[key]] == wanted[key] for key in present)
+                present = [key for key in targets if key in moved]
+                fitting = sum(shapes[moved[key]] == targets[key] for key in present)
                 score = (fitting, len(present), len(present) - len(moved))
                 if score > best_score:
                     best_score = score
@@ -75,9 +75,9 @@ def solve_keys(found: Shapes, expected: Shapes, *, rename: Callable[[str], str] 
     return best
 
 
-def prefix_maps(found: Shapes) -> Iterator[KeyMap]:
-    """Give every map that needs no network to be found: wrappers dropped, common prefixes removed."""
-    for key_map in _cleanings(found):
+def prefix_maps(shapes: Shapes) -> Iterator[KeyMap]:
+    """Yield every map that needs no network: wrappers dropped, common prefixes removed."""
+    for key_map in _cleanings(shapes):
         for removed in ["", *_prefixes(key_map.source_of)]:
             yield KeyMap(
                 source_of={new.removeprefix(removed): old for new, old in key_map.source_of.items()},
@@ -87,20 +87,20 @@ def prefix_maps(found: Shapes) -> Iterator[KeyMap]:
             )
 
 
-def _cleanings(found: Shapes, rename: Callable[[str], str] | None = None) -> list[KeyMap]:
+def _cleanings(shapes: Shapes, rename: Callable[[str], str] | None = None) -> list[KeyMap]:
     """Return the keys as they are, then without wrappers, then with legacy names brought up to date as well."""
-    plain = KeyMap(source_of={key: key for key in found}, renamed={})
+    plain = KeyMap(source_of={key: key for key in shapes}, renamed={})
     cleaned: dict[str, str] = {}
     dropped: dict[str, None] = {}
-    for key in found:
+    for key in shapes:
         parts = key.split(".")
-        if key.rpartition(".")[2] == _AVERAGING_COUNTER and not found[key]:
+        if key.rpartition(".")[2] == _AVERAGING_COUNTER and not shapes[key]:
             dropped[key] = None
             continue
         dropped.update(dict.fromkeys(part for part in parts[:-1] if part in _WRAPPERS))
         cleaned[".".join([*(part for part in parts[:-1] if part not in _WRAPPERS), parts[-1]])] = key
     maps = [plain]
-    if dropped and len(cleaned) == len(_without_counter(found)):
+    if dropped and len(cleaned) == len(_without_counter(shapes)):
         maps.append(KeyMap(source_of=cleaned, dropped=tuple(dropped), renamed={}))
     last = maps[-1]
     renamed = {key: _LEGACY.sub(r"\1\2.", key) for key in last.source_of if _LEGACY.search(key)}
@@ -112,8 +112,8 @@ def _cleanings(found: Shapes, rename: Callable[[str], str] | None = None) -> lis
     return maps
 
 
-def _without_counter(found: Shapes) -> list[str]:
-    return [key for key in found if not (key.rpartition(".")[2] == _AVERAGING_COUNTER and not found[key])]
+def _without_counter(shapes: Shapes) -> list[str]:
+    return [key for key in shapes if not (key.rpartition(".")[2] == _AVERAGING_COUNTER and not shapes[key])]
 
 
 def _prefixes(keys: Iterable[str]) -> list[str]:
@@ -130,8 +130,8 @@ def _prefixes(keys: Iterable[str]) -> list[str]:
     return [".".join((parts or [])[:count]) + "." for count in range(1, len(parts or []) + 1)]
 
 
-def _beside(short: Iterable[str], long: Iterable[str], *, probes: int = 4) -> set[str]:
+def _leading_prefixes(short: Iterable[str], long: Iterable[str], *, probes: int = 4) -> set[str]:
     """Return the prefixes that keys of ``long`` have before the first few of ``short``."""
     tails = [f".{key}" for key, _ in zip(short, range(probes), strict=False)]
-    found = {key[: -len(tail) + 1] for key in long for tail in tails if key.endswith(tail)}
-    return set(sorted(found, key=len)[:8])
+    shapes = {key[: -len(tail) + 1] for key in long for tail in tails if key.endswith(tail)}
+    return set(sorted(shapes, key=len)[:8])

@@ -1,4 +1,4 @@
-"""An architecture and a checkpoint to the network they make, every key and shape accounted for."""
+"""Networks rebuilt from an architecture and a checkpoint, every key and shape accounted for."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from exporter.architectures.heads import (
     LinearHead,
     UnknownHead,
     class_counts,
-    differences,
     find_head,
     input_channels,
     renamed_head,
+    shape_differences,
 )
 from exporter.architectures.identify import identify
 from exporter.architectures.keys import COUNTER, KeyMap, Shapes, solve_keys
@@ -44,25 +44,25 @@ class RebuiltNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class _RebuildPlan:
-    """One way to fit: ``found`` are the checkpoint's shapes by the network's keys, ``source_of`` their own keys."""
+    """One way to fit: ``shapes`` are the checkpoint's by the network's keys, ``source_of`` the checkpoint's keys."""
 
     arguments: Mapping[str, Any]
     head: LinearHead | UnknownHead | None
     stem: tuple[str, int] | None
     key_map: KeyMap
     renamed: Mapping[str, str]
-    found: Shapes
+    shapes: Shapes
     source_of: Mapping[str, str]
     expected: Shapes
     tied: Mapping[str, str]
 
     @property
     def fits(self) -> bool:
-        return not differences({**self.found, **{key: self.expected[key] for key in self.tied}}, self.expected)
+        return not shape_differences({**self.shapes, **{key: self.expected[key] for key in self.tied}}, self.expected)
 
     @property
     def matched(self) -> int:
-        return sum(self.found.get(key) == shape for key, shape in self.expected.items())
+        return sum(self.shapes.get(key) == shape for key, shape in self.expected.items())
 
 
 def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint) -> RebuiltNetwork:
@@ -88,10 +88,10 @@ def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint
     )
 
 
-def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> _RebuildPlan:
+def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], shapes: Shapes) -> _RebuildPlan:
     """Return the first way that fits, or else the one that fits the most."""
     best: _RebuildPlan | None = None
-    for plan in _plans(blueprint, arguments, found):
+    for plan in _plans(blueprint, arguments, shapes):
         if best is None or plan.matched > best.matched or plan.fits:
             best = plan
         if plan.fits:
@@ -100,10 +100,10 @@ def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> 
     return best
 
 
-def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) -> Iterator[_RebuildPlan]:
+def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], shapes: Shapes) -> Iterator[_RebuildPlan]:
     for variant in blueprint.variants:
         own = {**variant, **arguments}
-        plain = _fit(blueprint, own, found)
+        plain = _fit(blueprint, own, shapes)
         yield plain
         if plain.fits or not (blueprint.resizable or blueprint.classes):
             continue
@@ -116,25 +116,25 @@ def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], found: Shapes) ->
             if isinstance(head, LinearHead):
                 counts = [None] if head.whole else [head.out_features]
             else:
-                counts = [*class_counts(plain.found, plain.expected)] or [None]
+                counts = [*class_counts(plain.shapes, plain.expected)] or [None]
             if blueprint.channels:
                 # timm builds any model without its head, and some without unless told.
-                new = differences(plain.found, plain.expected).unexpected
-                counts += sorted({plain.found[key][0] for key in new if plain.found[key]})[:4] or [0]
+                new = shape_differences(plain.shapes, plain.expected).unexpected
+                counts += sorted({plain.shapes[key][0] for key in new if plain.shapes[key]})[:4] or [0]
         for count in counts:
             sized = {**own, **sizes} | ({blueprint.classes: count} if count is not None else {})
-            yield _fit(blueprint, sized, found, head=head if blueprint.resizable else None, stem=stem)
+            yield _fit(blueprint, sized, shapes, head=head if blueprint.resizable else None, stem=stem)
 
 
 def _fit(
     blueprint: Blueprint,
     arguments: Mapping[str, Any],
-    found: Shapes,
+    shapes: Shapes,
     *,
     head: LinearHead | UnknownHead | None = None,
     stem: tuple[str, int] | None = None,
 ) -> _RebuildPlan:
-    """Compare the checkpoint with the network of these arguments, its head and stem replaced where they are given."""
+    """Compare the checkpoint with the network of these arguments, its head and stem replaced where given."""
     try:
         skeleton = build_skeleton(blueprint.build, arguments)
     except Exception:  # building it for real says what is wrong
@@ -142,36 +142,36 @@ def _fit(
     if not isinstance(skeleton, nn.Module):  # the user's factory gives something else
         build(blueprint, arguments)
     expected = shapes_of(skeleton)
-    twins = _twins(skeleton)
-    key_map = solve_keys(found, expected, rename=blueprint.rename)
-    moved = key_map.apply(found)
+    tied_keys = _tied_keys(skeleton)
+    key_map = solve_keys(shapes, expected, rename=blueprint.rename)
+    moved = key_map.apply(shapes)
     if stem is not None:
         expected[stem[0]] = (expected[stem[0]][0], stem[1], *expected[stem[0]][2:])
-    seen = head or find_head(moved, expected)
+    detected = head or find_head(moved, expected)
     renamed: Mapping[str, str] = {}
     if isinstance(head, LinearHead):
         moved, renamed = renamed_head(head, moved)
         if head.whole:
-            expected = {key: shape for key, shape in expected.items() if not key.startswith(f"{head.place}.")}
-            expected[f"{head.place}.weight"] = (head.out_features, head.in_features)
+            expected = {key: shape for key, shape in expected.items() if not key.startswith(f"{head.target}.")}
+            expected[f"{head.target}.weight"] = (head.out_features, head.in_features)
             if head.bias:
-                expected[f"{head.place}.bias"] = (head.out_features,)
-    tied = {key: twin for key, twin in twins.items() if key in expected and key not in moved and twin in moved}
+                expected[f"{head.target}.bias"] = (head.out_features,)
+    tied = {key: twin for key, twin in tied_keys.items() if key in expected and key not in moved and twin in moved}
     return _RebuildPlan(
         arguments=arguments,
-        head=seen,
+        head=detected,
         stem=stem or input_channels(moved, expected),
         key_map=key_map,
         renamed=renamed,
-        found=moved,
+        shapes=moved,
         source_of={renamed.get(new, new): old for new, old in key_map.source_of.items()},
         expected=expected,
         tied=tied,
     )
 
 
-def _twins(network: nn.Module) -> dict[str, str]:
-    """Return the keys whose tensor is another key's, too: safetensors keeps only one of them."""
+def _tied_keys(network: nn.Module) -> dict[str, str]:
+    """Return the keys that share a tensor with another key: safetensors keeps only one of them."""
     groups: dict[int, list[str]] = {}
     for key, parameter in network.named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(key)
@@ -182,17 +182,17 @@ def _twins(network: nn.Module) -> dict[str, str]:
 
 def _resize(network: nn.Module, plan: _RebuildPlan) -> None:
     """Replace the head and the stem where the plan says so."""
-    if isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.expected:
+    if isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.target}.weight" in plan.expected:
         head = plan.head
-        parent, _, name = head.place.rpartition(".")
+        parent, _, name = head.target.rpartition(".")
         setattr(network.get_submodule(parent), name, nn.Linear(head.in_features, head.out_features, bias=head.bias))
     if plan.stem is None:
         return
-    place, channels = plan.stem[0].removesuffix(".weight"), plan.stem[1]
-    old = network.get_submodule(place)
+    path, channels = plan.stem[0].removesuffix(".weight"), plan.stem[1]
+    old = network.get_submodule(path)
     if not isinstance(old, nn.Conv2d | nn.Conv3d) or old.in_channels == channels:
         return
-    parent, _, name = place.rpartition(".")
+    parent, _, name = path.rpartition(".")
     new = type(old)(
         channels,
         old.out_channels,
@@ -234,7 +234,7 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
             f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
         ) from error
     _check_loaded(network, state, checkpoint, reference)
-    whole = isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.place}.weight" in plan.found
+    whole = isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.target}.weight" in plan.shapes
     return KeyTransform(
         dropped=plan.key_map.dropped,
         removed_prefix=plan.key_map.removed_prefix,
@@ -247,32 +247,32 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
     )
 
 
-def _check_loaded(network: nn.Module, wanted: Mapping[str, Any], checkpoint: Checkpoint, reference: str) -> None:
+def _check_loaded(network: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint, reference: str) -> None:
     """Raise ArchitectureError unless the network now holds every tensor, value for value.
 
-    One that the network uses in two places cannot hold two; a module may also change what it loads.
+    A tensor that the network uses twice cannot hold two values; a module may also change what it loads.
     """
     loaded = network.state_dict()
-    changed = {key: str(list(tensor.shape)) for key, tensor in wanted.items() if not _equal(loaded.get(key), tensor)}
+    changed = {key: str(list(tensor.shape)) for key, tensor in expected.items() if not _equal(loaded.get(key), tensor)}
     if changed:
         raise ArchitectureError(
             f"'{checkpoint.path}': '{reference}' does not keep {len(changed)} of its tensors: expected the file's "
-            f"values, got others ({_listed(changed)}). It uses one tensor in several places, or changes what it loads: "
-            "name the architecture that was trained."
+            f"values, got others ({_listed(changed)}). It shares a tensor between keys, or changes what it loads. "
+            "Name the architecture that was trained."
         )
 
 
-def _equal(one: object, other: object) -> bool:
-    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+def _equal(tensor: object, other: object) -> bool:
+    if not isinstance(tensor, torch.Tensor) or not isinstance(other, torch.Tensor):
         return True  # a module's own extra state
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(0.125), other.nan_to_num(0.125))
+    return torch.equal(tensor, other) or torch.equal(tensor.nan_to_num(0.125), other.nan_to_num(0.125))
 
 
 def _replaced(plan: _RebuildPlan, *, whole: bool) -> dict[str, str]:
     replaced = {}
     if whole and isinstance(plan.head, LinearHead):
         bias = "" if plan.head.bias else ", bias=False"
-        replaced[plan.head.place] = f"Linear({plan.head.in_features}, {plan.head.out_features}{bias})"
+        replaced[plan.head.target] = f"Linear({plan.head.in_features}, {plan.head.out_features}{bias})"
     if plan.stem is not None:
         replaced[plan.stem[0].removesuffix(".weight")] = f"{plan.stem[1]} input channels"
     return replaced
@@ -280,16 +280,18 @@ def _replaced(plan: _RebuildPlan, *, whole: bool) -> dict[str, str]:
 
 def _misfit(blueprint: Blueprint, plan: _RebuildPlan, checkpoint: Checkpoint) -> str:
     if isinstance(plan.head, UnknownHead):
-        layers = ", ".join(f"'{layer}' {list(plan.found.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
+        layers = ", ".join(f"'{layer}' {list(plan.shapes.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
         return (
             f"'{checkpoint.path}': has another head than '{blueprint.reference}': expected one layer at "
-            f"'{plan.head.place}', got {layers}, and the weights cannot tell what is between them. "
+            f"'{plan.head.target}', got {layers}, and the weights cannot tell what is between them. "
             "Write the network as a class in a file of yours and pass --arch FILE.py:NAME."
         )
-    off = differences(plan.found, plan.expected)
-    missing = {key: str(list(plan.expected[key])) for key in off.missing if key not in plan.tied}
-    unexpected = {key: str(list(plan.found[key])) for key in off.unexpected}
-    reshaped = {key: f"expected {list(plan.expected[key])}, got {list(plan.found[key])}" for key in off.reshaped}
+    difference = shape_differences(plan.shapes, plan.expected)
+    missing = {key: str(list(plan.expected[key])) for key in difference.missing if key not in plan.tied}
+    unexpected = {key: str(list(plan.shapes[key])) for key in difference.unexpected}
+    reshaped = {
+        key: f"expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
+    }
     lists = [
         f"{name} {len(keys)} ({_listed(keys)})"
         for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))

@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint that came without a name: the one that fits, or none."""
+"""Choice of an architecture for a checkpoint without --arch."""
 
 import torch
 
@@ -14,7 +14,7 @@ _PROBE = (2, 224, 224)
 
 
 def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str, object], str]:
-    """Return the architecture that fits, the arguments it needs, and why it was chosen, in words.
+    """Return the architecture that fits, the arguments it needs, and the reason.
 
     Where several fit, they are built and compared on one input: equal outputs make them one. Raises ArchitectureError
     when none fits, or several do that differ.
@@ -37,7 +37,11 @@ def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str,
         return chosen.architecture, dict(chosen.arguments), "the only known architecture that fits"
     if len(exact) <= _COMPARED and _same_outputs(exact, checkpoint):
         others = ", ".join(fit.architecture for fit in exact[1:])
-        return chosen.architecture, dict(chosen.arguments), f"fits; {others} fits, too, with equal outputs on a probe"
+        return (
+            chosen.architecture,
+            dict(chosen.arguments),
+            f"fits; {others} fits as well, with equal outputs on a probe",
+        )
     unknown = ", ".join(cannot_tell(exact)) or "what else their code does"
     raise ArchitectureError(
         f"'{checkpoint.path}': several architectures fit: expected one, got {listed}. The weights cannot tell their "
@@ -46,7 +50,7 @@ def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str,
 
 
 def _same_outputs(fits: list[Fit], checkpoint: Checkpoint) -> bool:
-    """Return whether all of ``fits`` answer alike; a network that cannot take the probe counts as different."""
+    """Return whether all of ``fits`` give equal outputs; a network that cannot take the probe counts as different."""
     channels = fits[0].in_channels or 3
     probe = torch.rand((_PROBE[0], channels, *_PROBE[1:]), generator=torch.Generator().manual_seed(0)) * 2 - 1
     first: torch.Tensor | None = None
@@ -54,14 +58,14 @@ def _same_outputs(fits: list[Fit], checkpoint: Checkpoint) -> bool:
         network = rebuild(fit.architecture, fit.arguments, checkpoint).network
         try:
             with torch.no_grad():
-                answer = network(probe)
-        except Exception:  # it wants another input, so it is another network
+                logits = network(probe)
+        except Exception:  # it needs another input, so it is another network
             return False
-        if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
+        if not isinstance(logits, torch.Tensor) or not torch.isfinite(logits).all():
             return False
         if first is None:
-            first = answer
-        elif first.shape != answer.shape or not torch.allclose(first, answer, rtol=1e-5, atol=1e-6):
+            first = logits
+        elif first.shape != logits.shape or not torch.allclose(first, logits, rtol=1e-5, atol=1e-6):
             return False
     # Weights without signal would make any two equal.
     return first is not None and bool((first[0] - first[1]).abs().max() > 1e-5)

@@ -1,4 +1,4 @@
-"""Encoder-decoders of transformers (T5, BART, ...) that write greedily, with the two halves that become a Loop."""
+"""Greedy decoding of transformers' encoder-decoders (T5, BART), split into encoder and step."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def build_seq2seq(model: Any, settings: Any, reference: str, *, max_steps: int |
         asked = ", ".join(f"{name}={value!r}" for name, value in odd.items())
         raise ArchitectureError(
             f"'{reference}': its generation_config.json asks for {asked}: expected the likeliest token at each step, "
-            "which is what a graph can loop over. Leave that out of a copy of the folder, if greedy answers will do."
+            "which is what a graph can loop over. Leave that out of a copy of the folder, if greedy decoding will do."
         )
     if isinstance(model.config.eos_token_id, list):
         raise ArchitectureError(

@@ -1,4 +1,4 @@
-"""The ways that checkpoints are stored: what a file is, and what is in it, as data."""
+"""Checkpoint file formats, read as data."""
 
 import json
 import math
@@ -43,7 +43,7 @@ _SAFE_DTYPES = {
 }
 
 
-class DamagedFileError(Exception):  # said to the user as CheckpointError, with the file's name
+class DamagedFileError(Exception):  # reported as CheckpointError, with the file's name
     """The file is not what its first bytes say."""
 
 
@@ -51,20 +51,20 @@ class DamagedFileError(Exception):  # said to the user as CheckpointError, with 
 class Content:
     """What one file or folder holds: a tree of dictionaries, lists, StoredTensors and Opaques.
 
-    ``wanted`` are the names that loading it for real would import; ``checksums`` the CRC-32 of runs of bytes, where the
-    container has them; ``files`` everything that belongs to it.
+    ``imports`` are the names that loading it for real would import; ``checksums`` the CRC-32 of runs of bytes, where
+    the container has them; ``files`` everything that belongs to it.
     """
 
     format: Format
     container: Container
     root: object
     files: tuple[Path, ...]
-    wanted: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     checksums: Mapping[Storage, int] = field(default_factory=dict)
 
 
 def read_content(path: Path) -> Content:
-    """Return what file or folder ``path`` holds, its tensors described and not loaded.
+    """Return the content of file or folder ``path``, with its tensors described and not loaded.
 
     Raises CheckpointError when it is missing, empty, damaged or no checkpoint.
     """
@@ -126,7 +126,7 @@ def _read_zip(path: Path) -> Content:
     with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
         entries = {}
         for info in archive.infolist():
-            # Everything lies under one folder, which is called like the file was when it was saved.
+            # Everything lies under one folder, named after the file as it was saved.
             name = info.filename.partition("/")[2]
             if name.startswith("code/"):  # of TorchScript: not needed, and compressed
                 continue
@@ -135,24 +135,24 @@ def _read_zip(path: Path) -> Content:
             entries[name] = info
         if "data.pkl" not in entries:
             raise DamagedFileError("an archive without 'data.pkl', so not one of torch.save")
-        places = {name: _place(path, stream, info, size_bytes) for name, info in entries.items()}
-        if "byteorder" in entries and _bytes_of(stream, places["byteorder"], 16).strip() != b"little":
+        storages = {name: _storage_of(path, stream, info, size_bytes) for name, info in entries.items()}
+        if "byteorder" in entries and _bytes_of(stream, storages["byteorder"], 16).strip() != b"little":
             raise DamagedFileError("its numbers are big-endian")
-        if places["data.pkl"].size_bytes > PICKLE_LIMIT:
+        if storages["data.pkl"].size_bytes > PICKLE_LIMIT:
             raise DamagedFileError(f"its pickle has more than {PICKLE_LIMIT >> 20} MB")
 
-        def find_storage(key: str, wanted_bytes: int) -> Storage:
-            place = places.get(f"data/{key}")
-            if place is None or place.size_bytes < wanted_bytes:
+        def find_storage(key: str, needed_bytes: int) -> Storage:
+            storage = storages.get(f"data/{key}")
+            if storage is None or storage.size_bytes < needed_bytes:
                 raise pickle.UnpicklingError(f"storage '{key[:20]}' is missing or too short")
-            return place
+            return storage
 
-        stream.seek(places["data.pkl"].offset)
+        stream.seek(storages["data.pkl"].offset)
         scripted = "constants.pkl" in entries
-        root, wanted = read_pickle(stream, find_storage)
+        root, imports = read_pickle(stream, find_storage)
         checksums = {
-            place: info.CRC
-            for name, place in places.items()
+            storage: info.CRC
+            for name, storage in storages.items()
             # torch.serialization.set_crc32_options(False) leaves zeros.
             if (info := entries[name]).CRC
         }
@@ -162,13 +162,13 @@ def _read_zip(path: Path) -> Content:
         root=root,
         files=(path,),
         # A scripted module's own classes are its code, which is not run either.
-        wanted=() if scripted else tuple(wanted),
+        imports=() if scripted else tuple(imports),
         checksums=checksums,
     )
 
 
-def _place(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes: int) -> Storage:
-    """Return where the bytes of an archive's entry are: its local header has a name and padding of its own."""
+def _storage_of(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes: int) -> Storage:
+    """Return the storage of an archive's entry: its local header has a name and padding of its own."""
     stream.seek(info.header_offset)
     header = stream.read(30)
     if len(header) != 30 or not header.startswith(_ZIP_MAGIC):
@@ -180,67 +180,69 @@ def _place(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes: int)
     return Storage(path=path, offset=offset, size_bytes=info.file_size)
 
 
-def _bytes_of(stream: BinaryIO, place: Storage, limit: int) -> bytes:
-    stream.seek(place.offset)
-    return stream.read(min(place.size_bytes, limit))
+def _bytes_of(stream: BinaryIO, storage: Storage, limit: int) -> bytes:
+    stream.seek(storage.offset)
+    return stream.read(min(storage.size_bytes, limit))
 
 
 def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     size_bytes = path.stat().st_size
     pending: dict[str, int] = {}
 
-    def find_storage(key: str, wanted_bytes: int) -> Storage:
-        # Where it lies is known after the pickle; until then the key stands for the place.
-        if wanted_bytes > size_bytes or pending.setdefault(key, wanted_bytes) != wanted_bytes:
+    def find_storage(key: str, needed_bytes: int) -> Storage:
+        # Its offset is known after the pickle; until then the key stands for it.
+        if needed_bytes > size_bytes or pending.setdefault(key, needed_bytes) != needed_bytes:
             raise pickle.UnpicklingError(f"storage '{key[:20]}' is longer than the file")
-        return Storage(path=Path(key), offset=-1, size_bytes=wanted_bytes)
+        return Storage(path=Path(key), offset=-1, size_bytes=needed_bytes)
 
-    number, first_wanted = read_pickle(stream, find_storage)
+    number, first_imports = read_pickle(stream, find_storage)
     if number != _LEGACY_NUMBER:
         # A bare pickle: nothing in it can be a tensor, but it may want to run something.
-        return Content(format="state_dict", container="legacy", root=number, files=(path,), wanted=tuple(first_wanted))
+        return Content(
+            format="state_dict", container="legacy", root=number, files=(path,), imports=tuple(first_imports)
+        )
     read_pickle(stream, find_storage)  # the protocol
     system, _ = read_pickle(stream, find_storage)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise DamagedFileError("its numbers are big-endian, or its header is broken")
-    root, wanted = read_pickle(stream, find_storage)
-    if wanted:
-        return Content(format="state_dict", container="legacy", root=root, files=(path,), wanted=tuple(wanted))
+    root, imports = read_pickle(stream, find_storage)
+    if imports:
+        return Content(format="state_dict", container="legacy", root=root, files=(path,), imports=tuple(imports))
     keys, _ = read_pickle(stream, find_storage)
     if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
         raise DamagedFileError("its list of storages is broken")
-    places: dict[str, Storage] = {}
+    storages: dict[str, Storage] = {}
     offset = stream.tell()
     for key in map(str, keys):
         stream.seek(offset)
         prefix = stream.read(8)
         if len(prefix) != 8 or key not in pending:
             raise DamagedFileError(f"storage '{key[:20]}' is missing: the file ends early or is broken")
-        wanted_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
-        if numel < 0 or (numel and wanted_bytes % numel) or (not numel and wanted_bytes):
+        needed_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
+        if numel < 0 or (numel and needed_bytes % numel) or (not numel and needed_bytes):
             raise DamagedFileError(f"storage '{key[:20]}' has another length than the tensors say")
-        places[key] = Storage(path=path, offset=offset + 8, size_bytes=wanted_bytes)
-        offset += 8 + wanted_bytes
+        storages[key] = Storage(path=path, offset=offset + 8, size_bytes=needed_bytes)
+        offset += 8 + needed_bytes
     if offset != size_bytes:
         raise DamagedFileError(f"expected {offset} bytes, got {size_bytes}")
-    return Content(format="state_dict", container="legacy", root=_placed(root, places, {}), files=(path,))
+    return Content(format="state_dict", container="legacy", root=_with_storages(root, storages, {}), files=(path,))
 
 
-def _placed(value: object, places: Mapping[str, Storage], seen: dict[int, object]) -> object:
-    """Return ``value`` with the storages of its tensors where they are in the file."""
+def _with_storages(value: object, storages: Mapping[str, Storage], seen: dict[int, object]) -> object:
+    """Return ``value`` with the storages of its tensors resolved to offsets in the file."""
     if isinstance(value, StoredTensor):
         return StoredTensor(
             dtype=value.dtype,
             shape=value.shape,
             strides=value.strides,
             offset=value.offset,
-            storage=places[str(value.storage.path)],
+            storage=storages[str(value.storage.path)],
         )
     if not isinstance(value, dict):
         return value
     if id(value) not in seen:
-        seen[id(value)] = made = {}
-        made.update({key: _placed(item, places, seen) for key, item in value.items()})
+        seen[id(value)] = copy = {}
+        copy.update({key: _with_storages(item, storages, seen) for key, item in value.items()})
     return seen[id(value)]
 
 
@@ -283,10 +285,10 @@ def _read_folder(path: Path) -> Content:
     indexes = sorted(path.glob("*.index.json"), key=lambda file: ("safetensors" not in file.name, file.name))
     whole = next((path / name for name in _WHOLE if (path / name).is_file()), None)
     if whole is None and not indexes:
-        found = ", ".join(f"'{file.name}'" for file in sorted(path.iterdir())[:10]) or "nothing"
+        names_there = ", ".join(f"'{file.name}'" for file in sorted(path.iterdir())[:10]) or "nothing"
         raise CheckpointError(
             f"'{path}': is a folder without a checkpoint: expected '*.index.json' or one of "
-            f"{', '.join(map(repr, _WHOLE))}, got {found}. Name the file in it."
+            f"{', '.join(map(repr, _WHOLE))}, got {names_there}. Name the file in it."
         )
     if whole is not None:
         part = _read_file(whole)
@@ -295,7 +297,7 @@ def _read_folder(path: Path) -> Content:
             container=part.container,
             root=part.root,
             files=part.files,
-            wanted=part.wanted,
+            imports=part.imports,
             checksums=part.checksums,
         )
     index: Any = json.loads(indexes[0].read_text(encoding="utf-8"))
@@ -308,7 +310,7 @@ def _read_folder(path: Path) -> Content:
         if not (path / name).is_file():
             raise CheckpointError(
                 f"'{path}': shard '{name}' is missing: expected {len(names)} shards, as '{indexes[0].name}' says. "
-                "Download it, too."
+                "Download it as well."
             )
         parts[name] = _read_file(path / name)
     tensors = {}
@@ -323,13 +325,13 @@ def _read_folder(path: Path) -> Content:
         container="sharded",
         root=tensors,
         files=(indexes[0], *(path / name for name in names)),
-        wanted=tuple(name for part in parts.values() for name in part.wanted),
-        checksums={place: crc for part in parts.values() for place, crc in part.checksums.items()},
+        imports=tuple(name for part in parts.values() for name in part.imports),
+        checksums={storage: crc for part in parts.values() for storage, crc in part.checksums.items()},
     )
 
 
 def describe_root(root: object) -> str:
-    """Return what the top of a file is, for an error."""
+    """Return a description of a file's top level, for an error."""
     if isinstance(root, Mapping):
         return "keys " + (", ".join(f"'{key}'" for key in list(root)[:10]) or "none")
     return f"'{root}'" if isinstance(root, Symbol) else type(root).__name__

@@ -1,4 +1,4 @@
-"""One pass over a checkpoint's bytes: hash, checksums, and values that are not numbers, in little memory."""
+"""Integrity of a checkpoint: hash, checksums and non-finite values, in one pass."""
 
 import hashlib
 import zlib
@@ -19,15 +19,15 @@ _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scan:
-    """The SHA-256 of the file, or of the files' own hashes where there are several, and what was found in it."""
+class Integrity:
+    """The SHA-256 of the file, or of the files' own hashes, and the storages with NaN or infinity."""
 
     sha256: str
     size_bytes: int
     non_finite: frozenset[Storage]
 
 
-def scan(content: Content, tensors: Iterable[StoredTensor]) -> Scan:
+def check_integrity(content: Content, tensors: Iterable[StoredTensor]) -> Integrity:
     """Hash the files, compare every checksum, and look through the values of ``tensors``.
 
     Raises DamagedFileError where a checksum differs.
@@ -42,7 +42,7 @@ def scan(content: Content, tensors: Iterable[StoredTensor]) -> Scan:
     listed = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, content.files, strict=True))
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256(listed.encode()).hexdigest()
     size_bytes = sum(path.stat().st_size for path in content.files)
-    return Scan(sha256=sha256, size_bytes=size_bytes, non_finite=non_finite)
+    return Integrity(sha256=sha256, size_bytes=size_bytes, non_finite=non_finite)
 
 
 def _sha256(path: Path) -> str:
@@ -51,7 +51,7 @@ def _sha256(path: Path) -> str:
 
 
 def _check(checksums: Mapping[Storage, int], dtypes: Mapping[Storage, str]) -> Iterator[Storage]:
-    """Give the storages that hold NaN or infinity."""
+    """Yield the storages that hold NaN or infinity."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     for storage in {**checksums, **dtypes}:
         crc, finite = 0, True
@@ -83,6 +83,6 @@ def _is_finite(chunk: memoryview, dtype: str) -> bool:
         return True
     width = 4 if dtype == "float32" else 8
     values = np.frombuffer(chunk[: len(chunk) // width * width], dtype)
-    # NaN and infinity survive a sum, which is several times faster than a look at each; so may an overflow.
+    # NaN and infinity survive a sum, which is several times faster than checking each; so may an overflow.
     with np.errstate(all="ignore"):
         return bool(np.isfinite(values.sum()) or np.isfinite(values).all())

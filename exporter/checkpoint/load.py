@@ -1,4 +1,4 @@
-"""Tensors as a checkpoint describes them, to torch: mapped from the file, private, copied when written to."""
+"""Loading of described tensors into torch: memory-mapped, copied when written to."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ def load_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     storages: dict[Storage, torch.UntypedStorage] = {}
     tensors = {}
     for key, stored in checkpoint.tensors.items():
-        place = stored.storage
-        if place not in storages:
-            if place.path not in files:
-                size_bytes = place.path.stat().st_size
-                files[place.path] = torch.UntypedStorage.from_file(str(place.path), False, size_bytes)
-            part = files[place.path][place.offset : place.offset + place.size_bytes]
+        storage = stored.storage
+        if storage not in storages:
+            if storage.path not in files:
+                size_bytes = storage.path.stat().st_size
+                files[storage.path] = torch.UntypedStorage.from_file(str(storage.path), False, size_bytes)
+            part = files[storage.path][storage.offset : storage.offset + storage.size_bytes]
             assert isinstance(part, torch.UntypedStorage)
-            storages[place] = part
+            storages[storage] = part
         dtype = getattr(torch, stored.dtype)
-        assert place.size_bytes >= stored.numel * ITEM_BYTES[stored.dtype]
+        assert storage.size_bytes >= stored.numel * ITEM_BYTES[stored.dtype]
         tensor = torch.empty(0, dtype=dtype)
-        tensors[key] = tensor.set_(storages[place], stored.offset, stored.shape, stored.strides)
+        tensors[key] = tensor.set_(storages[storage], stored.offset, stored.shape, stored.strides)
     return tensors

@@ -1,4 +1,4 @@
-"""Whole pickled modules: the one place that runs what a checkpoint names, and only where the user said so."""
+"""Whole pickled modules, loaded only with --trust: the one module that runs code of a checkpoint."""
 
 import importlib
 import sys
@@ -13,14 +13,14 @@ from exporter.object_path import import_file
 def load_module(path: Path, entry: str, names: Sequence[str], imports: Sequence[Path]) -> Any:
     """Return the torch.nn.Module pickled at ``entry``, on the CPU in eval mode.
 
-    This imports ``names`` and runs them; they are said on stderr first. ``imports`` are files and folders with their
+    This imports ``names`` and runs them; stderr lists them first. ``imports`` are files and folders with their
     source. Raises CheckpointError when a name cannot be imported, with what to add.
     """
     import torch
 
     sys.stderr.write(f"'{path}': trusted: importing and running {_quoted(names)}\n")
-    for place in imports:
-        _add(place)
+    for source in imports:
+        _add_import_path(source)
     for name in names:
         _check_importable(path, name)
     try:
@@ -40,18 +40,18 @@ def load_module(path: Path, entry: str, names: Sequence[str], imports: Sequence[
     return loaded.float().eval()
 
 
-def _add(place: Path) -> None:
-    if not place.exists():
-        raise CheckpointError(f"'{place}': no such file or folder to import from: expected --import PATH. Check it.")
-    if place.is_dir():
-        sys.path.insert(0, str(place.resolve()))
+def _add_import_path(source: Path) -> None:
+    if not source.exists():
+        raise CheckpointError(f"'{source}': no such file or folder to import from. Check the path of --import.")
+    if source.is_dir():
+        sys.path.insert(0, str(source.resolve()))
         return
-    sys.path.insert(0, str(place.resolve().parent))
+    sys.path.insert(0, str(source.resolve().parent))
     try:
-        module = import_file(place)
+        module = import_file(source)
     except Exception as error:  # the user's module may raise anything
         raise CheckpointError(
-            f"'{place}': importing it failed: {type(error).__name__}: {error}. Fix the module first."
+            f"'{source}': importing it failed: {type(error).__name__}: {error}. Fix the module first."
         ) from error
     # A module saved by the script that defines it says '__main__'.
     main = sys.modules["__main__"]
@@ -63,13 +63,13 @@ def _add(place: Path) -> None:
 def _check_importable(path: Path, name: str) -> None:
     module, _, attribute = name.rpartition(".")
     try:
-        found: object = importlib.import_module(module)
+        imported: object = importlib.import_module(module)
     except Exception as error:  # the module may raise anything
         raise CheckpointError(
             f"'{path}': needs '{name}', which cannot be imported: {error}. Install its package, or add the file or "
             "folder that defines it with --import PATH."
         ) from error
-    if not hasattr(found, attribute):
+    if not hasattr(imported, attribute):
         raise CheckpointError(
             f"'{path}': needs '{name}', and '{module}' has no '{attribute}'. Add the file that defines it with "
             "--import FILE.py."

@@ -1,13 +1,13 @@
-"""Any checkpoint to the facts about it; executes nothing that the file holds, unless a whole module is trusted."""
+"""Reading of checkpoints; executes nothing unless a whole module is trusted."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exporter.checkpoint.description import Checkpoint, Format, StoredTensor
 from exporter.checkpoint.formats import Content, DamagedFileError, read_content
-from exporter.checkpoint.integrity import Scan, scan
+from exporter.checkpoint.integrity import Integrity, check_integrity
 from exporter.checkpoint.pickled_modules import load_module
-from exporter.checkpoint.state_dicts import choose, find_candidates, module_entry
+from exporter.checkpoint.state_dicts import choose_candidate, find_candidates, module_entry
 from exporter.checkpoint.unpickler import Opaque
 from exporter.errors import CheckpointError
 
@@ -17,49 +17,49 @@ _LISTED = 20
 def read_checkpoint(
     path: str | Path, *, weights: str | None = None, trust: bool = False, imports: Sequence[Path] = ()
 ) -> Checkpoint:
-    """Return what is in file or folder ``path``: its weights described, nothing imported and nothing run.
+    """Return the checkpoint in file or folder ``path``: its weights described, nothing imported and nothing run.
 
     ``weights`` names the entry to take where there are several. ``trust`` allows a whole pickled module to be loaded,
-    which imports and runs what it names, with ``imports`` as places of its source. Raises CheckpointError when the
+    which imports and runs what it names, with its source in ``imports``. Raises CheckpointError when the
     file is missing, damaged, no checkpoint, would run code, or holds no weights.
     """
     path = Path(path)
     content = read_content(path)
-    if content.wanted and not trust:
+    if content.imports and not trust:
         raise CheckpointError(_refusal(path, content))
     candidates = find_candidates(content.root)
-    chosen, choice = choose(path, content.root, candidates, weights)
-    found = _scan(path, content, chosen.tensors)
+    chosen, choice = choose_candidate(path, content.root, candidates, weights)
+    integrity = _check_integrity(path, content, chosen.tensors)
     module = None
     if trust and content.format != "torchscript" and module_entry(content.root, chosen.entry) is not None:
-        module = load_module(path, chosen.entry, content.wanted, imports)
+        module = load_module(path, chosen.entry, content.imports, imports)
     return Checkpoint(
         path=path,
-        sha256=found.sha256,
-        size_bytes=found.size_bytes,
+        sha256=integrity.sha256,
+        size_bytes=integrity.size_bytes,
         format="module" if module is not None else _format(content),
         container=content.container,
         entry=chosen.entry,
         tensors=chosen.tensors,
         candidates=candidates,
         choice=choice,
-        non_finite=tuple(key for key, tensor in chosen.tensors.items() if tensor.storage in found.non_finite),
+        non_finite=tuple(key for key, tensor in chosen.tensors.items() if tensor.storage in integrity.non_finite),
         leftovers=_leftovers(content.root, {candidate.entry for candidate in candidates}),
         module=module,
     )
 
 
-def _scan(path: Path, content: Content, tensors: Mapping[str, StoredTensor]) -> Scan:
+def _check_integrity(path: Path, content: Content, tensors: Mapping[str, StoredTensor]) -> Integrity:
     try:
-        return scan(content, tensors.values())
+        return check_integrity(content, tensors.values())
     except DamagedFileError as error:
         raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
 
 
 def _refusal(path: Path, content: Content) -> str:
-    names = ", ".join(f"'{name}'" for name in content.wanted[:_LISTED])
-    if len(content.wanted) > _LISTED:
-        names += f", and {len(content.wanted) - _LISTED} more"
+    names = ", ".join(f"'{name}'" for name in content.imports[:_LISTED])
+    if len(content.imports) > _LISTED:
+        names += f", and {len(content.imports) - _LISTED} more"
     action = "Save the weights alone where it was trained: torch.save(model.state_dict(), 'weights.pth')"
     if any(module_entry(content.root, candidate.entry) for candidate in find_candidates(content.root)):
         action += ", or load the whole module from a source you trust: --trust, with --import PATH for its code"
@@ -76,7 +76,7 @@ def _format(content: Content) -> Format:
 
 
 def _leftovers(root: object, entries: set[str]) -> dict[str, str]:
-    """Return what is beside the weights, each described in a few words."""
+    """Return the entries that are not weights, each described in a few words."""
     if not isinstance(root, Mapping) or "" in entries:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Where in a file the weights are: every dictionary of tensors, and which of them is meant."""
+"""State dicts inside a checkpoint, and the choice among them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,12 @@ from exporter.checkpoint.formats import describe_root
 from exporter.checkpoint.unpickler import Opaque, is_module, module_tensors
 from exporter.errors import CheckpointError
 
-# Where training scripts put the weights, the most specific first.
+# Keys under which training scripts save the weights, the most specific first.
 _USUAL = (
     *("state_dict", "model_state_dict", "model_state", "model", "net_state_dict", "net", "network", "module"),
     *("params", "weights", "backbone", "encoder", "student"),
 )
-# What training keeps of its own; its tensors are no network's.
+# Training state; its tensors are not the network's.
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
 _AVERAGED = re.compile(r"ema(?![a-z])|averag|swa(?![a-z])|shadow|polyak", re.I)
 
@@ -24,14 +24,14 @@ def find_candidates(root: object) -> tuple[Candidate, ...]:
     return tuple(_walk(root, (), depth=2))
 
 
-def _walk(value: object, place: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
+def _walk(value: object, keys: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
     tensors = _state_dict(value)
     if tensors:
-        yield Candidate(entry=".".join(place), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in place))
+        yield Candidate(entry=".".join(keys), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in keys))
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
             if isinstance(key, str) and not _TRAINING.search(key):
-                yield from _walk(item, (*place, key), depth=depth - 1)
+                yield from _walk(item, (*keys, key), depth=depth - 1)
 
 
 def _state_dict(value: object) -> Mapping[str, StoredTensor]:
@@ -44,8 +44,10 @@ def _state_dict(value: object) -> Mapping[str, StoredTensor]:
     return {}
 
 
-def choose(path: Path, root: object, candidates: tuple[Candidate, ...], name: str | None) -> tuple[Candidate, str]:
-    """Return the candidate that is meant, and why, in words; ``name`` is the user's own choice of entry.
+def choose_candidate(
+    path: Path, root: object, candidates: tuple[Candidate, ...], name: str | None
+) -> tuple[Candidate, str]:
+    """Return the chosen candidate, and the reason; ``name`` is the user's own choice of entry.
 
     Raises CheckpointError when there is none, or none of that name.
     """
@@ -72,7 +74,7 @@ def choose(path: Path, root: object, candidates: tuple[Candidate, ...], name: st
         return complete[0], f"the averaged weights, complete; without --weights {chosen.entry} they are preferred"
     if averaged:
         return chosen, f"not '{averaged[0].entry}': the averaged weights lack tensors or have others"
-    return chosen, _of("the usual place" if _rank(chosen)[0] < len(_USUAL) else "the largest", raw)
+    return chosen, _of("the usual key" if _rank(chosen)[0] < len(_USUAL) else "the largest", raw)
 
 
 def _of(reason: str, group: list[Candidate]) -> str:
@@ -81,8 +83,8 @@ def _of(reason: str, group: list[Candidate]) -> str:
 
 def _rank(candidate: Candidate) -> tuple[int, int]:
     last = candidate.entry.rpartition(".")[2]
-    place = _USUAL.index(last) if last in _USUAL else len(_USUAL)
-    return place, -candidate.parameters
+    rank = _USUAL.index(last) if last in _USUAL else len(_USUAL)
+    return rank, -candidate.parameters
 
 
 def _names(candidate: Candidate) -> dict[str, tuple[int, ...]]:

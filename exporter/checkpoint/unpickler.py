@@ -1,4 +1,4 @@
-"""A pickle, read as data: nothing that it names is imported, nothing that it asks for is called.
+"""Pickles, read as data: nothing that they name is imported or called.
 
 torch's own weights-only loading refuses what it does not know, but needs torch (four seconds, 700 MB) and stops at the
 first name. Here every name becomes a ``Symbol``, every call on one an ``Opaque``; the caller judges the names later.
@@ -34,7 +34,7 @@ _DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict", "collecti
 _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 _PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 
-# Data that training scripts leave beside the weights. It is skipped, never imported, so it can do nothing.
+# Data that training scripts save with the weights. It is skipped, never imported, so it can do nothing.
 _HARMLESS_MODULES = ("argparse", "datetime", "pathlib", "omegaconf", "lightning", "pytorch_lightning", "uuid")
 _HARMLESS = {
     "builtins.set",
@@ -90,7 +90,7 @@ class Symbol:
 
 
 class Opaque:
-    """An object that the pickle would make: what of, from which arguments, and its state."""
+    """An object that the pickle would create: its class or function, the arguments, and the state."""
 
     __slots__ = ("arguments", "state", "symbol")
 
@@ -105,7 +105,7 @@ _Opcodes = dict[int, Callable[["Unpickler"], None]]
 
 
 class Unpickler(pickle._Unpickler):
-    """Reads one pickle; ``wanted`` then holds every name in it that is not plainly data."""
+    """Reads one pickle; ``imports`` then holds every name in it that is not plainly data."""
 
     dispatch: ClassVar[_Opcodes] = dict(pickle._Unpickler.dispatch)  # type: ignore[arg-type,assignment]
 
@@ -118,12 +118,12 @@ class Unpickler(pickle._Unpickler):
     def __init__(self, stream: BinaryIO, find_storage: StorageFinder) -> None:
         super().__init__(_Capped(stream), encoding="utf-8", errors="replace")
         self._find_storage = find_storage
-        self.wanted: dict[str, None] = {}
+        self.imports: dict[str, None] = {}
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: D102
         symbol = Symbol(str(module), str(name))
         if not _is_harmless(symbol):
-            self.wanted[str(symbol)] = None
+            self.imports[str(symbol)] = None
         return symbol
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: D102
@@ -138,7 +138,7 @@ class Unpickler(pickle._Unpickler):
     # What follows replaces the opcodes that call, import by number, or allocate what they are told.
 
     def _call(self, symbol: object, arguments: object) -> object:
-        if isinstance(symbol, Opaque):  # what a call gave, called in turn
+        if isinstance(symbol, Opaque):  # the result of a call, called in turn
             symbol = symbol.symbol
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("it calls what is not a function")
@@ -147,10 +147,10 @@ class Unpickler(pickle._Unpickler):
         if symbol.module == "torch._utils" and symbol.name in _PARAMETERS:
             return arguments[0]
         if str(symbol) in _DICTIONARIES:
-            made: dict[object, object] = {}
+            dictionary: dict[object, object] = {}
             for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
-                self._set(made, list(pair))
-            return made
+                self._set(dictionary, list(pair))
+            return dictionary
         if symbol.module == "torch._tensor" and symbol.name == "_rebuild_from_type_v2" and len(arguments) == 4:
             return self._call(arguments[0], arguments[2])
         return Opaque(symbol, arguments)
@@ -348,4 +348,4 @@ def read_pickle(stream: BinaryIO, find_storage: StorageFinder) -> tuple[object, 
     """Return the content of a pickle as data, and the names that loading it for real would import."""
     unpickler = Unpickler(stream, find_storage)
     content = unpickler.load()
-    return content, list(unpickler.wanted)
+    return content, list(unpickler.imports)

@@ -168,7 +168,7 @@ def test_twins_of_two_libraries_that_answer_alike_count_as_one(save):
     architecture, arguments, reason = choose_architecture(read_checkpoint(save(torchvision.models.resnet34())))
 
     assert (architecture, arguments) == ("resnet34", {})
-    assert "timm:resnet34 fits, too, with equal outputs" in reason
+    assert "timm:resnet34 fits as well, with equal outputs" in reason
 
 
 def test_somebodys_own_network_fits_nothing(save):

@@ -40,7 +40,7 @@ def test_candidates_of_two_levels_are_listed_and_the_usual_place_is_taken(save):
 
     assert entries(path) == ["generator.weights", "state_dict"]
     assert checkpoint.entry == "state_dict"
-    assert checkpoint.choice == "the usual place of 2"
+    assert checkpoint.choice == "the usual key of 2"
     assert dict(checkpoint.leftovers) == {"epoch": "3", "optimizer": "1 entries"}
 
 
