@@ -1,4 +1,4 @@
-"""What is let in, and what is turned away at the door."""
+"""Admission: what is accepted, and what is refused before any work."""
 
 import concurrent.futures
 import contextlib
@@ -15,65 +15,64 @@ from oip_table.target import Request
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.server.admission import Admission, RequestContext
+from runtime.server.admission import Admission, BodyReservation
+from runtime.server.context import RequestContext
 from runtime.server.errors import DeadlineError, QueueFullError, TooLargeError
 from runtime.server.limits import MIB, Limits, limits_for_memory
 
 
-def call(seconds=30.0):
+def new_context(seconds=30.0):
     now = time.monotonic()
     return RequestContext(request_id="test", started=now, deadline=now + seconds)
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_again():
+def test_the_queue_is_bounded_and_says_when_to_try_again():
     admission = Admission(Limits(queue=4), workers=2)
-    admission.enter(2, call())
+    admission.enter(2, new_context())
     admission.leave(2, busy_s=4.0)
-    admission.enter(3, call())
+    admission.enter(3, new_context())
 
     with pytest.raises(QueueFullError, match="queue is full") as caught:
-        admission.enter(2, call())
+        admission.enter(2, new_context())
 
     assert caught.value.retry_after_s == pytest.approx(2.0)
-    admission.enter(1, call())
+    admission.enter(1, new_context())
 
 
 def test_a_request_that_would_be_late_anyway_is_refused_at_once():
     admission = Admission(Limits(queue=100), workers=1)
-    admission.enter(1, call())
+    admission.enter(1, new_context())
     admission.leave(1, busy_s=1.0)
-    admission.enter(10, call())
+    admission.enter(10, new_context())
 
-    with pytest.raises(QueueFullError, match="too long for it"):
-        admission.enter(1, call(seconds=5))
-    admission.enter(1, call(seconds=15))
+    with pytest.raises(QueueFullError, match="too long for its deadline"):
+        admission.enter(1, new_context(seconds=5))
+    admission.enter(1, new_context(seconds=15))
 
 
 def test_a_request_whose_deadline_has_passed_is_late_and_not_refused():
     """Trying again would not help it: 504, not 429."""
     with pytest.raises(DeadlineError):
-        Admission(Limits(), workers=1).enter(1, call(seconds=-1))
+        Admission(Limits(), workers=1).enter(1, new_context(seconds=-1))
 
 
 def test_a_request_larger_than_the_queue_never_waits():
     with pytest.raises(TooLargeError, match="too many inputs"):
-        Admission(Limits(queue=4), workers=1).enter(5, call())
+        Admission(Limits(queue=4), workers=1).enter(5, new_context())
 
 
-def test_held_bytes_are_bounded_and_given_back():
-    from runtime.server.admission import BodyReservation
-
+def test_held_bytes_are_bounded_and_released():
     admission = Admission(Limits(held_bytes=100), workers=1)
-    with BodyReservation(admission) as hold:
-        hold.extend(80)
+    with BodyReservation(admission) as reservation:
+        reservation.extend(80)
         with pytest.raises(QueueFullError), BodyReservation(admission) as other:
             other.extend(30)
         assert admission.held_bytes == 80
     assert admission.held_bytes == 0
 
 
-def test_a_call_says_when_it_is_late():
-    late = call(seconds=-1)
+def test_a_context_raises_when_its_deadline_has_passed():
+    late = new_context(seconds=-1)
     with pytest.raises(DeadlineError):
         late.check()
 
@@ -194,7 +193,7 @@ def test_the_clients_own_deadline_counts(small, cat):
     assert target.send(short).status in {429, 504}
 
 
-def test_work_of_clients_that_left_is_dropped(start, tiny):
+def test_work_of_disconnected_clients_is_dropped(start, tiny):
     """Requests whose clients hang up at once must not keep the workers busy for those who stay."""
     large = photo(2500)
     with start(tiny) as server:

@@ -1,4 +1,4 @@
-"""Who may ask: tokens, request ids, traces, TLS; and what an operator reads."""
+"""Bearer tokens, request IDs, trace contexts, TLS; the access log and the metrics."""
 
 import json
 import ssl
@@ -9,26 +9,27 @@ import grpc
 import pytest
 
 from runtime.server.auth import BearerAuth
+from runtime.server.context import new_context
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
-def test_only_the_token_lets_in(given):
-    access = BearerAuth("secret")
-    access.check("Bearer secret")
-    access.check("bearer  secret ")
+@pytest.mark.parametrize("authorization", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
+def test_only_the_token_is_accepted(authorization):
+    auth = BearerAuth("secret")
+    auth.check("Bearer secret")
+    auth.check("bearer  secret ")
     with pytest.raises(TokenError):
-        access.check(given)
+        auth.check(authorization)
 
 
 def test_a_request_id_that_would_break_a_log_line_is_replaced():
     for bad in ("a\nb", "x" * 129, "a b", "é"):
-        assert BearerAuth().new_call(request_id=bad, traceparent="", deadline_s=1).request_id != bad
+        assert new_context(request_id=bad, traceparent="", deadline_s=1).request_id != bad
     for bad in ("00-" + "0" * 32 + "-b7ad6b7169203331-01", TRACE.upper(), "ff" + TRACE[2:], "x"):
-        assert BearerAuth().new_call(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
+        assert new_context(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
 
 
 def call(address, method, request, credentials=None, metadata=()):
@@ -42,7 +43,7 @@ def call(address, method, request, credentials=None, metadata=()):
         return ask(request, timeout=20, metadata=metadata)
 
 
-def test_a_token_is_wanted_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
+def test_a_token_is_required_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
     with start(tiny, "--token-file", token) as server:
@@ -95,7 +96,7 @@ def test_tls_by_certificate_files(start, tiny, certificate):
         assert call(server.grpc, "ServerReady", message_class("ServerReadyRequest")(), credentials).ready
 
 
-def test_the_log_has_a_line_a_request(server, cat):
+def test_the_log_has_one_line_per_request(server, cat):
     answer = server.post("/predict/tiny", cat, X_Request_Id="log-1", traceparent=TRACE)
     row = server.line_of("log-1")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from runtime.errors import InputError
-from runtime.server.open_inference.json_format import request_from_body
+from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.tensors import (
     DTYPES,
     count_elements,
@@ -99,11 +99,9 @@ def test_long_arrays_that_are_no_json_are_refused(end):
             + b"1"
             + end
             + b"}]}",
-            None,
+            BodyFormat(header_length=None, base64_inputs=frozenset(), raw_input="x"),
             model="m",
             version="",
-            base64_inputs=frozenset(),
-            raw_input="x",
         )
 
 
