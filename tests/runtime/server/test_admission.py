@@ -103,11 +103,11 @@ def photo(size):
 def test_a_full_queue_is_429_with_retry_after(start, tiny):
     large = photo(1500)
     with start(tiny, "--max-queue", 4) as server, concurrent.futures.ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda _: server.post("/predict/tiny", large), range(72)))
+        responses = list(pool.map(lambda _: server.post("/predict/tiny", large), range(72)))
 
-        statuses = [answer.status for answer in answers]
+        statuses = [response.status for response in responses]
         assert set(statuses) == {200, 429}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status == 429)
+        assert all(int(response.headers["retry-after"]) >= 1 for response in responses if response.status == 429)
         metrics = server.get("/metrics").body.decode()
         rejected = f'truecopy_rejected_total{{reason="QueueFullError"}} {statuses.count(429)}.0'
         assert rejected in metrics
@@ -126,18 +126,18 @@ def test_a_full_queue_refuses_before_the_body_is_sent(start, tiny):
                 server.post("/predict/tiny", large)
 
         busy = [pool.submit(keep_busy) for _ in range(4)]
-        answer, until = b"", time.monotonic() + 30
-        while not answer.startswith(b"HTTP/1.1 429") and time.monotonic() < until:
+        response, until = b"", time.monotonic() + 30
+        while not response.startswith(b"HTTP/1.1 429") and time.monotonic() < until:
             with socket.create_connection((address.hostname, address.port), timeout=0.5) as connection:
                 connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
                 with contextlib.suppress(TimeoutError):  # there was room, and the server waits for the body
-                    answer = connection.recv(1000)
+                    response = connection.recv(1000)
         enough.set()
         for future in busy:
             future.result()
 
-    assert answer.startswith(b"HTTP/1.1 429")
-    assert b"retry-after" in answer
+    assert response.startswith(b"HTTP/1.1 429")
+    assert b"retry-after" in response
 
 
 def test_a_declared_length_is_refused_before_the_body_is_sent(small):
@@ -153,17 +153,17 @@ def test_a_chunked_body_is_refused_once_it_is_too_long(small):
     connection.request(
         "POST", "/predict/tiny", iter([b"x" * 65536] * 9), {"Transfer-Encoding": "chunked"}, encode_chunked=True
     )
-    answer = connection.getresponse()
-    assert answer.status == 413
-    assert "body: too large" in json.loads(answer.read())["error"]
+    response = connection.getresponse()
+    assert response.status == 413
+    assert "body: too large" in json.loads(response.read())["error"]
     connection.close()
 
 
 def test_more_inputs_than_the_queue_holds_is_413(small, cat):
     target = small.target()
-    answer = target.send(target.infer({"inputs": [target.text_input(5)]}))
+    response = target.send(target.infer({"inputs": [target.text_input(5)]}))
 
-    assert answer.status == 413
+    assert response.status == 413
 
 
 def test_a_body_that_does_not_come_is_504(small):
@@ -186,8 +186,8 @@ def test_headers_without_end_are_refused(small):
 
 
 def test_the_clients_own_deadline_counts(small, cat):
-    answer = small.post("/predict/tiny", cat, X_Request_Timeout="0.000001")
-    assert answer.status == 504
+    response = small.post("/predict/tiny", cat, X_Request_Timeout="0.000001")
+    assert response.status == 504
     target = small.target()
     short = target.infer({"inputs": [target.text_input()], "parameters": {"timeout": 1}})
     assert target.send(short).status in {429, 504}
@@ -208,7 +208,7 @@ def test_work_of_disconnected_clients_is_dropped(start, tiny):
         statuses = [row["status"] for row in server.log if row.get("path") == "/predict/tiny"]
         assert statuses.count(499) >= 15
         assert set(statuses) <= {200, 499}
-        # The two that were being decoded when their clients left are given up after that.
+        # The two that were being decoded when their clients disconnected are dropped after that.
         until = time.monotonic() + 10
         while "truecopy_inputs_in_flight 0.0" not in server.get("/metrics").body.decode():
             assert time.monotonic() < until

@@ -47,7 +47,7 @@ def run_sources(scheduler, model, sources, *, contexts):
     return jobs
 
 
-def test_a_lone_input_goes_to_the_session_that_is_faster(models):
+def test_an_input_without_a_concurrent_job_goes_to_the_faster_session(models):
     single, multi = models
     for faster in (single, multi):
         chooser = SessionChooser(single, multi)
@@ -57,11 +57,11 @@ def test_a_lone_input_goes_to_the_session_that_is_faster(models):
             chooser.record(model, 0.01 if model is faster else 0.02, overlapped=False)
             choices.append(model)
         assert choices[10:].count(faster) >= 180
-        # The other one is tried now and then, so that a change is noticed.
+        # The slower session is tried now and then, so that a change is noticed.
         assert any(model is not faster for model in choices[10:])
 
 
-def test_a_plan_follows_a_change(models):
+def test_the_choice_follows_a_change(models):
     single, multi = models
     chooser = SessionChooser(single, multi)
     for slow in (single, multi):
@@ -86,7 +86,7 @@ def test_a_disturbed_first_run_is_forgotten(models):
     assert choices[100:].count(multi) >= 45
 
 
-def test_where_others_often_join_each_has_a_core_until_they_do_not(models):
+def test_where_jobs_often_overlap_each_has_one_core_until_they_do_not(models):
     single, multi = models
     chooser = SessionChooser(single, multi)
     shares = []
@@ -135,7 +135,7 @@ def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
 
 
 @pytest.mark.parametrize("batching", ["on", "off"])
-def test_bad_inputs_and_clients_that_left_cost_only_themselves(tiny, cat, batching):
+def test_bad_inputs_and_disconnected_clients_cost_only_themselves(tiny, cat, batching):
     model = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching=batching)
     assert bool(model.batch_models) == (batching == "on")
     scheduler = Scheduler(2)
@@ -156,7 +156,7 @@ def test_bad_inputs_and_clients_that_left_cost_only_themselves(tiny, cat, batchi
 
 
 def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
-    """A fault that only one input of a batch brings on, planted in the network itself."""
+    """A fault that only one input of a batch causes, planted in the network itself."""
     model = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching="on")
 
     class Fragile(Recording):
@@ -186,7 +186,7 @@ def test_dropped_jobs_end_without_running(tiny, cat):
     model = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7)
     scheduler = Scheduler(1)
     finished = []
-    mine = new_context()
+    cancelled = new_context()
     try:
         blocker = threading.Event()
 
@@ -198,12 +198,12 @@ def test_dropped_jobs_end_without_running(tiny, cat):
         model.single_threaded = Slow(model.single_threaded, "slow", [])
         jobs = [
             InferenceJob(model, [accepted(cat)], context=context, on_finish=finished.append)
-            for context in (new_context(), mine, mine, new_context())
+            for context in (new_context(), cancelled, cancelled, new_context())
         ]
         scheduler.put(jobs)
         while scheduler.waiting > 3:
             time.sleep(0.001)
-        scheduler.drop(mine)
+        scheduler.drop(cancelled)
         assert [job in finished for job in jobs] == [False, True, True, False]
         blocker.set()
     finally:
