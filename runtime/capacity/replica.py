@@ -9,12 +9,11 @@ event loop as an answer.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from runtime.capacity.clock import Clock, Cores
 from runtime.errors import BusyError
-from runtime.model import Model
-from runtime.server.admission import Admission, RequestContext
+from runtime.server.admission import Admission
 from runtime.server.errors import LateError
 from runtime.server.limits import Limits
 from runtime.server.served_model import SessionChooser
@@ -22,8 +21,8 @@ from runtime.server.served_model import SessionChooser
 # What becomes of a request: exactly one of these.
 ANSWERED, REFUSED, LATE, LOST = "answered", "refused", "late", "lost"
 
-# The two sessions, where SessionChooser has models.
-_NARROW, _WIDE = cast("Model", "narrow"), cast("Model", "wide")
+# The two sessions, where the server's SessionChooser has models.
+_NARROW, _WIDE = "single-threaded", "multi-threaded"
 
 
 class Demand(NamedTuple):
@@ -57,7 +56,7 @@ class Process:
 
 
 class Request:
-    """One request on its way; also the ``RequestContext`` that admission asks about its deadline."""
+    """One request on its way; also the ``Deadline`` that admission checks."""
 
     __slots__ = ("arrived", "busy_s", "clock", "deadline", "demand", "ended", "outcome", "place")
 
@@ -163,7 +162,7 @@ class Replica:
         if request.outcome:  # its deadline passed while it was read
             return
         try:
-            self._admission.enter(1, cast("RequestContext", request))
+            self._admission.enter(1, request)
         except BusyError:
             request.place = "done"
             self._on_loop(request.demand.answer, lambda: self._end(request, REFUSED))
@@ -211,7 +210,7 @@ class Replica:
         def done() -> None:
             seconds = self._clock.now - began
             if alone:
-                self._lone.note(session, seconds, joined=not self._is_alone())
+                self._lone.record(session, seconds, overlapped=not self._is_alone())
             self._answer(request, request.busy_s + seconds)
             self._free_worker()
 

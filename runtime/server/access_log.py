@@ -1,57 +1,56 @@
-"""One line a request, as JSON or for people, on standard error."""
+"""Access log: one line per request on standard error, as JSON or text."""
 
 import logging
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from runtime.server.admission import RequestContext
-
-LogFormat = Literal["json", "text", "none"]
+from runtime.server.context import RequestContext
+from runtime.server.options import LogFormat
 
 _logger = logging.getLogger("truecopy.server")
 
 
 class AccessLog:
-    """Writes what happened; ``none`` writes events alone, and no line for a request."""
+    """Writes requests and events; the format ``none`` omits the requests."""
 
-    def __init__(self, form: LogFormat = "text") -> None:
-        self._form = form
+    def __init__(self, log_format: LogFormat = "text") -> None:
+        self._format = log_format
 
-    def write(
-        self, front: str, method: str, path: str, status: int | str, call: RequestContext, seconds: float
+    def write_request(
+        self, transport: str, method: str, path: str, status: int | str, context: RequestContext, seconds: float
     ) -> None:
         """Write the line of one request."""
-        if self._form == "none":
+        if self._format == "none":
             return
-        row: dict[str, Any] = {
-            "front": front,
+        fields: dict[str, Any] = {
+            "front": transport,
             "method": method,
             "path": path[:200],
             "status": status,
-            "request_id": call.request_id,
+            "request_id": context.request_id,
             "ms": round(seconds * 1000, 2),
         }
-        row |= {f"{stage}_ms": round(value * 1000, 2) for stage, value in call.seconds.items()}
-        if call.traceparent:
-            row["trace_id"] = call.traceparent.split("-")[1]
-        if call.outcome:
-            row["error"] = call.outcome
-        self._emit("request", row)
+        fields |= {f"{stage}_ms": round(value * 1000, 2) for stage, value in context.stage_seconds.items()}
+        if context.traceparent:
+            fields["trace_id"] = context.traceparent.split("-")[1]
+        if context.error:
+            fields["error"] = context.error
+        self._write("request", fields)
 
     def write_event(self, event: str, **fields: object) -> None:
-        """Write the line of something that is not a request: a start, a swap, a stop."""
-        self._emit(event, fields)
+        """Write the line of an event that is not a request, such as a start, a reload or a stop."""
+        self._write(event, fields)
 
-    def write_fault(self, error: Exception, call: RequestContext) -> None:
-        """Write a fault of ours, with its traceback."""
-        _logger.error("request %s: %s", call.request_id, error, exc_info=error)
+    def write_internal_error(self, error: Exception, context: RequestContext) -> None:
+        """Write a fault of the server itself, with its traceback."""
+        _logger.error("request %s: %s", context.request_id, error, exc_info=error)
 
-    def _emit(self, event: str, fields: dict[str, Any]) -> None:
-        if self._form == "json":
+    def _write(self, event: str, fields: dict[str, Any]) -> None:
+        if self._format == "json":
             now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
             line = msgspec.json.encode({"time": now, "event": event, **fields}).decode()
         else:

@@ -1,8 +1,8 @@
-"""Dynamic batching for accelerators: what is ready when the device is free runs together, and nothing waits for more.
+"""Dynamic batching for accelerators.
 
-A batch goes to the model of its size or the next larger one, which fills it up: each was run once before the server was
-ready, so that no request meets a shape that the device has not prepared. A batch that fails is run again one by one: a
-bad input costs only itself.
+Whatever is ready when the device is free runs together; nothing waits for a batch to fill. A batch goes to the model of
+its size or the next larger one, which pads it: each ran once before the server was ready, so that no request meets a
+shape that the device has not prepared. A batch that fails is run again one by one: a bad input costs only itself.
 """
 
 import threading
@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Any
 
-from runtime.server.jobs import InferenceJob
+from runtime.server.jobs import InferenceJob, Scores
 
 
 class Batcher:
@@ -19,48 +19,48 @@ class Batcher:
     def __init__(self) -> None:
         self._ready: deque[tuple[InferenceJob, Any]] = deque()
         self._closed = False
-        self._wanted = threading.Condition()
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def put(self, job: InferenceJob, prepared: Any) -> None:
-        """Queue a job whose input is prepared."""
-        job.entered = time.monotonic()
-        with self._wanted:
+        """Queue a job of one prepared input."""
+        job.queued_at = time.monotonic()
+        with self._changed:
             self._ready.append((job, prepared))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._feed, name="batcher", daemon=True)
                 self._thread.start()
-            self._wanted.notify()
+            self._changed.notify()
 
     def close(self, *, within_s: float) -> None:
-        """Finish what is queued, then end the thread; it is left if it takes longer than ``within_s`` seconds."""
-        with self._wanted:
+        """Finish what is queued, then end the thread; after ``within_s`` seconds the thread is abandoned."""
+        with self._changed:
             self._closed = True
-            self._wanted.notify()
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join(within_s)
 
     def _feed(self) -> None:
         while True:
-            with self._wanted:
+            with self._changed:
                 while not self._ready and not self._closed:
-                    self._wanted.wait()
+                    self._changed.wait()
                 if not self._ready:
                     return
-                batch = self._take()
+                batch = self._take_batch()
             _run(batch)
 
-    def _take(self) -> list[tuple[InferenceJob, Any]]:
+    def _take_batch(self) -> list[tuple[InferenceJob, Any]]:
         """Return the first job, and those behind it that can share its run: the same model, the same bucket."""
         first, prepared = self._ready.popleft()
         batch = [(first, prepared)]
-        most = max(first.loaded.batched)
-        bucket = first.loaded.narrow.bucket
-        wanted = bucket(prepared)
+        largest = max(first.model.batch_models)
+        bucket_of = first.model.single_threaded.bucket
+        bucket = bucket_of(prepared)
         rest: deque[tuple[InferenceJob, Any]] = deque()
-        while self._ready and len(batch) < most:
+        while self._ready and len(batch) < largest:
             job, other = self._ready.popleft()
-            fits = job.loaded is first.loaded and bucket(other) == wanted
+            fits = job.model is first.model and bucket_of(other) == bucket
             (batch if fits else rest).append((job, other))
         self._ready.extendleft(reversed(rest))
         return batch
@@ -69,29 +69,29 @@ class Batcher:
 def _run(batch: list[tuple[InferenceJob, Any]]) -> None:
     live = []
     for job, prepared in batch:
-        job.seconds["queue"] += time.monotonic() - job.entered
+        job.seconds["queue"] += time.monotonic() - job.queued_at
         try:
-            job.call.check()
+            job.context.check()
             live.append((job, prepared))
-        except Exception as error:  # it left or is late: the others run
+        except Exception as error:  # the client disconnected or the deadline passed: the others run
             job.fail(error)
     if not live:
         return
     started = time.monotonic()
     try:
-        models = live[0][0].loaded.batched
+        models = live[0][0].model.batch_models
         rows = models[next(size for size in models if size >= len(live))].score([prepared for _, prepared in live])
-    except Exception as error:  # one of them, or all: found out one by one
+    except Exception as error:  # caused by one input or by all: running them one by one shows which
         if len(live) == 1:
             live[0][0].fail(error)
             return
-        for alone in live:
-            alone[0].entered = time.monotonic()
-            _run([alone])
+        for job, prepared in live:
+            job.queued_at = time.monotonic()
+            _run([(job, prepared)])
         return
     seconds = time.monotonic() - started
     for (job, _), row in zip(live, rows, strict=True):
         job.seconds["network"] = seconds
-        job.batch = len(live)
-        job.results[0] = row
-        job.end()
+        job.batch_size = len(live)
+        job.results[0] = Scores(value=row)
+        job.finish()

@@ -1,6 +1,5 @@
-"""'truecopy serve': parse, call. What the server needs is imported when it is asked for."""
+"""The command 'truecopy serve'."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,48 +7,74 @@ import typer
 
 from runtime.console import DEVICE_HELP
 from runtime.errors import DeviceError
+from runtime.server.options import Batching, LogFormat
 
-
-class Batching(Enum):
-    """Where inputs of several requests run together."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class LogFormat(Enum):
-    """How the server's log reads."""
-
-    TEXT = "text"
-    JSON = "json"
-    NONE = "none"
+_LIMITS = "Limits"
+_SECURITY = "Security"
+_OPERATION = "Operation"
 
 
 def serve(
     artifacts: Annotated[
-        list[str], typer.Argument(metavar="ARTIFACT...", help="Folders of artifacts; NAME=FOLDER gives another name.")
+        list[str], typer.Argument(metavar="ARTIFACT...", help="Artifact folders; NAME=FOLDER sets the model's name.")
     ],
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="For HTTP; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 takes a free one, -1 none.")] = 8001,
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one, -1 disables gRPC.")] = 8001,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    batching: Annotated[Batching, typer.Option(help="auto batches on accelerators alone.")] = Batching.AUTO,
-    max_body_mb: Annotated[float, typer.Option(min=0.001, help="The largest body, unpacked.")] = 32,
-    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
-    max_queue: Annotated[int, typer.Option(min=1, help="Inputs that wait or run; more get 429.")] = 128,
-    deadline_s: Annotated[float, typer.Option(min=0.001, help="The most time for one request.")] = 30,
-    memory_limit: Annotated[int | None, typer.Option(help="MB for the whole server; lowers the other limits.")] = None,
-    drain_s: Annotated[float, typer.Option(min=0, help="The most time to finish after SIGTERM.")] = 30,
-    watch: Annotated[bool, typer.Option(help="Swap in an artifact when its folder changes, as SIGHUP does.")] = False,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Requests must bring the token in this file, or in TRUECOPY_TOKEN.")
+    batching: Annotated[
+        Batching, typer.Option(help="Dynamic batching of inputs; auto means on accelerators only.")
+    ] = "auto",
+    max_body_mb: Annotated[
+        float,
+        typer.Option(min=0.001, help="Largest request body, in MB, after decompression.", rich_help_panel=_LIMITS),
+    ] = 32,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
+    ] = 64,
+    max_queue: Annotated[
+        int,
+        typer.Option(min=1, help="Most inputs that wait or run; requests above it get 429.", rich_help_panel=_LIMITS),
+    ] = 128,
+    deadline_s: Annotated[
+        float, typer.Option(min=0.001, help="Longest time for one request, in seconds.", rich_help_panel=_LIMITS)
+    ] = 30,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Memory of the whole server, in MB; lowers the other limits to fit. Default: no limit.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="One line a request on stderr.")] = LogFormat.TEXT,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Longest time to finish requests after SIGTERM, in seconds.", rich_help_panel=_OPERATION
+        ),
+    ] = 30,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            help="Reload an artifact when its folder changes, as SIGHUP does for all.", rich_help_panel=_OPERATION
+        ),
+    ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="Format of the access log on stderr, one line per request.", rich_help_panel=_OPERATION),
+    ] = "text",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the bearer token that requests need. Default: TRUECOPY_TOKEN, or no token.",
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="TLS certificate chain, PEM.", rich_help_panel=_SECURITY)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="TLS private key, PEM.", rich_help_panel=_SECURITY)] = None,
 ) -> None:
-    """Serve artifacts over HTTP and gRPC, with a page to try them."""
+    """Serve artifacts over HTTP and gRPC, with a web page to try them."""
     from runtime.server.limits import MIB, Limits
 
     _check_installed("uvicorn", "serve")
@@ -63,7 +88,7 @@ def serve(
             http_port=http_port,
             grpc_port=grpc_port if grpc_port >= 0 else None,
             device=device,
-            batching=batching.value,
+            batching=batching,
             limits=Limits(
                 body_bytes=int(max_body_mb * MIB),
                 pixels=int(max_megapixels * 1_000_000),
@@ -76,7 +101,7 @@ def serve(
             token_file=token_file,
             tls_certificate=tls_cert,
             tls_key=tls_key,
-            log_format=log_format.value,
+            log_format=log_format,
         )
     )
 

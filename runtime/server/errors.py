@@ -1,4 +1,4 @@
-"""What can go wrong between a request and its answer; each front end has one table from these to its statuses.
+"""Errors of a request; each front end has one table from these to its statuses.
 
 ::
 
@@ -6,18 +6,23 @@
     ├── InputError
     │   ├── NotFoundError     no such model, version or path
     │   ├── MethodError       the path exists, for another method
-    │   ├── MediaTypeError    a content type or encoding that is not taken
+    │   ├── MediaTypeError    an unsupported content type or encoding
     │   ├── TooLargeError     more bytes or inputs than one request may hold
     │   └── TokenError        the bearer token is missing or wrong
     ├── BusyError
-    │   ├── QueueFullError    refused at the door; says when to come again
-    │   └── StoppingError     the server is not ready yet, or no longer
+    │   ├── QueueFullError    refused before any work; says when to try again
+    │   └── StoppingError     the server is starting or stopping
     └── LateError
         ├── DeadlineError     the deadline passed first
-        └── ClientLeftError   nobody waits for the answer
+        └── ClientLeftError   the client closed its connection
 """
 
-from runtime.errors import BusyError, InputError, ModelError
+from collections.abc import Mapping
+from typing import TypeVar
+
+from runtime.errors import BusyError, InputError, ModelError, TruecopyError
+
+T = TypeVar("T")
 
 
 class NotFoundError(InputError):
@@ -29,7 +34,7 @@ class MethodError(InputError):
 
 
 class MediaTypeError(InputError):
-    """The content type or encoding is not one that is taken."""
+    """The content type or encoding is not supported."""
 
 
 class TooLargeError(InputError):
@@ -41,7 +46,7 @@ class TokenError(InputError):
 
 
 class QueueFullError(BusyError):
-    """The request was refused at the door; ``retry_after_s`` says when there will be room, in seconds."""
+    """The request was refused before any work; ``retry_after_s`` is when to try again, in seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -49,16 +54,24 @@ class QueueFullError(BusyError):
 
 
 class StoppingError(BusyError):
-    """The server takes no requests: it is not ready yet, or it is shutting down."""
+    """The server takes no requests: it is starting or stopping."""
 
 
 class LateError(ModelError):
-    """The answer would come too late to be of use."""
+    """The response would come too late to be of use."""
 
 
 class DeadlineError(LateError):
-    """The request's deadline passed before its answer was ready."""
+    """The request's deadline passed before its response was ready."""
 
 
 class ClientLeftError(LateError):
     """The client closed its connection; its work is dropped."""
+
+    def __init__(self, message: str = "request: the client disconnected before its response was ready.") -> None:
+        super().__init__(message)
+
+
+def find_status(error: TruecopyError, statuses: Mapping[type[TruecopyError], T]) -> T:
+    """Return the entry of an error's class in a front end's table, or that of its nearest base class."""
+    return next(statuses[kind] for kind in type(error).__mro__ if kind in statuses)

@@ -2,65 +2,103 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from runtime.server.admission import RequestContext
+from runtime.errors import InputError
+from runtime.server.context import RequestContext
 from runtime.server.served_model import ServedModel
 
-# How long a job may have taken in each of its stages; also the names in Server-Timing and in the logs.
+# The stages of a job; also the names in Server-Timing and in the logs.
 STAGES = ("queue", "decode", "geometry", "network")
 
 
-class InferenceJob:
-    """Some inputs of a request, from their sources to their scores; times are in seconds.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptedInput:
+    """An input that was read from a request; ``value`` is what ``Model.decode`` takes.
 
-    ``sources`` are what ``Model.decode`` takes, or the InputError of what is none; prepared inputs where ``prepared``
-    is true. ``subjects`` name them in messages. ``results`` holds the scores of each, or the InputError that it costs,
-    once ``finished`` was called; ``error`` is set where all of them have none.
+    ``name`` is the ``input`` field of its result, ``subject`` its name in messages.
+    """
+
+    name: str
+    subject: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedInput:
+    """An input that goes to the network as it is; ``value`` is what ``Model.prepare`` returns."""
+
+    name: str
+    subject: str
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedInput:
+    """An input of the wrong kind; its result is ``error``, and the other inputs of the request run."""
+
+    name: str
+    subject: str
+    error: InputError
+
+
+InputSource: TypeAlias = AcceptedInput | PreparedInput | RejectedInput
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """The network's scores for one input: an entry of what ``Model.score`` returns."""
+
+    value: Any
+
+
+InputResult: TypeAlias = Scores | InputError
+
+
+class InferenceJob:
+    """Some inputs of a request; times are in seconds.
+
+    ``results`` has the scores or the error of each input once ``on_finish`` was called; ``error`` is set where the
+    whole job failed. ``batch_size`` is the number of inputs in its run of the network, 0 where there was none.
     """
 
     __slots__ = (
-        "batch",
-        "call",
-        "entered",
+        "batch_size",
+        "context",
         "error",
-        "finished",
-        "loaded",
-        "prepared",
+        "model",
+        "on_finish",
+        "queued_at",
         "results",
         "seconds",
         "sources",
-        "subjects",
     )
 
     def __init__(
         self,
-        loaded: ServedModel,
-        sources: Sequence[Any],
+        model: ServedModel,
+        sources: Sequence[InputSource],
         *,
-        call: RequestContext,
-        subjects: Sequence[str],
-        prepared: bool,
-        finished: Callable[["InferenceJob"], None],
+        context: RequestContext,
+        on_finish: Callable[["InferenceJob"], None],
     ) -> None:
-        self.loaded = loaded
+        self.model = model
         self.sources = sources
-        self.subjects = subjects
-        self.call = call
-        self.prepared = prepared
-        self.finished = finished
-        self.entered = time.monotonic()
+        self.context = context
+        self.on_finish = on_finish
+        self.queued_at = time.monotonic()
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.batch = 0
-        self.results: list[Any] = [None] * len(sources)
+        self.batch_size = 0
+        self.results: list[InputResult | None] = [None] * len(sources)
         self.error: Exception | None = None
 
-    def end(self) -> None:
-        """Say that the job is over, whichever way; what it was given is let go."""
+    def finish(self) -> None:
+        """Release the sources and call ``on_finish``, whatever the outcome."""
         self.sources = ()
-        self.finished(self)
+        self.on_finish(self)
 
     def fail(self, error: Exception) -> None:
-        """End the job with an error."""
+        """Finish the job with an error."""
         self.error = error
-        self.end()
+        self.finish()

@@ -1,8 +1,8 @@
-"""The threads that do the work, and the queue before them: one image is one job.
+"""Worker threads and the queue in front of them: one image is one job.
 
-The plan follows the load. On a CPU as many single-threaded runs as cores give the most answers, and one run on all
-cores gives the fastest one; so a job that finds itself alone in the house runs the network on all cores, where that has
-proven faster, and any other runs it on its own thread. Both sessions map the same weights file.
+The session follows the load. On a CPU, as many single-threaded runs as cores give the highest throughput, and one run
+on all cores gives the lowest latency; so a job with no concurrent job uses the multi-threaded session, where that has
+proven faster, and any other job runs the network on its own thread. Both sessions map the same weights file.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.model import Model
-from runtime.server.admission import RequestContext
 from runtime.server.batcher import Batcher
-from runtime.server.jobs import InferenceJob
+from runtime.server.context import RequestContext
+from runtime.server.jobs import AcceptedInput, InferenceJob, InputResult, PreparedInput, RejectedInput, Scores
 
 
 class Scheduler:
@@ -29,50 +29,50 @@ class Scheduler:
         self._running = 0
         self._closed = False
         self._lock = threading.Lock()
-        self._wanted = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._batcher = Batcher()
         self._threads = [
-            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._work, name=f"worker-{index}", daemon=True) for index in range(count)
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def waiting(self) -> int:
-        """How many jobs no thread has begun."""
+        """How many jobs wait for a thread."""
         return len(self._queue)
 
     def put(self, jobs: Sequence[InferenceJob]) -> None:
         """Queue a request's jobs, in order."""
         with self._lock:
             self._queue.extend(jobs)
-            self._wanted.notify(len(jobs))
+            self._changed.notify(len(jobs))
 
-    def drop(self, call: RequestContext) -> None:
-        """End the jobs of ``call`` that no thread has begun: nobody waits for them."""
+    def drop(self, context: RequestContext) -> None:
+        """Finish, without running them, the jobs of ``context`` that still wait for a thread."""
         with self._lock:
-            dropped = [job for job in self._queue if job.call is call]
+            dropped = [job for job in self._queue if job.context is context]
             if dropped:
-                self._queue = deque(job for job in self._queue if job.call is not call)
+                self._queue = deque(job for job in self._queue if job.context is not context)
         for job in dropped:
-            job.end()
+            job.finish()
 
     def close(self, *, within_s: float = 10.0) -> None:
-        """Let the threads finish what is queued, and end them; those that take longer than ``within_s`` are left."""
+        """Let the threads finish what is queued, and end them; after ``within_s`` seconds they are abandoned."""
         until = time.monotonic() + within_s
         with self._lock:
             self._closed = True
-            self._wanted.notify_all()
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._batcher.close(within_s=max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
-        _give_way()
+        _lower_wakeup_priority()
         while True:
             with self._lock:
                 while not self._queue and not self._closed:
-                    self._wanted.wait()
+                    self._changed.wait()
                 if not self._queue:
                     return
                 job = self._queue.popleft()
@@ -84,72 +84,84 @@ class Scheduler:
                     self._running -= 1
 
     def _run(self, job: InferenceJob) -> None:
-        job.seconds["queue"] = time.monotonic() - job.entered
+        job.seconds["queue"] = time.monotonic() - job.queued_at
         try:
-            job.call.check()
-            prepared = list(job.sources) if job.prepared else self._prepare(job)
-            rows = [row for row, result in enumerate(job.results) if result is None]
+            job.context.check()
+            prepared = _prepare_inputs(job)
             job.sources = ()
-            if len(job.results) == 1 and rows and job.loaded.batched:
+            if len(job.results) == 1 and prepared and job.model.batch_models:
                 self._batcher.put(job, prepared[0])
                 return
-            if rows:
-                job.call.check()
-                alone = self._is_alone()
-                network = job.loaded.lone.choose() if alone else job.loaded.narrow
-                scoring = time.monotonic()
-                for row, scores in zip(rows, _score(network, prepared), strict=True):
-                    job.results[row] = scores
-                job.seconds["network"] = time.monotonic() - scoring
-                if alone:
-                    seconds = job.seconds["network"] / len(rows)
-                    job.loaded.lone.note(network, seconds, joined=not self._is_alone())
-                job.batch = len(rows)
-        except Exception as error:  # late, or a fault of ours: it costs this job, not the thread
+            if prepared:
+                job.context.check()
+                self._score_inputs(job, list(prepared.values()), list(prepared))
+        except Exception as error:  # a deadline that passed, or a fault of ours: it costs this job, not the thread
             job.error = error
-        job.end()
+        job.finish()
 
-    def _prepare(self, job: InferenceJob) -> list[Any]:
-        """Return the job's inputs, prepared; those that cannot be used leave their error among its results."""
-        model = job.loaded.narrow
-        prepared = []
-        for row, (source, subject) in enumerate(zip(job.sources, job.subjects, strict=True)):
-            if isinstance(source, InputError):  # it was no input of this kind to begin with
-                job.results[row] = source
-                continue
-            begun = time.monotonic()
-            try:
-                decoded = model.decode(source, subject=subject)
-                decoded_at = time.monotonic()
-                job.seconds["decode"] += decoded_at - begun
-                job.call.check()
-                prepared.append(model.prepare(decoded, subject=subject))
-                job.seconds["geometry"] += time.monotonic() - decoded_at
-            except InputError as error:
-                job.results[row] = error
-            except MemoryError:
-                job.results[row] = InputError(
-                    f"{subject}: out of memory: expected room to decode it, got none. Make it smaller."
-                )
-        return prepared
+    def _score_inputs(self, job: InferenceJob, prepared: Sequence[Any], indices: Sequence[int]) -> None:
+        """Run the network on prepared inputs, whose results stand at ``indices`` of the job's."""
+        alone = self._is_alone()
+        model = job.model
+        session = model.session_chooser.choose() if alone else model.single_threaded
+        started = time.monotonic()
+        for index, result in zip(indices, _score(session, prepared), strict=True):
+            job.results[index] = result
+        job.seconds["network"] = time.monotonic() - started
+        if alone:
+            seconds = job.seconds["network"] / len(indices)
+            model.session_chooser.record(session, seconds, overlapped=not self._is_alone())
+        job.batch_size = len(indices)
 
     def _is_alone(self) -> bool:
-        """Whether no other job runs or waits: then the other cores have nothing to do."""
+        """Whether no other job runs or waits, so that the other cores are idle."""
         return self._running == 1 and not self._queue
 
 
-def _give_way() -> None:
-    """Tell the scheduler that this thread computes: waking it must not push the event loop off its core."""
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+def _prepare_inputs(job: InferenceJob) -> dict[int, Any]:
+    """Return the job's prepared inputs by index; the error of one that cannot be used is put into its results."""
+    prepared = {}
+    for index, source in enumerate(job.sources):
+        if isinstance(source, RejectedInput):
+            job.results[index] = source.error
+            continue
+        try:
+            prepared[index] = _prepare_input(job, source)
+        except InputError as error:
+            job.results[index] = error
+        except MemoryError:
+            message = f"{source.subject}: not enough memory to decode this input. Use a smaller one."
+            job.results[index] = InputError(message)
+    return prepared
 
 
-def _score(network: Model, prepared: Sequence[Any]) -> Sequence[Any]:
-    """Return the scores of each input, or the error that it alone costs."""
+def _prepare_input(job: InferenceJob, source: AcceptedInput | PreparedInput) -> Any:
+    """Return one prepared input; raises InputError for one that cannot be used, LateError between the two steps."""
+    if isinstance(source, PreparedInput):
+        return source.value
+    model = job.model.single_threaded
+    started = time.monotonic()
+    decoded = model.decode(source.value, subject=source.subject)
+    decoded_at = time.monotonic()
+    job.seconds["decode"] += decoded_at - started
+    job.context.check()
+    prepared = model.prepare(decoded, subject=source.subject)
+    job.seconds["geometry"] += time.monotonic() - decoded_at
+    return prepared
+
+
+def _score(session: Model, prepared: Sequence[Any]) -> list[InputResult]:
+    """Return the scores of each input, or its error where it alone fails."""
     try:
-        return network.score(prepared)
+        return [Scores(value=row) for row in session.score(prepared)]
     except InputError as error:
         if len(prepared) == 1:
             return [error]
-        return [_score(network, [one])[0] for one in prepared]
+        return [_score(session, [value])[0] for value in prepared]
+
+
+def _lower_wakeup_priority() -> None:
+    """Mark this thread as a batch job: the kernel then does not preempt the event loop when it wakes this thread."""
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

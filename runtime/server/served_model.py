@@ -1,4 +1,4 @@
-"""An artifact as the server holds it: verified on this device, warmed, with a session for each thread plan."""
+"""Served models: verified artifacts with warmed-up sessions."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,89 +16,94 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.server.open_inference.requests import BATCH
+from runtime.server.open_inference.tensors import BATCH
+from runtime.server.options import Batching
 from runtime.server.payloads import kind_of
 from runtime.verify import check_answers
 
-Batching = Literal["auto", "on", "off"]
+Session = TypeVar("Session")
 
-# Of one request, inputs of a kind that costs next to nothing to decode.
-_ROWS = 32
+# The inputs of one request that share a job, where decoding an input costs next to nothing.
+_INPUTS_PER_JOB = 32
 
-# A session's time is the median of its latest runs: one that was disturbed does not count. Every so often a lone input
-# goes to the slower session, to see whether it still is.
-_LATEST = 5
-_TRY_OTHER_EVERY = 20
+# A session's time is the median of its latest runs, so that one disturbed run does not count. Every so often a single
+# input goes to the slower session, to find out whether it still is slower.
+_LATEST_RUNS = 5
+_TRY_SLOWER_EVERY = 20
 
-# Of lone runs, the share that others may join before all of them stay on one core each; and how much the latest counts.
-# Measured on two cores: all cores save a lone input a fifth of the network's time; at half of the peak rate, p99 is a
-# fifth lower without them.
-_MOST_JOINED = 0.25
-_LATEST_JOINED = 0.05
+# The share of multi-threaded runs that other jobs may overlap before every job stays on one core; and the weight of the
+# latest run in that share. Measured on two cores: all cores save a single input a fifth of the network's time; at half
+# of the peak rate, p99 is a fifth lower without them.
+_MOST_OVERLAPPED = 0.25
+_LATEST_OVERLAPPED = 0.05
 
 
-class SessionChooser:
-    """Which session serves an input that has the house to itself: the one that was faster, as measured.
+class SessionChooser(Generic[Session]):
+    """Chooses the session for an input with no concurrent job: the faster one, as measured.
 
-    That is the one on all cores, unless others use the cores: a run that is spread over cores waits for the slowest. So
-    where the next request often comes before a lone one's answer, each has a core of its own. Shared by the workers.
+    That is the multi-threaded session, unless other jobs use the cores: a run that is spread over cores waits for the
+    slowest. So where the next request often arrives during such a run, every job gets one core. Worker threads share
+    one chooser. A session is any object that stands for one.
     """
 
-    def __init__(self, narrow: Model, wide: Model) -> None:
-        self._models = (wide, narrow)
+    def __init__(self, single_threaded: Session, multi_threaded: Session) -> None:
+        self._sessions = (multi_threaded, single_threaded)
         self._lock = Lock()
-        self._seconds: tuple[deque[float], deque[float]] = (deque(maxlen=_LATEST), deque(maxlen=_LATEST))
-        self._chosen = 0
-        self._joined = 0.0
+        self._seconds: tuple[deque[float], deque[float]] = (deque(maxlen=_LATEST_RUNS), deque(maxlen=_LATEST_RUNS))
+        self._choices = 0
+        self._overlapped = 0.0
 
-    def choose(self) -> Model:
-        """Return the session for the next lone input."""
-        wide, narrow = self._models
-        if wide is narrow:
-            return wide
+    def choose(self) -> Session:
+        """Return the session for the next input that has no concurrent job."""
+        multi_threaded, single_threaded = self._sessions
+        if multi_threaded is single_threaded:
+            return single_threaded
         with self._lock:
-            if self._joined > _MOST_JOINED:
-                return narrow
-            self._chosen += 1
+            if self._overlapped > _MOST_OVERLAPPED:
+                return single_threaded
+            self._choices += 1
             counts = [len(seconds) for seconds in self._seconds]
-            if min(counts) < _LATEST:
-                return self._models[counts.index(min(counts))]
-            slow, fast = (narrow, wide) if median(self._seconds[0]) <= median(self._seconds[1]) else (wide, narrow)
-            return slow if self._chosen % _TRY_OTHER_EVERY == 0 else fast
+            if min(counts) < _LATEST_RUNS:
+                return self._sessions[counts.index(min(counts))]
+            multi_s, single_s = map(median, self._seconds)
+            slower, faster = (
+                (single_threaded, multi_threaded) if multi_s <= single_s else (multi_threaded, single_threaded)
+            )
+            return slower if self._choices % _TRY_SLOWER_EVERY == 0 else faster
 
-    def note(self, model: Model, seconds: float, *, joined: bool) -> None:
-        """Take in how long an input took that was alone when it began, and whether it still was when it ended."""
+    def record(self, session: Session, seconds: float, *, overlapped: bool) -> None:
+        """Record the time of an input that had no concurrent job at its start, and whether one arrived meanwhile."""
         with self._lock:
-            self._joined += _LATEST_JOINED * (joined - self._joined)
-            if not joined:
-                self._seconds[self._models.index(model)].append(seconds)
+            self._overlapped += _LATEST_OVERLAPPED * (overlapped - self._overlapped)
+            if not overlapped:
+                self._seconds[self._sessions.index(session)].append(seconds)
 
 
 @dataclass(kw_only=True)
 class ServedModel:
     """One artifact, ready to serve.
 
-    ``narrow`` runs on the thread that calls it, ``wide`` on all cores; on an accelerator they are the same.
-    ``batched`` has the model for a run of so many requests, by their number, smallest first; it is empty where requests
-    run one by one. ``rows_per_job`` is how many inputs of one request share a run: more than one only for kinds whose
-    decoding costs next to nothing.
+    ``single_threaded`` runs on the thread that calls it, ``multi_threaded`` on all cores; on an accelerator they are
+    the same. ``batch_models`` has the model for batches of up to so many inputs, by that number, smallest first; it is
+    empty where inputs run one by one. ``inputs_per_job`` is how many inputs of one request share a run: more than one
+    only for kinds whose decoding costs next to nothing.
     """
 
     name: str
     path: Path
-    narrow: Model
-    wide: Model
-    batched: Mapping[int, Model] = field(default_factory=dict)
-    rows_per_job: int = 1
-    lone: SessionChooser = field(init=False)
+    single_threaded: Model
+    multi_threaded: Model
+    batch_models: Mapping[int, Model] = field(default_factory=dict)
+    inputs_per_job: int = 1
+    session_chooser: SessionChooser[Model] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lone = SessionChooser(self.narrow, self.wide)
+        self.session_chooser = SessionChooser(self.single_threaded, self.multi_threaded)
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
-        return self.narrow.manifest
+        """The artifact's manifest."""
+        return self.single_threaded.manifest
 
 
 def load_verified(
@@ -106,51 +111,55 @@ def load_verified(
 ) -> ServedModel:
     """Return the artifact in folder ``path``, every session of it checked with the golden inputs on this device.
 
-    Batches are run on an accelerator, or anywhere with ``batching='on'``, and only if they give what single runs give.
-    Raises ArtifactError when a file is damaged or an answer is off, DeviceError when the device cannot run it.
+    Inputs run in batches on an accelerator, or on any device with ``batching='on'``, if batches give the scores of
+    single runs. Raises ArtifactError when a file is damaged or a score deviates, DeviceError when the device cannot run
+    the artifact.
     """
     artifact = open_artifact(path)
-    narrow = Model(artifact, device=device, threads=1, max_pixels=max_pixels)
-    wide = narrow
-    if narrow.device == "cpu" and cores > 1:
-        wide = Model(artifact, device=narrow.device, threads=cores, workers=1, max_pixels=max_pixels)
-    for model in {id(narrow): narrow, id(wide): wide}.values():
+    single = Model(artifact, device=device, threads=1, max_pixels=max_pixels)
+    multi = single
+    if single.device == "cpu" and cores > 1:
+        multi = Model(artifact, device=single.device, threads=cores, workers=1, max_pixels=max_pixels)
+    for model in {id(single): single, id(multi): multi}.values():
         check_answers(artifact, model)
-    loaded = ServedModel(name=name or artifact.manifest.name, path=path, narrow=narrow, wide=wide)
-    if batching == "on" or (batching == "auto" and narrow.device != "cpu"):
-        models = dict.fromkeys(BATCH_SIZES, narrow)
-        if narrow.fills_batches:
+    served = ServedModel(name=name or artifact.manifest.name, path=path, single_threaded=single, multi_threaded=multi)
+    if batching == "on" or (batching == "auto" and single.device != "cpu"):
+        models = dict.fromkeys(BATCH_SIZES, single)
+        if single.fills_batches:
             for size in BATCH_SIZES[1:]:
-                models[size] = Model(artifact, device=narrow.device, threads=1, batch=size, max_pixels=max_pixels)
-        loaded.batched = models if _agree_together(artifact, models) else {}
-    if kind_of(artifact.manifest) != "image" and batching != "off" and not loaded.batched:
-        loaded.rows_per_job = _ROWS if _agree_together(artifact, {1: narrow, _ROWS: narrow}) else 1
-    return loaded
+                models[size] = Model(artifact, device=single.device, threads=1, batch=size, max_pixels=max_pixels)
+        served.batch_models = models if _batches_agree(artifact, models) else {}
+    if kind_of(artifact.manifest) != "image" and batching != "off" and not served.batch_models:
+        agree = _batches_agree(artifact, {1: single, _INPUTS_PER_JOB: single})
+        served.inputs_per_job = _INPUTS_PER_JOB if agree else 1
+    return served
 
 
-def _agree_together(artifact: Artifact, models: Mapping[int, Model]) -> bool:
-    """Return whether golden inputs score together, as many as each model is for, as they do alone."""
+def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
+    """Return whether golden inputs in batches of each model's size have the scores of single runs."""
     golden = artifact.manifest.golden
     cases = read_golden(artifact.file(golden.file)).cases
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
-    alike = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
-    alone = [models[1].run(case.prepared) for case in alike]
+    same_shape = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
+    single_runs = [models[1].run(case.prepared) for case in same_shape]
     batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
     for size, model in models.items():
-        rows = [row % len(alike) for row in range(size)]
-        together = model.run({name: np.concatenate([alike[row].prepared[name] for row in rows]) for name in shapes})
+        indices = [index % len(same_shape) for index in range(size)]
+        batch_run = model.run(
+            {name: np.concatenate([same_shape[index].prepared[name] for index in indices]) for name in shapes}
+        )
         for name in batched:
-            if not _agree(together[name], [alone[row][name] for row in rows], golden.output_limits[name]):
+            expected = np.concatenate([single_runs[index][name] for index in indices])
+            if not _is_close(batch_run[name], expected, golden.output_limits[name]):
                 return False
     return True
 
 
-def _agree(together: NDArray[Any], alone: list[NDArray[Any]], limit: float) -> bool:
-    expected = np.concatenate(alone)
-    if together.shape != expected.shape:
+def _is_close(array: NDArray[Any], expected: NDArray[Any], limit: float) -> bool:
+    if array.shape != expected.shape:
         return False
-    if together.dtype.kind not in "fiub":
-        return np.array_equal(together, expected)
-    difference = np.abs(together.astype(np.float64) - expected.astype(np.float64))
+    if array.dtype.kind not in "fiub":
+        return np.array_equal(array, expected)
+    difference = np.abs(array.astype(np.float64) - expected.astype(np.float64))
     # A NaN compares false with any limit, and so fails.
     return not difference.size or bool(difference.max() <= limit)

@@ -1,7 +1,7 @@
-"""The service: what the server does, whatever transport asked for it.
+"""The service behind both APIs, independent of the transport.
 
-Everything here runs on one event loop's thread, but for the work itself, which the workers do. A request goes through
-the same four steps on every front end: hold its bytes, read it, let its inputs in, wait for its jobs.
+Everything here runs on one event loop's thread, except the inference itself, which the scheduler's threads do. A
+request takes the same four steps on every front end: reserve its bytes, read it, admit its inputs, wait for its jobs.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from runtime.errors import InputError
 from runtime.model import check_options
 from runtime.results import Failure, Result
-from runtime.server.admission import Admission, BodyReservation, RequestContext
+from runtime.server.admission import Admission, BodyReservation
+from runtime.server.context import RequestContext
 from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
-from runtime.server.jobs import STAGES, InferenceJob
+from runtime.server.jobs import STAGES, InferenceJob, InputResult, InputSource
 from runtime.server.limits import Limits
 from runtime.server.metrics import Metrics
 from runtime.server.open_inference.requests import (
@@ -24,30 +25,22 @@ from runtime.server.open_inference.requests import (
     InferResponse,
     build_response,
     check_outputs,
-    sources_of,
+    to_sources,
 )
 from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel
 from runtime.server.statistics import Statistics
-from runtime.server.version import VERSION
+from runtime.server.version import MODEL_VERSION
 
 T = TypeVar("T")
 
-# Up to this size, bodies are parsed and scores read on the event loop, in about the time that a thread would cost.
+# Up to this size, bodies are parsed and scores interpreted on the event loop: a thread switch costs about as much.
 _ON_LOOP_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputSource:
-    """One input of a prediction, as a caller named it; ``value`` may be the InputError that it costs."""
-
-    name: str
-    value: Any
-
-
-@dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One result an input, in order, and the seconds of each stage: the longest input's."""
+    """One result per input, in order; ``seconds`` has the longest time that an input spent in each stage."""
 
     model: str
     results: list[Result]
@@ -55,158 +48,154 @@ class Predictions:
 
 
 class Service:
-    """The models of one server, and the way to them."""
+    """The served models, and the way of a request through admission, scheduler and interpretation."""
 
     def __init__(self, models: Sequence[ServedModel], *, limits: Limits, workers: int) -> None:
-        self.models: dict[str, ServedModel] = {loaded.name: loaded for loaded in models}
+        self.models: dict[str, ServedModel] = {model.name: model for model in models}
         self.statistics: dict[str, Statistics] = {name: Statistics() for name in self.models}
         self.metrics = Metrics()
         self.admission = Admission(limits, workers=workers)
         self.metrics.inputs_in_flight.set_function(lambda: self.admission.inputs)
         self.metrics.body_bytes.set_function(lambda: self.admission.held_bytes)
         self.ready = self.open = False
-        self._workers = Scheduler(workers)
+        self._scheduler = Scheduler(workers)
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
 
     @property
     def limits(self) -> Limits:
-        """The numbers that bound a request."""
+        """The limits of a request, and of all requests together."""
         return self.admission.limits
 
-    def hold(self) -> BodyReservation:
-        """Return an empty hold for a request's bytes."""
+    def reserve_body(self) -> BodyReservation:
+        """Return an empty reservation for a request's bytes."""
         return BodyReservation(self.admission)
 
     def find(self, name: str, version: str = "") -> ServedModel:
-        """Return the model ``name``; raises NotFoundError for one that is not served, in any version but its own."""
-        loaded = self.models.get(name)
-        if loaded is None:
-            known = ", ".join(f"'{model}'" for model in self.models)
-            raise NotFoundError(f"model '{name}': not served here: expected {known}. Check the name.")
-        if version not in {"", VERSION}:
+        """Return the model ``name``; raises NotFoundError for an unknown model or version."""
+        model = self.models.get(name)
+        if model is None:
+            names = ", ".join(f"'{known}'" for known in self.models)
+            raise NotFoundError(f"model '{name}': not served here: expected {names}. Check the name.")
+        if version not in {"", MODEL_VERSION}:
             raise NotFoundError(
-                f"model '{name}': no such version: expected '{VERSION}', got '{version}'. Leave the version out."
+                f"model '{name}': no such version: expected '{MODEL_VERSION}', got '{version}'. Omit the version."
             )
-        return loaded
+        return model
 
-    def check_admission(self, call: RequestContext) -> None:
-        """Raise StoppingError or BusyError where a request would not be let in now, whatever its body turns out to be.
+    def check_admission(self, context: RequestContext) -> None:
+        """Raise StoppingError or BusyError where a request would not be admitted now, whatever its body contains.
 
         A server that drains is not ready, and still open.
         """
         if not self.open:
-            raise StoppingError("server: takes no requests now: it is starting or stopping. Try again later.")
-        self.admission.check_room(1, call)
+            raise StoppingError("server: not accepting requests: it is starting or stopping. Try again later.")
+        self.admission.check_capacity(1, context)
 
-    async def within_deadline(self, doing: Awaitable[T], call: RequestContext) -> T:
-        """Return what ``doing`` returns; raises DeadlineError when the call's deadline comes first."""
+    async def within_deadline(self, awaitable: Awaitable[T], context: RequestContext) -> T:
+        """Return the result of ``awaitable``; raises DeadlineError when the request's deadline comes first."""
         try:
-            async with asyncio.timeout(call.remaining_s()):
-                return await doing
+            async with asyncio.timeout(context.remaining_s()):
+                return await awaitable
         except TimeoutError:
-            raise call.late() from None
+            raise context.deadline_error() from None
 
-    async def convert(self, size: int, function: Callable[[], T]) -> T:
-        """Return what ``function`` makes of ``size`` bytes, a body or scores; large ones keep the event loop free."""
-        if size <= _ON_LOOP_BYTES:
+    async def convert(self, size_bytes: int, function: Callable[[], T]) -> T:
+        """Return the result of ``function``, which processes ``size_bytes``; large data keeps the event loop free."""
+        if size_bytes <= _ON_LOOP_BYTES:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self._converter, function)
 
     async def predict(
         self,
-        loaded: ServedModel,
+        model: ServedModel,
         sources: Sequence[InputSource],
-        call: RequestContext,
+        context: RequestContext,
         *,
         top_k: int,
         threshold: float | None,
     ) -> Predictions:
-        """Return one result an input; an input that cannot be used has a Failure in its place.
+        """Return one result per input; the result of an input that cannot be used is a Failure.
 
-        Raises BusyError where there is no room, LateError when the answer is of no use any more.
+        Raises BusyError where the queue is full, LateError when the response is of no use any more.
         """
         check_options(top_k, threshold)
-        with _CountedInputs(self.statistics[loaded.name]) as counted:
-            jobs = await self._work(
-                loaded,
-                [source.value for source in sources],
-                [f"'{source.name}'" for source in sources],
-                call,
-                prepared=False,
-            )
-            reading = time.monotonic()
-            rows = _rows(jobs)
 
-            def interpret(source: InputSource, scores: Any) -> Result:
-                if isinstance(scores, InputError):
-                    return Failure(input=source.name, error=str(scores))
-                return loaded.narrow.interpret(scores, name=source.name, top_k=top_k, threshold=threshold)
+        def interpret(source: InputSource, result: InputResult) -> Result:
+            if isinstance(result, InputError):
+                return Failure(input=source.name, error=str(result))
+            return model.single_threaded.interpret(result.value, name=source.name, top_k=top_k, threshold=threshold)
 
+        with _OutcomeCounter(self.statistics[model.name]) as counter:
+            jobs = await self._run_jobs(model, sources, context)
+            started = time.monotonic()
+            scores = _input_results(jobs)
             results = await self.convert(
-                size_bytes(rows), lambda: [interpret(source, row) for source, row in zip(sources, rows, strict=True)]
+                _scores_bytes(scores), lambda: [interpret(*pair) for pair in zip(sources, scores, strict=True)]
             )
-            counted.failed = all(isinstance(result, Failure) for result in results)
-            counted.statistics.compute_output.add(time.monotonic() - reading)
-            return Predictions(model=loaded.name, results=results, seconds=_longest(jobs))
+            counter.failed = all(isinstance(result, Failure) for result in results)
+            counter.statistics.compute_output.add(time.monotonic() - started)
+            return Predictions(model=model.name, results=results, seconds=_longest_stages(jobs))
 
-    async def infer(self, request: InferRequest, call: RequestContext) -> tuple[InferResponse, Mapping[str, float]]:
-        """Return the answer to a request of the Open Inference Protocol, and the seconds of each stage.
+    async def infer(self, request: InferRequest, context: RequestContext) -> tuple[InferResponse, Mapping[str, float]]:
+        """Return the response to a request of the Open Inference Protocol, and the seconds of each stage.
 
-        Raises InputError for the first input that cannot be used: a tensor has no place for one that failed.
+        Raises InputError for the first input that cannot be used: a tensor has no row for one that failed.
         """
-        loaded = self.find(request.model, request.version)
-        with _CountedInputs(self.statistics[loaded.name]) as counted:
-            check_outputs(request, loaded.manifest)
-            sources = sources_of(request, loaded.manifest)
-            call.shorten(request.timeout_s)
-            subjects = [f"input '{next(iter(request.inputs))}' row {row}" for row in range(len(sources.rows))]
-            jobs = await self._work(loaded, sources.rows, subjects, call, prepared=sources.prepared)
-            scores = _rows(jobs)
-            for one in scores:
-                if isinstance(one, InputError):
-                    raise one
-            reading = time.monotonic()
-            answer = await self.convert(
-                size_bytes(scores), lambda: build_response(request, scores, loaded.manifest, loaded.narrow.labels)
+        model = self.find(request.model, request.version)
+        with _OutcomeCounter(self.statistics[model.name]) as counter:
+            check_outputs(request, model.manifest)
+            sources = to_sources(request, model.manifest)
+            context.shorten(request.timeout_s)
+            jobs = await self._run_jobs(model, sources, context)
+            rows = []
+            for result in _input_results(jobs):
+                if isinstance(result, InputError):
+                    raise result
+                rows.append(result.value)
+            started = time.monotonic()
+            response = await self.convert(
+                size_bytes(rows), lambda: build_response(request, rows, model.manifest, model.single_threaded.labels)
             )
-            counted.statistics.compute_output.add(time.monotonic() - reading)
-            return answer, _longest(jobs)
+            counter.statistics.compute_output.add(time.monotonic() - started)
+            return response, _longest_stages(jobs)
 
-    async def cancel_on_disconnect(self, answer: Awaitable[T], left: Awaitable[object], call: RequestContext) -> T:
-        """Return ``answer``, unless ``left`` ends first: then drop the call's work and raise ClientLeftError."""
-        answering = asyncio.current_task()
-        assert answering is not None, "a request is answered in a task"
+    async def cancel_on_disconnect(
+        self, response: Awaitable[T], disconnected: Awaitable[object], context: RequestContext
+    ) -> T:
+        """Return ``response``, unless ``disconnected`` ends first: then drop its work and raise ClientLeftError."""
+        task = asyncio.current_task()
+        assert task is not None, "a request runs in a task"
 
-        def leave(leaving: asyncio.Future[object]) -> None:
-            if not leaving.cancelled():
-                self.cancel(call)
-                answering.cancel()
+        def on_disconnect(future: asyncio.Future[object]) -> None:
+            if not future.cancelled():
+                self.cancel(context)
+                task.cancel()
 
-        leaving = asyncio.ensure_future(left)
-        leaving.add_done_callback(leave)
+        watcher = asyncio.ensure_future(disconnected)
+        watcher.add_done_callback(on_disconnect)
         try:
-            return await answer
+            return await response
         except asyncio.CancelledError:
-            if not call.left:
+            if not context.disconnected:
                 raise
-            answering.uncancel()
-            raise ClientLeftError("request: the client left before its answer was ready. Nothing to do.") from None
+            task.uncancel()
+            raise ClientLeftError from None
         finally:
-            leaving.remove_done_callback(leave)
-            leaving.cancel()
+            watcher.remove_done_callback(on_disconnect)
+            watcher.cancel()
 
-    def cancel(self, call: RequestContext) -> None:
-        """Drop the work of a call whose answer nobody waits for."""
-        call.left = True
-        self._workers.drop(call)
+    def cancel(self, context: RequestContext) -> None:
+        """Drop the work of a request whose client disconnected."""
+        context.disconnected = True
+        self._scheduler.drop(context)
 
     def text_of_metrics(self) -> bytes:
-        """Return the page that Prometheus reads."""
-        return self.metrics.to_text(self.statistics, self._workers.waiting)
+        """Return all metrics in Prometheus' text format."""
+        return self.metrics.to_text(self.statistics, self._scheduler.waiting)
 
-    def swap(self, loaded: ServedModel) -> None:
-        """Serve ``loaded`` from the next request on; running requests finish on the one they began with."""
-        self.models[loaded.name] = loaded
+    def swap(self, model: ServedModel) -> None:
+        """Serve ``model`` from the next request on; requests in flight finish on the model that they started with."""
+        self.models[model.name] = model
 
     async def drained(self) -> None:
         """Return when no input waits or runs."""
@@ -214,83 +203,71 @@ class Service:
             await asyncio.sleep(0.01)
 
     def close(self, *, within_s: float = 10.0) -> None:
-        """Take no more, and end the threads when they have finished what is queued, or after ``within_s`` seconds."""
+        """Accept no more requests, and end the threads when the queue is empty, or after ``within_s`` seconds."""
         self.ready = self.open = False
-        self._workers.close(within_s=within_s)
+        self._scheduler.close(within_s=within_s)
         self._converter.shutdown(wait=False, cancel_futures=True)
 
-    async def _work(
-        self,
-        loaded: ServedModel,
-        values: Sequence[Any],
-        subjects: Sequence[str],
-        call: RequestContext,
-        *,
-        prepared: bool,
+    async def _run_jobs(
+        self, model: ServedModel, sources: Sequence[InputSource], context: RequestContext
     ) -> list[InferenceJob]:
-        """Return a job for each value, done; raises BusyError at the door, DeadlineError when they take too long."""
-        call.check()
+        """Return the finished jobs of a request's inputs.
+
+        Raises BusyError where they are not admitted, DeadlineError when they take too long.
+        """
+        context.check()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        jobs: list[InferenceJob] = []
-        open_jobs = 0
+        starts = range(0, len(sources), model.inputs_per_job)
+        unfinished = len(starts)
 
         def finish(job: InferenceJob) -> None:
-            nonlocal open_jobs
-            open_jobs -= 1
-            self._leave(loaded, job)
-            if open_jobs == 0 and not done.done():
+            nonlocal unfinished
+            unfinished -= 1
+            self._count_job(model, job)
+            if unfinished == 0 and not done.done():
                 done.set_result(None)
 
-        def finished(job: InferenceJob) -> None:
+        def on_finish(job: InferenceJob) -> None:
             loop.call_soon_threadsafe(finish, job)
 
-        size = loaded.rows_per_job
-        starts = range(0, len(values), size)
-        open_jobs = len(starts)
-        self.admission.enter(len(starts), call)
+        self.admission.enter(len(starts), context)
         jobs = [
-            InferenceJob(
-                loaded,
-                values[start : start + size],
-                call=call,
-                subjects=subjects[start : start + size],
-                prepared=prepared,
-                finished=finished,
-            )
+            InferenceJob(model, sources[start : start + model.inputs_per_job], context=context, on_finish=on_finish)
             for start in starts
         ]
-        self._workers.put(jobs)
+        self._scheduler.put(jobs)
         try:
-            async with asyncio.timeout(call.remaining_s()):
+            async with asyncio.timeout(context.remaining_s()):
                 await done
         except TimeoutError:
-            self.cancel(call)
-            raise call.late() from None
-        failed = next((job.error for job in jobs if job.error is not None), None)
-        if failed is not None:
-            raise failed
+            self.cancel(context)
+            raise context.deadline_error() from None
+        error = next((job.error for job in jobs if job.error is not None), None)
+        if error is not None:
+            raise error
         return jobs
 
-    def _leave(self, loaded: ServedModel, job: InferenceJob) -> None:
-        worked = job.batch > 0 and job.error is None
-        shared = job.batch if len(job.results) == 1 else 1
-        busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, shared)
-        self.admission.leave(1, busy_s if worked else 0.0)
-        if worked:
-            answered = sum(not isinstance(result, InputError) for result in job.results)
-            self.statistics[loaded.name].add_job(job.seconds, batch=job.batch, inputs=answered)
-            self.metrics.add_job(loaded.name, job.seconds, batch=job.batch)
+    def _count_job(self, model: ServedModel, job: InferenceJob) -> None:
+        """Release a finished job's inputs from admission, and count them in the statistics and metrics."""
+        completed = job.batch_size > 0 and job.error is None
+        shared_by = job.batch_size if len(job.results) == 1 else 1
+        busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, shared_by)
+        self.admission.leave(1, busy_s if completed else 0.0)
+        if completed:
+            inputs = sum(not isinstance(result, InputError) for result in job.results)
+            self.statistics[model.name].add_job(job.seconds, batch_size=job.batch_size, inputs=inputs)
+            self.metrics.add_job(model.name, job.seconds, batch_size=job.batch_size)
 
 
-class _CountedInputs:
+class _OutcomeCounter:
     """Counts a request as a success or a failure of its model, with its time."""
 
     def __init__(self, statistics: Statistics) -> None:
         self.statistics = statistics
         self.failed = False
 
-    def __enter__(self) -> "_CountedInputs":
+    def __enter__(self) -> "_OutcomeCounter":
         self._started = time.monotonic()
         return self
 
@@ -300,7 +277,7 @@ class _CountedInputs:
 
 
 def size_bytes(values: Any) -> int:
-    """Return how many bytes of arrays there are in lists and dictionaries of them."""
+    """Return the size of all arrays in nested lists and dictionaries."""
     if isinstance(values, dict):
         return sum(map(size_bytes, values.values()))
     if isinstance(values, list | tuple):
@@ -308,10 +285,14 @@ def size_bytes(values: Any) -> int:
     return int(getattr(values, "nbytes", 0))
 
 
-def _rows(jobs: Sequence[InferenceJob]) -> list[Any]:
-    """Return the scores or the InputError of each input, over all jobs of a request."""
-    return [result for job in jobs for result in job.results]
+def _scores_bytes(results: Sequence[InputResult]) -> int:
+    return sum(size_bytes(result.value) for result in results if not isinstance(result, InputError))
 
 
-def _longest(jobs: Sequence[InferenceJob]) -> dict[str, float]:
+def _input_results(jobs: Sequence[InferenceJob]) -> list[InputResult]:
+    """Return the result of each input, over all finished jobs of a request."""
+    return [result for job in jobs for result in job.results if result is not None]
+
+
+def _longest_stages(jobs: Sequence[InferenceJob]) -> dict[str, float]:
     return {stage: max(job.seconds[stage] for job in jobs) for stage in STAGES}

@@ -1,17 +1,17 @@
-"""Settings of a server, and the models that they name."""
+"""Server settings, and the models that they name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.server.access_log import LogFormat
 from runtime.server.limits import Limits
-from runtime.server.served_model import Batching, ServedModel, load_verified
+from runtime.server.options import Batching, LogFormat
+from runtime.server.served_model import ServedModel, load_verified
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What 'truecopy serve' was asked for."""
+    """The options of 'truecopy serve'."""
 
     artifacts: Sequence[str]
     host: str = "127.0.0.1"
@@ -29,8 +29,8 @@ class Settings:
     log_format: LogFormat = "text"
 
 
-def load_as(settings: Settings, name: str, path: Path, cores: int, max_pixels: int) -> ServedModel:
-    """Return the artifact in folder ``path``, verified, under ``name``, or under its own where that is empty."""
+def load_served_model(settings: Settings, name: str, path: Path, *, cores: int, max_pixels: int) -> ServedModel:
+    """Return the artifact in folder ``path``, verified, under ``name``, or under its own name where that is empty."""
     return load_verified(
         path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
     )

@@ -1,4 +1,4 @@
-"""From what 'truecopy serve' was asked for to models that are loaded and verified, and to the server that runs them."""
+"""Server startup: load and verify the models, derive the limits, run."""
 
 import logging
 import resource
@@ -13,52 +13,55 @@ from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
 from runtime.server.limits import limits_for_memory
 from runtime.server.served_model import ServedModel
-from runtime.server.settings import Settings, load_as
+from runtime.server.settings import Settings, load_served_model
 
-# Libraries that warn of every bad request: whoever sends them must not fill the log.
-_TALKATIVE = ("uvicorn.error", "python_multipart")
+# Libraries that log a warning for every malformed request: clients must not be able to fill the log.
+_NOISY_LOGGERS = ("uvicorn.error", "python_multipart")
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, and return when every request that was taken has its answer.
+    """Serve until SIGTERM or SIGINT, and return when every admitted request has its response.
 
     Raises ArtifactError or DeviceError when an artifact cannot be served, InputError for settings that contradict each
-    other, OSError when a port is taken.
+    other, OSError when a port is in use.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
-    for name in _TALKATIVE:
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     if (settings.tls_certificate is None) != (settings.tls_key is None):
-        raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Give both files.")
+        raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Pass both files.")
     cores, limits = usable_cores(), settings.limits
-    # Loading waits for the disk, for hashes and for the network, all outside Python's lock: what else a server needs
-    # is imported meanwhile.
+    # Loading waits for the disk, for hashes and for the network, all outside Python's lock: meanwhile the libraries of
+    # the server are imported.
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
-        loading = loader.submit(_load_all, settings, cores, limits.pixels)
-        access, log = BearerAuth(read_token(settings.token_file)), AccessLog(settings.log_format)
+        loading = loader.submit(_load_models, settings, cores, limits.pixels)
+        auth, log = BearerAuth(read_token(settings.token_file)), AccessLog(settings.log_format)
         from runtime.server.lifecycle import Server
 
         if settings.grpc_port is not None:
-            import runtime.server.grpc.app  # noqa: F401  # the server imports it once the models are there
+            import runtime.server.grpc.app  # noqa: F401  # Server imports it when the models are loaded
         models = loading.result()
     if settings.memory_limit_bytes is not None:
         limits = limits_for_memory(
             limits, memory_bytes=settings.memory_limit_bytes, resident_bytes=_resident_bytes(), workers=cores
         )
         if limits.pixels < settings.limits.pixels:
-            models = _load_all(settings, cores, limits.pixels)
-    Server(settings, models, limits, cores, access, log).run()
+            models = _load_models(settings, cores, limits.pixels)
+    Server(settings, models, limits=limits, cores=cores, auth=auth, log=log).run()
 
 
-def _load_all(settings: Settings, cores: int, max_pixels: int) -> list[ServedModel]:
-    models = [load_as(settings, name, path, cores, max_pixels) for name, path in _named(settings.artifacts)]
-    _check_names(models)
+def _load_models(settings: Settings, cores: int, max_pixels: int) -> list[ServedModel]:
+    models = [
+        load_served_model(settings, name, path, cores=cores, max_pixels=max_pixels)
+        for name, path in _split_names(settings.artifacts)
+    ]
+    _check_names([model.name for model in models])
     return models
 
 
-def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
-    """Return the name, empty for the artifact's own, and the folder of each argument: ``NAME=FOLDER`` or ``FOLDER``."""
+def _split_names(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the name and the folder of each argument, ``NAME=FOLDER`` or ``FOLDER``; the latter's name is empty."""
     pairs = []
     for argument in artifacts:
         name, equals, path = argument.partition("=")
@@ -66,16 +69,17 @@ def _named(artifacts: Sequence[str]) -> list[tuple[str, Path]]:
     return pairs
 
 
-def _check_names(models: Sequence[ServedModel]) -> None:
-    names = [loaded.name for loaded in models]
+def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"'{name}': two models of this name: expected one of each. Write NAME=FOLDER for one.")
+            raise InputError(f"'{name}': two models of this name. Rename one of them: NAME=FOLDER.")
         if not name or "/" in name or not name.isprintable():
-            raise InputError(f"'{name}': no name for a path: expected printable text without '/'. Write NAME=FOLDER.")
+            raise InputError(
+                f"'{name}': no name for a path: expected printable text without '/'. Rename the model: NAME=FOLDER."
+            )
 
 
 def _resident_bytes() -> int:
-    """Return the memory that this process has in use."""
+    """Return the memory that this process uses."""
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""What happened to a model's requests, counted once and read by the protocol's statistics and by Triton's counters."""
+"""Inference statistics per model, for the protocol's statistics and Triton's counters."""
 
 import time
 from collections import defaultdict
@@ -10,26 +10,27 @@ _NS = 1_000_000_000
 
 @dataclass(kw_only=True)
 class Duration:
-    """How often something was done, and for how long in all, in nanoseconds."""
+    """The count of an operation and its total time, in nanoseconds."""
 
     count: int = 0
     ns: int = 0
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """Count it ``count`` times, ``seconds`` in all."""
+        """Count the operation ``count`` times, with ``seconds`` in total."""
         self.count += count
         self.ns += int(seconds * _NS)
 
     def to_dict(self) -> dict[str, int]:
-        """Return it as the protocol writes it."""
+        """Return the count and the time as the protocol has them."""
         return {"count": self.count, "ns": self.ns}
 
 
 @dataclass(kw_only=True)
 class Statistics:
-    """The counts of one model, over all its loads; changed by the event loop's thread alone.
+    """The counts of one model, over all its reloads; only the event loop's thread changes them.
 
-    ``compute_input`` is decoding and geometry, ``compute_infer`` the network, ``compute_output`` reading the scores.
+    ``compute_input`` is decoding and geometry, ``compute_infer`` the network, ``compute_output`` the interpretation of
+    the scores. ``batches`` has the last three by batch size.
     """
 
     last_inference_ms: int = 0
@@ -45,24 +46,24 @@ class Statistics:
         default_factory=lambda: defaultdict(lambda: (Duration(), Duration(), Duration()))
     )
 
-    def add_job(self, seconds: dict[str, float], *, batch: int, inputs: int) -> None:
-        """Count ``inputs`` that were answered in a run of ``batch`` inputs, all their own or shared with others."""
+    def add_job(self, seconds: dict[str, float], *, batch_size: int, inputs: int) -> None:
+        """Count ``inputs`` that ran in a batch of ``batch_size`` inputs, those of other requests included."""
         self.last_inference_ms = int(time.time() * 1000)
         self.inferences += inputs
-        # Requests that share a run arrive here one by one, and so does their share of it.
-        share = inputs / batch
+        # Requests that share a run are counted here one by one, each with its share of the run.
+        share = inputs / batch_size
         self.executions += share
         prepare = seconds["decode"] + seconds["geometry"]
         self.queue.add(seconds["queue"], inputs)
         self.compute_input.add(prepare, inputs)
         self.compute_infer.add(seconds["network"] * share, inputs)
-        of_batch = self.batches[batch]
-        of_batch[0].add(prepare, inputs)
-        of_batch[1].add(seconds["network"] * share, inputs)
+        compute_input, compute_infer, _ = self.batches[batch_size]
+        compute_input.add(prepare, inputs)
+        compute_infer.add(seconds["network"] * share, inputs)
 
     def to_dict(self, name: str, version: str) -> dict[str, Any]:
-        """Return the entry of ``model_stats`` that the protocol has for it."""
-        nothing = Duration().to_dict()
+        """Return the protocol's ``model_stats`` entry for the model ``name``."""
+        none = Duration().to_dict()
         return {
             "name": name,
             "version": version,
@@ -76,8 +77,8 @@ class Statistics:
                 "compute_input": self.compute_input.to_dict(),
                 "compute_infer": self.compute_infer.to_dict(),
                 "compute_output": self.compute_output.to_dict(),
-                "cache_hit": nothing,
-                "cache_miss": nothing,
+                "cache_hit": none,
+                "cache_miss": none,
             },
             "batch_stats": [
                 {

@@ -1,15 +1,15 @@
-"""Which truecopy this is."""
+"""Version of the running server."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-# One version an artifact: the protocol asks for versions, an artifact has none beside its own content.
-VERSION = "1"
+# The protocol asks for a version per model. An artifact has none besides its content, so each is served as version 1.
+MODEL_VERSION = "1"
 
 
 @cache
-def server_version() -> str:
-    """Return the installed version; ``0`` where the source runs without being installed."""
+def package_version() -> str:
+    """Return the installed version of truecopy; ``0`` where the source runs without being installed."""
     try:
         return version("truecopy")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Are the numbers and types in runtime/server/grpc/messages.py those that tritonclient's generated code has?
+"""Field numbers and types of our messages, compared with those of tritonclient's generated code.
 
-Reads our descriptor, as a serialized FileDescriptorProto, from standard input.
+Reads open_inference.binpb, a serialized FileDescriptorSet, from standard input.
 """
 
 import sys
@@ -8,7 +8,7 @@ import sys
 from google.protobuf import descriptor_pb2
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-ours = descriptor_pb2.FileDescriptorProto.FromString(sys.stdin.buffer.read())
+(ours,) = descriptor_pb2.FileDescriptorSet.FromString(sys.stdin.buffer.read()).file
 theirs, configuration = (
     descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
     for module in (service_pb2, model_config_pb2)
@@ -16,21 +16,21 @@ theirs, configuration = (
 
 
 def fields(messages, prefix=""):
-    found = {}
+    by_name = {}
     for message in messages:
         if not message.options.map_entry:
             for field in message.field:
-                found[f"{prefix}{message.name}.{field.name}"] = (field.number, field.type, field.label)
-        found |= fields(message.nested_type, f"{prefix}{message.name}.")
-    return found
+                by_name[f"{prefix}{message.name}.{field.name}"] = (field.number, field.type, field.label)
+        by_name |= fields(message.nested_type, f"{prefix}{message.name}.")
+    return by_name
 
 
-mine, known = fields(ours.message_type), fields(theirs.message_type) | fields(configuration.message_type)
-assert len(mine) > 60
-different = {name: (value, known.get(name)) for name, value in mine.items() if known.get(name) != value}
+ours_by_name, known = fields(ours.message_type), fields(theirs.message_type) | fields(configuration.message_type)
+assert len(ours_by_name) > 60
+different = {name: (value, known.get(name)) for name, value in ours_by_name.items() if known.get(name) != value}
 assert not different, different
 for enumeration in ours.enum_type:
-    (same,) = (one for one in configuration.enum_type if one.name == enumeration.name)
+    (same,) = (other for other in configuration.enum_type if other.name == enumeration.name)
     assert enumeration == same, enumeration
 methods = {method.name for method in ours.service[0].method}
 assert methods <= {method.name for method in theirs.service[0].method}

@@ -23,26 +23,26 @@ API = client.ApiClient()
 def build(kind, value, path):
     """Return ``value`` as the SDK has it; ``kind`` is how the SDK names its type."""
     if (inner := re.fullmatch(r"list\[(.+)\]", kind)) is not None:
-        return [build(inner[1], one, f"{path}[{number}]") for number, one in enumerate(value)]
+        return [build(inner[1], item, f"{path}[{number}]") for number, item in enumerate(value)]
     if (inner := re.fullmatch(r"dict\(str, (.+)\)", kind)) is not None:
-        return {key: build(inner[1], one, f"{path}.{key}") for key, one in value.items()}
+        return {key: build(inner[1], item, f"{path}.{key}") for key, item in value.items()}
     model = getattr(kserve, kind, None) or getattr(client, kind, None)
     if model is None:
         plain = {"str": str, "int": int, "bool": bool, "float": float, "object": object}[kind]
         assert isinstance(value, plain), f"{path}: expected {kind}, got {value!r}"
         return value
     if hasattr(model, "from_dict"):  # Kubernetes' own, which reads whole trees
-        read = model.from_dict(value)
-        again = API.sanitize_for_serialization(read)
-        assert again == value, f"{path}: {kind} has {again}, not {value}"
-        return read
+        resource = model.from_dict(value)
+        serialized = API.sanitize_for_serialization(resource)
+        assert serialized == value, f"{path}: {kind} has {serialized}, not {value}"
+        return resource
     attributes = {key: attribute for attribute, key in model.attribute_map.items()}
     unknown = value.keys() - attributes.keys()
     assert not unknown, f"{path}: {kind} has no field {sorted(unknown)}"
     return model(
         **{
-            attributes[key]: build(model.openapi_types[attributes[key]], one, f"{path}.{key}")
-            for key, one in value.items()
+            attributes[key]: build(model.openapi_types[attributes[key]], item, f"{path}.{key}")
+            for key, item in value.items()
         }
     )
 

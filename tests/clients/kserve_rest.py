@@ -19,15 +19,15 @@ async def main():
     for binary in (True, False):
         pixels = InferInput(name="image", shape=[1, 20, 30, 3], datatype="UINT8")
         pixels.set_data_from_numpy(np.full((1, 20, 30, 3), 90, np.uint8), binary_data=binary)
-        answer = await client.infer(
+        response = await client.infer(
             url, InferRequest(model_name=model, infer_inputs=[pixels], request_id="k-1"), model_name=model
         )
-        assert answer.id == "k-1"
-        assert abs(answer.outputs[0].as_numpy().sum() - 1) < 1e-3
+        assert response.id == "k-1"
+        assert abs(response.outputs[0].as_numpy().sum() - 1) < 1e-3
     encoded = InferInput(name="image", shape=[1], datatype="BYTES")
     encoded.set_data_from_numpy(np.array([photo], dtype=np.object_), binary_data=True)
-    answer = await client.infer(url, InferRequest(model_name=model, infer_inputs=[encoded]), model_name=model)
-    assert abs(answer.outputs[0].as_numpy().sum() - 1) < 1e-3
+    response = await client.infer(url, InferRequest(model_name=model, infer_inputs=[encoded]), model_name=model)
+    assert abs(response.outputs[0].as_numpy().sum() - 1) < 1e-3
 
 
 asyncio.run(main())

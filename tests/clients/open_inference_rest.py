@@ -19,9 +19,9 @@ assert client.read_server_metadata().name == "truecopy"
 assert client.read_model_metadata(model).name == model
 assert client.read_model_version_metadata(model, "1").versions == ["1"]
 request = InferenceRequest(id="o-1", inputs=[RequestInput(name="image", shape=[1], datatype="BYTES", data=[photo])])
-for answer in (client.model_infer(model, request=request), client.model_version_infer(model, "1", request=request)):
-    assert answer.id == "o-1"
-    assert abs(sum(dict(answer.outputs[0].data)["__root__"]) - 1) < 1e-3
+for response in (client.model_infer(model, request=request), client.model_version_infer(model, "1", request=request)):
+    assert response.id == "o-1"
+    assert abs(sum(dict(response.outputs[0].data)["__root__"]) - 1) < 1e-3
 try:
     client.read_model_metadata("nope")
 except ApiError as error:

@@ -19,17 +19,17 @@ assert stub.ModelMetadata(ModelMetadataRequest(name=model)).inputs[0].name == "i
 typed = ModelInferRequest(model_name=model, id="s-1")
 tensor = typed.inputs.add(name="image", datatype="BYTES", shape=[1])
 tensor.contents.bytes_contents.append(photo)
-answer = stub.ModelInfer(typed)
-assert answer.id == "s-1"
-assert not answer.raw_output_contents
-scores = np.array(answer.outputs[0].contents.fp32_contents)
+response = stub.ModelInfer(typed)
+assert response.id == "s-1"
+assert not response.raw_output_contents
+scores = np.array(response.outputs[0].contents.fp32_contents)
 assert abs(scores.sum() - 1) < 1e-3
 raw = ModelInferRequest(model_name=model)
 raw.inputs.add(name="image", datatype="UINT8", shape=[1, 4, 5, 3])
 raw.raw_input_contents.append(bytes(60))
-answer = stub.ModelInfer(raw)
-assert not answer.outputs[0].HasField("contents")
-assert abs(np.frombuffer(answer.raw_output_contents[0], "<f4").sum() - 1) < 1e-3
+response = stub.ModelInfer(raw)
+assert not response.outputs[0].HasField("contents")
+assert abs(np.frombuffer(response.raw_output_contents[0], "<f4").sum() - 1) < 1e-3
 ints = ModelInferRequest(model_name=model)
 tensor = ints.inputs.add(name="image", datatype="UINT8", shape=[1, 4, 5, 3])
 tensor.contents.uint_contents.extend(range(60))

@@ -9,6 +9,6 @@ address, model, name, file = sys.argv[1:]
 pixels = np.load(file)[np.newaxis]
 tensor = triton.InferInput(name, list(pixels.shape), "UINT8")
 tensor.set_data_from_numpy(pixels)
-wanted = triton.InferRequestedOutput("probabilities", class_count=1)
-answer = triton.InferenceServerClient(address).infer(model, [tensor], outputs=[wanted])
-print(answer.as_numpy("probabilities").flat[0].decode())
+requested = triton.InferRequestedOutput("probabilities", class_count=1)
+response = triton.InferenceServerClient(address).infer(model, [tensor], outputs=[requested])
+print(response.as_numpy("probabilities").flat[0].decode())

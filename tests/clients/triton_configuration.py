@@ -1,4 +1,4 @@
-"""Triton's configurations as tritonclient's own protobuf reads them: `FILE...`, a line of JSON each."""
+"""Triton's configurations as tritonclient's own protobuf reads them: `FILE...`, one line of JSON per file."""
 
 import json
 import sys

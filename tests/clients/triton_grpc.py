@@ -20,8 +20,10 @@ name, output = metadata.inputs[0].name, metadata.outputs[0].name
 assert metadata.inputs[0].shape[0] == -1
 config = client.get_model_config(model).config
 assert (config.name, config.backend, config.max_batch_size) == (model, "onnxruntime", 0)
-assert [(one.name, one.data_type, list(one.dims)) for one in config.input] == [(name, 2, [-1, -1, -1, 3])]  # TYPE_UINT8
-assert [one.name for one in config.output] == [output]
+assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
+    (name, 2, [-1, -1, -1, 3])
+]  # TYPE_UINT8
+assert [tensor.name for tensor in config.output] == [output]
 assert client.get_server_metadata().name == "truecopy"
 assert client.get_model_repository_index().models[0].state == "READY"
 

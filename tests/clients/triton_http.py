@@ -54,7 +54,7 @@ for binary in (True, False):
     assert client.infer(model, [pixels], model_version="1").as_numpy(output).shape == (2, scores.shape[1])
 
 pending = [client.async_infer(model, [encoded()]) for _ in range(4)]
-assert all(np.allclose(one.get_result().as_numpy(output), scores) for one in pending)
+assert all(np.allclose(request.get_result().as_numpy(output), scores) for request in pending)
 
 assert client.get_inference_statistics(model)["model_stats"][0]["inference_stats"]["success"]["count"] >= 8
 assert client.infer(model, [encoded()], timeout=20_000_000).as_numpy(output).shape == scores.shape

@@ -1,6 +1,6 @@
-"""Photos to Triton's Python backend: `ADDRESS MODEL PARAMETERS BATCH PHOTO...`, a row of JSON each.
+"""Photos to Triton's Python backend: `ADDRESS MODEL PARAMETERS BATCH PHOTO...`, one JSON row per photo.
 
-PARAMETERS are JSON; BATCH photos go in a request, several requests at once.
+PARAMETERS are JSON; a request has BATCH photos, and several requests run at once.
 """
 
 import json
@@ -31,6 +31,6 @@ for start in range(0, len(photos), size):
         column("row_name", [photo.encode() for photo in some]),
     ]
     pending.append(client.async_infer(model, inputs, parameters=json.loads(parameters)))
-for answer in pending:
-    for row in answer.get_result().as_numpy("row").flat:
+for response in pending:
+    for row in response.get_result().as_numpy("row").flat:
         print(row.decode())

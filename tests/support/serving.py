@@ -1,4 +1,4 @@
-"""Real servers for tests, each in a process of its own, on free ports of 127.0.0.1; stopped by their own handle."""
+"""Servers for tests, each in its own process, on free ports of 127.0.0.1."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ DATA = ROOT / "tests" / "data"
 
 @dataclass(kw_only=True)
 class Server:
-    """A running 'truecopy serve'; its log as it comes."""
+    """A running 'truecopy serve'; ``log`` grows while it runs."""
 
     process: subprocess.Popen[str]
     url: str
@@ -30,21 +30,21 @@ class Server:
     other_lines: list[str] = field(default_factory=list)
 
     def send(self, request: Request, timeout_s: float = 30) -> Answer:
-        """Return the answer to one request."""
+        """Return the response to one request."""
         return self.target().send(request, timeout_s)
 
     def post(self, path: str, body: bytes, **headers: str) -> Answer:
-        """Return the answer to a POST."""
+        """Return the response to a POST."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.send(Request(method="POST", path=path, body=body, headers=named))
 
     def get(self, path: str, **headers: str) -> Answer:
-        """Return the answer to a GET."""
+        """Return the response to a GET."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.send(Request(method="GET", path=path, headers=named))
 
     def target(self, model: str = "tiny") -> Target:
-        """Return the server as the protocol's table sees it."""
+        """Return the server as a target of the protocol's table."""
         return Target(url=self.url, model=model, image=(DATA / "cat.jpg").read_bytes())
 
     def signal(self, number: signal.Signals) -> None:
@@ -52,20 +52,20 @@ class Server:
         self.process.send_signal(number)
 
     def wait_for(self, event: str, count: int = 1, timeout_s: float = 20) -> dict[str, Any]:
-        """Return the ``count``-th log line of ``event``, when it is there."""
+        """Wait for the ``count``-th log line of ``event``, and return it."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            found = [row for row in self.log if row["event"] == event]
-            if len(found) >= count:
-                return found[count - 1]
+            rows = [row for row in self.log if row["event"] == event]
+            if len(rows) >= count:
+                return rows[count - 1]
             if self.process.poll() is not None:
-                time.sleep(0.2)  # what it said last is still being read
+                time.sleep(0.2)  # its last lines are still being read
                 break
             time.sleep(0.01)
         raise AssertionError(f"no '{event}' in {self.log} {self.other_lines}")
 
     def line_of(self, request_id: str) -> dict[str, Any]:
-        """Return the log line of one request, when it is there."""
+        """Wait for the log line of a request, and return it."""
         until = time.monotonic() + 10
         while time.monotonic() < until:
             for row in self.log:
@@ -75,14 +75,14 @@ class Server:
         raise AssertionError(f"no line of request '{request_id}'")
 
     def stop(self) -> int:
-        """Stop it as an orchestrator does, and return its exit status."""
+        """Stop the server as an orchestrator does, and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
     @property
     def resident_mb(self) -> float:
-        """The memory that the process has in use."""
+        """The memory that the process uses."""
         fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 

@@ -72,10 +72,10 @@ def _open_front(application: Application) -> HttpApp:
     limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
     service = Service([open_model(application)], limits=limits, workers=assigned_cores())
     service.ready = service.open = True
-    return HttpApp(service, access=BearerAuth(read_token(None)), log=AccessLog("none"))
+    return HttpApp(service, auth=BearerAuth(read_token(None)), log=AccessLog("none"))
 
 
-def check_replica(loaded: ServedModel) -> None:
+def check_replica(model: ServedModel) -> None:
     """Raise ArtifactError unless the files are those that were loaded, and the golden inputs' answers as exported."""
-    loaded.narrow.check_unchanged()
-    check_answers(open_artifact(loaded.path), loaded.narrow)
+    model.single_threaded.check_unchanged()
+    check_answers(open_artifact(model.path), model.single_threaded)

@@ -20,10 +20,10 @@ from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import open_decoder
 from runtime.manifest import MANIFEST_NAME, Classify, Multilabel
-from runtime.server.open_inference.requests import BATCH, output_specs
-from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of, to_bytes
+from runtime.server.open_inference.requests import output_specs
+from runtime.server.open_inference.tensors import BATCH, BYTES, TensorSpec, datatype_of, to_bytes
 from runtime.server.payloads import encoded_inputs, input_specs
-from runtime.server.version import VERSION
+from runtime.server.version import MODEL_VERSION
 
 # Of the golden inputs, those of the first few shapes warm the instances.
 _WARM_SHAPES = 3
@@ -139,7 +139,7 @@ def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterato
     )
     yield "config.pbtxt", configuration.to_text()
     for file in (graph.file, manifest.variants[0].weights):
-        yield f"{VERSION}/{file}", artifact.file(file)
+        yield f"{MODEL_VERSION}/{file}", artifact.file(file)
     if labels:
         yield labels, artifact.file(labels)
     for one in warm:
@@ -170,9 +170,9 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
         parameters={DIGEST_PARAMETER: artifact_digest(artifact.path)},
     )
     yield "config.pbtxt", configuration.to_text()
-    yield f"{VERSION}/model.py", _MODEL
+    yield f"{MODEL_VERSION}/model.py", _MODEL
     for file in (MANIFEST_NAME, *manifest.files):
-        yield f"{VERSION}/{ARTIFACT_FOLDER}/{file}", artifact.path / file
+        yield f"{MODEL_VERSION}/{ARTIFACT_FOLDER}/{file}", artifact.path / file
 
 
 def _with_columns(spec: TensorSpec) -> TensorSpec:

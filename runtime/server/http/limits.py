@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with a bound on what comes before a body: neither endless headers nor endless waiting."""
+"""HTTP header limits: size and time."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ _HEADER_LIMIT_S = 10.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers are too large, or too slow to arrive."""
+    """uvicorn's HTTP protocol; closes a connection whose request line and headers are too large or too slow."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -19,17 +19,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first request's headers."""
+        """Start the timer of the first request's headers."""
         super().connection_made(transport)
-        self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._give_up)
+        self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._close_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before the body; the parser itself would take any amount."""
+        """Count the bytes before the body; the parser itself has no limit."""
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
@@ -37,20 +37,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Request line and headers are too large.")
 
     def on_message_begin(self) -> None:
-        """Begin to count a request's headers; those of a later request on this connection have their own clock."""
+        """Start to count a request's headers; those of a later request on this connection have a timer of their own."""
         super().on_message_begin()
         if self._timer is None:
-            self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._give_up)
+            self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._close_slow)
         self._in_headers = True
 
     def on_headers_complete(self) -> None:
-        """Stop counting: what follows is the body, which has its own limits."""
+        """Stop counting: the body follows, which has its own limits."""
         self._in_headers = False
         self._header_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
 
-    def _give_up(self) -> None:
+    def _close_slow(self) -> None:
         self._timer = None
         if self._in_headers and not self.transport.is_closing():
             self.transport.close()

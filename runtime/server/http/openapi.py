@@ -1,17 +1,39 @@
-"""The server's OpenAPI document, with the names, shapes and labels of the models that it serves."""
+"""OpenAPI document of a server, with its models' shapes, labels and results."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+import numpy as np
+
+from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
+from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Segmentation, TokenSequence
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import TensorSpec
 from runtime.server.payloads import encoded_inputs, input_specs, kind_of, schema_of, task_of
 from runtime.server.served_model import ServedModel
-from runtime.server.version import server_version
+from runtime.server.version import package_version
 
 Json = dict[str, Any]
 
-# Enough labels to show what they are; a document with thousands of them opens slowly.
+_JSON = "application/json"
+_SCHEMAS = "#/components/schemas/"
+
+# The result of each task; its schema is made from the type.
+_RESULT_TYPES: dict[type[Any], type[msgspec.Struct]] = {
+    Classify: Prediction,
+    Multilabel: LabelSet,
+    Regress: Estimate,
+    Segment: Segmentation,
+    Tokens: TokenSequence,
+    Raw: Outputs,
+}
+
+# Fields of a result type that its JSON does not have.
+_NOT_IN_JSON = {"Estimate": ("units",)}
+
+# Labels that a model's description lists: enough to recognize them; a document with thousands opens slowly.
 _EXAMPLE_LABELS = 5
 
 _ERRORS = {
@@ -19,47 +41,16 @@ _ERRORS = {
     "401": "The bearer token is missing or wrong.",
     "404": "There is no such model or version.",
     "413": "The body or the number of inputs is above the limit.",
-    "415": "The content type or encoding is not taken.",
+    "415": "The content type or encoding is not supported.",
     "429": "The queue is full: try again after the seconds in Retry-After.",
     "503": "The server is starting or stopping.",
-    "504": "The deadline passed before the answer was ready.",
+    "504": "The deadline passed before the response was ready.",
 }
 
 _ERROR: Json = {
     "type": "object",
     "required": ["error"],
     "properties": {"error": {"type": "string"}},
-}
-
-_SCORED: Json = {
-    "type": "object",
-    "required": ["label", "index", "probability"],
-    "properties": {
-        "label": {"type": "string"},
-        "index": {"type": "integer", "minimum": 0},
-        "probability": {"type": "number"},
-    },
-}
-
-_PREDICTION: Json = {
-    "type": "object",
-    "required": ["input", "label", "index", "probability", "top"],
-    "properties": {
-        "input": {"type": "string"},
-        "label": {"type": "string", "description": "The best class, or 'unknown' below the threshold."},
-        "index": {"type": "integer", "minimum": -1},
-        "probability": {"type": "number"},
-        "top": {"type": "array", "items": {"$ref": "#/components/schemas/ScoredLabel"}},
-    },
-}
-
-# What other tasks than classify answer; their rows have fields of their own.
-_ROW: Json = {"type": "object", "required": ["input"], "properties": {"input": {"type": "string"}}}
-
-_FAILURE: Json = {
-    "type": "object",
-    "required": ["input", "error"],
-    "properties": {"input": {"type": "string"}, "error": {"type": "string"}},
 }
 
 _STATISTICS: Json = {
@@ -70,27 +61,25 @@ _STATISTICS: Json = {
 
 
 def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Json:
-    """Return the document: one set of paths a model, and those of the server."""
+    """Return the document: one set of paths per model, and those of the server."""
     paths: Json = {
         "/v2": {"get": _operation("Server metadata", "Open Inference Protocol", _object("name", "version"))},
         "/v2/health/live": {"get": _operation("Is the process alive?", "Health", _flag("live"), public=True)},
         "/v2/health/ready": {
             "get": _operation(
-                "Does it take requests?", "Health", _flag("ready"), public=True, also={"503": _flag("ready")}
+                "Does the server accept requests?", "Health", _flag("ready"), public=True, also={"503": _flag("ready")}
             )
         },
         "/v2/models/stats": {"get": _operation("Statistics of all models", "Open Inference Protocol", _STATISTICS)},
-        "/metrics": {"get": _operation("For Prometheus", "Operators", {"type": "string"}, media="text/plain")},
+        "/metrics": {"get": _metrics_operation()},
     }
-    for name, loaded in models.items():
-        paths |= _paths_of(name, loaded)
+    for name, model in models.items():
+        paths |= _model_paths(name, model)
     document: Json = {
         "openapi": "3.1.0",
-        "info": {"title": "truecopy", "version": server_version(), "description": "Models served by truecopy."},
+        "info": {"title": "truecopy", "version": package_version(), "description": "Models served by truecopy."},
         "paths": paths,
-        "components": {
-            "schemas": {"Error": _ERROR, "ScoredLabel": _SCORED, "Prediction": _PREDICTION, "Failure": _FAILURE}
-        },
+        "components": {"schemas": {"Error": _ERROR, **_result_schemas()}},
     }
     if with_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -98,79 +87,105 @@ def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Jso
     return document
 
 
-def _paths_of(name: str, loaded: ServedModel) -> Json:
-    task = task_of(loaded.manifest)
-    row = {"$ref": "#/components/schemas/Prediction"} if task == "classify" else _ROW
-    rows = {"anyOf": [row, {"$ref": "#/components/schemas/Failure"}]}
-    predictions = {
-        "type": "object",
-        "required": ["model", "predictions"],
-        "properties": {"model": {"const": name}, "predictions": {"type": "array", "minItems": 1, "items": rows}},
-    }
-    one = schema_of(loaded.manifest)
-    kind = kind_of(loaded.manifest)
-    options: Json = {
-        "top_k": {"type": "integer", "minimum": 1, "default": 5},
-        "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-    }
-    body: Json = {
-        "application/json": {
-            "schema": {
-                "oneOf": [
-                    {
-                        "type": "object",
-                        "required": [field],
-                        "additionalProperties": False,
-                        "properties": {field: value, **options},
-                    }
-                    for field, value in (("input", one), ("inputs", {"type": "array", "minItems": 1, "items": one}))
-                ]
-            }
-        },
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
-            }
-        },
-    }
-    for media in {"image": ("image/*", "application/octet-stream"), "text": ("text/plain",)}.get(kind, ()):
-        body[media] = {"schema": {"type": "string", "format": "binary"}}
-    labels = ", ".join(f"'{label}'" for label in loaded.narrow.labels[:_EXAMPLE_LABELS])
-    count = len(loaded.narrow.labels)
-    predict = _operation(
-        f"Predict with '{name}': {task} of {kind}",
-        "Predict",
-        predictions,
-        description=f"{count} labels: {labels}{', ...' if count > _EXAMPLE_LABELS else ''}." if count else "",
-        also=_errors(),
+def _result_schemas() -> Json:
+    """Return the schemas of the results of all tasks, by name."""
+
+    def schema_of_array(kind: type) -> Json:
+        if kind is not np.ndarray:
+            raise NotImplementedError(kind)
+        return {"type": "array", "description": "Nested lists, one level per dimension."}
+
+    _, schemas = msgspec.json.schema_components(
+        [*_RESULT_TYPES.values(), Failure], schema_hook=schema_of_array, ref_template=_SCHEMAS + "{name}"
     )
-    predict["requestBody"] = {"required": True, "content": body}
-    predict["parameters"] = [{"name": field, "in": "query", "schema": schema} for field, schema in options.items()]
-    infer = _operation(
-        f"Run '{name}' on tensors", "Open Inference Protocol", _infer_answer(name, loaded), also=_errors()
-    )
-    infer["requestBody"] = {"required": True, "content": {"application/json": {"schema": _infer_request(loaded)}}}
+    for name, schema in schemas.items():
+        schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
+        for field in _NOT_IN_JSON.get(name, ()):
+            del schema["properties"][field]
+    return schemas
+
+
+def _model_paths(name: str, model: ServedModel) -> Json:
     metadata = _operation(f"Metadata of '{name}'", "Open Inference Protocol", _object("name", "platform"))
     statistics = _operation(f"Statistics of '{name}'", "Open Inference Protocol", _STATISTICS)
     ready = _operation(f"Is '{name}' ready?", "Open Inference Protocol", _flag("ready"), also={"503": _flag("ready")})
     return {
-        f"/predict/{name}": {"post": predict},
+        f"/predict/{name}": {"post": _predict_operation(name, model)},
         f"/v2/models/{name}": {"get": metadata},
         f"/v2/models/{name}/ready": {"get": ready},
         f"/v2/models/{name}/stats": {"get": statistics},
-        f"/v2/models/{name}/infer": {"post": infer},
+        f"/v2/models/{name}/infer": {"post": _infer_operation(name, model)},
     }
 
 
-def _infer_request(loaded: ServedModel) -> Json:
-    specs = input_specs(loaded.manifest)
+def _predict_operation(name: str, model: ServedModel) -> Json:
+    manifest, labels = model.manifest, model.single_threaded.labels
+    task = task_of(manifest)
+    result_type = _RESULT_TYPES[type(manifest.task)]
+    results = {"anyOf": [{"$ref": _SCHEMAS + kind.__name__} for kind in (result_type, Failure)]}
+    response = {
+        "type": "object",
+        "required": ["model", "predictions"],
+        "properties": {"model": {"const": name}, "predictions": {"type": "array", "minItems": 1, "items": results}},
+    }
+    options: Json = {
+        "top_k": {"type": "integer", "minimum": 1, "default": 5},
+        "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+    }
+    examples = ", ".join(f"'{label}'" for label in labels[:_EXAMPLE_LABELS])
+    more = ", ..." if len(labels) > _EXAMPLE_LABELS else ""
+    operation = _operation(
+        f"Predict with '{name}': {task} of {kind_of(manifest)}",
+        "Predict",
+        response,
+        description=f"{len(labels)} labels: {examples}{more}." if labels else "",
+        also=_errors(),
+    )
+    operation["requestBody"] = {"required": True, "content": _predict_content(manifest, options)}
+    operation["parameters"] = [{"name": field, "in": "query", "schema": schema} for field, schema in options.items()]
+    return operation
+
+
+def _predict_content(manifest: Manifest, options: Json) -> Json:
+    """Return the bodies of a prediction by media type."""
+    source = schema_of(manifest)
+    bodies = [
+        {
+            "type": "object",
+            "required": [field],
+            "additionalProperties": False,
+            "properties": {field: value, **options},
+        }
+        for field, value in (("input", source), ("inputs", {"type": "array", "minItems": 1, "items": source}))
+    ]
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "format": "binary"}},
+    }
+    content: Json = {_JSON: {"schema": {"oneOf": bodies}}, "multipart/form-data": {"schema": form}}
+    raw_media = {"image": ("image/*", "application/octet-stream"), "text": ("text/plain",)}
+    for media in raw_media.get(kind_of(manifest), ()):
+        content[media] = {"schema": {"type": "string", "format": "binary"}}
+    return content
+
+
+def _infer_operation(name: str, model: ServedModel) -> Json:
+    operation = _operation(
+        f"Run '{name}' on tensors", "Open Inference Protocol", _infer_response(name, model.manifest), also=_errors()
+    )
+    schema = _infer_request(model.manifest)
+    operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+    return operation
+
+
+def _infer_request(manifest: Manifest) -> Json:
+    specs = input_specs(manifest)
     encoded = {"type": "array", "minItems": 1, "items": {"type": "string", "contentEncoding": "base64"}}
     tensors = [_tensor(spec, {"type": "array"}) for spec in specs]
     tensors += [
         _tensor(TensorSpec(name=name, datatype="BYTES", shape=(-1,)), encoded)
-        for name in sorted(encoded_inputs(loaded.manifest))
+        for name in sorted(encoded_inputs(manifest))
     ]
     return {
         "type": "object",
@@ -189,7 +204,7 @@ def _infer_request(loaded: ServedModel) -> Json:
                     "type": "object",
                     "required": ["name"],
                     "properties": {
-                        "name": {"enum": [output.name for output in output_specs(loaded.manifest)]},
+                        "name": {"enum": [output.name for output in output_specs(manifest)]},
                         "parameters": {
                             "type": "object",
                             "properties": {
@@ -204,14 +219,14 @@ def _infer_request(loaded: ServedModel) -> Json:
                 "type": "object",
                 "properties": {
                     "binary_data_output": {"type": "boolean"},
-                    "timeout": {"type": "integer", "minimum": 0, "description": "In microseconds."},
+                    "timeout": {"type": "integer", "minimum": 0, "description": "Deadline in microseconds."},
                 },
             },
         },
     }
 
 
-def _infer_answer(name: str, loaded: ServedModel) -> Json:
+def _infer_response(name: str, manifest: Manifest) -> Json:
     return {
         "type": "object",
         "required": ["model_name", "model_version", "outputs"],
@@ -225,7 +240,7 @@ def _infer_answer(name: str, loaded: ServedModel) -> Json:
                     "type": "object",
                     "required": ["name", "datatype", "shape"],
                     "properties": {
-                        "name": {"enum": [output.name for output in output_specs(loaded.manifest)]},
+                        "name": {"enum": [output.name for output in output_specs(manifest)]},
                         "datatype": {"type": "string"},
                         "shape": {"type": "array", "items": {"type": "integer"}},
                         "data": {"type": "array"},
@@ -251,12 +266,17 @@ def _tensor(spec: TensorSpec, data: Json) -> Json:
     }
 
 
+def _metrics_operation() -> Json:
+    operation = _operation("Metrics for Prometheus", "Operators", {})
+    operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    return operation
+
+
 def _operation(
     summary: str,
     tag: str,
     schema: Json,
     *,
-    media: str = "application/json",
     description: str = "",
     public: bool = False,
     also: Json | None = None,
@@ -265,11 +285,11 @@ def _operation(
         "summary": summary,
         "tags": [tag],
         "responses": {
-            "200": {"description": "The answer.", "content": {media: {"schema": schema}}},
+            "200": {"description": "The result.", "content": {_JSON: {"schema": schema}}},
             **{
                 status: entry
                 if "description" in entry
-                else {"description": "Not now.", "content": {"application/json": {"schema": entry}}}
+                else {"description": "Not ready.", "content": {_JSON: {"schema": entry}}}
                 for status, entry in (also or {}).items()
             },
         },
@@ -284,7 +304,7 @@ def _operation(
 
 
 def _errors() -> Json:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    content = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}
 
 

@@ -1,73 +1,90 @@
-"""HTTP answers: how they are encoded and compressed, and what a request's options say about them."""
+"""HTTP responses: encoding, compression, errors."""
 
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.errors import InputError
+from runtime.errors import TruecopyError
 from runtime.results import Failure, Result
-from runtime.server.admission import RequestContext
-from runtime.server.http.requests import number
-from runtime.server.service import size_bytes
+from runtime.server.errors import QueueFullError, StoppingError, TokenError, find_status
+from runtime.server.http.requests import HEADER_LENGTH
+from runtime.server.http.statuses import STATUSES
+from runtime.server.open_inference.json_format import response_to_body
+from runtime.server.open_inference.requests import InferResponse
+from runtime.server.service import Predictions, size_bytes
 
-# Below this a compressed answer saves no packet.
+# A smaller body saves no packet when it is compressed.
 _COMPRESS_FROM_BYTES = 1024
 
-encoder = msgspec.json.Encoder()
+_JSON = "application/json"
 
-
-def take_timeout(request: Request, call: RequestContext) -> None:
-    """Honour the header X-Request-Timeout, in seconds; raises InputError for one that is no number above 0."""
-    value = request.headers.get("x-request-timeout")
-    if value is not None:
-        seconds = number(value, "X-Request-Timeout")
-        if not 0 < seconds < float("inf"):
-            raise InputError(f"X-Request-Timeout: expected seconds above 0, got {value[:40]!r}. Correct it.")
-        call.shorten(seconds)
-
-
-def timing(seconds: Mapping[str, float], call: RequestContext) -> str:
-    """Return the stages for the header Server-Timing, in milliseconds, and keep them for the log."""
-    call.seconds = dict(seconds)
-    return ", ".join(f"{stage};dur={value * 1000:.2f}" for stage, value in seconds.items())
-
-
-def compress(body: bytes, accepted: str) -> tuple[bytes, str]:
-    """Return the body and its encoding, compressed where the client asked for it and it is worth it."""
-    if not accepted or len(body) < _COMPRESS_FROM_BYTES:
-        return body, ""
-    names = {
-        name.strip()
-        for name, _, quality in (part.partition(";") for part in accepted.split(","))
-        if quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    }
-    for encoding, window_bits in (("gzip", 31), ("deflate", 15)):
-        if encoding in names:
-            packer = zlib.compressobj(1, wbits=window_bits)
-            return packer.compress(body) + packer.flush(), encoding
-    return body, ""
-
-
-def packed(headers: dict[str, str], body: bytes, encoding: str) -> Response:
-    """Return the answer for a body that ``compress`` made."""
-    more = {"content-encoding": encoding, "vary": "accept-encoding"} if encoding else {}
-    return Response(body, headers=headers | more)
-
-
-def size_of_results(results: list[Result]) -> int:
-    """Return about how many bytes of arrays results hold; those of classes and numbers hold none."""
-    arrays = (getattr(result, name) for result in results for name in ("outputs", "label_map") if _has(result, name))
-    return sum(map(size_bytes, arrays))
-
-
-def _has(result: Result, name: str) -> bool:
-    return not isinstance(result, Failure) and hasattr(result, name)
+_encoder = msgspec.json.Encoder()
 
 
 def encode_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return ``value`` as a JSON answer."""
-    return Response(encoder.encode(value), status, {"content-type": "application/json", **(headers or {})})
+    """Return ``value`` as a JSON response."""
+    return Response(_encoder.encode(value), status, {"content-type": _JSON, **(headers or {})})
+
+
+def encode_error(error: TruecopyError) -> Response:
+    """Return the response for an error: its status, its message, and the headers that go with it."""
+    headers = {}
+    if isinstance(error, QueueFullError):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if isinstance(error, StoppingError):
+        headers["retry-after"] = "1"
+    if isinstance(error, TokenError):
+        headers["www-authenticate"] = "Bearer"
+    return encode_json({"error": str(error)}, find_status(error, STATUSES), headers)
+
+
+def encode_predictions(predictions: Predictions, accept_encoding: str) -> Response:
+    """Return the response of ``POST /predict/{model}``, compressed where the client accepts it."""
+    rows = [result.to_dict() for result in predictions.results]
+    body = _encoder.encode({"model": predictions.model, "predictions": rows})
+    headers = {"content-type": _JSON, "server-timing": _server_timing(predictions.seconds)}
+    return _compress(body, headers, accept_encoding)
+
+
+def encode_infer_response(response: InferResponse, seconds: Mapping[str, float], accept_encoding: str) -> Response:
+    """Return the response of the Open Inference Protocol, compressed where the client accepts it."""
+    body, header_length = response_to_body(response)
+    headers = {"content-type": _JSON, "server-timing": _server_timing(seconds)}
+    if header_length is not None:
+        headers |= {"content-type": "application/octet-stream", HEADER_LENGTH.lower(): str(header_length)}
+    return _compress(body, headers, accept_encoding)
+
+
+def size_of_results(results: list[Result]) -> int:
+    """Return about how many bytes of arrays the results hold; those of classes and numbers hold none."""
+    finished = [result for result in results if not isinstance(result, Failure)]
+    arrays = [getattr(result, name, None) for result in finished for name in ("outputs", "label_map")]
+    return sum(map(size_bytes, arrays))
+
+
+def _server_timing(seconds: Mapping[str, float]) -> str:
+    """Return the stages for the header Server-Timing, in milliseconds."""
+    return ", ".join(f"{stage};dur={value * 1000:.2f}" for stage, value in seconds.items())
+
+
+def _compress(body: bytes, headers: dict[str, str], accept_encoding: str) -> Response:
+    """Return a response, compressed where the client accepts it and the body is large enough."""
+    encoding = _choose_encoding(accept_encoding) if len(body) >= _COMPRESS_FROM_BYTES else ""
+    if not encoding:
+        return Response(body, headers=headers)
+    compressor = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
+    compressed = compressor.compress(body) + compressor.flush()
+    return Response(compressed, headers=headers | {"content-encoding": encoding, "vary": "accept-encoding"})
+
+
+def _choose_encoding(accept_encoding: str) -> str:
+    """Return the encoding for a client's Accept-Encoding; empty for none."""
+    accepted = {
+        name.strip()
+        for name, _, quality in (part.partition(";") for part in accept_encoding.split(","))
+        if quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    }
+    return next((encoding for encoding in ("gzip", "deflate") if encoding in accepted), "")

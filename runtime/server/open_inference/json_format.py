@@ -1,11 +1,15 @@
-"""The Open Inference Protocol's HTTP bodies: JSON, and JSON followed by binary tensors."""
+"""HTTP bodies of the Open Inference Protocol: JSON, and JSON followed by binary tensors."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.server.numbers import whole_number
 from runtime.server.open_inference.requests import InferRequest, InferResponse, RequestedOutput
 from runtime.server.open_inference.tensors import (
     TensorSpec,
@@ -41,19 +45,27 @@ _decoder = msgspec.json.Decoder(_InferRequestBody)
 _encoder = msgspec.json.Encoder()
 
 
-def request_from_body(
-    body: bytes, header_length: int | None, *, model: str, version: str, base64_inputs: frozenset[str], raw_input: str
-) -> InferRequest:
-    """Return the request that an HTTP body holds.
+@dataclass(frozen=True, kw_only=True)
+class BodyFormat:
+    """How one request's body is read.
 
-    ``header_length`` is the Inference-Header-Content-Length: the JSON's part of the body, None where all of it is
-    JSON, and 0 for a raw request, whose whole body is the one element of ``raw_input``. Strings of ``base64_inputs``
-    carry bytes that are no text. Raises InputError for anything else.
+    ``header_length`` is the Inference-Header-Content-Length: the length of the JSON part, None where the whole body is
+    JSON, and 0 for a raw request, whose body is the one element of ``raw_input``. Strings of ``base64_inputs`` carry
+    bytes that are no text.
     """
+
+    header_length: int | None
+    base64_inputs: frozenset[str]
+    raw_input: str
+
+
+def request_from_body(body: bytes, body_format: BodyFormat, *, model: str, version: str) -> InferRequest:
+    """Return the request that an HTTP body holds; raises InputError for anything else."""
+    header_length = body_format.header_length
     if header_length == 0:
         element = np.empty(1, dtype=object)
         element[0] = body
-        return InferRequest(model=model, version=version, inputs={raw_input: element}, binary_outputs=True)
+        return InferRequest(model=model, version=version, inputs={body_format.raw_input: element}, binary_outputs=True)
     if header_length is not None and not 0 < header_length <= len(body):
         raise InputError(
             f"Inference-Header-Content-Length: out of range: expected 0 to {len(body)}, got {header_length}. "
@@ -66,78 +78,82 @@ def request_from_body(
         raise InputError(
             f"body: not an inference request: {str(error).rstrip('.')}. Send the protocol's JSON."
         ) from None
-    position = len(body) if header_length is None else header_length
-    inputs = {}
-    for tensor in parsed.inputs:
-        subject = f"input '{tensor.name}'"
-        if tensor.name in inputs:
-            raise InputError(f"{subject}: given twice: expected one of each name. Send it once.")
-        size = _whole_number(tensor.parameters, "binary_data_size", subject)
-        if size is None:
-            if not bytes(tensor.data):
-                raise InputError(f"{subject}: no data: expected 'data' or 'binary_data_size', got neither. Send one.")
-            inputs[tensor.name] = from_json(
-                bytes(tensor.data),
-                tensor.datatype,
-                tensor.shape,
-                subject,
-                is_base64=tensor.name in base64_inputs,
-            )
-            continue
-        if bytes(tensor.data):
-            raise InputError(f"{subject}: both 'data' and 'binary_data_size': expected one of them. Drop the other.")
-        if position + size > len(body):
-            raise InputError(
-                f"{subject}: cut short: expected {size} bytes of binary data, got {len(body) - position} in the body. "
-                "Send all of it, after the JSON part."
-            )
-        inputs[tensor.name] = from_bytes(view[position : position + size], tensor.datatype, tensor.shape, subject)
-        position += size
-    if position != len(body):
-        raise InputError(
-            f"body: too long: expected {position} bytes from its header, got {len(body)}. Give every input's "
-            "'binary_data_size'."
-        )
+    binary_data = view[len(body) if header_length is None else header_length :]
     parameters = parsed.parameters or {}
-    binary = _flag(parameters, "binary_data_output", "request")
+    binary_outputs = _flag(parameters, "binary_data_output", "request")
     return InferRequest(
         model=model,
         version=version,
         id=parsed.id or "",
-        inputs=inputs,
-        outputs=tuple(_wanted(output, binary) for output in parsed.outputs or ()),
-        binary_outputs=binary,
+        inputs=_read_tensors(parsed.inputs, binary_data, body_format.base64_inputs),
+        outputs=tuple(_requested_output(output, binary_outputs) for output in parsed.outputs or ()),
+        binary_outputs=binary_outputs,
         timeout_s=(_whole_number(parameters, "timeout", "request") or 0) / 1e6,
     )
 
 
-def response_to_body(answer: InferResponse) -> tuple[bytes, int | None]:
-    """Return the HTTP body of an answer, and the length of its JSON part where binary tensors follow it."""
-    described: list[dict[str, Any]] = []
-    tail = []
-    for name, array in answer.outputs.items():
+def _read_tensors(
+    tensors: Sequence[_InputBody], binary_data: memoryview, base64_inputs: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    """Return the request's tensors by name; those without JSON data share ``binary_data``, in their order."""
+    arrays: dict[str, NDArray[Any]] = {}
+    start = 0
+    for tensor in tensors:
+        subject = f"input '{tensor.name}'"
+        if tensor.name in arrays:
+            raise InputError(f"{subject}: duplicate name. Send each input once.")
+        size = _whole_number(tensor.parameters, "binary_data_size", subject)
+        data = bytes(tensor.data)
+        if size is None:
+            if not data:
+                raise InputError(f"{subject}: no data. Send 'data' or 'binary_data_size'.")
+            is_base64 = tensor.name in base64_inputs
+            arrays[tensor.name] = from_json(data, tensor.datatype, tensor.shape, subject, is_base64=is_base64)
+            continue
+        if data:
+            raise InputError(f"{subject}: both 'data' and 'binary_data_size'. Omit one of them.")
+        if start + size > len(binary_data):
+            raise InputError(
+                f"{subject}: cut short: expected {size} bytes of binary data, got {len(binary_data) - start} in the "
+                "body. Send all of it, after the JSON part."
+            )
+        arrays[tensor.name] = from_bytes(binary_data[start : start + size], tensor.datatype, tensor.shape, subject)
+        start += size
+    if start != len(binary_data):
+        raise InputError(
+            f"body: too long: expected {start} bytes of binary data, got {len(binary_data)}. Send every input's "
+            "'binary_data_size'."
+        )
+    return arrays
+
+
+def response_to_body(response: InferResponse) -> tuple[bytes, int | None]:
+    """Return the HTTP body of a response, and the length of its JSON part where binary tensors follow it."""
+    outputs: list[dict[str, Any]] = []
+    binary_data = []
+    for name, array in response.outputs.items():
         entry: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
-        if name in answer.binary:
+        if name in response.binary:
             data = to_bytes(array)
             entry["parameters"] = {"binary_data_size": len(data)}
-            tail.append(data)
+            binary_data.append(data)
         else:
             entry["data"] = tensor_to_json(array)
-        described.append(entry)
-    named = {"id": answer.id} if answer.id else {}
+        outputs.append(entry)
+    request_id = {"id": response.id} if response.id else {}
     header = _encoder.encode(
-        {**named, "model_name": answer.model, "model_version": answer.version, "outputs": described}
+        {**request_id, "model_name": response.model, "model_version": response.version, "outputs": outputs}
     )
-    return (b"".join([header, *tail]), len(header)) if answer.binary else (header, None)
+    return (b"".join([header, *binary_data]), len(header)) if response.binary else (header, None)
 
 
 def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
-    """Return a tensor of a model's metadata; the forms that are taken besides are a parameter."""
+    """Return a tensor of a model's metadata; the parameter ``also`` lists other accepted forms."""
     row: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
     return {**row, "parameters": {"also": list(spec.also)}} if spec.also else row
 
 
-def _wanted(output: _OutputBody, binary_by_default: bool) -> RequestedOutput:
+def _requested_output(output: _OutputBody, binary_by_default: bool) -> RequestedOutput:
     subject = f"output '{output.name}'"
     parameters = output.parameters or {}
     return RequestedOutput(
@@ -150,14 +166,12 @@ def _wanted(output: _OutputBody, binary_by_default: bool) -> RequestedOutput:
 def _flag(parameters: dict[str, Any], name: str, subject: str) -> bool:
     value = parameters.get(name, False)
     if not isinstance(value, bool):
-        raise InputError(f"{subject}: parameter '{name}': expected true or false, got {value!r:.40}. Correct it.")
+        raise InputError(
+            f"{subject}: parameter '{name}': expected true or false, got {value!r:.40}. Send a JSON boolean."
+        )
     return value
 
 
 def _whole_number(parameters: dict[str, Any] | None, name: str, subject: str) -> int | None:
     value = (parameters or {}).get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InputError(f"{subject}: parameter '{name}': expected a whole number, got {value!r:.40}. Correct it.")
-    return value
+    return None if value is None else whole_number(value, f"{subject}: parameter '{name}'")

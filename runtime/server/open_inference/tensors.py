@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, to arrays and back: as JSON, as bytes, and as gRPC's typed contents.
+"""Tensors of the Open Inference Protocol: JSON, binary data and gRPC's typed contents.
 
 A BYTES tensor is an object array of ``bytes``; every other one has the dtype of its name. BF16, which numpy lacks, is
 read into float32. Shapes are checked against the data before anything is allocated from them.
@@ -43,7 +43,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other forms taken."""
+    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` lists other accepted forms."""
 
     name: str
     datatype: str
@@ -51,13 +51,16 @@ class TensorSpec:
     also: tuple[str, ...] = field(default=())
 
 
+# The name in the manifest of the first dimension of an output that has one row per input.
+BATCH = "batch"
+
 # A length before each element of a BYTES tensor: uint32, little-endian.
 _LENGTH_BYTES = 4
 
 _MOST_DIMENSIONS = 16
 
-# JSON becomes Python's objects under Python's lock: longer arrays of numbers are read in pieces of this size, a
-# millisecond each, between which the event loop gets its turn.
+# JSON is parsed under Python's lock: longer arrays of numbers are read in pieces of this size, a millisecond each,
+# between which the event loop can run.
 _PIECE_BYTES = 64 * 1024
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
@@ -67,7 +70,7 @@ _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """Return the protocol's name of a numpy dtype; what has none, such as strings and objects, travels as BYTES."""
+    """Return the protocol's name of a numpy dtype; BYTES for any other, such as strings and objects."""
     return _NAMES.get(dtype.newbyteorder("="), BYTES)
 
 
@@ -76,7 +79,7 @@ def check_datatype(datatype: str, subject: str) -> None:
     if datatype not in DTYPES and datatype not in {BYTES, BF16}:
         raise InputError(
             f"{subject}: unknown datatype: expected one of {', '.join(DTYPES)}, {BF16}, {BYTES}, got '{datatype}'. "
-            "Name one of these."
+            "Use one of these."
         )
 
 

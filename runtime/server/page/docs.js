@@ -4,10 +4,10 @@ const find = (id) => document.getElementById(id);
 let token = "";
 
 function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const created = document.createElement(tag);
+  if (text !== undefined) created.textContent = text;
+  if (kind) created.className = kind;
+  return created;
 }
 
 function schemaText(schema) {
@@ -28,15 +28,15 @@ function describe(method, path, operation) {
     body.append(element("h3", `Request: ${media}`), element("pre", schemaText(schema)));
   }
   const table = element("table");
-  for (const [status, answer] of Object.entries(operation.responses)) {
+  for (const [status, response] of Object.entries(operation.responses)) {
     const row = element("tr");
-    const [media] = Object.keys(answer.content || {});
-    row.append(element("th", status), element("td", answer.description), element("td", media || ""));
+    const [media] = Object.keys(response.content || {});
+    row.append(element("th", status), element("td", response.description), element("td", media || ""));
     table.append(row);
   }
-  body.append(element("h3", "Answers"), table);
-  const good = Object.values((operation.responses["200"] || {}).content || {})[0];
-  if (good) body.append(element("h3", "Answer 200"), element("pre", schemaText(good.schema)));
+  body.append(element("h3", "Responses"), table);
+  const success = Object.values((operation.responses["200"] || {}).content || {})[0];
+  if (success) body.append(element("h3", "Response 200"), element("pre", schemaText(success.schema)));
   details.append(summary, body);
   return details;
 }

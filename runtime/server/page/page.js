@@ -11,7 +11,7 @@ const STAGES = {
 let token = "";
 let latest = 0;
 let metadata = { inputs: [], parameters: { kind: "image" } };
-// What was asked last: a picture's file, or the JSON of another kind.
+// The latest input: a picture's file, or the JSON of another kind.
 let shown = null;
 
 const kindOf = () => metadata.parameters.kind;
@@ -21,7 +21,7 @@ function headers(more) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
 }
 
-async function ask(path, options = {}) {
+async function send(path, options = {}) {
   const response = await fetch(path, { ...options, headers: headers(options.headers) });
   if (response.status === 401) {
     find("access").hidden = false;
@@ -29,14 +29,14 @@ async function ask(path, options = {}) {
   }
   if (!response.ok) {
     const body = await response.json().catch(() => ({}));
-    throw new Error(body.error || `the server answered ${response.status}`);
+    throw new Error(body.error || `the server returned status ${response.status}`);
   }
   return response;
 }
 
 async function listModels() {
   try {
-    const { models } = await (await ask("/v2/models")).json();
+    const { models } = await (await send("/v2/models")).json();
     find("model").replaceChildren(...models.map((name) => new Option(name, name)));
     find("access").hidden = true;
     find("error").hidden = true;
@@ -49,7 +49,7 @@ async function listModels() {
 async function chooseModel() {
   try {
     const before = kindOf();
-    metadata = await (await ask(`/v2/models/${encodeURIComponent(find("model").value)}`)).json();
+    metadata = await (await send(`/v2/models/${encodeURIComponent(find("model").value)}`)).json();
     find("image").hidden = kindOf() !== "image";
     find("fields").hidden = kindOf() === "image";
     if (kindOf() !== "image") writeFields();
@@ -69,7 +69,7 @@ function clear() {
   find("hint").hidden = false;
 }
 
-// An example of a tensor's shape, for people to change: a free length becomes 2, the batch is left out.
+// An example of a tensor's shape, to be edited: a free length becomes 2, the batch dimension is omitted.
 function example({ datatype, shape }) {
   const lengths = shape.slice(1).map((length) => (length === -1 ? 2 : length));
   const zero = datatype === "BOOL" ? false : datatype === "BYTES" ? "" : 0;
@@ -174,30 +174,30 @@ function predictFields() {
 }
 
 async function predict(body, type) {
-  const mine = ++latest;
+  const sequence = ++latest;
   writeCalls();
   const started = performance.now();
   try {
-    const response = await ask(modelPath(), { method: "POST", headers: { "Content-Type": type }, body });
-    const answer = await response.json();
-    if (mine !== latest) return;
+    const response = await send(modelPath(), { method: "POST", headers: { "Content-Type": type }, body });
+    const { predictions } = await response.json();
+    if (sequence !== latest) return;
     const totalMs = performance.now() - started;
     find("error").hidden = true;
-    showAnswer(answer.predictions[0]);
+    showResult(predictions[0]);
     showTime(timings(response, totalMs), totalMs);
   } catch (error) {
-    if (mine === latest) showError(error);
+    if (sequence === latest) showError(error);
   }
 }
 
 function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const created = document.createElement(tag);
+  if (text !== undefined) created.textContent = text;
+  if (kind) created.className = kind;
+  return created;
 }
 
-function showAnswer(row) {
+function showResult(row) {
   const scored = row.top || row.labels || [];
   find("labels").replaceChildren(
     ...scored.map(({ label, probability }) => {
@@ -223,15 +223,15 @@ function showTime(parts, totalMs) {
   drawing.setAttribute("viewBox", "0 0 100 1");
   drawing.setAttribute("preserveAspectRatio", "none");
   const legend = [];
-  let left = 0;
+  let x = 0;
   for (const [stage, meaning] of Object.entries(STAGES)) {
     const width = (100 * (parts[stage] || 0)) / totalMs;
     const part = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ x: left, y: 0, width, height: 1, class: stage })) {
+    for (const [name, value] of Object.entries({ x, y: 0, width, height: 1, class: stage })) {
       part.setAttribute(name, value);
     }
     drawing.append(part);
-    left += width;
+    x += width;
     const entry = element("div");
     entry.title = meaning;
     entry.append(element("dt", stage, stage), element("dd", `${(parts[stage] || 0).toFixed(1)} ms`));
@@ -251,12 +251,12 @@ function writeCalls() {
   if (kindOf() !== "image") {
     const body = JSON.stringify(shown || { input: "..." });
     const quoted = `'${body.replaceAll("'", "'\\''")}'`;
-    const given = ['"Content-Type": "application/json"', authorize].filter(Boolean).join(", ");
+    const headerItems = ['"Content-Type": "application/json"', authorize].filter(Boolean).join(", ");
     find("curl").textContent = `curl${secret} -H 'Content-Type: application/json' -d ${quoted} ${address}`;
     find("python").textContent = `${imports}
 
 body = json.loads(${JSON.stringify(body)})
-request = urllib.request.Request(${JSON.stringify(address)}, json.dumps(body).encode(), {${given}})
+request = urllib.request.Request(${JSON.stringify(address)}, json.dumps(body).encode(), {${headerItems}})
 ${print}`;
     return;
   }
@@ -271,7 +271,7 @@ ${print}`;
 }
 
 function choose(files) {
-  const file = [...files].find((one) => one.type.startsWith("image/")) || files[0];
+  const file = [...files].find((candidate) => candidate.type.startsWith("image/")) || files[0];
   if (file && kindOf() === "image") predictPicture(file);
 }
 

@@ -1,4 +1,4 @@
-"""The servers that these tests ask."""
+"""Fixtures of the server's tests: running servers, and photos."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ collect_ignore_glob = [] if SERVER_INSTALLED else ["test_*.py"]
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., contextlib.AbstractContextManager[Server]]:
-    """Start a server with arguments of the test's own."""
+    """Return a function that starts a server with its own arguments."""
     return serving
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server of the tiny artifact, shared by the tests that only ask it."""
+    """One server of the tiny artifact, shared by the tests that only send requests."""
     with serving(DATA / "tiny") as running:
         yield running
         assert running.stop() == 0

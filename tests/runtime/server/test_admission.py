@@ -1,4 +1,4 @@
-"""What is let in, and what is turned away at the door."""
+"""Admission: what is accepted, and what is refused before any work."""
 
 import concurrent.futures
 import contextlib
@@ -15,65 +15,64 @@ from oip_table.target import Request
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.server.admission import Admission, RequestContext
+from runtime.server.admission import Admission, BodyReservation
+from runtime.server.context import RequestContext
 from runtime.server.errors import DeadlineError, QueueFullError, TooLargeError
 from runtime.server.limits import MIB, Limits, limits_for_memory
 
 
-def call(seconds=30.0):
+def new_context(seconds=30.0):
     now = time.monotonic()
     return RequestContext(request_id="test", started=now, deadline=now + seconds)
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_again():
+def test_the_queue_is_bounded_and_says_when_to_try_again():
     admission = Admission(Limits(queue=4), workers=2)
-    admission.enter(2, call())
+    admission.enter(2, new_context())
     admission.leave(2, busy_s=4.0)
-    admission.enter(3, call())
+    admission.enter(3, new_context())
 
     with pytest.raises(QueueFullError, match="queue is full") as caught:
-        admission.enter(2, call())
+        admission.enter(2, new_context())
 
     assert caught.value.retry_after_s == pytest.approx(2.0)
-    admission.enter(1, call())
+    admission.enter(1, new_context())
 
 
 def test_a_request_that_would_be_late_anyway_is_refused_at_once():
     admission = Admission(Limits(queue=100), workers=1)
-    admission.enter(1, call())
+    admission.enter(1, new_context())
     admission.leave(1, busy_s=1.0)
-    admission.enter(10, call())
+    admission.enter(10, new_context())
 
-    with pytest.raises(QueueFullError, match="too long for it"):
-        admission.enter(1, call(seconds=5))
-    admission.enter(1, call(seconds=15))
+    with pytest.raises(QueueFullError, match="too long for its deadline"):
+        admission.enter(1, new_context(seconds=5))
+    admission.enter(1, new_context(seconds=15))
 
 
 def test_a_request_whose_deadline_has_passed_is_late_and_not_refused():
     """Trying again would not help it: 504, not 429."""
     with pytest.raises(DeadlineError):
-        Admission(Limits(), workers=1).enter(1, call(seconds=-1))
+        Admission(Limits(), workers=1).enter(1, new_context(seconds=-1))
 
 
 def test_a_request_larger_than_the_queue_never_waits():
     with pytest.raises(TooLargeError, match="too many inputs"):
-        Admission(Limits(queue=4), workers=1).enter(5, call())
+        Admission(Limits(queue=4), workers=1).enter(5, new_context())
 
 
-def test_held_bytes_are_bounded_and_given_back():
-    from runtime.server.admission import BodyReservation
-
+def test_held_bytes_are_bounded_and_released():
     admission = Admission(Limits(held_bytes=100), workers=1)
-    with BodyReservation(admission) as hold:
-        hold.extend(80)
+    with BodyReservation(admission) as reservation:
+        reservation.extend(80)
         with pytest.raises(QueueFullError), BodyReservation(admission) as other:
             other.extend(30)
         assert admission.held_bytes == 80
     assert admission.held_bytes == 0
 
 
-def test_a_call_says_when_it_is_late():
-    late = call(seconds=-1)
+def test_a_context_raises_when_its_deadline_has_passed():
+    late = new_context(seconds=-1)
     with pytest.raises(DeadlineError):
         late.check()
 
@@ -104,11 +103,11 @@ def photo(size):
 def test_a_full_queue_is_429_with_retry_after(start, tiny):
     large = photo(1500)
     with start(tiny, "--max-queue", 4) as server, concurrent.futures.ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda _: server.post("/predict/tiny", large), range(72)))
+        responses = list(pool.map(lambda _: server.post("/predict/tiny", large), range(72)))
 
-        statuses = [answer.status for answer in answers]
+        statuses = [response.status for response in responses]
         assert set(statuses) == {200, 429}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status == 429)
+        assert all(int(response.headers["retry-after"]) >= 1 for response in responses if response.status == 429)
         metrics = server.get("/metrics").body.decode()
         rejected = f'truecopy_rejected_total{{reason="QueueFullError"}} {statuses.count(429)}.0'
         assert rejected in metrics
@@ -127,18 +126,18 @@ def test_a_full_queue_refuses_before_the_body_is_sent(start, tiny):
                 server.post("/predict/tiny", large)
 
         busy = [pool.submit(keep_busy) for _ in range(4)]
-        answer, until = b"", time.monotonic() + 30
-        while not answer.startswith(b"HTTP/1.1 429") and time.monotonic() < until:
+        response, until = b"", time.monotonic() + 30
+        while not response.startswith(b"HTTP/1.1 429") and time.monotonic() < until:
             with socket.create_connection((address.hostname, address.port), timeout=0.5) as connection:
                 connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
                 with contextlib.suppress(TimeoutError):  # there was room, and the server waits for the body
-                    answer = connection.recv(1000)
+                    response = connection.recv(1000)
         enough.set()
         for future in busy:
             future.result()
 
-    assert answer.startswith(b"HTTP/1.1 429")
-    assert b"retry-after" in answer
+    assert response.startswith(b"HTTP/1.1 429")
+    assert b"retry-after" in response
 
 
 def test_a_declared_length_is_refused_before_the_body_is_sent(small):
@@ -154,17 +153,17 @@ def test_a_chunked_body_is_refused_once_it_is_too_long(small):
     connection.request(
         "POST", "/predict/tiny", iter([b"x" * 65536] * 9), {"Transfer-Encoding": "chunked"}, encode_chunked=True
     )
-    answer = connection.getresponse()
-    assert answer.status == 413
-    assert "body: too large" in json.loads(answer.read())["error"]
+    response = connection.getresponse()
+    assert response.status == 413
+    assert "body: too large" in json.loads(response.read())["error"]
     connection.close()
 
 
 def test_more_inputs_than_the_queue_holds_is_413(small, cat):
     target = small.target()
-    answer = target.send(target.infer({"inputs": [target.text_input(5)]}))
+    response = target.send(target.infer({"inputs": [target.text_input(5)]}))
 
-    assert answer.status == 413
+    assert response.status == 413
 
 
 def test_a_body_that_does_not_come_is_504(small):
@@ -187,14 +186,14 @@ def test_headers_without_end_are_refused(small):
 
 
 def test_the_clients_own_deadline_counts(small, cat):
-    answer = small.post("/predict/tiny", cat, X_Request_Timeout="0.000001")
-    assert answer.status == 504
+    response = small.post("/predict/tiny", cat, X_Request_Timeout="0.000001")
+    assert response.status == 504
     target = small.target()
     short = target.infer({"inputs": [target.text_input()], "parameters": {"timeout": 1}})
     assert target.send(short).status in {429, 504}
 
 
-def test_work_of_clients_that_left_is_dropped(start, tiny):
+def test_work_of_disconnected_clients_is_dropped(start, tiny):
     """Requests whose clients hang up at once must not keep the workers busy for those who stay."""
     large = photo(2500)
     with start(tiny) as server:
@@ -209,7 +208,7 @@ def test_work_of_clients_that_left_is_dropped(start, tiny):
         statuses = [row["status"] for row in server.log if row.get("path") == "/predict/tiny"]
         assert statuses.count(499) >= 15
         assert set(statuses) <= {200, 499}
-        # The two that were being decoded when their clients left are given up after that.
+        # The two that were being decoded when their clients disconnected are dropped after that.
         until = time.monotonic() + 10
         while "truecopy_inputs_in_flight 0.0" not in server.get("/metrics").body.decode():
             assert time.monotonic() < until

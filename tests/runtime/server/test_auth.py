@@ -1,4 +1,4 @@
-"""Who may ask: tokens, request ids, traces, TLS; and what an operator reads."""
+"""Bearer tokens, request IDs, trace contexts, TLS; the access log and the metrics."""
 
 import json
 import ssl
@@ -9,40 +9,41 @@ import grpc
 import pytest
 
 from runtime.server.auth import BearerAuth
+from runtime.server.context import new_context
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
-def test_only_the_token_lets_in(given):
-    access = BearerAuth("secret")
-    access.check("Bearer secret")
-    access.check("bearer  secret ")
+@pytest.mark.parametrize("authorization", ["", "secret", "Bearer", "Bearer wrong", "Basic secret", "Bearer sécret"])
+def test_only_the_token_is_accepted(authorization):
+    auth = BearerAuth("secret")
+    auth.check("Bearer secret")
+    auth.check("bearer  secret ")
     with pytest.raises(TokenError):
-        access.check(given)
+        auth.check(authorization)
 
 
 def test_a_request_id_that_would_break_a_log_line_is_replaced():
     for bad in ("a\nb", "x" * 129, "a b", "é"):
-        assert BearerAuth().new_call(request_id=bad, traceparent="", deadline_s=1).request_id != bad
+        assert new_context(request_id=bad, traceparent="", deadline_s=1).request_id != bad
     for bad in ("00-" + "0" * 32 + "-b7ad6b7169203331-01", TRACE.upper(), "ff" + TRACE[2:], "x"):
-        assert BearerAuth().new_call(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
+        assert new_context(request_id="", traceparent=bad, deadline_s=1).traceparent == ""
 
 
 def call(address, method, request, credentials=None, metadata=()):
     channel = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
     with channel:
-        ask = channel.unary_unary(
+        send = channel.unary_unary(
             f"/inference.GRPCInferenceService/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=message_class(f"{method}Response").FromString,
         )
-        return ask(request, timeout=20, metadata=metadata)
+        return send(request, timeout=20, metadata=metadata)
 
 
-def test_a_token_is_wanted_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
+def test_a_token_is_required_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
     with start(tiny, "--token-file", token) as server:
@@ -89,18 +90,18 @@ def test_tls_by_certificate_files(start, tiny, certificate):
     with start(tiny, "--tls-cert", chain, "--tls-key", key) as server:
         assert server.url.startswith("https://")
         trust = ssl.create_default_context(cafile=str(chain))
-        with urllib.request.urlopen(f"{server.url}/v2/health/ready", context=trust, timeout=20) as answer:  # noqa: S310
-            assert json.load(answer) == {"ready": True}
+        with urllib.request.urlopen(f"{server.url}/v2/health/ready", context=trust, timeout=20) as response:  # noqa: S310
+            assert json.load(response) == {"ready": True}
         credentials = grpc.ssl_channel_credentials(chain.read_bytes())
         assert call(server.grpc, "ServerReady", message_class("ServerReadyRequest")(), credentials).ready
 
 
-def test_the_log_has_a_line_a_request(server, cat):
-    answer = server.post("/predict/tiny", cat, X_Request_Id="log-1", traceparent=TRACE)
+def test_the_log_has_one_line_per_request(server, cat):
+    response = server.post("/predict/tiny", cat, X_Request_Id="log-1", traceparent=TRACE)
     row = server.line_of("log-1")
 
-    assert answer.headers["x-request-id"] == "log-1"
-    assert answer.headers["traceparent"] == TRACE
+    assert response.headers["x-request-id"] == "log-1"
+    assert response.headers["traceparent"] == TRACE
     assert row["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert (row["path"], row["status"], row["front"]) == ("/predict/tiny", 200, "http")
     assert {"queue_ms", "decode_ms", "geometry_ms", "network_ms", "time", "ms"} <= row.keys()

@@ -1,4 +1,4 @@
-"""500 hostile requests and a fuzzer: no 5xx but 503 and 504, no crash, and the next good request is answered."""
+"""500 hostile requests and a fuzzer: no 5xx but 503 and 504, no crash, and the next good request succeeds."""
 
 import base64
 import http.client
@@ -105,10 +105,10 @@ def test_500_hostile_requests(start, tiny, cat):
             connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
             try:
                 connection.request("POST", path, body, headers)
-                answer = connection.getresponse()
-                answer.read()
-                statuses[answer.status] = statuses.get(answer.status, 0) + 1
-                assert answer.status < 500 or answer.status in {503, 504}, (number, path, headers, body[:100])
+                response = connection.getresponse()
+                response.read()
+                statuses[response.status] = statuses.get(response.status, 0) + 1
+                assert response.status < 500 or response.status in {503, 504}, (number, path, headers, body[:100])
             finally:
                 connection.close()
         assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] == "cat"

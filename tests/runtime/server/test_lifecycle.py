@@ -1,4 +1,4 @@
-"""A server's life: verified before ready, swapped without a failed request, drained at the end."""
+"""Server lifecycle: verified before ready, swapped without a failed request, drained at the end."""
 
 import json
 import shutil
@@ -11,10 +11,11 @@ import time
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 
 
-def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
+def test_an_artifact_with_wrong_outputs_is_not_served(copy, edit_manifest):
     edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))
     command = [
         sys.executable,
@@ -43,8 +44,8 @@ def test_an_artifact_that_answers_wrong_is_not_served(copy, edit_manifest):
     ],
 )
 def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
-    given = [argument.format(tiny=tiny) for argument in arguments]
-    command = [sys.executable, "-m", "truecopy", "serve", *given, "--http-port", "0"]
+    formatted = [argument.format(tiny=tiny) for argument in arguments]
+    command = [sys.executable, "-m", "truecopy", "serve", *formatted, "--http-port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert done.returncode == 1
@@ -53,19 +54,19 @@ def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
 
 
 class Load(threading.Thread):
-    """Asks without a pause until it is told to stop; a refused connection ends it, anything else must be an answer."""
+    """Sends requests without a pause until ``enough`` is set; a refused connection ends it, other errors are kept."""
 
     def __init__(self, url, body):
         super().__init__()
         self.url, self.body = url, body
-        self.answers, self.failures = [], []
+        self.responses, self.failures = [], []
         self.enough = threading.Event()
 
     def run(self):
         with httpx.Client(timeout=30, trust_env=False) as client:
             while not self.enough.is_set():
                 try:
-                    self.answers.append(client.post(self.url, content=self.body))
+                    self.responses.append(client.post(self.url, content=self.body))
                 except httpx.ConnectError:
                     return
                 except httpx.HTTPError as error:
@@ -77,12 +78,12 @@ def under_load(server, cat, count=4):
     loads = [Load(f"{server.url}/predict/tiny", cat) for _ in range(count)]
     for load in loads:
         load.start()
-    while not all(load.answers for load in loads):
+    while not all(load.responses for load in loads):
         time.sleep(0.01)
     return loads
 
 
-def test_sigterm_under_load_answers_what_was_taken_and_exits_with_0(start, tiny, cat):
+def test_sigterm_under_load_finishes_requests_in_flight_and_exits_with_0(start, tiny, cat):
     with start(tiny, "--drain-s", 10) as server:
         loads = under_load(server, cat)
         started = time.monotonic()
@@ -95,7 +96,7 @@ def test_sigterm_under_load_answers_what_was_taken_and_exits_with_0(start, tiny,
     assert status == 0
     assert seconds < 10
     assert [load.failures for load in loads] == [[]] * len(loads)
-    assert {answer.status_code for load in loads for answer in load.answers} == {200}
+    assert {response.status_code for load in loads for response in load.responses} == {200}
     assert server.other_lines == []
 
 
@@ -104,29 +105,36 @@ def test_sigterm_says_not_ready_first(start, tiny):
         assert server.get("/v2/health/ready").status == 200
         server.signal(signal.SIGTERM)
         server.wait_for("stopping")
-        answer = server.get("/v2/health/ready")
-        assert (answer.status, answer.json) == (503, {"ready": False})
-        assert answer.headers["connection"] == "close"
+        response = server.get("/v2/health/ready")
+        assert (response.status, response.json) == (503, {"ready": False})
+        assert response.headers["connection"] == "close"
         assert server.process.wait(timeout=20) == 0
 
 
-def retrained(copy, tiny):
-    """Replace the artifact in ``copy`` by one that names its labels differently, as a new export does: by renaming."""
+@pytest.fixture
+def retrained(copy, tiny, rehash):
+    """An artifact beside ``copy`` whose labels have other names, in its golden set as well."""
     fresh = copy.with_name("fresh")
     shutil.copytree(tiny, fresh)
     labels = "".join(f"new {label}\n" for label in ("cat", "coffee", "rocket", "astronaut"))
     (fresh / "labels.txt").write_text(labels)
+    with np.load(fresh / "golden.npz") as golden:
+        arrays = {
+            name: np.array([f"new {label}" for label in array]) if name.endswith("/labels/label") else array
+            for name, array in golden.items()
+        }
+    np.savez(fresh / "golden.npz", **arrays)
+    for name in ("labels.txt", "golden.npz"):
+        rehash(fresh, name)
     return fresh
 
 
 @pytest.mark.parametrize("how", ["--watch", "SIGHUP"])
-def test_an_artifact_is_swapped_without_a_failed_request(start, tiny, copy, cat, rehash, how):
-    fresh = retrained(copy, tiny)
-    rehash(fresh, "labels.txt")
+def test_an_artifact_is_swapped_without_a_failed_request(start, copy, retrained, cat, how):
     with start(f"tiny={copy}", *(["--watch"] if how == "--watch" else [])) as server:
         loads = under_load(server, cat, count=3)
         copy.rename(copy.with_name("old"))
-        fresh.rename(copy)
+        retrained.rename(copy)
         if how == "SIGHUP":
             server.signal(signal.SIGHUP)
         server.wait_for("swapped")
@@ -135,7 +143,7 @@ def test_an_artifact_is_swapped_without_a_failed_request(start, tiny, copy, cat,
             load.enough.set()
             load.join(timeout=30)
 
-    labels = [answer.json()["predictions"][0]["label"] for load in loads for answer in load.answers]
+    labels = [response.json()["predictions"][0]["label"] for load in loads for response in load.responses]
     assert [load.failures for load in loads] == [[]] * 3
     assert set(labels) == {"cat", "new cat"}
 
@@ -162,18 +170,16 @@ def test_two_models_under_names_of_their_own(start, tiny, cat):
         assert server.grpc == ""
 
 
-def test_the_first_answer_comes_soon(start, tiny, cat):
+def test_the_first_response_comes_soon(start, tiny, cat):
     started = time.monotonic()
     with start(tiny) as server:
         assert server.post("/predict/tiny", cat).status == 200
         assert time.monotonic() - started < 10  # 2 s on an idle machine; scripts/bench-server measures it
 
 
-def test_every_answer_belongs_to_its_request(start, tiny):
-    """64 at once, each with pixels of its own, batched: each answer is the one that it gets alone."""
+def test_every_response_belongs_to_its_request(start, tiny):
+    """64 at once, each with its own pixels, batched: each response is the one that the input gets alone."""
     import asyncio
-
-    import numpy as np
 
     import runtime
 
@@ -184,25 +190,25 @@ def test_every_answer_belongs_to_its_request(start, tiny):
     images = [np.full((9 + index % 5, 7, 3), color, np.uint8) for index, color in enumerate(colors)]
     alone = [model.score([model.prepare(image)])[0] for image in images]
 
-    async def ask_all(url):
+    async def send_all(url):
         gate = asyncio.Semaphore(64)
 
-        async def ask(image):
+        async def send(image):
             tensor = {"name": "image", "datatype": "UINT8", "shape": [1, *image.shape], "data": image.ravel().tolist()}
             async with gate:
                 return await client.post(f"{url}/v2/models/tiny/infer", json={"inputs": [tensor]})
 
         async with httpx.AsyncClient(timeout=30, trust_env=False, limits=httpx.Limits(max_connections=64)) as client:
-            return await asyncio.gather(*map(ask, images))
+            return await asyncio.gather(*map(send, images))
 
     for batching in ("on", "off"):
         with start(tiny, "--batching", batching) as server:
-            answers = asyncio.run(ask_all(server.url))
+            responses = asyncio.run(send_all(server.url))
             statistics = server.get("/v2/models/tiny/stats").json["model_stats"][0]
 
-        assert {answer.status_code for answer in answers} == {200}
-        for answer, scores in zip(answers, alone, strict=True):
-            assert np.allclose(json.loads(answer.content)["outputs"][0]["data"], scores, atol=1e-5)
+        assert {response.status_code for response in responses} == {200}
+        for response, scores in zip(responses, alone, strict=True):
+            assert np.allclose(json.loads(response.content)["outputs"][0]["data"], scores, atol=1e-5)
         sizes = [row["batch_size"] for row in statistics["batch_stats"]]
         assert (max(sizes) > 1) == (batching == "on")
 
@@ -219,8 +225,8 @@ def test_bad_requests_spoil_no_neighbour(start, tiny, cat, rocket, batching):
             for load in group:
                 load.start()
         until = time.monotonic() + 60
-        while min(sum(len(load.answers) for load in group) for group in loads.values()) < 20:
-            assert time.monotonic() < until, "20 answers of each kind"
+        while min(sum(len(load.responses) for load in group) for group in loads.values()) < 20:
+            assert time.monotonic() < until, "20 responses of each kind"
             time.sleep(0.05)
         for group in loads.values():
             for load in group:
@@ -228,12 +234,12 @@ def test_bad_requests_spoil_no_neighbour(start, tiny, cat, rocket, batching):
                 load.join(timeout=30)
 
     for name, group in loads.items():
-        answers = [answer for load in group for answer in load.answers]
+        responses = [response for load in group for response in load.responses]
         if name in good:
-            labels = {answer.json()["predictions"][0]["label"] for answer in answers}
+            labels = {response.json()["predictions"][0]["label"] for response in responses}
             assert labels == {name}
         else:
-            assert {answer.status_code for answer in answers} == {400}
+            assert {response.status_code for response in responses} == {400}
 
 
 def test_a_drain_has_its_limit(start, tiny):

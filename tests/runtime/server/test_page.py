@@ -1,4 +1,4 @@
-"""The page: whole in itself, safe in its headers, and working in a real browser."""
+"""HTML page: complete, safe by its headers, and working in a real browser."""
 
 import re
 import subprocess
@@ -34,16 +34,16 @@ def test_a_dropped_photo_gets_its_label(start, tiny, tmp_path, token):
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/page.css", "/page/page.js", "/page/docs.js", "/page/icon.svg"])
 def test_every_file_is_served_with_the_headers_that_a_scanner_looks_for(server, path):
-    answer = server.get(path)
+    response = server.get(path)
 
-    assert answer.status == 200
-    policy = answer.headers["content-security-policy"]
+    assert response.status == 200
+    policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert "server" not in answer.headers
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-frame-options"] == "DENY"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert "server" not in response.headers
 
 
 def test_the_page_names_no_other_host():
@@ -66,5 +66,5 @@ def test_openapi_has_the_models_real_shapes(server):
 def test_every_path_of_the_openapi_document_exists(server):
     for path, methods in server.get("/openapi.json").json["paths"].items():
         for method in methods:
-            answer = server.get(path) if method == "get" else server.post(path, b"")
-            assert answer.status not in {404, 405}, path
+            response = server.get(path) if method == "get" else server.post(path, b"")
+            assert response.status not in {404, 405}, path

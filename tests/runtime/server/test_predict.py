@@ -1,4 +1,4 @@
-"""People's way in: POST /predict/{model}, one or many, and every way to get it wrong."""
+"""POST /predict/{model}: one input or several, options, and malformed requests."""
 
 import base64
 import json
@@ -23,9 +23,9 @@ def multipart(*parts):
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def rows(answer):
-    assert answer.status == 200, answer.body
-    return answer.json["predictions"]
+def rows(response):
+    assert response.status == 200, response.body
+    return response.json["predictions"]
 
 
 @pytest.mark.parametrize(
@@ -42,46 +42,49 @@ def test_one_body_is_one_image(server, cat, kind):
 def test_the_row_is_the_one_that_predict_prints(server, cat, tiny):
     import runtime
 
-    mine = runtime.load(tiny, device="cpu").predict(cat, top_k=2).to_dict()
+    own = runtime.load(tiny, device="cpu").predict(cat, top_k=2).to_dict()
     (row,) = rows(server.post("/predict/tiny?top_k=2", cat))
 
-    assert {**row, "input": mine["input"]} == json.loads(json.dumps(mine))
+    assert {**row, "input": own["input"]} == json.loads(json.dumps(own))
 
 
 def test_json_takes_one_or_many(server, cat, rocket):
-    one, two = base64.b64encode(cat).decode(), base64.b64encode(rocket).decode()
+    first, second = base64.b64encode(cat).decode(), base64.b64encode(rocket).decode()
 
     def post(body):
         return rows(server.post("/predict/tiny", json.dumps(body).encode(), Content_Type="application/json"))
 
-    assert [row["label"] for row in post({"input": one})] == ["cat"]
-    assert [(row["input"], row["label"]) for row in post({"inputs": [one, two]})] == [("#0", "cat"), ("#1", "rocket")]
-    assert [row["label"] for row in post({"input": f"data:image/jpeg;base64,{one}"})] == ["cat"]
-    assert len(post({"input": one, "top_k": 1})[0]["top"]) == 1
-    assert post({"input": one, "threshold": 1.0})[0]["label"] == "unknown"
+    assert [row["label"] for row in post({"input": first})] == ["cat"]
+    assert [(row["input"], row["label"]) for row in post({"inputs": [first, second]})] == [
+        ("#0", "cat"),
+        ("#1", "rocket"),
+    ]
+    assert [row["label"] for row in post({"input": f"data:image/jpeg;base64,{first}"})] == ["cat"]
+    assert len(post({"input": first, "top_k": 1})[0]["top"]) == 1
+    assert post({"input": first, "threshold": 1.0})[0]["label"] == "unknown"
 
 
 def test_a_form_takes_one_or_many(server, cat, rocket):
     body = multipart(("file", "a.jpg", cat), ("file", "b.jpg", rocket), ("top_k", None, b"1"))
 
-    found = rows(server.post("/predict/tiny", body, Content_Type=FORM))
+    predictions = rows(server.post("/predict/tiny", body, Content_Type=FORM))
 
-    assert [(row["input"], row["label"], len(row["top"])) for row in found] == [
+    assert [(row["input"], row["label"], len(row["top"])) for row in predictions] == [
         ("a.jpg", "cat", 1),
         ("b.jpg", "rocket", 1),
     ]
 
 
-def test_one_bad_image_of_many_costs_only_its_own_place(server, cat, rocket):
+def test_one_bad_image_of_several_costs_only_its_own_row(server, cat, rocket):
     body = multipart(("f", "a.jpg", cat), ("f", "b.jpg", b"garbage"), ("f", "c.jpg", rocket))
 
-    found = rows(server.post("/predict/tiny", body, Content_Type=FORM))
+    predictions = rows(server.post("/predict/tiny", body, Content_Type=FORM))
 
-    assert [row.get("label") for row in found] == ["cat", None, "rocket"]
-    assert "'b.jpg': not an image" in found[1]["error"]
+    assert [row.get("label") for row in predictions] == ["cat", None, "rocket"]
+    assert "'b.jpg': not an image" in predictions[1]["error"]
 
 
-def test_the_stages_are_told_in_server_timing(server, cat):
+def test_server_timing_has_the_stages(server, cat):
     timing = server.post("/predict/tiny", cat).headers["server-timing"]
 
     assert [part.partition(";")[0] for part in timing.split(", ")] == ["queue", "decode", "geometry", "network"]
@@ -105,12 +108,12 @@ def bomb():
 def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
     body = bomb()
     before = server.resident_mb
-    answer = server.post("/predict/tiny", body)
+    response = server.post("/predict/tiny", body)
 
     assert len(body) < 50_000
-    assert answer.status == 400
-    assert "13000 x 13000" in answer.json["error"]
-    assert server.line_of(answer.headers["x-request-id"])["ms"] < 500
+    assert response.status == 400
+    assert "13000 x 13000" in response.json["error"]
+    assert server.line_of(response.headers["x-request-id"])["ms"] < 500
     assert server.resident_mb < before + 20
 
 
@@ -142,10 +145,10 @@ def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
     ],
 )
 def test_a_bad_request_has_its_reason(server, body, headers, status, reason):
-    answer = server.post("/predict/tiny", body, **headers)
+    response = server.post("/predict/tiny", body, **headers)
 
-    assert answer.status == status, answer.body
-    assert reason in answer.json["error"]
+    assert response.status == status, response.body
+    assert reason in response.json["error"]
 
 
 @pytest.mark.parametrize("query", ["top_k=0", "top_k=x", "top_k=-1", "threshold=2", "threshold=x", "threshold=nan"])
@@ -157,10 +160,10 @@ def test_options_are_checked(server, cat, query):
     "path", ["/predict/nope", "/predict/", "/predict/../../etc/passwd", "/predict/tiny/x", "/page/x"]
 )
 def test_there_is_nothing_else(server, cat, path):
-    answer = server.post(path, cat)
+    response = server.post(path, cat)
 
-    assert answer.status in {404, 405}
-    assert answer.json["error"]
+    assert response.status in {404, 405}
+    assert response.json["error"]
 
 
 def test_truncated_images_are_400(server, cat):

@@ -1,4 +1,4 @@
-"""The thread plan, and jobs that fail: each costs only itself."""
+"""Choice of session, and jobs that fail: each costs only itself."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ import pytest
 import runtime
 from runtime.errors import InputError
 from runtime.model import Model
-from runtime.server.admission import RequestContext
+from runtime.server.context import RequestContext
 from runtime.server.errors import ClientLeftError
-from runtime.server.jobs import InferenceJob
+from runtime.server.jobs import AcceptedInput, InferenceJob, PreparedInput, RejectedInput, Scores
 from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel, SessionChooser, load_verified
 
@@ -21,79 +21,83 @@ def models(tiny):
     return runtime.load(tiny, device="cpu", threads=1), runtime.load(tiny, device="cpu", threads=2)
 
 
-def call():
+def new_context():
     return RequestContext(request_id="test", deadline=time.monotonic() + 30)
 
 
-def run(workers, loaded, sources, *, calls=None):
-    """Return the jobs of these sources, done."""
+def accepted(value):
+    return AcceptedInput(name="x", subject="'x'", value=value)
+
+
+def run(scheduler, model, values, *, contexts=None):
+    """Return the finished jobs of these values, one job per value."""
+    sources = [[accepted(value)] for value in values]
+    return run_sources(scheduler, model, sources, contexts=contexts or [new_context() for _ in values])
+
+
+def run_sources(scheduler, model, sources, *, contexts):
     done = threading.Semaphore(0)
     jobs = [
-        InferenceJob(
-            loaded,
-            [source],
-            call=calls[position] if calls else call(),
-            subjects=[f"#{position}"],
-            prepared=False,
-            finished=lambda _: done.release(),
-        )
-        for position, source in enumerate(sources)
+        InferenceJob(model, job_sources, context=context, on_finish=lambda _: done.release())
+        for job_sources, context in zip(sources, contexts, strict=True)
     ]
-    workers.put(jobs)
+    scheduler.put(jobs)
     for _ in jobs:
         assert done.acquire(timeout=20)
     return jobs
 
 
-def test_a_lone_input_goes_to_the_session_that_is_faster(models):
-    narrow, wide = models
-    for faster in (narrow, wide):
-        plan = SessionChooser(narrow, wide)
-        chosen = []
+def test_an_input_without_a_concurrent_job_goes_to_the_faster_session(models):
+    single, multi = models
+    for faster in (single, multi):
+        chooser = SessionChooser(single, multi)
+        choices = []
         for _ in range(200):
-            model = plan.choose()
-            plan.note(model, 0.01 if model is faster else 0.02, joined=False)
-            chosen.append(model)
-        assert chosen[10:].count(faster) >= 180
-        # The other one is tried now and then, so that a change is noticed.
-        assert any(model is not faster for model in chosen[10:])
+            model = chooser.choose()
+            chooser.record(model, 0.01 if model is faster else 0.02, overlapped=False)
+            choices.append(model)
+        assert choices[10:].count(faster) >= 180
+        # The slower session is tried now and then, so that a change is noticed.
+        assert any(model is not faster for model in choices[10:])
 
 
-def test_a_plan_follows_a_change(models):
-    narrow, wide = models
-    plan = SessionChooser(narrow, wide)
-    for slow in (narrow, wide):
+def test_the_choice_follows_a_change(models):
+    single, multi = models
+    chooser = SessionChooser(single, multi)
+    for slow in (single, multi):
         for _ in range(600):
-            model = plan.choose()
-            plan.note(model, 0.03 if model is slow else 0.01, joined=False)
-        chosen = []
+            model = chooser.choose()
+            chooser.record(model, 0.03 if model is slow else 0.01, overlapped=False)
+        choices = []
         for _ in range(20):
-            chosen.append(plan.choose())
-            plan.note(chosen[-1], 0.03 if chosen[-1] is slow else 0.01, joined=False)
-        assert chosen.count(slow) <= 1
+            choices.append(chooser.choose())
+            chooser.record(choices[-1], 0.03 if choices[-1] is slow else 0.01, overlapped=False)
+        assert choices.count(slow) <= 1
 
 
 def test_a_disturbed_first_run_is_forgotten(models):
-    narrow, wide = models
-    plan = SessionChooser(narrow, wide)
-    chosen = []
+    single, multi = models
+    chooser = SessionChooser(single, multi)
+    choices = []
     for number in range(150):
-        chosen.append(plan.choose())
-        disturbed = number < 6 and chosen[-1] is wide
-        plan.note(chosen[-1], 0.5 if disturbed else 0.01 if chosen[-1] is wide else 0.015, joined=False)
-    assert chosen[100:].count(wide) >= 45
+        choices.append(chooser.choose())
+        disturbed = number < 6 and choices[-1] is multi
+        chooser.record(choices[-1], 0.5 if disturbed else 0.01 if choices[-1] is multi else 0.015, overlapped=False)
+    assert choices[100:].count(multi) >= 45
 
 
-def test_where_others_often_join_each_has_a_core_until_they_do_not(models):
-    narrow, wide = models
-    plan = SessionChooser(narrow, wide)
+def test_where_jobs_often_overlap_each_has_one_core_until_they_do_not(models):
+    single, multi = models
+    chooser = SessionChooser(single, multi)
     shares = []
-    for joined in (False, True, False):
-        chosen = []
+    for concurrent in (False, True, False):
+        choices = []
         for number in range(100):
-            chosen.append(plan.choose())
-            plan.note(chosen[-1], 0.01 if chosen[-1] is wide else 0.02, joined=joined and number % 2 == 0)
-        shares.append(chosen[50:].count(wide) / 50)
+            choices.append(chooser.choose())
+            chooser.record(
+                choices[-1], 0.01 if choices[-1] is multi else 0.02, overlapped=concurrent and number % 2 == 0
+            )
+        shares.append(choices[50:].count(multi) / 50)
     assert shares[0] > 0.9
     assert shares[1] == 0
     assert shares[2] > 0.9
@@ -116,44 +120,44 @@ class Recording:
 
 def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
     seen = []
-    narrow, wide = Recording(models[0], "narrow", seen), Recording(models[1], "wide", seen)
-    loaded = ServedModel(name="tiny", path=Path(tiny), narrow=narrow, wide=wide)
-    workers = Scheduler(2)
+    single, multi = Recording(models[0], "single", seen), Recording(models[1], "multi", seen)
+    model = ServedModel(name="tiny", path=Path(tiny), single_threaded=single, multi_threaded=multi)
+    scheduler = Scheduler(2)
     try:
-        run(workers, loaded, [cat])
-        assert seen == ["wide"]
+        run(scheduler, model, [cat])
+        assert seen == ["multi"]
         seen.clear()
-        run(workers, loaded, [cat] * 12)
+        run(scheduler, model, [cat] * 12)
     finally:
-        workers.close()
+        scheduler.close()
 
-    assert seen.count("narrow") >= 10
+    assert seen.count("single") >= 10
 
 
 @pytest.mark.parametrize("batching", ["on", "off"])
-def test_bad_inputs_and_clients_that_left_cost_only_themselves(tiny, cat, batching):
-    loaded = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching=batching)
-    assert bool(loaded.batched) == (batching == "on")
-    workers = Scheduler(2)
-    gone = call()
-    gone.left = True
-    calls = [call(), call(), gone, call()] * 5
+def test_bad_inputs_and_disconnected_clients_cost_only_themselves(tiny, cat, batching):
+    model = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching=batching)
+    assert bool(model.batch_models) == (batching == "on")
+    scheduler = Scheduler(2)
+    gone = new_context()
+    gone.disconnected = True
+    contexts = [new_context(), new_context(), gone, new_context()] * 5
     try:
-        jobs = run(workers, loaded, [cat, b"garbage", cat, cat] * 5, calls=calls)
+        jobs = run(scheduler, model, [cat, b"garbage", cat, cat] * 5, contexts=contexts)
     finally:
-        workers.close()
+        scheduler.close()
 
-    for good, bad, left, other in zip(*[iter(jobs)] * 4, strict=True):
+    for good, bad, dropped, other in zip(*[iter(jobs)] * 4, strict=True):
         assert good.error is None
         assert other.error is None
-        assert good.results[0].argmax() == other.results[0].argmax() == 0
+        assert good.results[0].value.argmax() == other.results[0].value.argmax() == 0
         assert isinstance(bad.results[0], InputError)
-        assert isinstance(left.error, ClientLeftError)
+        assert isinstance(dropped.error, ClientLeftError)
 
 
 def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
-    """A fault that only one input of a batch brings on, planted in the network itself."""
-    loaded = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching="on")
+    """A fault that only one input of a batch causes, planted in the network itself."""
+    model = load_verified(tiny, name="", device="cpu", cores=2, max_pixels=10**7, batching="on")
 
     class Fragile(Recording):
         def score(self, prepared):
@@ -162,25 +166,27 @@ def test_a_batch_that_fails_is_run_one_by_one(tiny, cat):
                 raise RuntimeError("planted")
             return self._model.score(prepared)
 
-    loaded.batched = {size: Fragile(model, "fragile", []) for size, model in loaded.batched.items()}
+    model.batch_models = {size: Fragile(batch_model, "fragile", []) for size, batch_model in model.batch_models.items()}
     import numpy as np
 
     black = np.zeros((40, 40, 3), np.uint8)
-    workers = Scheduler(4)
+    scheduler = Scheduler(4)
     try:
-        jobs = run(workers, loaded, [cat, black, cat, cat, cat, black, cat, cat])
+        jobs = run(scheduler, model, [cat, black, cat, cat, cat, black, cat, cat])
     finally:
-        workers.close()
+        scheduler.close()
 
     assert [job.error is None for job in jobs] == [True, False, True, True, True, False, True, True]
-    assert max(job.batch for job in jobs) == 1 or all(job.results[0] is not None for job in jobs if job.error is None)
+    assert max(job.batch_size for job in jobs) == 1 or all(
+        job.results[0] is not None for job in jobs if job.error is None
+    )
 
 
 def test_dropped_jobs_end_without_running(tiny, cat):
-    loaded = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7)
-    workers = Scheduler(1)
-    ended = []
-    mine = call()
+    model = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7)
+    scheduler = Scheduler(1)
+    finished = []
+    cancelled = new_context()
     try:
         blocker = threading.Event()
 
@@ -189,37 +195,74 @@ def test_dropped_jobs_end_without_running(tiny, cat):
                 blocker.wait(10)
                 return self._model.decode(source, subject=subject)
 
-        loaded.narrow = Slow(loaded.narrow, "slow", [])
+        model.single_threaded = Slow(model.single_threaded, "slow", [])
         jobs = [
-            InferenceJob(loaded, [cat], call=who, subjects=["x"], prepared=False, finished=ended.append)
-            for who in (call(), mine, mine, call())
+            InferenceJob(model, [accepted(cat)], context=context, on_finish=finished.append)
+            for context in (new_context(), cancelled, cancelled, new_context())
         ]
-        workers.put(jobs)
-        while workers.waiting > 3:
+        scheduler.put(jobs)
+        while scheduler.waiting > 3:
             time.sleep(0.001)
-        workers.drop(mine)
-        assert [job in ended for job in jobs] == [False, True, True, False]
+        scheduler.drop(cancelled)
+        assert [job in finished for job in jobs] == [False, True, True, False]
         blocker.set()
     finally:
-        workers.close()
-    assert len(ended) == 4
+        scheduler.close()
+    assert len(finished) == 4
 
 
 def test_where_a_session_keeps_one_shape_each_size_of_a_batch_has_its_own(tiny, cat, monkeypatch):
-    """As on accelerators; here on the CPU, told to."""
+    """As on accelerators; forced on the CPU here."""
     monkeypatch.setattr(Model, "fills_batches", True)
-    loaded = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7, batching="on")
-    assert [(size, model.plan.batch) for size, model in loaded.batched.items()] == [(1, 1), (4, 4), (16, 16)]
-    assert len({id(model) for model in loaded.batched.values()}) == 3
+    model = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7, batching="on")
+    assert [(size, batch_model.plan.batch) for size, batch_model in model.batch_models.items()] == [
+        (1, 1),
+        (4, 4),
+        (16, 16),
+    ]
+    assert len({id(batch_model) for batch_model in model.batch_models.values()}) == 3
 
     seen = []
-    loaded.batched = {size: Recording(model, size, seen) for size, model in loaded.batched.items()}
-    workers = Scheduler(4)
+    model.batch_models = {size: Recording(batch_model, size, seen) for size, batch_model in model.batch_models.items()}
+    scheduler = Scheduler(4)
     try:
-        jobs = run(workers, loaded, [cat] * 30)
+        jobs = run(scheduler, model, [cat] * 30)
     finally:
-        workers.close()
+        scheduler.close()
 
-    assert all(job.error is None and job.batch <= max(seen) for job in jobs)
+    assert all(job.error is None and job.batch_size <= max(seen) for job in jobs)
     assert set(seen) <= {1, 4, 16}
     assert len(seen) < 30
+
+
+def test_one_job_takes_inputs_that_are_accepted_prepared_and_rejected(tiny, cat):
+    model = load_verified(tiny, name="", device="cpu", cores=1, max_pixels=10**7)
+    error = InputError("planted")
+    sources = [
+        RejectedInput(name="a", subject="'a'", error=error),
+        accepted(cat),
+        PreparedInput(name="b", subject="'b'", value=model.single_threaded.prepare(cat)),
+        accepted(b"garbage"),
+    ]
+    scheduler = Scheduler(1)
+    try:
+        (job,) = run_sources(scheduler, model, [sources], contexts=[new_context()])
+    finally:
+        scheduler.close()
+
+    rejected, decoded, prepared, damaged = job.results
+    assert rejected is error
+    assert isinstance(decoded, Scores)
+    assert (decoded.value == prepared.value).all()
+    assert isinstance(damaged, InputError)
+    assert job.batch_size == 2
+
+
+def test_a_chooser_takes_any_two_objects_for_its_sessions():
+    chooser = SessionChooser("single", "multi")
+    for _ in range(20):
+        session = chooser.choose()
+        chooser.record(session, 0.01 if session == "multi" else 0.02, overlapped=False)
+
+    assert chooser.choose() == "multi"
+    assert SessionChooser("single", "single").choose() == "single"

@@ -43,8 +43,8 @@ def test_a_broken_server_fails_every_case_of_the_table():
         for case in CASES:
             if "bomb" in case.name or "above the limit" in case.name:
                 continue
-            answer = target.send(case.ask(target))
-            assert answer.status not in ((case.status,) if isinstance(case.status, int) else case.status), case.name
+            response = target.send(case.ask(target))
+            assert response.status not in ((case.status,) if isinstance(case.status, int) else case.status), case.name
         broken.shutdown()
 
 
@@ -57,14 +57,14 @@ def test_prepared_pixels_go_to_the_network_as_they_are(server, tiny, cat):
     pixels = np.stack([model.prepare(cat)] * 2)
     target = server.target()
 
-    def ask(array):
+    def send(array):
         described = {"name": "pixels", "datatype": "UINT8", "shape": list(array.shape)}
         described["parameters"] = {"binary_data_size": array.nbytes}
         return target.send(target.infer({"inputs": [described]}, array.tobytes()))
 
-    (output,) = ask(pixels).json["outputs"]
+    (output,) = send(pixels).json["outputs"]
     np.testing.assert_allclose(
         np.array(output["data"]).reshape(2, 4), model.run({"pixels": pixels})["probabilities"], atol=1e-5
     )
-    assert ask(pixels[:, 1:]).status == 400
-    assert ask(pixels[:0]).status == 400
+    assert send(pixels[:, 1:]).status == 400
+    assert send(pixels[:0]).status == 400

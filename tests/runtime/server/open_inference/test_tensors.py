@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from runtime.errors import InputError
-from runtime.server.open_inference.json_format import request_from_body
+from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.tensors import (
     DTYPES,
     count_elements,
@@ -55,18 +55,18 @@ def test_long_arrays_are_read_in_pieces_to_the_same_values(form, separators):
     shape = array.shape if array.ndim > 1 else LONG.shape
     data = b" " + json.dumps(array.tolist(), separators=separators).encode()
 
-    found = from_json(data, "UINT8", shape, "input", is_base64=False)
+    array = from_json(data, "UINT8", shape, "input", is_base64=False)
 
-    assert (found.dtype, found.shape) == (np.dtype(np.uint8), shape)
-    np.testing.assert_array_equal(found, LONG.reshape(shape))
+    assert (array.dtype, array.shape) == (np.dtype(np.uint8), shape)
+    np.testing.assert_array_equal(array, LONG.reshape(shape))
 
 
-def spoilt(place, value):
+def spoilt(indices, value):
     values = LONG.tolist()
     inner = values
-    for position in place[:-1]:
+    for position in indices[:-1]:
         inner = inner[position]
-    inner[place[-1]] = value
+    inner[indices[-1]] = value
     return values
 
 
@@ -99,16 +99,14 @@ def test_long_arrays_that_are_no_json_are_refused(end):
             + b"1"
             + end
             + b"}]}",
-            None,
+            BodyFormat(header_length=None, base64_inputs=frozenset(), raw_input="x"),
             model="m",
             version="",
-            base64_inputs=frozenset(),
-            raw_input="x",
         )
 
 
 def test_reading_long_arrays_leaves_other_threads_their_turn():
-    """The event loop answers health checks meanwhile: one decode of it all would hold Python's lock throughout."""
+    """Health checks run meanwhile: one decode of the whole body would hold Python's lock throughout."""
     data = b"[" + b"200," * 3_000_000 + b"200]"
     pauses, done = [], threading.Event()
 
@@ -141,10 +139,10 @@ def test_bf16_is_read_as_float32():
     halves = np.array([1.0, -2.5, 3e38], dtype=np.float32)
     data = (halves.view(np.uint32) >> 16).astype("<u2").tobytes()
 
-    found = from_bytes(memoryview(data), "BF16", (3,), "input")
+    array = from_bytes(memoryview(data), "BF16", (3,), "input")
 
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, halves, rtol=0.01)
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array, halves, rtol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The same table against a real Triton: where it answers as ours does, and each place where it does not."""
+"""The same table against a real Triton: where it responds as this server does, and each difference."""
 
 import contextlib
 import shutil
@@ -25,10 +25,10 @@ instance_group [{ kind: KIND_CPU count: 1 }]
 """
 
 
-# In place of a status: no answer, and no server after it.
+# In place of a status: no response, and no server after it.
 ENDED = 0
 
-# What Triton 2.51 does with the cases that it does not answer as the table says.
+# What Triton 2.51 does with the cases that it does not response as the table says.
 DIFFERENCES = {
     # Its inputs have one datatype and one shape each; ours take images as pixels, or encoded, as [-1] or [-1, 1].
     "three images of shape [3, 1]": 400,
@@ -138,17 +138,17 @@ def tritons(tmp_path_factory):
 def test_triton_answers_as_the_table_says_but_for_what_is_known(tritons, open_inference_case):
     case, target = open_inference_case, tritons.target()
     try:
-        answer = target.send(case.ask(target))
+        response = target.send(case.ask(target))
     except ConnectionError:
-        answer = None
+        response = None
     if case.name not in DIFFERENCES:
-        assert answer is not None
-        case.check_answer(target, answer)
+        assert response is not None
+        case.check_answer(target, response)
         return
-    assert (ENDED if answer is None else answer.status) == DIFFERENCES[case.name]
-    if answer is not None:
+    assert (ENDED if response is None else response.status) == DIFFERENCES[case.name]
+    if response is not None:
         with pytest.raises((AssertionError, ValueError)):
-            case.check_answer(target, answer)
+            case.check_answer(target, response)
 
 
 def test_every_difference_is_one_of_the_table():

@@ -1,0 +1,53 @@
+"""The options of 'truecopy serve': defaults, choices, help."""
+
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from runtime.server.command import serve
+from runtime.server.limits import MIB, Limits
+from runtime.server.options import Batching, LogFormat
+from runtime.server.settings import Settings
+
+
+def test_defaults_are_those_of_settings_and_limits():
+    defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
+    settings = {field.name: field.default for field in fields(Settings)}
+    limits = Limits()
+
+    same = ("host", "http_port", "grpc_port", "device", "batching", "drain_s", "watch", "token_file", "log_format")
+    assert {name: defaults[name] for name in same} == {name: settings[name] for name in same}
+    assert defaults["max_body_mb"] * MIB == limits.body_bytes
+    assert defaults["max_megapixels"] * 1_000_000 == limits.pixels
+    assert defaults["max_queue"] == limits.queue
+    assert defaults["deadline_s"] == limits.deadline_s
+
+
+def unwrapped(text):
+    """Return text without the frames and line breaks of the terminal."""
+    return re.sub(r"[\s│]+", " ", text)
+
+
+@pytest.fixture(scope="module")
+def help_text():
+    command = [sys.executable, "-m", "truecopy", "serve", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return unwrapped(done.stdout)
+
+
+@pytest.mark.parametrize(("option", "choices"), [("--batching", Batching), ("--log-format", LogFormat)])
+def test_help_lists_the_choices(help_text, option, choices):
+    assert f"{option} <{'|'.join(get_args(choices))}>" in help_text
+
+
+def test_an_unknown_choice_is_a_usage_error(tiny):
+    command = [sys.executable, "-m", "truecopy", "serve", str(tiny), "--batching", "sometimes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert "'auto', 'on', 'off'" in unwrapped(done.stderr)
