@@ -16,12 +16,14 @@ import typer
 
 from runtime.engine.concurrency import batches
 from runtime.errors import InputError, TruecopyError
+from runtime.inputs.registry import source_format_of
+from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
 from runtime.jobs.job import describe_job, run_job, skip_done
 from runtime.jobs.journal import Journal
 from runtime.jobs.options import JobOptions
 from runtime.jobs.overlays import Overlays
-from runtime.jobs.sources import Named, count_inputs, input_kind, read_sources
+from runtime.jobs.sources import count_inputs, read_sources
 from runtime.jobs.writers import SUFFIXES, check_writable
 from runtime.model import check_options, load
 from runtime.results import Failure, Result
@@ -135,15 +137,15 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     _exit(request, summary.rows, summary.failed)
 
 
-def _open(request: JobOptions) -> tuple[Engine, Iterator[Named], int | None]:
+def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None]:
     """Return the engine, the inputs, and how many there are where that is known."""
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
-    kind = input_kind(open_artifact(request.artifact).manifest)
-    total = count_inputs(request.inputs, kind, column=request.column)
-    engine = open_engine(request, kind, total)
-    return engine, read_sources(request.inputs, kind, column=request.column), total
+    source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
+    total = count_inputs(request.inputs, source_format, column=request.column)
+    engine = open_engine(request, source_format, total)
+    return engine, read_sources(request.inputs, source_format, column=request.column), total
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:

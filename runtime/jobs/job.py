@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from runtime.errors import ArtifactError, InputError
+from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, Stop
 from runtime.jobs.journal import JobDescription, Journal
 from runtime.jobs.overlays import Overlays
-from runtime.jobs.sources import Named
 from runtime.jobs.writers import write_results
 from runtime.manifest import MANIFEST_NAME
 from runtime.results import Failure
@@ -36,7 +36,7 @@ def describe_job(
     return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 
-def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays | None = None) -> Summary:
+def skip_done(inputs: Iterator[NamedInput], journal: Journal, *, overlays: Overlays | None = None) -> Summary:
     """Take the inputs whose rows are in the journal; raises InputError when they are not the ones it is of.
 
     ``overlays`` keep the names of the pictures that those rows have.
@@ -58,7 +58,7 @@ def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays |
 
 def run_job(
     engine: Engine,
-    inputs: Iterator[Named],
+    inputs: Iterator[NamedInput],
     journal: Journal,
     done: Summary,
     *,

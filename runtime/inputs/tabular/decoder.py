@@ -33,7 +33,7 @@ class DecodedRow(DecodedInput):
     values: tuple[float | int | str, ...]
 
 
-class RowDecoder:
+class TabularDecoder:
     """Rows: every column there, and none else; numbers as numbers or as text, strings as text.
 
     A prepared row is its values in the order of the columns; any rows may share a batch.
@@ -41,8 +41,7 @@ class RowDecoder:
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TabularInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TabularInput, _artifact: Artifact | None = None) -> None:
         self._spec = spec
         self._names = {column.name for column in spec.columns}
         self._categories = {column.name: frozenset(column.categories) for column in spec.columns}

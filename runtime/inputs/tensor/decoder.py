@@ -40,8 +40,7 @@ class TensorDecoder:
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TensorInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TensorInput, _artifact: Artifact | None = None) -> None:
         self.spec = spec
         self.warnings: dict[str, str] = {}
 

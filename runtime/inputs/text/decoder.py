@@ -58,8 +58,7 @@ class TextDecoder:
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TextInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TextInput, artifact: Artifact) -> None:
         self.spec = spec
         self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
         self.warnings = {

@@ -41,8 +41,7 @@ class TokensDecoder:
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TokensInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TokensInput, artifact: Artifact) -> None:
         self.spec = spec
         self.warnings: dict[str, str] = {}
         self._numbers: dict[str, int] = {}

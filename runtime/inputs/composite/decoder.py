@@ -20,7 +20,7 @@ class DecodedParts(DecodedInput):
     warning: str = ""
 
 
-class SeveralDecoder:
+class CompositeDecoder:
     """A mapping from input names to sources; prepared, it is a tuple of what the inputs' own decoders prepare."""
 
     def __init__(self, decoders: Mapping[str, Decoder]) -> None:
