@@ -32,7 +32,7 @@ from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
-from exporter.inputs.registry import assume_wanted, open_adapter
+from exporter.inputs.registry import infer_task_options, open_adapter
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.tokens.adapter import read_vocabulary
 from exporter.localize.locate import FaultLocator
@@ -186,7 +186,7 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
         untouched = rebuild(arch, {**needed, **recipe.arguments}, checkpoint).network
         reference = parity.Reference(untouched, adapter.prepare)
         prepared, values = reference.call(cases)
-        wanted = assume_wanted(recipe.wanted, adapter, untouched, values[0])
+        wanted = infer_task_options(recipe.wanted, adapter, untouched, values[0])
         postprocessing = infer_postprocessing(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
         answers = reference.finish(cases, prepared, values, postprocessing)
         step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"

@@ -21,7 +21,7 @@ from exporter.errors import ExportError, ParityError
 from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.evaluation.data import Scores, read_labeled_data, score_labeled_data
+from runtime.evaluation.data import Scores, read_labelled, score_labelled
 from runtime.evaluation.metrics import calibration_error, confidences, reliability
 from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, struct_to_json
 from runtime.model import Model
@@ -112,7 +112,7 @@ def calibrate(
             f"{task.kind}. Calibrate a classifier."
         )
     model = Model(opened, device="cpu")
-    found = score_labeled_data(model, read_labeled_data(model, Path(data), column=column))
+    found = score_labelled(model, read_labelled(model, Path(data), column=column))
     fitted = fit_scales(task, found)
     if not all(2 * _SMALLEST < scale < _LARGEST / 2 for scale in fitted):
         raise ExportError(

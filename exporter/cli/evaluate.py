@@ -45,26 +45,26 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure an artifact on labelled data: accuracy, class by class; errors of its numbers; overlap of its maps."""
-    from runtime.evaluation.data import read_labeled_data, score_labeled_data
+    from runtime.evaluation.data import read_labelled, score_labelled
     from runtime.evaluation.metrics import evaluate as measure
     from runtime.evaluation.segmentation import score_maps
     from runtime.manifest import Segment, struct_to_json
     from runtime.model import load
 
     model = load(artifact, device="cpu")
-    labelled = read_labeled_data(model, data, column=label_column)
+    labelled = read_labelled(model, data, column=label_column)
     found: Scores | Maps
     if isinstance(model.manifest.task, Segment):
         found = score_maps(model, labelled, keep=checkpoint is not None)
     else:
-        found = score_labeled_data(model, labelled)
+        found = score_labelled(model, labelled)
     evaluation = measure(model, found, name=str(artifact))
     eager, differences = None, {}
     if checkpoint is not None:
         check_extra()
         from exporter.eager.evaluate import compare_scores, score_eager
 
-        again = read_labeled_data(model, data, column=label_column)
+        again = read_labelled(model, data, column=label_column)
         beside = score_eager(artifact, model, again, checkpoint, arch=arch, preprocess=preprocess, trust=trust)
         eager = measure(model, beside, name=f"{checkpoint} (eager)")
         differences = compare_scores(found, beside, evaluation.task)

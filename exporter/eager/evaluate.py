@@ -1,7 +1,5 @@
 """The eager model on labelled data, for figures beside the artifact's."""
 
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ from exporter.architectures.rebuild import rebuild
 from exporter.checkpoint import read_checkpoint
 from exporter.conversion.network_io import call
 from exporter.errors import ExportError
-from exporter.inputs.registry import open_adapter
-from exporter.inputs.tabular.adapter import cell_of
+from exporter.inputs.registry import open_adapter, to_bytes
 from exporter.parity.cases import Case
 from exporter.recipe import Recipe
 from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
@@ -21,7 +18,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, Scores, fail
 from runtime.evaluation.segmentation import Maps, compare_maps
-from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
+from runtime.manifest import Segment
 from runtime.model import Model
 
 
@@ -67,7 +64,7 @@ def score_eager(
             except InputError as error:
                 yield one.name, error
                 continue
-            prepared = adapter.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
+            prepared = adapter.prepare(Case(name=one.name, data=to_bytes(one.source, manifest)))
             yield one, call(rebuilt.network, prepared.tensors)
 
     output = manifest.outputs[0].name
@@ -115,24 +112,3 @@ def _with_ending(
                 one,
                 postprocessing_from_artifact(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0],
             )
-
-
-def _to_bytes(source: Any, manifest: Manifest) -> bytes:
-    """Return an input in its encoded form, as a case has it."""
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, Path):
-        return source.read_bytes()
-    spec = manifest.inputs[0]
-    match spec:
-        case TabularInput():
-            row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
-            return json.dumps(row).encode()
-        case TextInput():
-            return json.dumps(list(source)).encode() if spec.pairs else str(source).encode()
-        case TokensInput():
-            return json.dumps([int(token) for token in source]).encode()
-        case _:
-            stream = io.BytesIO()
-            np.save(stream, np.asarray(source, dtype=spec.dtype), allow_pickle=False)
-            return stream.getvalue()

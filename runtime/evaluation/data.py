@@ -15,7 +15,7 @@ from runtime.manifest import Manifest, Multilabel, Regress, Segment
 from runtime.model import Model
 from runtime.results import is_finite, non_finite_message
 
-# Separates the labels of one cell.
+# What stands between the labels of one cell.
 _SEPARATOR = ";"
 
 _BATCH = 256
@@ -32,7 +32,7 @@ class LabeledData:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The model's scores for labeled data, row by row, and the ground truth.
+    """The model's scores for labelled data, row by row, and the truth.
 
     ``scores`` is float32 [inputs, ...]; ``truth`` is int64 [inputs] of class indices, bool [inputs, classes] of classes
     that hold, or float64 [inputs, values]. ``failures`` are the inputs that could not be used, with the reason.
@@ -44,7 +44,7 @@ class Scores:
     failures: Mapping[str, str]
 
 
-def read_labeled_data(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
+def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
     """Yield the inputs of ``data`` with their ground truth, in a fixed order.
 
     A folder holds one folder per class, named like the class. A table has the label in ``column``; of a row's other
@@ -79,7 +79,7 @@ def read_labeled_data(model: Model, data: Path, *, column: str) -> Iterator[Labe
         yield LabeledData(name=name, source=_source(model.manifest, row, data, truth_columns), truth=truth)
 
 
-def score_labeled_data(model: Model, labeled: Iterator[LabeledData | InputError]) -> Scores:
+def score_labelled(model: Model, labeled: Iterator[LabeledData | InputError]) -> Scores:
     """Return the model's scores for labeled data; raises InputError when no input can be used."""
     names: list[str] = []
     scores: list[Any] = []
@@ -152,10 +152,10 @@ def _read_class_folders(model: Model, data: Path, suffixes: Collection[str]) -> 
 
 
 def _one_hot(model: Model, indices: Sequence[int]) -> Any:
-    """Return a class as its index, or where several may hold, as one bool per class."""
+    """Return a class as its index, or where several may hold, as a bool a class."""
     if not isinstance(model.manifest.task, Multilabel):
         return indices[0]
-    return [index in indices for index in range(len(model.labels))]
+    return [position in indices for position in range(len(model.labels))]
 
 
 def _truth_columns(manifest: Manifest, column: str) -> list[str]:
@@ -186,7 +186,7 @@ def _index(model: Model, label: Any, name: str) -> int:
         return model.labels.index(text)
     if text.isdigit() and int(text) < len(model.labels):
         return int(text)
-    known = ", ".join(f"'{known_label}'" for known_label in model.labels[:10])
+    known = ", ".join(f"'{one}'" for one in model.labels[:10])
     raise InputError(f"'{name}': unknown label: expected one of {known}, or its number, got '{text}'. Correct it.")
 
 

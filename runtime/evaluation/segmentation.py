@@ -36,7 +36,7 @@ class Maps:
 
 
 def score_maps(model: Model, labelled: Iterator[LabeledData | InputError], *, keep: bool = False) -> Maps:
-    """Return the model's maps against the true ones of labeled data; raises InputError when none can be used."""
+    """Return the model's maps against those that ``read_labelled`` names; raises InputError when none can be used."""
 
     def found() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
         for one in labelled:

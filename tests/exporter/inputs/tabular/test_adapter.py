@@ -27,7 +27,7 @@ from exporter.inputs import tabular as tables
 from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tabular.estimator import statistics_from_json
 from exporter.outputs.postprocessing import TaskOptions
-from runtime.evaluation.data import read_labeled_data, score_labeled_data
+from runtime.evaluation.data import read_labelled, score_labelled
 from runtime.inputs.tabular.decoder import TabularDecoder
 from runtime.manifest import Column
 
@@ -238,7 +238,7 @@ def test_a_row_that_the_transform_has_no_numbers_for_has_no_answer(transform, tm
     with pytest.raises(runtime.InputError, match="no answer"):
         model.predict({"a": -1, "b": 2})
     (tmp_path / "rows.csv").write_text("a,b,label\n1.5,2,0\n-1,2,0\n")
-    found = score_labeled_data(model, read_labeled_data(model, tmp_path / "rows.csv", column="label"))
+    found = score_labelled(model, read_labelled(model, tmp_path / "rows.csv", column="label"))
     assert (len(found.names), len(found.failures)) == (1, 1)
 
 
