@@ -24,16 +24,6 @@ _IMAGES = "Images"
 _OTHERS = "Rows, arrays, texts and token sequences"
 _OUTPUTS = "Outputs"
 
-# What to predict with, by input kind.
-_EXAMPLES = {
-    "image": "photo.jpg",
-    "tensor": "array.npy",
-    "tabular": "rows.csv",
-    "text": "sentences.txt",
-    "tokens": "sequences.jsonl",
-    "several": "arrays.npz",
-}
-
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -254,6 +244,7 @@ def export(
     exporter.check_extra()
     from exporter.outputs.postprocessing import TASKS, TaskOptions
     from exporter.outputs.target_transform import NAMES, read_target
+    from runtime.inputs.registry import kind_of
     from runtime.manifest import Value
     from runtime.reports.table import to_table
 
@@ -311,8 +302,8 @@ def export(
         return
     console.print()
     console.print(to_table(exported.parity), highlight=False)
-    kind = exported.manifest.inputs[0].kind if len(exported.manifest.inputs) == 1 else "several"
-    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {_EXAMPLES[kind]}", highlight=False)
+    example = kind_of(exported.manifest.inputs).example
+    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {example}", highlight=False)
 
 
 def inspect(

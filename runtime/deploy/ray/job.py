@@ -20,11 +20,12 @@ from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, work
 from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.cpu import usable_cores
 from runtime.errors import DeviceError
+from runtime.inputs.registry import is_costly_to_decode
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.engines import Stop
 from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import STDIN, read_sources
-from runtime.manifest import MANIFEST_NAME, ImageInput
+from runtime.manifest import MANIFEST_NAME
 from runtime.results import Result
 
 # Inputs of a parcel: with fewer, Ray's work per parcel shows; with more, the first rows come late. Rows are quick.
@@ -106,7 +107,7 @@ class RayEngine:
 
         request = self._request
         actor_cores, actors = self._actors()
-        size = _PARCEL_IMAGES if isinstance(self._artifact.manifest.inputs[0], ImageInput) else _PARCEL_ROWS
+        size = _PARCEL_IMAGES if is_costly_to_decode(self._artifact.manifest.inputs) else _PARCEL_ROWS
         if self._total is not None:  # a small job is shared, too
             size = max(1, min(size, math.ceil((self._total - skipped) / (4 * actors))))
         listing = Listing(
