@@ -32,7 +32,7 @@ class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
 
     ``suffixes`` are the files that a folder is searched for. ``empty_lines`` says that an empty line of a list is also
     an input. ``from_line`` turns a line of a list, or an argument, into an input; ``from_row`` turns a row of a table
-    into one, given the column that was asked for. Both are given a name for the input. A .json file with a list of
+    into one, given the column that was asked for. Both take a name for the input. A .json file with a list of
     ``json_rows`` is a table. A .npy file with an array of ``batch_rank`` dimensions has one input per entry of the
     first. ``row_columns`` are the columns that make up an input; None where one column holds it.
     """

@@ -1,4 +1,4 @@
-"""Who does a job's work: this process, or a cluster; each takes the same inputs and gives the same results."""
+"""Engines that run a job: this process, or a cluster, with equal results."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,19 +11,19 @@ from runtime.jobs.urls import fetch_each
 from runtime.model import Model, load
 from runtime.results import Result
 
-# By what --engine takes: the function that opens it, by module and name; its libraries load when it is asked for.
+# By the name that --engine takes: the function that opens it, imported at first use.
 ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:open_ray"}
 
 
 class Stop:
-    """A request to finish what is in work and take no more inputs."""
+    """A request to finish the inputs in flight and take no more."""
 
     def __init__(self) -> None:
         self.asked = False
         self.exhausted = False
 
     def ask(self) -> None:
-        """Ask; more than once is the same."""
+        """Request the stop; further calls change nothing."""
         self.asked = True
 
     def until(self, inputs: Iterator[NamedInput]) -> Iterator[NamedInput]:
@@ -37,7 +37,7 @@ class Stop:
 
 
 class Engine(Protocol):
-    """What a job needs of whoever works for it; used in a ``with``, whose end stops all that was started."""
+    """Interface of an engine; used in a ``with``, whose end stops everything that the engine started."""
 
     def __enter__(self) -> Self: ...
 
@@ -54,7 +54,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """This process, with all the workers of a plan."""
+    """This process, with all workers of a plan."""
 
     def __init__(self, model: Model, *, top_k: int = 5, threshold: float | None = None) -> None:
         self.model = model

@@ -21,7 +21,7 @@ from runtime.model import Model
 
 STDIN = "-"
 
-# Arguments that end so and are no files are misspelled paths, and no texts.
+# Arguments with these suffixes that are not files are misspelled paths, and not texts.
 _SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
 
 
