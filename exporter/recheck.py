@@ -14,7 +14,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
 from exporter.inputs.image.adapter import ImageAdapter
 from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.inputs.registry import open_adapter, with_transform
+from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultLocator, FaultReport
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
@@ -61,7 +61,6 @@ def recheck_artifact(
     for name in manifest.files:
         artifact.file(name)
     check_not_calibrated(manifest)
-    options = with_transform(options)
     rebuilt = open_eager_network(artifact, options)
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
     if adapter.inputs != manifest.inputs:

@@ -32,12 +32,13 @@ from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
-from exporter.inputs.registry import assume_task, open_adapter, with_transform
+from exporter.inputs.registry import infer_task_options, open_adapter
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.tokens.adapter import read_vocabulary
 from exporter.localize.locate import FaultLocator
 from exporter.outputs.labels import assumed_labels, read_labels
 from exporter.outputs.postprocessing import Postprocessing, infer_postprocessing
+from exporter.outputs.target_transform import read_target_option
 from exporter.parity.golden import choose_golden
 from exporter.progress import (
     Progress,
@@ -122,7 +123,7 @@ def export(
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
     """Carry out a options, telling ``listener`` about each step."""
     steps = Progress(listener)
-    options = with_transform(options)
+    options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     check_out(options.artifact_path, force=options.force)
 
     with steps.step("read") as step:
@@ -149,7 +150,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         untouched = rebuild(arch, {**needed, **options.arguments}, checkpoint).network
         reference = parity.Reference(untouched, adapter.prepare)
         prepared, values = reference.call(cases)
-        task_options = assume_task(options.task_options, adapter, untouched, values[0])
+        task_options = infer_task_options(options.task_options, adapter, untouched, values[0])
         postprocessing = infer_postprocessing(values, task_options, labels_file=_LABELS, name=type(untouched).__name__)
         answers = reference.finish(cases, prepared, values, postprocessing)
         step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
 _STEP_WIDTH = len("preprocessing")
 
-# What to predict with, by input kind.
-_EXAMPLES = {
-    "image": "photo.jpg",
-    "tensor": "array.npy",
-    "tabular": "rows.csv",
-    "text": "sentences.txt",
-    "tokens": "sequences.jsonl",
-    "several": "arrays.npz",
-}
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -50,6 +41,7 @@ def export(
 
     check_extra()
     from exporter.workflow import run
+    from runtime.inputs.registry import kind_of
     from runtime.reports.table import to_table
 
     console = open_console(stderr=json, quiet=json)
@@ -66,8 +58,8 @@ def export(
         return
     console.print()
     console.print(to_table(exported.parity), highlight=False)
-    kind = exported.manifest.inputs[0].kind if len(exported.manifest.inputs) == 1 else "several"
-    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {_EXAMPLES[kind]}", highlight=False)
+    example = kind_of(exported.manifest.inputs).example
+    console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {example}", highlight=False)
 
 
 def main() -> None:

@@ -1,17 +1,13 @@
 """The eager model on labelled data, for figures beside the artifact's."""
 
-import io
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from exporter.conversion.network_io import call
 from exporter.eager.source import check_not_calibrated, open_eager_network
-from exporter.inputs.registry import open_adapter, with_transform
-from exporter.inputs.tabular.adapter import cell_of
+from exporter.inputs.registry import open_adapter, to_bytes
 from exporter.parity.cases import Case
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
@@ -19,7 +15,7 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, Scores, fail
 from runtime.evaluation.segmentation import Maps, compare_maps
-from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
+from runtime.manifest import Segment
 from runtime.model import Model
 
 
@@ -33,7 +29,7 @@ def score_eager(
     manifest = model.manifest
     check_not_calibrated(manifest)
     rebuilt = open_eager_network(artifact, options)
-    adapter = open_adapter(options_from_artifact(artifact, with_transform(options)), rebuilt)
+    adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
 
     def values() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
         for one in labeled:
@@ -45,7 +41,7 @@ def score_eager(
             except InputError as error:
                 yield one.name, error
                 continue
-            prepared = adapter.prepare(Case(name=one.name, data=_to_bytes(one.source, manifest)))
+            prepared = adapter.prepare(Case(name=one.name, data=to_bytes(one.source, manifest)))
             yield one, call(rebuilt.network, prepared.tensors)
 
     output = manifest.outputs[0].name
@@ -93,24 +89,3 @@ def _with_postprocessing(
                 one,
                 postprocessing_from_artifact(artifact, [value]).expect(value)[artifact.manifest.outputs[0].name][0],
             )
-
-
-def _to_bytes(source: Any, manifest: Manifest) -> bytes:
-    """Return an input in its encoded form, as a case has it."""
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, Path):
-        return source.read_bytes()
-    spec = manifest.inputs[0]
-    match spec:
-        case TabularInput():
-            row = {column.name: cell_of(column, source[column.name], manifest.name) for column in spec.columns}
-            return json.dumps(row).encode()
-        case TextInput():
-            return json.dumps(list(source)).encode() if spec.pairs else str(source).encode()
-        case TokensInput():
-            return json.dumps([int(token) for token in source]).encode()
-        case _:
-            stream = io.BytesIO()
-            np.save(stream, np.asarray(source, dtype=spec.dtype), allow_pickle=False)
-            return stream.getvalue()

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from exporter.checkpoint.sklearn_files import load_estimator
 from exporter.errors import PreprocessingError
 from exporter.outputs.target_inverse import apply_inverse
-from exporter.recipe import TARGET_FUNCTIONS
+from exporter.recipe import TARGET_FUNCTIONS, TaskOptions
 from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 
 # Functions of numpy, as the inverse function of a FunctionTransformer; arrays of any size.
@@ -44,6 +45,14 @@ def read_target(target: str | Path | Any, *, trust: bool) -> tuple[InverseStep, 
             f"others for {type(transformer).__name__}. Apply it after the model, or train on a scaled target."
         )
     return steps
+
+
+def read_target_option(options: TaskOptions, *, trust: bool) -> TaskOptions:
+    """Return the options with their target transform read into the steps that undo it."""
+    target = options.target_transform
+    if target is None or isinstance(target, tuple):
+        return options
+    return replace(options, target_transform=read_target(target, trust=trust))
 
 
 def _read(transformer: Any, count: int, name: str) -> tuple[InverseStep, ...]:

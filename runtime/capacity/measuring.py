@@ -22,7 +22,8 @@ from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
-from runtime.jobs.sources import input_kind, read_sources
+from runtime.inputs.registry import source_format_of
+from runtime.jobs.sources import read_sources
 from runtime.model import Model
 
 _MOST_SAMPLES = 64
@@ -120,7 +121,7 @@ def _bodies(artifact: Artifact, samples: Sequence[Path]) -> list[Body]:
         cases = read_golden(artifact.file(manifest.golden.file)).cases
         named: list[tuple[str, Any]] = [(f"golden input {row}", case.source) for row, case in enumerate(cases)]
     else:
-        kind = input_kind(manifest)
+        kind = source_format_of(manifest.inputs)
         named = list(islice(read_sources([str(sample) for sample in samples], kind), _MOST_SAMPLES))
     for name, source in named:
         if isinstance(source, InputError):

@@ -11,7 +11,8 @@ from typing import Any
 
 from runtime.artifact.open import open_artifact
 from runtime.errors import ArtifactError
-from runtime.jobs.urls import Remote, is_url, read_url
+from runtime.inputs.source import Remote, is_url
+from runtime.jobs.urls import read_url
 from runtime.manifest import MANIFEST_NAME, manifest_from_json
 
 

@@ -1,4 +1,4 @@
-"""Inputs whose answer is known: a folder a class, or a table with a column of labels."""
+"""Labeled data: one folder per class, or a table with a column of labels."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.inputs.registry import source_format_of
 from runtime.inputs.tabular.tables import read_rows
-from runtime.jobs.sources import KINDS
-from runtime.manifest import Manifest, Multilabel, Regress, Segment, TabularInput
+from runtime.manifest import Manifest, Multilabel, Regress, Segment
 from runtime.model import Model
 from runtime.results import is_finite, non_finite_message
 
@@ -23,7 +23,7 @@ _BATCH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledData:
-    """One input with what is true of it: a class, a set of classes, or numbers by name."""
+    """One input with its ground truth: a class, a set of classes, numbers in the order of the values, or a mask."""
 
     name: str
     source: Any
@@ -45,43 +45,42 @@ class Scores:
 
 
 def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
-    """Yield the inputs of ``data`` with their truth, in a fixed order.
+    """Yield the inputs of ``data`` with their ground truth, in a fixed order.
 
-    A folder has a folder a class in it, named like the class. A table has the label in ``column``; of a row's other
+    A folder holds one folder per class, named like the class. A table has the label in ``column``; of a row's other
     columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
     folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names. An unknown
-    label is an InputError in the place of its input; a missing column or folder raises one.
+    label yields an InputError instead of its input; a missing column or folder raises one.
 
-    The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
-    its path in ``column``.
+    The ground truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table
+    has its path in ``column``.
     """
-    if data.is_dir() and isinstance(model.manifest.task, Segment):
-        yield from _read_masked(data, KINDS[model.manifest.inputs[0].kind].suffixes)
-        return
     if data.is_dir():
-        yield from _read_folders(model, data, KINDS[model.manifest.inputs[0].kind].suffixes)
+        suffixes = source_format_of(model.manifest.inputs).suffixes
+        read_folder = _read_masks if isinstance(model.manifest.task, Segment) else _read_class_folders
+        yield from read_folder(model, data, suffixes)
         return
+    truth_columns = _truth_columns(model.manifest, column)
     for name, row in read_rows(data):
         if isinstance(row, InputError):
             yield row
             continue
-        wanted = _truth_columns(model.manifest, column)
-        missing = [one for one in wanted if one not in row]
+        missing = [key for key in truth_columns if key not in row]
         if missing:
             raise InputError(
                 f"'{name}': no column '{missing[0]}': expected the truth in it, got {', '.join(row)}. "
                 "Name the column with --label-column."
             )
         try:
-            truth = _truth(model, {one: row[one] for one in wanted}, name, data.parent)
+            truth = _truth(model, {key: row[key] for key in truth_columns}, name, data.parent)
         except InputError as error:
             yield error
             continue
-        yield LabeledData(name=name, source=_source(model.manifest, row, data, wanted), truth=truth)
+        yield LabeledData(name=name, source=_source(model.manifest, row, data, truth_columns), truth=truth)
 
 
-def score_labelled(model: Model, labelled: Iterator[LabeledData | InputError]) -> Scores:
-    """Return the model's scores for labelled data; raises InputError when there is none that can be used."""
+def score_labelled(model: Model, labeled: Iterator[LabeledData | InputError]) -> Scores:
+    """Return the model's scores for labeled data; raises InputError when no input can be used."""
     names: list[str] = []
     scores: list[Any] = []
     truth: list[Any] = []
@@ -89,31 +88,31 @@ def score_labelled(model: Model, labelled: Iterator[LabeledData | InputError]) -
     waiting: list[tuple[LabeledData, Any]] = []
 
     def flush() -> None:
-        for (one, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
+        for (entry, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
             if not is_finite(score):
-                failures[one.name] = non_finite_message(one.name)
+                failures[entry.name] = non_finite_message(entry.name)
                 continue
-            names.append(one.name)
+            names.append(entry.name)
             scores.append(score)
-            truth.append(one.truth)
+            truth.append(entry.truth)
         waiting.clear()
 
-    for one in labelled:
-        if isinstance(one, InputError):
-            name, error = fail(one)
+    for entry in labeled:
+        if isinstance(entry, InputError):
+            name, error = fail(entry)
             failures[name] = str(error)
             continue
         try:
-            waiting.append((one, model.prepare(one.source, subject=f"'{one.name}'")))
+            waiting.append((entry, model.prepare(entry.source, subject=f"'{entry.name}'")))
         except InputError as error:
-            failures[one.name] = str(error)
+            failures[entry.name] = str(error)
         if len(waiting) == _BATCH:
             flush()
     if waiting:
         flush()
     if not names:
         reason = next(iter(failures.values()), "it is empty")
-        raise InputError(f"labelled data: no input can be used: expected at least one: {reason}")
+        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
 
@@ -122,7 +121,7 @@ def fail(error: InputError) -> tuple[str, InputError]:
     return str(error).partition(": ")[0], error
 
 
-def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[LabeledData | InputError]:
+def _read_masks(_model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData | InputError]:
     images, masks = data / "images", data / "masks"
     if not images.is_dir() or not masks.is_dir():
         raise InputError(
@@ -137,14 +136,14 @@ def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[LabeledData 
             yield InputError(f"'{path}': no mask: expected one named '{path.stem}' in '{masks}'. Add it.")
 
 
-def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData]:
+def _read_class_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData]:
     folders = sorted(path for path in data.iterdir() if path.is_dir())
     unknown = [folder.name for folder in folders if folder.name not in model.labels]
     if not folders or unknown:
         got = f"'{unknown[0]}'" if unknown else "no folder"
         known = ", ".join(f"'{label}'" for label in model.labels[:10])
         raise InputError(
-            f"'{data}': expected a folder a class, named as the model's labels ({known}), got {got}. Rename it."
+            f"'{data}': expected one folder per class, named as the model's labels ({known}), got {got}. Rename it."
         )
     for folder in folders:
         index = model.labels.index(folder.name)
@@ -191,16 +190,15 @@ def _index(model: Model, label: Any, name: str) -> int:
     raise InputError(f"'{name}': unknown label: expected one of {known}, or its number, got '{text}'. Correct it.")
 
 
-def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth: Collection[str]) -> Any:
-    spec = manifest.inputs[0]
-    if isinstance(spec, TabularInput):
-        known = {column.name for column in spec.columns}
-        return {name: value for name, value in row.items() if name in known}
-    others = [name for name in row if name not in truth]
+def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth_columns: Collection[str]) -> Any:
+    row_columns = source_format_of(manifest.inputs).row_columns
+    if row_columns is not None:
+        return {name: value for name, value in row.items() if name in row_columns}
+    others = [name for name in row if name not in truth_columns]
     name = next((name for name in ("path", "text", "input") if name in others), others[0] if len(others) == 1 else None)
     if name is None:
         raise InputError(
-            f"'{data}': no column of inputs: expected 'path', 'text' or 'input', or one column beside the truth, got "
+            f"'{data}': no column of inputs: expected 'path', 'text' or 'input', or one column besides the truth, got "
             f"{', '.join(row)}. Rename it."
         )
     return data.parent / str(row[name]) if name == "path" else row[name]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class DecodedInput:
-    """One input after decoding; each kind has its own, which its decoder's ``prepare`` takes.
+    """One input after decoding, as the ``prepare`` of its decoder takes it; each kind has its own subclass.
 
     ``warning`` is a key of the decoder's ``warnings`` where something about the input is to be counted and warned about
     once, such as a photo that asks for a rotation; empty otherwise.
@@ -18,38 +18,39 @@ class DecodedInput:
 
 
 class Decoder(Protocol):
-    """One input kind: from a caller's input to arrays.
+    """Decoder of one input kind: from a caller's input to arrays.
 
-    A prepared input is whatever the kind makes of it: to the model it is opaque, but for ``bucket`` and ``stack``.
-    ``batch_size`` is how many inputs a batch holds at most where the model itself makes the batches. ``warnings`` are
-    the warnings by warning. A decoder may have a method ``name(source, position)``, where ``subject_of`` does not fit.
+    The type of a prepared input is the kind's own: only ``bucket`` and ``stack`` look into it. ``batch_size`` is the
+    largest batch where the model itself makes the batches. ``warnings`` are the texts of warnings, by the key that
+    ``DecodedInput.warning`` names. A decoder may have a method ``name(source, position)``, where ``subject_of`` does
+    not fit.
     """
 
     batch_size: int
     warnings: dict[str, str]
 
     def is_list(self, inputs: object) -> bool:
-        """Return whether ``inputs`` are several inputs, and not one that happens to be a list."""
+        """Return whether ``inputs`` are several inputs, and not a single one that is a list."""
 
     def decode(self, source: Any, *, subject: str) -> DecodedInput:
-        """Return one caller's input, checked; raise InputError, with ``subject`` as its name, where it is wrong.
+        """Return a caller's input, checked; raise InputError, with ``subject`` as its name, where it is wrong.
 
         Bytes are the input's encoded form: an image file, an .npy file, JSON.
         """
 
     def prepare(self, decoded: Any) -> Any:
-        """Return what the host makes of it before the graph takes over."""
+        """Return the prepared input: all that the host computes before the graph."""
 
     def bucket(self, prepared: Any) -> Hashable:
         """Return a key; prepared inputs of equal keys may share a batch."""
 
     def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        """Return the arrays of the ``network`` graph for inputs of one bucket, padded where need be."""
+        """Return the arrays of the ``network`` graph for inputs of one bucket, padded where necessary."""
 
     def whole(self, decoded: Any) -> dict[str, NDArray[Any]]:
         """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
 
 
 def subject_of(source: object, position: int) -> str:
-    """Return how messages and result rows name an input: its path, or its position among the inputs."""
+    """Return the name of an input in messages and result rows: its path, or its position among the inputs."""
     return str(source) if isinstance(source, str | PathLike) else f"#{position}"

@@ -1,33 +1,161 @@
 """Registry of the input kinds."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from runtime.artifact.open import Artifact
-from runtime.inputs.composite import SeveralDecoder
 from runtime.inputs.decoder import Decoder
+from runtime.inputs.payload import Payload
+from runtime.inputs.source import SourceFormat
 from runtime.manifest import ImageInput, Input, TabularInput, TensorInput, TextInput, TokensInput
 
-# The class that decodes a kind, by module and name: a kind's libraries load when a model of that kind does.
-DECODERS: dict[type[Any], str] = {
-    ImageInput: "runtime.inputs.image.decoder:ImageDecoder",
-    TensorInput: "runtime.inputs.tensor.decoder:TensorDecoder",
-    TabularInput: "runtime.inputs.tabular.decoder:RowDecoder",
-    TextInput: "runtime.inputs.text.decoder:TextDecoder",
-    TokensInput: "runtime.inputs.tokens.decoder:TokensDecoder",
+# The name of the kind of a model with more than one input.
+SEVERAL = "several"
+
+
+def _no_extras(_spec: Any) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputKind:
+    """One input kind: its code as ``module:name``, imported at first use, and what other modules say of it.
+
+    ``decoder`` is a class that takes the manifest's input, the artifact, and those of ``decoder_options`` that the
+    caller sets. ``source`` is a function from the manifest's input to a SourceFormat, ``payload`` a Payload class that
+    takes the manifest's input. ``noun`` names several such inputs, ``example`` is what ``truecopy predict`` takes, and
+    ``prepared_unit`` is what prepared inputs differ by. ``costly_to_decode`` inputs are decoded one per job, and gain
+    nothing from batches on a CPU. ``extras`` returns the optional dependencies that a server needs for an input.
+    """
+
+    decoder: str
+    source: str
+    payload: str
+    noun: str
+    example: str
+    prepared_unit: str = "values"
+    costly_to_decode: bool = False
+    decoder_options: tuple[str, ...] = ()
+    extras: Callable[[Any], tuple[str, ...]] = _no_extras
+
+
+INPUT_KINDS: dict[type[Any], InputKind] = {
+    ImageInput: InputKind(
+        decoder="runtime.inputs.image.decoder:ImageDecoder",
+        source="runtime.inputs.image.source:source_format",
+        payload="runtime.inputs.image.payload:ImagePayload",
+        noun="images",
+        example="photo.jpg",
+        prepared_unit="gray levels",
+        costly_to_decode=True,
+        decoder_options=("max_pixels",),
+        extras=lambda spec: ("tiff",) if spec.mode == "bands" else (),
+    ),
+    TensorInput: InputKind(
+        decoder="runtime.inputs.tensor.decoder:TensorDecoder",
+        source="runtime.inputs.tensor.source:source_format",
+        payload="runtime.inputs.tensor.payload:TensorPayload",
+        noun="arrays",
+        example="array.npy",
+    ),
+    TabularInput: InputKind(
+        decoder="runtime.inputs.tabular.decoder:TabularDecoder",
+        source="runtime.inputs.tabular.source:source_format",
+        payload="runtime.inputs.tabular.payload:TabularPayload",
+        noun="rows",
+        example="rows.csv",
+    ),
+    TextInput: InputKind(
+        decoder="runtime.inputs.text.decoder:TextDecoder",
+        source="runtime.inputs.text.source:source_format",
+        payload="runtime.inputs.text.payload:TextPayload",
+        noun="texts",
+        example="sentences.txt",
+        extras=lambda _spec: ("text",),
+    ),
+    TokensInput: InputKind(
+        decoder="runtime.inputs.tokens.decoder:TokensDecoder",
+        source="runtime.inputs.tokens.source:source_format",
+        payload="runtime.inputs.tokens.payload:TokensPayload",
+        noun="token sequences",
+        example="sequences.jsonl",
+    ),
 }
 
+# Models with more than one input: each of them is of a kind above.
+COMPOSITE = InputKind(
+    decoder="runtime.inputs.composite.decoder:CompositeDecoder",
+    source="runtime.inputs.composite.source:source_format",
+    payload="runtime.inputs.composite.payload:CompositePayload",
+    noun="inputs",
+    example="arrays.npz",
+)
 
-def open_decoder(artifact: Artifact, *, max_pixels: int) -> Decoder:
-    """Return the decoder for an artifact's input, or for all of them where it has several."""
+
+def kind_of(inputs: Sequence[Input]) -> InputKind:
+    """Return the kind of a model's inputs: ``COMPOSITE`` where there are several."""
+    return INPUT_KINDS[type(inputs[0])] if len(inputs) == 1 else COMPOSITE
+
+
+def kind_name(inputs: Sequence[Input]) -> str:
+    """Return the name of the kind of a model's inputs: ``several`` where there are several."""
+    return inputs[0].kind if len(inputs) == 1 else SEVERAL
+
+
+def open_decoder(artifact: Artifact, **options: Any) -> Decoder:
+    """Return the decoder of an artifact's input, or of all of them where it has several.
+
+    ``options`` are the decoders' options by name; each kind takes its own.
+    """
     inputs = artifact.manifest.inputs
-    decoders = [_open(spec, artifact, max_pixels) for spec in inputs]
+    decoders = [_open_decoder(spec, artifact, options) for spec in inputs]
     if len(decoders) == 1:
         return decoders[0]
-    return SeveralDecoder({spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)})
+    composite: Decoder = _load(COMPOSITE.decoder)(
+        {spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)}
+    )
+    return composite
 
 
-def _open(spec: Input, artifact: Artifact, max_pixels: int) -> Decoder:
-    module, _, name = DECODERS[type(spec)].partition(":")
-    decoder: Decoder = getattr(import_module(module), name)(spec, artifact, max_pixels=max_pixels)
+def open_payload(inputs: Sequence[Input]) -> Payload:
+    """Return the wire format of a model's input, or of all of them where it has several."""
+    payloads: list[Payload] = [_load(INPUT_KINDS[type(spec)].payload)(spec) for spec in inputs]
+    if len(payloads) == 1:
+        return payloads[0]
+    composite: Payload = _load(COMPOSITE.payload)(
+        {spec.name: payload for spec, payload in zip(inputs, payloads, strict=True)}
+    )
+    return composite
+
+
+def source_format_of(inputs: Sequence[Input]) -> SourceFormat:
+    """Return how a model's inputs are stored in files, lists and tables."""
+    source: SourceFormat = _load(kind_of(inputs).source)(inputs[0])
+    return source
+
+
+def extras_of(inputs: Sequence[Input]) -> tuple[str, ...]:
+    """Return the optional dependencies of this distribution that a model's inputs need, without duplicates."""
+    return tuple(dict.fromkeys(extra for spec in inputs for extra in INPUT_KINDS[type(spec)].extras(spec)))
+
+
+def is_costly_to_decode(inputs: Sequence[Input]) -> bool:
+    """Return whether decoding one of a model's inputs costs about as much as a network."""
+    return any(INPUT_KINDS[type(spec)].costly_to_decode for spec in inputs)
+
+
+def _open_decoder(spec: Input, artifact: Artifact, options: dict[str, Any]) -> Decoder:
+    kind = INPUT_KINDS[type(spec)]
+    own_options = {name: options[name] for name in kind.decoder_options if name in options}
+    decoder: Decoder = _load(kind.decoder)(spec, artifact, **own_options)
     return decoder
+
+
+@cache
+def _load(reference: str) -> Any:
+    """Return what ``module:name`` refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

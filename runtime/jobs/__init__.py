@@ -1,1 +1,1 @@
-"""Whole folders, lists and tables as one job: one row an input, in order, resumable, in bounded memory."""
+"""Batch jobs: one row per input, in order, resumable, in bounded memory."""

@@ -1,4 +1,4 @@
-"""What 'truecopy predict' does once its options are parsed: rows to stdout, or a job to a file."""
+"""Command 'truecopy predict': rows to stdout, or a job to a file."""
 
 import shlex
 import signal
@@ -16,17 +16,19 @@ import typer
 
 from runtime.engine.concurrency import batches
 from runtime.errors import InputError, TruecopyError
+from runtime.inputs.registry import source_format_of
+from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
-from runtime.jobs.job import describe_job, run_job, skip_done
+from runtime.jobs.job import Job, describe_job
 from runtime.jobs.journal import Journal
 from runtime.jobs.options import JobOptions
 from runtime.jobs.overlays import Overlays
-from runtime.jobs.sources import Named, count_inputs, input_kind, read_sources
+from runtime.jobs.sources import count_inputs, read_sources
 from runtime.jobs.writers import SUFFIXES, check_writable
 from runtime.model import check_options, load
 from runtime.results import Failure, Result
 
-# A table is printed page by page, so that its rows need not all be in memory, or awaited.
+# A table is printed page by page: the first rows come early, and not all rows are in memory.
 _PAGE_ROWS = 200
 
 TO_STDOUT = ("table", "jsonl")
@@ -52,7 +54,7 @@ class Interruption:
             raise KeyboardInterrupt
         self.signal = number
         self._stop.ask()
-        sys.stderr.write("\nstopping: what is in work is finished and written; once more to end at once\n")
+        sys.stderr.write("\nstopping after the inputs in flight. A second signal ends the job at once.\n")
 
 
 def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) -> None:
@@ -88,7 +90,7 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
             failed += sum(isinstance(result, Failure) for result in page)
             advance(len(page))
     if not stop.exhausted:
-        sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could go on from there.\n")
+        sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could continue from there.\n")
         raise typer.Exit(128 + interruption.signal)
     _exit(request, rows, failed)
 
@@ -102,32 +104,24 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
         "max_pixels": request.max_pixels,
         **({"output": str(request.output)} if request.output is not None else {}),
     }
-    job = describe_job(request.artifact, request.inputs, column=request.column, options=options)
+    description = describe_job(request.artifact, request.inputs, column=request.column, options=options)
     stop = Stop()
     start = time.monotonic()
     with (
         engine,
-        Journal(out, job, resume=request.resume, force=request.force) as journal,
+        Journal(out, description, resume=request.resume, force=request.force) as journal,
         Interruption(stop) as interruption,
     ):
-        done = skip_done(inputs, journal, overlays=overlays)
+        job = Job(engine=engine, journal=journal, stop=stop, format_name=name, overlays=overlays)
+        done = job.skip_done(inputs)
         try:
             with _progress(total, done.rows, shown=True) as advance:
-                summary = run_job(
-                    engine,
-                    inputs,
-                    journal,
-                    done,
-                    format_name=name,
-                    stop=stop,
-                    on_row=lambda: advance(1),
-                    overlays=overlays,
-                )
+                summary = job.run(inputs, done, on_row=lambda: advance(1))
         except (TruecopyError, OSError, KeyboardInterrupt):
-            sys.stderr.write(_how_to_go_on(journal))
+            sys.stderr.write(_resume_hint(journal))
             raise
     if not summary.finished:
-        sys.stderr.write(f"stopped. {_how_to_go_on(journal)}")
+        sys.stderr.write(f"stopped. {_resume_hint(journal)}")
         raise typer.Exit(128 + interruption.signal)
     seconds = time.monotonic() - start
     rate = (summary.rows - done.rows) / seconds
@@ -135,19 +129,19 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     _exit(request, summary.rows, summary.failed)
 
 
-def _open(request: JobOptions) -> tuple[Engine, Iterator[Named], int | None]:
+def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None]:
     """Return the engine, the inputs, and how many there are where that is known."""
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
-    kind = input_kind(open_artifact(request.artifact).manifest)
-    total = count_inputs(request.inputs, kind, column=request.column)
-    engine = open_engine(request, kind, total)
-    return engine, read_sources(request.inputs, kind, column=request.column), total
+    source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
+    total = count_inputs(request.inputs, source_format, column=request.column)
+    engine = open_engine(request, source_format, total)
+    return engine, read_sources(request.inputs, source_format, column=request.column), total
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
-    """Return what writes the pictures that were asked for, if any were; a cluster's are written here, too."""
+    """Return the writer of the pictures that ``--output`` asks for; those of a cluster's rows are also written here."""
     if request.output is None:
         return None
     model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
@@ -162,9 +156,9 @@ def _format_name(request: JobOptions) -> str:
     else:
         name = "table"
     if request.out is None and name not in TO_STDOUT:
-        raise InputError(f"format '{name}': expected --out with the file to write, got none. Name one.")
+        raise InputError(f"format '{name}': expected --out with the file to write, got none. Add it.")
     if request.out is None and request.resume:
-        raise InputError("--resume: expected --out with the file of an unfinished job, got none. Name it.")
+        raise InputError("--resume: expected --out with the file of an unfinished job, got none. Add it.")
     return name
 
 
@@ -176,15 +170,15 @@ def _exit(request: JobOptions, rows: int, failed: int) -> None:
             raise typer.Exit(1)
 
 
-def _how_to_go_on(journal: Journal) -> str:
+def _resume_hint(journal: Journal) -> str:
     arguments = [argument for argument in sys.argv[1:] if argument not in {"--resume", "--force"}]
     command = shlex.join(["truecopy", *arguments, "--resume"])
-    return f"{journal.rows} rows are in '{journal.path}'. Go on with: {command}\n"
+    return f"{journal.rows} rows are in '{journal.path}'. Continue with: {command}\n"
 
 
 @contextmanager
 def _progress(total: int | None, done: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar with rate and time left on stderr where that is a terminal; yield what to call for new rows."""
+    """Show a bar with rate and time left on stderr where that is a terminal; yield a function that counts new rows."""
     if not (shown and sys.stderr.isatty()):
         yield lambda _count: None
         return
@@ -193,7 +187,7 @@ def _progress(total: int | None, done: int, *, shown: bool) -> Iterator[Callable
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Rows a second, lately."""
+        """Latest rate, in rows per second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed or 0:.1f}/s")

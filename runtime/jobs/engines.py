@@ -1,32 +1,32 @@
-"""Who does a job's work: this process, or a cluster; each takes the same inputs and gives the same results."""
+"""Engines that run a job: this process, or a cluster, with equal results."""
 
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Protocol, Self
 
 from runtime.errors import InputError
+from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.options import JobOptions
-from runtime.jobs.sources import Kind, Named
 from runtime.jobs.urls import fetch_each
 from runtime.model import Model, load
 from runtime.results import Result
 
-# By what --engine takes: the function that opens it, by module and name; its libraries load when it is asked for.
+# By the name that --engine takes: the function that opens it, imported at first use.
 ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:open_ray"}
 
 
 class Stop:
-    """A request to finish what is in work and take no more inputs."""
+    """A request to finish the inputs in flight and take no more."""
 
     def __init__(self) -> None:
         self.asked = False
         self.exhausted = False
 
     def ask(self) -> None:
-        """Ask; more than once is the same."""
+        """Request the stop; further calls change nothing."""
         self.asked = True
 
-    def until(self, inputs: Iterator[Named]) -> Iterator[Named]:
+    def until(self, inputs: Iterator[NamedInput]) -> Iterator[NamedInput]:
         """Yield the inputs until asked to stop; ``exhausted`` tells whether these were all."""
         while not self.asked:
             named = next(inputs, None)
@@ -37,13 +37,13 @@ class Stop:
 
 
 class Engine(Protocol):
-    """What a job needs of whoever works for it; used in a ``with``, whose end stops all that was started."""
+    """Interface of an engine; used in a ``with``, whose end stops everything that the engine started."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:
+    def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:
         """Yield the result of each of ``inputs``, in order; ``skipped`` of the job's inputs came before these.
 
         Ends early when asked to stop; ``stop.exhausted`` tells whether these were all.
@@ -54,7 +54,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """This process, with all the workers of a plan."""
+    """This process, with all workers of a plan."""
 
     def __init__(self, model: Model, *, top_k: int = 5, threshold: float | None = None) -> None:
         self.model = model
@@ -67,19 +67,19 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         self.model.close()
 
-    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:  # noqa: ARG002
+    def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:  # noqa: ARG002
         """Yield the result of each input, in order."""
-        found = fetch_each(stop.until(inputs))
-        return self.model.predict_each(found, top_k=self._top_k, threshold=self._threshold)
+        fetched = fetch_each(stop.until(inputs))
+        return self.model.predict_each(fetched, top_k=self._top_k, threshold=self._threshold)
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
         self.model.check_unchanged()
 
 
-def open_local(request: JobOptions, kind: Kind, total: int | None) -> LocalEngine:
+def open_local(request: JobOptions, source_format: SourceFormat, total: int | None) -> LocalEngine:
     """Return this process as the engine of a job of ``total`` inputs, where that is known."""
-    del kind
+    del source_format  # the command has read it
     model = load(
         request.artifact,
         device=request.device,
@@ -94,7 +94,7 @@ def open_local(request: JobOptions, kind: Kind, total: int | None) -> LocalEngin
     return LocalEngine(model, top_k=request.top_k, threshold=request.threshold)
 
 
-def open_engine(request: JobOptions, kind: Kind, total: int | None) -> Engine:
+def open_engine(request: JobOptions, source_format: SourceFormat, total: int | None) -> Engine:
     """Return the engine that was asked for; raises InputError for one that is not known."""
     if request.engine not in ENGINES:
         known = " or ".join(f"'{name}'" for name in ENGINES)
@@ -104,5 +104,5 @@ def open_engine(request: JobOptions, kind: Kind, total: int | None) -> Engine:
             f"--address '{request.address}': no cluster for it: expected --engine ray, got 'local'. Name the engine."
         )
     module, _, name = ENGINES[request.engine].partition(":")
-    engine: Engine = getattr(import_module(module), name)(request, kind, total)
+    engine: Engine = getattr(import_module(module), name)(request, source_format, total)
     return engine

@@ -1,27 +1,28 @@
-"""Runs a job: inputs through an engine, rows into a journal, the journal into the file asked for."""
+"""Job execution: inputs through an engine, rows into a journal and a file."""
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from runtime.errors import ArtifactError, InputError
+from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, Stop
 from runtime.jobs.journal import JobDescription, Journal
 from runtime.jobs.overlays import Overlays
-from runtime.jobs.sources import Named
 from runtime.jobs.writers import write_results
 from runtime.manifest import MANIFEST_NAME
 from runtime.results import Failure
 
-# Between checks that the artifact is still the one that was loaded; rows of the last interval are dropped if it is not.
+# Between checks that the artifact has not changed since it was loaded; rows of the last interval are dropped if it has.
 _CHECK_INTERVAL_S = 1.0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is: rows in all, failed ones among them, and whether every input has a row."""
+    """Progress of a job: rows in all, failed ones among them, and whether every input has a row."""
 
     rows: int
     failed: int
@@ -31,67 +32,69 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 def describe_job(
     artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | str | None]
 ) -> JobDescription:
-    """Return what makes this job the same as one that is to be resumed."""
+    """Return the identity of a job: a run with the same one can be resumed."""
     digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
     return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 
-def skip_done(inputs: Iterator[Named], journal: Journal, *, overlays: Overlays | None = None) -> Summary:
-    """Take the inputs whose rows are in the journal; raises InputError when they are not the ones it is of.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job: an engine whose rows go to a journal, and at the end to the journal's ``out``.
 
-    ``overlays`` keep the names of the pictures that those rows have.
+    ``overlays`` write the picture of a label map before its row.
     """
-    failed = 0
-    for row in journal.recover():
-        name = next(inputs, (None, None))[0]
-        if name != row["input"]:
-            got = "no more inputs" if name is None else f"'{name}'"
-            raise InputError(
-                f"'{journal.path}': the inputs have changed: expected '{row['input']}' as number {journal.rows}, "
-                f"got {got}. Restore the inputs, or start again with --force."
-            )
-        failed += "error" in row
-        if overlays is not None and "error" not in row:
-            overlays.name(row["input"])
-    return Summary(rows=journal.rows, failed=failed, finished=False)
 
+    engine: Engine
+    journal: Journal
+    stop: Stop
+    format_name: str
+    overlays: Overlays | None = None
 
-def run_job(
-    engine: Engine,
-    inputs: Iterator[Named],
-    journal: Journal,
-    done: Summary,
-    *,
-    format_name: str,
-    stop: Stop,
-    on_row: Callable[[], None],
-    overlays: Overlays | None = None,
-) -> Summary:
-    """Write a row for every input, in order, to the journal, and at the end all of them to its ``out``.
+    def skip_done(self, inputs: Iterator[NamedInput]) -> Summary:
+        """Take the inputs whose rows are in the journal; raise InputError when they are not the journal's.
 
-    ``done`` is what ``skip_done`` returned; ``overlays`` write the picture of a label map before its row. Stopped or
-    failed, the journal stays, whole, to be resumed. Raises ArtifactError when the artifact changed while in use,
-    OSError when a row cannot be written.
-    """
-    failed = done.failed
-    checked = time.monotonic()
-    try:
-        results = engine.predict_each(inputs, skipped=done.rows, stop=stop)
-        for result in results if overlays is None else overlays.write_each(results):
-            journal.append(result.to_dict())
-            failed += isinstance(result, Failure)
-            on_row()
-            now = time.monotonic()
-            if now - checked > _CHECK_INTERVAL_S:
-                engine.check_unchanged()
-                journal.confirm()
-                checked = now
-        engine.check_unchanged()
-    except ArtifactError:
-        journal.roll_back()
-        raise
-    if stop.exhausted:
-        journal.sync()
-        write_results(format_name, journal.path, journal.out)
-        journal.remove()
-    return Summary(rows=journal.rows, failed=failed, finished=stop.exhausted)
+        The names of the pictures that those rows have are kept, so that no other picture takes them.
+        """
+        failed = 0
+        for row in self.journal.recover():
+            name = next(inputs, (None, None))[0]
+            if name != row["input"]:
+                got = "no more inputs" if name is None else f"'{name}'"
+                raise InputError(
+                    f"'{self.journal.path}': the inputs have changed: expected '{row['input']}' as number "
+                    f"{self.journal.rows}, got {got}. Restore the inputs, or start again with --force."
+                )
+            failed += "error" in row
+            if self.overlays is not None and "error" not in row:
+                self.overlays.name(row["input"])
+        return Summary(rows=self.journal.rows, failed=failed, finished=False)
+
+    def run(self, inputs: Iterator[NamedInput], done: Summary, *, on_row: Callable[[], None]) -> Summary:
+        """Write a row for every input, in order, to the journal, and at the end all of them to its ``out``.
+
+        ``done`` is what ``skip_done`` returned; ``on_row`` is called after each row. Stopped or failed, the journal
+        stays, whole, to be resumed. Raises ArtifactError when the artifact changed while in use, OSError when a row
+        cannot be written.
+        """
+        failed = done.failed
+        checked = time.monotonic()
+        try:
+            results = self.engine.predict_each(inputs, skipped=done.rows, stop=self.stop)
+            for result in results if self.overlays is None else self.overlays.write_each(results):
+                self.journal.append(result.to_dict())
+                failed += isinstance(result, Failure)
+                on_row()
+                now = time.monotonic()
+                if now - checked > _CHECK_INTERVAL_S:
+                    self.engine.check_unchanged()
+                    self.journal.confirm()
+                    checked = now
+            self.engine.check_unchanged()
+        except ArtifactError:
+            self.journal.roll_back()
+            raise
+        if self.stop.exhausted:
+            self.journal.sync()
+            write_results(self.format_name, self.journal.path, self.journal.out)
+            self.journal.remove()
+        return Summary(rows=self.journal.rows, failed=failed, finished=self.stop.exhausted)

@@ -1,7 +1,8 @@
-"""The rows of a job while it runs: a file that is whole after any end, a kill -9 and a full disk included.
+"""Journal of a job: its rows while it runs, safe against crashes.
 
-``OUT.partial`` has one JSON row a line, in the order of the inputs; ``OUT.partial.json`` says what job they are of.
-Because rows are only ever appended in order, a resumed job knows how far it got by counting them.
+The journal stays readable after any end of the process, a kill -9 and a full disk included. ``OUT.partial`` has one
+JSON row per line, in the order of the inputs; ``OUT.partial.json`` describes the job. Because rows are only ever
+appended in order, a resumed job counts them to know where to continue.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from runtime.errors import InputError
 
 
 class JobDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes two runs the same job: the artifact, by its manifest's SHA-256, the inputs and the options."""
+    """Identity of a job: the artifact, by its manifest's SHA-256, the inputs and the options."""
 
     manifest_sha256: str
     inputs: tuple[str, ...]
@@ -30,21 +31,21 @@ class Journal:
     """The unfinished rows of one job, locked against a second one; use it in a ``with``."""
 
     def __init__(self, out: Path, job: JobDescription, *, resume: bool, force: bool) -> None:
-        """Open the journal of ``out``: with ``resume`` the one that is there, if there is one, else a new one.
+        """Open the journal of ``out``: with ``resume`` the existing one, if there is one, else a new one.
 
-        Raises InputError when a result or an unfinished job is in the way, or the rows there are another job's.
+        Raises InputError when a result or an unfinished job is in the way, or the existing rows are another job's.
         """
         self.out = out
         self.path = out.with_name(out.name + ".partial")
         self._job_path = out.with_name(out.name + ".partial.json")
         self.rows = 0
         self._end = self._confirmed_end = self._confirmed_rows = 0
-        # The job's file is written after the rows' and removed before them: without it there is nothing to go on with.
+        # The job's file is written after the rows' and removed before them: without it there is nothing to resume.
         resume = resume and self._job_path.exists()
         if resume:
             self._check_same(job)
         elif not force:
-            self._check_nothing_in_the_way()  # a job that is finished is not begun again by --resume
+            self._check_no_output()  # --resume does not start a finished job again
         out.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -65,7 +66,7 @@ class Journal:
         os.close(self._descriptor)
 
     def recover(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows that are here; at the end, cut off what follows the last whole one."""
+        """Yield the rows of the file; at the end, cut off what follows the last whole row."""
         for row, end in read_rows_with_ends(self.path):
             self._end, self.rows = end, self.rows + 1
             yield row
@@ -88,7 +89,7 @@ class Journal:
         self.rows += 1
 
     def confirm(self) -> None:
-        """Say that the rows so far are good: ``roll_back`` keeps them."""
+        """Mark the rows so far as good: ``roll_back`` keeps them."""
         self._confirmed_end, self._confirmed_rows = self._end, self.rows
 
     def roll_back(self) -> None:
@@ -98,22 +99,22 @@ class Journal:
         self._end, self.rows = self._confirmed_end, self._confirmed_rows
 
     def sync(self) -> None:
-        """Have the rows so far survive a power failure."""
+        """Write the rows so far to the disk, to survive a power failure."""
         os.fsync(self._descriptor)
 
     def remove(self) -> None:
-        """Remove the journal, once the result is in its place."""
+        """Remove the journal, once the result is written."""
         self._job_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
-    def _check_nothing_in_the_way(self) -> None:
+    def _check_no_output(self) -> None:
         if self._job_path.exists():
             raise InputError(
-                f"'{self.path}': an unfinished job: expected no rows yet, got those of an earlier run. "
-                "Go on with --resume, or start again with --force."
+                f"'{self.path}': has the rows of an unfinished job. Continue it with --resume, or start again with "
+                "--force."
             )
         if self.out.exists():
-            raise InputError(f"'{self.out}': exists: expected no file yet, got one. Name another, or pass --force.")
+            raise InputError(f"'{self.out}': already exists. Choose another --out, or pass --force.")
 
     def _check_same(self, job: JobDescription) -> None:
         try:
@@ -137,7 +138,7 @@ class Journal:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
-                    f"'{self.path}': in use: another job is writing it. Wait for it, or name another --out."
+                    f"'{self.path}': in use: another job is writing it. Wait for it, or choose another --out."
                 ) from None
 
 

@@ -1,4 +1,4 @@
-"""What a job was asked to do: the options of 'truecopy predict'."""
+"""Options of 'truecopy predict'."""
 
 from pathlib import Path
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.jobs.urls import is_url, read_url
+from runtime.inputs.source import is_url
+from runtime.jobs.urls import read_url
 from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
 from runtime.results import Result, Segmentation

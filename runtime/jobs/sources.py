@@ -1,315 +1,249 @@
-"""What a job is given, as named inputs in a fixed order: files, folders, globs, lists, tables, and stdin."""
+"""Inputs of a job: files, folders, globs, lists, tables, URLs and stdin, in a fixed order."""
 
 import glob
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.inputs.registry import source_format_of
+from runtime.inputs.source import NamedInput, Remote, SourceFormat, is_file, is_url, printable
 from runtime.inputs.tabular.tables import READERS, read_json
-from runtime.jobs.urls import Remote, is_url, local_copy, walk_url
-from runtime.manifest import Manifest, TensorInput, TextInput
+from runtime.jobs.urls import local_copy, walk_url
 from runtime.model import Model
-
-# An input's name, as its row has it, and what the model takes; or the reason why it could not be read.
-Named: TypeAlias = tuple[str, Any]
 
 STDIN = "-"
 
-# Arguments that end so and are no files are misspelt paths, and no texts.
+# Arguments with these suffixes that are not files are misspelled paths, and not texts.
 _SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """How inputs of one kind stand in folders, lists and tables.
+class _Argument:
+    """One argument of a job, and what it is on the disk, looked up at most once."""
 
-    ``suffixes`` are the files looked for in a folder; ``empty_lines`` says that an empty line of a list is an input,
-    too; ``from_line`` turns a line of a list, or an argument, into an input, and ``from_row`` a row of a table, given
-    the column that was asked for. Both are given a name for it. A .json file with a list of ``json_rows`` is a table,
-    and a .npy file with an array of ``batch_rank`` dimensions has an input for each of the first.
-    """
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.name = printable(text)
+        self.path = Path(text)
+        self.suffix = self.path.suffix.lower()
 
-    suffixes: frozenset[str]
-    empty_lines: bool = False
-    from_line: Callable[[str, str], Named]
-    from_row: Callable[[dict[str, Any], str | None, str], Named]
-    json_rows: tuple[type, ...] = ()
-    batch_rank: int | None = None
+    @cached_property
+    def is_file(self) -> bool:
+        return is_file(self.text)
 
 
-def _path_from_line(line: str, _subject: str) -> Named:
-    if is_url(line):
-        remote = Remote(line)
-        return (_printable(remote.name), remote)
-    return (_printable(line), Path(line))
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How the arguments of a job are read."""
+
+    source_format: SourceFormat
+    column: str | None
+    stdin: BinaryIO | None
 
 
-def _image_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    value = row[_choose_column(row, column, subject, ("path", "image", "file", "filename", "input"))]
-    # Data sets keep encoded images in a struct of their bytes and the path that they had.
-    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-        return (str(value.get("path") or subject), value["bytes"])
-    if (isinstance(value, bytes) and value) or isinstance(value, np.ndarray):
-        return (subject, value)
-    if not isinstance(value, str) or not value:
-        return (subject, InputError(f"'{subject}': no image: expected a path or bytes, got {value!r}. Fill the cell."))
-    return _path_from_line(value, subject)
-
-
-def _path_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    value = row[_choose_column(row, column, subject, ("path", "file", "filename", "input"))]
-    if not isinstance(value, str) or not value:
-        return (subject, InputError(f"'{subject}': no path: expected text, got {value!r}. Fill the cell."))
-    return _path_from_line(value, subject)
-
-
-def _value_from_line(line: str, subject: str) -> Named:
-    # A file's path, or a URL, stands for its contents; anything else is the input itself.
-    return _path_from_line(line, subject) if is_url(line) or _is_file(line) else (subject, line.encode())
-
-
-def _row_itself(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    if column is not None:
-        return (subject, row[_choose_column(row, column, subject, ())])
-    return (subject, row)
-
-
-def _text_from_line(line: str, subject: str) -> Named:
-    return (subject, line)
-
-
-def _text_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    if column is not None and "," in column and column not in row:  # the two columns of a pair
-        return (subject, [row[_choose_column(row, one, subject, ())] for one in column.split(",")])
-    return (subject, row[_choose_column(row, column, subject, ("text", "sentence", "input"))])
-
-
-def _pair_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    if column is None and len(row) == 2:
-        return (subject, list(row.values()))
-    if column is None and len(row) != 1:
-        raise InputError(
-            f"'{subject}': which columns? expected --column FIRST,SECOND with two of {', '.join(map(repr, row))}. Name "
-            "them."
-        )
-    return _text_from_row(row, column, subject)
-
-
-def _tokens_from_row(row: dict[str, Any], column: str | None, subject: str) -> Named:
-    return (subject, row[_choose_column(row, column, subject, ("tokens", "input_ids", "ids", "input"))])
-
-
-_NO_FILES: frozenset[str] = frozenset()
-
-# By the tag of the manifest's input: what a job of each kind reads. Rows are whole tables' rows.
-KINDS: dict[str, Kind] = {
-    "image": Kind(
-        suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}),
-        from_line=_path_from_line,
-        from_row=_image_from_row,
-    ),
-    "tensor": Kind(suffixes=frozenset({".npy"}), from_line=_path_from_line, from_row=_path_from_row),
-    "tabular": Kind(suffixes=frozenset({".json"}), from_line=_value_from_line, from_row=_row_itself, json_rows=(dict,)),
-    "text": Kind(
-        suffixes=_NO_FILES,
-        empty_lines=True,
-        from_line=_text_from_line,
-        from_row=_text_from_row,
-        json_rows=(dict, list, str),
-    ),
-    "tokens": Kind(suffixes=_NO_FILES, from_line=_value_from_line, from_row=_tokens_from_row, json_rows=(dict, list)),
-}
-
-# Several inputs at once: a row a set, one column an input, or an archive of arrays.
-SEVERAL = Kind(suffixes=frozenset({".npz"}), from_line=_value_from_line, from_row=_row_itself, json_rows=(dict,))
-
-
-def input_kind(manifest: Manifest) -> Kind:
-    """Return how the inputs of this model stand in folders, lists and tables."""
-    if len(manifest.inputs) > 1:
-        return SEVERAL
-    (spec,) = manifest.inputs
-    kind = KINDS[spec.kind]
-    if isinstance(spec, TensorInput):
-        return msgspec.structs.replace(kind, batch_rank=len(spec.shape))
-    if isinstance(spec, TextInput) and spec.pairs:
-        return msgspec.structs.replace(kind, from_row=_pair_from_row)
-    return kind
-
-
-def read_inputs(model: Model, *paths: str | Path, column: str | None = None) -> Iterator[Named]:
+def read_inputs(model: Model, *paths: str | Path, column: str | None = None) -> Iterator[NamedInput]:
     """Yield the (name, input) pairs of files, folders and tables, as ``truecopy predict`` reads them.
 
     They are what ``Model.predict_each`` takes: tables are streamed, and ``column`` is the one of them that holds the
     inputs, where inputs are not rows. Raises InputError for a folder or table without inputs.
     """
-    return read_sources([str(path) for path in paths], input_kind(model.manifest), column=column)
+    return read_sources([str(path) for path in paths], source_format_of(model.manifest.inputs), column=column)
 
 
 def read_sources(
-    arguments: Sequence[str], kind: Kind, *, column: str | None = None, stdin: BinaryIO | None = None
-) -> Iterator[Named]:
+    arguments: Sequence[str], source_format: SourceFormat, *, column: str | None = None, stdin: BinaryIO | None = None
+) -> Iterator[NamedInput]:
     """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
 
     An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on ``stdin``, by default the
     process's), a ``.txt`` list of lines, or a table (``tables.READERS``, or ``.json`` with a list), of which ``column``
     is read; or the URL of a file, folder, list or table. Of a folder, the names of one directory at a time are in
-    memory. Raises InputError for a folder, glob or table without inputs; a list or table that is not there is an
-    InputError in the place of its inputs.
+    memory. Raises InputError for a folder, glob or table without inputs; a list or table that does not exist is an
+    InputError instead of its inputs.
     """
-    for argument in arguments:
-        if is_url(argument):
-            yield from _read_url(argument, kind, column)
-            continue
-        path = Path(argument)
-        is_file = _is_file(argument)
-        if argument == STDIN:
-            yield from _read_lines(stdin or sys.stdin.buffer, kind, "stdin")
-        elif not is_file and os.path.isdir(argument):  # noqa: PTH112 - as in _is_file
-            yield from _non_empty(_walk(argument, kind), f"'{argument}': no {_kinds(kind)} in this folder")
-        elif is_file and (path.suffix.lower() in READERS or _is_json_table(path, kind)):
-            yield from _non_empty(_read_rows(path, argument, kind, column), f"'{argument}': no rows in this table")
-        elif is_file and (batch := _open_batch(path, kind)) is not None:
-            yield from ((f"{_printable(argument)}#{number}", one) for number, one in enumerate(batch, 1))
-        elif is_file and path.suffix.lower() == ".txt":
-            with path.open("rb") as stream:
-                yield from _non_empty(_read_lines(stream, kind, argument), f"'{argument}': no lines in this list")
-        elif kind.suffixes and glob.has_magic(argument) and not path.exists():
-            names = glob.iglob(argument, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-            found = sorted(name for name in names if not Path(name).is_dir())
-            yield from _non_empty((kind.from_line(name, name) for name in found), f"'{argument}': nothing matches")
-        elif not is_file and path.suffix.lower() in _SUFFIXES and " " not in argument:
-            name = _printable(argument)  # anything else may be an input itself, such as a sentence
-            yield (name, InputError(f"'{name}': no such file. Check the path."))
-        else:
-            yield kind.from_line(argument, _printable(argument))
+    reading = _Reading(source_format=source_format, column=column, stdin=stdin)
+    for text in arguments:
+        argument = _Argument(text)
+        by_form = (read(argument, reading) for read in _FORMS)
+        yield from next(named for named in by_form if named is not None)
 
 
-def count_inputs(arguments: Sequence[str], kind: Kind, *, column: str | None = None) -> int | None:
+def count_inputs(arguments: Sequence[str], source_format: SourceFormat, *, column: str | None = None) -> int | None:
     """Return how many inputs there are; None where only reading them would tell, as on stdin."""
     if STDIN in arguments:
         return None
-    return sum(1 for _ in read_sources(arguments, kind, column=column))
+    return sum(1 for _ in read_sources(arguments, source_format, column=column))
 
 
-def _is_json_table(path: Path, kind: Kind) -> bool:
+def _read_remote(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    return _read_url(argument.text, reading) if is_url(argument.text) else None
+
+
+def _read_stdin(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    if argument.text != STDIN:
+        return None
+    return _read_lines(reading.stdin or sys.stdin.buffer, reading.source_format, "stdin")
+
+
+def _read_folder(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    if argument.is_file or not os.path.isdir(argument.text):  # noqa: PTH112 - as in is_file
+        return None
+    named = _walk(argument.text, reading.source_format)
+    return _non_empty(named, f"'{argument.text}': no {_files_of(reading.source_format)} in this folder")
+
+
+def _read_table(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    if not argument.is_file or not (argument.suffix in READERS or _is_json_table(argument.path, reading.source_format)):
+        return None
+    return _non_empty(_read_rows(argument.path, argument.text, reading), f"'{argument.text}': no rows in this table")
+
+
+def _read_batch(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    batch = _open_batch(argument.path, reading.source_format) if argument.is_file else None
+    if batch is None:
+        return None
+    return ((f"{argument.name}#{number}", array) for number, array in enumerate(batch, 1))
+
+
+def _read_list(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    if not argument.is_file or argument.suffix != ".txt":
+        return None
+    named = _read_list_file(argument.path, reading.source_format, argument.text)
+    return _non_empty(named, f"'{argument.text}': no lines in this list")
+
+
+def _read_glob(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    pattern, source_format = argument.text, reading.source_format
+    if not source_format.suffixes or not glob.has_magic(pattern) or argument.path.exists():
+        return None
+    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    names = sorted(name for name in matches if not Path(name).is_dir())
+    return _non_empty((source_format.from_line(name, name) for name in names), f"'{pattern}': nothing matches")
+
+
+def _reject_missing_file(argument: _Argument, _reading: _Reading) -> Iterator[NamedInput] | None:
+    # Anything else may be an input itself, such as a sentence.
+    if argument.is_file or argument.suffix not in _SUFFIXES or " " in argument.text:
+        return None
+    return iter([(argument.name, InputError(f"'{argument.name}': no such file. Check the path."))])
+
+
+def _read_one(argument: _Argument, reading: _Reading) -> Iterator[NamedInput]:
+    return iter([reading.source_format.from_line(argument.text, argument.name)])
+
+
+# The forms of an argument, in order of precedence; each returns None where the argument is of another form.
+_FORMS: tuple[Callable[[_Argument, _Reading], Iterator[NamedInput] | None], ...] = (
+    _read_remote,
+    _read_stdin,
+    _read_folder,
+    _read_table,
+    _read_batch,
+    _read_list,
+    _read_glob,
+    _reject_missing_file,
+    _read_one,
+)
+
+
+def _is_json_table(path: Path, source_format: SourceFormat) -> bool:
     """Return whether a JSON file has a list of what rows of this kind may be."""
-    if path.suffix.lower() != ".json" or not kind.json_rows:
+    if path.suffix.lower() != ".json" or not source_format.json_rows:
         return False
     try:
-        found = msgspec.json.decode(path.read_bytes())
+        value = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False  # its reader says what is wrong with it
-    return isinstance(found, list) and bool(found) and isinstance(found[0], kind.json_rows)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], source_format.json_rows)
 
 
-def _open_batch(path: Path, kind: Kind) -> NDArray[Any] | None:
+def _open_batch(path: Path, source_format: SourceFormat) -> NDArray[Any] | None:
     """Return the inputs that a .npy file holds together, still on the disk; None where it holds one, or is damaged."""
-    if path.suffix.lower() != ".npy" or kind.batch_rank is None:
+    if path.suffix.lower() != ".npy" or source_format.batch_rank is None:
         return None
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return None
-    return found if found.ndim == kind.batch_rank and len(found) != 1 else None
+    return array if array.ndim == source_format.batch_rank and len(array) != 1 else None
 
 
-def _is_file(text: str) -> bool:
-    # Path.is_file raises for what is no path at all, such as a long sentence.
-    return os.path.isfile(text)  # noqa: PTH113
-
-
-def _walk(folder: str, kind: Kind) -> Iterator[Named]:
+def _walk(folder: str, source_format: SourceFormat) -> Iterator[NamedInput]:
     with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    for name, is_folder in found:
+        names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for name, is_folder in names:
         path = f"{folder.rstrip('/')}/{name}"
         if is_folder:
-            yield from _walk(path, kind)
-        elif _has_suffix(name, kind):
-            yield kind.from_line(path, path)
+            yield from _walk(path, source_format)
+        elif _has_suffix(name, source_format):
+            yield source_format.from_line(path, path)
 
 
-def _read_lines(stream: Any, kind: Kind, name: str) -> Iterator[Named]:
+def _read_lines(stream: Any, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
     for number, line in enumerate(stream, 1):
         text = os.fsdecode(line).rstrip("\r\n")
-        if text or kind.empty_lines:
-            yield kind.from_line(text, f"{_printable(name)}#{number}")
+        if text or source_format.empty_lines:
+            yield source_format.from_line(text, f"{printable(name)}#{number}")
 
 
-def _read_url(url: str, kind: Kind, column: str | None) -> Iterator[Named]:
+def _read_list_file(path: Path, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
+    with path.open("rb") as stream:
+        yield from _read_lines(stream, source_format, name)
+
+
+def _read_url(url: str, reading: _Reading) -> Iterator[NamedInput]:
     """Yield the inputs behind a URL; a table or a list is fetched whole, to a temporary file."""
-    name = Remote(url).name
+    name, source_format = Remote(url).name, reading.source_format
     suffix = Path(name).suffix.lower()
     if suffix in READERS:
         with local_copy(url) as path:
-            yield from _non_empty(_read_rows(path, name, kind, column), f"'{name}': no rows in this table")
-    elif suffix == ".txt":
-        with local_copy(url) as path, path.open("rb") as stream:
-            yield from _non_empty(_read_lines(stream, kind, name), f"'{name}': no lines in this list")
-    elif suffix not in kind.suffixes and (found := walk_url(url, lambda file: _has_suffix(file, kind))) is not None:
-        named = (kind.from_line(remote.url, _printable(remote.name)) for remote in found)
-        yield from _non_empty(named, f"'{name}': no {_kinds(kind)} in this folder")
-    else:
-        yield kind.from_line(url, _printable(name))
+            yield from _non_empty(_read_rows(path, name, reading), f"'{name}': no rows in this table")
+        return
+    if suffix == ".txt":
+        with local_copy(url) as path:
+            yield from _non_empty(_read_list_file(path, source_format, name), f"'{name}': no lines in this list")
+        return
+    files = None if suffix in source_format.suffixes else walk_url(url, lambda file: _has_suffix(file, source_format))
+    if files is None:
+        yield source_format.from_line(url, printable(name))
+        return
+    named = (source_format.from_line(remote.url, printable(remote.name)) for remote in files)
+    yield from _non_empty(named, f"'{name}': no {_files_of(source_format)} in this folder")
 
 
-def _has_suffix(name: str, kind: Kind) -> bool:
-    return os.path.splitext(name)[1].lower() in kind.suffixes  # noqa: PTH122 - a Path a file costs more
+def _has_suffix(name: str, source_format: SourceFormat) -> bool:
+    return os.path.splitext(name)[1].lower() in source_format.suffixes  # noqa: PTH122 - a Path per file costs more
 
 
-def _read_rows(path: Path, name: str, kind: Kind, column: str | None) -> Iterator[Named]:
+def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]:
     reader = READERS.get(path.suffix.lower(), read_json)
     for number, row in enumerate(reader(path), 1):
-        subject = f"{_printable(name)}#{number}"
+        subject = f"{printable(name)}#{number}"
         if isinstance(row, InputError):
             yield (subject, row)
             continue
         try:
-            yield kind.from_row(row, column, subject)
+            yield reading.source_format.from_row(row, reading.column, subject)
         except InputError as error:
             if number == 1:  # the column is wrong, and so all rows would be
                 raise
             yield (subject, error)
 
 
-def _choose_column(row: dict[str, Any], column: str | None, subject: str, usual: tuple[str, ...]) -> str:
-    """Return the column to read: the one that was asked for, the only one, or the one with a usual name."""
-    if column is not None:
-        if column not in row:
-            raise InputError(
-                f"'{subject}': no column '{column}': expected one of {', '.join(map(repr, row))}. Name one of them."
-            )
-        return column
-    if len(row) == 1:
-        return next(iter(row))
-    named = [name for name in row if name.lower() in usual]
-    if len(named) != 1:
-        raise InputError(
-            f"'{subject}': which column? expected --column with one of {', '.join(map(repr, row))}. Name it."
-        )
-    return named[0]
-
-
-def _non_empty(inputs: Iterator[Named], complaint: str) -> Iterator[Named]:
+def _non_empty(named: Iterator[NamedInput], problem: str) -> Iterator[NamedInput]:
     empty = True
-    for named in inputs:
+    for entry in named:
         empty = False
-        yield named
+        yield entry
     if empty:
-        raise InputError(f"{complaint}: expected at least one input, got none. Check the path.")
+        raise InputError(f"{problem}: expected at least one input, got none. Check the path.")
 
 
-def _kinds(kind: Kind) -> str:
-    return f"files such as {', '.join(sorted(kind.suffixes)[:3])}" if kind.suffixes else "files"
-
-
-def _printable(name: str) -> str:
-    """Return a name that any row can hold: bytes that are not UTF-8, which names of files may have, are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _files_of(source_format: SourceFormat) -> str:
+    return f"files such as {', '.join(sorted(source_format.suffixes)[:3])}" if source_format.suffixes else "files"

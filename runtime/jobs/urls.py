@@ -1,4 +1,4 @@
-"""Inputs behind URLs, such as s3://bucket/folder: listed, and fetched a little ahead, by pyarrow's file systems."""
+"""Inputs behind URLs such as s3://bucket/folder, read with pyarrow."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -8,46 +8,25 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from runtime.engine.concurrency import ThreadPool
 from runtime.errors import InputError
+from runtime.inputs.source import NamedInput, Remote
 from runtime.inputs.tabular.tables import import_parquet
-
-# pyarrow's file systems by their schemes. Anything else that looks like a URL is an input like any other text.
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
 
 # Requests to an object store at a time: they wait rather than work.
 _FETCHES = 16
 
 
-class Remote(msgspec.Struct, frozen=True):
-    """An input that is still behind its URL."""
-
-    url: str
-
-    @property
-    def name(self) -> str:
-        """What its row calls it: the URL without options, which may hold secrets."""
-        return self.url.partition("?")[0]
-
-
-def is_url(text: str) -> bool:
-    """Return whether ``text`` is a URL that can be read."""
-    scheme, found, _ = text.partition("://")
-    return bool(found) and scheme in SCHEMES
-
-
-def walk_url(url: str, wanted: Callable[[str], bool]) -> Iterator[Remote] | None:
-    """Return the ``wanted`` files under a folder, at any depth and by name; None where ``url`` is no folder."""
+def walk_url(url: str, is_input: Callable[[str], bool]) -> Iterator[Remote] | None:
+    """Return the files under a folder, at any depth, whose names are an input's; None where ``url`` is no folder."""
     files, path = _open(url)
     with _readable(url):
         info = files.get_file_info(path)
-    return _walk(url, wanted) if not info.is_file and info.type.name == "Directory" else None
+    return _walk(url, is_input) if not info.is_file and info.type.name == "Directory" else None
 
 
 def read_url(url: str) -> bytes:
-    """Return what is behind a URL; raises InputError where it cannot be read."""
+    """Return the bytes behind a URL; raises InputError where it cannot be read."""
     files, path = _open(url)
     with _readable(url), files.open_input_stream(path) as stream:
         data: bytes = stream.readall()
@@ -56,7 +35,7 @@ def read_url(url: str) -> bytes:
 
 @contextmanager
 def local_copy(url: str) -> Iterator[Path]:
-    """Yield a temporary file, whose name ends like the URL's, with what is behind it."""
+    """Yield a temporary file with the bytes behind a URL; its name ends like the URL's."""
     files, path = _open(url)
     with tempfile.NamedTemporaryFile(suffix=Path(Remote(url).name).suffix) as copy:
         with _readable(url), files.open_input_stream(path) as stream:
@@ -66,39 +45,39 @@ def local_copy(url: str) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def fetch_each(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yield the inputs in their order, bytes in the place of each Remote, or the InputError why there are none."""
-    named = iter(named)
-    for one in named:
-        if isinstance(one[1], Remote):
+def fetch_each(inputs: Iterable[NamedInput]) -> Iterator[NamedInput]:
+    """Yield the inputs in their order, with the bytes of each Remote, or the InputError of one that cannot be read."""
+    inputs = iter(inputs)
+    for named in inputs:
+        if isinstance(named[1], Remote):
             with ThreadPool(_FETCHES) as fetches:
-                yield from fetches.map(_fetch, chain([one], named))
+                yield from fetches.map(_fetch, chain([named], inputs))
             return
-        yield one
+        yield named
 
 
-def _fetch(one: tuple[str, Any]) -> tuple[str, Any]:
-    name, source = one
+def _fetch(named: NamedInput) -> NamedInput:
+    name, source = named
     if not isinstance(source, Remote):
-        return one
+        return named
     try:
         return name, read_url(source.url)
     except InputError as error:
         return name, error
 
 
-def _walk(url: str, wanted: Callable[[str], bool]) -> Iterator[Remote]:
+def _walk(url: str, is_input: Callable[[str], bool]) -> Iterator[Remote]:
     from pyarrow.fs import FileSelector
 
     files, path = _open(url)
     with _readable(url):
-        found = files.get_file_info(FileSelector(path, recursive=False))
+        entries = files.get_file_info(FileSelector(path, recursive=False))
     base, question, options = url.partition("?")
-    for info in sorted(found, key=lambda info: info.base_name):
+    for info in sorted(entries, key=lambda info: info.base_name):
         child = f"{base.rstrip('/')}/{info.base_name}{question}{options}"
         if info.type.name == "Directory":
-            yield from _walk(child, wanted)
-        elif wanted(info.base_name):
+            yield from _walk(child, is_input)
+        elif is_input(info.base_name):
             yield Remote(child)
 
 

@@ -1,4 +1,4 @@
-"""A job's rows as the file that was asked for: JSONL, CSV or Parquet, written beside it and moved into place."""
+"""Result files of a job: JSONL, CSV and Parquet."""
 
 import csv
 import shutil
@@ -18,7 +18,7 @@ _ROWS = 4096
 
 
 def write_jsonl(rows: Path, out: Path) -> None:
-    """Give the rows a second name: they are JSONL as they are."""
+    """Link the rows, which are JSONL already, to a second name."""
     try:
         out.hardlink_to(rows)
     except OSError:  # a file system without links
@@ -26,7 +26,7 @@ def write_jsonl(rows: Path, out: Path) -> None:
 
 
 def write_csv(rows: Path, out: Path) -> None:
-    """Write the rows as CSV: a column a value, nested lists as JSON, 'error' last."""
+    """Write the rows as CSV: one column per value, nested lists as JSON, 'error' last."""
     columns: dict[str, None] = {}
     for row in read_rows(rows):
         columns.update(dict.fromkeys(_flatten(row)))
@@ -43,8 +43,8 @@ def write_parquet(rows: Path, out: Path) -> None:
     schema = pyarrow.schema([("input", pyarrow.string())])
     error = pyarrow.schema([("error", pyarrow.string())])
     for chunk in batches(read_rows(rows), _ROWS):
-        found = pyarrow.Table.from_pylist(_with_all_keys(chunk)).schema
-        schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
+        chunk_schema = pyarrow.Table.from_pylist(_with_all_keys(chunk)).schema
+        schema = pyarrow.unify_schemas([schema, chunk_schema], promote_options="permissive")
     if "error" in schema.names:  # last, as in CSV
         schema = schema.remove(schema.get_field_index("error"))
     schema = pyarrow.unify_schemas([schema, error])
@@ -63,7 +63,7 @@ SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "p
 
 
 def check_writable(out: Path, name: str) -> None:
-    """Raise InputError for a format that cannot be written here, before the work is done rather than after it."""
+    """Raise InputError for a format that cannot be written on this machine, before the work rather than after it."""
     if name not in WRITERS:
         raise InputError(
             f"'{out}': no format '{name}' for files: expected {', '.join(WRITERS)}. Name it with --format."
@@ -71,7 +71,7 @@ def check_writable(out: Path, name: str) -> None:
     if name == "parquet":
         import_parquet(out)
     if out.is_dir():
-        raise InputError(f"'{out}': is a folder: expected the name of a file. Name one in it.")
+        raise InputError(f"'{out}': is a folder. Give the path of a file in it.")
 
 
 def write_results(name: str, rows: Path, out: Path) -> None:

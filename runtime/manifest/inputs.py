@@ -1,4 +1,4 @@
-"""What an artifact takes: images, rows, texts, token sequences, arrays."""
+"""Inputs of an artifact: images, arrays, rows, texts, token sequences."""
 
 from typing import Literal, TypeAlias
 
@@ -13,9 +13,9 @@ NumberType: TypeAlias = Literal[
 
 
 class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="kind"):
-    """A photo: decoded with Pillow, turned by its EXIF orientation if ``exif`` is true, converted to ``mode``.
+    """An image: decoded with Pillow, rotated by its EXIF orientation if ``exif`` is true, converted to ``mode``.
 
-    The mode ``bands`` is for other pixels, which are not converted: an array of ``dtype`` with any number of
+    The mode ``bands`` is for pixels that are not converted: an array of ``dtype`` with any number of
     ``channels``, from .npy, TIFF and PNG files. ``preprocessing`` is what follows: its geometry on the host or in the
     graph, its arithmetic always in the graph.
     """
@@ -29,9 +29,9 @@ class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="
 
 
 class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):
-    """Numbers as they are: an array whose dimensions are lengths or names; the first is ``batch``.
+    """An array of numbers, whose dimensions are lengths or names; the first is ``batch``.
 
-    Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are refused.
+    Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are rejected.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Column(Part, frozen=True, kw_only=True):
     """One column of a table, which is one input of the graph: [batch, 1].
 
     ``nullable`` says that an empty cell is filled in as in training. ``categories`` are the strings or numbers that the
-    column may have where the training transform refuses others; empty where anything goes.
+    column may have where the training transform rejects others; empty where every value is allowed.
     """
 
     name: str
@@ -54,18 +54,18 @@ class Column(Part, frozen=True, kw_only=True):
 
 
 class TabularInput(TaggedPart, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
-    """A row of a table, by column name; one missing, too many or misnamed is an error."""
+    """A row of a table, by column name; a missing, unknown or misnamed column is an error."""
 
     name: str
     columns: tuple[Column, ...]
 
 
 class TextInput(TaggedPart, frozen=True, kw_only=True, tag="text", tag_field="kind"):
-    """A sentence, or a pair of them: tokenised with the file ``tokenizer`` as the tokenizers library reads it.
+    """A text, or a pair of texts: tokenized with the file ``tokenizer`` as the tokenizers library reads it.
 
     ``arrays`` are the graph's inputs, int64 [batch, length]: some of ``input_ids``, ``attention_mask`` and
-    ``token_type_ids``. ``max_length`` counts special tokens, too; longer texts are cut as in training. ``pad_id`` is
-    None where answers depend on padding: only texts of equal length may then share a batch.
+    ``token_type_ids``. ``max_length`` includes special tokens; longer texts are cut as in training. ``pad_id`` is
+    None where outputs depend on padding: only texts of equal length may then share a batch.
     """
 
     name: str
@@ -84,12 +84,13 @@ DerivedInput: TypeAlias = Literal["lengths", "mask", "padding"]
 class TokensInput(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
     """A sequence of token numbers, int64 [batch, length], each from 0 up to ``vocabulary_size``, exclusive.
 
-    ``max_length`` is None where any length goes; ``vocabulary`` is the file with a word a line, empty where there is
-    none. ``pad_id`` fills shorter sequences up at their end; None where only those of equal length may share a batch.
+    ``max_length`` is None where every length is allowed; ``vocabulary`` is the file with one word per line, empty where
+    there is none. ``pad_id`` fills shorter sequences at their end; None where only sequences of equal length may share
+    a batch.
 
-    ``derived_inputs`` are further inputs of the graph, which the host makes of the sequences' lengths, by name:
-    ``lengths``, int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding; ``padding``, bool
-    [batch, length].
+    ``derived_inputs`` are further inputs of the graph, by name, which the host computes from the lengths of the
+    sequences: ``lengths``, int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding;
+    ``padding``, bool [batch, length].
     """
 
     name: str

@@ -118,24 +118,24 @@ def unknown_word_as_the_first(planting: Planting) -> None:
 @fault("decode", "arithmetic", "end to end", subject="row")
 def words_in_lower_case(planting: Planting) -> None:
     """The service's input schema lower-cases strings, and no city is known any more."""
-    read = rows.RowDecoder._string
+    read = rows.TabularDecoder._string
 
     def lowered(decoder: Any, column: Any, value: Any, subject: str) -> str:
         return read(decoder, column, value, subject).lower()
 
-    planting.host(rows.RowDecoder, "_string", lowered)
+    planting.host(rows.TabularDecoder, "_string", lowered)
 
 
 @fault("decode", "arithmetic", "end to end", subject="row")
 def empty_cells_read_as_zero(planting: Planting) -> None:
     """The reader turns empty cells into 0 before the imputer sees them."""
-    read = rows.RowDecoder._value
+    read = rows.TabularDecoder._value
 
     def zero(decoder: Any, column: Any, value: Any, subject: str) -> Any:
         found = read(decoder, column, value, subject)
         return 0.0 if isinstance(found, float) and math.isnan(found) else found
 
-    planting.host(rows.RowDecoder, "_value", zero)
+    planting.host(rows.TabularDecoder, "_value", zero)
 
 
 # --- texts ---

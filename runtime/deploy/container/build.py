@@ -13,7 +13,8 @@ from runtime.deploy.container.wheel import build_wheel
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
 from runtime.deploy.ray.predictor import artifact_digest
-from runtime.manifest import MANIFEST_NAME, ImageInput, TextInput
+from runtime.inputs.registry import extras_of
+from runtime.manifest import MANIFEST_NAME
 
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
@@ -136,12 +137,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
 
 def _extras(artifact: Artifact) -> list[str]:
     """Return the extras that this artifact's server needs."""
-    inputs = artifact.manifest.inputs
-    needs = {
-        "text": any(isinstance(spec, TextInput) for spec in inputs),
-        "tiff": any(isinstance(spec, ImageInput) and spec.mode == "bands" for spec in inputs),
-    }
-    return ["cpu", "serve", *(extra for extra, needed in needs.items() if needed)]
+    return ["cpu", "serve", *extras_of(artifact.manifest.inputs)]
 
 
 def _about(lock: Lock) -> str:

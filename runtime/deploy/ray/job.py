@@ -20,10 +20,12 @@ from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, work
 from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.cpu import usable_cores
 from runtime.errors import DeviceError
+from runtime.inputs.registry import is_costly_to_decode
+from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.engines import Stop
 from runtime.jobs.options import JobOptions
-from runtime.jobs.sources import STDIN, Kind, Named, read_sources
-from runtime.manifest import MANIFEST_NAME, ImageInput
+from runtime.jobs.sources import STDIN, read_sources
+from runtime.manifest import MANIFEST_NAME
 from runtime.results import Result
 
 # Inputs of a parcel: with fewer, Ray's work per parcel shows; with more, the first rows come late. Rows are quick.
@@ -40,9 +42,9 @@ _IDLE_RESTARTS = 1
 class RayEngine:
     """A Ray cluster, for the time of a ``with``."""
 
-    def __init__(self, request: JobOptions, kind: Kind, total: int | None) -> None:
+    def __init__(self, request: JobOptions, source_format: SourceFormat, total: int | None) -> None:
         self._request = request
-        self._kind = kind
+        self._source_format = source_format
         self._total = total
         self._artifact = open_artifact(request.artifact)
         self._digest = artifact_digest(request.artifact)
@@ -75,7 +77,7 @@ class RayEngine:
     def check_unchanged(self) -> None:
         """Do nothing: actors check the files that they loaded, with every parcel."""
 
-    def predict_each(self, inputs: Iterator[Named], *, skipped: int, stop: Stop) -> Iterator[Result]:
+    def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:
         """Yield the result of each of the job's inputs after the first ``skipped``; the cluster lists them itself."""
         del inputs
         done = skipped
@@ -105,7 +107,7 @@ class RayEngine:
 
         request = self._request
         actor_cores, actors = self._actors()
-        size = _PARCEL_IMAGES if isinstance(self._artifact.manifest.inputs[0], ImageInput) else _PARCEL_ROWS
+        size = _PARCEL_IMAGES if is_costly_to_decode(self._artifact.manifest.inputs) else _PARCEL_ROWS
         if self._total is not None:  # a small job is shared, too
             size = max(1, min(size, math.ceil((self._total - skipped) / (4 * actors))))
         listing = Listing(
@@ -158,7 +160,7 @@ class RayEngine:
 
     def _first_path(self) -> str | None:
         """Return the first input where it is a file of this machine, which all nodes are to see."""
-        inputs = read_sources(self._request.inputs, self._kind, column=self._request.column)
+        inputs = read_sources(self._request.inputs, self._source_format, column=self._request.column)
         if STDIN in self._request.inputs:
             return None
         source = next(inputs, ("", None))[1]
@@ -180,6 +182,6 @@ def _spooled_stdin() -> Iterator[Path]:
                 sys.stdin = before
 
 
-def open_ray(request: JobOptions, kind: Kind, total: int | None) -> RayEngine:
+def open_ray(request: JobOptions, source_format: SourceFormat, total: int | None) -> RayEngine:
     """Return a Ray cluster, the one at the request's address or one of this machine's cores, as a job's engine."""
-    return RayEngine(request, kind, total)
+    return RayEngine(request, source_format, total)

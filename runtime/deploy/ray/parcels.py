@@ -18,7 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runtime.deploy.ray.predictor import Predictor
 from runtime.engine.concurrency import batches
-from runtime.jobs.sources import input_kind, read_sources
+from runtime.inputs.registry import source_format_of
+from runtime.jobs.sources import read_sources
 from runtime.manifest import Manifest
 from runtime.results import Result
 
@@ -46,7 +47,9 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
         os.chdir(self.folder)
         with contextlib.ExitStack() as stack:
             stdin = None if self.stdin is None else stack.enter_context(self.stdin.open("rb"))
-            named = read_sources(self.arguments, input_kind(self.manifest), column=self.column, stdin=stdin)
+            named = read_sources(
+                self.arguments, source_format_of(self.manifest.inputs), column=self.column, stdin=stdin
+            )
             for parcel in batches(islice(named, self.skipped, None), self.size):
                 yield pickle.dumps(parcel)
 

@@ -19,7 +19,8 @@ from runtime.deploy.artifact_copies import place_artifact
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
-from runtime.jobs.sources import Kind, Named, input_kind
+from runtime.inputs.registry import source_format_of
+from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.urls import fetch_each
 from runtime.manifest import MANIFEST_NAME
 from runtime.model import Model, check_options, load
@@ -95,7 +96,7 @@ class Predictor:
             self._model = load(folder, plan="throughput", **options)
         return self._model
 
-    def predict_named(self, named: Iterable[Named]) -> list[Result]:
+    def predict_named(self, named: Iterable[NamedInput]) -> list[Result]:
         """Return the result of each input, in order; URLs are fetched, with the next ones on their way."""
         return list(self.model.predict_each(fetch_each(named), top_k=self._top_k, threshold=self._threshold))
 
@@ -103,7 +104,7 @@ class Predictor:
         """Return the columns of ``batch``, as arrays or lists by name, with those of the answers after them."""
         columns = dict(batch.to_pydict() if hasattr(batch, "to_pydict") else batch)
         rows = _to_rows(columns)
-        results = self.predict_named(self._name_each(rows, input_kind(self.model.manifest)))
+        results = self.predict_named(self._name_each(rows, source_format_of(self.model.manifest.inputs)))
         answers = {f"{self._prefix}{name}": values for name, values in _to_columns(results).items()}
         if taken := [name for name in answers if name in columns]:
             raise InputError(
@@ -111,11 +112,11 @@ class Predictor:
             )
         return {**columns, **answers}
 
-    def _name_each(self, rows: Sequence[dict[str, Any]], kind: Kind) -> list[Named]:
-        named: list[Named] = []
+    def _name_each(self, rows: Sequence[dict[str, Any]], source_format: SourceFormat) -> list[NamedInput]:
+        named: list[NamedInput] = []
         for number, row in enumerate(rows, 1):
             try:
-                named.append(kind.from_row(row, self._column, f"#{number}"))
+                named.append(source_format.from_row(row, self._column, f"#{number}"))
             except InputError as error:
                 if number == 1:  # the column is wrong, and so all rows would be
                     raise

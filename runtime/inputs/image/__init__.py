@@ -1,1 +1,1 @@
-"""Images: decoding and preparation."""
+"""Images: decoding, files and tables, wire format."""

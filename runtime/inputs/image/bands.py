@@ -1,4 +1,4 @@
-"""Pixels that no photo format holds: any number of channels, 8 or 16 bits, from .npy, TIFF and 16-bit PNG files."""
+"""Decoder of pixels with any number of channels: .npy, TIFF and PNG files."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""A photo, in any form a caller has it, to decoded pixels: exactly what Pillow's ``open().convert(mode)`` gives."""
+"""Decoder of images: exactly what Pillow's ``open().convert(mode)`` gives."""
 
 import io
 import warnings
@@ -21,7 +21,7 @@ from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 
-# 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. RecheckResult before decoding.
+# 64 megapixels, 192 MB as RGB: more than any phone's photo that is not a panorama. Checked before decoding.
 MAX_PIXELS = 64_000_000
 
 # The name of the prepared pixels in the graphs.
@@ -36,7 +36,7 @@ _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 
 
-# The one warning: its EXIF orientation asks for a rotation that the model was not trained with.
+# The warning of an image whose EXIF orientation asks for a rotation that the model was not trained with.
 ROTATED = "rotated"
 
 # Batches save nothing on a CPU (measured); a few at a time bounds the memory that a long list takes.
@@ -88,12 +88,12 @@ class ImageDecoder:
         return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
 
     def bucket(self, prepared: Pixels) -> Hashable:
-        """Return the size, one for all images where the transform ends in one."""
+        """Return the size, which is the same for all images where the transform ends in a fixed one."""
         return prepared.shape
 
     def stack(self, prepared: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
         """Return the pixels, [batch, height, width, channels]."""
-        # One needs no copy.
+        # A single image needs no copy.
         return {PIXELS: np.stack(prepared) if len(prepared) > 1 else prepared[0][np.newaxis]}
 
     def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
@@ -169,7 +169,7 @@ def _too_large(subject: str, max_pixels: int, got: str) -> InputError:
 
 
 def _raise_pillows_limit(max_pixels: int) -> None:
-    """Let Pillow open what the user allows: it knows one limit a process, and refuses twice as much."""
+    """Let Pillow open what the user allows: it has one limit per process, and refuses twice as many pixels."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
@@ -200,9 +200,9 @@ def _from_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels:
         array = array[:, :, 0]
     fits = array.ndim == 2 if spec.mode == "L" else array.ndim == 3 and array.shape[2] == 3
     if array.dtype != np.uint8 or not fits or 0 in array.shape:
-        wanted = "[height, width]" if spec.mode == "L" else "[height, width, 3] in RGB order"
+        shape = "[height, width]" if spec.mode == "L" else "[height, width, 3] in RGB order"
         raise InputError(
-            f"{subject}: wrong array: expected uint8 {wanted}, "
+            f"{subject}: wrong array: expected uint8 {shape}, "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
     _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)

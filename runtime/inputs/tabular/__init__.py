@@ -1,1 +1,1 @@
-"""Table rows: decoding."""
+"""Table rows: decoding, files and tables, wire format."""

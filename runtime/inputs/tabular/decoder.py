@@ -1,4 +1,4 @@
-"""Rows of a table, by column name: dictionaries, or JSON objects."""
+"""Decoder of table rows: dictionaries and JSON objects."""
 
 import json
 import math
@@ -20,7 +20,7 @@ RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
 
 _BATCH = 1024
 
-# What stands for an empty cell in the tables that people have; pandas reads these, too.
+# The texts of an empty cell, as pandas reads them.
 EMPTY = frozenset({"", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"})
 
 _LISTED = 10
@@ -33,16 +33,15 @@ class DecodedRow(DecodedInput):
     values: tuple[float | int | str, ...]
 
 
-class RowDecoder:
-    """Rows: every column there, and none else; numbers as numbers or as text, strings as text.
+class TabularDecoder:
+    """Table rows: all columns and no others; numbers as numbers or as text, strings as text.
 
-    A prepared row is its values in the order of the columns; any rows may share a batch.
+    A prepared row has its values in the order of the columns; any rows may share a batch.
     """
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TabularInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TabularInput, _artifact: Artifact | None = None) -> None:
         self._spec = spec
         self._names = {column.name for column in spec.columns}
         self._categories = {column.name: frozenset(column.categories) for column in spec.columns}
@@ -74,14 +73,14 @@ class RowDecoder:
         return None
 
     def stack(self, prepared: Sequence[tuple[float | int | str, ...]]) -> dict[str, NDArray[Any]]:
-        """Return one array a column, [batch, 1]."""
+        """Return one array per column, [batch, 1]."""
         return {
             name: np.array(values, dtype=dtype or object).reshape(-1, 1)
             for (name, dtype), values in zip(self._dtypes, zip(*prepared, strict=True), strict=True)
         }
 
     def whole(self, decoded: DecodedRow) -> dict[str, NDArray[Any]]:
-        """Return one array a column, [1, 1]."""
+        """Return one array per column, [1, 1]."""
         return self.stack([decoded.values])
 
     def _value(self, column: Column, value: Any, subject: str) -> float | int | str:
@@ -91,7 +90,7 @@ class RowDecoder:
             number = math.nan
         else:
             try:
-                # A bool is 0 or 1, as pandas and numpy have it; float() takes text such as ' 1.5 ', too.
+                # A bool is 0 or 1, as pandas and numpy have it; float() also takes text such as ' 1.5 '.
                 number = float(value)
             except (TypeError, ValueError):
                 raise InputError(
@@ -142,7 +141,7 @@ class RowDecoder:
             more = f", and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
             raise InputError(
                 f"{subject}: column '{column.name}': unknown category: expected one of {shown}{more}, got "
-                f"{value!r:.80}. The training transform refuses it, too."
+                f"{value!r:.80}. The training transform also refuses it."
             )
 
     def _wrong_columns(self, row: Mapping[str, Any], subject: str) -> str:
@@ -169,7 +168,7 @@ def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
             "as to_dict('records') does with a DataFrame."
         )
     try:
-        found = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
+        row = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{subject}: no such file. Check the path.") from None
     except OSError as error:
@@ -178,8 +177,8 @@ def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
         raise InputError(
             f"{subject}: not a row: expected a JSON object, got something else ({error}). Convert it first."
         ) from error
-    if not isinstance(found, Mapping):
+    if not isinstance(row, Mapping):
         raise InputError(
-            f"{subject}: not a row: expected a dictionary of columns, got {type(found).__name__}. Convert it first."
+            f"{subject}: not a row: expected a dictionary of columns, got {type(row).__name__}. Convert it first."
         )
-    return found
+    return row

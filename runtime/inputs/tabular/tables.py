@@ -1,4 +1,4 @@
-"""Rows from files: CSV, TSV, JSONL and Parquet, one at a time."""
+"""Readers of tables: CSV, TSV, JSONL, JSON and Parquet."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.errors import InputError
 
-# A row by column names; or, where one row could not be read, the reason, which costs only that row.
+# A row by column names; or, where a row could not be read, the error of this row alone.
 Row: TypeAlias = dict[str, Any] | InputError
 
 _PARQUET_ROWS = 1024
@@ -31,7 +31,7 @@ def read_tsv(path: Path) -> Iterator[Row]:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """Yield the JSON objects of a file that has one a line; empty lines are no rows.
+    """Yield the JSON objects of a file with one per line; empty lines are not rows.
 
     A line with another value, such as a string or a list of token numbers, is a row with that value under ``input``.
     """
@@ -42,18 +42,18 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             try:
                 value = msgspec.json.decode(line)
             except msgspec.DecodeError as error:
-                yield InputError(f"'{path}', line {number}: not JSON: {error}. Mend the line.")
+                yield InputError(f"'{path}', line {number}: not JSON: {error}. Correct the line.")
                 continue
             yield _row_of(value)
 
 
 def read_json(path: Path) -> Iterator[Row]:
-    """Yield the entries of a JSON file that has a list of them; one that is no object is a row, as in JSONL."""
+    """Yield the entries of a JSON file with a list of rows; an entry that is not an object is a row, as in JSONL."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=list[Any])
+        entries = msgspec.json.decode(path.read_bytes(), type=list[Any])
     except msgspec.DecodeError as error:
         raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
-    yield from map(_row_of, found)
+    yield from map(_row_of, entries)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -80,7 +80,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield each row of a table with its name, ``FILE#ROW``, the first after a header being row 1.
 
     Beside ``READERS``, a ``.json`` file with a list of rows is read. Raises InputError when there is no such file, or
-    it is of no kind that is known.
+    its suffix is unknown.
     """
     readers = {**READERS, ".json": read_json}
     reader = readers.get(path.suffix.lower())
@@ -107,31 +107,29 @@ def _row_of(value: Any) -> dict[str, Any]:
 
 
 def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
-    # Bytes that are not UTF-8 survive as surrogates, as they do in the names of files.
+    # Bytes that are not UTF-8 become surrogates, as in the names of files.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         header = reader.fieldnames or ()
-        twice = next((name for name in header if header.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"'{path}': column '{twice}' is there twice: expected different names. Rename one.")
+        repeated = next((name for name in header if header.count(name) > 1), None)
+        if repeated is not None:
+            raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
         try:
             for row in reader:
-                # DictReader's names for what has none: cells beyond the header's, and cells that a short line lacks.
+                # DictReader puts surplus cells under the key None, and gives missing cells the value None.
                 extra = row.pop(None, None)
                 if extra is not None:
-                    wanted = len(reader.fieldnames or ())
                     yield InputError(
-                        f"'{path}', line {reader.line_num}: too many values: expected {wanted}, "
-                        f"got {wanted + len(extra)}. Quote values that hold '{delimiter}'."
+                        f"'{path}', line {reader.line_num}: too many values: expected {len(header)}, "
+                        f"got {len(header) + len(extra)}. Quote values that hold '{delimiter}'."
                     )
                 elif None in row.values():
-                    wanted = len(reader.fieldnames or ())
                     got = sum(value is not None for value in row.values())
                     yield InputError(
-                        f"'{path}', line {reader.line_num}: too few values: expected {wanted}, got {got}. "
+                        f"'{path}', line {reader.line_num}: too few values: expected {len(header)}, got {got}. "
                         "Fill in the line."
                     )
                 else:
                     yield dict(row)
         except csv.Error as error:
-            raise InputError(f"'{path}', line {reader.line_num}: not CSV: {error}. Mend the line.") from error
+            raise InputError(f"'{path}', line {reader.line_num}: not CSV: {error}. Correct the line.") from error

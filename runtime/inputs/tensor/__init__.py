@@ -1,1 +1,1 @@
-"""Arrays: decoding."""
+"""Arrays: decoding, files and tables, wire format."""

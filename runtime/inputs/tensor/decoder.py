@@ -1,4 +1,4 @@
-"""Arrays of numbers: given as such, or as .npy, .npz or JSON."""
+"""Decoder of arrays: numpy arrays, numbers, .npy, .npz and JSON files."""
 
 import io
 import json
@@ -33,15 +33,14 @@ class DecodedArray(DecodedInput):
 
 
 class TensorDecoder:
-    """One array an input; arrays of one shape may share a batch.
+    """One array per input; arrays of one shape may share a batch.
 
     A prepared input is the array without its batch dimension, in the manifest's dtype.
     """
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TensorInput, _artifact: Artifact | None = None, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TensorInput, _artifact: Artifact | None = None) -> None:
         self.spec = spec
         self.warnings: dict[str, str] = {}
 
@@ -55,10 +54,10 @@ class TensorDecoder:
         ``source`` is an array, with or without a batch dimension of 1; a number, for inputs without dimensions; a path
         to an .npy, .npz or .json file; or the bytes of one. An .npz holds this input under its name, or nothing else.
         """
-        found = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
-        if isinstance(found, Mapping):
-            found = self._choose(found, subject)
-        return DecodedArray(array=self._to_array(found, subject))
+        value = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
+        if isinstance(value, Mapping):
+            value = self._choose(value, subject)
+        return DecodedArray(array=self._to_array(value, subject))
 
     def prepare(self, decoded: DecodedArray) -> NDArray[Any]:
         """Return the array."""
@@ -69,57 +68,57 @@ class TensorDecoder:
         return prepared.shape
 
     def stack(self, prepared: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the arrays as one, [batch, ...]."""
+        """Return the arrays in one batch, [batch, ...]."""
         return {self.spec.name: np.stack(prepared)}
 
     def whole(self, decoded: DecodedArray) -> dict[str, NDArray[Any]]:
         """Return the array, [1, ...]."""
         return self.stack([decoded.array])
 
-    def _choose(self, found: Mapping[str, Any], subject: str) -> Any:
-        if self.spec.name in found:
-            return found[self.spec.name]
-        if len(found) == 1:
-            return next(iter(found.values()))
+    def _choose(self, arrays: Mapping[str, Any], subject: str) -> Any:
+        if self.spec.name in arrays:
+            return arrays[self.spec.name]
+        if len(arrays) == 1:
+            return next(iter(arrays.values()))
         raise InputError(
             f"{subject}: several arrays: expected one called '{self.spec.name}', got "
-            f"{', '.join(repr(str(name)) for name in found) or 'none'}. Name the array '{self.spec.name}'."
+            f"{', '.join(repr(str(name)) for name in arrays) or 'none'}. Name the array '{self.spec.name}'."
         )
 
     def _to_array(self, source: Any, subject: str) -> NDArray[Any]:
-        wanted = self.spec.shape[1:]
+        shape = self.spec.shape[1:]
         if isinstance(source, np.ndarray | np.generic):
             array = np.asarray(source)
             if array.dtype != self.spec.dtype:
                 raise InputError(self._wrong(subject, array))
         else:
             array = _from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
-        if array.ndim == len(wanted) + 1 and len(array) == 1:
+        if array.ndim == len(shape) + 1 and len(array) == 1:
             array = array[0]
-        fits = array.ndim == len(wanted) and all(
+        fits = array.ndim == len(shape) and all(
             size == length if isinstance(length, int) else size > 0
-            for size, length in zip(array.shape, wanted, strict=True)
+            for size, length in zip(array.shape, shape, strict=True)
         )
         if not fits:
             raise InputError(self._wrong(subject, array))
         if self.spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-            place = [int(index) for index in np.argwhere(~np.isfinite(array))[0]]
+            position = [int(index) for index in np.argwhere(~np.isfinite(array))[0]]
             raise InputError(
-                f"{subject}: not a number: expected finite values in '{self.spec.name}', got {array[tuple(place)]} at "
-                f"{place}. Replace it."
+                f"{subject}: not a number: expected finite values in '{self.spec.name}', got {array[tuple(position)]} "
+                f"at {position}. Replace it."
             )
         return np.asarray(array, order="C")
 
     def _wrong(self, subject: str, array: NDArray[Any]) -> str:
-        wanted = "[" + ", ".join(str(length) for length in self.spec.shape[1:]) + "]"
+        shape = "[" + ", ".join(str(length) for length in self.spec.shape[1:]) + "]"
         return (
-            f"{subject}: wrong array for '{self.spec.name}': expected {self.spec.dtype} {wanted}, got {array.dtype} "
+            f"{subject}: wrong array for '{self.spec.name}': expected {self.spec.dtype} {shape}, got {array.dtype} "
             f"{list(array.shape)}. Convert it; pass several inputs as a list."
         )
 
 
 def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
-    """Return what a .npy, .npz or JSON file, or its bytes, hold: an array, arrays by name, or plain numbers.
+    """Return the content of an .npy, .npz or JSON file, or of its bytes: an array, arrays by name, or plain numbers.
 
     Raises InputError when it is none of these, or unpacks to more than a gigabyte.
     """

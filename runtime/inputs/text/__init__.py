@@ -1,1 +1,1 @@
-"""Texts: tokenization."""
+"""Texts: decoding, files and tables, wire format."""

@@ -1,4 +1,4 @@
-"""A sentence, or a pair of them, to token numbers: by the tokenizer of training, cut and padded as in training."""
+"""Decoder of texts and pairs of texts: tokenized, cut and padded as in training."""
 
 import bisect
 import json
@@ -20,17 +20,17 @@ from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
 
-# The one warning: the text was longer than the model allows.
+# The warning of a text that is longer than the model allows.
 TRUNCATED = "truncated"
 
-# One tokenisation takes about a microsecond a character: this is a second's work, and a book's length.
+# Tokenization takes about a microsecond per character: this is a second's work, and a book's length.
 MAX_CHARACTERS = 1_000_000
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105  # the name of an array
 
-# How many texts the model looks at to find ones of like length.
+# The number of texts among which the model looks for those of like length.
 _BATCH = 32
 
 # A call of the network costs about as much as 8 tokens (measured with MiniLM, 2 threads): texts whose lengths differ by
@@ -50,16 +50,15 @@ class DecodedText(DecodedInput):
 
 
 class TextDecoder:
-    """Texts, tokenised by the tokenizers library on the host; the graph takes their numbers.
+    """Texts, tokenized by the tokenizers library on the host; the graph takes their token numbers.
 
-    A prepared text is the decoded one. Texts of like length share a batch, where the model's answers do not depend on
+    A prepared text is the decoded one. Texts of like length share a batch, where the model's scores do not depend on
     padding; otherwise those of equal length.
     """
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TextInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TextInput, artifact: Artifact) -> None:
         self.spec = spec
         self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
         self.warnings = {
@@ -74,7 +73,7 @@ class TextDecoder:
         return not (self.spec.pairs and _is_pair(inputs))
 
     def name(self, source: object, position: int) -> str:
-        """Return how messages and rows call a text: itself, if it is short."""
+        """Return the name of a text in messages and rows: a short text itself, a path, or the position."""
         text = " | ".join(source) if isinstance(source, list | tuple) and _is_pair(source) else source
         if isinstance(text, PathLike):
             return str(text)
@@ -107,18 +106,18 @@ class TextDecoder:
 
         Each is int64 [batch, length], padded to the longest text of the batch on the tokenizer's own side.
         """
-        lengths = [len(one.ids) for one in prepared]
+        lengths = [len(text.ids) for text in prepared]
         shape = (len(prepared), max(lengths))
         arrays = {
             INPUT_IDS: np.full(shape, self.spec.pad_id or 0, dtype=np.int64),
             ATTENTION_MASK: np.zeros(shape, dtype=np.int64),
             TOKEN_TYPE_IDS: np.full(shape, self.spec.pad_type_id, dtype=np.int64),
         }
-        for row, (one, length) in enumerate(zip(prepared, lengths, strict=True)):
-            place = slice(0, length) if self.spec.padding_side == "right" else slice(shape[1] - length, None)
-            arrays[INPUT_IDS][row, place] = one.ids
-            arrays[ATTENTION_MASK][row, place] = 1
-            arrays[TOKEN_TYPE_IDS][row, place] = one.type_ids
+        for row, (text, length) in enumerate(zip(prepared, lengths, strict=True)):
+            columns = slice(0, length) if self.spec.padding_side == "right" else slice(shape[1] - length, None)
+            arrays[INPUT_IDS][row, columns] = text.ids
+            arrays[ATTENTION_MASK][row, columns] = 1
+            arrays[TOKEN_TYPE_IDS][row, columns] = text.type_ids
         return {name: arrays[name] for name in self.spec.arrays}
 
     def whole(self, decoded: DecodedText) -> dict[str, NDArray[Any]]:
@@ -126,19 +125,21 @@ class TextDecoder:
         return self.stack([decoded])
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
-        wanted = "a pair of texts" if self.spec.pairs else "a text"
-        found: Any = source
+        expected = "a pair of texts" if self.spec.pairs else "a text"
+        value: Any = source
         if isinstance(source, PathLike | bytes | bytearray | memoryview):
-            found = _read(source, subject)
+            value = _read(source, subject)
             if self.spec.pairs:
-                found = _pair_from_json(found, subject)
-        texts = tuple(found) if isinstance(found, list | tuple) else (found,)
+                value = _pair_from_json(value, subject)
+        texts = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not all(isinstance(text, str) for text in texts):
-            odd = next(text for text in texts if not isinstance(text, str))
-            raise InputError(f"{subject}: not {wanted}: expected a string, got {type(odd).__name__}. Convert it first.")
+            other = next(text for text in texts if not isinstance(text, str))
+            raise InputError(
+                f"{subject}: not {expected}: expected a string, got {type(other).__name__}. Convert it first."
+            )
         if len(texts) != (2 if self.spec.pairs else 1):
             raise InputError(
-                f"{subject}: not {wanted}: expected {'two strings' if self.spec.pairs else 'one string'}, got "
+                f"{subject}: not {expected}: expected {'two strings' if self.spec.pairs else 'one string'}, got "
                 f"{len(texts)}. {'Pass (first, second)' if self.spec.pairs else 'Pass several texts as a list'}."
             )
         for text in texts:
@@ -172,7 +173,7 @@ def length_band(length: int) -> int:
 
 
 def _is_pair(inputs: Sequence[object]) -> bool:
-    return len(inputs) == 2 and all(isinstance(one, str) for one in inputs)
+    return len(inputs) == 2 and all(isinstance(text, str) for text in inputs)
 
 
 def _check_text(text: str, subject: str) -> None:

@@ -1,1 +1,1 @@
-"""Token sequences: decoding."""
+"""Token sequences: decoding, files and tables, wire format."""

@@ -1,4 +1,4 @@
-"""Token sequences: whole numbers, or words of a vocabulary, to int64 [length]."""
+"""Decoder of token sequences: whole numbers, or words of a vocabulary."""
 
 import json
 import re
@@ -22,7 +22,8 @@ TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any
 
 _BATCH = 32
 
-_NUMBERS = re.compile(r"[+-]?\d+([\s,]+[+-]?\d+)*")
+_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBERS = re.compile(rf"{_NUMBER.pattern}([\s,]+{_NUMBER.pattern})*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +37,12 @@ class TokensDecoder:
     """Sequences of token numbers, each from 0 up to the vocabulary's size, exclusive.
 
     A prepared sequence is int64 [length]. Sequences of like length share a batch, the shorter ones padded at their end,
-    where the model's answers do not depend on it; otherwise those of equal length.
+    where the model's scores do not depend on it; otherwise those of equal length.
     """
 
     batch_size = _BATCH
 
-    def __init__(self, spec: TokensInput, artifact: Artifact, *, max_pixels: int = 0) -> None:
-        del max_pixels  # an image's matter
+    def __init__(self, spec: TokensInput, artifact: Artifact) -> None:
         self.spec = spec
         self.warnings: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
@@ -54,10 +54,10 @@ class TokensDecoder:
         """Return whether it is a list or tuple of sequences, and not of tokens."""
         if not isinstance(inputs, list | tuple):
             return False
-        return not inputs or not all(self._is_token(one) for one in inputs)
+        return not inputs or not all(self._is_token(token) for token in inputs)
 
     def name(self, source: object, position: int) -> str:
-        """Return how messages and rows call a sequence: itself, if it is a short text, or its position."""
+        """Return the name of a sequence in messages and rows: a short text itself, a path, or the position."""
         if isinstance(source, PathLike):
             return str(source)
         return source if isinstance(source, str) and 0 < len(source) <= 80 and source.isprintable() else f"#{position}"
@@ -68,22 +68,15 @@ class TokensDecoder:
         ``source`` is a list or one-dimensional array of whole numbers, or of words where there is a vocabulary; a
         string of them, with blanks between; a path to a .npy or .json file, or the bytes of one.
         """
-        found: Any = source
+        value: Any = source
         if isinstance(source, PathLike | bytes):
-            found = _read(source, subject)
-        if isinstance(found, str):
-            text = found.strip()
-            found = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
-        if isinstance(found, list | tuple) and any(isinstance(one, str) for one in found):
-            numbers = self._numbers
-            found = [
-                int(one) if not numbers and isinstance(one, str) and _NUMBERS.fullmatch(one) else one for one in found
-            ]
-            found = [
-                self._number_of(one, place, subject) if numbers or isinstance(one, str) else one
-                for place, one in enumerate(found)
-            ]
-        return DecodedTokens(tokens=self._to_array(found, subject))
+            value = _read(source, subject)
+        if isinstance(value, str):
+            text = value.strip()
+            value = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
+        if isinstance(value, list | tuple) and any(isinstance(token, str) for token in value):
+            value = [self._to_number(token, position, subject) for position, token in enumerate(value)]
+        return DecodedTokens(tokens=self._to_array(value, subject))
 
     def prepare(self, decoded: DecodedTokens) -> NDArray[np.int64]:
         """Return the sequence."""
@@ -99,34 +92,42 @@ class TokensDecoder:
         tokens = np.full(shape, self.spec.pad_id or 0, dtype=np.int64)
         for row, sequence in enumerate(prepared):
             tokens[row, : len(sequence)] = sequence
-        return {self.spec.name: tokens, **derived_inputs(self.spec.derived_inputs, [len(one) for one in prepared])}
+        return {
+            self.spec.name: tokens,
+            **derived_inputs(self.spec.derived_inputs, [len(sequence) for sequence in prepared]),
+        }
 
     def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
         """Return the sequence, int64 [1, length]."""
         return self.stack([decoded.tokens])
 
-    def _is_token(self, one: object) -> bool:
-        """Return whether it is one token: a number, or a word of the vocabulary."""
-        if isinstance(one, str):
-            return one in self._numbers
-        return isinstance(one, int | float | np.generic) or (isinstance(one, np.ndarray) and one.ndim == 0)
+    def _is_token(self, value: object) -> bool:
+        """Return whether ``value`` is one token: a number, or a word of the vocabulary."""
+        if isinstance(value, str):
+            return value in self._numbers
+        return isinstance(value, int | float | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
-    def _number_of(self, word: object, place: int, subject: str) -> int:
+    def _to_number(self, token: object, position: int, subject: str) -> Any:
+        """Return a token of a sequence with words as a number; without a vocabulary, words may be written numbers."""
         if not self._numbers:
+            if not isinstance(token, str):
+                return token
+            if _NUMBER.fullmatch(token):
+                return int(token)
             raise InputError(
-                f"{subject}: not a token: expected whole numbers, as this model has no vocabulary, got {word!r} at "
-                f"position {place}. Look the words up first."
+                f"{subject}: not a token: expected whole numbers, as this model has no vocabulary, got {token!r} at "
+                f"position {position}. Look the words up first."
             )
-        if not isinstance(word, str) or word not in self._numbers:
+        if not isinstance(token, str) or token not in self._numbers:
             raise InputError(
                 f"{subject}: not a token: expected one of the {len(self._numbers)} words of '{self.spec.vocabulary}', "
-                f"got {word!r} at position {place}. Correct it."
+                f"got {token!r} at position {position}. Correct it."
             )
-        return self._numbers[word]
+        return self._numbers[token]
 
-    def _to_array(self, found: Any, subject: str) -> NDArray[np.int64]:
+    def _to_array(self, value: Any, subject: str) -> NDArray[np.int64]:
         try:
-            array = np.asarray(found)
+            array = np.asarray(value)
         except ValueError:  # rows of different lengths
             array = np.array(None)
         if array.ndim == 2 and len(array) == 1:
@@ -145,24 +146,24 @@ class TokensDecoder:
             )
         outside = (array < 0) | (array >= self.spec.vocabulary_size)
         if outside.any():
-            place = int(np.argmax(outside))
+            position = int(np.argmax(outside))
             raise InputError(
                 f"{subject}: token outside the vocabulary: expected numbers from 0 to {self.spec.vocabulary_size - 1}, "
-                f"got {array[place]} at position {place}. Use the vocabulary of training."
+                f"got {array[position]} at position {position}. Use the vocabulary of training."
             )
         return array.astype(np.int64)
 
 
 def derived_inputs(kinds: Mapping[str, DerivedInput], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """Return what a network takes beside sequences of these lengths, of which the longest fills the array."""
+    """Return the derived inputs, by name, of sequences of these lengths, of which the longest fills the array."""
     counts = np.array(lengths, dtype=np.int64)
     is_token = np.arange(int(counts.max())) < counts[:, np.newaxis]
-    made = {"lengths": counts, "mask": is_token.astype(np.int64), "padding": ~is_token}
-    return {name: made[kind] for name, kind in kinds.items()}
+    arrays = {"lengths": counts, "mask": is_token.astype(np.int64), "padding": ~is_token}
+    return {name: arrays[kind] for name, kind in kinds.items()}
 
 
 def _read(source: PathLike[str] | bytes, subject: str) -> Any:
-    """Return what a file, or its bytes, hold: an array, a JSON list, or else a text."""
+    """Return the content of a file, or of its bytes: an array, a JSON list, or else a text."""
     try:
         data = Path(source).read_bytes() if isinstance(source, PathLike) else source
     except FileNotFoundError:

@@ -5,11 +5,9 @@ read into float32. Shapes are checked against the data before anything is alloca
 """
 
 import base64
-import binascii
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,39 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.inputs.datatypes import BYTES, DTYPES, TensorSpec, datatype_of, from_base64
 
 T = TypeVar("T")
 
-BYTES = "BYTES"
+__all__ = [
+    "BYTES",
+    "DTYPES",
+    "TensorSpec",
+    "check_datatype",
+    "count_elements",
+    "datatype_of",
+    "from_bytes",
+    "from_json",
+    "from_values",
+    "tensor_to_json",
+    "to_bytes",
+]
+
 BF16 = "BF16"
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-}
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` lists other accepted forms."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    also: tuple[str, ...] = field(default=())
-
 
 # The name in the manifest of the first dimension of an output that has one row per input.
 BATCH = "batch"
@@ -67,11 +51,6 @@ _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT = re.compile(rb"\s*\[")
 
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def datatype_of(dtype: np.dtype[Any]) -> str:
-    """Return the protocol's name of a numpy dtype; BYTES for any other, such as strings and objects."""
-    return _NAMES.get(dtype.newbyteorder("="), BYTES)
 
 
 def check_datatype(datatype: str, subject: str) -> None:
@@ -274,14 +253,6 @@ def _from_text(value: Any, subject: str, is_base64: bool) -> bytes:
             f"{subject}: wrong values: expected strings for BYTES, got {type(value).__name__}. Convert them."
         )
     return from_base64(value, subject) if is_base64 else value.encode("utf-8", "surrogatepass")
-
-
-def from_base64(text: str, subject: str) -> bytes:
-    """Return the bytes that base64 ``text`` stands for; a leading ``data:...;base64,`` is allowed."""
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
 
 
 def _encoded(element: Any) -> bytes:

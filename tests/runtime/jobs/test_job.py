@@ -15,7 +15,7 @@ import pytest
 
 import runtime
 from runtime.jobs.engines import LocalEngine, Stop
-from runtime.jobs.job import describe_job, run_job, skip_done
+from runtime.jobs.job import Job, describe_job
 from runtime.jobs.journal import Journal, read_rows
 from runtime.jobs.writers import write_results
 
@@ -113,7 +113,7 @@ def test_an_interrupted_job_finishes_what_is_in_work_and_says_how_to_go_on(tiny,
     done = list(read_rows(tmp_path / "rows.jsonl.partial"))
     assert [row["input"] for row in done] == expected_names(folder)[: len(done)]
     assert f"stopped. {len(done)} rows are in" in errors
-    command = shlex.split(errors.partition("Go on with: truecopy predict ")[2].strip())
+    command = shlex.split(errors.partition("Continue with: truecopy predict ")[2].strip())
     again = subprocess.run([*COMMAND, *command], capture_output=True, text=True, check=False, timeout=60)
     assert again.returncode == 0, again.stderr
     assert f"{600 - len(done)} of them now" in again.stderr
@@ -149,16 +149,9 @@ def run(model, artifact, named, out, *, resume=False, force=False, stop=None, to
     job = describe_job(artifact, ("photos",), column=None, options={"top_k": top_k})
     inputs = iter(named)
     with Journal(out, job, resume=resume, force=force) as journal:
-        done = skip_done(inputs, journal)
-        return run_job(
-            LocalEngine(model, top_k=top_k, threshold=0.0),
-            inputs,
-            journal,
-            done,
-            format_name=out.suffix[1:],
-            stop=stop or Stop(),
-            on_row=lambda: None,
-        )
+        engine = LocalEngine(model, top_k=top_k, threshold=0.0)
+        work = Job(engine=engine, journal=journal, stop=stop or Stop(), format_name=out.suffix[1:])
+        return work.run(inputs, work.skip_done(inputs), on_row=lambda: None)
 
 
 @pytest.fixture
@@ -230,10 +223,10 @@ def test_changed_inputs_cannot_be_resumed(model, tiny, named, tmp_path):
 def test_results_and_unfinished_jobs_are_not_overwritten_unasked(model, tiny, named, tmp_path):
     out = tmp_path / "rows.jsonl"
     unfinished(model, tiny, named, out)
-    with pytest.raises(runtime.InputError, match="Go on with --resume, or start again with --force"):
+    with pytest.raises(runtime.InputError, match="Continue it with --resume, or start again with --force"):
         run(model, tiny, named, out)
     run(model, tiny, named, out, force=True)
-    with pytest.raises(runtime.InputError, match="exists: expected no file yet"):
+    with pytest.raises(runtime.InputError, match="already exists"):
         run(model, tiny, named, out, resume=True)
     assert run(model, tiny, named[:3], out, force=True).rows == 3
     assert len(list(read_rows(out))) == 3

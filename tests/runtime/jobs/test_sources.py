@@ -1,4 +1,4 @@
-"""What a job is given, as named inputs in a fixed order."""
+"""Inputs of a job, with their names and in a fixed order."""
 
 import io
 import os
@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.jobs.sources import KINDS, count_inputs, input_kind, read_sources
+from runtime.inputs.image import source as image
+from runtime.inputs.registry import source_format_of
+from runtime.inputs.tabular import source as tabular
+from runtime.inputs.tensor import source as tensor
+from runtime.inputs.text import source as text
+from runtime.inputs.tokens import source as tokens
+from runtime.jobs.sources import count_inputs, read_sources
 from runtime.manifest import TensorInput, TextInput
 
-IMAGE = KINDS["image"]
+IMAGE = image.FORMAT
+FORMATS = {"tensor": tensor.FORMAT, "tabular": tabular.FORMAT, "text": text.FORMAT, "tokens": tokens.FORMAT}
 
 
 @pytest.fixture
@@ -183,7 +190,7 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
     (folder / "a.npy").write_bytes(b"")
 
     def found(kind, argument, **options):
-        return list(read_sources([argument], KINDS[kind], **options))
+        return list(read_sources([argument], FORMATS[kind], **options))
 
     assert found("tabular", "rows.csv") == [("rows.csv#1", {"age": "7", "text": "hello", "tokens": "x"})]
     assert found("tabular", "lines.txt") == [("lines.txt#1", b'{"age": 7}')]
@@ -210,21 +217,21 @@ def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
 def test_a_json_file_with_a_list_of_inputs_is_a_table(folder, kind, content, expected):
     (folder / "x.json").write_text(content)
 
-    assert list(read_sources(["x.json"], KINDS[kind])) == expected
+    assert list(read_sources(["x.json"], FORMATS[kind])) == expected
 
 
 @pytest.mark.parametrize("kind", ["tabular", "text", "tokens"])
 @pytest.mark.parametrize("name", ["typo.csv", "typo.txt", "typo.json", "typo.parquet"])
 def test_a_misspelt_file_is_no_text(folder, kind, name):
-    ((subject, error),) = read_sources([name], KINDS[kind])
+    ((subject, error),) = read_sources([name], FORMATS[kind])
 
     assert subject == name
     assert str(error) == f"'{name}': no such file. Check the path."
-    assert dict(read_sources(["See notes.txt"], KINDS["text"])) == {"See notes.txt": "See notes.txt"}
+    assert dict(read_sources(["See notes.txt"], FORMATS["text"])) == {"See notes.txt": "See notes.txt"}
 
 
 def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
-    kind = input_kind(SimpleNamespace(inputs=[TensorInput(name="x", dtype="float32", shape=("batch", 2))]))
+    kind = source_format_of([TensorInput(name="x", dtype="float32", shape=("batch", 2))])
     for name, shape in (("many", (3, 2)), ("one", (2,)), ("batch_of_one", (1, 2))):
         np.save(folder / f"{name}.npy", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
     (folder / "torn.npy").write_bytes((folder / "many.npy").read_bytes()[:50])
@@ -240,18 +247,12 @@ def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
 def test_a_pair_of_texts_is_two_columns_of_a_table(folder):
     (folder / "pairs.csv").write_text("id,first,second\n1,a,b\n")
 
-    assert list(read_sources(["pairs.csv"], KINDS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
+    assert list(read_sources(["pairs.csv"], FORMATS["text"], column="first,second")) == [("pairs.csv#1", ["a", "b"])]
     (folder / "two.csv").write_text("first,second\na,b\n")
     spec = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pairs=True)
-    kind = input_kind(SimpleNamespace(inputs=[spec]))
+    kind = source_format_of([spec])
     assert list(read_sources(["two.csv"], kind)) == [("two.csv#1", ["a", "b"])]
     with pytest.raises(runtime.InputError, match=r"which columns\? expected --column FIRST,SECOND"):
         list(read_sources(["pairs.csv"], kind))
     with pytest.raises(runtime.InputError, match="no column 'third'"):
-        list(read_sources(["pairs.csv"], KINDS["text"], column="first,third"))
-
-
-def test_every_kind_of_the_manifest_has_a_job():
-    from runtime.inputs.registry import DECODERS
-
-    assert {str(spec.__struct_config__.tag) for spec in DECODERS} == set(KINDS)
+        list(read_sources(["pairs.csv"], FORMATS["text"], column="first,third"))

@@ -28,7 +28,7 @@ from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tabular.estimator import statistics_from_json
 from exporter.outputs.postprocessing import TaskOptions
 from runtime.evaluation.data import read_labelled, score_labelled
-from runtime.inputs.tabular.decoder import RowDecoder
+from runtime.inputs.tabular.decoder import TabularDecoder
 from runtime.manifest import Column
 
 
@@ -201,7 +201,7 @@ def test_a_number_that_training_never_saw_is_refused_where_the_encoder_does(enco
     """By the runtime, with the column's name; the graph alone would give it another category's features."""
     transform = encoder().fit(pd.DataFrame({"rooms": values * 20}))
     adapter = TabularAdapter(tables.read_table_transform(transform, columns=(), trust=False), samples=None)
-    decoder = RowDecoder(adapter.inputs[0])
+    decoder = TabularDecoder(adapter.inputs[0])
 
     assert decoder.decode({"rooms": good}, subject="row").values == (good,)
     with pytest.raises(runtime.InputError, match=f"row: column 'rooms': unknown category: .*, got {bad}. The training"):
@@ -216,7 +216,7 @@ def test_a_number_that_training_never_saw_is_ignored_where_the_encoder_does(enco
     encoder.fit(pd.DataFrame({"rooms": [1, 2, 5] * 20}))
     adapter = TabularAdapter(tables.read_table_transform(encoder, columns=(), trust=False), samples=None)
 
-    assert RowDecoder(adapter.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
+    assert TabularDecoder(adapter.inputs[0]).decode({"rooms": 77}, subject="row").values == (77,)
     assert "unseen rooms" in {case.name for case in adapter.cases()}  # and so parity compares it
 
 

@@ -220,7 +220,7 @@ def test_an_actor_out_of_memory_is_one_sentence_and_loses_no_row(tiny, photos, t
     last = errors.splitlines()[-1]
     assert last.startswith("error: --engine ray: a worker ran out of memory: "), errors
     kept = (tmp_path / "rows.jsonl.partial").read_bytes().count(b"\n")
-    assert f"{kept} rows are in '{out}.partial'. Go on with: " in errors
+    assert f"{kept} rows are in '{out}.partial'. Continue with: " in errors
 
 
 def test_a_cluster_that_is_not_there_is_an_error_within_seconds(tiny, folder):

@@ -61,7 +61,7 @@ def test_a_bad_line_costs_only_itself(name, content, reason, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("x.csv", "a,a\n1,2\n", "column 'a' is there twice"),
+        ("x.csv", "a,a\n1,2\n", "column 'a' occurs twice"),
         ("x.xlsx", "", "not a table"),
         ("x.parquet", "no", "not a Parquet file"),
         ("x.json", "no", "not a list of JSON objects"),

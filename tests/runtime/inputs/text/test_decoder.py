@@ -10,7 +10,8 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from runtime.errors import ArtifactError, InputError  # noqa: E402
 from runtime.inputs.text.decoder import TextDecoder, length_band  # noqa: E402
-from runtime.jobs.sources import KINDS, read_sources  # noqa: E402
+from runtime.inputs.text.source import FORMAT  # noqa: E402
+from runtime.jobs.sources import read_sources  # noqa: E402
 from runtime.manifest import TextInput  # noqa: E402
 
 ARRAYS = ("input_ids", "attention_mask", "token_type_ids")
@@ -138,7 +139,7 @@ def test_a_line_is_an_input_and_a_bad_one_stands_in_its_place(tmp_path):
     plain.write_bytes("good\r\n\nna\u00efve\n".encode() + b"\xff\n")
     rows.write_text('["good", "bad"]\n{oops\n"last"')
 
-    found = dict(read_sources([str(plain), str(rows)], KINDS["text"]))
+    found = dict(read_sources([str(plain), str(rows)], FORMAT))
 
     assert [found[f"{plain}#{line}"] for line in (1, 2, 3)] == ["good", "", "na\u00efve"]
     assert found[f"{plain}#4"] == "\udcff"

@@ -1,4 +1,4 @@
-"""Models with more than one input: one source for each, by name."""
+"""Decoder of several named inputs."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class DecodedParts(DecodedInput):
     warning: str = ""
 
 
-class SeveralDecoder:
-    """A mapping from input names to sources; prepared, it is a tuple of what the inputs' own decoders prepare."""
+class CompositeDecoder:
+    """Mappings from input names to sources; a prepared input is a tuple of what the inputs' own decoders prepare."""
 
     def __init__(self, decoders: Mapping[str, Decoder]) -> None:
         self._decoders = decoders
@@ -37,17 +37,17 @@ class SeveralDecoder:
 
         ``source`` is a mapping, or a path to an .npz or JSON file with one, or the bytes of such a file.
         """
-        found = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
+        sources = read_arrays(source, subject) if isinstance(source, str | PathLike | bytes) else source
         names = ", ".join(f"'{name}'" for name in self._decoders)
-        if not isinstance(found, Mapping):
+        if not isinstance(sources, Mapping):
             raise InputError(
-                f"{subject}: one input of several: expected {names} by name, got {type(found).__name__}. "
+                f"{subject}: one input of several: expected {names} by name, got {type(sources).__name__}. "
                 "Pass a dictionary, an .npz file or a JSON object."
             )
-        if found.keys() != self._decoders.keys():
-            got = ", ".join(f"'{name}'" for name in found) or "none"
+        if sources.keys() != self._decoders.keys():
+            got = ", ".join(f"'{name}'" for name in sources) or "none"
             raise InputError(f"{subject}: wrong names: expected {names}, got {got}. Rename the inputs.")
-        parts = tuple(decoder.decode(found[name], subject=subject) for name, decoder in self._decoders.items())
+        parts = tuple(decoder.decode(sources[name], subject=subject) for name, decoder in self._decoders.items())
         self._check_dimensions(parts, subject)
         return DecodedParts(parts=parts, warning=next((part.warning for part in parts if part.warning), ""))
 
@@ -64,8 +64,8 @@ class SeveralDecoder:
     def stack(self, prepared: Sequence[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
         """Return all of the inputs' arrays."""
         arrays: dict[str, NDArray[Any]] = {}
-        for position, decoder in enumerate(self._decoders.values()):
-            arrays |= decoder.stack([parts[position] for parts in prepared])
+        for index, decoder in enumerate(self._decoders.values()):
+            arrays |= decoder.stack([parts[index] for parts in prepared])
         return arrays
 
     def whole(self, decoded: DecodedParts) -> dict[str, NDArray[Any]]:
@@ -84,9 +84,9 @@ class SeveralDecoder:
             for dimension, length in zip(decoder.spec.shape[1:], part.array.shape, strict=True):
                 if not isinstance(dimension, str):
                     continue
-                first, where = lengths.setdefault(dimension, (length, name))
-                if first != length:
+                first_length, first_name = lengths.setdefault(dimension, (length, name))
+                if first_length != length:
                     raise InputError(
-                        f"{subject}: dimension '{dimension}' has two lengths: expected the {first} of '{where}' in "
-                        f"'{name}', got {length}. Make them agree."
+                        f"{subject}: dimension '{dimension}' has two lengths: expected the {first_length} of "
+                        f"'{first_name}' in '{name}', got {length}. Make them agree."
                     )

@@ -1,0 +1,96 @@
+"""Token adapter of an export, from the descriptions in --input."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from exporter.architectures.rebuild import RebuiltNetwork
+from exporter.architectures.seq2seq import GreedySeq2Seq
+from exporter.conversion.network_io import call, main_output
+from exporter.errors import PreprocessingError
+from exporter.inputs.kind import InputKind
+from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs, read_vocabulary
+from exporter.recipe import ExportOptions, TaskOptions
+from runtime.artifact.open import Artifact
+from runtime.manifest import TokensInput
+
+
+def check_described(options: ExportOptions, rebuilt: RebuiltNetwork) -> None:
+    """Raise PreprocessingError where a sequence-to-sequence network's tokens are not described."""
+    if isinstance(rebuilt.network, GreedySeq2Seq) and not any(map(is_tokens, options.inputs)):
+        raise PreprocessingError(
+            f"'{rebuilt.reference}': reads and writes token numbers: expected --input 'tokens=tokens[batch,length]', "
+            "and no tokenizer. Turn texts into numbers before it, and its numbers into texts after it."
+        )
+
+
+def matches(options: ExportOptions, _rebuilt: RebuiltNetwork) -> bool:
+    """Return whether the user described token sequences."""
+    return any(map(is_tokens, options.inputs))
+
+
+def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapter:
+    """Return the adapter of the token sequences that the user described.
+
+    Raises ExportError for a description or a vocabulary that cannot be read, or a transform beside it.
+    """
+    if options.preprocess is not None:
+        raise PreprocessingError(
+            "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
+            "are; leave out --preprocess."
+        )
+    name, derived_inputs = read_token_inputs(options.inputs)
+    return TokensAdapter(
+        name,
+        rebuilt.network,
+        derived_inputs=derived_inputs,
+        words=read_vocabulary(options.vocabulary) if options.vocabulary is not None else (),
+        pad_id=options.pad_id,
+        max_length=options.max_length,
+        samples=options.samples,
+        call=lambda tensors: call(rebuilt.network, tensors),
+    )
+
+
+def infer_task_options(options: TaskOptions, _adapter: TokensAdapter, network: nn.Module, value: Any) -> TaskOptions:
+    """Return ``options`` with the task of the outputs' rank and dtype, and the network's own end token."""
+    output = main_output(value)
+    if options.task is None and output is not None and (output.ndim == 3 or not output.is_floating_point()):
+        options = replace(options, task="tokens")
+    end_id = getattr(network, "end_id", None)
+    if options.end_id is None and isinstance(end_id, int):
+        options = replace(options, end_id=end_id)
+    return options
+
+
+def complete_options(options: ExportOptions, spec: TokensInput, artifact: Artifact) -> ExportOptions:
+    """Return ``options`` with the descriptions, the vocabulary and the lengths of an artifact's input."""
+    descriptions = [f"{spec.name}=tokens[batch,length]"] + [
+        f"{name}={derived}[batch{'' if derived == 'lengths' else ',length'}]"
+        for name, derived in spec.derived_inputs.items()
+    ]
+    vocabulary = artifact.file(spec.vocabulary) if spec.vocabulary else None
+    return replace(
+        options,
+        inputs=(*options.inputs, *descriptions),
+        vocabulary=options.vocabulary or vocabulary,
+        pad_id=spec.pad_id if options.pad_id is None else options.pad_id,
+        max_length=options.max_length or spec.max_length,
+    )
+
+
+def to_bytes(source: Sequence[Any], _spec: TokensInput, _subject: str) -> bytes:
+    """Return a sequence as a JSON list."""
+    return json.dumps([int(token) for token in source]).encode()
+
+
+KIND = InputKind(
+    matches=matches,
+    open_adapter=open_adapter,
+    complete_options=complete_options,
+    to_bytes=to_bytes,
+    infer_task_options=infer_task_options,
+)

@@ -1,0 +1,1 @@
+"""Several named inputs of one model."""

@@ -1,0 +1,55 @@
+"""Tensor datatypes of the Open Inference Protocol."""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import InputError
+
+BYTES = "BYTES"
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+}
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other accepted forms."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    also: tuple[str, ...] = field(default=())
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """Return the protocol's name of a numpy dtype; what has none, such as strings and objects, travels as BYTES."""
+    return _NAMES.get(dtype.newbyteorder("="), BYTES)
+
+
+def from_base64(text: str, subject: str) -> bytes:
+    """Return the bytes that base64 ``text`` stands for; a leading ``data:...;base64,`` is allowed.
+
+    Raises InputError, with ``subject`` as the value's name, for a text that is not base64.
+    """
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None

@@ -1,0 +1,102 @@
+"""Inputs in files, lists and tables."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from runtime.errors import InputError
+
+# An input's name, as its row has it, and what the model takes; or the InputError of one that could not be read.
+NamedInput: TypeAlias = tuple[str, Any]
+
+# pyarrow's file systems by their schemes. Anything else that looks like a URL is an input like any other text.
+SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """An input that is still behind its URL."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The name of the input's row: the URL without options, which may hold secrets."""
+        return self.url.partition("?")[0]
+
+
+class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """How inputs of one model are stored in folders, lists and tables.
+
+    ``suffixes`` are the files that a folder is searched for. ``empty_lines`` says that an empty line of a list is also
+    an input. ``from_line`` turns a line of a list, or an argument, into an input; ``from_row`` turns a row of a table
+    into one, given the column that was asked for. Both take a name for the input. A .json file with a list of
+    ``json_rows`` is a table. A .npy file with an array of ``batch_rank`` dimensions has one input per entry of the
+    first. ``row_columns`` are the columns that make up an input; None where one column holds it.
+    """
+
+    suffixes: frozenset[str] = frozenset()
+    empty_lines: bool = False
+    from_line: Callable[[str, str], NamedInput]
+    from_row: Callable[[dict[str, Any], str | None, str], NamedInput]
+    json_rows: tuple[type, ...] = ()
+    batch_rank: int | None = None
+    row_columns: frozenset[str] | None = None
+
+
+def is_url(text: str) -> bool:
+    """Return whether ``text`` is a URL that can be read."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme in SCHEMES
+
+
+def is_file(text: str) -> bool:
+    """Return whether ``text`` is the path of a file."""
+    # Path.is_file raises for what is no path at all, such as a long sentence.
+    return os.path.isfile(text)  # noqa: PTH113
+
+
+def printable(name: str) -> str:
+    """Return a name that any row can hold: bytes that are not UTF-8, which names of files may have, are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def path_from_line(line: str, _subject: str) -> NamedInput:
+    """Return the path or URL that a line is."""
+    if is_url(line):
+        remote = Remote(line)
+        return (printable(remote.name), remote)
+    return (printable(line), Path(line))
+
+
+def value_from_line(line: str, subject: str) -> NamedInput:
+    """Return the path or URL that a line is, which stands for its contents; any other line is the input itself."""
+    return path_from_line(line, subject) if is_url(line) or is_file(line) else (subject, line.encode())
+
+
+def whole_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:
+    """Return a row itself, or its one column that was asked for."""
+    return (subject, row if column is None else row[choose_column(row, column, subject, ())])
+
+
+def choose_column(row: dict[str, Any], column: str | None, subject: str, usual_names: tuple[str, ...]) -> str:
+    """Return the column to read: the one that was asked for, the only one, or the one with a usual name.
+
+    Raises InputError where there is no such column, or more than one.
+    """
+    if column is not None:
+        if column not in row:
+            raise InputError(
+                f"'{subject}': no column '{column}': expected one of {', '.join(map(repr, row))}. Name one of them."
+            )
+        return column
+    if len(row) == 1:
+        return next(iter(row))
+    candidates = [name for name in row if name.lower() in usual_names]
+    if len(candidates) != 1:
+        raise InputError(
+            f"'{subject}': which column? expected --column with one of {', '.join(map(repr, row))}. Name it."
+        )
+    return candidates[0]

@@ -1,0 +1,18 @@
+"""Token sequences in files, lists and tables."""
+
+from typing import Any
+
+from runtime.inputs.source import NamedInput, SourceFormat, choose_column, value_from_line
+from runtime.manifest import TokensInput
+
+
+def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:
+    return (subject, row[choose_column(row, column, subject, ("tokens", "input_ids", "ids", "input"))])
+
+
+FORMAT = SourceFormat(from_line=value_from_line, from_row=_from_row, json_rows=(dict, list))
+
+
+def source_format(_spec: TokensInput) -> SourceFormat:
+    """Return how token sequences are stored: one per file or line, or in one column of a table."""
+    return FORMAT

@@ -1,0 +1,106 @@
+"""Wire format of every input kind: what a client sends is what the server reads."""
+
+import io
+
+import msgspec
+import numpy as np
+import pytest
+
+import runtime
+from runtime.inputs.registry import open_payload
+from runtime.manifest import Column, ImageInput, Preprocessing, TabularInput, TensorInput, TextInput, TokensInput
+
+
+def npy(values):
+    stream = io.BytesIO()
+    np.save(stream, np.array(values))
+    return stream.getvalue()
+
+
+IMAGE = ImageInput(
+    name="image",
+    mode="RGB",
+    exif=False,
+    preprocessing=Preprocessing(geometry=(), arithmetic=(), height=2, width=None, channels=3),
+)
+ROW = TabularInput(name="row", columns=(Column(name="age", dtype="float32"), Column(name="city", dtype="string")))
+TENSOR = TensorInput(name="x", dtype="float32", shape=("batch", 1, 2))
+TEXT = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8)
+PAIR = TextInput(name="text", tokenizer="tokenizer.json", arrays=("input_ids",), max_length=8, pairs=True)
+TOKENS = TokensInput(name="tokens", vocabulary_size=4)
+
+
+@pytest.mark.parametrize(
+    ("specs", "source", "expected"),
+    [
+        ([IMAGE], b"\xff\xd8 a photo", b"\xff\xd8 a photo"),
+        ([ROW], b'{"age": 3.5, "city": "Bern"}', {"age": 3.5, "city": "Bern"}),
+        ([ROW], {"age": np.float64(3.5), "city": None}, {"age": 3.5, "city": None}),
+        ([TENSOR], npy([[1.5, 2.0]]), [[1.5, 2.0]]),
+        ([TENSOR], b"[[1.5, 2.0]]", [[1.5, 2.0]]),
+        ([TEXT], b"a text", "a text"),
+        ([PAIR], b'["a", "b"]', ("a", "b")),
+        ([TOKENS], b"1, 2 0", [1, 2, 0]),
+        ([TOKENS], b"[1, 2, 0]", [1, 2, 0]),
+        ([TOKENS], npy([1, 2, 0]), [1, 2, 0]),
+        ([TENSOR, TOKENS], {"x": [[1.5, 2.0]], "tokens": np.array([1, 2])}, {"x": [[1.5, 2.0]], "tokens": [1, 2]}),
+    ],
+)
+def test_an_inputs_json_value_is_read_back(specs, source, expected):
+    payload = open_payload(specs)
+
+    value = msgspec.json.decode(msgspec.json.encode(payload.to_json(source)))
+
+    assert payload.from_json(value, "'#0'") == expected
+
+
+@pytest.mark.parametrize(
+    ("specs", "value", "message"),
+    [
+        ([IMAGE], {}, "expected an image as base64, got an object"),
+        ([IMAGE], "not base64!", "not base64"),
+        ([ROW], [], "expected an object with the columns by name, got a list"),
+        ([TENSOR], "x.npy", "expected numbers in nested lists, got a text"),
+        ([TEXT], None, "expected a text, got null"),
+        ([PAIR], ["one"], "expected a list of two texts, got another"),
+        ([TOKENS], 1, "expected a list of token numbers, got a number"),
+        ([TENSOR, TOKENS], [], "expected an object with the inputs by name, got a list"),
+        ([TENSOR, TOKENS], {"x": "x.npy"}, "expected numbers in nested lists, got a text"),
+    ],
+)
+def test_a_json_value_of_another_type_is_named(specs, value, message):
+    with pytest.raises(runtime.InputError, match=f"'#0': {message}"):
+        open_payload(specs).from_json(value, "'#0'")
+
+
+def test_prepared_pixels_are_rows_of_an_image_model():
+    pixels = np.arange(2 * 2 * 5 * 3, dtype=np.uint8).reshape(2, 2, 5, 3)
+
+    rows = open_payload([IMAGE]).prepared_rows({"pixels": pixels})
+
+    assert np.array_equal(np.stack(rows), pixels)
+
+
+def test_other_tensors_are_not_prepared_inputs():
+    assert open_payload([IMAGE]).prepared_rows({"image": np.zeros((1, 2, 2, 3), dtype=np.uint8)}) is None
+    assert open_payload([TENSOR]).prepared_rows({"pixels": np.zeros((1, 2, 2, 3), dtype=np.uint8)}) is None
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((1, 3, 5, 3), np.uint8), np.zeros((1, 2, 5, 3), np.float32), np.zeros((0, 2, 5, 3), np.uint8)]
+)
+def test_prepared_pixels_of_another_shape_or_type_are_named(pixels):
+    with pytest.raises(runtime.InputError, match=r"input 'pixels': wrong array: expected UINT8 \[-1, 2, -1, 3\], got"):
+        open_payload([IMAGE]).prepared_rows({"pixels": pixels})
+
+
+def test_several_inputs_have_the_tensors_of_each():
+    tensors = open_payload([IMAGE, ROW, TOKENS]).tensors()
+
+    assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in tensors] == [
+        ("image", "UINT8", (-1, -1, -1, 3)),
+        ("age", "FP32", (-1, 1)),
+        ("city", "BYTES", (-1, 1)),
+        ("tokens", "INT64", (-1, -1)),
+    ]
+    assert open_payload([IMAGE, ROW]).encoded_inputs == {"image"}

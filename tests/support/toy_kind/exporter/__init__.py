@@ -1,0 +1,1 @@
+"""Points: adapter and opener."""

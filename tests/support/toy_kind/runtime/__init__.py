@@ -1,0 +1,1 @@
+"""Points: decoding, files and tables, wire format."""
