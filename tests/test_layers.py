@@ -28,7 +28,7 @@ LAYERS = {
         ("__main__",),
     ),
     "runtime": (
-        ("errors",),
+        ("errors", "version"),
         ("manifest", "engine", "console"),
         ("geometry", "results", "evidence"),
         ("artifact", "reports"),

@@ -90,7 +90,7 @@ def score_labelled(model: Model, labelled: Iterator[LabeledData | InputError]) -
 
     def flush() -> None:
         for (one, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
-            if not is_finite(score):
+            if not is_finite(np.asarray(score)):
                 failures[one.name] = non_finite_message(one.name)
                 continue
             names.append(one.name)

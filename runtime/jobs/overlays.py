@@ -48,7 +48,7 @@ class Overlays:
         colors: NDArray[np.uint8] = self._colours[answer.label_map]
         if isinstance(self._model.manifest.inputs[0], ImageInput):
             source = read_url(answer.input) if is_url(answer.input) else Path(answer.input)
-            pixels = self._model.prepare(source, subject=f"'{answer.input}'")
+            pixels = np.asarray(self._model.prepare(source, subject=f"'{answer.input}'"))
             height, width = answer.label_map.shape
             photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
             colors = (photo * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)
