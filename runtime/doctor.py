@@ -110,7 +110,7 @@ def _artifact(artifact: str | Path, device: str) -> list[Finding]:
         verification = verify(artifact, device=device)
     except ModelError as error:
         return [Finding(subject=subject, verdict="bad", found=str(error))]
-    failed = [check.name for check in verification.checks if not check.passed]
+    failed = [check.title for check in verification.checks if not check.passed]
     found = [
         Finding(
             subject=subject,

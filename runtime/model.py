@@ -68,8 +68,7 @@ class Model:
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         self._variant = artifact.manifest.variants[0]
-        outputs = artifact.manifest.outputs
-        self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
+        self._batched = artifact.manifest.batched_outputs
         # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
         # speed.
         images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
@@ -84,7 +83,7 @@ class Model:
                 cpu_batch=None if images else self._decoder.batch_size,
             ),
             options=options or DeviceOptions(),
-            every_output_batched=len(self._batched) == len(outputs),
+            every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
         )
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import MANIFEST_NAME, Manifest, manifest_from_json
+from runtime.manifest import LAYOUT, Manifest, manifest_from_json
 
 # A manifest names a handful of files and their hashes: anything near this size is not one.
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
@@ -85,13 +85,13 @@ def open_artifact(path: str | Path) -> Artifact:
     its folder.
     """
     folder = Path(path)
-    manifest_path = folder / MANIFEST_NAME
+    manifest_path = folder / LAYOUT.manifest
     if not folder.is_dir():
         reason = "not a folder" if folder.exists() else "no such folder"
         raise ArtifactError(f"'{folder}': {reason}: expected an artifact that 'truecopy export' wrote. Check the path.")
     if not manifest_path.is_file():
         raise ArtifactError(
-            f"'{folder}': not an artifact: expected a file '{MANIFEST_NAME}' in it, got none. "
+            f"'{folder}': not an artifact: expected a file '{LAYOUT.manifest}' in it, got none. "
             "Give the folder that 'truecopy export' wrote."
         )
     _check_regular(manifest_path)

@@ -277,7 +277,7 @@ def _print_verification(verification: "Verification") -> None:
     table = Table("check", "worst", "limit", "", "verdict", box=None, header_style="bold", pad_edge=False)
     for check in verification.checks:
         verdict = "[green]passed[/]" if check.passed else "[red]failed[/]"
-        table.add_row(check.name, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
+        table.add_row(check.title, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
     console.print(table)
     verdict = "[green]passed[/]" if verification.passed else "[red]failed[/]"
     console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}")

@@ -13,7 +13,7 @@ from runtime.jobs.journal import JobDescription, Journal
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.sources import Named
 from runtime.jobs.writers import write_results
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 from runtime.results import Failure
 
 # Between checks that the artifact is still the one that was loaded; rows of the last interval are dropped if it is not.
@@ -32,7 +32,7 @@ def describe_job(
     artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | str | None]
 ) -> JobDescription:
     """Return what makes this job the same as one that is to be resumed."""
-    digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
+    digest = hashlib.sha256((artifact / LAYOUT.manifest).read_bytes()).hexdigest()
     return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 

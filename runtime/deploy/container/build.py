@@ -13,7 +13,7 @@ from runtime.deploy.container.wheel import build_wheel
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
 from runtime.deploy.ray.predictor import artifact_digest
-from runtime.manifest import MANIFEST_NAME, ImageInput, TextInput
+from runtime.manifest import LAYOUT, ImageInput, TextInput
 
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
@@ -126,7 +126,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
                 direct=lock.direct_names(extras),
             ),
             wheel: wheel_bytes,
-            **{f"artifact/{file}": opened.path / file for file in (MANIFEST_NAME, *opened.manifest.files)},
+            **{f"artifact/{file}": opened.path / file for file in (LAYOUT.manifest, *opened.manifest.files)},
         },
         next_steps=f"  docker build --build-arg BASE=python:{facts['python']}-slim@sha256:... "
         f"--tag {facts['image']} {out}\n"

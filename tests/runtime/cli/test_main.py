@@ -57,9 +57,12 @@ def test_verify_answers_for_people_and_for_machines(tiny):
     table, machine = truecopy("verify", tiny), truecopy("verify", tiny, "--json")
 
     assert table.returncode == machine.returncode == 0
-    assert "passed: 2 golden inputs on cpu" in table.stdout
+    assert "passed: 17 golden inputs on cpu" in table.stdout
     assert json.loads(machine.stdout)["checks"][0] == {
         "name": "prepared",
+        "stage": "geometry",
+        "output": "",
+        "lossy": False,
         "passed": True,
         "worst": 0.0,
         "limit": 0.0,  # the photo is a PNG
