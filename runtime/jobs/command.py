@@ -100,7 +100,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
         "top_k": request.top_k,
         "threshold": request.threshold,
         "max_pixels": request.max_pixels,
-        **({"output": str(request.output)} if request.output is not None else {}),
+        **({"overlays": str(request.overlays)} if request.overlays is not None else {}),
     }
     job = describe_job(request.artifact, request.inputs, column=request.column, options=options)
     stop = Stop()
@@ -148,10 +148,10 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[Named], int | None]:
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
     """Return what writes the pictures that were asked for, if any were; a cluster's are written here, too."""
-    if request.output is None:
+    if request.overlays is None:
         return None
     model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
-    return Overlays(model, request.output)
+    return Overlays(model, request.overlays)
 
 
 def _format_name(request: JobOptions) -> str:

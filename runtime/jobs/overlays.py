@@ -25,7 +25,7 @@ class Overlays:
         task = model.manifest.task
         if not isinstance(task, Segment):
             raise InputError(
-                f"--output '{folder}': is for label maps: expected a task of segment, got {task.kind}. Leave it out."
+                f"--overlays '{folder}': needs label maps: expected the task segment, got {task.kind}. Omit the option."
             )
         self._model = model
         self._folder = folder

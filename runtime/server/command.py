@@ -1,29 +1,12 @@
 """'truecopy serve': parse, call. What the server needs is imported when it is asked for."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from runtime.console import DEVICE_HELP
 from runtime.errors import DeviceError
-
-
-class Batching(Enum):
-    """Where inputs of several requests run together."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class LogFormat(Enum):
-    """How the server's log reads."""
-
-    TEXT = "text"
-    JSON = "json"
-    NONE = "none"
 
 
 def serve(
@@ -34,7 +17,9 @@ def serve(
     http_port: Annotated[int, typer.Option(help="For HTTP; 0 takes a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="For gRPC; 0 takes a free one, -1 none.")] = 8001,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
-    batching: Annotated[Batching, typer.Option(help="auto batches on accelerators alone.")] = Batching.AUTO,
+    batching: Annotated[
+        Literal["auto", "on", "off"], typer.Option(help="auto batches on accelerators alone.")
+    ] = "auto",
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="The largest body, unpacked.")] = 32,
     max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
     max_queue: Annotated[int, typer.Option(min=1, help="Inputs that wait or run; more get 429.")] = 128,
@@ -47,7 +32,7 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="One line a request on stderr.")] = LogFormat.TEXT,
+    log_format: Annotated[Literal["text", "json", "none"], typer.Option(help="One line a request on stderr.")] = "text",
 ) -> None:
     """Serve artifacts over HTTP and gRPC, with a page to try them."""
     from runtime.server.limits import MIB, Limits
@@ -63,7 +48,7 @@ def serve(
             http_port=http_port,
             grpc_port=grpc_port if grpc_port >= 0 else None,
             device=device,
-            batching=batching.value,
+            batching=batching,
             limits=Limits(
                 body_bytes=int(max_body_mb * MIB),
                 pixels=int(max_megapixels * 1_000_000),
@@ -76,7 +61,7 @@ def serve(
             token_file=token_file,
             tls_certificate=tls_cert,
             tls_key=tls_key,
-            log_format=log_format.value,
+            log_format=log_format,
         )
     )
 
