@@ -86,7 +86,7 @@ def test_an_error_is_one_line_and_exit_status_1(command):
 
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("error: 'nowhere': no such folder: expected an artifact")
+    assert done.stderr.startswith("error: 'nowhere': no such folder: expected an artifact folder. ")
     assert done.stderr.count("\n") == 1
 
 

@@ -136,7 +136,7 @@ def test_labels_of_photos_one_by_one_in_batches_and_from_many_threads(tiny, phot
 def test_the_graph_that_resizes_says_why_it_is_for_the_cpu(tiny, photos):
     with (
         runtime.load(tiny, device="cuda") as model,
-        pytest.raises(runtime.DeviceError, match="its resize is for the CPU provider"),
+        pytest.raises(runtime.DeviceError, match="its resize needs the CPU provider"),
     ):
         model.run({"image": np.zeros((1, 64, 64, 3), np.uint8)})
 
