@@ -136,10 +136,10 @@ def parity(
     def report(outcome: "Report") -> None:
         write_reports(outcome, destinations)
         if github:
-            from runtime.reports.annotations import tell_github
+            from runtime.reports.annotations import report_to_github
 
             # Where stdout is JSON, the runner reads commands on stderr as well.
-            (sys.stderr if json else sys.stdout).write(tell_github(outcome))
+            (sys.stderr if json else sys.stdout).write(report_to_github(outcome))
 
     with _told(artifact, max_ratio, report):
         checked = check(artifact, recipe, arch=arch, arguments=arguments, pictures=html is not None, locate=locate)
