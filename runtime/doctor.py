@@ -24,11 +24,11 @@ _BASE_BYTES = 150 * 2**20
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a diagnosis: what was examined, what was found, and whether it is a problem."""
+    """One line of a diagnosis: what was examined, whether it is a problem, and the facts."""
 
     subject: str
     verdict: Verdict
-    found: str
+    detail: str
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,21 +56,21 @@ def diagnose(artifact: str | Path | None = None, *, device: str = "auto") -> Dia
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding(subject="python", verdict="good", found=f"{platform.python_version()}, {platform.platform()}")
+    yield Finding(subject="python", verdict="good", detail=f"{platform.python_version()}, {platform.platform()}")
     for name in _PACKAGES:
         try:
-            yield Finding(subject=name, verdict="good", found=version(name))
+            yield Finding(subject=name, verdict="good", detail=version(name))
         except PackageNotFoundError:
             # A source tree that is not installed has no version.
             verdict: Verdict = "note" if name == "truecopy" else "bad"
-            yield Finding(subject=name, verdict=verdict, found=f"not installed: pip install '{name}'")
+            yield Finding(subject=name, verdict=verdict, detail=f"not installed: pip install '{name}'")
     machine = this_machine()
     installed = ", ".join(f"{name} {number}" for name, number in machine.installed().items()) or "from no known package"
     clash = conflict(machine)
     yield Finding(
         subject="onnxruntime",
         verdict="bad" if clash else "good",
-        found=clash or f"{onnxruntime_version()} ({installed})",
+        detail=clash or f"{onnxruntime_version()} ({installed})",
     )
 
 
@@ -80,10 +80,10 @@ def _cores() -> Iterator[Finding]:
     described = "; ".join(
         f"{name}: {plan.workers} workers, {plan.threads} threads per call" for name, plan in plans.items()
     )
-    yield Finding(subject="cores", verdict="good", found=f"{cores} by affinity and CPU quota. {described}")
+    yield Finding(subject="cores", verdict="good", detail=f"{cores} by affinity and CPU quota. {described}")
     memory = memory_bytes()
     available = "unknown" if memory is None else f"{memory / 2**30:.1f} GB available to this process"
-    yield Finding(subject="memory", verdict="good", found=available)
+    yield Finding(subject="memory", verdict="good", detail=available)
 
 
 def _devices(device: str) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def _devices(device: str) -> Iterator[Finding]:
             except ModelError as error:
                 reason = str(error).removeprefix(f"device '{name}': ")
         verdict: Verdict = "good" if reason is None else "bad" if name in needed else "note"
-        yield Finding(subject=f"device {name}", verdict=verdict, found=reason or f"usable: {entry.provider}")
+        yield Finding(subject=f"device {name}", verdict=verdict, detail=reason or f"usable: {entry.provider}")
 
 
 def _artifact(artifact: str | Path, device: str) -> list[Finding]:
@@ -111,13 +111,13 @@ def _artifact(artifact: str | Path, device: str) -> list[Finding]:
         needed, memory = _BASE_BYTES + 2 * weights, memory_bytes()
         verification = verify(artifact, device=device)
     except ModelError as error:
-        return [Finding(subject=subject, verdict="bad", found=str(error))]
+        return [Finding(subject=subject, verdict="bad", detail=str(error))]
     failed = [check.title for check in verification.checks if not check.passed]
     findings = [
         Finding(
             subject=subject,
             verdict="bad" if failed else "good",
-            found=f"{verification.files} files intact; outputs for the golden inputs on {verification.device}: "
+            detail=f"{verification.files} files intact; outputs for the golden inputs on {verification.device}: "
             + (f"wrong in {listed(failed)}" if failed else "equal to the eager model's"),
         )
     ]
@@ -126,7 +126,7 @@ def _artifact(artifact: str | Path, device: str) -> list[Finding]:
             Finding(
                 subject=subject,
                 verdict="bad",
-                found=f"needs about {needed / 2**30:.2f} GB of memory, {memory / 2**30:.2f} GB are available",
+                detail=f"needs about {needed / 2**30:.2f} GB of memory, {memory / 2**30:.2f} GB are available",
             )
         )
     return findings

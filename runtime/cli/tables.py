@@ -107,7 +107,7 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
     for finding in diagnosis.findings:
         # One line each, whatever the terminal's width: their commands are meant to be copied.
         console.print(
-            f"{_VERDICTS[finding.verdict]}  {escape(finding.subject)}: {escape(finding.found)}", soft_wrap=True
+            f"{_VERDICTS[finding.verdict]}  {escape(finding.subject)}: {escape(finding.detail)}", soft_wrap=True
         )
 
 

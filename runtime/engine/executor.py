@@ -45,9 +45,9 @@ class Executor:
         self._pool: ThreadPool | None = None
         self._single_threaded: Session | None = None
         self._raw: Session | None = None
-        # Only the opened session tells what 'auto' came to.
+        # Only the opened session shows which device 'auto' selected.
         self._plan = request.plan("cpu", cores=usable_cores())
-        # Threads that were asked for are those of every call; else calls that share the cores have one each.
+        # A requested number of threads holds for every call; without one, overlapping calls have one thread each.
         self._shares_cores = self._plan.threads > 1 and request.threads is None
         spin = self._shares_cores or (self._plan.threads > 1 and self._plan.workers == 1)
         session = self._open(network, device, threads=self._plan.threads, spin=spin)

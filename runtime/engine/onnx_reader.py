@@ -180,36 +180,37 @@ def describe(tensor: Tensor) -> str:
 
 
 def _tensor(data: memoryview, weights: memoryview) -> Tensor:
-    name, kind, shape, raw, typed = "", 0, list[int](), None, b""
-    location, external = 0, dict[str, str]()
-    for number, value in fields(data):
-        match number:
-            case 1:
-                shape += _integers(value)
-            case 2:
-                kind = value
-            case 8:
-                name = _text(value)
-            case 9:
-                raw = bytes(value)
-            case 13:
-                entry = {key: _text(text) for key, text in fields(value)}
-                external[entry.get(1, "")] = entry.get(2, "")
-            case 14:
-                location = value
-            case _ if number in _TYPED_DATA:
-                typed += value if isinstance(value, bytes | memoryview) else int(value).to_bytes(10, "little")
-    if location == _EXTERNAL:
-        start = int(external.get("offset", "0"))
-        size = int(external.get("length", len(weights) - start))
-        if start < 0 or size < 0 or start + size > len(weights):
-            raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
-        raw = bytes(weights[start : start + size])
+    entries = list(fields(data))
+    last = dict(entries)
+    name = _text(last[8]) if 8 in last else ""
+    shape = tuple(length for number, value in entries if number == 1 for length in _integers(value))
+    typed = b"".join(_typed_bytes(value) for number, value in entries if number in _TYPED_DATA)
+    raw = bytes(last[9]) if 9 in last else None
+    if last.get(14) == _EXTERNAL:
+        raw = _external_bytes(name, [value for number, value in entries if number == 13], weights)
+    kind = last.get(2, 0)
     dtype = _DTYPES.get(kind, "string" if kind == _STRING else f"type {kind}")
     if raw is None and typed:
-        # Told apart from raw bytes, which array() may read.
-        return Tensor(name=name, dtype=f"{dtype} values", shape=tuple(shape), data=typed)
-    return Tensor(name=name, dtype=dtype, shape=tuple(shape), data=raw or b"")
+        # Another dtype than that of raw bytes, which array() may read.
+        return Tensor(name=name, dtype=f"{dtype} values", shape=shape, data=typed)
+    return Tensor(name=name, dtype=dtype, shape=shape, data=raw or b"")
+
+
+def _typed_bytes(value: int | memoryview) -> bytes:
+    return value.to_bytes(10, "little") if isinstance(value, int) else bytes(value)
+
+
+def _external_bytes(name: str, entries: list[memoryview], weights: memoryview) -> bytes:
+    """Return a tensor's part of the file of weights, by its entries ``offset`` and ``length``."""
+    location: dict[str, str] = {}
+    for entry in entries:
+        texts = {key: _text(text) for key, text in fields(entry)}
+        location[texts.get(1, "")] = texts.get(2, "")
+    start = int(location.get("offset", "0"))
+    size = int(location.get("length", len(weights) - start))
+    if start < 0 or size < 0 or start + size > len(weights):
+        raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
+    return bytes(weights[start : start + size])
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:

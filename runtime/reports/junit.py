@@ -1,6 +1,7 @@
 """JUnit XML report."""
 
 import re
+from typing import Literal
 from xml.etree import ElementTree
 
 from runtime.evidence import Drift, Evidence, Row
@@ -20,9 +21,9 @@ def to_junit(report: Report) -> bytes:
     suites: dict[str, list[ElementTree.Element]] = {}
     for row in evidence.rows:
         suites.setdefault(f"{row.path} on {row.device}", []).append(_case_of(row, evidence))
-    about = [_case(evidence, "verdict", "not compared", skipped=sentence) for sentence in evidence.not_compared]
+    about = [_case(evidence, "verdict", "not compared", ("skipped", sentence)) for sentence in evidence.not_compared]
     if evidence.verdict == "inconclusive":
-        about.insert(0, _case(evidence, "verdict", "verdict", error=evidence.reason))
+        about.insert(0, _case(evidence, "verdict", "verdict", ("error", evidence.reason)))
     if about:
         suites["verdict"] = about
     root = ElementTree.Element("testsuites", name=_clean(f"truecopy parity {evidence.artifact}"))
@@ -41,7 +42,7 @@ def to_junit(report: Report) -> bytes:
 
 def _case_of(row: Row, evidence: Evidence) -> ElementTree.Element:
     failure = row.finding if row.fault is not None else _grown(row, evidence.drift)
-    case = _case(evidence, f"{row.path} on {row.device}", f"{row.stage}, {row.group}", failure=failure, row=row)
+    case = _case(evidence, f"{row.path} on {row.device}", f"{row.stage}, {row.group}", ("failure", failure), row)
     lines = [f"{row.inputs} of {row.planned} inputs were compared"] if row.inputs != row.planned else []
     lines += [
         f"near tie on {tie.input}: expected {tie.expected}, got {tie.got}; the eager model's margin is {tie.margin:.1e}"
@@ -57,20 +58,18 @@ def _case(
     evidence: Evidence,
     suite: str,
     name: str,
-    *,
-    failure: str = "",
-    error: str = "",
-    skipped: str = "",
+    outcome: tuple[Literal["failure", "error", "skipped"], str],
     row: Row | None = None,
 ) -> ElementTree.Element:
+    """Return a test case; it passed where the text of its outcome is empty."""
     # Jenkins takes the text before the last dot for a package.
     classname = f"truecopy.{evidence.artifact.replace('.', '_')}.{suite.replace('.', '_')}"
     case = ElementTree.Element("testcase", classname=_clean(classname), name=_clean(name))
-    for tag, text in (("failure", failure), ("error", error), ("skipped", skipped)):
-        if text:
-            kind = (row.fault or "drift") if row is not None else evidence.verdict
-            element = ElementTree.SubElement(case, tag, message=_clean(text), type=kind)
-            element.text = _clean(_details(row) if row is not None else text)
+    tag, text = outcome
+    if text:
+        kind = (row.fault or "drift") if row is not None else evidence.verdict
+        element = ElementTree.SubElement(case, tag, message=_clean(text), type=kind)
+        element.text = _clean(_details(row) if row is not None else text)
     return case
 
 

@@ -24,9 +24,8 @@ def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
             ]
             if digests[0] == digests[1] and len(weights) == 1:
                 continue
-            for difference in _in_graph(
-                names[0], *(_read(artifact, variant, use) for artifact, variant in sides), digests
-            ):
+            graphs = (_read(artifact, variant, use) for artifact, variant in sides)
+            for difference in _in_graph(names[0], tuple(graphs), digests):
                 key = (difference.path, difference.first, difference.second)
                 if key not in seen:
                     seen.add(key)
@@ -37,8 +36,8 @@ def _read(artifact: Artifact, variant: Variant, use: str) -> Graph:
     return read_graph(artifact.file(getattr(variant, use)), artifact.file(variant.weights))
 
 
-def _in_graph(name: str, first: Graph, second: Graph, digests: Sequence[str]) -> Sequence[Difference]:
-    differences = [*_in_tensors(first, second), *_in_nodes(name, first, second)]
+def _in_graph(name: str, graphs: Sequence[Graph], digests: Sequence[str]) -> Sequence[Difference]:
+    differences = [*_in_tensors(*graphs), *_in_nodes(name, *graphs)]
     if differences or digests[0] == digests[1]:
         return differences
     return [

@@ -1,15 +1,70 @@
 """The truecopy command, run as people run it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from runtime.cli.main import Format
+from runtime.jobs.command import TO_STDOUT
+from runtime.jobs.engines import ENGINES
+from runtime.jobs.writers import SUFFIXES
 
 
 def truecopy(*arguments: object, cwd: object = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
+
+
+def test_the_version_is_that_of_the_package():
+    done = truecopy("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"truecopy {version('truecopy')}\n")
+
+
+def test_help_has_the_commands_in_panels_the_main_ones_first():
+    lines = truecopy("--help").stdout.splitlines()
+
+    # The rows of other lines of a command's help begin with spaces.
+    words = [match[1] for line in lines if (match := re.match(r"(?:╭─ |│ )(\w+) ", line))]
+    commands = words[words.index("Make") :]
+    assert [word for word in commands if word != "capacity"] == [
+        *("Make", "export", "inspect", "parity"),
+        *("Use", "predict", "serve", "evaluate", "calibrate"),
+        *("Check", "verify", "diff", "doctor", "bench"),
+        *("Deploy", "deploy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("truecopy pre", ["predict"]), ("truecopy predict --engine ", ["local", "ray"])]
+)
+def test_a_shell_completes_commands_and_choices(words, expected):
+    """As bash asks, with the words so far and the number of the one to complete."""
+    environment = {"_TRUECOPY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "truecopy"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.stdout.split() == expected, done.stderr
+
+
+def test_the_choices_of_predict_are_those_that_the_job_knows():
+    help_text = "".join(truecopy("predict", "--help").stdout.split()).replace("│", "")
+
+    assert f"<{'|'.join(ENGINES)}>" in help_text
+    assert set(get_args(Format)) == {*TO_STDOUT, *SUFFIXES.values()}
 
 
 def test_predict_prints_a_table_for_people(tiny, photos):

@@ -142,7 +142,7 @@ def test_the_graph_that_resizes_says_why_it_is_for_the_cpu(tiny, photos):
 
 
 def test_the_doctor_finds_it(tiny):
-    found = {finding.subject: finding.found for finding in diagnose(tiny, device="cuda").findings}
+    found = {finding.subject: finding.detail for finding in diagnose(tiny, device="cuda").findings}
 
     assert found["device cuda"] == "usable: CUDAExecutionProvider"
     assert "golden inputs on cuda: equal" in found[str(tiny)]

@@ -35,8 +35,8 @@ def test_a_figure_that_grew_more_than_four_times_fails_and_names_the_versions(pa
     assert (growth.path, growth.stage, growth.group, growth.figure) == ("model.onnx", "network", "photos", "largest")
     assert (growth.before, growth.now) == pytest.approx((1.5, 6.5))
     assert compared.reason == (
-        "model.onnx on cpu, network, photos: the largest difference grew more than 4 times since 'old.json': it is now 6.5 "
-        "times the noise floor, and was 1.5. Versions that changed: timm none -> 1.0, torch 2.14.1 -> 2.15.0"
+        "model.onnx on cpu, network, photos: the largest difference grew more than 4 times since 'old.json': it is now "
+        "6.5 times the noise floor, and was 1.5. Versions that changed: timm none -> 1.0, torch 2.14.1 -> 2.15.0"
     )
 
 
