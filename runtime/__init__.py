@@ -1,4 +1,4 @@
-"""truecopy's runtime: loads an artifact and runs it, without PyTorch.
+"""Runtime of exported artifacts, without PyTorch.
 
 >>> import runtime
 >>> model = runtime.load("artifacts/resnet18")

@@ -15,9 +15,10 @@ from runtime.deploy.command import deploy
 from runtime.server.command import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from runtime.bench import Runner
+    from runtime.results import Result
 
 # Commands of the exporter, by module and function. Importing one of these modules imports no PyTorch.
 EXPORTER_COMMANDS = {
@@ -83,7 +84,6 @@ def predict(
 
     Prints one row per input, in order; exits 1 if an input failed.
     """
-    from runtime.cli.tables import print_predictions
     from runtime.jobs.command import predict as run
     from runtime.jobs.options import JobOptions
 
@@ -109,7 +109,7 @@ def predict(
         engine=engine,
         address=address,
     )
-    run(request, print_predictions)
+    run(request, _print_predictions)
 
 
 def verify(
@@ -245,6 +245,13 @@ app = _make_app()
 def main() -> None:
     """Run the ``truecopy`` command."""
     run_app(app)
+
+
+def _print_predictions(results: "Sequence[Result]") -> None:
+    # Other formats than the table need no rich.
+    from runtime.cli.tables import print_predictions
+
+    print_predictions(results)
 
 
 def _print(report: Any, print_table: Callable[[Any], None], *, json: bool) -> None:
