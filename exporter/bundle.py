@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import ExportError
-from runtime.manifest import MANIFEST_NAME, File, Manifest, struct_to_json
+from runtime.manifest import LAYOUT, File, Manifest, struct_to_json
 
 
 class Staging:
@@ -30,7 +30,7 @@ class Staging:
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, which makes the folder an artifact."""
-        _write_durably(self.folder / MANIFEST_NAME, struct_to_json(manifest))
+        _write_durably(self.folder / LAYOUT.manifest, struct_to_json(manifest))
 
 
 @contextmanager
@@ -66,9 +66,9 @@ def check_out(out: Path, *, force: bool) -> None:
         return
     if not force:
         raise ExportError(f"'{out}': exists already. Pass --force to replace it, or another folder with --out.")
-    if not (out / MANIFEST_NAME).is_file():
+    if not (out / LAYOUT.manifest).is_file():
         raise ExportError(
-            f"'{out}': exists and is not an artifact: expected a file '{MANIFEST_NAME}' in it. "
+            f"'{out}': exists and is not an artifact: expected a file '{LAYOUT.manifest}' in it. "
             "--force replaces artifacts only; pass another folder with --out."
         )
 

@@ -25,7 +25,7 @@ from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
-from runtime.evidence import Evidence, Row, Stage
+from runtime.evidence import Evidence, Row
 from runtime.manifest import Input, TextInput
 from runtime.model import Model
 from runtime.reports import Picture
@@ -159,31 +159,26 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
     """Return what 'truecopy verify' says: evidence that travels along may be stale, or know what no option told."""
     with Model(artifact, device="cpu") as model:
         verification = verify_model(artifact, model, whole_path=True)
-    rows = []
-    for one in verification.checks:
-        name = one.name.partition(",")[0]
-        prepared: Stage = "geometry" if one.unit == "gray levels" else "tokens"
-        stages: dict[str, Stage] = {"prepared": prepared, "network": "network", "labels": "labels"}
-        rows.append(
-            Row(
-                path=GOLDEN,
-                device="cpu",
-                stage=stages.get(name, "end to end"),
-                group=one.name,
-                planned=verification.inputs,
-                inputs=verification.inputs,
-                fault=None if one.passed else "value",
-                finding="" if one.passed else f"check '{one.name}': expected at most {one.limit:g}, got {one.worst:g}",
-                worst_input=one.name,
-                unit=one.unit,
-                difference=one.worst,
-                difference_p99=None,
-                share=None,
-                floor=None,
-                limit=one.limit,
-            )
+    return [
+        Row(
+            path=GOLDEN,
+            device="cpu",
+            stage=check.stage,
+            group=check.title,
+            planned=verification.inputs,
+            inputs=verification.inputs,
+            fault=None if check.passed else "value",
+            finding="" if check.passed else f"'{check.title}': expected at most {check.limit:g}, got {check.worst:g}",
+            worst_input=check.title,
+            unit=check.unit,
+            difference=check.worst,
+            difference_p99=None,
+            share=None,
+            floor=None,
+            limit=check.limit,
         )
-    return rows
+        for check in verification.checks
+    ]
 
 
 def _own_references(options: ExportOptions, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""truecopy's runtime: loads an artifact and runs it, without PyTorch.
+"""Runtime of exported artifacts, without PyTorch.
 
 >>> import runtime
 >>> model = runtime.load("artifacts/resnet18")
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         TokenSequence,
     )
 
+    __version__: str
+
 __all__ = [
     "ArtifactError",
     "BusyError",
@@ -43,28 +45,27 @@ __all__ = [
     "Segmentation",
     "TokenSequence",
     "TruecopyError",
+    "__version__",
     "load",
     "read_inputs",
 ]
 
 # Imported at first use, so that 'truecopy --help' waits for neither numpy nor onnxruntime.
-_LAZY = {
-    "Model": "runtime.model",
-    "load": "runtime.model",
-    "read_inputs": "runtime.jobs.sources",
-    "Estimate": "runtime.results",
-    "Failure": "runtime.results",
-    "LabelSet": "runtime.results",
-    "Outputs": "runtime.results",
-    "Prediction": "runtime.results",
-    "Result": "runtime.results",
-    "ScoredLabel": "runtime.results",
-    "Segmentation": "runtime.results",
-    "TokenSequence": "runtime.results",
-}
+_OWNERS = {"Model": "runtime.model", "load": "runtime.model", "read_inputs": "runtime.jobs.sources"}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'runtime' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+if not TYPE_CHECKING:
+    # A type checker would take any name for one of this module.
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from runtime.version import package_version
+
+            return package_version()
+        if name not in __all__:
+            raise AttributeError(f"module 'runtime' has no attribute '{name}'")
+        return getattr(import_module(_OWNERS.get(name, "runtime.results")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""How fast is this artifact on this machine: measured on its own golden inputs, or on inputs that the caller has."""
+"""Benchmark of an artifact: latency, throughput, stages and PyTorch baselines."""
 
 import gc
 import os
@@ -23,8 +23,8 @@ from runtime.engine.session import Arrays
 from runtime.errors import InputError
 from runtime.model import Model
 
-# What else can run the network: from the arrays of the network graph to the first output.
-Rival: TypeAlias = Callable[[Arrays], NDArray[Any]]
+# Runs the network, from the arrays of the network graph to the first output.
+Runner: TypeAlias = Callable[[Arrays], NDArray[Any]]
 
 OURS = "truecopy"
 
@@ -33,7 +33,7 @@ _ACCELERATOR_BATCHES = (1, 8, 16, 32)
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Times of single calls, in milliseconds."""
+    """Latency of single calls, in milliseconds."""
 
     calls: int
     p50_ms: float
@@ -42,7 +42,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stages(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the time of one input goes: medians in milliseconds; ``rest`` is names, labels and checks."""
+    """Time of one input by stage: medians in milliseconds; ``rest`` is names, labels and checks."""
 
     decode_ms: float
     geometry_ms: float
@@ -51,7 +51,7 @@ class Stages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Inputs a second with one plan, and the CPU time that one of them took."""
+    """Inputs per second with one plan, and CPU time per input."""
 
     plan: ConcurrencyPlan
     per_s: float
@@ -59,9 +59,10 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """The network alone, one prepared input at a time; ``difference`` is the largest between its first output and ours.
+    """One way to run the network alone, one prepared input at a time; times in milliseconds.
 
-    It is None where the two have another shape, as before and after an ending that the export added.
+    ``difference`` is the largest difference between its first output and truecopy's; None where their shapes differ, as
+    before and after an activation that the export added.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What 'truecopy bench' found; ``load1`` is the machine's load average before it began."""
+    """Figures of 'truecopy bench'; ``load1`` is the machine's load average before the measurement."""
 
     artifact: str
     device: str
@@ -84,12 +85,12 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     stages: Stages
     peak_mb: float
     throughput: tuple[Throughput, ...]
-    contenders: tuple[Baseline, ...]
+    baselines: tuple[Baseline, ...]
 
     @property
     def best(self) -> Throughput:
-        """The plan with the most inputs a second."""
-        return max(self.throughput, key=lambda one: one.per_s)
+        """The plan with the most inputs per second."""
+        return max(self.throughput, key=lambda figure: figure.per_s)
 
 
 def measure_model(
@@ -98,12 +99,12 @@ def measure_model(
     device: str = "auto",
     samples: Sequence[Path] = (),
     seconds: float = 2.0,
-    build_baselines: Callable[[str], Mapping[str, Rival]] | None = None,
+    build_baselines: Callable[[str], Mapping[str, Runner]] | None = None,
 ) -> BenchReport:
-    """Return how the artifact does on ``device``, each figure taken over about ``seconds``.
+    """Measure an artifact on ``device``, each figure over about ``seconds``.
 
-    ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_rivals`` is called with the
-    device, and when all else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
+    ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_baselines`` is called with
+    the device after all else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
     """
     load1 = os.getloadavg()[0]
     sources: list[Any] = list(samples) or _golden_inputs(artifact)
@@ -117,19 +118,18 @@ def measure_model(
         latency = _measure_latency(model, sources, seconds)
         stages = _measure_stages(model, sources, seconds)
         peak_mb = _peak_mb()
-        rivals: Mapping[str, Rival] = {}
-        contenders: tuple[Baseline, ...] = ()
-        found_device = model.device
+        opened_device = model.device
     throughput = tuple(
-        _measure_throughput(artifact, found_device, plan, sources, seconds) for plan in _plans(found_device)
+        _measure_throughput(artifact, opened_device, plan, sources, seconds) for plan in _plans(opened_device)
     )
+    baselines: tuple[Baseline, ...] = ()
     if build_baselines is not None:
-        rivals = build_baselines(found_device)
-        with Model(open_artifact(artifact), device=found_device) as model:
-            contenders = _measure_contenders(model, rivals, sources, seconds)
+        runners = build_baselines(opened_device)
+        with Model(open_artifact(artifact), device=opened_device) as model:
+            baselines = _measure_baselines(model, runners, sources, seconds)
     return BenchReport(
         artifact=str(artifact),
-        device=found_device,
+        device=opened_device,
         cores=usable_cores(),
         load1=load1,
         inputs=len(sources),
@@ -139,7 +139,7 @@ def measure_model(
         stages=stages,
         peak_mb=peak_mb,
         throughput=throughput,
-        contenders=contenders,
+        baselines=baselines,
     )
 
 
@@ -149,7 +149,7 @@ def _golden_inputs(artifact: str | Path) -> list[bytes]:
 
 
 def _plans(device: str) -> list[ConcurrencyPlan]:
-    """Return the ways to spend the cores that are worth a comparison on this device."""
+    """Return the concurrency plans that are worth a comparison on this device."""
     cores = usable_cores()
     if device != "cpu":
         best = build_plan("throughput", device=device, cores=cores)
@@ -191,8 +191,8 @@ def _measure_stages(model: Model, sources: Sequence[Any], seconds: float) -> Sta
         marks.append(time.perf_counter())
         model.interpret(scores[0], name="")
         marks.append(time.perf_counter())
-        for stage, begun, ended in zip(times, marks, marks[1:], strict=False):
-            stage.append((ended - begun) * 1000)
+        for stage, start, stop in zip(times, marks, marks[1:], strict=False):
+            stage.append((stop - start) * 1000)
     decode, geometry, network, rest = map(statistics.median, times)
     return Stages(decode_ms=decode, geometry_ms=geometry, network_ms=network, rest_ms=rest)
 
@@ -223,27 +223,27 @@ def _measure_throughput(
         return Throughput(plan=plan, per_s=done / elapsed, cpu_ms=(time.process_time() - cpu) * 1000 / done)
 
 
-def _measure_contenders(
-    model: Model, rivals: Mapping[str, Rival], sources: Sequence[Any], seconds: float
+def _measure_baselines(
+    model: Model, baselines: Mapping[str, Runner], sources: Sequence[Any], seconds: float
 ) -> tuple[Baseline, ...]:
-    """Return ours and the rivals, in rounds in which they take turns: a busy moment then falls on all alike."""
-    # Writable copies, which is all that PyTorch takes without a warning.
+    """Measure truecopy and the baselines in turns, so that a busy moment of the machine affects all alike."""
+    # Writable copies: PyTorch warns about others.
     prepared = [
         {name: np.array(array) for name, array in model.stack([model.prepare(source)]).items()} for source in sources
     ]
     output = model.manifest.outputs[0].name
-    runners: dict[str, Rival] = {OURS: lambda arrays: model.run(arrays)[output], **rivals}
+    runners: dict[str, Runner] = {OURS: lambda arrays: model.run(arrays)[output], **baselines}
     first_ms: dict[str, float] = {}
     scores: dict[str, NDArray[Any]] = {}
     for name, runner in list(runners.items()):
         start = time.perf_counter()
         try:
             scores[name] = runner(prepared[0])
-        except Exception as error:  # torch.compile without a C++ compiler, and whatever else others raise
+        except Exception as error:  # torch.compile without a C++ compiler, and what other libraries raise
             if name == OURS:
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"{name} is left out, as it fails here: {reason}", stacklevel=3)
+            warnings.warn(f"{name} is skipped, as it fails here: {reason}", stacklevel=3)
             del runners[name]
             continue
         first_ms[name] = _since(start)
@@ -278,6 +278,6 @@ def _since(start: float) -> float:
 
 
 def _peak_mb() -> float:
-    """Return the most memory that this process has had; the kernel counts in kilobytes, macOS in bytes."""
+    """Return the peak memory of this process; Linux counts in kilobytes, macOS in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

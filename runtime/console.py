@@ -1,4 +1,4 @@
-"""What every command line of this project does alike: one line for an error, its exit status, and --debug."""
+"""Shared behavior of the command lines: errors, exit status, --debug and --version."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DEVICE_HELP = (
-    "cpu, cuda, cuda:N, tensorrt, openvino, coreml or auto. A device that is named is used, or the command fails."
+    "cpu, cuda, cuda:N, tensorrt, openvino, coreml or auto. The command fails if it cannot use a named device."
 )
 
-# Of a log or a file, in characters: room for a row of the parity table.
+# Output that is not a terminal, such as a log, has room for a row of the parity table, in characters.
 _WIDTH = 120
 
 _debug = False
@@ -29,7 +29,7 @@ def make_app(help_text: str) -> typer.Typer:
     app = typer.Typer(
         help=help_text,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -37,7 +37,11 @@ def make_app(help_text: str) -> typer.Typer:
     @app.callback()
     def options(
         debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+        ] = False,
     ) -> None:
+        del version  # its callback has done the work
         global _debug
         _debug = debug
 
@@ -45,7 +49,7 @@ def make_app(help_text: str) -> typer.Typer:
 
 
 def open_console(**options: Any) -> "Console":
-    """Return a console of ``options``, as wide as its terminal; where there is none, as the parity table wants it."""
+    """Return a console, as wide as its terminal; without a terminal, wide enough for the parity table."""
     from rich.console import Console
 
     console = Console(**options)
@@ -55,13 +59,13 @@ def open_console(**options: Any) -> "Console":
 
 
 def set_error_exit_code(status: int) -> None:
-    """Make errors of the running command exit with ``status``: for commands whose status 1 is an answer."""
+    """Make errors of the running command exit with ``status``: for commands where status 1 is a result."""
     global _error_status
     _error_status = status
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run ``app`` on the process's arguments; every error of ours becomes one line on stderr and exit status 1."""
+    """Run ``app`` on the process's arguments; a TruecopyError becomes one line on stderr and exit status 1."""
     # A terminated command cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -69,14 +73,14 @@ def run_app(app: typer.Typer) -> None:
     except TruecopyError as error:
         _fail(error, str(error))
     except BrokenPipeError:
-        # The reader of stdout left, as 'head' does: not an error of ours. Python would complain again at exit.
+        # The reader of stdout closed it, as 'head' does, which is no error here. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError as error:
-        _fail(error, "out of memory. Use a smaller input, or a machine with more memory.")
+        _fail(error, "not enough memory. Use a smaller input, or a machine with more memory.")
     except OSError as error:
-        place = f"'{error.filename}': " if error.filename else ""
-        _fail(error, f"{place}{error.strerror or error}. Free space or change permissions, and run the command again.")
+        path = f"'{error.filename}': " if error.filename else ""
+        _fail(error, f"{path}{error.strerror or error}. Free space or change permissions, and run the command again.")
 
 
 def _fail(error: BaseException, message: str) -> NoReturn:
@@ -84,6 +88,14 @@ def _fail(error: BaseException, message: str) -> NoReturn:
         raise error
     sys.stderr.write(f"error: {message}\n")
     sys.exit(_error_status)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        from runtime.version import package_version
+
+        sys.stdout.write(f"truecopy {package_version()}\n")
+        raise typer.Exit
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

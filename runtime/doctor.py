@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and what to do about it: versions, devices, cores, memory, one artifact."""
+"""Diagnosis of a machine: versions, devices, cores, memory and an artifact."""
 
 import platform
 from collections.abc import Iterator
@@ -13,26 +13,26 @@ from runtime.engine.concurrency import build_plan
 from runtime.engine.cpu import memory_bytes, usable_cores
 from runtime.engine.devices import DEVICES, conflict, missing_provider, split_device
 from runtime.engine.session import onnxruntime_version, open_session, this_machine
-from runtime.errors import ModelError
+from runtime.errors import ModelError, listed
 
 Verdict: TypeAlias = Literal["good", "note", "bad"]
 
 _PACKAGES = ("truecopy", "numpy", "pillow", "msgspec")
 
-# Room for the process itself, beside the artifact's weights twice: mapped, and packed for the processor.
+# Memory of the process itself, beyond the weights, which are needed twice: mapped, and packed for the processor.
 _BASE_BYTES = 150 * 2**20
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One line: what was looked at, what was found, and whether it is in the way."""
+    """One line of a diagnosis: what was examined, whether it is a problem, and the facts."""
 
     subject: str
     verdict: Verdict
-    found: str
+    detail: str
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """All findings; ``healthy`` is whether nothing that is needed is missing."""
+    """All findings about a machine."""
 
     findings: tuple[Finding, ...]
 
@@ -43,9 +43,9 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def diagnose(artifact: str | Path | None = None, *, device: str = "auto") -> Diagnosis:
-    """Return what is found here: with an artifact, also whether it is whole and runs on ``device``.
+    """Examine this machine; with an artifact, also whether its files are intact and it runs on ``device``.
 
-    Raises DeviceError for a device that is none.
+    Raises DeviceError for an unknown device.
     """
     if device != "auto":
         split_device(device)
@@ -56,36 +56,38 @@ def diagnose(artifact: str | Path | None = None, *, device: str = "auto") -> Dia
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding(subject="python", verdict="good", found=f"{platform.python_version()}, {platform.platform()}")
+    yield Finding(subject="python", verdict="good", detail=f"{platform.python_version()}, {platform.platform()}")
     for name in _PACKAGES:
         try:
-            yield Finding(subject=name, verdict="good", found=version(name))
+            yield Finding(subject=name, verdict="good", detail=version(name))
         except PackageNotFoundError:
-            # The checkout on a path, without an installation, has no version of its own.
+            # A source tree that is not installed has no version.
             verdict: Verdict = "note" if name == "truecopy" else "bad"
-            yield Finding(subject=name, verdict=verdict, found=f"not installed: pip install '{name}'")
+            yield Finding(subject=name, verdict=verdict, detail=f"not installed: pip install '{name}'")
     machine = this_machine()
     installed = ", ".join(f"{name} {number}" for name, number in machine.installed().items()) or "from no known package"
     clash = conflict(machine)
     yield Finding(
         subject="onnxruntime",
         verdict="bad" if clash else "good",
-        found=clash or f"{onnxruntime_version()} ({installed})",
+        detail=clash or f"{onnxruntime_version()} ({installed})",
     )
 
 
 def _cores() -> Iterator[Finding]:
     cores = usable_cores()
     plans = {name: build_plan(name, device="cpu", cores=cores) for name in ("latency", "throughput")}
-    spent = "; ".join(f"{name}: {plan.workers} workers, {plan.threads} threads a call" for name, plan in plans.items())
-    yield Finding(subject="cores", verdict="good", found=f"{cores} by affinity and CPU quota. {spent}")
+    described = "; ".join(
+        f"{name}: {plan.workers} workers, {plan.threads} threads per call" for name, plan in plans.items()
+    )
+    yield Finding(subject="cores", verdict="good", detail=f"{cores} by affinity and CPU quota. {described}")
     memory = memory_bytes()
-    found = "unknown" if memory is None else f"{memory / 2**30:.1f} GB available to this process"
-    yield Finding(subject="memory", verdict="good", found=found)
+    available = "unknown" if memory is None else f"{memory / 2**30:.1f} GB available to this process"
+    yield Finding(subject="memory", verdict="good", detail=available)
 
 
 def _devices(device: str) -> Iterator[Finding]:
-    """Yield what a session made on each device says: what onnxruntime lists as available may not start."""
+    """Yield one finding per device from a session opened on it: what onnxruntime lists as available may not start."""
     machine = this_machine()
     needed = {"cpu", device.partition(":")[0]}
     for name, entry in DEVICES.items():
@@ -96,7 +98,7 @@ def _devices(device: str) -> Iterator[Finding]:
             except ModelError as error:
                 reason = str(error).removeprefix(f"device '{name}': ")
         verdict: Verdict = "good" if reason is None else "bad" if name in needed else "note"
-        yield Finding(subject=f"device {name}", verdict=verdict, found=reason or f"usable: {entry.provider}")
+        yield Finding(subject=f"device {name}", verdict=verdict, detail=reason or f"usable: {entry.provider}")
 
 
 def _artifact(artifact: str | Path, device: str) -> list[Finding]:
@@ -109,31 +111,31 @@ def _artifact(artifact: str | Path, device: str) -> list[Finding]:
         needed, memory = _BASE_BYTES + 2 * weights, memory_bytes()
         verification = verify(artifact, device=device)
     except ModelError as error:
-        return [Finding(subject=subject, verdict="bad", found=str(error))]
-    failed = [check.name for check in verification.checks if not check.passed]
-    found = [
+        return [Finding(subject=subject, verdict="bad", detail=str(error))]
+    failed = [check.title for check in verification.checks if not check.passed]
+    findings = [
         Finding(
             subject=subject,
             verdict="bad" if failed else "good",
-            found=f"{verification.files} files whole; golden inputs on {verification.device}: "
-            + (f"off in {', '.join(failed)}" if failed else "equal to the eager model's"),
+            detail=f"{verification.files} files intact; outputs for the golden inputs on {verification.device}: "
+            + (f"wrong in {listed(failed)}" if failed else "equal to the eager model's"),
         )
     ]
     if memory is not None and memory < needed:
-        found.append(
+        findings.append(
             Finding(
                 subject=subject,
                 verdict="bad",
-                found=f"needs about {needed / 2**30:.2f} GB of memory, {memory / 2**30:.2f} GB are available",
+                detail=f"needs about {needed / 2**30:.2f} GB of memory, {memory / 2**30:.2f} GB are available",
             )
         )
-    return found
+    return findings
 
 
 def probe_model() -> bytes:
-    """Return the smallest ONNX model with a node that is no shape arithmetic: ``y = x @ x``, float32 [2, 2].
+    """Return a minimal ONNX model whose node is more than shape arithmetic: ``y = x @ x``, float32 [2, 2].
 
-    Written by hand, as the runtime has no onnx package: field numbers are those of onnx.proto3.
+    It is encoded by hand, as the runtime has no onnx package; field numbers are those of onnx.proto3.
     """
 
     def field(number: int, value: int | bytes) -> bytes:

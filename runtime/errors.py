@@ -1,4 +1,4 @@
-"""What can go wrong at run time, by who can mend it.
+"""Errors of the runtime, by who can fix them.
 
 ::
 
@@ -6,16 +6,18 @@
     ├── ModelError
     │   ├── ArtifactError   export again: the artifact is damaged, foreign or too new
     │   ├── InputError      the caller's input is wrong
-    │   ├── DeviceError     this machine cannot do what was asked
-    │   └── BusyError       there is too much to do: try again later
+    │   ├── DeviceError     this machine cannot use the requested device
+    │   └── BusyError       the server is full: try again later
     └── exporter.ExportError, for everything that needs PyTorch
 
-Every message reads ``<subject>: <what is wrong>: expected X, got Y. <what to do>.``
+Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y`` where both carry information.
 """
+
+from collections.abc import Sequence
 
 
 class TruecopyError(Exception):
-    """Any error that this project raises on purpose; its message is one sentence for a person."""
+    """Base class of all errors that this project raises on purpose; the message is one sentence for people."""
 
 
 class ModelError(TruecopyError):
@@ -31,8 +33,14 @@ class InputError(ModelError):
 
 
 class DeviceError(ModelError):
-    """This machine cannot run the artifact on the device that was asked for."""
+    """This machine cannot run the artifact on the requested device."""
 
 
 class BusyError(ModelError):
-    """There is more to do than is taken on at once: try again later."""
+    """The server has as many requests as it accepts: try again later."""
+
+
+def listed(names: Sequence[str], limit: int = 10) -> str:
+    """Return names for a message, separated by commas: at most ``limit`` of them, then how many more there are."""
+    text = ", ".join(names[:limit])
+    return text if len(names) <= limit else f"{text}, and {len(names) - limit} more"

@@ -1,7 +1,7 @@
-"""The evidence of a parity check: what ``parity.json`` and ``truecopy parity --json`` hold.
+"""Evidence of a parity check: the types of ``parity.json``.
 
-A difference is judged as a multiple of the eager model's own noise: see ``Noise``. Compatibility: ``format_version``
-rises when a field changes its meaning; readers ignore fields that they do not know.
+A difference is judged as a multiple of the eager model's own noise: see ``Noise``. ``format_version`` rises when a
+field changes its meaning; readers ignore fields that they do not know.
 """
 
 import math
@@ -17,7 +17,7 @@ Stage: TypeAlias = Literal[
     "decode", "geometry", "tokens", "arithmetic", "network", "activation", "labels", "end to end"
 ]
 
-# The order in which an input goes through them: the first at fault is named.
+# In the order in which an input passes through them: the first at fault is reported.
 STAGES: tuple[Stage, ...] = (
     "decode",
     "geometry",
@@ -29,19 +29,19 @@ STAGES: tuple[Stage, ...] = (
     "end to end",
 )
 
-# What kind of thing is wrong; all but ``value`` and ``label`` fail whatever the noise is.
+# Kinds of faults; all but ``value`` and ``label`` fail regardless of the noise.
 Fault: TypeAlias = Literal["value", "label", "non-finite", "shape", "dtype", "names", "error"]
 
 Verdict: TypeAlias = Literal["passed", "failed", "inconclusive"]
 
 
 class Noise(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the eager model is from itself in one tensor, and the limit that follows: absolute, in its own unit.
+    """The eager model's own noise in one tensor, and the limit that follows from it; absolute, in the tensor's unit.
 
-    ``precision`` is float32 against float64, ``threads`` against other numbers of threads, ``batch`` against other
-    batch sizes; None where it could not be measured, with the reason in ``note``. ``floor`` is their largest, or a few
-    roundings of the tensor's ``size``, whichever is more; ``limit`` is the stated multiple of it. ``signal`` is how
-    much the tensor varies over the inputs.
+    ``precision`` is the difference between float32 and float64, ``threads`` between numbers of threads, ``batch``
+    between batch sizes; None where it could not be measured, with the reason in ``note``. ``size`` is the largest
+    absolute value of the tensor, ``signal`` its variation over the inputs. ``floor`` is the largest of the three
+    differences, and at least a few roundings of ``size``; ``limit`` is ``max_ratio`` times the floor.
     """
 
     tensor: str
@@ -57,7 +57,7 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NearTie(msgspec.Struct, frozen=True, kw_only=True):
-    """An input whose label flipped although eager's own margin is within the noise: told, not failed."""
+    """An input whose label differs while the eager model's own margin is within its noise; not a failure."""
 
     path: str
     input: str
@@ -67,14 +67,14 @@ class NearTie(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of one path on one device, over one group of inputs, compared with the reference.
+    """One stage of one path on one device, over one group of inputs, compared with the eager model.
 
-    All stages but ``end to end`` are given the reference's own input to them. ``difference`` is the largest and
-    ``difference_p99`` the 99th percentile of all values, absolute, in ``unit``; ``share`` is the share of values that
-    differ at all; ``floor`` and ``limit`` are in the same unit. Outputs with limits of their own are brought to the one
-    of the largest. None where a stage has no such figure. ``histogram`` counts values by ratio to the floor: the first
-    entry those that are equal, then one for each of HISTOGRAM_EDGES, the last those above all edges. ``end to end``
-    rows also have the agreement of the labels. ``planned`` may be more than ``inputs``: the check says so.
+    Each stage but ``end to end`` gets the eager model's own input to it. ``difference`` is the largest absolute
+    difference in ``unit``, ``difference_p99`` the 99th percentile, and ``share`` the share of values that differ at
+    all; ``floor`` and ``limit`` are in the same unit. Outputs with different limits are scaled to the largest limit.
+    Figures are None where a stage has none. ``histogram`` counts values by their ratio to the floor: equal values, then
+    one entry per value of HISTOGRAM_EDGES, then those above all of them. ``end to end`` rows also have the agreement of
+    the labels. ``inputs`` is the number of inputs that were compared, of ``planned`` ones.
     """
 
     path: str
@@ -98,12 +98,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether the row has no fault."""
         return self.fault is None
 
     @property
     def ratio(self) -> float | None:
-        """The difference as a multiple of the noise floor; zero where there is none, whatever the floor."""
+        """The difference as a multiple of the noise floor; zero where there is no difference."""
         if self.difference is None or self.floor is None:
             return None
         if not self.difference:
@@ -116,14 +116,14 @@ HISTOGRAM_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Inputs of one origin: the user's samples, real photos, made ones, batches; by name."""
+    """The names of inputs of one origin: the user's samples, photos, generated inputs, batches."""
 
     name: str
     inputs: tuple[str, ...]
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of one row that grew too much since the baseline, in ``unit``: mostly ``times the noise floor``."""
+    """A figure of one row that grew too much since the baseline, in ``unit``: usually ``times the noise floor``."""
 
     path: str
     device: str
@@ -136,7 +136,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool whose version changed since the baseline; empty where it was not, or is not, there."""
+    """A tool whose version changed since the baseline; a version is empty where the tool is absent."""
 
     name: str
     before: str
@@ -144,10 +144,10 @@ class ToolVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed since an earlier check, the ``baseline``, by its file's name.
+    """Changes since an earlier check; ``baseline`` is the name of its file.
 
-    ``allowed`` is how many times a figure may grow. ``new`` and ``gone`` name the rows that only one of the two has:
-    they are told, and fail nothing.
+    ``allowed`` is the factor by which a figure may grow. ``new`` and ``gone`` name the rows that only one of the checks
+    has; they fail nothing.
     """
 
     baseline: str
@@ -159,14 +159,13 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict, and all that it rests on.
+    """The verdict of a parity check, and all that it rests on.
 
-    ``reason`` is one sentence, empty where it passed; ``first_fault`` the index of the row that names the first stage
-    at fault. ``batch_sizes`` and ``lengths``, by the name of the dimension, are those that were run and so are
-    promised. ``tools`` are versions by name. ``max_ratio`` is the multiple of the noise floor that limits were set at.
-    ``not_compared`` says in sentences what a reader might take for compared and was not, such as a device that this
-    machine does not have. ``drift`` is there where the check was compared with an earlier one, and may be why
-    it failed.
+    ``reason`` is one sentence, empty for a pass; ``first_fault`` is the index of the row of the first stage at fault.
+    ``batch_sizes``, and ``lengths`` by the name of the dimension, are those that were run. ``tools`` are versions by
+    name. ``max_ratio`` is the limit as a multiple of the noise floor. ``not_compared`` has one sentence for each thing
+    that was not compared, such as a device that the machine lacks. ``drift`` is present where the check was compared
+    with a baseline, and may be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION
@@ -196,7 +195,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(name for group in self.groups for name in group.inputs)
 
     def summary(self) -> ParitySummary:
-        """Return the worst figures of evidence that passed."""
+        """Return the worst figures; the verdict has to be ``passed``."""
         assert self.verdict == "passed", self.reason
         levels = [row.difference for row in self.rows if row.stage == "geometry" and row.difference is not None]
         return ParitySummary(
@@ -215,7 +214,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evidence_to_json(evidence: Evidence) -> bytes:
-    """Return the evidence as JSON with a line for each row, so that it is small and its changes can be read."""
+    """Return the evidence as JSON with one line per row, so that it is small and a diff of it is readable."""
     parts = []
     for key, value in msgspec.to_builtins(evidence).items():
         if key == "drift" and value is None:

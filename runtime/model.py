@@ -1,31 +1,48 @@
-"""An artifact, ready to run: from a caller's inputs to what they mean, or from arrays to arrays."""
+"""Model: predictions from an artifact."""
 
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.engine.concurrency import ActiveCalls, ConcurrencyPlan, PlanName, ThreadPool, batches, build_plan
-from runtime.engine.cpu import usable_cores
+from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
 from runtime.engine.devices import DeviceOptions
-from runtime.engine.session import Arrays, Session, open_session
-from runtime.errors import DeviceError, InputError, ModelError
+from runtime.engine.executor import Executor, GraphFile
+from runtime.engine.session import Arrays
+from runtime.errors import DeviceError, InputError
 from runtime.inputs.decoder import DecodedInput, subject_of
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import open_decoder
 from runtime.manifest import ImageInput, Manifest
 from runtime.results import Failure, Result, interpret, split
 
-_OUT_OF_MEMORY = "'{}': out of memory: expected room to decode and run it, got none. Make it smaller."
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# One input, as the artifact's kind takes it: a path or encoded bytes; an image or its pixels; a row or several inputs
+# by name; an array or a number; a text.
+Source: TypeAlias = "str | PathLike[str] | bytes | Image | NDArray[Any] | Mapping[str, Any] | float"
+
+# Lists that are one input of some kinds, a token sequence or a pair of texts, and several inputs of the others.
+SequenceSource: TypeAlias = "list[int] | tuple[int, ...] | tuple[str, str]"
+
+# One input after ``Model.prepare``: for images uint8 [height, width, 3]. ``bucket``, ``stack`` and ``score`` take it.
+PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | float | str, ...]"
+
+# The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
+InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
+
+_OUT_OF_MEMORY = "'{}': not enough memory to decode this input and run it. Use a smaller one."
 
 
 class Model:
-    """A loaded artifact; safe to use from many threads; ``close`` it, or use it in a ``with``, to end its threads.
+    """A loaded artifact; safe to use from many threads. ``close``, or the end of a ``with``, ends its threads.
 
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
@@ -50,76 +67,82 @@ class Model:
         self._lock = threading.Lock()
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
-        outputs = artifact.manifest.outputs
-        self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
-        self._graphs: dict[str, Session] = {}
         self._variant = artifact.manifest.variants[0]
-        self._workers: ThreadPool | None = None
-        self._options = options or DeviceOptions()
-        # A batch of photos gives nothing on a CPU (measured); of rows, whose networks are small, it is most of the
-        # speed. Only the opened session tells what 'auto' came to.
+        self._batched = artifact.manifest.batched_outputs
+        # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
+        # speed.
         images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
-        given = {"workers": workers, "threads": threads, "batch": batch}
-        cpu_batch = batch if images or batch else self._decoder.batch_size
-        self._plan = build_plan(plan, device="cpu", cores=usable_cores(), **{**given, "batch": cpu_batch})
-        self._calls = ActiveCalls()
-        self._shared: Session | None = None
-        # Threads that were asked for are those of every call; else calls that share the cores have one each.
-        self._shares = self._plan.threads > 1 and threads is None
-        spin = self._shares or (self._plan.threads > 1 and self._plan.workers == 1)
-        self._network: Session | None = self._open(self._variant.network, device, threads=self._plan.threads, spin=spin)
-        self._device = self._network.device
-        # An output without a batch may be of all inputs, those that fill up included.
-        every_output = len(self._batched) == len(outputs)
-        self._fills = self._device != "cpu" and self._network.only_batch_varies and every_output
-        if self._device != "cpu":
-            self._plan = build_plan(plan, device=self._device, cores=usable_cores(), **given)
-            self._network.warm_up([self._plan.batch])
+        self._executor = Executor(
+            self._graph_file(self._variant.network),
+            device=device,
+            request=PlanRequest(
+                name=plan,
+                workers=workers,
+                threads=threads,
+                batch=batch,
+                cpu_batch=None if images else self._decoder.batch_size,
+            ),
+            options=options or DeviceOptions(),
+            every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
+        )
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """The artifact's manifest."""
         return self._artifact.manifest
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names, in the order of the scores; none for tasks without classes."""
+        """The class names, in the order of the scores; empty for tasks without classes."""
         return self._labels
 
     @property
     def warning_counts(self) -> dict[str, int]:
-        """How many inputs so far had something to be warned about, by what: ``rotated``, ``truncated``."""
+        """The number of inputs so far with a warning, by its kind: ``rotated``, ``truncated``."""
         with self._lock:
             return dict(self._warning_counts)
 
     @property
     def rotated(self) -> int:
-        """How many images so far asked, by EXIF, for a rotation that this model was not trained with."""
+        """The number of images so far whose EXIF data request a rotation that this model was not trained with."""
         return self.warning_counts.get(ROTATED, 0)
 
     @property
     def device(self) -> str:
-        """Where the network runs: never ``auto``."""
-        return self._device
+        """The device that runs the network: never ``auto``."""
+        return self._executor.device
 
     @property
     def fills_batches(self) -> bool:
-        """Whether calls are filled up to the plan's batch: on accelerators, where inputs have one shape."""
-        return self._fills
+        """Whether batches are filled up to the plan's number: on accelerators, where inputs have one shape."""
+        return self._executor.fills_batches
 
     @property
     def plan(self) -> ConcurrencyPlan:
-        """How lists and jobs are spread over the cores, and how many threads one call of the network takes."""
-        return self._plan
+        """The numbers of workers, of threads per call and of inputs per batch."""
+        return self._executor.plan
 
-    def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
-        """Return the answer for one input, or a list of results for a list or tuple of inputs.
+    @overload
+    def predict(self, inputs: Source, *, top_k: int = 5, threshold: float | None = None) -> Result: ...
+
+    @overload
+    def predict(
+        self, inputs: SequenceSource, *, top_k: int = 5, threshold: float | None = None
+    ) -> Result | list[Result]: ...
+
+    @overload
+    def predict(
+        self, inputs: list[Any] | tuple[Any, ...], *, top_k: int = 5, threshold: float | None = None
+    ) -> list[Result]: ...
+
+    def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Result | list[Result]:
+        """Return the result for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
-        3] for images, a dictionary for rows, an array for tensors. The answer's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. One input that cannot be used raises InputError; in
-        a list it costs only its own place, which then holds a Failure. ``threshold`` is a probability, by default the
-        artifact's own.
+        3] for images, a dictionary for rows, an array for tensors. The result's type is the task's: Prediction,
+        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. ``threshold`` is a probability, by default the
+        artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's result is a
+        Failure, and the others are not affected.
         """
         check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
@@ -132,34 +155,52 @@ class Model:
     def predict_each(
         self, named: Iterable[tuple[str, Any]], *, top_k: int = 5, threshold: float | None = None
     ) -> Iterator[Result]:
-        """Yield the result of each (name, input), in order, with all of the plan's workers at work.
+        """Yield the result of each (name, input), in order, with all of the plan's workers.
 
         Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are. An
-        InputError in the place of an input, as a reader of tables leaves it, is that input's Failure.
+        InputError instead of an input, as a reader of tables yields it, becomes that input's Failure.
         """
         check_options(top_k, threshold)
-        return self._predict_batches(batches(named, self._plan.batch), top_k, threshold)
+        return self._predict_batches(batches(named, self.plan.batch), top_k, threshold)
 
-    async def predict_async(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Any:
-        """Return what ``predict`` returns, while the event loop goes on."""
+    @overload
+    async def predict_async(self, inputs: Source, *, top_k: int = 5, threshold: float | None = None) -> Result: ...
+
+    @overload
+    async def predict_async(
+        self, inputs: SequenceSource, *, top_k: int = 5, threshold: float | None = None
+    ) -> Result | list[Result]: ...
+
+    @overload
+    async def predict_async(
+        self, inputs: list[Any] | tuple[Any, ...], *, top_k: int = 5, threshold: float | None = None
+    ) -> list[Result]: ...
+
+    async def predict_async(
+        self, inputs: Any, *, top_k: int = 5, threshold: float | None = None
+    ) -> Result | list[Result]:
+        """Return what ``predict`` returns, without blocking the event loop."""
         import asyncio
 
         check_options(top_k, threshold)
-        workers = self._open_workers()
+        self._executor.check_open()
         if not self._decoder.is_list(inputs):
-            return await asyncio.wrap_future(workers.submit(self.predict, inputs, top_k=top_k, threshold=threshold))
+            result: Result = await asyncio.wrap_future(
+                self._executor.submit(self.predict, inputs, top_k=top_k, threshold=threshold)
+            )
+            return result
         futures = [
-            workers.submit(self._predict_batch, batch, top_k, threshold)
-            for batch in batches(self._named(inputs), self._plan.batch)
+            self._executor.submit(self._predict_batch, batch, top_k, threshold)
+            for batch in batches(self._named(inputs), self.plan.batch)
         ]
-        answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        return [result for answer in answers for result in answer]
+        results = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        return [result for batch in results for result in batch]
 
     async def run_async(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """Return what ``run`` returns, while the event loop goes on."""
+        """Return what ``run`` returns, without blocking the event loop."""
         import asyncio
 
-        return await asyncio.wrap_future(self._open_workers().submit(self.run, arrays))
+        return await asyncio.wrap_future(self._executor.submit(self.run, arrays))
 
     def decode(self, source: Any, *, subject: str = "input") -> DecodedInput:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
@@ -168,76 +209,65 @@ class Model:
             self._warn_once(decoded.warning, subject)
         return decoded
 
-    def prepare(self, source: Any, *, subject: str = "input") -> Any:
+    def prepare(self, source: Any, *, subject: str = "input") -> PreparedInput:
         """Return what the host prepares of one input, decoded or not.
 
-        For images it is uint8 [height, width, 3], of the size that the network takes; other kinds have their own.
-        Raises InputError, with ``subject`` as its name.
+        For images it is uint8 [height, width, 3], of the size that the network takes; the other kinds have their own
+        types. Raises InputError, with ``subject`` as its name.
         """
         decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
-        return self._decoder.prepare(decoded)
+        prepared: PreparedInput = self._decoder.prepare(decoded)
+        return prepared
 
-    def bucket(self, prepared: Any) -> Hashable:
+    def bucket(self, prepared: PreparedInput) -> Hashable:
         """Return a key: prepared inputs of equal keys run as one batch."""
         return self._decoder.bucket(prepared)
 
-    def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    def stack(self, prepared: Sequence[PreparedInput]) -> dict[str, NDArray[Any]]:
         """Return the arrays that ``run`` takes for prepared inputs of one bucket."""
         return self._decoder.stack(prepared)
 
     def whole(self, decoded: DecodedInput) -> dict[str, NDArray[Any]]:
-        """Return the arrays that ``run`` takes for one decoded input, nothing of it prepared on the host."""
+        """Return the arrays that ``run`` takes for one decoded input that the host does not prepare."""
         return self._decoder.whole(decoded)
 
-    def score(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        """Return the network's scores for prepared inputs: one entry an input, in their order.
+    def score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
+        """Return the network's scores for prepared inputs: one entry per input, in their order.
 
-        For most tasks it is an array, as float32 [batch, classes]; raw tasks have a dictionary of arrays an input.
+        For most tasks it is an array, float32 [batch, classes]; raw tasks have one dictionary of arrays per input.
         Inputs of different buckets run as several batches.
         """
-        with self._calls:
+        with self._executor.active():
             return self._score(prepared)
 
-    def _score(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        buckets: dict[Hashable, list[int]] = {}
-        for position, one in enumerate(prepared):
-            buckets.setdefault(self._decoder.bucket(one), []).append(position)
-        if len(buckets) == 1:
-            return self._score_batch(prepared)
-        scores: list[Any] = [None] * len(prepared)
-        for positions in buckets.values():
-            batch = self._score_batch([prepared[position] for position in positions])
-            for position, score in zip(positions, batch, strict=True):
-                scores[position] = score
-        return scores
-
-    def interpret(self, scores: Any, *, name: str, top_k: int = 5, threshold: float | None = None) -> Result:
-        """Return what one entry of ``score`` means for the input ``name``: a Failure where it is not finite."""
+    def interpret(self, scores: InputScores, *, name: str, top_k: int = 5, threshold: float | None = None) -> Result:
+        """Return the result of one entry of ``score`` for the input ``name``: a Failure where it is not finite."""
         return interpret(self.manifest.task, scores, self._labels, name=name, top_k=top_k, threshold=threshold)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """Return a graph's outputs by name; the names of ``arrays`` say which graph.
+        """Return a graph's outputs by name; the names of ``arrays`` select the graph.
 
         Raises InputError when names, dtypes or shapes fit neither graph.
         """
-        if self._variant.model != self._variant.network and arrays.keys() == {
-            spec.name for spec in self.manifest.inputs
-        }:
-            return self._whole_path().run(arrays)
-        with self._calls:
-            return self._session().run(arrays)
+        variant = self._variant
+        if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
+            self._executor.check_open()
+            if self.device != "cpu":
+                raise DeviceError(
+                    f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
+                    f"gives other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
+                )
+            return self._executor.run_raw(arrays, self._graph_file(variant.model))
+        with self._executor.active():
+            return self._executor.run(arrays)
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
         self._artifact.check_unchanged()
 
     def close(self) -> None:
-        """Finish what is in work, end the threads and let go of the graphs; using the model afterwards is an error."""
-        with self._lock:
-            workers, self._workers, self._network, self._shared = self._workers, None, None, None
-            self._graphs.clear()
-        if workers is not None:
-            workers.close()
+        """Finish the calls in progress, end the threads and release the graphs; later calls raise ModelError."""
+        self._executor.close()
 
     def __enter__(self) -> "Model":
         return self
@@ -248,17 +278,12 @@ class Model:
     def _predict_batches(
         self, work: Iterable[list[tuple[str, Any]]], top_k: int, threshold: float | None
     ) -> Iterator[Result]:
-        if self._plan.workers == 1:
-            for batch in work:
-                yield from self._predict_batch(batch, top_k, threshold)
-            return
-        answers = self._open_workers().map(lambda batch: self._predict_batch(batch, top_k, threshold), work)
-        for results in answers:
+        for results in self._executor.map(lambda batch: self._predict_batch(batch, top_k, threshold), work):
             yield from results
 
     def _predict_batch(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
-        """Return one result an input; what is wrong with one input, even for the network alone, costs only itself."""
-        with self._calls:
+        """Return one result per input; a fault of one input, even if only the network raises it, costs no other."""
+        with self._executor.active():
             return self._predict_together(batch, top_k, threshold)
 
     def _predict_together(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
@@ -278,7 +303,7 @@ class Model:
             scores = iter(self._score(prepared) if prepared else ())
         except (InputError, MemoryError) as error:
             if len(batch) > 1:
-                return [self._predict_together([one], top_k, threshold)[0] for one in batch]
+                return [self._predict_together([pair], top_k, threshold)[0] for pair in batch]
             name = batch[0][0]
             message = _OUT_OF_MEMORY.format(name) if isinstance(error, MemoryError) else f"'{name}': {error}"
             return [Failure(input=name, error=message)]
@@ -287,29 +312,27 @@ class Model:
             for (name, _), result in zip(batch, results, strict=True)
         ]
 
-    def _opened(self) -> Session:
-        network = self._network
-        if network is None:
-            raise ModelError("model: closed: expected a model in use, got one after close(). Load the artifact again.")
-        return network
+    def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
+        buckets: dict[Hashable, list[int]] = {}
+        for index, prepared_input in enumerate(prepared):
+            buckets.setdefault(self._decoder.bucket(prepared_input), []).append(index)
+        if len(buckets) == 1:
+            return self._score_batch(prepared)
+        scores: dict[int, InputScores] = {}
+        for indices in buckets.values():
+            batch = self._score_batch([prepared[index] for index in indices])
+            scores.update(zip(indices, batch, strict=True))
+        return [scores[index] for index in range(len(prepared))]
 
-    def _open_workers(self) -> ThreadPool:
-        self._opened()
-        with self._lock:
-            if self._workers is None:
-                self._workers = ThreadPool(self._plan.workers)
-            return self._workers
-
-    def _score_batch(self, prepared: Sequence[Any]) -> Sequence[Any]:
-        missing = max(0, self._plan.batch - len(prepared)) if self._fills else 0
-        outputs = self._session().run(self._decoder.stack([*prepared, *[prepared[-1]] * missing]))
+    def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
+        outputs = self._executor.run(self._decoder.stack(self._executor.fill(prepared)))
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._name(source, position), source) for position, source in enumerate(inputs)]
 
     def _name(self, source: Any, position: int) -> str:
-        """Return what results call an input; texts and the like have a way of their own."""
+        """Return the name of an input in results; kinds such as texts have their own rule."""
         name = getattr(self._decoder, "name", subject_of)
         return str(name(source, position))
 
@@ -320,34 +343,14 @@ class Model:
         if first:
             warnings.warn(f"{subject}: {self._decoder.warnings[warning]}", stacklevel=2)
 
-    def _whole_path(self) -> Session:
-        """Return the graph that takes raw inputs, loaded at its first use."""
-        name = self._variant.model
-        self._opened()
-        with self._lock:
-            if name not in self._graphs:
-                if self.device != "cpu":
-                    raise DeviceError(
-                        f"'{name}': its resize is for the CPU provider: onnxruntime's antialiased CUDA resize gives "
-                        f"other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
-                    )
-                self._graphs[name] = self._open(name, "cpu", threads=self._plan.threads)
-            return self._graphs[name]
+    def _graph_file(self, name: str) -> GraphFile:
+        """Return what checks a graph's file, and the weights that it reads, when the graph is opened."""
 
-    def _session(self) -> Session:
-        """Return the network for a call: on all cores where it is alone, on its own thread where others are at work."""
-        network = self._opened()
-        if self._calls.alone or not self._shares or self._device != "cpu":
-            return network
-        with self._lock:
-            if self._shared is None:
-                self._shared = self._open(self._variant.network, "cpu", threads=1)
-            return self._shared
+        def check() -> Path:
+            self._artifact.file(self._variant.weights)
+            return self._artifact.file(name)
 
-    def _open(self, name: str, device: str, *, threads: int, spin: bool = False) -> Session:
-        self._artifact.file(self._variant.weights)
-        path = self._artifact.file(name)
-        return open_session(path, device=device, threads=threads, spin=spin, options=self._options)
+        return check
 
 
 def load(
@@ -364,11 +367,13 @@ def load(
 ) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    Devices are those of ``engine.devices.DEVICES``, ``cuda:N``, and ``auto``. ``plan`` is ``latency``, one input on
-    all cores, or ``throughput``, one core an input; ``workers`` (inputs in work at once), ``threads`` (of one call) and
-    ``batch`` (inputs a call) override its numbers. Images of more than ``max_pixels`` are refused before they are
-    decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices. Raises ArtifactError when the artifact is damaged,
-    foreign or too new, and DeviceError when a named device cannot run it.
+    ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is
+    ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once),
+    ``threads`` (per call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than
+    ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
+
+    Raises ArtifactError when the artifact is damaged, foreign or too new, and DeviceError when a named device cannot
+    run it.
     """
     limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
     return Model(
@@ -384,8 +389,8 @@ def load(
 
 
 def check_options(top_k: int, threshold: float | None) -> None:
-    """Raise InputError for a number of classes or a threshold that no prediction can have."""
+    """Raise InputError unless ``top_k`` is at least 1, and ``threshold`` a probability or None."""
     if top_k < 1:
-        raise InputError(f"top_k: expected at least 1, got {top_k}. Ask for one label or more.")
+        raise InputError(f"top_k: expected at least 1, got {top_k}. Use 1 or more.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Choose one in that range.")
+        raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Use one in that range.")

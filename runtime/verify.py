@@ -1,10 +1,10 @@
-"""Is this artifact whole, and does this device give the eager model's answers? Needs no PyTorch."""
+"""Verification of an artifact on a device, with its golden inputs."""
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -12,23 +12,42 @@ from numpy.typing import NDArray
 
 from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, open_artifact
+from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
-from runtime.manifest import Golden, ImageInput, Task, Tokens
-from runtime.model import Model
+from runtime.evidence import Stage
+from runtime.manifest import ImageInput, Tokens
+from runtime.model import Model, PreparedInput
 from runtime.results import result_to_arrays, split, until_end
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
 
+_Outputs: TypeAlias = Mapping[str, NDArray[Any]]
+
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One comparison: the worst figure found, and the limit that the exporter proved."""
+    """One comparison with the golden set: the largest difference found, and the limit that the exporter proved.
+
+    ``name`` says what was compared: ``prepared`` what the host prepares, ``network`` the network on golden prepared
+    inputs, ``end to end`` each input alone, ``in a batch`` inputs together, the file name of the graph that takes raw
+    inputs, or ``labels`` the results made from the eager model's outputs. ``stage`` is the stage of the parity check
+    that it belongs to. ``output`` is the name of one of several outputs, else empty. ``lossy`` says that the inputs are
+    of formats whose decoders may round in different ways, such as JPEG.
+    """
 
     name: str
+    stage: Stage
+    output: str = ""
+    lossy: bool = False
     passed: bool
     worst: float
     limit: float
     unit: str
+
+    @property
+    def title(self) -> str:
+        """The check's name for people, unique in its verification: ``end to end, lossy formats, logits``."""
+        return ", ".join(part for part in (self.name, "lossy formats" if self.lossy else "", self.output) if part)
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +66,9 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify(path: str | Path, *, device: str = "auto") -> Verification:
-    """Return how the artifact in folder ``path`` does on ``device``.
+    """Compare the artifact in folder ``path``, as it runs on ``device``, with the eager model's golden outputs.
 
-    Every file is compared with its SHA-256 first; then the golden inputs are prepared and run, and compared with the
+    The SHA-256 of every file is compared first; then the golden inputs are prepared and run, and compared with the
     user's own preprocessing and the eager model's outputs. Raises ArtifactError for a damaged file, DeviceError for a
     device that cannot run.
     """
@@ -60,154 +79,180 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
 
 
 def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verification:
-    """Return how a loaded ``model`` answers the golden inputs; the graph from raw inputs on only if ``whole_path``."""
+    """Compare a loaded ``model`` with the golden outputs; the graph that takes raw inputs only if ``whole_path``."""
     manifest = artifact.manifest
     golden = read_golden(artifact.file(manifest.golden.file)).cases
-    limits, task = manifest.golden, manifest.task
-
-    with warnings.catch_warnings():
-        # The golden set has photos that ask for a rotation on purpose: what is warned about elsewhere.
-        warnings.simplefilter("ignore")
-        decoded = [model.decode(case.source, subject=f"golden input {row}") for row, case in enumerate(golden)]
-    prepared = [model.stack([model.prepare(one)]) for one in decoded]
-    expected = [case.outputs for case in golden]
-    unit = "gray levels" if isinstance(manifest.inputs[0], ImageInput) else "values"
-    checks = [
-        *_check_prepared(prepared, golden, limits.prepared_limit, unit),
-        *_check_outputs("network", [model.run(case.prepared) for case in golden], expected, limits.output_limits, task),
-        *_check_ways("end to end", [model.run(one) for one in prepared], golden, limits, task),
-    ]
-    if len(golden) > 1:
-        together = _together(model, [model.prepare(one) for one in decoded])
-        checks += _check_ways("in a batch", together, golden, limits, task)
-    checks += _check_labels(model, golden)
-    variant = manifest.variants[0]
-    if whole_path and model.device == "cpu" and variant.model != variant.network:
-        whole = [model.run(model.whole(one)) for one in decoded]
-        checks += _check_ways(variant.model, whole, golden, limits, task)
     return Verification(
         artifact=str(artifact.path),
         device=model.device,
         files=len(manifest.files),
         inputs=len(golden),
-        checks=tuple(checks),
+        checks=tuple(_GoldenChecks(model, golden).run(whole_path=whole_path)),
     )
 
 
 def check_answers(artifact: Artifact, model: Model) -> None:
-    """Raise ArtifactError unless a loaded ``model`` answers the golden inputs as the eager model does."""
+    """Raise ArtifactError unless a loaded ``model`` reproduces the golden outputs."""
     verification = verify_model(artifact, model, whole_path=False)
     if not verification.passed:
-        worst = next(check for check in verification.checks if not check.passed)
+        failed = next(check for check in verification.checks if not check.passed)
         raise ArtifactError(
-            f"'{artifact.path}': this device's answers are not the eager model's: expected '{worst.name}' within "
-            f"{worst.limit:g} {worst.unit}, got {worst.worst:.2g}. Run 'truecopy verify' on it, and "
-            "do not serve it here."
+            f"'{artifact.path}': this device does not reproduce the eager model's outputs: '{failed.title}' differs by "
+            f"{failed.worst:.2g} {failed.unit}, and the limit is {failed.limit:g}. Run 'truecopy verify' on it, and do "
+            "not serve it here."
         )
 
 
-def _check_prepared(
-    prepared: Sequence[Mapping[str, NDArray[Any]]], golden: Sequence[GoldenCase], limit: float, unit: str
-) -> list[Check]:
-    """Return the checks of what the host prepares: ``limit`` is for decoders that may round otherwise elsewhere.
+class _GoldenChecks:
+    """The checks of one model with its golden cases."""
 
-    Only lossy formats leave a decoder that freedom: pixels of all others are equal on every machine.
-    """
-    checks = []
-    for name, kind, allowed in (("prepared", False, 0.0), ("prepared, of lossy formats", True, limit)):
-        differences = [
-            _difference(one[key], case.prepared[key])
-            for one, case in zip(prepared, golden, strict=True)
-            for key in one
-            if case.source.startswith(_LOSSY) == kind
-        ]
-        if differences:
-            checks.append(_check(name, differences, allowed, unit))
-    return checks
+    def __init__(self, model: Model, golden: Sequence[GoldenCase]) -> None:
+        self._model = model
+        self._golden = golden
+        self._limits = model.manifest.golden
+        with warnings.catch_warnings():
+            # The golden set has photos with an EXIF rotation on purpose: elsewhere that is worth a warning.
+            warnings.simplefilter("ignore")
+            self._decoded = [
+                model.decode(case.source, subject=f"golden input {row}") for row, case in enumerate(golden)
+            ]
+
+    def run(self, *, whole_path: bool) -> Iterator[Check]:
+        """Yield every check that applies to the model."""
+        model, golden = self._model, self._golden
+        prepared = [model.prepare(decoded) for decoded in self._decoded]
+        stacked = [model.stack([prepared_input]) for prepared_input in prepared]
+        yield from self._check_prepared(stacked)
+        yield from self._check_network([model.run(case.prepared) for case in golden])
+        yield from self._check_end_to_end("end to end", [model.run(arrays) for arrays in stacked])
+        if len(golden) > 1:
+            yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
+        yield from self._check_labels()
+        variant = model.manifest.variants[0]
+        if whole_path and model.device == "cpu" and variant.model != variant.network:
+            outputs = [model.run(model.whole(decoded)) for decoded in self._decoded]
+            yield from self._check_end_to_end(variant.model, outputs)
+
+    def _check_prepared(self, stacked: Sequence[Arrays]) -> Iterator[Check]:
+        """Yield the checks of what the host prepares.
+
+        Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
+        """
+        images = isinstance(self._model.manifest.inputs[0], ImageInput)
+        for lossy, limit in ((False, 0.0), (True, self._limits.prepared_limit)):
+            differences = [
+                _difference(arrays[name], case.prepared[name])
+                for arrays, case in zip(stacked, self._golden, strict=True)
+                for name in arrays
+                if _is_lossy(case) == lossy
+            ]
+            if differences:
+                worst = _worst(differences)
+                yield Check(
+                    name="prepared",
+                    stage="geometry" if images else "tokens",
+                    lossy=lossy,
+                    passed=worst <= limit,
+                    worst=worst,
+                    limit=limit,
+                    unit="gray levels" if images else "values",
+                )
+
+    def _check_network(self, outputs: Sequence[_Outputs]) -> Iterator[Check]:
+        """Yield the checks of outputs for golden prepared inputs, one per output."""
+        limits = self._limits.output_limits
+        for output, worst in self._worst_by_output(outputs, range(len(self._golden)), limits).items():
+            yield _check_of_output("network", output, worst, limits, stage="network", lossy=False)
+
+    def _check_end_to_end(self, name: str, outputs: Sequence[_Outputs]) -> Iterator[Check]:
+        """Yield the checks of outputs for raw inputs; lossy formats have limits for what their decoders may round."""
+        for lossy, limits in ((False, self._limits.output_limits), (True, self._limits.end_to_end_limits)):
+            rows = [row for row, case in enumerate(self._golden) if _is_lossy(case) == lossy]
+            if rows:
+                for output, worst in self._worst_by_output(outputs, rows, limits).items():
+                    yield _check_of_output(name, output, worst, limits, stage="end to end", lossy=lossy)
+
+    def _run_in_batches(self, prepared: Sequence[PreparedInput]) -> list[_Outputs]:
+        """Return the outputs of inputs that share batches where they may, as those of batches of one.
+
+        Alone, no input is padded, and none has neighbors that its outputs could depend on.
+        """
+        model = self._model
+        batched = model.manifest.batched_outputs
+        buckets: dict[Hashable, list[int]] = {}
+        for index, prepared_input in enumerate(prepared):
+            buckets.setdefault(model.bucket(prepared_input), []).append(index)
+        rows: dict[int, _Outputs] = {}
+        for indices in buckets.values():
+            # An input that is alone in its bucket is its own neighbor.
+            batch = indices if len(indices) > 1 else indices * 2
+            outputs = model.run(model.stack([prepared[index] for index in batch]))
+            for row, index in enumerate(indices):
+                rows[index] = {
+                    name: array[row : row + 1] if name in batched else array for name, array in outputs.items()
+                }
+        return [rows[index] for index in range(len(prepared))]
+
+    def _check_labels(self) -> Iterator[Check]:
+        """Yield the check of the results that the runtime makes of the eager model's outputs; none in older sets.
+
+        They depend on no device, and so have to be equal.
+        """
+        model = self._model
+        cases = [case for case in self._golden if case.labels]
+        wrong = 0
+        for case in cases:
+            (scores,) = split(model.manifest.task, case.outputs, batched=model.manifest.batched_outputs, count=1)
+            labels = result_to_arrays(model.interpret(scores, name=""))
+            equal = labels.keys() == case.labels.keys() and all(
+                _difference(labels[name], array) == 0.0 for name, array in case.labels.items()
+            )
+            wrong += not equal
+        if cases:
+            yield Check(name="labels", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
+
+    def _worst_by_output(
+        self, outputs: Sequence[_Outputs], rows: Sequence[int], names: Iterable[str]
+    ) -> dict[str, float]:
+        """Return the largest difference of some golden rows from the eager model, by output."""
+        task = self._model.manifest.task
+
+        def compared(array: NDArray[Any]) -> NDArray[Any]:
+            return until_end(array[0], task.end_id)[np.newaxis] if isinstance(task, Tokens) else array
+
+        return {
+            name: _worst([_difference(compared(outputs[row][name]), self._golden[row].outputs[name]) for row in rows])
+            for name in names
+        }
 
 
-def _check_ways(
-    name: str, actual: Sequence[Mapping[str, NDArray[Any]]], golden: Sequence[GoldenCase], limits: Golden, task: Task
-) -> list[Check]:
-    """Return the checks of outputs from the encoded input on; what a decoder may round is allowed to lossy formats."""
-    checks = []
-    for kind, words, allowed in (
-        (False, name, limits.output_limits),
-        (True, f"{name}, of lossy formats", limits.end_to_end_limits),
-    ):
-        rows = [row for row, case in enumerate(golden) if case.source.startswith(_LOSSY) == kind]
-        if rows:
-            outputs = [golden[row].outputs for row in rows]
-            checks += _check_outputs(words, [actual[row] for row in rows], outputs, allowed, task)
-    return checks
+def _check_of_output(
+    name: str, output: str, worst: float, limits: Mapping[str, float], *, stage: Stage, lossy: bool
+) -> Check:
+    """Return the check of one output; it is named where there are several."""
+    return Check(
+        name=name,
+        stage=stage,
+        output=output if len(limits) > 1 else "",
+        lossy=lossy,
+        passed=worst <= limits[output],
+        worst=worst,
+        limit=limits[output],
+        unit="score",
+    )
 
 
-def _together(model: Model, prepared: Sequence[Any]) -> list[dict[str, NDArray[Any]]]:
-    """Return the outputs for inputs that share batches where they may, as those of batches of one.
-
-    Alone, no input is padded, and none has neighbours that its answer could depend on.
-    """
-    batched = {output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch"}
-    buckets: dict[Any, list[int]] = {}
-    for place, one in enumerate(prepared):
-        buckets.setdefault(model.bucket(one), []).append(place)
-    found: list[dict[str, NDArray[Any]]] = [{} for _ in prepared]
-    for places in buckets.values():
-        # One alone in its bucket is its own neighbour.
-        shared = places if len(places) > 1 else places * 2
-        outputs = model.run(model.stack([prepared[place] for place in shared]))
-        for row, place in enumerate(places):
-            found[place] = {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
-    return found
+def _is_lossy(case: GoldenCase) -> bool:
+    return case.source.startswith(_LOSSY)
 
 
-def _check_labels(model: Model, golden: Sequence[GoldenCase]) -> list[Check]:
-    """Return the check of what the runtime makes of eager's outputs: labels, thresholds, names; none in older sets.
-
-    It depends on no device, so that all has to be equal.
-    """
-    batched = frozenset(output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch")
-    known = [case for case in golden if case.labels]
-    wrong = 0
-    for case in known:
-        (entry,) = split(model.manifest.task, case.outputs, batched=batched, count=1)
-        labels = result_to_arrays(model.interpret(entry, name=""))
-        equal = labels.keys() == case.labels.keys() and all(
-            _difference(labels[name], array) == 0.0 for name, array in case.labels.items()
-        )
-        wrong += not equal
-    return [Check(name="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")] if known else []
-
-
-def _check_outputs(
-    name: str,
-    actual: Sequence[Mapping[str, NDArray[Any]]],
-    expected: Sequence[Mapping[str, NDArray[Any]]],
-    limits: Mapping[str, float],
-    task: Task,
-) -> list[Check]:
-    """Return one check an output; where there are several, each is named."""
-    if isinstance(task, Tokens):
-        actual = [{key: until_end(array[0], task.end_id)[np.newaxis] for key, array in one.items()} for one in actual]
-    return [
-        _check(
-            f"{name}, {output}" if len(limits) > 1 else name,
-            [_difference(one[output], other[output]) for one, other in zip(actual, expected, strict=True)],
-            limit,
-            "score",
-        )
-        for output, limit in limits.items()
-    ]
-
-
-def _check(name: str, differences: Sequence[float], limit: float, unit: str) -> Check:
-    # A NaN compares false with any limit, and so fails; numpy's max keeps it.
-    worst = float(np.max(differences))
-    return Check(name=name, passed=worst <= limit, worst=worst, limit=limit, unit=unit)
+def _worst(differences: Sequence[float]) -> float:
+    """Return the largest difference; numpy's max keeps a NaN, which compares false with any limit, and so fails."""
+    return float(np.max(differences))
 
 
 def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest difference; infinite where shapes or strings differ. A NaN is equal to a NaN in its place."""
+    """Return the largest difference; infinite where shapes or strings differ. Two NaNs at one index are equal."""
     if actual.shape != expected.shape:
         return math.inf
     if not actual.size:

@@ -29,7 +29,7 @@ LAYERS = {
         ("__main__",),
     ),
     "runtime": (
-        ("errors",),
+        ("errors", "version"),
         ("manifest", "engine", "console"),
         ("geometry", "results", "evidence"),
         ("artifact", "reports"),

@@ -1,4 +1,4 @@
-"""truecopy: PyTorch checkpoints to artifacts proven equal to the eager model, and their runtime.
+"""Export of PyTorch models to proven artifacts, and their runtime.
 
 >>> import truecopy
 >>> exported = truecopy.export("model.pth", "resnet18")
@@ -6,11 +6,10 @@
 >>> model.predict("cat.jpg").label
 'tiger cat'
 
-Everything is imported at first use: ``import truecopy`` loads neither numpy nor PyTorch, and ``truecopy.export`` alone
-needs the extra ``export``.
+Names are imported at first use: ``import truecopy`` loads neither numpy nor PyTorch. Only ``truecopy.export`` needs the
+extra ``export``.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,17 +46,6 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_EXPORTER = (
-    *("ArchitectureError", "CheckpointError", "ConversionError", "ExportError", "ExportResult", "ParityError"),
-    *("PreprocessingError", "export"),
-)
-_RUNTIME = (
-    *("ArtifactError", "BusyError", "DeviceError", "Estimate", "Failure", "InputError", "LabelSet", "Model"),
-    *("ModelError", "Outputs", "Prediction", "Result", "ScoredLabel", "Segmentation", "TokenSequence", "TruecopyError"),
-    *("load", "read_inputs"),
-)
-_OWNERS = dict.fromkeys(_EXPORTER, "exporter") | dict.fromkeys(_RUNTIME, "runtime")
-
 __all__ = [
     "ArchitectureError",
     "ArtifactError",
@@ -89,14 +77,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:
+    # A type checker would take any name for one of this module.
 
-        return version("truecopy")
-    if name not in _OWNERS:
-        raise AttributeError(f"module 'truecopy' has no attribute '{name}'")
-    return getattr(import_module(_OWNERS[name]), name)
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'truecopy' has no attribute '{name}'")
+        import runtime
+
+        if name in runtime.__all__:
+            return getattr(runtime, name)
+        import exporter
+
+        return getattr(exporter, name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m truecopy``: the command ``truecopy``."""
+"""The command ``truecopy`` as ``python -m truecopy``."""
 
 from runtime.cli.main import main
 

@@ -11,7 +11,7 @@ import typer
 from exporter.cli.options import takes_options
 from exporter.recipe import ExportOptions
 from runtime.console import open_console
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
@@ -64,15 +64,15 @@ def parity(
     check_extra()
     from exporter.recheck import recheck_artifact
 
-    manifest = str(artifact / MANIFEST_NAME)
+    manifest = str(artifact / LAYOUT.manifest)
 
     def write(report: Report) -> None:
         write_reports(report, destinations)
         if github:
-            from runtime.reports.annotations import tell_github
+            from runtime.reports.annotations import report_to_github
 
             # Where stdout is JSON, the runner reads commands on stderr as well.
-            (sys.stderr if json else sys.stdout).write(tell_github(report))
+            (sys.stderr if json else sys.stdout).write(report_to_github(report))
 
     with _reported_errors(artifact, options.max_ratio, write):
         result = recheck_artifact(artifact, options, pictures=html is not None)
@@ -115,7 +115,7 @@ def _reported_errors(artifact: Path, max_ratio: float, write: "Callable[[Report]
         yield
     except TruecopyError as error:
         evidence = unfinished(artifact.name, str(error), max_ratio=max_ratio, tools=_tools())
-        write(Report(evidence=evidence, manifest=str(artifact / MANIFEST_NAME)))
+        write(Report(evidence=evidence, manifest=str(artifact / LAYOUT.manifest)))
         raise
 
 

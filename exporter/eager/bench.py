@@ -17,7 +17,7 @@ from exporter.inputs.image import Arithmetic
 from exporter.recipe import ExportOptions
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact
-from runtime.bench import Rival
+from runtime.bench import Runner
 from runtime.engine.devices import DEVICES, split_device
 from runtime.engine.session import Arrays
 from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorInput
@@ -34,7 +34,7 @@ def build_baselines(
     arch: Architecture | None = None,
     trust: bool = False,
     imports: Sequence[Path] = (),
-) -> dict[str, Rival]:
+) -> dict[str, Runner]:
     """Return eager PyTorch, torch.compile and the artifact's TorchScript, from prepared inputs to scores on the host.
 
     ``device`` is the artifact's, as ``Model.device`` has it. On NVIDIA's, PyTorch runs on the same one, with TF32 off
@@ -49,14 +49,14 @@ def build_baselines(
     options = ExportOptions(checkpoint=checkpoint, arch=arch, trust=trust, imports=tuple(imports))
     network = open_eager_network(artifact, options).network.to(where)
 
-    def runner(module: Callable[..., Any]) -> Rival:
+    def runner(module: Callable[..., Any]) -> Runner:
         def score(arrays: Arrays) -> NDArray[Any]:
             with _strict():
                 return _end(module(*to_inputs(arrays)), manifest)
 
         return score
 
-    rivals: dict[str, Rival] = {"eager PyTorch": runner(network)}
+    rivals: dict[str, Runner] = {"eager PyTorch": runner(network)}
     if TORCHSCRIPT in manifest.files:
         rivals["TorchScript"] = _script(artifact, manifest, where)
     rivals["torch.compile"] = runner(torch.compile(network))
@@ -96,7 +96,7 @@ def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
     return [torch.from_numpy(array).to(where) for array in arrays.values()]
 
 
-def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Rival:
+def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Runner:
     script: Any = load_torchscript(artifact.file(TORCHSCRIPT), where)
     call = script.score if isinstance(manifest.inputs[0], ImageInput) else script
 

@@ -1,4 +1,4 @@
-"""golden.npz: a few inputs with the eager model's outputs for them, so that any machine can check itself."""
+"""Golden inputs and outputs: reader and writer of golden.npz."""
 
 import io
 import zipfile
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from runtime.errors import ArtifactError
 
-# A dozen small images and their prepared pixels take a few megabytes; an archive that unpacks to more is not ours.
+# A dozen small images and their prepared pixels take a few megabytes; an export writes no archive near this size.
 _LIMIT_BYTES = 256 * 2**20
 
 
 class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
-    """One input in its encoded form, what is to be prepared of it, and the eager model's outputs: batches of one.
+    """One encoded input, its prepared arrays and the eager model's outputs, as batches of one.
 
-    ``source`` are bytes as the decoders take them: an image file, JSON, .npy or .npz. ``prepared`` are the arrays of
-    the ``network`` graph as the user's own preprocessing makes them. ``said`` is what the outputs mean, in the form of
-    ``results.say``, by the user's own labels and thresholds; empty in sets of older exports, and for raw outputs.
+    ``source`` is the input as the decoders take it: the bytes of an image file, JSON, .npy or .npz. ``prepared`` are
+    the arrays of the ``network`` graph, made by the user's own preprocessing. ``labels`` is the expected result, in the
+    form of ``results.result_to_arrays``, by the user's own labels and thresholds; empty for raw outputs.
     """
 
     source: bytes
@@ -31,13 +31,13 @@ class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GoldenSet(msgspec.Struct, frozen=True, kw_only=True):
-    """The cases."""
+    """The golden cases of an artifact."""
 
     cases: tuple[GoldenCase, ...]
 
 
 def golden_to_npz(golden: GoldenSet) -> bytes:
-    """Return the set as a compressed npz archive; equal sets give equal bytes."""
+    """Return the golden set as a compressed npz archive; equal sets give equal bytes."""
     arrays: dict[str, NDArray[Any]] = {}
     for row, case in enumerate(golden.cases):
         arrays[f"{row}/source"] = np.frombuffer(case.source, dtype=np.uint8)
@@ -50,7 +50,7 @@ def golden_to_npz(golden: GoldenSet) -> bytes:
 
 
 def read_golden(path: Path) -> GoldenSet:
-    """Return the golden set in file ``path``; raises ArtifactError when it is not one."""
+    """Read the golden set in file ``path``. Raises ArtifactError when it is not one."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -60,14 +60,14 @@ def read_golden(path: Path) -> GoldenSet:
                 "Do not use this artifact; export the model again."
             )
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-        count = sum(name.endswith("/source") and name.count("/") == 1 for name in found)
+            loaded = {name: arrays[name] for name in arrays.files}
+        count = sum(name.endswith("/source") and name.count("/") == 1 for name in loaded)
         cases = tuple(
             GoldenCase(
-                source=found[f"{row}/source"].tobytes(),
-                prepared={name: _strings(array) for name, array in _under(found, f"{row}/prepared/").items()},
-                outputs=_under(found, f"{row}/outputs/"),
-                labels={name: _strings(array) for name, array in _under(found, f"{row}/labels/").items()},
+                source=loaded[f"{row}/source"].tobytes(),
+                prepared={name: _strings(array) for name, array in _under(loaded, f"{row}/prepared/").items()},
+                outputs=_under(loaded, f"{row}/outputs/"),
+                labels={name: _strings(array) for name, array in _under(loaded, f"{row}/labels/").items()},
             )
             for row in range(count)
         )

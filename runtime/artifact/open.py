@@ -1,26 +1,29 @@
-"""Opens an artifact folder and hands out its files, checked; executes nothing, follows no link, leaves no folder."""
+"""Artifact folders: opening them and checking their files.
+
+Nothing in an artifact is executed; no link is followed, and no file outside the folder is read.
+"""
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import MANIFEST_NAME, Manifest, manifest_from_json
+from runtime.manifest import LAYOUT, Manifest, manifest_from_json
 
-# A manifest names a handful of files and their hashes: anything near this size is not one.
+# A manifest holds a few kilobytes: a file near this size is not one.
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """An artifact folder whose manifest has been read; its files are checked as they are handed out."""
+    """An artifact folder whose manifest has been read; each file is checked when its path is requested."""
 
     path: Path
     manifest: Manifest
     _checked: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
-        """Return the path of one of the artifact's files, its size and SHA-256 compared with the manifest once.
+        """Return the path of a file of the artifact, whose size and SHA-256 are compared with the manifest once.
 
         Raises ArtifactError when the file is not declared, missing, a link, or not the one that was exported.
         """
@@ -48,9 +51,9 @@ class Artifact:
         return path
 
     def check_unchanged(self) -> None:
-        """Raise ArtifactError if a file that was handed out has been replaced, changed or removed since.
+        """Raise ArtifactError if a file that was checked has been replaced, changed or removed since.
 
-        Weights are mapped into memory, not copied: a change of their file would change the answers.
+        Weights are mapped into memory, not copied: a change of their file would change the results.
         """
         for name, signature in self._checked.items():
             path = self.path / name
@@ -60,12 +63,12 @@ class Artifact:
                 same = False
             if not same:
                 raise ArtifactError(
-                    f"'{path}': changed while in use: expected the file that was loaded, got another. Load the "
-                    "artifact again; to replace one that is in use, put the new one in a folder of its own."
+                    f"'{path}': changed while in use. Load the artifact again; to replace one that is in use, put the "
+                    "new one in another folder."
                 )
 
     def labels(self) -> tuple[str, ...]:
-        """Return the class names in the order of the scores; none for a task without classes."""
+        """Return the class names in the order of the scores; empty for a task without classes."""
         labels = self.manifest.labels
         if labels is None:
             return ()
@@ -79,20 +82,20 @@ class Artifact:
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """Return the artifact in folder ``path``; no file but its manifest is read yet.
+    """Open the artifact in folder ``path``; only its manifest is read.
 
     Raises ArtifactError when there is no artifact, or one of another format version, or one that names files outside
     its folder.
     """
     folder = Path(path)
-    manifest_path = folder / MANIFEST_NAME
+    manifest_path = folder / LAYOUT.manifest
     if not folder.is_dir():
         reason = "not a folder" if folder.exists() else "no such folder"
-        raise ArtifactError(f"'{folder}': {reason}: expected an artifact that 'truecopy export' wrote. Check the path.")
+        raise ArtifactError(f"'{folder}': {reason}: expected an artifact folder. Check the path.")
     if not manifest_path.is_file():
         raise ArtifactError(
-            f"'{folder}': not an artifact: expected a file '{MANIFEST_NAME}' in it, got none. "
-            "Give the folder that 'truecopy export' wrote."
+            f"'{folder}': not an artifact: expected a file '{LAYOUT.manifest}' in it. "
+            "Pass the folder that 'truecopy export' wrote."
         )
     _check_regular(manifest_path)
     if manifest_path.stat().st_size > _MANIFEST_LIMIT_BYTES:
@@ -102,7 +105,7 @@ def open_artifact(path: str | Path) -> Artifact:
         )
     manifest = manifest_from_json(manifest_path.read_bytes(), subject=f"'{manifest_path}'")
     if manifest.parity is None:
-        raise ArtifactError(f"'{manifest_path}': was never proven equal to its model. Export the model again.")
+        raise ArtifactError(f"'{manifest_path}': never proven equal to its model. Export the model again.")
     for name in manifest.files:
         if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
             raise ArtifactError(
@@ -113,13 +116,13 @@ def open_artifact(path: str | Path) -> Artifact:
 
 
 def _signature(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is replaced or written to, at the cost of one system call."""
+    """Return numbers that change when a file is replaced or written to, at the cost of one system call."""
     status = path.stat()
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _check_regular(path: Path) -> None:
-    """Raise ArtifactError unless ``path`` is a regular file of its own, which a link is not."""
+    """Raise ArtifactError unless ``path`` is a regular file and no link."""
     if path.is_symlink():
         raise ArtifactError(f"'{path}': is a link: expected a regular file. Copy the artifact with its contents.")
     if not path.is_file():

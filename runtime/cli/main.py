@@ -1,27 +1,26 @@
-"""The ``truecopy`` command: what needs no PyTorch here, the exporter's commands from one table."""
+"""The ``truecopy`` command: the runtime's commands, and the exporter's by name."""
 
 import sys
 import warnings
-from enum import Enum
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from runtime.capacity.command import capacity
-from runtime.console import DEVICE_HELP, make_app, open_console, run_app, set_error_exit_code
+from runtime.console import DEVICE_HELP, make_app, run_app, set_error_exit_code
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from runtime.bench import Rival
+    from runtime.bench import Runner
     from runtime.results import Result
-    from runtime.verify import Verification
 
-# Commands that live beyond the wall, by module and function. Importing one of these modules imports no PyTorch.
+# Commands of the exporter, by module and function. Importing one of these modules imports no PyTorch.
 EXPORTER_COMMANDS = {
     "export": "exporter.cli.export:export",
     "inspect": "exporter.cli.inspect:inspect",
@@ -30,78 +29,61 @@ EXPORTER_COMMANDS = {
     "calibrate": "exporter.cli.calibrate:calibrate",
 }
 
-# What 'bench --against' takes from beyond the wall.
+# The exporter's function behind 'bench --against'.
 BUILD_BASELINES = "exporter.eager.bench:build_baselines"
 
-app = make_app(
-    "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
-)
-
-
-class Format(Enum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
-Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder that 'truecopy export' wrote.")]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Format = Literal["table", "jsonl", "csv", "parquet"]
 
 
-def _add_exporter_commands() -> None:
-    for name, reference in EXPORTER_COMMANDS.items():
-        module, function = reference.split(":")
-        app.command(name)(getattr(import_module(module), function))
-
-
-_add_exporter_commands()
-app.command()(serve)
-app.command()(deploy)
-app.command()(capacity)
-
-
-@app.command()
 def predict(
     artifact: Artifact,
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, globs, - for a list on stdin, .txt lists, .csv, .jsonl and .parquet tables, or "
-            "their URLs, such as s3://bucket/folder.",
+            help="Files, folders, globs, .txt lists, .csv, .jsonl and .parquet tables, - for a list on stdin, or URLs "
+            "of these, such as s3://bucket/folder.",
         ),
     ],
-    column: Annotated[str | None, typer.Option(help="The column of a table that holds the inputs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this file: .jsonl, .csv or .parquet.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out and what is unfinished of it.")] = False,
-    allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 although inputs failed.")] = False,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to list for each input.")] = 5,
+    column: Annotated[str | None, typer.Option(help="Column of a table that holds the inputs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the rows to: .jsonl, .csv or .parquet.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing or unfinished --out.")] = False,
+    allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 even if inputs failed.")] = False,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of classes to list for each input.")] = 5,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="A lower best probability gives the label 'unknown'.")
+        float | None, typer.Option(min=0, max=1, help="Lowest probability of a label; below it, 'unknown'.")
     ] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Larger images are refused before they are decoded.")] = 64,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For label maps: write each as a PNG over its image.")
+    max_megapixels: Annotated[float, typer.Option(help="Refuse larger images before they are decoded.")] = 64,
+    overlays: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for label maps drawn over their images, as PNG.")
     ] = None,
     device: Device = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="Inputs in work at once; by default the cores.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call of the network.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Inputs in one call of the network.")] = None,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Allow TF32 on CUDA: faster, not PyTorch's arithmetic.")] = False,
-    memory_limit_mb: Annotated[int | None, typer.Option(min=1, help="A bound on CUDA's memory.")] = None,
-    format: Annotated[  # noqa: A002
-        Format | None, typer.Option(help="By default a table, or what the name of --out ends with.")
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Inputs processed at once. Default: the number of cores.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="Who works: local, which is this process, or ray.")] = "local",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads per call of the network.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs per call of the network.")] = None,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Allow TF32 on CUDA: faster, and less exact than PyTorch's default.")
+    ] = False,
+    memory_limit_mb: Annotated[int | None, typer.Option(min=1, help="Limit of CUDA memory, in MB.")] = None,
+    format: Annotated[  # noqa: A002
+        Format | None, typer.Option(help="Output format. Default: a table, or by the suffix of --out.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Execution engine: this process, or a Ray cluster.")
+    ] = "local",
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="With --engine ray: a running cluster, or auto.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Running Ray cluster, or auto (--engine ray).")
     ] = None,
 ) -> None:
-    """Label inputs: one row each, in the order given; exit status 1 if any failed."""
+    """Run the model on files, folders or tables.
+
+    Prints one row per input, in order; exits 1 if an input failed.
+    """
     from runtime.jobs.command import predict as run
     from runtime.jobs.options import JobOptions
 
@@ -110,7 +92,7 @@ def predict(
         inputs=tuple(inputs),
         column=column,
         out=out,
-        format=format.value if format else None,
+        format=format,
         resume=resume,
         force=force,
         allow_errors=allow_errors,
@@ -123,118 +105,141 @@ def predict(
         batch=batch,
         tf32=tf32,
         memory_limit_mb=memory_limit_mb,
-        output=output,
+        overlays=overlays,
         engine=engine,
         address=address,
     )
     run(request, _print_predictions)
 
 
-@app.command()
 def verify(
     artifact: Artifact,
     device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
-    """Check an artifact's files, then its golden inputs on this device; exit status 1 if one is off."""
-    from runtime.manifest import struct_to_json
+    """Check an artifact's files and golden inputs on this device.
+
+    Needs no PyTorch; exits 1 if a check fails.
+    """
+    from runtime.cli.tables import print_verification
     from runtime.verify import verify as verify_artifact
 
     verification = verify_artifact(artifact, device=device)
-    if json:
-        sys.stdout.write(struct_to_json(verification).decode())
-    else:
-        _print_verification(verification)
+    _print(verification, print_verification, json=json)
     if not verification.passed:
         sys.stderr.write(
-            f"error: '{artifact}': this device's answers are not the eager model's. Do not serve it here; "
-            "compare 'onnxruntime' and 'pillow' versions with the manifest's 'tools'.\n"
+            f"error: '{artifact}': this device does not reproduce the eager model's outputs. Do not serve it here; "
+            "compare the versions of 'onnxruntime' and 'pillow' with the manifest's 'tools'.\n"
         )
         raise typer.Exit(1)
 
 
-@app.command()
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="An artifact.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another, such as the next release.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another artifact, such as the next release.")],
     json: Annotated[bool, typer.Option("--json", help="Print the differences as one JSON object.")] = False,
 ) -> None:
-    """Say how two artifacts differ, part by part; exit status 0 if they do not, 1 if they do, 2 on errors."""
+    """Compare two artifacts, part by part.
+
+    Exits 0 if they are equal, 1 if they differ, 2 on errors.
+    """
     set_error_exit_code(2)
     from runtime.artifact.diff import compare_artifacts
-    from runtime.manifest import struct_to_json
+    from runtime.cli.tables import print_comparison
 
     comparison = compare_artifacts(first, second)
-    if json:
-        sys.stdout.write(struct_to_json(comparison).decode())
-    else:
-        from runtime.cli.tables import print_comparison
-
-        print_comparison(comparison)
+    _print(comparison, print_comparison, json=json)
     if not comparison.equal:
         raise typer.Exit(1)
 
 
-@app.command()
 def bench(
     artifact: Artifact,
-    samples: Annotated[list[Path] | None, typer.Argument(help="Files to measure with. Default: golden inputs.")] = None,
+    samples: Annotated[
+        list[Path] | None, typer.Argument(help="Files to measure with. Default: the golden inputs.")
+    ] = None,
     device: Device = "auto",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement.")] = 2.0,
     against: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Put PyTorch beside it, from the checkpoint exported.")
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Exported checkpoint, to measure PyTorch as well.")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="With --against: where the architecture is now.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="With --against: load a whole pickled module.")] = False,
+    arch: Annotated[
+        str | None, typer.Option(help="Where the architecture is now, if it has moved (--against).")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a whole pickled module, which runs its code (--against).")
+    ] = False,
     import_: Annotated[
-        list[Path] | None, typer.Option("--import", metavar="PATH", help="With --trust: its code; repeat for more.")
+        list[Path] | None,
+        typer.Option("--import", metavar="PATH", help="Source of a pickled module; repeat for more (--trust)."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Measure an artifact on this machine: latency, throughput by workers, where the time goes."""
+    """Measure latency, throughput and stages on this machine."""
     from runtime.artifact.open import open_artifact
     from runtime.bench import measure_model
     from runtime.cli.tables import print_bench
-    from runtime.manifest import struct_to_json
 
-    def build(found: str) -> "Mapping[str, Rival]":
+    def build(opened_device: str) -> "Mapping[str, Runner]":
         module, function = BUILD_BASELINES.split(":")
-        rivals: Mapping[str, Rival] = getattr(import_module(module), function)(
-            against, open_artifact(artifact), device=found, arch=arch, trust=trust, imports=import_ or ()
+        baselines: Mapping[str, Runner] = getattr(import_module(module), function)(
+            against, open_artifact(artifact), device=opened_device, arch=arch, trust=trust, imports=import_ or ()
         )
-        return rivals
+        return baselines
 
     with warnings.catch_warnings():
-        # Golden inputs ask for a rotation on purpose.
+        # Golden inputs have an EXIF rotation on purpose.
         warnings.filterwarnings("ignore", message=".*EXIF")
         report = measure_model(
             artifact, device=device, samples=samples or (), seconds=seconds, build_baselines=build if against else None
         )
-    if json:
-        sys.stdout.write(struct_to_json(report).decode())
-    else:
-        print_bench(report)
+    _print(report, print_bench, json=json)
 
 
-@app.command()
 def doctor(
-    artifact: Annotated[Path | None, typer.Argument(metavar="ARTIFACT", help="An artifact to check here.")] = None,
+    artifact: Annotated[
+        Path | None, typer.Argument(metavar="ARTIFACT", help="Artifact to check on this machine.")
+    ] = None,
     device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
 ) -> None:
-    """Say what this machine has and misses; exit status 1 if something needed is missing."""
+    """Report this machine's versions, devices, cores and memory.
+
+    With an artifact, also whether it runs here; exits 1 if something needed is missing.
+    """
     from runtime.cli.tables import print_diagnosis
     from runtime.doctor import diagnose
-    from runtime.manifest import struct_to_json
 
     diagnosis = diagnose(artifact, device=device)
-    if json:
-        sys.stdout.write(struct_to_json(diagnosis).decode())
-    else:
-        print_diagnosis(diagnosis)
+    _print(diagnosis, print_diagnosis, json=json)
     if not diagnosis.healthy:
-        sys.stderr.write("error: something that is needed here is missing or wrong. The lines above say what to do.\n")
+        sys.stderr.write("error: something needed is missing or wrong here. The lines above say what to do.\n")
         raise typer.Exit(1)
+
+
+# The commands in the order of 'truecopy --help', by panel; those of EXPORTER_COMMANDS are imported from there.
+_PANELS: dict[str, dict[str, Callable[..., None] | None]] = {
+    "Make": {"export": None, "inspect": None, "parity": None},
+    "Use": {"predict": predict, "serve": serve, "evaluate": None, "calibrate": None},
+    "Check": {"verify": verify, "diff": diff, "doctor": doctor, "bench": bench},
+    "Deploy": {"deploy": deploy, "capacity": capacity},
+}
+
+
+def _make_app() -> typer.Typer:
+    app = make_app(
+        "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
+    )
+    for panel, commands in _PANELS.items():
+        for name, command in commands.items():
+            if command is None:
+                module, _, function = EXPORTER_COMMANDS[name].partition(":")
+                command = getattr(import_module(module), function)
+            app.command(name, rich_help_panel=panel)(command)
+    return app
+
+
+app = _make_app()
 
 
 def main() -> None:
@@ -242,48 +247,18 @@ def main() -> None:
     run_app(app)
 
 
-def _print_predictions(results: "list[Result]") -> None:
-    from rich.table import Table
+def _print_predictions(results: "Sequence[Result]") -> None:
+    # Other formats than the table need no rich.
+    from runtime.cli.tables import print_predictions
 
-    from runtime.results import Failure, Prediction
-
-    labelled = all(isinstance(result, Failure | Prediction) for result in results)
-    headings = ("input", "label", "probability", "next") if labelled else ("input", "answer")
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    # Short names stay whole, labels are read, and the runner-up gives way first.
-    table.columns[0].overflow = "fold"
-    table.columns[0].min_width = min(32, max((len(result.input) for result in results), default=0))
-    if labelled:
-        named = [len(result.label) for result in results if isinstance(result, Prediction)]
-        table.columns[1].min_width = min(16, max(named, default=0))
-        table.columns[2].justify, table.columns[2].no_wrap, table.columns[2].min_width = "right", True, 11
-    for result in results:
-        if isinstance(result, Failure):
-            table.add_row(_escape(result.input), f"[red]failed[/]: {_escape(result.error)}")
-            continue
-        if not isinstance(result, Prediction):
-            table.add_row(_escape(result.input), _escape(str(result).removeprefix(f"{result.input}: ")))
-            continue
-        second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
-        table.add_row(_escape(result.input), _escape(result.label), f"{result.probability:.1%}", _escape(second))
-    open_console().print(table)
+    print_predictions(results)
 
 
-def _print_verification(verification: "Verification") -> None:
-    from rich.table import Table
+def _print(report: Any, print_table: Callable[[Any], None], *, json: bool) -> None:
+    """Print a report as JSON or for people."""
+    if json:
+        from runtime.manifest import struct_to_json
 
-    console = open_console()
-    console.print(f"{verification.files} files: sizes and SHA-256 as exported")
-    table = Table("check", "worst", "limit", "", "verdict", box=None, header_style="bold", pad_edge=False)
-    for check in verification.checks:
-        verdict = "[green]passed[/]" if check.passed else "[red]failed[/]"
-        table.add_row(check.name, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
-    console.print(table)
-    verdict = "[green]passed[/]" if verification.passed else "[red]failed[/]"
-    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}")
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        sys.stdout.write(struct_to_json(report).decode())
+    else:
+        print_table(report)

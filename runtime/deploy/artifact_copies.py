@@ -13,7 +13,7 @@ from runtime.artifact.open import open_artifact
 from runtime.errors import ArtifactError
 from runtime.inputs.source import Remote, is_url
 from runtime.jobs.urls import read_url
-from runtime.manifest import MANIFEST_NAME, manifest_from_json
+from runtime.manifest import LAYOUT, manifest_from_json
 
 
 def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any] | None = None) -> Path:
@@ -24,17 +24,17 @@ def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any
     when they are loaded. Raises ArtifactError for another version, or where there is nothing to copy.
     """
     if is_url(artifact):
-        manifest = read_url(_join(artifact, MANIFEST_NAME))
+        manifest = read_url(_join(artifact, LAYOUT.manifest))
         _check_version(Remote(artifact).name, manifest, sha256)
         return _copy(manifest, lambda name: read_url(_join(artifact, name)))
     folder = Path(artifact)
     if folder.is_dir() or files is None:
-        manifest = (open_artifact(folder).path / MANIFEST_NAME).read_bytes()
+        manifest = (open_artifact(folder).path / LAYOUT.manifest).read_bytes()
         _check_version(artifact, manifest, sha256)
         return folder
     import ray
 
-    manifest = ray.get(files[MANIFEST_NAME])
+    manifest = ray.get(files[LAYOUT.manifest])
     _check_version(artifact, manifest, sha256)
     return _copy(manifest, lambda name: ray.get(files[name]))
 
@@ -62,10 +62,10 @@ def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
     with (place / f"{digest}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of the actors of a node, one fetches and the others wait
         if not folder.is_dir():
-            names = manifest_from_json(manifest, subject=f"'{MANIFEST_NAME}'").files
+            names = manifest_from_json(manifest, subject=f"'{LAYOUT.manifest}'").files
             new = Path(tempfile.mkdtemp(dir=place))
             try:
-                (new / MANIFEST_NAME).write_bytes(manifest)
+                (new / LAYOUT.manifest).write_bytes(manifest)
                 artifact = open_artifact(new)  # refuses names that leave the folder, before anything is written
                 for name in names:
                     (new / name).write_bytes(read(name))

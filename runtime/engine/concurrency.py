@@ -1,4 +1,4 @@
-"""How a model spends the cores: a plan in numbers, and the threads that carry it out."""
+"""Concurrency plans and the thread pool."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +14,10 @@ from runtime.errors import InputError
 PlanName: TypeAlias = Literal["latency", "throughput"]
 
 _Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
+_Output = TypeVar("_Output")
 
-# The numbers of inputs that a server runs at once. On an accelerator each has a session of its own: cuDNN plans all
-# convolutions anew whenever a session is given another shape: 90 ms for ResNet-50 on an H200 that runs it in 3.
+# The batch sizes of a server. On an accelerator each has a session of its own: cuDNN plans all convolutions anew
+# whenever a session is given another shape, which takes 90 ms for ResNet-50 on an H200 that runs it in 3.
 BATCH_SIZES = (1, 4, 16)
 
 # A call on an accelerator costs little more for 16 photos than for one; more would only wait for their decoding.
@@ -25,10 +25,10 @@ _ACCELERATOR_BATCH = BATCH_SIZES[-1]
 
 
 class ConcurrencyPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """``workers`` inputs are in work at a time; one network call takes ``batch`` of them and runs on ``threads``.
+    """How a model uses the cores: ``workers`` calls at a time, each of ``batch`` inputs on ``threads`` threads.
 
-    On an accelerator, inputs of one shape are filled up to ``batch``, so that a session sees no other number. Where
-    nobody asked for a number of threads, calls that are not alone run on one thread each.
+    On an accelerator, batches of inputs of one shape are filled up to ``batch``, so that a session sees no other
+    number. Where no number of threads was requested, calls that overlap run on one thread each.
     """
 
     workers: int
@@ -37,13 +37,13 @@ class ConcurrencyPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # One input on all cores, or as many inputs as cores with one thread each. Measured with EfficientNet-Lite0 on two
-# cores: a session a core, one thread each, gives the most photos a second; a batch gives nothing on a CPU.
+# cores: one single-threaded session per core gives the most photos per second; batches gain nothing on a CPU.
 _CPU_PLANS: dict[str, Callable[[int], ConcurrencyPlan]] = {
     "latency": lambda cores: ConcurrencyPlan(workers=cores, threads=cores, batch=1),
     "throughput": lambda cores: ConcurrencyPlan(workers=cores, threads=1, batch=1),
 }
-# The network is elsewhere: the cores decode and prepare, whole batches cross over. More threads than these wait for
-# Python's lock: on 16 cores 8 gave 1170 photos a second, 16 gave 860.
+# The network runs on the accelerator: the cores decode and prepare, and whole batches are copied to it. More threads
+# than these wait for Python's lock: on 16 cores 8 gave 1170 photos per second, 16 gave 860.
 _ACCELERATOR_WORKERS = 8
 _ACCELERATOR_PLANS: dict[str, Callable[[int], ConcurrencyPlan]] = {
     "latency": lambda cores: ConcurrencyPlan(workers=min(cores, _ACCELERATOR_WORKERS), threads=1, batch=1),
@@ -62,24 +62,44 @@ def build_plan(
     threads: int | None = None,
     batch: int | None = None,
 ) -> ConcurrencyPlan:
-    """Return the plan ``name``, ``latency`` or ``throughput``, for ``device`` on ``cores``; what is given overrides it.
+    """Return the plan ``name``, ``latency`` or ``throughput``, for ``device`` on ``cores``, with numbers overridden.
 
     Raises InputError for an unknown name and for a number below 1.
     """
     plans = _CPU_PLANS if device == "cpu" else _ACCELERATOR_PLANS
     if name not in plans:
-        raise InputError(f"plan '{name}': unknown: expected 'latency' or 'throughput'. Name one of these.")
-    given = {"workers": workers, "threads": threads, "batch": batch}
-    for option, value in given.items():
-        if value is not None and value < 1:
-            raise InputError(f"{option}: expected at least 1, got {value}. Ask for one or more.")
+        raise InputError(f"plan '{name}': unknown plan. Use 'latency' or 'throughput'.")
+    numbers = {"workers": workers, "threads": threads, "batch": batch}
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise InputError(f"{option}: expected at least 1, got {number}. Use 1 or more.")
     return msgspec.structs.replace(
-        plans[name](cores), **{option: value for option, value in given.items() if value is not None}
+        plans[name](cores), **{option: number for option, number in numbers.items() if number is not None}
     )
 
 
+class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan by name, and the numbers that override its own; None leaves the plan's.
+
+    ``cpu_batch`` is the batch on a CPU where ``batch`` is None.
+    """
+
+    name: PlanName = "latency"
+    workers: int | None = None
+    threads: int | None = None
+    batch: int | None = None
+    cpu_batch: int | None = None
+
+    def plan(self, device: str, *, cores: int) -> ConcurrencyPlan:
+        """Return the plan for a device. Raises InputError as ``build_plan`` does."""
+        batch = self.cpu_batch if self.batch is None and device == "cpu" else self.batch
+        return build_plan(
+            self.name, device=device, cores=cores, workers=self.workers, threads=self.threads, batch=batch
+        )
+
+
 class ActiveCalls:
-    """Counts the calls that are under way, each in a ``with``."""
+    """Counter of the calls in progress; each call is a ``with`` block."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -87,7 +107,7 @@ class ActiveCalls:
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other than the one that asks."""
+        """Whether no call but the caller's is in progress."""
         return self._count <= 1
 
     def __enter__(self) -> None:
@@ -100,7 +120,7 @@ class ActiveCalls:
 
 
 class ThreadPool:
-    """``count`` threads that start at the first use and end with ``close``; safe to share between threads.
+    """Pool of ``count`` threads, started at the first use and ended by ``close``; safe to share between threads.
 
     Decoding, resizing and the network all run outside Python's lock, so threads suffice; processes would load the
     weights once each.
@@ -110,21 +130,21 @@ class ThreadPool:
         self.count = count
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="truecopy-worker")
 
-    def submit(self, function: Callable[..., _Answer], *arguments: Any, **options: Any) -> Future[_Answer]:
+    def submit(self, function: Callable[..., _Output], *arguments: Any, **options: Any) -> Future[_Output]:
         """Return the future of ``function(*arguments, **options)``, run by the next free worker."""
         return self._pool.submit(function, *arguments, **options)
 
     def map(
-        self, function: Callable[[_Item], _Answer], items: Iterable[_Item], *, ahead: int | None = None
-    ) -> Iterator[_Answer]:
+        self, function: Callable[[_Item], _Output], items: Iterable[_Item], *, ahead: int | None = None
+    ) -> Iterator[_Output]:
         """Yield ``function(item)`` for each item, in the order of ``items``.
 
-        At most ``ahead`` items, by default two a worker, are taken before their answers are asked for, so that the
-        memory in use does not grow with the number of items. What ``function`` or ``items`` raises is raised in its
-        place; items not begun by then are dropped, those in work are waited for.
+        At most ``ahead`` items, by default two per worker, are taken before their results are requested, so that
+        memory does not grow with the number of items. An exception of ``function`` or ``items`` is raised where its
+        result would be yielded; items not started by then are dropped, and those in progress are waited for.
         """
         ahead = 2 * self.count if ahead is None else ahead
-        pending: deque[Future[_Answer]] = deque()
+        pending: deque[Future[_Output]] = deque()
         try:
             for item in items:
                 pending.append(self.submit(function, item))
@@ -138,7 +158,7 @@ class ThreadPool:
                 future.exception()
 
     def close(self) -> None:
-        """Finish what is in work, and end the threads."""
+        """Finish the calls in progress, and end the threads."""
         self._pool.shutdown()
 
     def __enter__(self) -> "ThreadPool":

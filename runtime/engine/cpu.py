@@ -1,4 +1,4 @@
-"""How many cores, and how much memory, this process may really use."""
+"""Usable cores and memory of this process."""
 
 import os
 from collections.abc import Iterator
@@ -13,36 +13,36 @@ _MEMORY = Path("/proc/meminfo")
 
 
 def usable_cores() -> int:
-    """Return the number of cores, at least 1: the affinity mask, cut to the control group's CPU quota.
+    """Return the number of usable cores, at least 1: those of the affinity mask, limited by the cgroup's CPU quota.
 
-    onnxruntime sizes its pool by the host's cores, which in a container is more threads than CPU time.
+    onnxruntime sizes its pool by the host's cores, which in a container are more than the process may use.
     """
-    # os.sched_getaffinity exists on Linux alone.
+    # Only Linux has os.sched_getaffinity.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota_cores()
     return max(1, allowed if quota is None else min(allowed, round(quota)))
 
 
 def memory_bytes() -> int | None:
-    """Return how much memory this process may still take: what is available, cut to the control group's limit.
+    """Return the memory that this process may still allocate: what is available, limited by the cgroup.
 
-    None where the system does not say.
+    None where the system does not report it.
     """
     try:
         lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-        found = [int(lines["MemAvailable"].split()[0]) * 1024]
+        sizes = [int(lines["MemAvailable"].split()[0]) * 1024]
     except (OSError, KeyError, ValueError):
         return None
     for folder in _own_groups():
         limit = _number(folder / "memory.max")
         if limit is not None:
-            found.append(max(0, limit - (_number(folder / "memory.current") or 0)))
+            sizes.append(max(0, limit - (_number(folder / "memory.current") or 0)))
     limit = _number(_CGROUP_V1_MEMORY)
-    return min([*found, limit] if limit is not None else found)
+    return min([*sizes, limit] if limit is not None else sizes)
 
 
 def _quota_cores() -> float | None:
-    """Return the smallest quota of the process's control group and those above it."""
+    """Return the smallest quota of the process's cgroup and its ancestors."""
     quotas = [quota for folder in _own_groups() if (quota := _quota(folder / "cpu.max")) is not None]
     quota, period = _number(_CGROUP_V1_QUOTA), _number(_CGROUP_V1_PERIOD)
     if quota is not None and quota > 0 and period:
@@ -51,17 +51,17 @@ def _quota_cores() -> float | None:
 
 
 def _own_groups() -> Iterator[Path]:
-    """Yield the folders of this process's control group (version 2) and those above it, up to the root."""
+    """Yield the folders of this process's cgroup (version 2) and its ancestors, up to the root."""
     try:
         entry = next(line for line in _OWN_CGROUP.read_text().splitlines() if line.startswith("0::/"))
         inner = entry.removeprefix("0::/")
-    except (OSError, StopIteration):  # no control groups here, or version 1 alone
+    except (OSError, StopIteration):  # no cgroups here, or only version 1
         inner = ""
     folder = _CGROUPS / inner
     while folder != _CGROUPS and _CGROUPS in folder.parents:
         yield folder
         folder = folder.parent
-    # In a container the group's own folder is the root, whatever the host calls it.
+    # In a container the group's own folder is the root, whatever its name on the host.
     yield _CGROUPS
 
 
@@ -69,7 +69,7 @@ def _quota(path: Path) -> float | None:
     try:
         quota, period = path.read_text().split()
         cores = int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # no such group here, or "max": no quota
+    except (OSError, ValueError, ZeroDivisionError):  # no such group here, or "max", which is no quota
         return None
     return cores if cores > 0 else None
 

@@ -1,6 +1,6 @@
-"""Every device that a model can be asked to run on: its onnxruntime provider, its options, and what to install.
+"""Devices: onnxruntime providers, their options, and what to install.
 
-All decisions are here, and none needs the device: they are made from a ``MachineInfo``, the facts of the one at hand.
+All decisions are made from a ``MachineInfo``, the facts about a machine, so that none of them needs the device.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ PACKAGES = (
 
 
 class MachineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides about devices here: the system, a loaded NVIDIA driver, and onnxruntime as it is installed.
+    """Facts that select a device: the system, a loaded NVIDIA driver, and the installed onnxruntime.
 
-    ``packages`` is None until somebody wants to know: finding out takes longer than deciding.
+    ``packages`` is None until ``installed`` reads them, which takes longer than selecting a device.
     """
 
     system: str
@@ -43,24 +43,25 @@ class MachineInfo(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str] | None = None
 
     def installed(self) -> dict[str, str]:
-        """Return the packages that bring the module ``onnxruntime``, with their versions."""
+        """Return the packages that contain the module ``onnxruntime``, with their versions."""
         return installed_packages() if self.packages is None else self.packages
 
 
 class DeviceOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may choose about a device: TF32 arithmetic, and a bound on its memory in bytes."""
+    """A caller's options for a device: TF32 arithmetic, and a limit of its memory in bytes."""
 
     tf32: bool = False
     memory_limit_bytes: int | None = None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of device.
+    """A kind of device.
 
-    ``provider`` runs the network; ``numbered`` devices are chosen with ``:N``. ``environment`` has the variables that
-    its libraries read at their first use in a process. ``package`` is what brings the provider, ``libraries`` what it
-    loads, by the beginning of their names, with the command that installs them; ``system`` is the only one that has it.
-    An error with one of ``failures`` in its message is the device's fault, not the input's.
+    ``provider`` is onnxruntime's provider; ``numbered`` devices are selected with ``:N``. ``environment`` returns the
+    variables that its libraries read at their first use in a process. ``package`` installs the provider; ``libraries``
+    are those that it loads, by the beginning of their names, with the command that installs each. ``system`` is the
+    only operating system that has it. An error with one of ``failures`` in its message is the device's fault, not the
+    input's.
     """
 
     provider: str
@@ -79,35 +80,35 @@ def _no_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
 
 
 def _cuda_options(number: int, options: DeviceOptions) -> dict[str, str]:
-    # TF32 keeps 10 bits of the mantissa, and PyTorch's matmul does not use it; EXHAUSTIVE search costs 0.6 s a new
-    # shape. Memory that grows by what is asked for, and not by doubling, stays under a limit for longer.
-    chosen = {
+    # TF32 keeps 10 bits of the mantissa, and PyTorch's matmul does not use it; EXHAUSTIVE search costs 0.6 s per new
+    # shape. Memory that grows by what is requested, and not by doubling, stays under a limit for longer.
+    provider_options = {
         "device_id": str(number),
         "use_tf32": "1" if options.tf32 else "0",
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
     }
     if options.memory_limit_bytes is not None:
-        chosen["gpu_mem_limit"] = str(options.memory_limit_bytes)
-    return chosen
+        provider_options["gpu_mem_limit"] = str(options.memory_limit_bytes)
+    return provider_options
 
 
 def _tensorrt_options(number: int, options: DeviceOptions) -> dict[str, str]:
-    # Its own half precision stays off.
-    chosen = {"device_id": str(number), "trt_fp16_enable": "0"}
+    # TensorRT's half precision stays off.
+    provider_options = {"device_id": str(number), "trt_fp16_enable": "0"}
     if options.memory_limit_bytes is not None:
-        chosen["trt_max_workspace_size"] = str(options.memory_limit_bytes)
-    return chosen
+        provider_options["trt_max_workspace_size"] = str(options.memory_limit_bytes)
+    return provider_options
 
 
 def _tensorrt_environment(options: DeviceOptions) -> dict[str, str]:
-    # There is no option for TF32. All CUDA libraries read this variable, and a CUDA session that asked for TF32 would
-    # get none: hence not for CUDA, whose option alone is enough (measured on an H200: 2e-7 and 3e-4 of a sum's size).
+    # TensorRT has no option for TF32. All CUDA libraries read this variable, which overrules the option of a CUDA
+    # session: hence not for CUDA, whose option is enough (measured on an H200: 2e-7 and 3e-4 of a sum's size).
     return {} if options.tf32 else {"NVIDIA_TF32_OVERRIDE": "0"}
 
 
 def _openvino_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
-    # OpenVINO computes in half precision where the processor is faster that way, unless told to be accurate.
+    # OpenVINO computes in half precision where the processor is faster that way, unless ACCURACY is set.
     return {"device_type": "CPU", "precision": "ACCURACY"}
 
 
@@ -151,13 +152,13 @@ DEVICES: dict[str, Device] = {
     "coreml": Device(provider="CoreMLExecutionProvider", package="truecopy[cpu]", options=_no_options, system="Darwin"),
 }
 
-# What 'auto' tries before the CPU. TensorRT builds engines for minutes, OpenVINO and Core ML change the arithmetic:
-# these are for those who name them.
+# Devices that 'auto' tries before the CPU. TensorRT builds engines for minutes, OpenVINO and Core ML change the
+# arithmetic: these have to be named.
 AUTO = ("cuda",)
 
 
 def read_machine(providers: tuple[str, ...]) -> MachineInfo:
-    """Return the facts of this machine; ``providers`` are those that onnxruntime says it was built with."""
+    """Return the facts about this machine; ``providers`` are those that onnxruntime lists as available."""
     return MachineInfo(
         system=platform.system(),
         nvidia=Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(),
@@ -166,31 +167,31 @@ def read_machine(providers: tuple[str, ...]) -> MachineInfo:
 
 
 def installed_packages() -> dict[str, str]:
-    """Return the installed packages that bring the module ``onnxruntime``, with their versions: one, if all is well."""
+    """Return the installed packages that contain the module ``onnxruntime``, with their versions; should be one."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    packages = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            packages[name] = version(name)
+    return packages
 
 
 def split_device(device: str) -> tuple[str, int]:
-    """Return the kind and the number of a device such as ``cuda:1``; raises DeviceError for a name that is none."""
+    """Return the kind and the number of a device such as ``cuda:1``. Raises DeviceError for an unknown name."""
     kind, colon, number = device.partition(":")
     known = DEVICES.get(kind)
     if known is None or (colon and (not known.numbered or not (number.isascii() and number.isdigit()))):
         names = ", ".join(f"'{name}'" for name in ("auto", *DEVICES))
         numbered = " or ".join(f"'{name}:N'" for name, entry in DEVICES.items() if entry.numbered)
-        raise DeviceError(f"device '{device}': unknown: expected {names}, {numbered}. Name one of these.")
+        raise DeviceError(f"device '{device}': unknown: expected {names}, {numbered}. Use one of these.")
     return kind, int(number or 0)
 
 
 def candidates(device: str, machine: MachineInfo) -> tuple[str, ...]:
-    """Return the devices to try, best first: the one that is named, or what 'auto' means here, the CPU last.
+    """Return the devices to try, best first: the named one, or those of 'auto' on this machine, the CPU last.
 
-    Raises DeviceError when the named one cannot be used with what is installed.
+    Raises DeviceError when the installed packages cannot use the named one.
     """
     if device == "auto":
         return (*(name for name in AUTO if missing_provider(name, machine) is None and machine.nvidia), "cpu")
@@ -202,7 +203,7 @@ def candidates(device: str, machine: MachineInfo) -> tuple[str, ...]:
 
 
 def missing_provider(device: str, machine: MachineInfo) -> str | None:
-    """Return why this onnxruntime cannot have the device, and the remedy; None where a session may be tried."""
+    """Return why this onnxruntime cannot use the device, and the fix; None where a session may be tried."""
     entry = DEVICES[split_device(device)[0]]
     if entry.system is not None and machine.system != entry.system:
         return f"needs another system: expected {entry.system}, got {machine.system}. Pass --device cpu."
@@ -215,54 +216,54 @@ def missing_provider(device: str, machine: MachineInfo) -> str | None:
 
 
 def missing_piece(device: str, machine: MachineInfo, complaint: str) -> str:
-    """Return why a provider did not start, and the remedy; ``complaint`` is the loader's word on its library, or empty.
+    """Return why a provider did not start, and the fix; ``complaint`` is the loader's message, or empty.
 
-    The library is named as the loader names it; a library of ours in ``Device.libraries`` has the exact command.
+    A library of ``Device.libraries`` has the exact command that installs it.
     """
     entry = DEVICES[split_device(device)[0]]
-    named = re.search(r"(lib[\w.+-]+?)\.(?:so|dylib)(?:\.(\d+))?", complaint)
-    if named is not None:
-        library, major = named.group(0), named.group(2) or ""
+    match = re.search(r"(lib[\w.+-]+?)\.(?:so|dylib)(?:\.(\d+))?", complaint)
+    if match is not None:
+        library, major = match.group(0), match.group(2) or ""
         for prefix, command in entry.libraries.items():
             if library.startswith(prefix):
                 return f"the library '{library}' is missing. Remedy: {command.format(version=major)}"
-        return f"the library '{library}' does not load: {complaint}. Mend it, or pass --device cpu."
+        return f"the library '{library}' does not load: {complaint}. Reinstall it, or pass --device cpu."
     if entry.nvidia and not machine.nvidia:
         return (
             "no NVIDIA driver is loaded: expected a device file such as '/dev/nvidiactl', got none. "
             f"{_DRIVER[0].upper()}{_DRIVER[1:]}, or pass --device cpu."
         )
     check = "Check that 'nvidia-smi' works, or pass" if entry.nvidia else "Pass"
-    return f"its libraries load, but no usable device answers. {check} --device cpu."
+    return f"its libraries load, but no usable device responds. {check} --device cpu."
 
 
 def missing_number(device: str, message: str) -> str | None:
-    """Return that there is no device of this number, where an error of onnxruntime's says so, and the remedy."""
-    found = re.search(r"Invalid device ID: \d+, must be between 0 \(inclusive\) and (\d+)", message)
-    if found is None:
+    """Return that there is no device of this number, where onnxruntime's error says so, and the fix; else None."""
+    match = re.search(r"Invalid device ID: \d+, must be between 0 \(inclusive\) and (\d+)", message)
+    if match is None:
         return None
-    count = int(found[1])
-    here = "one device" if count == 1 else f"{count} devices"
+    count = int(match[1])
+    devices = "one device" if count == 1 else f"{count} devices"
     kind, number = split_device(device)
     return (
-        f"there is no such device: expected a number below {count}, as this process sees {here}, got {number}. Name "
+        f"there is no such device: expected a number below {count}, as this process sees {devices}, got {number}. Use "
         f"another, such as '{kind}:0'; 'nvidia-smi -L' lists them, and CUDA_VISIBLE_DEVICES hides them."
     )
 
 
 def is_device_failure(device: str, message: str) -> bool:
-    """Return whether an error of onnxruntime's, by its message, is the device's fault and not the input's."""
+    """Return whether onnxruntime's error, by its message, is the device's fault and not the input's."""
     return any(mark in message for mark in DEVICES[split_device(device)[0]].failures)
 
 
 def conflict(machine: MachineInfo) -> str | None:
-    """Return what is wrong when several packages have installed onnxruntime over each other, and the remedy."""
+    """Return the conflict of several packages that contain onnxruntime, and the fix; None where there is none."""
     packages = machine.installed()
     if len(packages) < 2:
         return None
     names = ", ".join(f"{name} {version}" for name, version in packages.items())
-    wanted = "truecopy[cuda]" if "onnxruntime-gpu" in packages else "truecopy[cpu]"
+    package = "truecopy[cuda]" if "onnxruntime-gpu" in packages else "truecopy[cpu]"
     return (
         f"several packages have installed onnxruntime over each other: {names}. "
-        f"Run: pip uninstall -y {' '.join(packages)} && pip install '{wanted}'"
+        f"Run: pip uninstall -y {' '.join(packages)} && pip install '{package}'"
     )

@@ -1,6 +1,6 @@
-"""Reads the tensors and nodes of an ONNX file, for comparing files, and any message; needs no onnx, and runs nothing.
+"""Reader of ONNX files: tensors and nodes, without the onnx package.
 
-Only the protocol buffers' wire format is followed, with the field numbers of onnx.proto, which never change.
+It follows the wire format of protocol buffers, with the field numbers of onnx.proto, which never change.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ArtifactError
 
-# By the numbers of TensorProto.DataType; other types are compared by their bytes.
+# Types by their number in TensorProto.DataType; tensors of other types are compared by their bytes.
 _DTYPES = {
     1: "float32",
     2: "uint8",
@@ -31,18 +31,18 @@ _DTYPES = {
     13: "uint64",
 }
 _STRING = 8
-# Fields of TensorProto with values that are not raw bytes: each type has one.
+# Fields of TensorProto for values that are not raw bytes; each type has one.
 _TYPED_DATA = (4, 5, 6, 7, 10, 11)
 _EXTERNAL = 1
 
-# Loops and branches nest graphs; no exporter comes near this.
+# Loops and branches nest graphs; exporters write far fewer levels.
 _MAX_DEPTH = 16
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
-    """A constant of a graph; ``data`` is little endian, as numpy's of ``dtype``, or else only good for comparison."""
+    """A constant of a graph; ``data`` is little endian of ``dtype``, where numpy has that type."""
 
     name: str
     dtype: str
@@ -51,11 +51,11 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """What equal tensors have in common, and no others."""
+        """SHA-256 of type, shape and data: equal for equal tensors only."""
         return hashlib.sha256(f"{self.dtype}{self.shape}".encode() + self.data).hexdigest()
 
     def array(self) -> NDArray[Any] | None:
-        """Return the values; None for types that numpy has not, and values that are not raw bytes."""
+        """Return the values; None for types that numpy lacks, and values that are not raw bytes."""
         if self.dtype not in _DTYPES.values():
             return None
         values = np.frombuffer(self.data, dtype=np.dtype(self.dtype).newbyteorder("<"))
@@ -63,7 +63,7 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator with its attributes as text; those of inner graphs follow the node that they belong to."""
+    """An operator with its attributes as text; the nodes of its inner graphs follow it."""
 
     operator: str
     name: str
@@ -73,16 +73,16 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Graph(msgspec.Struct, frozen=True, kw_only=True):
-    """The tensors by name, and the nodes in their order."""
+    """Tensors by name, and nodes in order."""
 
     tensors: dict[str, Tensor]
     nodes: tuple[Node, ...]
 
 
 def read_graph(path: Path, external: Path) -> Graph:
-    """Return what the ONNX file ``path`` holds; ``external`` is the one file that its tensors may lie in.
+    """Read the ONNX file ``path``; ``external`` is the only other file that may hold its tensors.
 
-    Raises ArtifactError when it is no ONNX file, or its tensors reach beyond their file.
+    Raises ArtifactError when it is not an ONNX file, or its tensors reach beyond their file.
     """
     try:
         weights = memoryview(external.read_bytes()) if external.is_file() else memoryview(b"")
@@ -165,55 +165,56 @@ def _attribute(data: memoryview, weights: memoryview) -> tuple[str, str, list[me
                 values.append("graph")
                 graphs.append(value)
             case 7:
-                values += [f"{one:.7g}" for one in _floats(value)]
+                values += [f"{number:.7g}" for number in _floats(value)]
             case 8:
-                values += [str(one) for one in _integers(value)]
+                values += [str(number) for number in _integers(value)]
     return name, ", ".join(values), graphs
 
 
 def describe(tensor: Tensor) -> str:
-    """Return a tensor in words: its values where there are few, else its type, shape and digest."""
+    """Describe a tensor: its values where they are few, else its type, shape and digest."""
     array = tensor.array()
     if array is not None and array.size <= 8:
-        return ", ".join(f"{one:.7g}" if isinstance(one, float) else str(one) for one in array.ravel().tolist())
+        return ", ".join(f"{value:.7g}" if isinstance(value, float) else str(value) for value in array.ravel().tolist())
     return f"{tensor.dtype} {list(tensor.shape)}, SHA-256 {tensor.digest[:8]}"
 
 
 def _tensor(data: memoryview, weights: memoryview) -> Tensor:
-    name, kind, shape, raw, typed = "", 0, list[int](), None, b""
-    location, place = 0, dict[str, str]()
-    for number, value in fields(data):
-        match number:
-            case 1:
-                shape += _integers(value)
-            case 2:
-                kind = value
-            case 8:
-                name = _text(value)
-            case 9:
-                raw = bytes(value)
-            case 13:
-                entry = {key: _text(text) for key, text in fields(value)}
-                place[entry.get(1, "")] = entry.get(2, "")
-            case 14:
-                location = value
-            case _ if number in _TYPED_DATA:
-                typed += value if isinstance(value, bytes | memoryview) else int(value).to_bytes(10, "little")
-    if location == _EXTERNAL:
-        start = int(place.get("offset", "0"))
-        size = int(place.get("length", len(weights) - start))
-        if start < 0 or size < 0 or start + size > len(weights):
-            raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
-        raw = bytes(weights[start : start + size])
+    entries = list(fields(data))
+    last = dict(entries)
+    name = _text(last[8]) if 8 in last else ""
+    shape = tuple(length for number, value in entries if number == 1 for length in _integers(value))
+    typed = b"".join(_typed_bytes(value) for number, value in entries if number in _TYPED_DATA)
+    raw = bytes(last[9]) if 9 in last else None
+    if last.get(14) == _EXTERNAL:
+        raw = _external_bytes(name, [value for number, value in entries if number == 13], weights)
+    kind = last.get(2, 0)
     dtype = _DTYPES.get(kind, "string" if kind == _STRING else f"type {kind}")
     if raw is None and typed:
-        # Told apart from raw bytes, which array() may read.
-        return Tensor(name=name, dtype=f"{dtype} values", shape=tuple(shape), data=typed)
-    return Tensor(name=name, dtype=dtype, shape=tuple(shape), data=raw or b"")
+        # Another dtype than that of raw bytes, which array() may read.
+        return Tensor(name=name, dtype=f"{dtype} values", shape=shape, data=typed)
+    return Tensor(name=name, dtype=dtype, shape=shape, data=raw or b"")
+
+
+def _typed_bytes(value: int | memoryview) -> bytes:
+    return value.to_bytes(10, "little") if isinstance(value, int) else bytes(value)
+
+
+def _external_bytes(name: str, entries: list[memoryview], weights: memoryview) -> bytes:
+    """Return a tensor's part of the file of weights, by its entries ``offset`` and ``length``."""
+    location: dict[str, str] = {}
+    for entry in entries:
+        texts = {key: _text(text) for key, text in fields(entry)}
+        location[texts.get(1, "")] = texts.get(2, "")
+    start = int(location.get("offset", "0"))
+    size = int(location.get("length", len(weights) - start))
+    if start < 0 or size < 0 or start + size > len(weights):
+        raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
+    return bytes(weights[start : start + size])
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Give the number and value of each field of a message: a varint as int, the others as their bytes."""
+    """Yield the number and value of each field of a message: varints as int, all others as bytes."""
     position, end = 0, len(data)
     while position < end:
         key, position = _varint(data, position)
@@ -252,18 +253,18 @@ def _signed(value: int) -> int:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """Return repeated integers, which are written one by one or packed."""
+    """Return repeated integers, which are stored one by one or packed."""
     if isinstance(value, int):
         return [_signed(value)]
-    found, position = [], 0
+    integers, position = [], 0
     while position < len(value):
-        one, position = _varint(value, position)
-        found.append(_signed(one))
-    return found
+        integer, position = _varint(value, position)
+        integers.append(_signed(integer))
+    return integers
 
 
 def _floats(value: memoryview) -> list[float]:
-    return [one for (one,) in struct.iter_unpack("<f", value)]
+    return [number for (number,) in struct.iter_unpack("<f", value)]
 
 
 def _text(value: memoryview) -> str:

@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX graph compute with shapes alone, read without the onnx package.
+"""Shape arithmetic in an ONNX graph, read without the onnx package.
 
 Field numbers are those of onnx.proto3: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
 """
@@ -13,22 +13,22 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 3
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
 _TENSOR_NAME = 8
 
-_OF_SHAPES = {b"Shape", b"Size"}
+_SHAPE_READERS = {b"Shape", b"Size"}
 
 
 def shape_nodes(model: Path | bytes) -> frozenset[str]:
-    """Return the names of the nodes whose results follow from constants and the shapes of the inputs, not their values.
+    """Return the names of the nodes whose results depend only on constants and the shapes of the inputs.
 
-    ``model`` is a ModelProto, as a file or its contents. NodeBuilder with graphs inside count as using values.
+    ``model`` is a ModelProto, as a file or its contents. Nodes with inner graphs count as depending on values.
     """
     data = memoryview(model if isinstance(model, bytes) else model.read_bytes())
     (graph,) = (value for field, value in fields(data) if field == _MODEL_GRAPH)
-    known: set[bytes] = {b""}  # what an input that is left out is called
+    known: set[bytes] = {b""}  # the name of an omitted optional input
     names = set()
     for field, value in fields(graph):
         if field == _GRAPH_INITIALIZER:
             known |= {bytes(name) for number, name in fields(value) if number == _TENSOR_NAME}
-    for field, value in fields(graph):  # ONNX has nodes in an order in which they can be computed
+    for field, value in fields(graph):  # ONNX stores nodes in topological order
         if field != _GRAPH_NODE:
             continue
         parts = list(fields(value))
@@ -40,7 +40,7 @@ def shape_nodes(model: Path | bytes) -> frozenset[str]:
             if number == _NODE_ATTRIBUTE
             for inside, _ in fields(part)
         )
-        if operators & _OF_SHAPES or (inputs <= known and not inner):
+        if operators & _SHAPE_READERS or (inputs <= known and not inner):
             known |= {bytes(part) for number, part in parts if number == _NODE_OUTPUT}
             names |= {bytes(part).decode() for number, part in parts if number == _NODE_NAME}
     return frozenset(names)

@@ -1,4 +1,4 @@
-"""A graph on a device: the only file that imports onnxruntime."""
+"""onnxruntime sessions: one graph on one device."""
 
 import ctypes
 import os
@@ -29,15 +29,15 @@ from runtime.errors import ArtifactError, DeviceError, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# What onnxruntime adds to compute shapes on the CPU, under names of its own.
+# Operators that onnxruntime adds to compute shapes on the CPU, under names of its own.
 _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
 
-# onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own story first.
+# onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own messages first.
 _LOG_FATAL = 4
 
 
 class Session:
-    """One ONNX graph, loaded on one device; safe to call from many threads."""
+    """An ONNX graph, loaded on one device; safe to call from many threads."""
 
     def __init__(self, session: Any, device: str) -> None:
         self.device = device
@@ -55,7 +55,7 @@ class Session:
 
     @property
     def input_types(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
-        """The dtype and shape of each input, by name; a length that the input chooses is None."""
+        """The dtype and shape of each input, by name; a dynamic dimension is None."""
         return {
             name: (dtype, tuple(length if isinstance(length, int) else None for length in shape))
             for name, (dtype, shape) in self._inputs.items()
@@ -63,17 +63,17 @@ class Session:
 
     @property
     def only_batch_varies(self) -> bool:
-        """Whether the number of inputs is the one length that the caller chooses."""
+        """Whether the batch is the only dynamic dimension of every input."""
         return all(
             shape and not isinstance(shape[0], int) and all(isinstance(length, int) for length in shape[1:])
             for _, shape in self._inputs.values()
         )
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        """Return the graph's outputs by name; contiguous inputs are read where they are, without a copy.
+        """Return the graph's outputs by name; contiguous inputs are not copied.
 
-        Raises InputError when names, dtypes or shapes are not the graph's, so that onnxruntime sees only what fits, or
-        when the graph cannot run on these values; DeviceError when the device has failed.
+        Raises InputError when names, dtypes or shapes do not fit the graph, which is checked before onnxruntime sees
+        them, or when the graph cannot run on these values; DeviceError when the device has failed.
         """
         self._check(arrays)
         try:
@@ -83,18 +83,18 @@ class Session:
         return dict(zip(self._outputs, values, strict=True))
 
     def warm_up(self, batches: Collection[int]) -> None:
-        """Run once with each number of inputs, so that the first caller does not wait for kernels to be chosen."""
+        """Run once with each batch size, so that the first caller does not wait for the selection of kernels."""
         for batch in sorted(set(batches)):
             arrays = {}
             for name, (dtype, shape) in self._inputs.items():
                 lengths = [batch, *(length if isinstance(length, int) else 0 for length in shape[1:])]
                 if not shape or 0 in lengths:
-                    return  # a length that only the input knows
+                    return  # a dimension that only the input determines
                 arrays[name] = np.zeros(lengths, dtype)
             self.run(arrays)
 
     def _run_bound(self, arrays: Arrays) -> list[NDArray[Any]]:
-        """Run with inputs and outputs bound to host memory: one copy each way, made by the device's provider."""
+        """Run with inputs and outputs bound to host memory: the device's provider makes one copy in each direction."""
         binding = self._session.io_binding()
         for name, array in arrays.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
@@ -107,23 +107,23 @@ class Session:
     def _check(self, arrays: Arrays) -> None:
         if arrays.keys() != self._inputs.keys():
             raise InputError(
-                f"inputs: wrong names: expected {_quoted(self._inputs)}, got {_quoted(arrays)}. Rename the arrays."
+                f"inputs: wrong names: expected {_quoted(self._inputs)}, got {_quoted(arrays)}. Use the graph's names."
             )
         for name, (dtype, shape) in self._inputs.items():
             array = arrays[name]
             fits = len(array.shape) == len(shape) and all(
-                actual == wanted if isinstance(wanted, int) else actual > 0
-                for actual, wanted in zip(array.shape, shape, strict=True)
+                actual == expected if isinstance(expected, int) else actual > 0
+                for actual, expected in zip(array.shape, shape, strict=True)
             )
             if array.dtype != dtype or not fits:
                 raise InputError(
                     f"input '{name}': wrong array: expected {dtype} {_dimensions(shape)}, "
-                    f"got {array.dtype} {list(array.shape)}. Convert it."
+                    f"got {array.dtype} {list(array.shape)}. Pass one of that dtype and shape."
                 )
 
 
 def this_machine() -> MachineInfo:
-    """Return the facts that decide about devices here."""
+    """Return the facts about this machine that select a device."""
     return read_machine(tuple(onnxruntime.get_available_providers()))
 
 
@@ -136,12 +136,12 @@ def open_session(
     options: DeviceOptions | None = None,
     machine: MachineInfo | None = None,
 ) -> Session:
-    """Return a graph, a file or its contents, loaded on ``device``: one of ``devices.DEVICES``, or ``auto``.
+    """Load a graph, a file or its contents, on ``device``: one of ``devices.DEVICES``, or ``auto``.
 
-    ``threads`` is the number of threads for one call; by default, as many as the cores this process may use. With
-    ``spin`` they wait for one another awake: for calls that have these cores to themselves. Where ``auto`` cannot have
-    what this machine seems to offer, a warning says why it is on the CPU. Raises DeviceError when a named device is not
-    the one that the session ended up on, ArtifactError when the graph does not load.
+    ``threads`` is the number of threads per call, by default the number of usable cores. With ``spin`` they wait for
+    one another in a busy loop, which suits calls that have the cores to themselves. Where ``auto`` cannot use a device
+    that the machine seems to have, a warning says why the session is on the CPU. Raises DeviceError when the session is
+    not on the named device, ArtifactError when the graph does not load.
     """
     machine = this_machine() if machine is None else machine
     names = candidates(device, machine)
@@ -154,7 +154,7 @@ def open_session(
 
 
 def onnxruntime_version() -> str:
-    """Return the version of the onnxruntime that is imported, whichever package it came with."""
+    """Return the version of the imported onnxruntime, whichever package installed it."""
     return str(onnxruntime.__version__)
 
 
@@ -165,8 +165,8 @@ def _open_on(
     entry = DEVICES[kind]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
-    # Measured on two cores: spinning threads take a third off a run that is alone; where the next photos are decoded on
-    # the same cores, they cost a quarter of the rate.
+    # Measured on two cores: spinning threads make a run that is alone a third faster; where the next photos are decoded
+    # on the same cores, they cost a quarter of the throughput.
     options.add_session_config_entry(
         "session.intra_op.allow_spinning", str(int(spin and entry.provider == CPU_PROVIDER))
     )
@@ -174,7 +174,7 @@ def _open_on(
     onnxruntime.set_default_logger_severity(_LOG_FATAL)
     providers: list[str | tuple[str, dict[str, str]]] = [CPU_PROVIDER]
     if entry.provider != CPU_PROVIDER:
-        # What _check_placement reads; a CPU's answer is known, and this takes a fifth of the time to load.
+        # _check_placement reads it; on a CPU the placement is known, and this takes a fifth of the time to load.
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if entry.nvidia:
             # Finds CUDA and cuDNN in the nvidia wheels, where they are installed.
@@ -205,7 +205,7 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
     """Raise DeviceError unless the session's network nodes are on the device's provider.
 
     onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
-    only the finished session tells.
+    only the finished session shows the placement.
     """
     provider = DEVICES[split_device(device)[0]].provider
     if provider not in session.get_providers():
@@ -218,7 +218,7 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
         if subgraph.ep_name != provider
         for node in subgraph.get_nodes()
     ]
-    # onnxruntime computes shapes on the CPU by design: that is no network arithmetic.
+    # onnxruntime computes shapes on the CPU by design: these nodes are no arithmetic of the network.
     harmless = shape_nodes(graph) if nodes else frozenset()
     elsewhere = sorted({node.op_type for node in nodes if node.name not in harmless} - _SHAPE_OPERATORS)
     if elsewhere:
@@ -229,12 +229,12 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
 
 
 def _why_not(device: str, machine: MachineInfo) -> str:
-    """Return what keeps the device's provider from starting, and the remedy."""
+    """Return the reason why the device's provider does not start, and the fix."""
     kind, _ = split_device(device)
     folder = Path(onnxruntime.__file__).parent / "capi"
     complaint = ""
     try:
-        # The provider's library takes symbols from the shared one, which onnxruntime loads first, too.
+        # The provider's library needs symbols of the shared one, which onnxruntime also loads first.
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(folder / f"libonnxruntime_providers_{kind}.so"))
     except OSError as error:
@@ -248,7 +248,7 @@ def _run_error(error: Exception, device: str) -> InputError | DeviceError:
         return DeviceError(
             f"device '{device}': failed while running: {reason}. Check the device, and load the model again."
         )
-    return InputError(f"inputs: the network cannot run on these values: {reason}. Give other inputs, or fewer at once.")
+    return InputError(f"inputs: the network cannot run on these values: {reason}. Use other inputs, or fewer at once.")
 
 
 def _name(graph: Path | bytes) -> str:

@@ -89,7 +89,7 @@ def score_labelled(model: Model, labeled: Iterator[LabeledData | InputError]) ->
 
     def flush() -> None:
         for (entry, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
-            if not is_finite(score):
+            if not is_finite(np.asarray(score)):
                 failures[entry.name] = non_finite_message(entry.name)
                 continue
             names.append(entry.name)

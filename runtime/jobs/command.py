@@ -102,7 +102,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
         "top_k": request.top_k,
         "threshold": request.threshold,
         "max_pixels": request.max_pixels,
-        **({"output": str(request.output)} if request.output is not None else {}),
+        **({"overlays": str(request.overlays)} if request.overlays is not None else {}),
     }
     description = describe_job(request.artifact, request.inputs, column=request.column, options=options)
     stop = Stop()
@@ -141,11 +141,11 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
-    """Return the writer of the pictures that ``--output`` asks for; those of a cluster's rows are also written here."""
-    if request.output is None:
+    """Return the writer of the pictures that ``--overlays`` asks for; also for rows of a cluster."""
+    if request.overlays is None:
         return None
     model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
-    return Overlays(model, request.output)
+    return Overlays(model, request.overlays)
 
 
 def _format_name(request: JobOptions) -> str:

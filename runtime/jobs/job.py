@@ -14,7 +14,7 @@ from runtime.jobs.engines import Engine, Stop
 from runtime.jobs.journal import JobDescription, Journal
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.writers import write_results
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 from runtime.results import Failure
 
 # Between checks that the artifact has not changed since it was loaded; rows of the last interval are dropped if it has.
@@ -33,7 +33,7 @@ def describe_job(
     artifact: Path, inputs: tuple[str, ...], *, column: str | None, options: dict[str, float | int | str | None]
 ) -> JobDescription:
     """Return the identity of a job: a run with the same one can be resumed."""
-    digest = hashlib.sha256((artifact / MANIFEST_NAME).read_bytes()).hexdigest()
+    digest = hashlib.sha256((artifact / LAYOUT.manifest).read_bytes()).hexdigest()
     return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
 
 

@@ -25,6 +25,6 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None
     tf32: bool
     memory_limit_mb: int | None
-    output: Path | None = None
+    overlays: Path | None = None
     engine: str = "local"
     address: str | None = None

@@ -26,7 +26,7 @@ class Overlays:
         task = model.manifest.task
         if not isinstance(task, Segment):
             raise InputError(
-                f"--output '{folder}': is for label maps: expected a task of segment, got {task.kind}. Leave it out."
+                f"--overlays '{folder}': needs label maps: expected the task segment, got {task.kind}. Omit the option."
             )
         self._model = model
         self._folder = folder
@@ -49,7 +49,7 @@ class Overlays:
         colors: NDArray[np.uint8] = self._colours[answer.label_map]
         if isinstance(self._model.manifest.inputs[0], ImageInput):
             source = read_url(answer.input) if is_url(answer.input) else Path(answer.input)
-            pixels = self._model.prepare(source, subject=f"'{answer.input}'")
+            pixels = np.asarray(self._model.prepare(source, subject=f"'{answer.input}'"))
             height, width = answer.label_map.shape
             photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
             colors = (photo * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)

@@ -1,12 +1,11 @@
-"""The contract between exporter and runtime: every type that an artifact's ``truecopy.json`` holds.
+"""Types of the manifest ``truecopy.json``: the contract between exporter and runtime.
 
-Compatibility: a reader accepts its own ``FORMAT_VERSION`` and refuses any other. A change that an older reader would
-misread raises the version; unknown fields are refused, so nothing is ever silently ignored.
+A reader accepts its own ``FORMAT_VERSION`` and refuses any other. A change that an older reader would misread raises
+the version; unknown fields are refused, so that none is silently ignored.
 """
 
 from runtime.manifest.document import (
     FORMAT_VERSION,
-    MANIFEST_NAME,
     Calibration,
     File,
     Golden,
@@ -30,6 +29,7 @@ from runtime.manifest.inputs import (
     TextInput,
     TokensInput,
 )
+from runtime.manifest.layout import LAYOUT, Layout
 from runtime.manifest.steps import (
     ArithmeticStep,
     AxisOrder,
@@ -66,7 +66,7 @@ from runtime.manifest.tasks import (
 
 __all__ = [
     "FORMAT_VERSION",
-    "MANIFEST_NAME",
+    "LAYOUT",
     "Affine",
     "ArithmeticStep",
     "AxisOrder",
@@ -90,6 +90,7 @@ __all__ = [
     "KeepRatio",
     "KeyTransform",
     "Labels",
+    "Layout",
     "Manifest",
     "Multilabel",
     "Normalize",

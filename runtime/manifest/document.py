@@ -1,4 +1,4 @@
-"""The whole of ``truecopy.json``: read, checked, and written the same way each time."""
+"""The manifest ``truecopy.json``: types, reader and writer."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,6 @@ from runtime.manifest.parts import Part
 from runtime.manifest.tasks import Labels, Raw, Regress, Task
 
 FORMAT_VERSION = 2
-MANIFEST_NAME = "truecopy.json"
 
 
 class Output(Part, frozen=True, kw_only=True):
@@ -22,6 +21,11 @@ class Output(Part, frozen=True, kw_only=True):
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first dimension is ``batch``: one row per input."""
+        return bool(self.shape) and self.shape[0] == "batch"
 
 
 class Variant(Part, frozen=True, kw_only=True):
@@ -37,10 +41,10 @@ class Variant(Part, frozen=True, kw_only=True):
 
 
 class Golden(Part, frozen=True, kw_only=True):
-    """Inputs with the eager model's outputs, and how far a device may stray from them.
+    """Golden inputs with the eager model's outputs, and the largest differences that a device may have from them.
 
-    ``prepared_limit`` is for what the host prepares: gray levels of pixels. The others are by output, absolute:
-    ``output_limits`` for given prepared inputs, ``end_to_end_limits`` from the raw input.
+    ``prepared_limit`` is for what the host prepares, in gray levels for pixels. The others are absolute, by output:
+    ``output_limits`` from the prepared inputs on, ``end_to_end_limits`` from the raw inputs on.
     """
 
     file: str
@@ -50,11 +54,11 @@ class Golden(Part, frozen=True, kw_only=True):
 
 
 class KeyTransform(Part, frozen=True, kw_only=True):
-    """What was done to the checkpoint's keys and values to load it; empty where nothing was.
+    """Changes to the checkpoint's keys and values that were needed to load it; empty where there were none.
 
-    ``dropped`` are wrappers removed wherever they stood, ``renamed`` legacy keys and heads, old to new, ``replaced``
+    ``dropped`` are wrapper names removed at any position, ``renamed`` legacy keys and heads, old to new, ``replaced``
     modules of another size than the architecture's own, ``tied`` keys that took another key's tensor,
-    ``filled_counters`` the number of ``num_batches_tracked`` set to zero, ``cast_from`` types given up.
+    ``filled_counters`` the number of ``num_batches_tracked`` set to zero, ``cast_from`` dtypes that were converted.
     """
 
     dropped: tuple[str, ...]
@@ -68,7 +72,7 @@ class KeyTransform(Part, frozen=True, kw_only=True):
 
 
 class Source(Part, frozen=True, kw_only=True):
-    """Where the network came from: enough to export it again."""
+    """Origin of the network: enough to export it again."""
 
     architecture: str
     arguments: dict[str, Any]
@@ -79,17 +83,17 @@ class Source(Part, frozen=True, kw_only=True):
 
 
 class File(Part, frozen=True, kw_only=True):
-    """A file of the artifact, as it was written."""
+    """Hash and size of a file of the artifact."""
 
     sha256: str
     size_bytes: int
 
 
 class ParitySummary(Part, frozen=True, kw_only=True):
-    """The worst figures of ``parity.json``: pixels in gray levels, scores, labels as a share.
+    """The worst figures of ``parity.json``: pixels in gray levels, scores, and the share of labels that agree.
 
-    ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` where the limit was.
-    None where an artifact has no such figure.
+    ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` the limit of it. A
+    figure is None where the artifact has none.
     """
 
     verdict: Literal["passed"]
@@ -102,9 +106,9 @@ class ParitySummary(Part, frozen=True, kw_only=True):
 
 
 class Calibration(Part, frozen=True, kw_only=True):
-    """How probabilities were made to mean what they say, on labelled data: ``truecopy calibrate``.
+    """Calibration of probabilities on labeled data, by ``truecopy calibrate``.
 
-    Logits are multiplied by ``scales``: one for all classes, the inverse of the temperature, or one a class.
+    Logits are multiplied by ``scales``: one for all classes, the inverse of the temperature, or one per class.
     ``error_before`` and ``error_after`` are the expected calibration error over ``inputs`` of the data in ``file``.
     """
 
@@ -116,9 +120,9 @@ class Calibration(Part, frozen=True, kw_only=True):
 
 
 class Manifest(Part, frozen=True, kw_only=True):
-    """Everything that the runtime knows about an artifact before it opens another file.
+    """All that the runtime knows about an artifact before it opens another file.
 
-    ``parity`` is None while the exporter compares; the runtime opens no such artifact.
+    ``parity`` is None only during an export, before its check has passed; the runtime refuses such an artifact.
     """
 
     format_version: int
@@ -136,8 +140,13 @@ class Manifest(Part, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> Labels | None:
-        """The file of the names of classes, or of the words of token numbers; None for tasks without either."""
+        """The file of the class names, or of the words of token ids; None for tasks without either."""
         return None if isinstance(self.task, Regress | Raw) else self.task.labels
+
+    @property
+    def batched_outputs(self) -> frozenset[str]:
+        """The names of the outputs with one row per input."""
+        return frozenset(output.name for output in self.outputs if output.batched)
 
 
 class _FormatVersion(msgspec.Struct):
@@ -145,12 +154,12 @@ class _FormatVersion(msgspec.Struct):
 
 
 def struct_to_json(value: msgspec.Struct) -> bytes:
-    """Return the value as indented JSON that ends in a newline; equal values give equal bytes."""
+    """Return a struct as indented JSON that ends in a newline; equal structs give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
 
 
 def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
-    """Return the manifest that ``data`` holds.
+    """Return the manifest in ``data``.
 
     Raises ArtifactError, with ``subject`` as the file's name, when it is not one of this format version.
     """

@@ -1,4 +1,4 @@
-"""What every part of the manifest is: frozen, named, and nothing else than it says."""
+"""Base classes of manifest structs: frozen, keyword-only, unknown fields rejected."""
 
 import msgspec
 
@@ -8,9 +8,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class TaggedPart(Part, frozen=True, kw_only=True):
-    """A part that is one of several kinds."""
+    """A part of the manifest that is one of several kinds, told apart by a tag."""
 
     @property
     def kind(self) -> str:
-        """The word that the manifest has for this kind."""
+        """The tag of this kind."""
         return str(self.__struct_config__.tag)

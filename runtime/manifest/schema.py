@@ -1,4 +1,4 @@
-"""JSON Schema of ``truecopy.json``: ``python -m runtime.manifest.schema > docs/manifest.schema.json``."""
+"""JSON Schema of the manifest: ``python -m runtime.manifest.schema > docs/manifest.schema.json``."""
 
 import inspect
 import sys

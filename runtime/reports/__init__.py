@@ -1,7 +1,4 @@
-"""What a parity check found, in the forms that other programs and people read.
-
-Here and not beside the check, as none of it needs PyTorch: the runtime owns the evidence's types.
-"""
+"""Reports of a parity check, for programs and people; none of them needs PyTorch."""
 
 from runtime.reports.baseline import compare_with_baseline, read_baseline
 from runtime.reports.report import Image, Picture, Report, Score, unfinished

@@ -1,4 +1,4 @@
-"""Drift: a check beside an earlier one of the same artifact or its predecessor, whose figures it should still have."""
+"""Drift of a parity check since an earlier one, the baseline."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,47 +9,47 @@ import msgspec
 
 from runtime.errors import InputError
 from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, ToolVersion
-from runtime.reports.report import name_of_row, say_growth
+from runtime.manifest import LAYOUT
+from runtime.reports.report import describe_growth, name_of_row
 
-# How many times a figure may grow: another version of a library adds in another order, which about doubles rounding.
+# The factor by which a figure may grow: another version of a library adds in another order, which about doubles the
+# rounding.
 ALLOWED = 4.0
 
 _NOISE = "times the noise floor"
 
 
 def read_baseline(path: Path) -> Evidence:
-    """Return the evidence of an earlier check: an artifact's ``parity.json``, or what ``parity --json`` printed.
+    """Read the evidence of an earlier check: an artifact's ``parity.json``, or the output of ``parity --json``.
 
-    Raises InputError in one sentence where it is no such file, of another format version, or of a check that failed.
+    Raises InputError where it is no such file, of another format version, or of a check that failed.
     """
-    again = "Make it again with 'truecopy parity ... --json > FILE' from a check that passed."
+    fix = "Write it with 'truecopy parity ... --json > FILE' from a check that passed."
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Name a parity.json.") from None
+        raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Pass a {LAYOUT.parity}.") from None
     try:
         version = msgspec.json.decode(data, type=_SchemaVersion).format_version
         if version != FORMAT_VERSION:
             raise InputError(
-                f"--baseline '{path}': of another format: expected format_version {FORMAT_VERSION}, got {version}. "
-                f"{again}"
+                f"--baseline '{path}': unsupported format: expected format_version {FORMAT_VERSION}, got {version}. "
+                f"{fix}"
             )
         evidence = msgspec.json.decode(data, type=Evidence)
     except msgspec.DecodeError as error:
-        raise InputError(f"--baseline '{path}': no evidence of a parity check: {error}. {again}") from None
+        raise InputError(f"--baseline '{path}': not the evidence of a parity check: {error}. {fix}") from None
     if not evidence.passed:
-        raise InputError(
-            f"--baseline '{path}': nothing to hold on to: expected the verdict passed, got {evidence.verdict}. {again}"
-        )
+        raise InputError(f"--baseline '{path}': unusable: expected the verdict passed, got {evidence.verdict}. {fix}")
     return evidence
 
 
 def compare_with_baseline(evidence: Evidence, baseline: Evidence, name: str) -> Evidence:
-    """Return the evidence with its drift since ``baseline``, of the file called ``name``; failed where a figure grew.
+    """Return the evidence with its drift since ``baseline``, the file called ``name``; failed where a figure grew.
 
-    A figure is the largest or the 99th percentile difference of a row, as a multiple of the noise floor, so that a
-    model with larger outputs has none that grew. Below the floor all figures are alike: rounding. Where everything has
-    to be equal on most devices there is no floor, and the difference itself is the figure.
+    A figure is the largest or the 99th percentile difference of a row, as a multiple of the noise floor, so that larger
+    outputs do not count as growth. Figures below the floor count as the floor, as they are rounding. Where there is no
+    floor, the difference itself is the figure.
     """
     before = {name_of_row(row): row for row in baseline.rows}
     now = {name_of_row(row): row for row in evidence.rows}
@@ -69,7 +69,7 @@ def compare_with_baseline(evidence: Evidence, baseline: Evidence, name: str) -> 
     worst = max(grown, key=lambda growth: growth.now / growth.before if growth.before else math.inf)
     first = list(now).index(name_of_row(worst))
     return msgspec.structs.replace(
-        evidence, drift=drift, verdict="failed", reason=say_growth(worst, drift), first_fault=first
+        evidence, drift=drift, verdict="failed", reason=describe_growth(worst, drift), first_fault=first
     )
 
 
@@ -83,7 +83,7 @@ def _growths(before: Row, now: Row) -> Iterator[Growth]:
             continue
         unit, first, second = now.unit, earlier, later
         if before.floor and now.floor:
-            # Below the floor is rounding: no more and no less than the floor itself.
+            # A difference below the floor is rounding, and counts as the floor.
             unit, first, second = _NOISE, max(earlier / before.floor, 1.0), later / now.floor
         if second > ALLOWED * first:
             yield Growth(

@@ -1,28 +1,29 @@
-"""JUnit's XML, as GitLab, Jenkins and most other CI systems read it: a suite a path, a case a stage and group."""
+"""JUnit XML report."""
 
 import re
+from typing import Literal
 from xml.etree import ElementTree
 
 from runtime.evidence import Drift, Evidence, Row
-from runtime.reports.report import Report, name_of_row, say_figure, say_growth
+from runtime.reports.report import Report, describe_growth, format_figure, name_of_row
 
-# What XML 1.0 has no way to write.
+# Characters that XML 1.0 cannot contain.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def to_junit(outcome: Report) -> bytes:
-    """Return one case per path, stage and group of inputs: failed with the finding's sentence, or passed.
+def to_junit(report: Report) -> bytes:
+    """Return one suite per path and device, with one case per stage and group of inputs.
 
-    A verdict of inconclusive is an error of a case called ``verdict``; what was not compared is skipped. No times and
-    dates: the same check gives the same bytes.
+    A case fails with the sentence of its finding. An inconclusive verdict is an error of a case called ``verdict``;
+    what was not compared is skipped. There are no times and dates, so that equal evidence gives equal bytes.
     """
-    evidence = outcome.evidence
+    evidence = report.evidence
     suites: dict[str, list[ElementTree.Element]] = {}
     for row in evidence.rows:
         suites.setdefault(f"{row.path} on {row.device}", []).append(_case_of(row, evidence))
-    about = [_case(evidence, "verdict", "not compared", skipped=sentence) for sentence in evidence.not_compared]
+    about = [_case(evidence, "verdict", "not compared", ("skipped", sentence)) for sentence in evidence.not_compared]
     if evidence.verdict == "inconclusive":
-        about.insert(0, _case(evidence, "verdict", "verdict", error=evidence.reason))
+        about.insert(0, _case(evidence, "verdict", "verdict", ("error", evidence.reason)))
     if about:
         suites["verdict"] = about
     root = ElementTree.Element("testsuites", name=_clean(f"truecopy parity {evidence.artifact}"))
@@ -41,10 +42,10 @@ def to_junit(outcome: Report) -> bytes:
 
 def _case_of(row: Row, evidence: Evidence) -> ElementTree.Element:
     failure = row.finding if row.fault is not None else _grown(row, evidence.drift)
-    case = _case(evidence, f"{row.path} on {row.device}", f"{row.stage}, {row.group}", failure=failure, row=row)
+    case = _case(evidence, f"{row.path} on {row.device}", f"{row.stage}, {row.group}", ("failure", failure), row)
     lines = [f"{row.inputs} of {row.planned} inputs were compared"] if row.inputs != row.planned else []
     lines += [
-        f"near tie on {tie.input}: eager says {tie.expected}, this path {tie.got}; eager's margin is {tie.margin:.1e}"
+        f"near tie on {tie.input}: expected {tie.expected}, got {tie.got}; the eager model's margin is {tie.margin:.1e}"
         for tie in evidence.near_ties
         if row.stage == "end to end" and tie.path == row.path and tie.input in _inputs(evidence, row.group)
     ]
@@ -55,31 +56,29 @@ def _case_of(row: Row, evidence: Evidence) -> ElementTree.Element:
 
 def _case(
     evidence: Evidence,
-    place: str,
+    suite: str,
     name: str,
-    *,
-    failure: str = "",
-    error: str = "",
-    skipped: str = "",
+    outcome: tuple[Literal["failure", "error", "skipped"], str],
     row: Row | None = None,
 ) -> ElementTree.Element:
-    # Jenkins takes what is before the last dot for a package.
-    place = f"truecopy.{evidence.artifact.replace('.', '_')}.{place.replace('.', '_')}"
-    case = ElementTree.Element("testcase", classname=_clean(place), name=_clean(name))
-    for tag, text in (("failure", failure), ("error", error), ("skipped", skipped)):
-        if text:
-            kind = (row.fault or "drift") if row is not None else evidence.verdict
-            element = ElementTree.SubElement(case, tag, message=_clean(text), type=kind)
-            element.text = _clean(_details(row) if row is not None else text)
+    """Return a test case; it passed where the text of its outcome is empty."""
+    # Jenkins takes the text before the last dot for a package.
+    classname = f"truecopy.{evidence.artifact.replace('.', '_')}.{suite.replace('.', '_')}"
+    case = ElementTree.Element("testcase", classname=_clean(classname), name=_clean(name))
+    tag, text = outcome
+    if text:
+        kind = (row.fault or "drift") if row is not None else evidence.verdict
+        element = ElementTree.SubElement(case, tag, message=_clean(text), type=kind)
+        element.text = _clean(_details(row) if row is not None else text)
     return case
 
 
 def _details(row: Row) -> str:
-    """Return what a person reads who opens the failure."""
+    """Return the text of a failure: its finding and figures, one per line."""
     facts = {
-        "where": name_of_row(row),
+        "row": name_of_row(row),
         "worst input": row.worst_input,
-        "largest difference": say_figure(row),
+        "largest difference": format_figure(row),
         "noise floor": "" if row.floor is None else f"{row.floor:.3g} {row.unit}",
         "limit": "" if row.limit is None else f"{row.limit:.3g} {row.unit}",
         "values that differ": "" if row.share is None else f"{row.share:.2%}",
@@ -89,14 +88,14 @@ def _details(row: Row) -> str:
 
 
 def _grown(row: Row, drift: Drift | None) -> str:
-    """Return the sentence on a row that grew since the baseline, or nothing."""
+    """Return the sentences on figures of a row that grew since the baseline."""
     if drift is None:
         return ""
-    return " ".join(say_growth(one, drift) for one in drift.grown if name_of_row(one) == name_of_row(row))
+    return " ".join(describe_growth(growth, drift) for growth in drift.grown if name_of_row(growth) == name_of_row(row))
 
 
 def _inputs(evidence: Evidence, group: str) -> tuple[str, ...]:
-    return next((one.inputs for one in evidence.groups if one.name == group), ())
+    return next((entry.inputs for entry in evidence.groups if entry.name == group), ())
 
 
 def _count(element: ElementTree.Element, cases: list[ElementTree.Element], *, skipped: bool) -> None:
@@ -104,7 +103,7 @@ def _count(element: ElementTree.Element, cases: list[ElementTree.Element], *, sk
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         counts[attribute] = sum(case.find(tag) is not None for case in cases)
     if not skipped:
-        del counts["skipped"]  # an attribute of a suite alone
+        del counts["skipped"]  # only suites have it
     for attribute, count in counts.items():
         element.set(attribute, str(count))
 

@@ -1,8 +1,7 @@
-"""SARIF 2.1.0, which code scanning reads: a rule a stage, a result a row at fault, all at the artifact's manifest."""
+"""SARIF 2.1.0 report, for code scanning."""
 
 import hashlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +9,9 @@ from urllib.parse import quote
 import msgspec
 
 from runtime.evidence import STAGES, Evidence
-from runtime.reports.report import Report, name_of_row, say_growth
+from runtime.reports.report import Report, describe_growth, name_of_row
 from runtime.reports.stage_help import STAGE_TEXTS, rule_of
+from runtime.version import package_version
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -19,26 +19,29 @@ _INCONCLUSIVE = "parity/inconclusive"
 _DRIFT = "parity/drift"
 _NEAR_TIE = "parity/near-tie"
 
-# The rules beside the stages': a sentence on each, and what to do.
+# The rules that are not those of stages: a description of each, and advice.
 _OTHER_RULES = {
     _INCONCLUSIVE: (
-        "The check proves nothing: it could not be made, or the outputs do not depend on the input.",
-        "The message says why. Nothing is known of the artifact until the check runs.",
+        "The check proves nothing: it could not run, or the outputs do not depend on the input.",
+        "The message gives the reason. Nothing is known about the artifact until the check runs.",
     ),
     _DRIFT: (
         "A difference that is still under its limit grew since the baseline.",
-        "Look at the versions that changed, which the message names; accept it by making the baseline again.",
+        "Look at the versions that changed, which the message names; to accept the growth, write the baseline again.",
     ),
     _NEAR_TIE: (
-        "Another label came out where the original model's own margin is within its rounding noise.",
-        "No fault of the artifact: on such an input the original decides one way or the other, too.",
+        "The label differs where the original model's own margin is within its rounding noise.",
+        "This is no fault of the artifact: on such an input the original itself may give either label.",
     ),
 }
 
 
-def to_sarif(outcome: Report) -> bytes:
-    """Return one run with a result for every row at fault, every figure that grew, and a note for every near tie."""
-    evidence = outcome.evidence
+def to_sarif(report: Report) -> bytes:
+    """Return one run, with a rule per stage and a result per row at fault, figure that grew and near tie.
+
+    All results are at the artifact's manifest.
+    """
+    evidence = report.evidence
     rules = {rule_of(stage): STAGE_TEXTS[stage] for stage in STAGES} | _OTHER_RULES
     order = list(rules)
     results = [
@@ -50,22 +53,22 @@ def to_sarif(outcome: Report) -> bytes:
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": _uri(outcome.manifest)},
+                        "artifactLocation": {"uri": _uri(report.manifest)},
                         "region": {"startLine": 1},
                     },
-                    "logicalLocations": [{"fullyQualifiedName": place}],
+                    "logicalLocations": [{"fullyQualifiedName": name}],
                 }
             ],
-            # All results are at one line of one file: what they are about tells them apart from run to run.
-            "partialFingerprints": {"primaryLocationLineHash": f"{_digest(rule, place)}:1"},
+            # All results are at one line of one file: their names identify them from run to run.
+            "partialFingerprints": {"primaryLocationLineHash": f"{_digest(rule, name)}:1"},
         }
-        for rule, level, place, message in _results(evidence)
+        for rule, level, name, message in _results(evidence)
     ]
     run = {
         "tool": {
             "driver": {
                 "name": "truecopy",
-                "version": version("truecopy"),
+                "version": package_version(),
                 "rules": [_rule(identifier, *texts) for identifier, texts in rules.items()],
             }
         },
@@ -79,7 +82,7 @@ def to_sarif(outcome: Report) -> bytes:
 
 
 def _results(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:
-    """Give the rule, level, place and message of each result; the first fault first, as viewers show them in order."""
+    """Yield the rule, level, name and message of each result, the first fault first."""
     rows = [row for row in evidence.rows if row.fault is not None]
     first = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
     rows.sort(key=lambda row: row is not first)
@@ -89,9 +92,11 @@ def _results(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:
         yield _INCONCLUSIVE, "error", evidence.artifact, evidence.reason
     for growth in evidence.drift.grown if evidence.drift is not None else ():
         assert evidence.drift is not None
-        yield _DRIFT, "error", f"{name_of_row(growth)}, {growth.figure}", say_growth(growth, evidence.drift)
+        yield _DRIFT, "error", f"{name_of_row(growth)}, {growth.figure}", describe_growth(growth, evidence.drift)
     for tie in evidence.near_ties:
-        message = f"{tie.path}, {tie.input}: eager says {tie.expected}, this path {tie.got}; {tie.margin:.1e} apart"
+        message = (
+            f"{tie.path}, {tie.input}: expected {tie.expected}, got {tie.got}; their scores differ by {tie.margin:.1e}"
+        )
         yield _NEAR_TIE, "note", f"{tie.path}, {tie.input}", message
 
 

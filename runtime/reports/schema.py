@@ -7,9 +7,9 @@ from runtime.manifest.schema import schema_of
 
 
 def to_schema() -> bytes:
-    """Return the schema of what ``evidence_to_json`` writes, made from its types.
+    """Return the schema of the output of ``evidence_to_json``, made from its types.
 
-    Later minor versions may add fields: a reader has to ignore what it does not know, and so does the schema.
+    Later versions may add fields, which readers have to ignore; the schema allows them.
     """
     return schema_of(Evidence, title="truecopy parity evidence", format_version=FORMAT_VERSION)
 

@@ -1,11 +1,11 @@
-"""What the stages are, in words for people who have not read the documentation."""
+"""Explanations of the stages of a parity check."""
 
 from runtime.evidence import Stage
 
-# What happens in a stage, and where to look when it is at fault.
+# The work of a stage, and the usual causes of a fault in it.
 STAGE_TEXTS: dict[Stage, tuple[str, str]] = {
     "decode": (
-        "The encoded input becomes numbers: an image its pixels, a row its columns.",
+        "The encoded input becomes numbers: the pixels of an image, the columns of a row.",
         "Look at the color mode, the rotation by EXIF, alpha and CMYK, and the order and types of columns.",
     ),
     "geometry": (
@@ -13,28 +13,28 @@ STAGE_TEXTS: dict[Stage, tuple[str, str]] = {
         "Look at the filter, antialiasing, rounding of the long side and of the crop's corner, squash or crop.",
     ),
     "tokens": (
-        "The text becomes token numbers.",
+        "The text becomes token ids.",
         "Look at the tokenizer's files, its casing, truncation, padding and special tokens.",
     ),
     "arithmetic": (
-        "Pixels or columns are scaled and normalised.",
+        "Pixels or columns are scaled and normalized.",
         "Look at mean and standard deviation, the division by 255, and the order of the color channels.",
     ),
     "network": (
-        "The network itself, given exactly what the original is given.",
-        "Look at the weights, train against eval mode, and the precision; see which operator is first to differ.",
+        "The network itself, on exactly the inputs of the original.",
+        "Look at the weights, the train or eval mode, and the precision; find the first operator that differs.",
     ),
     "activation": (
         "The network's own outputs become scores.",
-        "Look for a softmax or sigmoid that is missing, is there twice, or works along another axis.",
+        "Look for a softmax or sigmoid that is missing, applied twice, or along another axis.",
     ),
     "labels": (
         "Scores become names.",
         "Look at the list of labels, its order, a shift by one, and the thresholds.",
     ),
     "end to end": (
-        "Everything together, from the raw input to the scores: what a user sees.",
-        "Where the stages before it pass alone, look at how they are joined, and at sizes of batches.",
+        "All stages together, from the raw input to the scores that users see.",
+        "If every other stage passes alone, look at how they are joined, and at batch sizes.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Reports as files: all that were asked for, each whole or not there."""
+"""Report files, each written atomically."""
 
 import os
 from collections.abc import Callable
@@ -14,39 +14,39 @@ from runtime.reports.sarif import to_sarif
 
 @dataclass(frozen=True, kw_only=True)
 class Destinations:
-    """Where each form of the report goes; None for those that nobody asked for."""
+    """The path of each form of the report; None for those that are not requested."""
 
     junit: Path | None = None
     sarif: Path | None = None
     html: Path | None = None
 
     def check(self) -> None:
-        """Raise InputError in one sentence where one cannot be written: before a check that takes minutes."""
+        """Raise InputError where a file cannot be written, before a check that takes minutes."""
         seen: dict[Path, str] = {}
-        for option, path in self.asked.items():
+        for option, path in self.requested.items():
             problem = _problem(path)
             if path in seen:
-                problem = f"is what --{seen[path]} writes, too: expected a file each"
+                problem = f"--{seen[path]} writes the same file"
             if problem:
-                raise InputError(f"--{option} '{path}': {problem}. Name another file.")
+                raise InputError(f"--{option} '{path}': {problem}. Use another file.")
             seen[path] = option
 
     @property
-    def asked(self) -> dict[str, Path]:
-        """The paths that were given, by the name of the form."""
+    def requested(self) -> dict[str, Path]:
+        """The requested paths, by the name of the form."""
         return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
 
 
-# Every form, by the option that asks for it.
+# Every form, by its option.
 _FORMS: dict[str, Callable[[Report], bytes]] = {"junit": to_junit, "sarif": to_sarif, "html": to_page}
 
 
-def write_reports(outcome: Report, destinations: Destinations) -> None:
-    """Write all reports that were asked for; one that cannot be written costs no other. Raises the first OSError."""
+def write_reports(report: Report, destinations: Destinations) -> None:
+    """Write all requested reports, even if one cannot be written; then raise the first OSError."""
     failed: OSError | None = None
-    for option, path in destinations.asked.items():
+    for option, path in destinations.requested.items():
         try:
-            _write(path, _FORMS[option](outcome))
+            _write(path, _FORMS[option](report))
         except OSError as error:
             failed = failed or error
     if failed is not None:
@@ -55,21 +55,21 @@ def write_reports(outcome: Report, destinations: Destinations) -> None:
 
 def _problem(path: Path) -> str:
     if str(path) == "-":
-        return "is no file: expected a path, as several forms cannot share standard output"
+        return "not a file: several forms cannot share standard output"
     path = path.resolve()
     if path.is_dir():
-        return "is a folder: expected a file"
+        return "is a folder, not a file"
     if path.exists() and not path.is_file():
-        return "is a device: expected a file"
+        return "is a device, not a file"
     if not path.parent.is_dir():
-        return f"cannot be written: expected the folder '{path.parent}', got none"
+        return f"there is no folder '{path.parent}'"
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"cannot be written: expected a folder that you may write to, got '{path.parent}'"
+        return f"no permission to write in '{path.parent}'"
     return ""
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write beside the file and then rename: readers see the old one or the new one."""
+    """Write a temporary file and rename it: readers see the old file or the new one."""
     path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -85,7 +85,11 @@ def test_another_device_is_judged_end_to_end_alone(exported, options, monkeypatc
     class Elsewhere(Model):
         def __init__(self, artifact, *, device, options=None):
             super().__init__(artifact, device="cpu")
-            self._device = device
+            self.name_of_device = device
+
+        @property
+        def device(self):
+            return self.name_of_device
 
         def score(self, prepared):
             return [scores + (off if self.device == "cuda" else 0) for scores in super().score(prepared)]

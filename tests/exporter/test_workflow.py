@@ -18,7 +18,7 @@ import runtime
 from exporter import workflow
 from exporter.architectures import registry as families
 from exporter.inputs import image as preprocessing
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -27,7 +27,7 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 def test_the_artifact_is_complete_and_its_manifest_tells_what_was_found(exported, checkpoint_file):
     assert set(everything_in(exported.artifact)) == {
-        MANIFEST_NAME,
+        LAYOUT.manifest,
         "model.onnx",
         "network.onnx",
         "weights.bin",
@@ -38,7 +38,7 @@ def test_the_artifact_is_complete_and_its_manifest_tells_what_was_found(exported
     }
     manifest = exported.manifest
     assert manifest.name == checkpoint_file.stem
-    assert set(manifest.files) == set(everything_in(exported.artifact)) - {MANIFEST_NAME}
+    assert set(manifest.files) == set(everything_in(exported.artifact)) - {LAYOUT.manifest}
     assert manifest.source.architecture.endswith("net.py:MyCNN")
     assert manifest.source.arguments == {"num_classes": 4}
     assert manifest.source.onnx_exporter == "dynamo"

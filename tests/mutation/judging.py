@@ -258,7 +258,7 @@ def _verify(artifact: Path) -> str:
         verification = verify(artifact, device="cpu")
     except (ModelError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
-    return ", ".join(check.name for check in verification.checks if not check.passed)
+    return ", ".join(check.title for check in verification.checks if not check.passed)
 
 
 def _answers(artifact: Path, inputs: Sequence[bytes]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from exporter import bundle, workflow
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.inputs.image import adapter as images
 from exporter.outputs.postprocessing import Postprocessing
-from runtime.manifest import MANIFEST_NAME, Manifest, Preprocessing
+from runtime.manifest import LAYOUT, Manifest, Preprocessing
 
 
 class Planting:
@@ -237,7 +237,7 @@ def rehash(artifact: Path) -> None:
 
 def edit_manifest(artifact: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a finished artifact's manifest, as JSON."""
-    path = artifact / MANIFEST_NAME
+    path = artifact / LAYOUT.manifest
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))

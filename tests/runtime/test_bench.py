@@ -29,7 +29,7 @@ def report(tiny, photos):
 
         return {"slow and wrong": slow, "broken": broken}
 
-    with pytest.warns(UserWarning, match="broken is left out, as it fails here: no compiler"):
+    with pytest.warns(UserWarning, match="broken is skipped, as it fails here: no compiler"):
         return measure_model(tiny, device="cpu", samples=list(photos.values()), seconds=0.2, build_baselines=build)
 
 
@@ -58,12 +58,12 @@ def test_every_way_to_spend_the_cores_is_tried_and_the_best_is_named(report):
     assert all(one.cpu_ms > 0 for one in report.throughput)
 
 
-def test_a_contender_that_is_slower_and_differs_is_seen_to(report):
-    ours, rival = report.contenders
+def test_a_baseline_that_is_slower_and_differs_is_seen_to(report):
+    ours, baseline = report.baselines
 
     assert (ours.name, ours.difference) == ("truecopy", 0.0)
-    assert rival.p50_ms > 20 > ours.p50_ms
-    assert rival.difference == pytest.approx(0.25, abs=1e-6)
+    assert baseline.p50_ms > 20 > ours.p50_ms
+    assert baseline.difference == pytest.approx(0.25, abs=1e-6)
 
 
 def test_a_sample_that_cannot_be_used_is_an_error(tiny, tmp_path):
@@ -85,7 +85,7 @@ def test_the_command_prints_bars_or_json(tiny):
     machine = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
 
     assert people.returncode == 0, people.stderr
-    assert "where the time goes" in people.stdout
+    assert all(stage in people.stdout for stage in ("decode", "geometry", "network", "rest"))
     assert "best: --workers" in people.stdout
     assert people.stderr == ""
     assert json.loads(machine.stdout)["latency"]["calls"] >= 5

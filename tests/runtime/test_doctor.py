@@ -29,9 +29,9 @@ def test_here_the_cpu_is_usable_and_all_is_well(tiny):
     found = findings(tiny)
 
     assert found["device cpu"].verdict == "good"
-    assert "equal to the eager model's" in found[str(tiny)].found
-    assert "by affinity and CPU quota" in found["cores"].found
-    assert "GB available" in found["memory"].found
+    assert "equal to the eager model's" in found[str(tiny)].detail
+    assert "by affinity and CPU quota" in found["cores"].detail
+    assert "GB available" in found["memory"].detail
     assert diagnose(tiny).healthy
 
 
@@ -40,7 +40,7 @@ def test_a_device_that_cannot_be_used_is_a_note_unless_it_is_asked_for(tiny):
     noted, asked = findings(), findings(device="cuda")
 
     assert noted["device cuda"].verdict == "note"
-    assert any(remedy in noted["device cuda"].found for remedy in ("pip install", "NVIDIA driver"))
+    assert any(remedy in noted["device cuda"].detail for remedy in ("pip install", "NVIDIA driver"))
     assert asked["device cuda"].verdict == "bad"
     assert findings(tiny, device="cuda")[str(tiny)].verdict == "bad"
 
@@ -49,14 +49,14 @@ def test_a_damaged_artifact_is_found(copy):
     with (copy / "weights.bin").open("r+b") as stream:
         stream.write(b"\xff")
 
-    assert "damaged" in findings(copy)[str(copy)].found
+    assert "damaged" in findings(copy)[str(copy)].detail
     assert not diagnose(copy).healthy
 
 
 def test_an_artifact_that_needs_more_memory_than_there_is_is_found(tiny, monkeypatch):
     monkeypatch.setattr("runtime.doctor.memory_bytes", lambda: 50 * 2**20)
 
-    bad = [finding.found for finding in diagnose(tiny).findings if finding.verdict == "bad"]
+    bad = [finding.detail for finding in diagnose(tiny).findings if finding.verdict == "bad"]
 
     assert len(bad) == 1
     assert "needs about 0.15 GB of memory, 0.05 GB are available" in bad[0]
@@ -75,7 +75,7 @@ def test_the_command_exits_by_what_it_found(tiny, copy):
     bad = subprocess.run([*command, str(copy)], capture_output=True, text=True, check=False, timeout=60)
 
     assert good.returncode == 0, good.stderr
-    assert {"subject", "verdict", "found"} == set(json.loads(good.stdout)["findings"][0])
+    assert {"subject", "verdict", "detail"} == set(json.loads(good.stdout)["findings"][0])
     assert bad.returncode == 1
     assert "missing" in bad.stdout
     assert bad.stderr.startswith("error: ")

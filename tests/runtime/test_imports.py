@@ -21,6 +21,12 @@ def test_import_runtime_loads_no_framework_and_no_command_line():
     assert not modules_after("import runtime") & (FORBIDDEN | {"typer", "rich", "onnxruntime", "numpy"})
 
 
+def test_import_truecopy_and_its_names_of_the_runtime_load_no_torch():
+    heavy = FORBIDDEN | {"typer", "rich", "onnxruntime", "numpy"}
+    assert not modules_after("import truecopy; dir(truecopy); truecopy.InputError; truecopy.__version__") & heavy
+    assert not modules_after("import truecopy; truecopy.load; truecopy.Prediction") & (FORBIDDEN | {"typer", "rich"})
+
+
 def test_loading_and_predicting_loads_no_framework_and_no_command_line(tiny, photos):
     code = f"import runtime; runtime.load({str(tiny)!r}).predict({str(photos['cat'])!r})"
 

@@ -158,8 +158,8 @@ def test_a_call_that_is_alone_has_all_cores_and_calls_together_one_each(tiny, ph
         opened.append((options["threads"], options["spin"]))
         return session.open_session(graph, **options)
 
-    monkeypatch.setattr("runtime.model.open_session", record)
-    monkeypatch.setattr("runtime.model.usable_cores", lambda: 3)
+    monkeypatch.setattr("runtime.engine.executor.open_session", record)
+    monkeypatch.setattr("runtime.engine.executor.usable_cores", lambda: 3)
     with runtime.load(tiny, device="cpu", threads=threads) as model:
         alone = model.predict(photos["cat"])
         assert opened == sessions[:1]
@@ -249,14 +249,15 @@ def test_the_pixel_limit_is_the_callers(tiny, photos):
         runtime.load(tiny, max_pixels=10_000).predict(photos["cat"])
 
 
-def test_where_batches_are_filled_up_a_session_sees_one_number_of_inputs(tiny, photos):
+def test_where_batches_are_filled_up_a_session_sees_one_number_of_inputs(tiny, photos, monkeypatch):
     """As on accelerators, which plan anew for every other number; here on the CPU, told to."""
     with runtime.load(tiny, device="cpu", batch=4) as model:
-        model._fills = True
+        executor = model._executor
+        monkeypatch.setattr(executor, "_fills", True)
         prepared = [model.prepare(path) for path in photos.values()]
-        alone = [model.run(model.stack([one]))["probabilities"][0] for one in prepared]
-        seen, run = [], model._network.run
-        model._network.run = lambda arrays: (seen.append(arrays["pixels"].shape[0]), run(arrays))[1]
+        alone = [model.run(model.stack([pixels]))["probabilities"][0] for pixels in prepared]
+        seen, run = [], executor.run
+        monkeypatch.setattr(executor, "run", lambda arrays: (seen.append(arrays["pixels"].shape[0]), run(arrays))[1])
         for count in (1, 3, 4):
             scores = model.score(prepared[:count])
             assert len(scores) == count

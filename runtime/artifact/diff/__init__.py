@@ -1,4 +1,4 @@
-"""What two artifacts do not have in common, part by part, in words; needs no PyTorch and no onnx."""
+"""Comparison of two artifacts; needs no PyTorch and no onnx."""
 
 from runtime.artifact.diff.artifacts import Comparison, compare_artifacts
 from runtime.artifact.diff.values import PARTS, Difference, Part

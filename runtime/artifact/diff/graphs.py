@@ -1,52 +1,59 @@
-"""Two ONNX graphs beside each other: their tensors, and the nodes that work on them."""
+"""Comparison of two ONNX graphs: tensors and nodes."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from runtime.artifact.diff.values import LISTED, Difference, largest, show, values_of
 from runtime.artifact.open import Artifact
 from runtime.engine.onnx_reader import Graph, Node, Tensor, describe, read_graph
+from runtime.manifest import Variant
 
 
-def in_graphs(one: Artifact, other: Artifact) -> Iterable[Difference]:
-    """Give the tensors and nodes that differ, of graphs of the same use; what two graphs share is told once."""
+def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
+    """Yield the tensors and nodes that differ in graphs of the same use; a difference in both graphs once."""
     seen: set[tuple[str, str, str]] = set()
-    for before, after in zip(one.manifest.variants, other.manifest.variants, strict=False):
-        for use in dict.fromkeys(("network", "model")):
-            names = [getattr(variant, use) for variant in (before, after)]
-            digests = [artifact.manifest.files[name].sha256 for artifact, name in zip((one, other), names, strict=True)]
-            weights = [
-                artifact.manifest.files[variant.weights].sha256 for artifact, variant in ((one, before), (other, after))
+    for variants in zip(first.manifest.variants, second.manifest.variants, strict=False):
+        sides = tuple(zip((first, second), variants, strict=True))
+        weights = {artifact.manifest.files[variant.weights].sha256 for artifact, variant in sides}
+        for use in ("network", "model"):
+            names = [getattr(variant, use) for variant in variants]
+            digests = [
+                artifact.manifest.files[name].sha256 for artifact, name in zip((first, second), names, strict=True)
             ]
-            if digests[0] == digests[1] and weights[0] == weights[1]:
+            if digests[0] == digests[1] and len(weights) == 1:
                 continue
-            first, second = (
-                read_graph(artifact.file(getattr(variant, use)), artifact.file(variant.weights))
-                for artifact, variant in ((one, before), (other, after))
-            )
-            found = [*_in_tensors(first, second), *_in_nodes(names[0], first, second)]
-            if not found and digests[0] != digests[1]:
-                found = [
-                    Difference(
-                        part="files",
-                        place=f"{names[0]}: the same tensors and nodes in other bytes",
-                        first=digests[0][:8],
-                        second=digests[1][:8],
-                    )
-                ]
-            for difference in found:
-                key = (difference.place, difference.first, difference.second)
+            graphs = (_read(artifact, variant, use) for artifact, variant in sides)
+            for difference in _in_graph(names[0], tuple(graphs), digests):
+                key = (difference.path, difference.first, difference.second)
                 if key not in seen:
                     seen.add(key)
                     yield difference
 
 
+def _read(artifact: Artifact, variant: Variant, use: str) -> Graph:
+    return read_graph(artifact.file(getattr(variant, use)), artifact.file(variant.weights))
+
+
+def _in_graph(name: str, graphs: Sequence[Graph], digests: Sequence[str]) -> Sequence[Difference]:
+    differences = [*_in_tensors(*graphs), *_in_nodes(name, *graphs)]
+    if differences or digests[0] == digests[1]:
+        return differences
+    return [
+        Difference(
+            part="files",
+            path=f"{name}: the same tensors and nodes in other bytes",
+            first=digests[0][:8],
+            second=digests[1][:8],
+        )
+    ]
+
+
 def _in_tensors(first: Graph, second: Graph) -> Iterable[Difference]:
     missing = {name: tensor for name, tensor in first.tensors.items() if name not in second.tensors}
     added = {name: tensor for name, tensor in second.tensors.items() if name not in first.tensors}
-    # Exporters name tensors as they like: the same values under another name are no other weights.
+    # Exporters choose the names of tensors: the same values under another name are the same weights.
     for name, tensor in list(missing.items()):
         twin = next((key for key, value in added.items() if value.digest == tensor.digest), None)
         if twin is not None:
@@ -57,51 +64,58 @@ def _in_tensors(first: Graph, second: Graph) -> Iterable[Difference]:
         if name in second.tensors and second.tensors[name].digest != tensor.digest
     ]
     total = len(first.tensors)
-    for place, before, after in (
-        *((f"tensor '{one.name}'", *_two_tensors(one, other)) for one, other in changed[:LISTED]),
+    for path, described, other in (
+        *((f"tensor '{before.name}'", *_in_values(before, after)) for before, after in changed[:LISTED]),
         *((f"tensor '{name}'", describe(tensor), "") for name, tensor in list(missing.items())[:LISTED]),
         *((f"tensor '{name}'", "", describe(tensor)) for name, tensor in list(added.items())[:LISTED]),
     ):
-        yield Difference(part="weights", place=place, first=before, second=after)
+        yield Difference(part="weights", path=path, first=described, second=other)
     rest = sum(max(0, len(group) - LISTED) for group in (changed, missing, added))
     if rest:
-        yield Difference(part="weights", place=f"{rest} more of {total} tensors", first="", second="differ, too")
+        yield Difference(part="weights", path=f"{rest} more of {total} tensors", first="", second="also differ")
 
 
-def _two_tensors(first: Tensor, second: Tensor) -> tuple[str, str]:
-    one, other = first.array(), second.array()
-    if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype or one.size <= 8:
+def _in_values(first: Tensor, second: Tensor) -> tuple[str, str]:
+    before, after = first.array(), second.array()
+    if (
+        before is None
+        or after is None
+        or before.shape != after.shape
+        or before.dtype != after.dtype
+        or before.size <= 8
+    ):
         return describe(first), describe(second)
-    unequal = one != other
-    if one.dtype.kind == "f":
-        unequal &= ~(np.isnan(one) & np.isnan(other))
-    return describe(first), f"{int(unequal.sum())} of {one.size} values differ, by up to {largest(one, other):.2g}"
+    unequal = before != after
+    if before.dtype.kind == "f":
+        unequal &= ~(np.isnan(before) & np.isnan(after))
+    count = int(unequal.sum())
+    return describe(first), f"{count} of {before.size} values differ, by up to {largest(before, after):.2g}"
 
 
 def _in_nodes(file: str, first: Graph, second: Graph) -> Iterable[Difference]:
-    """Give the operators that one has more of, else the first node that is another."""
+    """Yield the operators of which one graph has more; where there are none, the nodes that differ."""
     counts = Counter(node.operator for node in first.nodes), Counter(node.operator for node in second.nodes)
     if counts[0] != counts[1]:
         for operator in sorted({*counts[0], *counts[1]}):
             before, after = counts[0][operator], counts[1][operator]
             if before != after:
-                place = f"{file}, {operator} nodes"
-                yield Difference(part="graph", place=place, first=str(before), second=str(after))
+                path = f"{file}, {operator} nodes"
+                yield Difference(part="graph", path=path, first=str(before), second=str(after))
         return
     differing = [
-        (one, other) for one, other in zip(first.nodes, second.nodes, strict=True) if _work(one) != _work(other)
+        (node, other) for node, other in zip(first.nodes, second.nodes, strict=True) if _work(node) != _work(other)
     ]
-    for one, other in differing[:LISTED]:
-        place = f"{file}, {one.operator} '{one.name}'"
-        if one.operator != other.operator:
-            yield Difference(part="graph", place=place, first=one.operator, second=other.operator)
-        elif one.attributes != other.attributes:
-            yield from values_of("graph", place, one.attributes, other.attributes)
+    for node, other in differing[:LISTED]:
+        path = f"{file}, {node.operator} '{node.name}'"
+        if node.operator != other.operator:
+            yield Difference(part="graph", path=path, first=node.operator, second=other.operator)
+        elif node.attributes != other.attributes:
+            yield from values_of("graph", path, node.attributes, other.attributes)
         else:
-            yield Difference(part="graph", place=f"{place}, inputs", first=show(one.inputs), second=show(other.inputs))
+            yield Difference(part="graph", path=f"{path}, inputs", first=show(node.inputs), second=show(other.inputs))
     if len(differing) > LISTED:
         rest = len(differing) - LISTED
-        yield Difference(part="graph", place=f"{file}, {rest} more nodes", first="", second="differ, too")
+        yield Difference(part="graph", path=f"{file}, {rest} more nodes", first="", second="also differ")
 
 
 def _work(node: Node) -> tuple[str, dict[str, str], tuple[str, ...]]:

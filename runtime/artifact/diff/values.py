@@ -1,4 +1,4 @@
-"""What one difference is, and how two values, whatever they hold, are set against each other in words."""
+"""Differences between two values, in words."""
 
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
@@ -23,7 +23,7 @@ Part: TypeAlias = Literal[
     "tools",
 ]
 
-# In the order of a report: what answers depend on first.
+# In the order of a report: the parts that results depend on first.
 PARTS: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
 
 # Differences of one kind that are listed one by one; beyond them, they are counted.
@@ -31,31 +31,31 @@ LISTED = 10
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that differs: where, and what each of the two has; empty where one has nothing."""
+    """One difference: its path in words, and what each artifact has there; empty where one has nothing."""
 
     part: Part
-    place: str
+    path: str
     first: str
     second: str
 
 
-def values_of(part: Part, place: str, first: Any, second: Any) -> Iterable[Difference]:
-    """Give the innermost fields that differ; ``place`` says in words where they are."""
+def values_of(part: Part, path: str, first: Any, second: Any) -> Iterable[Difference]:
+    """Yield the innermost fields that differ; ``path`` says in words where they are."""
     if first == second:
         return
     if isinstance(first, dict) and isinstance(second, dict):
         for key in (*first, *(key for key in second if key not in first)):
-            inner = f"{place}, {words(key)}" if place else words(key)
+            inner = f"{path}, {words(key)}" if path else words(key)
             yield from values_of(part, inner, first.get(key), second.get(key))
     elif _is_structured(first) and _is_structured(second) and len(first) == len(second):
-        for row, (one, other) in enumerate(zip(first, second, strict=True), start=1):
-            yield from values_of(part, f"{place} {row}".strip(), one, other)
+        for number, values in enumerate(zip(first, second, strict=True), start=1):
+            yield from values_of(part, f"{path} {number}".strip(), *values)
     else:
-        yield Difference(part=part, place=place, first=show(first), second=show(second))
+        yield Difference(part=part, path=path, first=show(first), second=show(second))
 
 
 def _is_structured(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(one, dict) for one in value)
+    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
 
 
 def builtins_of(value: Any) -> Any:
@@ -75,18 +75,20 @@ def show(value: Any) -> str:
         case float():
             return f"{value:.9g}"
         case list() | tuple():
-            return f"[{', '.join(show(one) for one in value)}]"
+            return f"[{', '.join(show(entry) for entry in value)}]"
         case dict():
-            return ", ".join(f"{words(key)} {show(one)}" for key, one in value.items())
+            return ", ".join(f"{words(key)} {show(entry)}" for key, entry in value.items())
     return str(value)
 
 
-def largest(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the largest difference; infinite where one is NaN and the other not."""
+def largest(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Return the largest difference; infinite where one value is NaN and the other is not."""
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
-    alike = (one == other) | (np.isnan(one) & np.isnan(other)) if one.dtype.kind == "f" else one == other
-    return float(np.where(alike, 0.0, np.where(np.isnan(difference), np.inf, difference)).max())
+        difference = np.abs(first.astype(np.float64) - second.astype(np.float64))
+    equal = first == second
+    if first.dtype.kind == "f":
+        equal |= np.isnan(first) & np.isnan(second)
+    return float(np.where(equal, 0.0, np.where(np.isnan(difference), np.inf, difference)).max())
 
 
 def words(name: str) -> str:

@@ -14,7 +14,7 @@ from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
 from runtime.deploy.ray.predictor import artifact_digest
 from runtime.inputs.registry import extras_of
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
@@ -127,7 +127,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
                 direct=lock.direct_names(extras),
             ),
             wheel: wheel_bytes,
-            **{f"artifact/{file}": opened.path / file for file in (MANIFEST_NAME, *opened.manifest.files)},
+            **{f"artifact/{file}": opened.path / file for file in (LAYOUT.manifest, *opened.manifest.files)},
         },
         next_steps=f"  docker build --build-arg BASE=python:{facts['python']}-slim@sha256:... "
         f"--tag {facts['image']} {out}\n"

@@ -25,7 +25,7 @@ from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.engines import Stop
 from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import STDIN, read_sources
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 from runtime.results import Result
 
 # Inputs of a parcel: with fewer, Ray's work per parcel shows; with more, the first rows come late. Rows are quick.
@@ -155,7 +155,7 @@ class RayEngine:
 
     def _put_files(self) -> dict[str, Any]:
         """Put the artifact's files where nodes that lack it can fetch it, and return the references by name."""
-        names = [MANIFEST_NAME, *self._artifact.manifest.files]
+        names = [LAYOUT.manifest, *self._artifact.manifest.files]
         return {name: self._ray.put((self._folder / name).read_bytes()) for name in names}
 
     def _first_path(self) -> str | None:

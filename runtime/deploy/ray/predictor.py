@@ -22,7 +22,7 @@ from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.urls import fetch_each
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 from runtime.model import Model, check_options, load
 from runtime.results import Result
 
@@ -126,7 +126,7 @@ class Predictor:
 
 def artifact_digest(artifact: str | Path) -> str:
     """Return the SHA-256 of an artifact's manifest, which holds those of its files: it tells its versions apart."""
-    return hashlib.sha256((open_artifact(artifact).path / MANIFEST_NAME).read_bytes()).hexdigest()
+    return hashlib.sha256((open_artifact(artifact).path / LAYOUT.manifest).read_bytes()).hexdigest()
 
 
 def assigned_cores() -> int:

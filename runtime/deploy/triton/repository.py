@@ -19,7 +19,7 @@ from runtime.engine.session import open_session
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import open_decoder
-from runtime.manifest import MANIFEST_NAME, Classify, Multilabel
+from runtime.manifest import LAYOUT, Classify, Multilabel
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import BATCH, BYTES, TensorSpec, datatype_of, to_bytes
 from runtime.server.payloads import encoded_inputs, input_specs
@@ -171,7 +171,7 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
     )
     yield "config.pbtxt", configuration.to_text()
     yield f"{MODEL_VERSION}/model.py", _MODEL
-    for file in (MANIFEST_NAME, *manifest.files):
+    for file in (LAYOUT.manifest, *manifest.files):
         yield f"{MODEL_VERSION}/{ARTIFACT_FOLDER}/{file}", artifact.path / file
 
 

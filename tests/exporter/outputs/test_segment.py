@@ -73,7 +73,7 @@ def test_predict_writes_a_picture_of_each_map(artifact, photos, tmp_path):
     command = [str(Path(sys.executable).parent / "truecopy"), "predict", str(artifact), str(tmp_path / "in")]
 
     done = subprocess.run(
-        [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=60
+        [*command, "--overlays", str(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=60
     )
 
     assert done.returncode == 1
@@ -91,7 +91,7 @@ def test_a_job_writes_rows_and_pictures_and_goes_on_with_both(artifact, photos, 
         (tmp_path / "in" / name).mkdir(parents=True)
         photos[0].save(tmp_path / "in" / name / "cat.png")
     photos[1].save(tmp_path / "in" / "b" / "cup.png")
-    whole = [*COMMAND, artifact, tmp_path / "in", "--out", tmp_path / "rows.jsonl", "--output", tmp_path / "out"]
+    whole = [*COMMAND, artifact, tmp_path / "in", "--out", tmp_path / "rows.jsonl", "--overlays", tmp_path / "out"]
 
     def names() -> list[str]:
         return sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -234,8 +234,8 @@ def test_only_maps_have_pictures(exported, tmp_path):
     command = [str(Path(sys.executable).parent / "truecopy"), "predict", str(exported.artifact), "x.jpg"]
 
     done = subprocess.run(
-        [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=60
+        [*command, "--overlays", str(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=60
     )
 
     assert done.returncode == 1
-    assert "is for label maps: expected a task of segment, got classify" in done.stderr
+    assert "needs label maps: expected the task segment, got classify" in done.stderr

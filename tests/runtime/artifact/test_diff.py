@@ -21,14 +21,14 @@ def truecopy(*arguments):
 
 
 def found(first, second):
-    return [(one.part, one.place, one.first, one.second) for one in compare_artifacts(first, second).differences]
+    return [(one.part, one.path, one.first, one.second) for one in compare_artifacts(first, second).differences]
 
 
 def test_an_artifact_is_equal_to_its_copy(tiny, copy):
     comparison = compare_artifacts(tiny, copy)
 
     assert comparison.equal
-    assert not comparison.answers_may_differ
+    assert not comparison.results_may_differ
     assert comparison.differences == ()
 
 
@@ -125,9 +125,9 @@ def test_golden_outputs_tools_and_parity_change_no_answer(tiny, copy, rehash, ed
     comparison = compare_artifacts(tiny, copy)
 
     assert not comparison.equal
-    assert not comparison.answers_may_differ
+    assert not comparison.results_may_differ
     assert {one.part for one in comparison.differences} == {"golden", "parity", "source", "tools"}
-    assert comparison.differences[0].place == "input 1, outputs 'probabilities'"
+    assert comparison.differences[0].path == "input 1, outputs 'probabilities'"
     assert comparison.differences[0].second == "up to 0.25 apart"
 
 
@@ -152,9 +152,9 @@ def test_the_command_answers_as_diff_does(tiny, copy, tmp_path, edit_manifest):
     table, machine = truecopy("diff", tiny, copy), truecopy("diff", tiny, copy, "--json")
 
     assert table.returncode == machine.returncode == 1
-    assert "1 difference; answers may differ" in table.stdout
+    assert "1 difference; results may differ" in table.stdout
     assert json.loads(machine.stdout)["differences"] == [
-        {"part": "inputs", "place": "1, exif", "first": "no", "second": "yes"}
+        {"part": "inputs", "path": "1, exif", "first": "no", "second": "yes"}
     ]
     damaged = shutil.copytree(tiny, tmp_path / "damaged")
     (damaged / "labels.txt").write_text("tac\ncoffee\nrocket\nastronaut\n")

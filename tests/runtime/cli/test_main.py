@@ -1,15 +1,70 @@
 """The truecopy command, run as people run it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from runtime.cli.main import Format
+from runtime.jobs.command import TO_STDOUT
+from runtime.jobs.engines import ENGINES
+from runtime.jobs.writers import SUFFIXES
 
 
 def truecopy(*arguments: object, cwd: object = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
+
+
+def test_the_version_is_that_of_the_package():
+    done = truecopy("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"truecopy {version('truecopy')}\n")
+
+
+def test_help_has_the_commands_in_panels_the_main_ones_first():
+    lines = truecopy("--help").stdout.splitlines()
+
+    # The rows of other lines of a command's help begin with spaces.
+    words = [match[1] for line in lines if (match := re.match(r"(?:╭─ |│ )(\w+) ", line))]
+    commands = words[words.index("Make") :]
+    assert [word for word in commands if word != "capacity"] == [
+        *("Make", "export", "inspect", "parity"),
+        *("Use", "predict", "serve", "evaluate", "calibrate"),
+        *("Check", "verify", "diff", "doctor", "bench"),
+        *("Deploy", "deploy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("truecopy pre", ["predict"]), ("truecopy predict --engine ", ["local", "ray"])]
+)
+def test_a_shell_completes_commands_and_choices(words, expected):
+    """As bash asks, with the words so far and the number of the one to complete."""
+    environment = {"_TRUECOPY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "truecopy"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.stdout.split() == expected, done.stderr
+
+
+def test_the_choices_of_predict_are_those_that_the_job_knows():
+    help_text = "".join(truecopy("predict", "--help").stdout.split()).replace("│", "")
+
+    assert f"<{'|'.join(ENGINES)}>" in help_text
+    assert set(get_args(Format)) == {*TO_STDOUT, *SUFFIXES.values()}
 
 
 def test_predict_prints_a_table_for_people(tiny, photos):
@@ -57,9 +112,12 @@ def test_verify_answers_for_people_and_for_machines(tiny):
     table, machine = truecopy("verify", tiny), truecopy("verify", tiny, "--json")
 
     assert table.returncode == machine.returncode == 0
-    assert "passed: 2 golden inputs on cpu" in table.stdout
+    assert "passed: 17 golden inputs on cpu" in table.stdout
     assert json.loads(machine.stdout)["checks"][0] == {
         "name": "prepared",
+        "stage": "geometry",
+        "output": "",
+        "lossy": False,
         "passed": True,
         "worst": 0.0,
         "limit": 0.0,  # the photo is a PNG
@@ -83,7 +141,7 @@ def test_an_error_is_one_line_and_exit_status_1(command):
 
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("error: 'nowhere': no such folder: expected an artifact")
+    assert done.stderr.startswith("error: 'nowhere': no such folder: expected an artifact folder. ")
     assert done.stderr.count("\n") == 1
 
 

@@ -136,13 +136,13 @@ def test_labels_of_photos_one_by_one_in_batches_and_from_many_threads(tiny, phot
 def test_the_graph_that_resizes_says_why_it_is_for_the_cpu(tiny, photos):
     with (
         runtime.load(tiny, device="cuda") as model,
-        pytest.raises(runtime.DeviceError, match="its resize is for the CPU provider"),
+        pytest.raises(runtime.DeviceError, match="its resize needs the CPU provider"),
     ):
         model.run({"image": np.zeros((1, 64, 64, 3), np.uint8)})
 
 
 def test_the_doctor_finds_it(tiny):
-    found = {finding.subject: finding.found for finding in diagnose(tiny, device="cuda").findings}
+    found = {finding.subject: finding.detail for finding in diagnose(tiny, device="cuda").findings}
 
     assert found["device cuda"] == "usable: CUDAExecutionProvider"
     assert "golden inputs on cuda: equal" in found[str(tiny)]

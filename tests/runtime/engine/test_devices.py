@@ -89,7 +89,7 @@ def test_a_device_that_is_not_installed_is_an_error_with_the_exact_command(devic
         ),
         ("cuda", "libz.so.1: version too old", "the library 'libz.so.1' does not load"),
         ("cuda", "", "Check that 'nvidia-smi' works"),
-        ("openvino", "", "no usable device answers. Pass --device cpu."),
+        ("openvino", "", "no usable device responds. Pass --device cpu."),
     ],
 )
 def test_what_keeps_a_provider_from_starting_is_named_with_its_remedy(device, complaint, expected):
@@ -129,7 +129,7 @@ def test_a_number_that_no_device_has_is_named_with_those_that_are_here():
 
     assert missing_number("cuda:7", "CUDA failure 999: unknown error") is None
     assert missing_number("cuda:7", said) == (
-        "there is no such device: expected a number below 1, as this process sees one device, got 7. Name another, "
+        "there is no such device: expected a number below 1, as this process sees one device, got 7. Use another, "
         "such as 'cuda:0'; 'nvidia-smi -L' lists them, and CUDA_VISIBLE_DEVICES hides them."
     )
 

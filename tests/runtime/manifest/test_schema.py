@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.manifest import MANIFEST_NAME
+from runtime.manifest import LAYOUT
 from runtime.manifest.schema import to_schema
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
@@ -21,7 +21,7 @@ def validate():
 
 @pytest.fixture
 def manifest(tiny):
-    return json.loads((tiny / MANIFEST_NAME).read_bytes())
+    return json.loads((tiny / LAYOUT.manifest).read_bytes())
 
 
 def test_the_committed_schema_is_made_from_the_types():

@@ -35,8 +35,8 @@ def test_a_figure_that_grew_more_than_four_times_fails_and_names_the_versions(pa
     assert (growth.path, growth.stage, growth.group, growth.figure) == ("model.onnx", "network", "photos", "largest")
     assert (growth.before, growth.now) == pytest.approx((1.5, 6.5))
     assert compared.reason == (
-        "model.onnx on cpu, network, photos: the largest difference grew since 'old.json': expected at most 4 times as "
-        "much, got 6.5 times the noise floor, then 1.5. Versions that changed: timm none -> 1.0, torch 2.14.1 -> 2.15.0"
+        "model.onnx on cpu, network, photos: the largest difference grew more than 4 times since 'old.json': it is now "
+        "6.5 times the noise floor, and was 1.5. Versions that changed: timm none -> 1.0, torch 2.14.1 -> 2.15.0"
     )
 
 
@@ -76,7 +76,7 @@ def test_what_was_equal_and_is_allowed_not_to_be_drifts(passed):
     now = network(passed, difference=1.0, difference_p99=0.0, floor=0.0, limit=1.0, unit="gray levels")
     compared = compare_with_baseline(now, before, "old.json")
 
-    assert "got 1 gray levels, then 0" in compared.reason
+    assert "is now 1 gray levels, and was 0" in compared.reason
 
 
 def test_rows_that_only_one_has_are_told_and_fail_nothing(passed, row):
@@ -112,12 +112,12 @@ def test_a_baseline_is_read_from_the_evidences_json_with_fields_of_later_version
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"format_version": 1, "verdict": "passed"}', "of another format: expected format_version 3, got 1"),
-        (b'{"format_version": 4}', "of another format: expected format_version 3, got 4"),
-        (b'{"passed": true}', "no evidence of a parity check: .*format_version"),
-        (b'{"format_version": 3, "verdict": "passed"}', "no evidence of a parity check: .*artifact"),
-        (b"\x89PNG", "no evidence of a parity check"),
-        (b"", "no evidence of a parity check"),
+        (b'{"format_version": 1, "verdict": "passed"}', "unsupported format: expected format_version 3, got 1"),
+        (b'{"format_version": 4}', "unsupported format: expected format_version 3, got 4"),
+        (b'{"passed": true}', "not the evidence of a parity check: .*format_version"),
+        (b'{"format_version": 3, "verdict": "passed"}', "not the evidence of a parity check: .*artifact"),
+        (b"\x89PNG", "not the evidence of a parity check"),
+        (b"", "not the evidence of a parity check"),
         (None, "cannot be read: No such file"),
     ],
 )

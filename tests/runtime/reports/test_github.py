@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from runtime.reports.annotations import tell_github, to_annotations, to_summary
+from runtime.reports.annotations import report_to_github, to_annotations, to_summary
 
 
 def unescape(text):
@@ -49,7 +49,7 @@ def test_only_a_runner_of_githubs_is_told_and_the_summary_of_other_steps_is_kept
     summary.write_text("of the step before\n")
     environment = {"GITHUB_STEP_SUMMARY": str(summary)}
 
-    assert tell_github(outcome_of(failed), environment) == ""
+    assert report_to_github(outcome_of(failed), environment) == ""
     assert summary.read_text() == "of the step before\n"
-    assert tell_github(outcome_of(failed), {**environment, "GITHUB_ACTIONS": "true"}).startswith("::error ")
+    assert report_to_github(outcome_of(failed), {**environment, "GITHUB_ACTIONS": "true"}).startswith("::error ")
     assert summary.read_text().startswith("of the step before\n### ")

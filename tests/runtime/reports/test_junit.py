@@ -103,4 +103,4 @@ def test_fewer_inputs_than_planned_and_near_ties_are_told(passed, row, outcome_o
 
     said = [one.text for one in root.iter("system-out")]
     assert "2 of 9 inputs were compared" in said[0]
-    assert "near tie on tall: eager says cat, this path dog" in said[0]
+    assert "near tie on tall: expected cat, got dog" in said[0]

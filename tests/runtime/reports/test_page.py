@@ -86,7 +86,7 @@ def test_drift_is_told_with_both_figures_and_the_versions(passed, outcome_of):
     text = read(outcome_of(compare_with_baseline(now, passed, "old.json"))).text
 
     assert "'mine.v2' differs more than at its baseline" in text
-    assert "got 8 times the noise floor, then 1.5" in text
+    assert "is now 8 times the noise floor, and was 1.5" in text
     assert "torch2.14.12.15.0" in text
     assert "8 x noise, was 1.5" in text
 
@@ -118,7 +118,7 @@ def test_every_path_and_stage_has_a_bar_that_says_its_figure(verdict, outcome_of
 def test_bars_are_logarithmic_and_a_fault_is_never_invisible():
     scale = LogScale([0.5, 5000.0, float("inf")], 10.0)
 
-    widths = [scale.place(ratio) for ratio in (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)]
+    widths = [scale.position(ratio) for ratio in (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)]
     steps = [after - before for before, after in pairwise(widths)]
     assert widths[0] == 0.0
     assert widths[-1] == pytest.approx(100.0)

@@ -31,10 +31,10 @@ def test_the_same_evidence_gives_the_same_bytes(failed, outcome_of, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("-", "--junit '-': is no file: expected a path, as several forms cannot share standard output. Name another"),
-        ("{}", "is a folder: expected a file"),
-        ("{}/none/p.xml", "cannot be written: expected the folder '.*none', got none"),
-        ("/dev/null", "is a device: expected a file"),
+        ("-", "--junit '-': not a file: several forms cannot share standard output. Use another file"),
+        ("{}", "is a folder, not a file. Use another file"),
+        ("{}/none/p.xml", "there is no folder '.*none'. Use another file"),
+        ("/dev/null", "is a device, not a file. Use another file"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_check(tmp_path, name, message):
@@ -45,12 +45,12 @@ def test_what_cannot_be_written_is_refused_before_the_check(tmp_path, name, mess
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused_before_the_check(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="expected a folder that you may write to"):
+    with pytest.raises(InputError, match="no permission to write in"):
         Destinations(junit=tmp_path / "p.xml").check()
 
 
 def test_two_forms_in_one_file_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"--sarif '.*': is what --junit writes, too"):
+    with pytest.raises(InputError, match=r"--sarif '.*': --junit writes the same file"):
         Destinations(junit=tmp_path / "p", sarif=tmp_path / "p").check()
 
 

@@ -29,7 +29,7 @@ def test_an_artifact_with_wrong_outputs_is_not_served(copy, edit_manifest):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
     assert done.returncode == 1
-    assert "answers are not the eager model's" in done.stderr
+    assert "does not reproduce the eager model's outputs" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_an_artifact_that_fails_to_verify_is_not_swapped_in(start, copy, cat, ed
         server.signal(signal.SIGHUP)
         server.wait_for("kept", count=2)
 
-        assert "not the eager model's" in kept["error"]
+        assert "not reproduce the eager model's outputs" in kept["error"]
         assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] == "cat"
         assert 'truecopy_reloads_total{model="tiny",outcome="kept"} 2.0' in server.get("/metrics").body.decode()
 

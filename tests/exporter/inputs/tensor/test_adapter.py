@@ -198,4 +198,4 @@ def test_verify_needs_no_network_to_check_arrays(structured):
     verification = verify(structured[1])
 
     assert verification.passed, verification
-    assert "network, both.1.sum" in {check.name for check in verification.checks}
+    assert "network, both.1.sum" in {check.title for check in verification.checks}

@@ -1,0 +1,153 @@
+"""Execution of a network: sessions, worker threads and batches by a concurrency plan."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+
+from runtime.engine.concurrency import ActiveCalls, ConcurrencyPlan, PlanRequest, ThreadPool
+from runtime.engine.cpu import usable_cores
+from runtime.engine.devices import DeviceOptions
+from runtime.engine.session import Arrays, Session, open_session
+from runtime.errors import ModelError
+
+# Returns the path of a graph whose file, and those that it reads, have been checked.
+GraphFile: TypeAlias = Callable[[], Path]
+
+_Item = TypeVar("_Item")
+_Output = TypeVar("_Output")
+
+
+class Executor:
+    """Runs one network on one device, from many threads at a time; ``close`` ends its own threads.
+
+    ``plan`` says how inputs are spread over the cores. A call that has the process to itself uses the session on all of
+    the plan's threads, calls that overlap a session with one thread each, unless a number of threads was requested.
+    """
+
+    def __init__(
+        self,
+        network: GraphFile,
+        *,
+        device: str,
+        request: PlanRequest,
+        options: DeviceOptions,
+        every_output_batched: bool,
+    ) -> None:
+        self._options = options
+        self._network_file = network
+        self._lock = threading.Lock()
+        self._calls = ActiveCalls()
+        self._pool: ThreadPool | None = None
+        self._single_threaded: Session | None = None
+        self._raw: Session | None = None
+        # Only the opened session shows which device 'auto' selected.
+        self._plan = request.plan("cpu", cores=usable_cores())
+        # A requested number of threads holds for every call; without one, overlapping calls have one thread each.
+        self._shares_cores = self._plan.threads > 1 and request.threads is None
+        spin = self._shares_cores or (self._plan.threads > 1 and self._plan.workers == 1)
+        session = self._open(network, device, threads=self._plan.threads, spin=spin)
+        self._network: Session | None = session
+        self._device = session.device
+        # An output without a batch dimension may depend on all inputs, including those that only fill the batch.
+        self._fills = self._device != "cpu" and session.only_batch_varies and every_output_batched
+        if self._device != "cpu":
+            self._plan = request.plan(self._device, cores=usable_cores())
+            session.warm_up([self._plan.batch])
+
+    @property
+    def device(self) -> str:
+        """The device that runs the network: never ``auto``."""
+        return self._device
+
+    @property
+    def plan(self) -> ConcurrencyPlan:
+        """The numbers of workers, of threads per call and of inputs per batch."""
+        return self._plan
+
+    @property
+    def fills_batches(self) -> bool:
+        """Whether ``fill`` fills batches: on accelerators, where the batch is the only dimension that varies."""
+        return self._fills
+
+    def active(self) -> AbstractContextManager[None]:
+        """Return a context that counts as one call: it covers all the work on an input, not only the network's."""
+        return self._calls
+
+    def fill(self, prepared: Sequence[_Item]) -> Sequence[_Item]:
+        """Return a batch filled up to the plan's number with its last input, where batches are filled.
+
+        A session on an accelerator plans anew for each number of inputs, which takes longer than running more of them.
+        """
+        missing = max(0, self._plan.batch - len(prepared)) if self._fills else 0
+        return [*prepared, *[prepared[-1]] * missing]
+
+    def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the network's outputs by name, inside ``active``.
+
+        Raises InputError for arrays that do not fit, DeviceError for a device that fails, ModelError after ``close``.
+        """
+        return self._session().run(arrays)
+
+    def run_raw(self, arrays: Arrays, graph: GraphFile) -> dict[str, NDArray[Any]]:
+        """Return the outputs of the graph that takes raw inputs, on the CPU; the graph is loaded at its first use."""
+        self.check_open()
+        with self._lock:
+            if self._raw is None:
+                self._raw = self._open(graph, "cpu", threads=self._plan.threads)
+            session = self._raw
+        return session.run(arrays)
+
+    def submit(self, function: Callable[..., _Output], *arguments: Any, **options: Any) -> Future[_Output]:
+        """Return the future of ``function(*arguments, **options)``, run by one of the plan's workers."""
+        return self._workers().submit(function, *arguments, **options)
+
+    def map(self, function: Callable[[_Item], _Output], items: Iterable[_Item]) -> Iterator[_Output]:
+        """Yield ``function(item)`` for each item, in order, with all of the plan's workers."""
+        if self._plan.workers == 1:
+            for item in items:
+                yield function(item)
+            return
+        yield from self._workers().map(function, items)
+
+    def check_open(self) -> None:
+        """Raise ModelError after ``close``."""
+        self._opened()
+
+    def close(self) -> None:
+        """Finish the calls in progress, end the threads and release the sessions."""
+        with self._lock:
+            pool = self._pool
+            self._pool = self._network = self._single_threaded = self._raw = None
+        if pool is not None:
+            pool.close()
+
+    def _opened(self) -> Session:
+        network = self._network
+        if network is None:
+            raise ModelError("This model is closed. Load the artifact again.")
+        return network
+
+    def _workers(self) -> ThreadPool:
+        self._opened()
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPool(self._plan.workers)
+            return self._pool
+
+    def _session(self) -> Session:
+        """Return the session for a call: multi-threaded where it is alone, single-threaded where others are active."""
+        network = self._opened()
+        if self._calls.alone or not self._shares_cores or self._device != "cpu":
+            return network
+        with self._lock:
+            if self._single_threaded is None:
+                self._single_threaded = self._open(self._network_file, "cpu", threads=1)
+            return self._single_threaded
+
+    def _open(self, graph: GraphFile, device: str, *, threads: int, spin: bool = False) -> Session:
+        return open_session(graph(), device=device, threads=threads, spin=spin, options=self._options)
