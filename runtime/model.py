@@ -51,7 +51,7 @@ class Model:
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         outputs = artifact.manifest.outputs
-        self._batched = frozenset(output.name for output in outputs if output.shape and output.shape[0] == "batch")
+        self._batched = frozenset(output.name for output in outputs if output.batched)
         self._graphs: dict[str, Session] = {}
         self._variant = artifact.manifest.variants[0]
         self._workers: ThreadPool | None = None

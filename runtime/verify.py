@@ -147,7 +147,7 @@ def _together(model: Model, prepared: Sequence[Any]) -> list[dict[str, NDArray[A
 
     Alone, no input is padded, and none has neighbours that its answer could depend on.
     """
-    batched = {output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch"}
+    batched = {output.name for output in model.manifest.outputs if output.batched}
     buckets: dict[Any, list[int]] = {}
     for place, one in enumerate(prepared):
         buckets.setdefault(model.bucket(one), []).append(place)
@@ -166,7 +166,7 @@ def _check_labels(model: Model, golden: Sequence[GoldenCase]) -> list[Check]:
 
     It depends on no device, so that all has to be equal.
     """
-    batched = frozenset(output.name for output in model.manifest.outputs if output.shape and output.shape[0] == "batch")
+    batched = frozenset(output.name for output in model.manifest.outputs if output.batched)
     known = [case for case in golden if case.labels]
     wrong = 0
     for case in known:

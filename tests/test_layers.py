@@ -30,8 +30,8 @@ LAYERS = {
     "runtime": (
         ("errors",),
         ("manifest", "engine", "console"),
-        ("geometry", "results", "evidence"),
-        ("artifact", "reports"),
+        ("geometry", "outputs", "evidence"),
+        ("artifact", "reports", "results"),
         ("inputs",),
         ("model",),
         ("verify", "bench", "jobs"),

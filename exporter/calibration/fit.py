@@ -21,10 +21,11 @@ from exporter.errors import ExportError, ParityError
 from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.evaluation.data import Scores, read_labelled, score_labelled
-from runtime.evaluation.metrics import calibration_error, confidences, reliability
+from runtime.evaluation.data import read_labelled, score_labelled
 from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, struct_to_json
 from runtime.model import Model
+from runtime.outputs.metrics import Scores, calibration_error, reliability
+from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
 _FILE = "calibration.json"
@@ -121,7 +122,8 @@ def calibrate(
         )
     link = _Link(operator="Softmax" if isinstance(task, Classify) else "Sigmoid", scales=np.array(fitted))
     after = link.apply(found.scores)
-    sure_before, sure_after = (confidences(task, scores, found.truth) for scores in (found.scores, after))
+    interpreter = open_interpreter(task, model.labels)
+    sure_before, sure_after = (interpreter.confidences(scores, found.truth) for scores in (found.scores, after))
     calibrated = CalibrationResult(
         artifact=str(out or artifact),
         inputs=len(found.names),

@@ -11,9 +11,7 @@ from exporter import check_extra
 from runtime.console import open_console
 
 if TYPE_CHECKING:
-    from runtime.evaluation.data import Scores
-    from runtime.evaluation.metrics import Evaluation
-    from runtime.evaluation.segmentation import Maps
+    from runtime.outputs.metrics import Evaluation
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")]
 Data = Annotated[
@@ -45,19 +43,15 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure an artifact on labelled data: accuracy, class by class; errors of its numbers; overlap of its maps."""
-    from runtime.evaluation.data import read_labelled, score_labelled
+    from runtime.evaluation.data import read_labelled
     from runtime.evaluation.metrics import evaluate as measure
-    from runtime.evaluation.segmentation import score_maps
-    from runtime.manifest import Segment, struct_to_json
+    from runtime.evaluation.metrics import score
+    from runtime.manifest import struct_to_json
     from runtime.model import load
 
     model = load(artifact, device="cpu")
     labelled = read_labelled(model, data, column=label_column)
-    found: Scores | Maps
-    if isinstance(model.manifest.task, Segment):
-        found = score_maps(model, labelled, keep=checkpoint is not None)
-    else:
-        found = score_labelled(model, labelled)
+    found = score(model, labelled, keep=checkpoint is not None)
     evaluation = measure(model, found, name=str(artifact))
     eager, differences = None, {}
     if checkpoint is not None:

@@ -193,7 +193,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
-    batched = frozenset(output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch")
+    batched = frozenset(output.name for output in manifest.outputs if output.batched)
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
         if len(cases) == 1:
@@ -246,7 +246,7 @@ def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[st
             {name: until_end(array[row], task.end_id)[np.newaxis] for name, array in outputs.items()}
             for row in range(count)
         ]
-    batched = {output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch"}
+    batched = {output.name for output in manifest.outputs if output.batched}
     return [
         {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
         for row in range(count)

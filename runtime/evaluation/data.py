@@ -1,22 +1,20 @@
 """Inputs whose answer is known: a folder a class, or a table with a column of labels."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.tabular.tables import read_rows
 from runtime.jobs.sources import KINDS
-from runtime.manifest import Manifest, Multilabel, Regress, Segment, TabularInput
+from runtime.manifest import Manifest, TabularInput
 from runtime.model import Model
+from runtime.outputs.metrics import Scores
+from runtime.outputs.registry import open_interpreter
 from runtime.results import is_finite, non_finite_message
-
-# What stands between the labels of one cell.
-_SEPARATOR = ";"
 
 _BATCH = 256
 
@@ -30,20 +28,6 @@ class LabeledData:
     truth: Any
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """The model's scores for labelled data, row by row, and the truth.
-
-    ``scores`` is float32 [inputs, ...]; ``truth`` is int64 [inputs] of class indices, bool [inputs, classes] of classes
-    that hold, or float64 [inputs, values]. ``failures`` are the inputs that could not be used, with the reason.
-    """
-
-    names: tuple[str, ...]
-    scores: NDArray[np.float32]
-    truth: NDArray[Any]
-    failures: Mapping[str, str]
-
-
 def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
     """Yield the inputs of ``data`` with their truth, in a fixed order.
 
@@ -55,7 +39,8 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledD
     The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
     its path in ``column``.
     """
-    if data.is_dir() and isinstance(model.manifest.task, Segment):
+    interpreter = open_interpreter(model.manifest.task, model.labels)
+    if data.is_dir() and interpreter.gives_maps:
         yield from _read_masked(data, KINDS[model.manifest.inputs[0].kind].suffixes)
         return
     if data.is_dir():
@@ -65,19 +50,19 @@ def read_labelled(model: Model, data: Path, *, column: str) -> Iterator[LabeledD
         if isinstance(row, InputError):
             yield row
             continue
-        wanted = _truth_columns(model.manifest, column)
-        missing = [one for one in wanted if one not in row]
+        columns = interpreter.truth_columns(column)
+        missing = [key for key in columns if key not in row]
         if missing:
             raise InputError(
                 f"'{name}': no column '{missing[0]}': expected the truth in it, got {', '.join(row)}. "
                 "Name the column with --label-column."
             )
         try:
-            truth = _truth(model, {one: row[one] for one in wanted}, name, data.parent)
+            truth = interpreter.read_truth({key: row[key] for key in columns}, name=name, folder=data.parent)
         except InputError as error:
             yield error
             continue
-        yield LabeledData(name=name, source=_source(model.manifest, row, data, wanted), truth=truth)
+        yield LabeledData(name=name, source=_source(model.manifest, row, data, columns), truth=truth)
 
 
 def score_labelled(model: Model, labelled: Iterator[LabeledData | InputError]) -> Scores:
@@ -147,48 +132,9 @@ def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterat
             f"'{data}': expected a folder a class, named as the model's labels ({known}), got {got}. Rename it."
         )
     for folder in folders:
-        index = model.labels.index(folder.name)
+        truth = open_interpreter(model.manifest.task, model.labels).truth_of_class(model.labels.index(folder.name))
         for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes):
-            yield LabeledData(name=str(path), source=path, truth=_one_hot(model, [index]))
-
-
-def _one_hot(model: Model, indices: Sequence[int]) -> Any:
-    """Return a class as its index, or where several may hold, as a bool a class."""
-    if not isinstance(model.manifest.task, Multilabel):
-        return indices[0]
-    return [position in indices for position in range(len(model.labels))]
-
-
-def _truth_columns(manifest: Manifest, column: str) -> list[str]:
-    return [value.name for value in manifest.task.values] if isinstance(manifest.task, Regress) else [column]
-
-
-def _truth(model: Model, cells: Mapping[str, Any], name: str, folder: Path) -> Any:
-    if isinstance(model.manifest.task, Segment):
-        return folder / str(*cells.values())
-    if isinstance(model.manifest.task, Regress):
-        try:
-            numbers = [float(value) for value in cells.values()]
-        except (TypeError, ValueError):
-            raise InputError(f"'{name}': the truth is not a number: got {list(cells.values())}. Correct it.") from None
-        if not np.isfinite(numbers).all():
-            raise InputError(f"'{name}': the truth is not finite: got {numbers}. Correct it.")
-        return numbers
-    (cell,) = cells.values()
-    if isinstance(model.manifest.task, Multilabel):
-        parts = [part.strip() for part in str(cell).split(_SEPARATOR) if part.strip()]
-        return _one_hot(model, [_index(model, part, name) for part in parts])
-    return _index(model, cell, name)
-
-
-def _index(model: Model, label: Any, name: str) -> int:
-    text = str(label).strip()
-    if text in model.labels:
-        return model.labels.index(text)
-    if text.isdigit() and int(text) < len(model.labels):
-        return int(text)
-    known = ", ".join(f"'{one}'" for one in model.labels[:10])
-    raise InputError(f"'{name}': unknown label: expected one of {known}, or its number, got '{text}'. Correct it.")
+            yield LabeledData(name=str(path), source=path, truth=truth)
 
 
 def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth: Collection[str]) -> Any:

@@ -7,7 +7,7 @@ import msgspec
 from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Part
-from runtime.manifest.tasks import Labels, Raw, Regress, Task
+from runtime.manifest.tasks import Labels, Task
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "truecopy.json"
@@ -22,6 +22,11 @@ class Output(Part, frozen=True, kw_only=True):
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def batched(self) -> bool:
+        """Whether each input of a batch has values of its own in it."""
+        return self.shape[:1] == ("batch",)
 
 
 class Variant(Part, frozen=True, kw_only=True):
@@ -137,7 +142,7 @@ class Manifest(Part, frozen=True, kw_only=True):
     @property
     def labels(self) -> Labels | None:
         """The file of the names of classes, or of the words of token numbers; None for tasks without either."""
-        return None if isinstance(self.task, Regress | Raw) else self.task.labels
+        return self.task.labels
 
 
 class _FormatVersion(msgspec.Struct):

@@ -16,7 +16,6 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.server.open_inference.requests import BATCH
 from runtime.server.payloads import kind_of
 from runtime.verify import check_answers
 
@@ -135,7 +134,7 @@ def _agree_together(artifact: Artifact, models: Mapping[int, Model]) -> bool:
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
     alike = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
     alone = [models[1].run(case.prepared) for case in alike]
-    batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
+    batched = {output.name for output in artifact.manifest.outputs if output.batched}
     for size, model in models.items():
         rows = [row % len(alike) for row in range(size)]
         together = model.run({name: np.concatenate([alike[row].prepared[name] for row in rows]) for name in shapes})

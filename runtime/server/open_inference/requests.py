@@ -153,7 +153,7 @@ def _outputs(scores: Sequence[Any], manifest: Manifest) -> dict[str, NDArray[Any
     outputs = {}
     for output in manifest.outputs:
         rows = [one[output.name] for one in scores]
-        if not output.shape or output.shape[0] != BATCH:
+        if not output.batched:
             outputs[output.name] = rows[0]
             continue
         if len({row.shape for row in rows}) > 1:
