@@ -252,7 +252,8 @@ def export(
     import exporter
 
     exporter.check_extra()
-    from exporter.outputs.postprocessing import TASKS, TaskOptions
+    from exporter.outputs.postprocessing import TaskOptions
+    from exporter.outputs.registry import TASKS
     from exporter.outputs.target_transform import NAMES, read_target
     from runtime.manifest import Value
     from runtime.reports.table import to_table

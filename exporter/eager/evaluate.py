@@ -19,10 +19,12 @@ from exporter.recipe import Recipe
 from exporter.recipe_from_artifact import postprocessing_from_artifact, recipe_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import InputError
-from runtime.evaluation.data import LabeledData, Scores, fail
-from runtime.evaluation.segmentation import Maps, compare_maps
-from runtime.manifest import Manifest, Segment, TabularInput, TextInput, TokensInput
+from runtime.evaluation.data import LabeledData, fail
+from runtime.evaluation.segmentation import compare_maps
+from runtime.manifest import Manifest, TabularInput, TextInput, TokensInput
 from runtime.model import Model
+from runtime.outputs.metrics import Maps, Scores
+from runtime.outputs.registry import open_interpreter
 
 
 def score_eager(
@@ -71,7 +73,7 @@ def score_eager(
             yield one, call(rebuilt.network, prepared.tensors)
 
     output = manifest.outputs[0].name
-    if isinstance(manifest.task, Segment):
+    if open_interpreter(manifest.task).gives_maps:
         return compare_maps(model, _with_ending(values(), files), keep=True)
     names, found, truth, failures = [], [], [], {}
     for one, value in values():

@@ -32,7 +32,8 @@ from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
-from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs, read_vocabulary
+from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs
+from exporter.outputs.labels import read_vocabulary
 from exporter.outputs.postprocessing import TaskOptions
 from exporter.recipe import Recipe
 from runtime.inputs.text.decoder import INPUT_IDS

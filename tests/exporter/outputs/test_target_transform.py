@@ -138,5 +138,5 @@ def test_one_score_for_a_class_is_refused_with_what_it_may_be(tmp_path):
     network = nn.Linear(3, 1)
     torch.save(network.state_dict(), tmp_path / "model.pth")
 
-    with pytest.raises(exporter.ConversionError, match=r"one score an input: .* --task binary .* or --task regress"):
+    with pytest.raises(exporter.ConversionError, match=r"one score per input: .* --task binary .* or --task regress"):
         exporter.export(tmp_path / "model.pth", network, inputs=["x=float32[batch,3]"], out=tmp_path / "artifact")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.outputs.postprocessing import TaskOptions, infer_postprocessing
+from exporter.outputs.postprocessing import TaskOptions
+from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import ReferenceOutput, measure_noise, noise
 from exporter.parity.cases import Case, PreparedInput
 from exporter.parity.noise import ROUNDINGS, round_up
