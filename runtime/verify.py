@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.errors import ArtifactError
-from runtime.manifest import Golden, ImageInput, Task, Tokens
+from runtime.manifest import Golden, ImageInput, Task
 from runtime.model import Model
-from runtime.results import result_to_arrays, split, until_end
+from runtime.outputs.registry import open_interpreter
+from runtime.results import result_to_arrays, split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -187,8 +188,8 @@ def _check_outputs(
     task: Task,
 ) -> list[Check]:
     """Return one check an output; where there are several, each is named."""
-    if isinstance(task, Tokens):
-        actual = [{key: until_end(array[0], task.end_id)[np.newaxis] for key, array in one.items()} for one in actual]
+    trim = open_interpreter(task).trim
+    actual = [trim(outputs) for outputs in actual]
     return [
         _check(
             f"{name}, {output}" if len(limits) > 1 else name,

@@ -56,12 +56,13 @@ def evaluate(
     eager, differences = None, {}
     if checkpoint is not None:
         check_extra()
-        from exporter.eager.evaluate import compare_scores, score_eager
+        from exporter.eager.evaluate import score_eager
+        from exporter.outputs.registry import open_reference
 
         again = read_labelled(model, data, column=label_column)
         beside = score_eager(artifact, model, again, checkpoint, arch=arch, preprocess=preprocess, trust=trust)
         eager = measure(model, beside, name=f"{checkpoint} (eager)")
-        differences = compare_scores(found, beside, evaluation.task)
+        differences = open_reference(model.manifest.task, model.labels).differences(found, beside)
     if out is not None:
         _write_report(out, evaluation, model.labels)
     if json:

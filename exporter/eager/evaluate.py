@@ -88,23 +88,6 @@ def score_eager(
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
 
 
-def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> dict[str, float | int]:
-    """Return how far an artifact's scores, or its maps, are from the eager model's, in words."""
-    if isinstance(found, Maps) or isinstance(beside, Maps):
-        assert isinstance(found, Maps)
-        assert isinstance(beside, Maps)
-        other = sum(int((one != two).sum()) for one, two in zip(found.maps, beside.maps, strict=True))
-        return {"places with another label": other}
-    difference = float(np.abs(found.scores.astype(np.float64) - beside.scores).max())
-    if task == "regress":
-        return {"largest difference of a value": difference}
-    differences: dict[str, float | int] = {"largest difference of a score": difference}
-    if task == "classify":
-        other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
-        differences["inputs with another label"] = other
-    return differences
-
-
 def _with_ending(
     values: Iterator[tuple[LabeledData, Any] | tuple[str, InputError]], artifact: Artifact
 ) -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:

@@ -21,6 +21,7 @@ from exporter.outputs.postprocessing import TaskOptions, check_finite, main_outp
 from exporter.outputs.probabilities import ClassPostprocessing, are_distributions, are_probabilities, class_outputs
 from runtime.manifest import Classify, Labels, Output
 from runtime.outputs.classify import Prediction
+from runtime.outputs.metrics import Scores
 
 # As many classes as a prediction lists by default.
 _TOP_K = 5
@@ -60,6 +61,11 @@ class ClassifyReference(ReferenceInterpreter):
         for scored in result.top:
             scores[0, scored.index] = scored.probability
         return {outputs[0].name: scores}
+
+    def differences(self, scored: Scores, eager: Scores) -> dict[str, float | int]:
+        """Return the largest difference of a score, and how many inputs have another best class."""
+        flipped = int((scored.scores.argmax(axis=1) != eager.scores.argmax(axis=1)).sum())
+        return {**super().differences(scored, eager), "inputs with another label": flipped}
 
 
 @dataclass(frozen=True, kw_only=True)

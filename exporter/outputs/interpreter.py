@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.manifest import Output
+from runtime.outputs.metrics import Scores
 
 # Arrays by name.
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -66,6 +67,18 @@ class ReferenceInterpreter(ABC):
     @abstractmethod
     def scores_of(self, result: Any, outputs: Sequence[Output]) -> Arrays:
         """Return the scores in a result of the runtime as a batch of one, by the names of the artifact's outputs."""
+
+    def differences(self, scored: Any, eager: Any) -> dict[str, float | int]:
+        """Return how far scores on labeled data, or maps, are from the eager model's, in words.
+
+        Both are ``Scores`` of ``runtime.outputs.metrics``, or both are ``Maps``.
+        """
+        return {"largest difference of a score": largest_difference(scored, eager)}
+
+
+def largest_difference(scored: Scores, eager: Scores) -> float:
+    """Return the largest absolute difference of scores on the same inputs."""
+    return float(np.abs(scored.scores.astype(np.float64) - eager.scores).max())
 
 
 def compare_decisions(

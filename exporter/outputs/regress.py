@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ExportError
-from exporter.outputs.interpreter import Arrays, ReferenceInterpreter, to_words
+from exporter.outputs.interpreter import Arrays, ReferenceInterpreter, largest_difference, to_words
 from exporter.outputs.postprocessing import (
     LOGITS,
     Postprocessing,
@@ -21,6 +21,7 @@ from exporter.outputs.postprocessing import (
 )
 from exporter.outputs.target_inverse import inverse_module, inverse_nodes
 from runtime.manifest import Affine, InverseStep, Output, Regress, Value
+from runtime.outputs.metrics import Scores
 from runtime.outputs.regress import Estimate
 
 VALUES = "values"
@@ -40,6 +41,10 @@ class RegressReference(ReferenceInterpreter):
         """Return the values in their order."""
         numbers = [result.values[value.name] for value in self.task.values]
         return {outputs[0].name: np.array([numbers], dtype=np.float32)}
+
+    def differences(self, scored: Scores, eager: Scores) -> dict[str, float | int]:
+        """Return the largest difference of a value."""
+        return {"largest difference of a value": largest_difference(scored, eager)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from exporter.outputs.interpreter import (
 from exporter.outputs.postprocessing import TaskOptions, check_finite, main_outputs
 from exporter.outputs.probabilities import PROBABILITIES, ClassPostprocessing, are_distributions, sorted_labels
 from runtime.manifest import Labels, Output, Segment
+from runtime.outputs.metrics import Maps
 from runtime.outputs.segment import Segmentation
 
 
@@ -52,6 +53,11 @@ class SegmentReference(ReferenceInterpreter):
     def scores_of(self, result: Segmentation, outputs: Sequence[Output]) -> Arrays:
         """Return the map: it alone is left of the probabilities, and is what is compared."""
         return {outputs[0].name: result.label_map[np.newaxis]}
+
+    def differences(self, scored: Maps, eager: Maps) -> dict[str, float | int]:
+        """Return how many pixels have another class."""
+        pairs = zip(scored.maps, eager.maps, strict=True)
+        return {"pixels with another label": sum(int((got != expected).sum()) for got, expected in pairs)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,10 @@ class Interpreter(ABC):
         (scores,) = outputs.values()
         return scores  # type: ignore[return-value]  # its rows are the entries
 
+    def trim(self, outputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return a graph's outputs, a batch of one, without the padding that neighbors in a batch add."""
+        return outputs
+
     @abstractmethod
     def interpret(self, scores: Any, *, name: str, top_k: int, threshold: float | None) -> Any:
         """Return what one entry of ``split`` means for the input ``name``.

@@ -1,5 +1,6 @@
 """Token sequences: the tokens before the end token, and their words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +36,10 @@ class TokensInterpreter(Interpreter):
 
     task: Tokens
     result_type = TokenSequence
+
+    def trim(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the sequence up to its own end token: the longest of a batch gives the number of steps."""
+        return {name: until_end(array[0], self.task.end_id)[np.newaxis] for name, array in outputs.items()}
 
     def interpret(self, scores: Any, *, name: str, top_k: int, threshold: float | None) -> TokenSequence:
         """Return the tokens before the end token, spelled where there is a vocabulary."""

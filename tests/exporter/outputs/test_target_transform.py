@@ -69,7 +69,7 @@ def test_a_lambda_of_zero_is_a_logarithm():
 @pytest.mark.parametrize(
     ("transform", "reason"),
     [
-        (QuantileTransformer(n_quantiles=10), "its inverse is neither a line nor a power: .* got QuantileTransformer"),
+        (QuantileTransformer(n_quantiles=10), "its inverse is neither affine nor a power: .* got QuantileTransformer"),
         (FunctionTransformer(np.log1p, lambda y: np.exp(y) - 1), "its inverse is Python: expected .* numpy.expm1"),
     ],
 )
@@ -81,7 +81,7 @@ def test_what_the_graph_cannot_undo_is_named(transform, reason):
 def test_a_formula_that_is_not_scikit_learns_is_caught(monkeypatch):
     monkeypatch.setitem(target._INVERSES, np.expm1, "exp")
 
-    with pytest.raises(exporter.PreprocessingError, match="what undoes it is not what was read"):
+    with pytest.raises(exporter.PreprocessingError, match="its inverse cannot be reproduced"):
         read_target(logarithm().fit(PRICES), trust=False)
 
 
