@@ -37,7 +37,10 @@ def registered(monkeypatch):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return nn.Linear(5, 3)
+    network = nn.Linear(5, 3)
+    with torch.no_grad():
+        network.weight.mul_(9)
+    return network
 
 
 @pytest.fixture
