@@ -38,27 +38,27 @@ def inverse_nodes(nodes: NodeBuilder, steps: Sequence[InverseStep], values: str,
     """Append the steps for ``values``, float32 [batch, values]; ``output`` has the same type."""
     if is_exact(steps):
         for index, step in enumerate(steps):
+            scale, offset = _affine_constants(nodes, step, index, dtype=np.float32)
             last = output if index == len(steps) - 1 else None
-            values = _write_line(nodes, step, values, index, dtype=np.float32, output=last)
+            values = nodes.add("Add", nodes.add("Mul", values, scale), offset, output=last)
         return
     values = nodes.cast(values, TensorProto.DOUBLE)
     for index, step in enumerate(steps):
         if isinstance(step, Affine):
-            values = _write_line(nodes, step, values, index, dtype=np.float64)
+            scale, offset = _affine_constants(nodes, step, index, dtype=np.float64)
+            values = nodes.add("Add", nodes.add("Mul", values, scale), offset)
         else:
             values = _write_curve(nodes, step, values, index)
     nodes.add("Cast", values, to=TensorProto.FLOAT, output=output)
 
 
-def _write_line(
-    nodes: NodeBuilder, step: InverseStep, values: str, index: int, *, dtype: type, output: str | None = None
-) -> str:
+def _affine_constants(nodes: NodeBuilder, step: InverseStep, index: int, *, dtype: type) -> tuple[str, str]:
+    """Return the names of the constants of an affine step: scale and offset."""
     assert isinstance(step, Affine)
-    constants = [
-        nodes.constant(f"undone_{index}/{name}", np.array(numbers, dtype=dtype))
-        for name, numbers in (("scale", step.scale), ("offset", step.offset))
-    ]
-    return nodes.add("Add", nodes.add("Mul", values, constants[0]), constants[1], output=output)
+    return (
+        nodes.constant(f"undone_{index}/scale", np.array(step.scale, dtype=dtype)),
+        nodes.constant(f"undone_{index}/offset", np.array(step.offset, dtype=dtype)),
+    )
 
 
 def _write_curve(nodes: NodeBuilder, step: InverseFunction, values: str, index: int) -> str:
