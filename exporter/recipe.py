@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # How many times the eager model's own noise a copy may differ by.
 MAX_RATIO = 10.0
 
-TASKS = ("classify", "binary", "multilabel", "regress", "segment", "tokens", "raw")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 # Transforms of a target by name, and what undoes them.
 TARGET_FUNCTIONS: Mapping[str, InverseFunctionName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
@@ -46,8 +45,9 @@ class Option:
     """How a field is given on the command line.
 
     ``kind`` is the type of the command line's value, which ``read`` turns into the field's; it raises ValueError with
-    the reason where it cannot. ``flag`` differs from the field's name where that reads better. ``recheck`` says that
-    ``truecopy parity`` takes the option too, because an artifact does not hold all of it.
+    the reason where it cannot. ``flag`` differs from the field's name where that reads better. ``choices`` may name a
+    registry, as 'module:NAME', whose keys they are. ``recheck`` says that ``truecopy parity`` takes the option too,
+    because an artifact does not hold all of it.
     """
 
     help: str
@@ -55,7 +55,7 @@ class Option:
     flag: str = ""
     metavar: str | None = None
     panel: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | str = ()
     minimum: float | None = None
     read: Callable[[Any], Any] | None = None
     recheck: bool = False
@@ -76,7 +76,9 @@ class TaskOptions:
     all; ``target_transform`` undoes what came before that: a file, a name, or the inverse steps themselves.
     """
 
-    task: str | None = _option(choices=TASKS, panel=OUTPUTS, help="Task of the network. Default: classify.")
+    task: str | None = _option(
+        choices="exporter.outputs.registry:TASKS", panel=OUTPUTS, help="Task of the network. Default: classify."
+    )
     values: tuple[Value, ...] = _option(
         (),
         metavar="NAME=UNIT,...",
@@ -326,8 +328,6 @@ class ExportOptions:
             raise ExportError(
                 "--preprocess: cannot be combined with --resize, --crop, --mean and --std. Leave out one or the other."
             )
-        if task.task is not None and task.task not in TASKS:
-            raise ExportError(f"--task '{task.task}': unknown. Choose one of {', '.join(TASKS)}.")
         scaled = bool(task.target_mean or task.target_std)
         if scaled and task.target_transform is not None and str(task.target_transform) not in TARGET_FUNCTIONS:
             raise ExportError(

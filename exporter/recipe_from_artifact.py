@@ -4,18 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from exporter.conversion.network_io import main_output
 from exporter.inputs.registry import INPUT_KINDS
-from exporter.outputs.postprocessing import Postprocessing, infer_postprocessing
-from exporter.recipe import ExportOptions, TaskOptions
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.registry import infer_postprocessing, options_of_task
+from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
-from runtime.manifest import (
-    Classify,
-    Multilabel,
-    Regress,
-    Segment,
-    Tokens,
-)
 
 
 def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOptions:
@@ -34,22 +27,5 @@ def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOpt
 def postprocessing_from_artifact(artifact: Artifact, values: Sequence[Any]) -> Postprocessing:
     """Return what the export put behind the network, for what the eager one returned, one value a case."""
     manifest = artifact.manifest
-    return infer_postprocessing(
-        values, _task_options_from_artifact(artifact, values[0]), labels_file="", name=manifest.source.architecture
-    )
-
-
-def _task_options_from_artifact(artifact: Artifact, value: Any) -> TaskOptions:
-    task, main = artifact.manifest.task, main_output(value)
-    match task:
-        case Classify():
-            return TaskOptions(task="binary" if main is not None and main.numel() == 1 else "classify")
-        case Multilabel():
-            return TaskOptions(task="multilabel", thresholds=task.thresholds)
-        case Segment():
-            return TaskOptions(task="segment", colors=task.colors)
-        case Tokens():
-            return TaskOptions(task="tokens", end_id=task.end_id)
-        case Regress():
-            return TaskOptions(task="regress", values=task.values, target_transform=task.inverse_transform)
-    return TaskOptions(task="raw")
+    options = options_of_task(manifest.task, values[0])
+    return infer_postprocessing(values, options, labels_file="", name=manifest.source.architecture)

@@ -30,14 +30,14 @@ from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.conversion.network_io import flatten
 from exporter.conversion.to_onnx import ConvertedNetwork
-from exporter.errors import ExportError, ParityError
+from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, lengths_of
 from exporter.inputs.registry import infer_task_options, open_adapter
 from exporter.inputs.text.adapter import TextAdapter
-from exporter.inputs.tokens.adapter import read_vocabulary
 from exporter.localize.locate import FaultLocator
-from exporter.outputs.labels import assumed_labels, read_labels
-from exporter.outputs.postprocessing import Postprocessing, infer_postprocessing
+from exporter.outputs.labels import assumed_labels
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.golden import choose_golden
 from exporter.progress import (
@@ -56,13 +56,9 @@ from runtime.evidence import Evidence, evidence_to_json
 from runtime.manifest import (
     FORMAT_VERSION,
     Golden,
-    Labels,
     Manifest,
     Output,
-    Raw,
-    Regress,
     Source,
-    Tokens,
     Variant,
 )
 from runtime.model import Model
@@ -156,9 +152,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"
     with steps.step("labels") as step:
         labels, step.finding = _read_labels(options, rebuilt, adapter, postprocessing)
-        if isinstance(postprocessing.task, Tokens) and labels:
-            named = Labels(file=_LABELS, count=len(labels))
-            postprocessing = replace(postprocessing, task=msgspec.structs.replace(postprocessing.task, labels=named))
+        postprocessing = postprocessing.with_labels(labels, file=_LABELS)
     example = adapter.example(prepared)
     flat = flatten(rebuilt.network, tuple(example), values[0], whole=postprocessing.whole)
     with staging(options.artifact_path, force=options.force) as stage:
@@ -229,25 +223,13 @@ def _read_labels(
     options: ExportOptions, rebuilt: RebuiltNetwork, adapter: InputAdapter, postprocessing: Postprocessing
 ) -> tuple[tuple[str, ...], str]:
     """Return the class names, none for a task without classes, and where they are from."""
-    if isinstance(postprocessing.task, Tokens):
-        if options.labels is None:
-            return (), "no --labels: token numbers stay numbers"
-        words = read_vocabulary(options.labels)
-        return words, f"{len(words)} words from {options.labels}"
-    if isinstance(postprocessing.task, Regress | Raw):
-        if options.labels is not None:
-            raise ExportError(
-                f"'{options.labels}': labels are for classes: expected none with --task {postprocessing.task.kind}. "
-                "Leave out --labels."
-            )
-        return (), "none: the task has no classes"
-    classes = postprocessing.task.labels.count
-    if options.labels is not None:
-        labels = read_labels(options.labels, classes=classes)
-        return labels, f"{len(labels)} from {options.labels}"
-    if isinstance(adapter, TextAdapter) and len(adapter.labels) == classes:
-        return adapter.labels, f"{classes} from the model's config.json"
-    return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
+
+    def assume(classes: int) -> tuple[tuple[str, ...], str]:
+        if isinstance(adapter, TextAdapter) and len(adapter.labels) == classes:
+            return adapter.labels, f"{classes} from the model's config.json"
+        return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
+
+    return postprocessing.read_labels(options.labels, assume)
 
 
 def _write_torchscript(

@@ -15,9 +15,10 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
 from runtime.evidence import Stage
-from runtime.manifest import ImageInput, Tokens
+from runtime.manifest import ImageInput
 from runtime.model import Model, PreparedInput
-from runtime.results import result_to_arrays, split, until_end
+from runtime.outputs.registry import open_interpreter
+from runtime.results import result_to_arrays, split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -215,13 +216,10 @@ class _GoldenChecks:
         self, outputs: Sequence[_Outputs], rows: Sequence[int], names: Iterable[str]
     ) -> dict[str, float]:
         """Return the largest difference of some golden rows from the eager model, by output."""
-        task = self._model.manifest.task
-
-        def compared(array: NDArray[Any]) -> NDArray[Any]:
-            return until_end(array[0], task.end_id)[np.newaxis] if isinstance(task, Tokens) else array
-
+        trim = open_interpreter(self._model.manifest.task).trim
+        trimmed = {row: trim(outputs[row]) for row in rows}
         return {
-            name: _worst([_difference(compared(outputs[row][name]), self._golden[row].outputs[name]) for row in rows])
+            name: _worst([_difference(trimmed[row][name], self._golden[row].outputs[name]) for row in rows])
             for name in names
         }
 

@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; by default all")
     parser.add_argument("--images", type=int, default=20_000, help="how many for the run that bounds the memory")
     parser.add_argument("--photos", type=int, default=200, help="how many of the JPEGs make the folder, at most 200")
-    parser.add_argument("--rounds", type=int, default=5, help="how often the folder is labelled by each contender")
+    parser.add_argument("--rounds", type=int, default=5, help="how often the folder is labeled by each contender")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):

@@ -31,8 +31,8 @@ LAYERS = {
     "runtime": (
         ("errors", "version"),
         ("manifest", "engine", "console"),
-        ("geometry", "results", "evidence"),
-        ("artifact", "reports"),
+        ("geometry", "outputs", "evidence"),
+        ("artifact", "reports", "results"),
         ("inputs",),
         ("model",),
         ("verify", "bench", "jobs"),
@@ -117,6 +117,6 @@ def test_every_module_that_is_named_in_a_string_exists():
         (str(path.relative_to(ROOT)), module, attribute)
         for path, module, attribute in references
         if module not in modules
-        or not re.search(rf"^(?:async )?(?:def|class) {attribute}\b", modules[module].read_text(), re.M)
+        or not re.search(rf"^(?:async )?(?:def |class )?{attribute}\b", modules[module].read_text(), re.M)
     ]
     assert not missing

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, or a scale a class, fitted on labelled data, into the graphs.
+"""Probabilities that mean what they say: a temperature, or a scale a class, fitted on labeled data, into the graphs.
 
 The scale multiplies the logits. It can be fitted and applied on probabilities alone, since ``log p`` is the logits up
 to a constant that softmax drops, and ``log p - log(1 - p)`` the logit of a sigmoid: so no checkpoint is needed.
@@ -21,10 +21,11 @@ from exporter.errors import ExportError, ParityError
 from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.evaluation.data import Scores, read_labelled, score_labelled
-from runtime.evaluation.metrics import calibration_error, confidences, reliability
+from runtime.evaluation.data import read_labeled, score_labeled
 from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, struct_to_json
 from runtime.model import Model
+from runtime.outputs.metrics import Scores, calibration_error, reliability
+from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
 _FILE = "calibration.json"
@@ -112,7 +113,7 @@ def calibrate(
             f"{task.kind}. Calibrate a classifier."
         )
     model = Model(opened, device="cpu")
-    found = score_labelled(model, read_labelled(model, Path(data), column=column))
+    found = score_labeled(model, read_labeled(model, Path(data), column=column))
     fitted = fit_scales(task, found)
     if not all(2 * _SMALLEST < scale < _LARGEST / 2 for scale in fitted):
         raise ExportError(
@@ -121,7 +122,8 @@ def calibrate(
         )
     link = _Link(operator="Softmax" if isinstance(task, Classify) else "Sigmoid", scales=np.array(fitted))
     after = link.apply(found.scores)
-    sure_before, sure_after = (confidences(task, scores, found.truth) for scores in (found.scores, after))
+    interpreter = open_interpreter(task, model.labels)
+    sure_before, sure_after = (interpreter.confidences(scores, found.truth) for scores in (found.scores, after))
     calibrated = CalibrationResult(
         artifact=str(out or artifact),
         inputs=len(found.names),

@@ -14,9 +14,7 @@ from exporter.recipe import ExportOptions
 from runtime.console import open_console
 
 if TYPE_CHECKING:
-    from runtime.evaluation.data import Scores
-    from runtime.evaluation.metrics import Evaluation
-    from runtime.evaluation.segmentation import Maps
+    from runtime.outputs.metrics import Evaluation
 
 
 @takes_options(
@@ -39,29 +37,26 @@ def evaluate(
 ) -> None:
     """Evaluate an artifact on labeled data: accuracy per class, errors of numbers, overlap of label maps."""
     from runtime.artifact.open import open_artifact
-    from runtime.evaluation.data import read_labelled, score_labelled
+    from runtime.evaluation.data import read_labeled
     from runtime.evaluation.metrics import evaluate as measure
-    from runtime.evaluation.segmentation import score_maps
-    from runtime.manifest import Segment, struct_to_json
+    from runtime.evaluation.metrics import score
+    from runtime.manifest import struct_to_json
     from runtime.model import load
 
     model = load(artifact, device="cpu")
-    labeled = read_labelled(model, data, column=label_column)
-    scores: Scores | Maps
-    if isinstance(model.manifest.task, Segment):
-        scores = score_maps(model, labeled, keep=options is not None)
-    else:
-        scores = score_labelled(model, labeled)
+    labeled = read_labeled(model, data, column=label_column)
+    scores = score(model, labeled, keep=options is not None)
     evaluation = measure(model, scores, name=str(artifact))
     eager, differences = None, {}
     if options is not None:
         check_extra()
-        from exporter.eager.evaluate import compare_scores, score_eager
+        from exporter.eager.evaluate import score_eager
+        from exporter.outputs.registry import open_reference
 
-        again = read_labelled(model, data, column=label_column)
+        again = read_labeled(model, data, column=label_column)
         eager_scores = score_eager(open_artifact(artifact), model, again, options)
         eager = measure(model, eager_scores, name=f"{options.checkpoint} (eager)")
-        differences = compare_scores(scores, eager_scores, evaluation.task)
+        differences = open_reference(model.manifest.task, model.labels).differences(scores, eager_scores)
     if out is not None:
         _write_report(out, evaluation, model.labels)
     if json:

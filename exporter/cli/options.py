@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import Field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -78,7 +79,7 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
         settings["min"] = option.minimum
     kind: Any = option.kind
     if option.choices:
-        kind = Literal[option.choices]  # Typer lists them in help, completion and errors
+        kind = Literal[_choices(option)]  # Typer lists them in help, completion and errors
     kind = kind if kind is bool else kind | None
     shown = about.default if isinstance(about.default, str | float) else None
     default = False if option.kind is bool else shown
@@ -88,6 +89,13 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
         default=default,
         annotation=Annotated[kind, typer.Option(flag, **settings)],
     )
+
+
+def _choices(option: Option) -> tuple[str, ...]:
+    if isinstance(option.choices, tuple):
+        return option.choices
+    module, _, registry = option.choices.partition(":")
+    return tuple(getattr(import_module(module), registry))
 
 
 def _read_options(checkpoint: Path, chosen: dict[str, Field[Any]], texts: dict[str, Any]) -> ExportOptions:

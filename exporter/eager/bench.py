@@ -14,6 +14,7 @@ from exporter.conversion.to_torchscript import load_torchscript
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
+from exporter.outputs.probabilities import are_distributions
 from exporter.recipe import ExportOptions
 from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact
@@ -21,9 +22,6 @@ from runtime.bench import Runner
 from runtime.engine.devices import DEVICES, split_device
 from runtime.engine.session import Arrays
 from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorInput
-
-# An output that sums to one within this is a distribution already: the export's own rule.
-_PROBABILITY_SUM = 1e-4
 
 
 def build_baselines(
@@ -113,7 +111,7 @@ def _end(found: Any, manifest: Manifest) -> NDArray[Any]:
     logits = torch.from_numpy(_first(found))
     if isinstance(manifest.task, Multilabel):
         return _numpy(torch.sigmoid(logits))
-    if isinstance(manifest.task, Classify) and not _sums_to_one(logits):
+    if isinstance(manifest.task, Classify) and not are_distributions(logits, dimension=-1):
         return _numpy(torch.softmax(logits, dim=-1))
     return _numpy(logits)
 
@@ -127,7 +125,3 @@ def _first(found: Any) -> NDArray[Any]:
 def _numpy(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.cpu().numpy()
     return array
-
-
-def _sums_to_one(logits: Tensor) -> bool:
-    return bool((logits >= 0).all()) and bool(((logits.sum(dim=-1) - 1).abs() < _PROBABILITY_SUM).all())

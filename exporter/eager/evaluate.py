@@ -1,4 +1,4 @@
-"""The eager model on labelled data, for figures beside the artifact's."""
+"""The eager model on labeled data, for figures beside the artifact's."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +13,11 @@ from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.evaluation.data import LabeledData, Scores, fail
-from runtime.evaluation.segmentation import Maps, compare_maps
-from runtime.manifest import Segment
+from runtime.evaluation.data import LabeledData, fail
+from runtime.evaluation.segmentation import compare_maps
 from runtime.model import Model
+from runtime.outputs.metrics import Maps, Scores
+from runtime.outputs.registry import open_interpreter
 
 
 def score_eager(
@@ -45,7 +46,7 @@ def score_eager(
             yield one, call(rebuilt.network, prepared.tensors)
 
     output = manifest.outputs[0].name
-    if isinstance(manifest.task, Segment):
+    if open_interpreter(manifest.task).gives_maps:
         return compare_maps(model, _with_postprocessing(values(), artifact), keep=True)
     names, found, truth, failures = [], [], [], {}
     for one, value in values():
@@ -58,23 +59,6 @@ def score_eager(
     postprocessing = postprocessing_from_artifact(artifact, found)
     scores = [postprocessing.expect(value)[output][0] for value in found]
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
-
-
-def compare_scores(found: Scores | Maps, beside: Scores | Maps, task: str) -> dict[str, float | int]:
-    """Return how far an artifact's scores, or its maps, are from the eager model's, in words."""
-    if isinstance(found, Maps) or isinstance(beside, Maps):
-        assert isinstance(found, Maps)
-        assert isinstance(beside, Maps)
-        other = sum(int((one != two).sum()) for one, two in zip(found.maps, beside.maps, strict=True))
-        return {"places with another label": other}
-    difference = float(np.abs(found.scores.astype(np.float64) - beside.scores).max())
-    if task == "regress":
-        return {"largest difference of a value": difference}
-    differences: dict[str, float | int] = {"largest difference of a score": difference}
-    if task == "classify":
-        other = int((found.scores.argmax(axis=1) != beside.scores.argmax(axis=1)).sum())
-        differences["inputs with another label"] = other
-    return differences
 
 
 def _with_postprocessing(

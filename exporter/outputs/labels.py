@@ -1,4 +1,4 @@
-"""The names of the classes, in the order of the scores."""
+"""Class names and vocabularies from text files, and default names."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _IMAGENET_CLASSES = 1000
 
 
 def read_labels(path: Path, *, classes: int) -> tuple[str, ...]:
-    """Return the names in a text file, one a line.
+    """Return the class names in a text file, one per line, in the order of the scores.
 
     Raises ExportError when the file is missing, is not UTF-8 text, has an empty line between names, or has another
     number of names than the model has classes.
@@ -19,7 +19,7 @@ def read_labels(path: Path, *, classes: int) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise ExportError(
-            f"'{path}': no such file: expected a text file with a label a line. Check --labels."
+            f"'{path}': no such file: expected a text file with one label per line. Check --labels."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"'{path}': cannot be read as UTF-8 text: {error}. Save it as UTF-8.") from error
@@ -39,10 +39,39 @@ def read_labels(path: Path, *, classes: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def assumed_labels(*, classes: int, torchvision_name: str) -> tuple[tuple[str, ...], str]:
-    """Return the names to use when the user gives none, and the sentence that says so.
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Return the words in a text file, one per line, in the order of their token numbers.
 
-    ImageNet's category names for a torchvision architecture with 1000 classes; the classes' numbers otherwise.
+    Raises ExportError for a file that cannot be read as UTF-8, is empty, has a line that is not one word, or repeats
+    one.
+    """
+    try:
+        words = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(
+            f"'{path}': cannot be read: expected a UTF-8 file with one word per line: {error}. Check --vocabulary."
+        ) from error
+    numbers: dict[str, int] = {}
+    for number, word in enumerate(words):
+        if not word or word != word.strip() or len(word.split()) != 1:
+            raise ExportError(
+                f"'{path}': line {number + 1} is not a word: expected one without blanks, got {word!r}. Correct it."
+            )
+        if word in numbers:
+            raise ExportError(
+                f"'{path}': line {number + 1} repeats line {numbers[word] + 1}: expected different words, got {word!r} "
+                "twice. Correct it."
+            )
+        numbers[word] = number
+    if not words:
+        raise ExportError(f"'{path}': empty: expected one word per line. Check --vocabulary.")
+    return tuple(words)
+
+
+def assumed_labels(*, classes: int, torchvision_name: str) -> tuple[tuple[str, ...], str]:
+    """Return the class names to use when the user gives none, and the sentence that says so.
+
+    They are ImageNet's category names for a torchvision architecture with 1000 classes, and numbers otherwise.
     """
     if torchvision_name and classes == _IMAGENET_CLASSES:
         names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]

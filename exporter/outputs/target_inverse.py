@@ -1,4 +1,4 @@
-"""What was done to a regression's target in training, undone after the network: in torch, and in the graph.
+"""Inverse transforms of a regression's target, in torch and in ONNX.
 
 The formulas are scikit-learn's own: ``PowerTransformer.inverse_transform``, and numpy's functions.
 """
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from exporter.conversion.node_builder import NodeBuilder
 from runtime.manifest import Affine, InverseFunction, InverseStep
 
-# Nearer than this to where a power turns into a logarithm, scikit-learn takes the logarithm.
+# scikit-learn takes a lambda nearer to 0 than this, where a power turns into a logarithm, for 0.
 _NEAR = float(np.finfo(np.float64).eps)
 
 
 def apply_inverse(steps: Sequence[InverseStep], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the target's own numbers, float64 [rows, values], for what a network would give."""
-    found: NDArray[np.float64] = inverse_module(steps)(torch.from_numpy(values)).numpy()
-    return found
+    """Return targets in their own units, float64 [rows, values], for ``values`` as a network gives them."""
+    targets: NDArray[np.float64] = inverse_module(steps)(torch.from_numpy(values)).numpy()
+    return targets
 
 
 def inverse_module(steps: Sequence[InverseStep]) -> nn.Module:
@@ -30,38 +30,38 @@ def inverse_module(steps: Sequence[InverseStep]) -> nn.Module:
 
 
 def is_exact(steps: Sequence[InverseStep]) -> bool:
-    """Return whether float32 suffices: a power of it would lose digits."""
+    """Return whether the steps may run in float32: a power of it would lose digits."""
     return all(isinstance(step, Affine) for step in steps)
 
 
 def inverse_nodes(nodes: NodeBuilder, steps: Sequence[InverseStep], values: str, *, output: str) -> None:
     """Append the steps for ``values``, float32 [batch, values]; ``output`` has the same type."""
     if is_exact(steps):
-        for place, step in enumerate(steps):
-            last = output if place == len(steps) - 1 else None
-            values = _write_line(nodes, step, values, place, dtype=np.float32, output=last)
+        for index, step in enumerate(steps):
+            scale, offset = _affine_constants(nodes, step, index, dtype=np.float32)
+            last = output if index == len(steps) - 1 else None
+            values = nodes.add("Add", nodes.add("Mul", values, scale), offset, output=last)
         return
     values = nodes.cast(values, TensorProto.DOUBLE)
-    for place, step in enumerate(steps):
+    for index, step in enumerate(steps):
         if isinstance(step, Affine):
-            values = _write_line(nodes, step, values, place, dtype=np.float64)
+            scale, offset = _affine_constants(nodes, step, index, dtype=np.float64)
+            values = nodes.add("Add", nodes.add("Mul", values, scale), offset)
         else:
-            values = _write_curve(nodes, step, values, place)
+            values = _write_curve(nodes, step, values, index)
     nodes.add("Cast", values, to=TensorProto.FLOAT, output=output)
 
 
-def _write_line(
-    nodes: NodeBuilder, step: InverseStep, values: str, place: int, *, dtype: type, output: str | None = None
-) -> str:
+def _affine_constants(nodes: NodeBuilder, step: InverseStep, index: int, *, dtype: type) -> tuple[str, str]:
+    """Return the names of the constants of an affine step: scale and offset."""
     assert isinstance(step, Affine)
-    constants = [
-        nodes.constant(f"undone_{place}/{name}", np.array(numbers, dtype=dtype))
-        for name, numbers in (("scale", step.scale), ("offset", step.offset))
-    ]
-    return nodes.add("Add", nodes.add("Mul", values, constants[0]), constants[1], output=output)
+    return (
+        nodes.constant(f"undone_{index}/scale", np.array(step.scale, dtype=dtype)),
+        nodes.constant(f"undone_{index}/offset", np.array(step.offset, dtype=dtype)),
+    )
 
 
-def _write_curve(nodes: NodeBuilder, step: InverseFunction, values: str, place: int) -> str:
+def _write_curve(nodes: NodeBuilder, step: InverseFunction, values: str, index: int) -> str:
     match step.function:
         case "exp":
             return nodes.add("Exp", values)
@@ -71,15 +71,15 @@ def _write_curve(nodes: NodeBuilder, step: InverseFunction, values: str, place: 
             return nodes.add("Mul", values, values)
         case "box-cox":
             lambdas = np.array(step.lambdas)
-            return _write_power(nodes, values, lambdas, f"undone_{place}")
+            return _write_power(nodes, values, lambdas, f"undone_{index}")
         case "yeo-johnson":
             # The positive numbers by lambda, the negative ones by 2 - lambda, mirrored.
             lambdas = np.array(step.lambdas)
-            zero, one = nodes.double(0.0), nodes.double(1.0)
+            zero, unit = nodes.double(0.0), nodes.double(1.0)
             above = nodes.add("Max", values, zero)
             below = nodes.add("Max", nodes.add("Neg", values), zero)
-            up = nodes.add("Sub", _write_power(nodes, above, lambdas, f"undone_{place}/up"), one)
-            down = nodes.add("Sub", one, _write_power(nodes, below, 2 - lambdas, f"undone_{place}/down"))
+            up = nodes.add("Sub", _write_power(nodes, above, lambdas, f"undone_{index}/up"), unit)
+            down = nodes.add("Sub", unit, _write_power(nodes, below, 2 - lambdas, f"undone_{index}/down"))
             return nodes.add("Where", nodes.add("Less", values, zero), down, up)
 
 
@@ -134,11 +134,11 @@ class _Power(nn.Module):
 
     def __init__(self, lambdas: Sequence[float]) -> None:
         super().__init__()
-        found = torch.tensor(lambdas, dtype=torch.float64)
+        powers = torch.tensor(lambdas, dtype=torch.float64)
         self.flat: Tensor
         self.lambdas: Tensor
-        self.register_buffer("flat", found.abs() < _NEAR, persistent=False)
-        self.register_buffer("lambdas", torch.where(self.flat, torch.ones_like(found), found), persistent=False)
+        self.register_buffer("flat", powers.abs() < _NEAR, persistent=False)
+        self.register_buffer("lambdas", torch.where(self.flat, torch.ones_like(powers), powers), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         return torch.where(self.flat, torch.exp(values), (values * self.lambdas + 1.0) ** (1.0 / self.lambdas))
@@ -150,15 +150,15 @@ class _BoxCox(nn.Module):
         self.power = _Power(step.lambdas)
 
     def forward(self, values: Tensor) -> Tensor:
-        found: Tensor = self.power(values)
-        return found
+        targets: Tensor = self.power(values)
+        return targets
 
 
 class _YeoJohnson(nn.Module):
     def __init__(self, step: InverseFunction) -> None:
         super().__init__()
         self.up = _Power(step.lambdas)
-        self.down = _Power([2 - one for one in step.lambdas])
+        self.down = _Power([2 - power for power in step.lambdas])
 
     def forward(self, values: Tensor) -> Tensor:
         up, down = self.up(torch.relu(values)) - 1.0, 1.0 - self.down(torch.relu(-values))

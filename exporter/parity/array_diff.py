@@ -15,9 +15,14 @@ _LISTED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayDifference:
-    """One case at one stage: ``fault`` and ``sentence`` where the form is wrong, else how far each value is off."""
+    """One case at one stage: ``fault`` and ``sentence`` where the form is wrong, else how far each value is off.
+
+    ``label_maps`` counts the arrays that hold labels instead of scores: they have no values to compare, and only their
+    decisions can differ.
+    """
 
     values: NDArray[np.float64]
+    label_maps: int = 0
     fault: Fault | None = None
     sentence: str = ""
 
@@ -120,7 +125,9 @@ class DifferenceTally:
             self._worst.append(float("inf"))
             return
         self._worst.append(float(found.values.max(initial=0.0)))
-        self._parts.append(found.values.astype(np.float32))
+        # Evidence counts a label map as one equal value; that a label differs is a flip.
+        equal = np.zeros(found.label_maps, dtype=np.float32)
+        self._parts.append(np.concatenate([found.values.astype(np.float32), equal]))
 
     def flip(self, name: str, sentence: str) -> None:
         """Take that a case has another label, beyond what noise explains."""

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from exporter.outputs.registry import open_reference
 from exporter.parity.array_diff import ArrayDifference, DifferenceTally, Tolerance, measure_difference
 from exporter.parity.cases import BATCH_SIZES, Arrays, ReferenceOutput, ServedPath, StageFunction
-from exporter.parity.decisions import decide, expected_result
+from exporter.parity.decisions import decide, expected_result, is_label_map
 from exporter.parity.noise import MAX_RATIO, SIGNAL_OF_LIMIT, NoiseMeasurement, spread
 from exporter.parity.paths import RUNTIME, arrays_of, inner_of, inputs_of
 from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
-from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, Segment
+from runtime.manifest import ImageInput, Manifest
 
 BATCHES = "batches"
 
@@ -200,15 +200,15 @@ def _expectation(stage: Stage, asked: ParityInputs) -> Callable[[ReferenceOutput
 
 def _ruler(stage: Stage, asked: ParityInputs) -> Tolerance:
     image = isinstance(asked.manifest.inputs[0], ImageInput)
-    scored = isinstance(asked.manifest.task, Classify | Multilabel | Segment)
+    interpreter = open_reference(asked.manifest.task, asked.labels)
     unit = {
         "decode": "gray levels" if image else "values",
         "geometry": "gray levels",
         "tokens": "token numbers",
         "arithmetic": "values",
-        "network": "logits" if scored else "values",
+        "network": interpreter.inner_unit,
         "labels": "labels",
-    }.get(stage, "probability" if scored else "values")
+    }.get(stage, interpreter.unit)
     if stage in ("decode", "geometry", "tokens", "labels"):
         return Tolerance(unit=unit)
     return asked.measured.ruler(stage, unit)
@@ -245,7 +245,7 @@ def _end_to_end(
         for one, answer in zip(found, answers, strict=False):
             if any(key not in one for key in answer.outputs):
                 continue
-            decision = _decide(one, answer, asked)
+            decision = decide(one, answer.outputs, asked.manifest, asked.labels)
             if decision is None:
                 continue
             agreements.append(decision.agreement)
@@ -278,29 +278,19 @@ def _end_to_end(
     )
 
 
-def _decide(found: Arrays, answer: ReferenceOutput, asked: ParityInputs) -> Any:
-    """Return the decisions on one case; None where the arrays are not of a form that decides."""
-    name = asked.manifest.outputs[0].name
-    one, other = found[name], answer.outputs[name]
-    map_alone = isinstance(asked.manifest.task, Segment) and one.ndim == other.ndim - 1
-    if not map_alone and one.shape != other.shape:
-        return None
-    return decide(found, answer.outputs, asked.manifest, asked.labels)
-
-
 def _outputs(found: Arrays, answer: ReferenceOutput, ruler: Tolerance, asked: ParityInputs) -> ArrayDifference:
-    if isinstance(asked.manifest.task, Segment):
-        name = asked.manifest.outputs[0].name
-        wanted = answer.outputs[name].shape
-        if found[name].ndim == len(wanted) - 1 and found[name].shape == (wanted[0], *wanted[2:]):
-            # predict() gives maps, whose labels are what can be compared.
-            return ArrayDifference(values=np.zeros(1))
+    if is_label_map(found, answer.outputs, asked.manifest):
+        # predict() gives maps, whose labels are what can be compared.
+        return ArrayDifference(values=np.zeros(0), label_maps=1)
     return measure_difference(found, answer.outputs, ruler)
 
 
 def _together(differences: Sequence[ArrayDifference]) -> ArrayDifference:
-    broken = next((one for one in differences if one.fault is not None), None)
-    return broken or ArrayDifference(values=np.concatenate([one.values for one in differences]))
+    broken = next((difference for difference in differences if difference.fault is not None), None)
+    return broken or ArrayDifference(
+        values=np.concatenate([difference.values for difference in differences]),
+        label_maps=sum(difference.label_maps for difference in differences),
+    )
 
 
 def _batch_remark(asked: ParityInputs) -> tuple[str, ...]:

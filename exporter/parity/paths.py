@@ -16,35 +16,13 @@ from exporter.conversion.node_builder import outer_names
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ParityError
 from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.registry import open_reference
 from exporter.parity.cases import Arrays, Case, ReferenceOutput, ServedPath, StageFunction
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
-from runtime.manifest import (
-    Classify,
-    Entries,
-    Items,
-    Manifest,
-    Multilabel,
-    Raw,
-    Regress,
-    Segment,
-    Structure,
-    TensorLeaf,
-    Tokens,
-)
+from runtime.manifest import Manifest, Raw, Tokens
 from runtime.model import Model
-from runtime.results import (
-    Estimate,
-    Failure,
-    LabelSet,
-    Outputs,
-    Prediction,
-    Result,
-    TokenSequence,
-    result_to_arrays,
-    split,
-    until_end,
-)
+from runtime.results import Failure, Result, result_to_arrays, split, until_end
 
 # Tensors that a part of a graph begins with, and their dimensions, or () where the graph or the first call tells them.
 Sources: TypeAlias = Mapping[str, Sequence[int | str]]
@@ -193,7 +171,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
-    batched = frozenset(output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch")
+    batched = frozenset(output.name for output in manifest.outputs if output.batched)
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
         if len(cases) == 1:
@@ -204,7 +182,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
                 model.interpret(one, name=case.name, top_k=classes, threshold=0.0)
                 for one, case in zip(scores, cases, strict=True)
             ]
-        return [_arrays_of(result, manifest) for result in results]
+        return [_scores_of(result, manifest) for result in results]
 
     def interpret(answer: ReferenceOutput) -> Arrays:
         (entry,) = split(manifest.task, answer.outputs, batched=batched, count=1)
@@ -246,7 +224,7 @@ def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[st
             {name: until_end(array[row], task.end_id)[np.newaxis] for name, array in outputs.items()}
             for row in range(count)
         ]
-    batched = {output.name for output in manifest.outputs if output.shape and output.shape[0] == "batch"}
+    batched = {output.name for output in manifest.outputs if output.batched}
     return [
         {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
         for row in range(count)
@@ -277,46 +255,8 @@ def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> o
     return part
 
 
-def _arrays_of(result: Result, manifest: Manifest) -> Arrays:
+def _scores_of(result: Result, manifest: Manifest) -> Arrays:
     """Return the scores that a result was made of, as a batch of one."""
     if isinstance(result, Failure):
         raise ParityError(f"'{result.input}': the runtime refuses what the eager model takes: {result.error}")
-    output, task = manifest.outputs[0], manifest.task
-    match result:
-        case Prediction() | LabelSet():
-            assert isinstance(task, Classify | Multilabel)
-            scored = result.top if isinstance(result, Prediction) else result.labels
-            scores = np.full((1, task.labels.count), np.nan, dtype=np.float32)
-            for one in scored:
-                scores[0, one.index] = one.probability
-            return {output.name: scores}
-        case Estimate():
-            assert isinstance(task, Regress)
-            numbers = [result.values[value.name] for value in task.values]
-            return {output.name: np.array([numbers], dtype=np.float32)}
-        case TokenSequence():
-            assert isinstance(task, Tokens)
-            return {output.name: np.array([result.tokens], dtype=np.int64)}
-        case Outputs():
-            batched = {one.name for one in manifest.outputs if one.shape and one.shape[0] == "batch"}
-            found: dict[str, NDArray[Any]] = {}
-            assert isinstance(task, Raw)
-            _collect(result.outputs, task.structure, found)
-            return {name: array[np.newaxis] if name in batched else array for name, array in found.items()}
-        case _:
-            assert isinstance(task, Segment)
-            # The map alone is left of the probabilities: it is what is compared.
-            return {output.name: result.label_map[np.newaxis]}
-
-
-def _collect(value: Any, structure: Structure, found: dict[str, NDArray[Any]]) -> None:
-    """Put a raw answer's arrays under their outputs' names, which the leaves of its structure have."""
-    match structure:
-        case TensorLeaf():
-            found[structure.output] = value
-        case Items():
-            for entry, part in zip(value, structure.items, strict=True):
-                _collect(entry, part, found)
-        case Entries():
-            for key, part in structure.entries.items():
-                _collect(value[key], part, found)
+    return open_reference(manifest.task, ()).scores_of(result, manifest.outputs)

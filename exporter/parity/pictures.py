@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from exporter.outputs.registry import open_reference
 from exporter.parity.cases import Arrays, ReferenceOutput, ServedPath
 from exporter.parity.compare import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS
-from runtime.manifest import Classify, ImageInput, Multilabel
+from runtime.manifest import ImageInput
 from runtime.reports import Image, Picture, Score
 
 _MOST = 6
@@ -48,7 +49,7 @@ def _draw(path: ServedPath, row: Row, answer: ReferenceOutput, asked: ParityInpu
             images = tuple(_compare(expected[0], path.stages[row.stage](answer)[name][0]))
         elif isinstance(asked.manifest.inputs[0], ImageInput):
             images = (Image(label="prepared by the original", png=_to_png(answer.prepared.arrays[PIXELS][0])),)
-        if row.stage in ("activation", "end to end") and isinstance(asked.manifest.task, Classify | Multilabel):
+        if row.stage in ("activation", "end to end") and open_reference(asked.manifest.task, ()).has_class_scores:
             found = path.run([answer.case])[0] if row.stage == "end to end" else path.stages[row.stage](answer)
             scores = tuple(_scores(answer, found, asked))
     except Exception as error:  # a path that fails on an input has nothing to be drawn

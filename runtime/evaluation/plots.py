@@ -1,4 +1,6 @@
-"""Pictures for reports, as PNG; the only file that imports matplotlib."""
+"""Plots of an evaluation as PNG: reliability diagram, confusion matrix."""
+
+# The only file that imports matplotlib.
 
 import io
 from collections.abc import Sequence
@@ -9,20 +11,20 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 
-# More classes than this have no room for their names.
+# With more classes than this, their names do not fit on the axes.
 _NAMED = 40
 
 
 def draw_reliability(series: dict[str, Sequence[tuple[float, float, int]]]) -> bytes:
-    """Return a reliability diagram: for each series of (confidence, share correct, count), a line, as PNG.
+    """Return a reliability diagram as PNG: one line for each series of (confidence, share correct, count).
 
-    A dot's area is its share of the inputs: what few of them say is little to go by.
+    The area of a dot is its share of the inputs: dots of few inputs tell little.
     """
     figure, axes = _figure(5, 5)
-    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="exactly as sure as right")
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfectly calibrated")
     for name, points in series.items():
         confidence, correct, counts = zip(*points, strict=True)
-        error = sum(abs(one - other) * count for one, other, count in points) / sum(counts)
+        error = sum(abs(mean - share) * count for mean, share, count in points) / sum(counts)
         (line,) = axes.plot(confidence, correct, linewidth=0.8, label=f"{name}: expected error {error:.1%}")
         sizes = [4 + 400 * count / sum(counts) for count in counts]
         axes.scatter(confidence, correct, s=sizes, color=line.get_color(), alpha=0.6, clip_on=False)
@@ -40,11 +42,11 @@ def draw_confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> by
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true")
     if len(counts) <= _NAMED:
-        places = range(len(counts))
-        axes.set_xticks(places, labels, rotation=90)
-        axes.set_yticks(places, labels)
-        for row in places:
-            for column in places:
+        indices = range(len(counts))
+        axes.set_xticks(indices, labels, rotation=90)
+        axes.set_yticks(indices, labels)
+        for row in indices:
+            for column in indices:
                 if counts[row, column]:
                     color = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=color)

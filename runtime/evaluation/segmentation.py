@@ -1,9 +1,8 @@
-"""True label maps from files, and how often the network's maps have each class where another is true."""
+"""True label maps (masks), and confusion matrices of pixels."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -16,82 +15,73 @@ from runtime.geometry.pillow import prepare
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import CenterCrop, GeometryStep, Grayscale, ImageInput, Pad, Resize, Segment
 from runtime.model import Model
+from runtime.outputs.metrics import Maps
 
-# A place that counts for nothing, as in Pascal VOC and Cityscapes.
+# A pixel that counts for nothing, as in Pascal VOC and Cityscapes.
 IGNORED = 255
 
-
-@dataclass(frozen=True, kw_only=True)
-class Maps:
-    """The network's label maps against the true ones, over all inputs.
-
-    ``confusion`` counts places by true class (rows) and given class, int64 [classes, classes]; ``maps`` are the
-    network's own, uint8 or uint16 [height, width], where they were to be kept. ``failures`` as in ``Scores``.
-    """
-
-    names: tuple[str, ...]
-    confusion: NDArray[np.int64]
-    maps: tuple[NDArray[Any], ...]
-    failures: Mapping[str, str]
+# An input with what the network gave for it, or the name of one that cannot be used with its error.
+Scored: TypeAlias = tuple[LabeledData, Any] | tuple[str, InputError]
 
 
-def score_maps(model: Model, labelled: Iterator[LabeledData | InputError], *, keep: bool = False) -> Maps:
-    """Return the model's maps against those that ``read_labelled`` names; raises InputError when none can be used."""
+def score_maps(model: Model, labeled: Iterator[LabeledData | InputError], *, keep: bool = False) -> Maps:
+    """Return the model's maps against those that ``read_labeled`` names. Raises InputError when none can be used."""
 
-    def found() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
-        for one in labelled:
-            if isinstance(one, InputError):
-                yield fail(one)
+    def score() -> Iterator[Scored]:
+        for item in labeled:
+            if isinstance(item, InputError):
+                yield fail(item)
                 continue
             try:
-                prepared = model.prepare(one.source, subject=f"'{one.name}'")
+                prepared = model.prepare(item.source, subject=f"'{item.name}'")
                 (scores,) = model.score([prepared])
             except InputError as error:
-                yield one.name, error
+                yield item.name, error
                 continue
-            yield one, scores
+            yield item, scores
 
-    return compare_maps(model, found(), keep=keep)
+    return compare_maps(model, score(), keep=keep)
 
 
-def compare_maps(
-    model: Model, scored: Iterator[tuple[LabeledData, Any] | tuple[str, InputError]], *, keep: bool = False
-) -> Maps:
-    """Return maps against true ones for scores [classes, height, width] of each input, or the error that it costs."""
+def compare_maps(model: Model, scored: Iterator[Scored], *, keep: bool = False) -> Maps:
+    """Return maps against true ones for the scores, float32 [classes, height, width], of each input.
+
+    ``keep`` keeps the maps. Raises InputError when no input can be used.
+    """
     task = model.manifest.task
     assert isinstance(task, Segment)
     classes = task.labels.count
     confusion: NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
     names, maps = [], []
     failures: dict[str, str] = {}
-    for one, scores in scored:
-        if isinstance(one, str):
-            failures[one] = str(scores)
+    for item, scores in scored:
+        if isinstance(item, str):
+            failures[item] = str(scores)
             continue
-        given = np.asarray(scores).argmax(axis=0)
+        label_map = np.asarray(scores).argmax(axis=0)
         try:
-            truth = read_mask(one.truth, one.source, model, (given.shape[0], given.shape[1]))
+            truth = read_mask(item.truth, item.source, model, (label_map.shape[0], label_map.shape[1]))
         except InputError as error:
-            failures[one.name] = str(error)
+            failures[item.name] = str(error)
             continue
         counted = truth != IGNORED
-        places = truth[counted].astype(np.int64) * classes + given[counted]
-        confusion += np.bincount(places, minlength=classes * classes).reshape(classes, classes)
-        names.append(one.name)
+        cells = truth[counted].astype(np.int64) * classes + label_map[counted]
+        confusion += np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+        names.append(item.name)
         if keep:
-            maps.append(given.astype(np.uint8 if classes <= IGNORED else np.uint16))
+            maps.append(label_map.astype(np.uint8 if classes <= IGNORED else np.uint16))
     if not names:
         reason = next(iter(failures.values()), "it is empty")
-        raise InputError(f"labelled data: no input can be used: expected at least one: {reason}")
+        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
     return Maps(names=tuple(names), confusion=confusion, maps=tuple(maps), failures=failures)
 
 
 def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> NDArray[Any]:
-    """Return the class of each place, [height, width] of ``size``; ``IGNORED`` where none is true.
+    """Return the class of each pixel, [height, width] of ``size``; ``IGNORED`` where none is true.
 
     The file is an image whose values are class numbers (gray, or with a palette), or whose colors are the model's; or
     an .npy file of numbers. One as large as the photo is resized and cropped as the photo is, to the nearest pixel.
-    Raises InputError where it cannot be read, fits neither, or has a number that is no class.
+    Raises InputError for a file that cannot be read, that fits neither, or that has a number that is no class.
     """
     task = model.manifest.task
     assert isinstance(task, Segment)
@@ -99,7 +89,7 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     mask = _read(path, subject, task)
     spec = model.manifest.inputs[0]
     if mask.shape != size and isinstance(spec, ImageInput):
-        _check_size(mask, source, subject, turned=spec.exif)
+        _check_size(mask, source, subject, rotatable=spec.exif)
         steps = tuple(step for step in map(_nearest, spec.preprocessing.geometry) if step is not None)
         mask = prepare(Image.fromarray(mask.astype(np.uint8)), steps)[:, :, 0]
     if mask.shape != size:
@@ -107,11 +97,11 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
             f"{subject}: unexpected size: expected {list(size)}, as the network's map, got {list(mask.shape)}. "
             "Resize it to the nearest pixel."
         )
-    odd = (mask >= task.labels.count) & (mask != IGNORED)
-    if odd.any():
+    unknown = (mask >= task.labels.count) & (mask != IGNORED)
+    if unknown.any():
         raise InputError(
             f"{subject}: no class: expected numbers below {task.labels.count}, or {IGNORED} for what does not count, "
-            f"got {int(mask[odd][0])}. Number the classes as the model does."
+            f"got {int(mask[unknown][0])}. Number the classes as the model does."
         )
     return mask
 
@@ -134,23 +124,23 @@ def _read(path: Path, subject: str, task: Segment) -> NDArray[Any]:
     codes = colors @ np.array([65536, 256, 1])
     known = np.array(task.colors) @ np.array([65536, 256, 1])
     order = np.argsort(known)
-    places = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
-    if not (known[order][places] == codes).all():
-        red, green, blue = colors[known[order][places] != codes][0]
+    indices = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
+    if not (known[order][indices] == codes).all():
+        red, green, blue = colors[known[order][indices] != codes][0]
         raise InputError(
             f"{subject}: no class: expected the model's colors, got #{red:02x}{green:02x}{blue:02x}. Save class "
             "numbers as gray values, or export with --colors."
         )
-    numbers: NDArray[Any] = order[places]
-    return numbers
+    classes: NDArray[Any] = order[indices]
+    return classes
 
 
-def _check_size(mask: NDArray[Any], source: Any, subject: str, *, turned: bool) -> None:
-    """Raise InputError unless a mask is as large as its photo; or the other way, where EXIF may turn it."""
+def _check_size(mask: NDArray[Any], source: Any, subject: str, *, rotatable: bool) -> None:
+    """Raise InputError unless a mask has the size of its photo, or the transposed size where EXIF may rotate it."""
     if not isinstance(source, Path):
         return
     with Image.open(source) as photo:
-        sizes = [(photo.height, photo.width), *([(photo.width, photo.height)] if turned else [])]
+        sizes = [(photo.height, photo.width), *([(photo.width, photo.height)] if rotatable else [])]
     if mask.shape not in sizes:
         raise InputError(
             f"{subject}: unexpected size: expected {list(sizes[0])}, as its photo, got {list(mask.shape)}. "
@@ -159,7 +149,7 @@ def _check_size(mask: NDArray[Any], source: Any, subject: str, *, turned: bool) 
 
 
 def _nearest(step: GeometryStep) -> GeometryStep | None:
-    """Return what a step on a photo's pixels is for its mask."""
+    """Return the step on a mask that fits a step on its photo; None for one that changes no geometry."""
     match step:
         case Resize():
             return msgspec.structs.replace(step, interpolation="nearest", implementation="pillow", antialias=True)

@@ -7,7 +7,7 @@ import msgspec
 from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Part
-from runtime.manifest.tasks import Labels, Raw, Regress, Task
+from runtime.manifest.tasks import Labels, Task
 
 FORMAT_VERSION = 2
 
@@ -25,7 +25,7 @@ class Output(Part, frozen=True, kw_only=True):
     @property
     def batched(self) -> bool:
         """Whether the first dimension is ``batch``: one row per input."""
-        return bool(self.shape) and self.shape[0] == "batch"
+        return self.shape[:1] == ("batch",)
 
 
 class Variant(Part, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class Manifest(Part, frozen=True, kw_only=True):
     @property
     def labels(self) -> Labels | None:
         """The file of the class names, or of the words of token ids; None for tasks without either."""
-        return None if isinstance(self.task, Regress | Raw) else self.task.labels
+        return self.task.labels
 
     @property
     def batched_outputs(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What the outputs mean: classes, numbers, maps, words, or what the network alone knows."""
+"""Tasks: the meaning of the outputs, from classes to raw arrays."""
 
 from typing import Literal, TypeAlias
 
@@ -6,7 +6,7 @@ from runtime.manifest.parts import Part, TaggedPart
 
 
 class Labels(Part, frozen=True, kw_only=True):
-    """The file of class names, one a line, in the order of the scores."""
+    """The file of class names, one per line, in the order of the scores."""
 
     file: str
     count: int
@@ -36,7 +36,7 @@ class Value(Part, frozen=True, kw_only=True):
 
 
 class Affine(TaggedPart, frozen=True, kw_only=True, tag="affine", tag_field="step"):
-    """``value * scale + offset``, one number a value each."""
+    """``value * scale + offset``, with one number of each per value."""
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -46,7 +46,7 @@ InverseFunctionName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "y
 
 
 class InverseFunction(TaggedPart, frozen=True, kw_only=True, tag="function", tag_field="step"):
-    """A function of each value; of the last two, the inverse with ``lambdas``, one a value."""
+    """A function of each value; the last two are inverses with ``lambdas``, one per value."""
 
     function: InverseFunctionName
     lambdas: tuple[float, ...] = ()
@@ -64,11 +64,16 @@ class Regress(TaggedPart, frozen=True, kw_only=True, tag="regress", tag_field="k
     values: tuple[Value, ...]
     inverse_transform: tuple[InverseStep, ...] = ()
 
+    @property
+    def labels(self) -> None:
+        """None: values have names, and there are no classes."""
+        return None
+
 
 class Segment(TaggedPart, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
-    """A class for every place: the output is probabilities [batch, classes, height, width].
+    """A class for every pixel: the output is probabilities [batch, classes, height, width].
 
-    ``colors`` are RGB, one a class.
+    ``colors`` are RGB, one per class.
     """
 
     labels: Labels
@@ -112,5 +117,11 @@ class Raw(TaggedPart, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
 
     structure: Structure
 
+    @property
+    def labels(self) -> None:
+        """None: arrays have no classes."""
+        return None
 
+
+# What the outputs mean: each type has ``labels``, the file of its class names or words, or None.
 Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Raw

@@ -16,7 +16,6 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.server.open_inference.tensors import BATCH
 from runtime.server.options import Batching
 from runtime.server.payloads import kind_of
 from runtime.verify import check_answers
@@ -142,7 +141,7 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
     same_shape = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
     single_runs = [models[1].run(case.prepared) for case in same_shape]
-    batched = {output.name for output in artifact.manifest.outputs if output.shape and output.shape[0] == BATCH}
+    batched = {output.name for output in artifact.manifest.outputs if output.batched}
     for size, model in models.items():
         indices = [index % len(same_shape) for index in range(size)]
         batch_run = model.run(

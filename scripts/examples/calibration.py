@@ -15,7 +15,7 @@ from torch import nn
 import exporter
 import runtime
 from exporter.calibration.fit import calibrate
-from runtime.evaluation.data import read_labelled, score_labelled
+from runtime.evaluation.data import read_labeled, score_labeled
 from runtime.evaluation.metrics import evaluate
 
 SEEN = 120
@@ -52,7 +52,7 @@ def main(folder: Path) -> dict[str, float]:
     figures = {"temperature": found.temperature or 0.0}
     for name, place in (("before", artifact), ("after", calibrated)):
         model = runtime.load(place)
-        scores = score_labelled(model, read_labelled(model, folder / "testing.jsonl", column="label"))
+        scores = score_labeled(model, read_labeled(model, folder / "testing.jsonl", column="label"))
         measured = evaluate(model, scores, name=name)
         figures |= {f"accuracy {name}": measured.accuracy, f"calibration error {name}": measured.calibration_error}
         rows = [json.loads(line) for line in (folder / "testing.jsonl").read_text().splitlines()]

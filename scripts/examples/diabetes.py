@@ -18,8 +18,8 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import TaskOptions
 from exporter.outputs.target_transform import read_target
+from exporter.recipe import TaskOptions
 from runtime.manifest import Value
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 
 SETS = ("even", "below five", "has a hole")
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 
 
 def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:

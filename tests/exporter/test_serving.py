@@ -15,7 +15,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 
 
 class Structured(nn.Module):

@@ -11,8 +11,9 @@ from mutation.planting import Planting, add_constants, fault, insert_after, set_
 from onnx import helper
 
 from exporter.outputs.postprocessing import Postprocessing
-from runtime import results
 from runtime.manifest import Affine, Regress
+from runtime.outputs.classify import ClassifyInterpreter
+from runtime.outputs.segment import Segmentation, SegmentInterpreter
 
 PHOTO = "photo"
 
@@ -181,11 +182,11 @@ def two_labels_swapped(planting: Planting) -> None:
 @fault("labels", subject=PHOTO)
 def least_likely_class(planting: Planting) -> None:
     """argsort()[:k] sorts upwards."""
-    classify = results.classify
+    interpret = ClassifyInterpreter.interpret
     planting.host(
-        results,
-        "classify",
-        lambda scores, labels, **options: classify(-scores, labels, **{**options, "threshold": -1e9}),
+        ClassifyInterpreter,
+        "interpret",
+        lambda interpreter, scores, **options: interpret(interpreter, -scores, **{**options, "threshold": -1e9}),
     )
 
 
@@ -214,23 +215,23 @@ def names_of_values_swapped(planting: Planting) -> None:
 def argmax_over_the_wrong_dimension(planting: Planting) -> None:
     """argmax(-1) on [classes, height, width]: a map of columns, not of classes."""
 
-    def wrong(scores: Any, labels: Any, *, name: str) -> Any:
-        found = np.argmax(scores, axis=-1)[:, :, np.newaxis] % len(labels)
-        return results.Segmentation(input=name, label_map=np.resize(found, scores.shape[1:]), shares={})
+    def wrong(interpreter: SegmentInterpreter, scores: Any, *, name: str, **_: Any) -> Segmentation:
+        columns = np.argmax(scores, axis=-1)[:, :, np.newaxis] % len(interpreter.labels)
+        return Segmentation(input=name, label_map=np.resize(columns, scores.shape[1:]), shares={})
 
-    planting.host(results, "_segment", wrong)
+    planting.host(SegmentInterpreter, "interpret", wrong)
 
 
 @fault("labels", subject="photo, every place")
 def map_transposed(planting: Planting) -> None:
     """The map's rows and columns are exchanged on the way to the picture; the map is square."""
-    segment = results._segment
+    interpret = SegmentInterpreter.interpret
 
-    def turned(scores: Any, labels: Any, *, name: str) -> Any:
-        found = segment(scores, labels, name=name)
-        return msgspec.structs.replace(found, label_map=found.label_map.T)
+    def turned(interpreter: SegmentInterpreter, scores: Any, **options: Any) -> Segmentation:
+        result = interpret(interpreter, scores, **options)
+        return msgspec.structs.replace(result, label_map=result.label_map.T)
 
-    planting.host(results, "_segment", turned)
+    planting.host(SegmentInterpreter, "interpret", turned)
 
 
 @fault("labels", "network", subject="tokens to tokens")

@@ -1,22 +1,67 @@
-"""Scores become labels, whatever ties there are."""
+"""What results of all tasks have in common, and failures."""
+
+import copy
+from typing import get_args
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from runtime.results import classify
+import runtime
+from runtime.manifest import Classify, Labels, Multilabel, Raw, Regress, Segment, TensorLeaf, Tokens, Value
+from runtime.outputs.registry import INTERPRETERS, open_interpreter
+from runtime.results import Answer, Failure, Result, interpret
+
+LABELS = Labels(file="labels.txt", count=2)
+SCORES = np.array([0.25, 0.75], dtype=np.float32)
+TASKS = {
+    "classify": (Classify(labels=LABELS), SCORES),
+    "multilabel": (Multilabel(labels=LABELS, thresholds=(0.5, 0.5)), SCORES),
+    "regress": (Regress(values=(Value(name="height", unit="m"), Value(name="width"))), SCORES),
+    "segment": (Segment(labels=LABELS, colors=((0, 0, 0), (9, 9, 9))), SCORES[:, None, None]),
+    "tokens": (Tokens(end_id=0), np.array([1, 1, 0, 1])),
+    "raw": (Raw(structure=TensorLeaf(output="y")), {"y": SCORES}),
+}
 
 
-@given(
-    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), min_size=1, max_size=40),
-    st.integers(1, 45),
+def test_every_task_of_the_manifest_has_an_interpreter_and_its_result_is_public():
+    assert {task.__struct_config__.tag for task in INTERPRETERS} == TASKS.keys()
+    results = {open_interpreter(task).result_type for task, _ in TASKS.values()}
+    assert results == set(get_args(Answer)) == {getattr(runtime, result.__name__) for result in results}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_result_is_of_the_type_of_its_task_and_names_its_input(name):
+    task, scores = TASKS[name]
+
+    result = interpret(task, scores, ("cat", "dog"), name="x.png", top_k=5, threshold=None)
+
+    assert type(result) is open_interpreter(task).result_type
+    assert result.to_dict()["input"] == "x.png"
+    assert str(result).startswith("x.png: ")
+
+
+@pytest.mark.parametrize("name", ["classify", "multilabel", "regress"])
+def test_scores_that_are_not_finite_are_a_failure(name):
+    task, _ = TASKS[name]
+
+    result = interpret(task, np.array([np.nan, 1.0]), ("cat", "dog"), name="x.png", top_k=5, threshold=None)
+
+    assert isinstance(result, Failure)
+    assert "'x.png': no result: expected finite scores" in result.error
+
+
+@pytest.mark.parametrize(
+    "field", sorted({field for result in get_args(Answer) for field in result.__struct_fields__} - {"input"})
 )
-def test_the_best_classes_are_listed_best_first_and_of_equal_ones_the_first(scores, top_k):
-    probabilities = np.array(scores, dtype=np.float32)
-    expected = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_k]
+def test_no_prediction_can_be_read_from_a_failure(field):
+    failure = Failure(input="x.png", error="'x.png': not an image.")
 
-    found = classify(probabilities, [str(index) for index in range(len(scores))], name="x", top_k=top_k, threshold=0.0)
+    with pytest.raises(runtime.InputError, match="not an image"):
+        getattr(failure, field)
 
-    assert [one.index for one in found.top] == expected
-    assert [one.label for one in found.top] == [str(index) for index in expected]
-    assert found.index == expected[0]
+
+def test_a_failure_has_no_attributes_beside_those_of_results_and_can_be_copied():
+    failure: Result = Failure(input="x.png", error="'x.png': not an image.")
+
+    assert not hasattr(failure, "lable")
+    assert copy.copy(failure) == copy.deepcopy(failure) == failure

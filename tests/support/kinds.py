@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 import exporter
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 from runtime.manifest import Value
 
 NAMES = ("rows", "text", "left", "pair", "tokens", "segment", "multilabel", "binary", "regress", "raw")

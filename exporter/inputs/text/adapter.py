@@ -18,7 +18,7 @@ from exporter.conversion.network_io import main_output
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import GraphPart
 from exporter.inputs.text.tokenizer import FILE, ReadTokenizer
-from exporter.outputs.postprocessing import Postprocessing, TaskName
+from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import (
     BATCH_SIZES,
     GENERATED,
@@ -272,7 +272,7 @@ def _labels_of(config: Any) -> tuple[str, ...]:
     return () if labels == tuple(f"LABEL_{index}" for index in range(len(labels))) else labels
 
 
-def _task_of(config: Any) -> TaskName | None:
+def _task_of(config: Any) -> str | None:
     """Return what a transformers configuration says that its head is for; one class is a regression there."""
     kind = getattr(config, "problem_type", None)
     if kind == "multi_label_classification":

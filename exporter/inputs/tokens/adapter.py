@@ -70,34 +70,6 @@ def read_token_inputs(texts: Sequence[str]) -> tuple[str, dict[str, DerivedInput
     return name, kinds  # type: ignore[return-value]  # the expression knows the words
 
 
-def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Return the words in a text file, one a line, in the order of their numbers.
-
-    Raises ExportError where the file is not such, or has a word twice.
-    """
-    try:
-        words = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(
-            f"'{path}': cannot be read: expected a UTF-8 file with a word a line: {error}. Check --vocabulary."
-        ) from error
-    places: dict[str, int] = {}
-    for number, word in enumerate(words):
-        if not word or word != word.strip() or len(word.split()) != 1:
-            raise ExportError(
-                f"'{path}': line {number + 1} is not a word: expected one without blanks, got {word!r}. Correct it."
-            )
-        if word in places:
-            raise ExportError(
-                f"'{path}': line {number + 1} repeats line {places[word] + 1}: expected different words, got {word!r} "
-                "twice. Correct it."
-            )
-        places[word] = number
-    if not words:
-        raise ExportError(f"'{path}': empty: expected a word a line. Check --vocabulary.")
-    return tuple(words)
-
-
 class TokensAdapter:
     """Sequences of token numbers.
 

@@ -12,7 +12,8 @@ from exporter.architectures.seq2seq import GreedySeq2Seq
 from exporter.conversion.network_io import call, main_output
 from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
-from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs, read_vocabulary
+from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs
+from exporter.outputs.labels import read_vocabulary
 from exporter.recipe import ExportOptions, TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import TokensInput

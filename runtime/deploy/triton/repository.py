@@ -19,9 +19,10 @@ from runtime.engine.session import open_session
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import open_decoder
-from runtime.manifest import LAYOUT, Classify, Multilabel
+from runtime.manifest import LAYOUT
+from runtime.outputs.registry import open_interpreter
 from runtime.server.open_inference.requests import output_specs
-from runtime.server.open_inference.tensors import BATCH, BYTES, TensorSpec, datatype_of, to_bytes
+from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of, to_bytes
 from runtime.server.payloads import encoded_inputs, input_specs
 from runtime.server.version import MODEL_VERSION
 
@@ -121,8 +122,9 @@ def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
 def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterator[tuple[str, str | bytes | Path]]:
     manifest = artifact.manifest
     # An output without a batch is the same for all inputs: Triton could not share it out.
-    batched = all(output.shape and output.shape[0] == BATCH for output in manifest.outputs)
-    labels = manifest.task.labels.file if isinstance(manifest.task, Classify | Multilabel) else ""
+    batched = all(output.batched for output in manifest.outputs)
+    has_class_scores = open_interpreter(manifest.task).has_class_scores
+    labels = manifest.labels.file if manifest.labels is not None and has_class_scores else ""
     warm = warm_ups(graph.golden, batched=batched, shapes=_WARM_SHAPES)
     configuration = Configuration(
         about=f"'{graph.file}' of '{manifest.name}': {graph.about}.",

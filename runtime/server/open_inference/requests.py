@@ -11,7 +11,7 @@ from runtime.errors import InputError
 from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import ImageInput, Manifest, Raw
 from runtime.server.jobs import AcceptedInput, InputSource, PreparedInput
-from runtime.server.open_inference.tensors import BATCH, BYTES, TensorSpec, datatype_of
+from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of
 from runtime.server.payloads import input_specs, rows_of
 from runtime.server.version import MODEL_VERSION
 
@@ -153,7 +153,7 @@ def _stack_outputs(scores: Sequence[Any], manifest: Manifest) -> dict[str, NDArr
     outputs = {}
     for output in manifest.outputs:
         rows = [entry[output.name] for entry in scores]
-        if not output.shape or output.shape[0] != BATCH:
+        if not output.batched:
             outputs[output.name] = rows[0]
             continue
         if len({row.shape for row in rows}) > 1:

@@ -1,4 +1,4 @@
-"""The eager model beside an artifact, on labelled rows and texts; and calibration of photo classifiers."""
+"""The eager model beside an artifact, on labeled rows and texts; and calibration of photo classifiers."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ import runtime
 from exporter.calibration.fit import calibrate
 from exporter.cli.evaluate import evaluate
 from exporter.conversion.to_torchscript import load_torchscript
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 from runtime.manifest import Value
 
 app = typer.Typer()

@@ -23,7 +23,7 @@ from exporter.inputs.registry import to_bytes
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import recipe_from_artifact
 from runtime.artifact.open import open_artifact
-from runtime.evaluation.data import read_labelled
+from runtime.evaluation.data import read_labeled
 from runtime.manifest import Input, Manifest, document
 from runtime.server import payloads
 from runtime.server.errors import MediaTypeError
@@ -117,7 +117,7 @@ def test_points_are_read_from_files_lists_and_tables(model, tmp_path):
 def test_labeled_points_are_read_from_their_columns(model, tmp_path):
     (tmp_path / "labeled.csv").write_text("id,x,y,label\n7,0.5,-2,1\n")
 
-    (entry,) = read_labelled(model, tmp_path / "labeled.csv", column="label")
+    (entry,) = read_labeled(model, tmp_path / "labeled.csv", column="label")
 
     assert entry.source == {"x": "0.5", "y": "-2"}
     assert model.predict([entry.source])[0].index == model.predict((0.5, -2)).index

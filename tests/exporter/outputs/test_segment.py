@@ -181,7 +181,7 @@ def test_evaluate_measures_the_overlap_and_sets_eager_beside(artifact, data):
     assert [one["iou"] for one in figures["classes"]] == pytest.approx(overlap.tolist())
     assert 0.2 < figures["mean_iou"] < 0.95  # neither all nor nothing
     assert figures["eager"]["confusion"] == expected.tolist()
-    assert figures["differences"] == {"places with another label": 0}
+    assert figures["differences"] == {"pixels with another label": 0}
 
 
 def test_a_mask_that_fits_nothing_costs_only_its_photo(artifact, data, tmp_path):

@@ -18,9 +18,9 @@ import exporter
 import runtime
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.outputs import target_transform as target
-from exporter.outputs.postprocessing import TaskOptions
 from exporter.outputs.target_inverse import apply_inverse
 from exporter.outputs.target_transform import read_target
+from exporter.recipe import TaskOptions
 from runtime.manifest import Affine, InverseFunction, Value
 from runtime.verify import verify
 
@@ -69,7 +69,7 @@ def test_a_lambda_of_zero_is_a_logarithm():
 @pytest.mark.parametrize(
     ("transform", "reason"),
     [
-        (QuantileTransformer(n_quantiles=10), "its inverse is neither a line nor a power: .* got QuantileTransformer"),
+        (QuantileTransformer(n_quantiles=10), "its inverse is neither affine nor a power: .* got QuantileTransformer"),
         (FunctionTransformer(np.log1p, lambda y: np.exp(y) - 1), "its inverse is Python: expected .* numpy.expm1"),
     ],
 )
@@ -81,7 +81,7 @@ def test_what_the_graph_cannot_undo_is_named(transform, reason):
 def test_a_formula_that_is_not_scikit_learns_is_caught(monkeypatch):
     monkeypatch.setitem(target._INVERSES, np.expm1, "exp")
 
-    with pytest.raises(exporter.PreprocessingError, match="what undoes it is not what was read"):
+    with pytest.raises(exporter.PreprocessingError, match="its inverse cannot be reproduced"):
         read_target(logarithm().fit(PRICES), trust=False)
 
 
@@ -138,5 +138,5 @@ def test_one_score_for_a_class_is_refused_with_what_it_may_be(tmp_path):
     network = nn.Linear(3, 1)
     torch.save(network.state_dict(), tmp_path / "model.pth")
 
-    with pytest.raises(exporter.ConversionError, match=r"one score an input: .* --task binary .* or --task regress"):
+    with pytest.raises(exporter.ConversionError, match=r"one score per input: .* --task binary .* or --task regress"):
         exporter.export(tmp_path / "model.pth", network, inputs=["x=float32[batch,3]"], out=tmp_path / "artifact")

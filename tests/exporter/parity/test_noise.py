@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.outputs.postprocessing import TaskOptions, infer_postprocessing
+from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import ReferenceOutput, measure_noise, noise
 from exporter.parity.cases import Case, PreparedInput
 from exporter.parity.noise import ROUNDINGS, round_up
+from exporter.recipe import TaskOptions
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -26,8 +26,8 @@ import runtime
 from exporter.inputs import tabular as tables
 from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tabular.estimator import statistics_from_json
-from exporter.outputs.postprocessing import TaskOptions
-from runtime.evaluation.data import read_labelled, score_labelled
+from exporter.recipe import TaskOptions
+from runtime.evaluation.data import read_labeled, score_labeled
 from runtime.inputs.tabular.decoder import TabularDecoder
 from runtime.manifest import Column
 
@@ -232,13 +232,13 @@ def test_a_row_that_the_transform_has_no_numbers_for_has_no_answer(transform, tm
     good, negative, zero = model.predict([{"a": 1.5, "b": 2}, {"a": -1, "b": 2}, {"a": 0, "b": 2}])
 
     assert good.probability > 0.3
-    assert "'#1': no answer: expected finite scores, got NaN or infinity" in negative.error
+    assert "'#1': no result: expected finite scores, got NaN or infinity" in negative.error
     # numpy's logarithm of zero is infinite, and the network's tanh takes that; Box-Cox refuses it.
-    assert "no answer" in zero.error if isinstance(transform, PowerTransformer) else zero.probability > 0.3
-    with pytest.raises(runtime.InputError, match="no answer"):
+    assert "no result" in zero.error if isinstance(transform, PowerTransformer) else zero.probability > 0.3
+    with pytest.raises(runtime.InputError, match="no result"):
         model.predict({"a": -1, "b": 2})
     (tmp_path / "rows.csv").write_text("a,b,label\n1.5,2,0\n-1,2,0\n")
-    found = score_labelled(model, read_labelled(model, tmp_path / "rows.csv", column="label"))
+    found = score_labeled(model, read_labeled(model, tmp_path / "rows.csv", column="label"))
     assert (len(found.names), len(found.failures)) == (1, 1)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 import exporter
 import runtime
 from exporter.inputs.tensor.adapter import read_input
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.recipe import TaskOptions
 from runtime.manifest import Entries, Items, TensorInput, TensorLeaf
 
 

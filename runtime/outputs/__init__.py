@@ -1,0 +1,1 @@
+"""Tasks: what scores mean, one module per task."""

@@ -1,0 +1,1 @@
+"""A task from outside the packages, 'embed': its manifest type, and one file for each side."""
