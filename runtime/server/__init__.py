@@ -1,1 +1,1 @@
-"""The server: a service that knows no transport, and thin front ends for HTTP and gRPC."""
+"""Inference server: one service behind an HTTP and a gRPC API."""
