@@ -118,7 +118,7 @@ def test_a_job_writes_rows_and_pictures_and_goes_on_with_both(artifact, photos, 
 
 
 def job_of(command: list[object]) -> JobDescription:
-    options = {"top_k": 5, "threshold": None, "max_pixels": 64_000_000, "output": str(command[-1])}
+    options = {"top_k": 5, "threshold": None, "max_pixels": 64_000_000, "overlays": str(command[-1])}
     return describe_job(command[2], (str(command[3]),), column=None, options=options)
 
 
