@@ -23,10 +23,15 @@ class Engine(NamedTuple):
 
 
 ENGINES = {
-    "container": Engine("a Dockerfile with its lock, bill of materials and compose file", "container:build_container"),
-    "kserve": Engine("a ServingRuntime and an InferenceService", "kserve:build_kserve"),
-    "ray-serve": Engine("a Ray Serve application and its serve.yaml", "ray_serve:build_ray_serve"),
-    "triton": Engine("model repositories for the onnxruntime and Python backends", "triton:build_triton"),
+    "container": Engine(
+        "a Dockerfile with its lock, bill of materials and compose file",
+        "runtime.deploy.container.build:build_container",
+    ),
+    "kserve": Engine("a ServingRuntime and an InferenceService", "runtime.deploy.kserve:build_kserve"),
+    "ray-serve": Engine("a Ray Serve application and its serve.yaml", "runtime.deploy.ray.serve:build_ray_serve"),
+    "triton": Engine(
+        "model repositories for the onnxruntime and Python backends", "runtime.deploy.triton.repository:build_triton"
+    ),
 }
 _ENGINE_HELP = "; ".join(f"'{name}': {engine.writes}" for name, engine in ENGINES.items())
 
@@ -46,6 +51,6 @@ def deploy(
     if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise InputError(f"'{out}': exists: expected a new or empty folder, got one in use. Name another, or --force.")
     module, _, function = ENGINES[engine].build.partition(":")
-    deployment: Deployment = getattr(import_module(f"runtime.deploy.{module}"), function)(artifact, out)
+    deployment: Deployment = getattr(import_module(module), function)(artifact, out)
     write_deployment(deployment, out)
     sys.stdout.write(f"{out}: written. Next:\n{deployment.next_steps}\n")

@@ -95,7 +95,7 @@ def export_mine(checkpoint_file, net_file, labels_file, tmp_path):
     def run(**changes: object) -> ExportResult:
         options: dict[str, object] = {
             "checkpoint": checkpoint_file,
-            "architecture": f"{net_file}:MyCNN",
+            "arch": f"{net_file}:MyCNN",
             "arguments": {"num_classes": 4},
             "preprocess": f"{net_file}:transform",
             "labels": labels_file,

@@ -117,7 +117,7 @@ def test_an_interruption_leaves_nothing_behind(checkpoint_file, net_file, labels
     """The signal comes when the step begins, whatever the machine's speed."""
     script = (
         "import os, signal, sys\n"
-        "from exporter import cli, steps\n"
+        "from exporter.cli import export as cli\n"
         "started = cli._Terminal.started\n"
         "def interrupt(self, name):\n"
         f"    if name == {step!r}: os.kill(os.getpid(), signal.{signal_name})\n"

@@ -168,7 +168,7 @@ class Bench:
         said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
         recipe = Recipe(checkpoint=options["checkpoint"], **said)
         try:
-            checked = check(place, recipe, arch=options["architecture"], pixels=False)
+            checked = check(place, recipe, arch=options["arch"], pixels=False)
         except ModelError as error:
             return "hashes", str(error)
         except ExportError as error:

@@ -68,7 +68,7 @@ def _photo(folder: Path, *, classes: int = 4, channels: int = 3, large: bool = F
     (folder / "names.txt").write_text("".join(f"{label}\n" for label in LABELS[: max(classes, 2)]))
     options = {
         "checkpoint": _save(network, folder),
-        "architecture": f"{NETWORKS}:Photo",
+        "arch": f"{NETWORKS}:Photo",
         "arguments": {"classes": classes, "channels": channels},
         "preprocess": f"{NETWORKS}:{'transform' if channels == 3 else 'gray_transform'}",
         "labels": folder / "names.txt",
@@ -130,7 +130,7 @@ def _segment(folder: Path) -> Subject:
     return Subject(
         options={
             "checkpoint": _save(network, folder),
-            "architecture": f"{NETWORKS}:Places",
+            "arch": f"{NETWORKS}:Places",
             "preprocess": f"{NETWORKS}:transform",
             "wanted": TaskOptions(task="segment"),
         }
@@ -164,7 +164,7 @@ def _rows(folder: Path, outputs: int, **more: Any) -> Subject:
     return Subject(
         options={
             "checkpoint": _save(networks.Rows(6, outputs), folder),
-            "architecture": f"{NETWORKS}:Rows",
+            "arch": f"{NETWORKS}:Rows",
             "arguments": {"features": 6, "outputs": outputs},
             "preprocess": str(folder / "transform.skops"),
             **more,
@@ -195,7 +195,7 @@ def _text(folder: Path, **more: Any) -> Subject:
     return Subject(
         options={
             "checkpoint": _save(network, folder),
-            "architecture": f"{NETWORKS}:Text",
+            "arch": f"{NETWORKS}:Text",
             "arguments": {"words": len(words)},
             "tokenizer": folder / "tokenizer.json",
             **more,
@@ -206,7 +206,7 @@ def _text(folder: Path, **more: Any) -> Subject:
 def _tokens(folder: Path, name: str, *inputs: str, seed: int = 0, **more: Any) -> Subject:
     torch.manual_seed(seed)
     network = getattr(networks, name)()
-    options = {"checkpoint": _save(network, folder), "architecture": f"{NETWORKS}:{name}", "inputs": inputs}
+    options = {"checkpoint": _save(network, folder), "arch": f"{NETWORKS}:{name}", "inputs": inputs}
     return Subject(options={**options, **more})
 
 
@@ -216,7 +216,7 @@ def _series(folder: Path) -> Subject:
         network.train()
         network(torch.randn(8, 3, 20))
     options = {"inputs": ("series=float32[batch,3,time]",), "wanted": TaskOptions(task="raw")}
-    return Subject(options={"checkpoint": _save(network, folder), "architecture": f"{NETWORKS}:Series", **options})
+    return Subject(options={"checkpoint": _save(network, folder), "arch": f"{NETWORKS}:Series", **options})
 
 
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {

@@ -45,7 +45,7 @@ def test_auto_says_once_why_it_is_on_the_cpu(tiny):
 @pytest.mark.skipif(HAS_GPU or not HAS_CUDA_PROVIDER, reason="needs onnxruntime-gpu on a machine without a GPU")
 def test_a_missing_cuda_library_is_named_with_the_command_that_brings_it():
     """In a process that has not loaded the nvidia wheels, as where onnxruntime-gpu alone is installed."""
-    code = "from runtime import session; print(session._why_not('cuda', session.this_machine()))"
+    code = "from runtime.engine import session; print(session._why_not('cuda', session.this_machine()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert "the library 'libcu" in done.stdout
