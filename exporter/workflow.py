@@ -5,11 +5,10 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,22 +18,19 @@ import onnxscript
 import PIL
 import torch
 import torchvision
-from torch import nn
 
 from exporter import parity
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.architectures.registry import Architecture
 from exporter.architectures.select import choose_architecture
-from exporter.assemble import assemble, convert_network
+from exporter.backends.backend import WrittenGraphs
+from exporter.backends.registry import backends_to_write, compare_staged, network_source
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
-from exporter.conversion.network_io import flatten
-from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError, ParityError
-from exporter.inputs.adapter import InputAdapter, lengths_of
-from exporter.inputs.registry import assume_wanted, open_adapter
-from exporter.inputs.text.adapter import TextAdapter
-from exporter.inputs.tokens.adapter import read_vocabulary
+from exporter.inputs.adapter import InputAdapter, InputKind
+from exporter.inputs.registry import open_adapter
+from exporter.inputs.tokens.options import read_vocabulary
 from exporter.localize.locate import FaultLocator
 from exporter.outputs.labels import assumed_labels, read_labels
 from exporter.outputs.postprocessing import Postprocessing, TaskOptions, infer_postprocessing
@@ -50,17 +46,12 @@ from runtime.manifest import (
     Golden,
     Labels,
     Manifest,
-    Output,
     Raw,
     Regress,
     Source,
     Tokens,
-    Variant,
 )
-from runtime.model import Model
 
-_MODEL, _NETWORK, _WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
-TORCHSCRIPT = "model.torchscript"
 _GOLDEN = "golden.npz"
 _LABELS = "labels.txt"
 _PARITY = "parity.json"
@@ -181,73 +172,54 @@ def run(recipe: Recipe, listener: ProgressListener | None = None) -> ExportResul
         adapter = open_adapter(recipe, rebuilt)
         step.finding = adapter.describe()
     with steps.step("reference") as step:
-        cases = adapter.cases()
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, {**needed, **recipe.arguments}, checkpoint).network
         reference = parity.Reference(untouched, adapter.prepare)
-        prepared, values = reference.call(cases)
-        wanted = assume_wanted(recipe.wanted, adapter, untouched, values[0])
-        postprocessing = infer_postprocessing(values, wanted, labels_file=_LABELS, name=type(untouched).__name__)
-        answers = reference.finish(cases, prepared, values, postprocessing)
-        step.finding = f"eager PyTorch on {len(cases)} {adapter.noun}: {postprocessing.finding}"
+        outputs = reference.run(adapter.cases())
+        wanted = adapter.assume_task(recipe.wanted, untouched, outputs.values[0])
+        postprocessing = infer_postprocessing(
+            outputs.values, wanted, labels_file=_LABELS, name=type(untouched).__name__
+        )
+        step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}: {postprocessing.finding}"
     with steps.step("labels") as step:
         labels, step.finding = _read_labels(recipe, rebuilt, adapter, postprocessing)
         if isinstance(postprocessing.task, Tokens) and labels:
             named = Labels(file=_LABELS, count=len(labels))
             postprocessing = replace(postprocessing, task=msgspec.structs.replace(postprocessing.task, labels=named))
-    example = adapter.example(prepared)
-    flat = flatten(rebuilt.network, tuple(example), values[0], whole=postprocessing.whole)
+    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
+    source = network_source(rebuilt.network, adapter, postprocessing, outputs)
     with staging(recipe.artifact_path, force=recipe.force) as stage:
-        with steps.step("TorchScript") as step:
-            size = _write_torchscript(stage, adapter, flat, example, postprocessing)
-            step.finding = f"{TORCHSCRIPT}, {size}" if size else f"none: {adapter.no_torchscript}"
-        with steps.step("ONNX") as step:
-            converted = convert_network(
-                rebuilt.network, flat, adapter, postprocessing, example, adapter.validation_inputs(prepared)
-            )
-            outputs = postprocessing.with_shapes(converted.shapes)
-            variant, size = _write_graphs(stage, converted, adapter, postprocessing, outputs)
-            onnx_exporter = converted.exporter
-            step.finding = f"{', '.join(_files(variant))}, {size} ({onnx_exporter})"
+        graphs: WrittenGraphs | None = None
+        for backend in backends_to_write():
+            with steps.step(backend.title) as step:
+                form = backend.write(stage, source)
+                step.finding = form.finding
+                graphs = form.graphs or graphs
+        assert graphs is not None
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         rebuilt = replace(rebuilt, network=untouched)
-        del flat, converted
+        del source
         gc.collect()
         for name, data in adapter.files.items():
             stage.write(name, data)
         if labels:
             stage.write(_LABELS, "".join(f"{label}\n" for label in labels).encode())
         weights = sum(file.size_bytes for file in stage.files().values())
-        stage.write(_GOLDEN, golden_to_npz(choose_golden(answers, postprocessing.task, labels, weights=weights)))
-        draft = _manifest(recipe, checkpoint, rebuilt, adapter, postprocessing, outputs, variant, onnx_exporter, stage)
+        golden = choose_golden(eager.references, postprocessing.task, labels, weights=weights)
+        stage.write(_GOLDEN, golden_to_npz(golden))
+        draft = _manifest(recipe, checkpoint, rebuilt, adapter, postprocessing, graphs, stage)
         with steps.step("parity") as step:
-            measure = partial(parity.measure_noise, untouched, answers, postprocessing, max_ratio=recipe.max_ratio)
-            asked = parity.ParityInputs(
+            subject = parity.build_inputs(
+                eager,
                 # What the user asked for, whatever the draft says.
                 manifest=msgspec.structs.replace(draft, task=postprocessing.task, inputs=adapter.inputs),
-                answers=answers,
-                batch=reference.answer(adapter.batch(cases), postprocessing),
-                measured=measure(),
-                remeasure=partial(measure, every_input=True),
                 labels=labels,
                 max_ratio=recipe.max_ratio,
-                lengths=lengths_of(adapter, prepared),
-                not_compared=adapter.skipped_samples,
             )
             locator = None
             if recipe.locate is not None:
-                locator = FaultLocator(
-                    untouched,
-                    adapter,
-                    postprocessing,
-                    answers,
-                    values[0],
-                    max_ratio=recipe.max_ratio,
-                    folder=recipe.locate,
-                )
-            evidence = _prove(
-                stage.folder, draft, asked, adapter, postprocessing, locator, torchscript=TORCHSCRIPT in draft.files
-            )
+                locator = FaultLocator(eager, max_ratio=recipe.max_ratio, folder=recipe.locate)
+            evidence = _prove(Artifact(path=stage.folder, manifest=draft), subject, adapter, postprocessing, locator)
             measured = parity.NoiseMeasurement(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, adapter, measured))
             step.finding = describe_parity(evidence, adapter.noun)
@@ -281,72 +253,20 @@ def _read_labels(
     if recipe.labels is not None:
         labels = read_labels(recipe.labels, classes=classes)
         return labels, f"{len(labels)} from {recipe.labels}"
-    if isinstance(adapter, TextAdapter) and len(adapter.labels) == classes:
+    if len(adapter.labels) == classes:
         return adapter.labels, f"{classes} from the model's config.json"
     return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
 
 
-def _write_torchscript(
-    stage: Staging,
-    adapter: InputAdapter,
-    network: nn.Module,
-    example: Mapping[str, torch.Tensor],
-    postprocessing: Postprocessing,
-) -> str:
-    """Write the archive and return its size, or nothing where there can be none."""
-    archive = adapter.to_torchscript(network, example, postprocessing)
-    if archive is None:
-        return ""
-    stage.write(TORCHSCRIPT, archive)
-    return megabytes(len(archive))
-
-
-def _write_graphs(
-    stage: Staging,
-    converted: ConvertedNetwork,
-    adapter: InputAdapter,
-    postprocessing: Postprocessing,
-    outputs: Sequence[Output],
-) -> tuple[Variant, str]:
-    """Write the graphs, and return their names and size."""
-    graphs = assemble(
-        converted.model,
-        adapter.raw_graph_part(),
-        adapter.network_graph_part(),
-        postprocessing,
-        outputs,
-        weights_file=_WEIGHTS,
-    )
-    files = {_WEIGHTS: graphs.weights, _MODEL: graphs.model.SerializeToString(deterministic=True)}
-    if graphs.network is not None:
-        files[_NETWORK] = graphs.network.SerializeToString(deterministic=True)
-    for name, data in files.items():
-        stage.write(name, data)
-    network = _NETWORK if graphs.network is not None else _MODEL
-    variant = Variant(precision="fp32", model=_MODEL, network=network, weights=_WEIGHTS)
-    return variant, megabytes(sum(map(len, files.values())))
-
-
-def _files(variant: Variant) -> list[str]:
-    return list(dict.fromkeys((variant.model, variant.network, variant.weights)))
-
-
 def _prove(
-    folder: Path,
-    draft: Manifest,
-    asked: parity.ParityInputs,
-    adapter: InputAdapter,
+    artifact: Artifact,
+    subject: parity.ParityInputs,
+    adapter: InputKind,
     postprocessing: Postprocessing,
     locator: FaultLocator | None = None,
-    *,
-    torchscript: bool,
 ) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
-    with (
-        Model(Artifact(path=folder, manifest=draft), device="cpu") as model,
-        adapter.open_paths(model, folder, postprocessing, torchscript=TORCHSCRIPT if torchscript else None) as paths,
-    ):
-        evidence = parity.compare(paths, asked)
+    evidence = compare_staged(artifact, subject, adapter, postprocessing)
     if not evidence.passed:
         word = "not equal to the eager model" if evidence.verdict == "failed" else "the comparison is inconclusive"
         action = (
@@ -354,7 +274,11 @@ def _prove(
             if evidence.verdict == "failed"
             else "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples."
         )
-        where = f" Located: {locator.find(evidence, draft, folder).sentence}." if locator is not None else ""
+        where = (
+            f" Located: {locator.find(evidence, artifact.manifest, artifact.path).sentence}."
+            if locator is not None
+            else ""
+        )
         raise ParityError(f"'{evidence.artifact}': {word}: {evidence.reason}.{where} {action}", report=evidence)
     return evidence
 
@@ -379,9 +303,7 @@ def _manifest(
     rebuilt: RebuiltNetwork,
     adapter: InputAdapter,
     postprocessing: Postprocessing,
-    outputs: tuple[Output, ...],
-    variant: Variant,
-    onnx_exporter: Literal["dynamo", "legacy"],
+    graphs: WrittenGraphs,
     stage: Staging,
 ) -> Manifest:
     return Manifest(
@@ -389,8 +311,8 @@ def _manifest(
         name=recipe.artifact_name,
         task=postprocessing.task,
         inputs=adapter.inputs,
-        outputs=outputs,
-        variants=(variant,),
+        outputs=graphs.outputs,
+        variants=(graphs.variant,),
         golden=Golden(file=_GOLDEN, prepared_limit=0.0, output_limits={}, end_to_end_limits={}),
         source=Source(
             architecture=rebuilt.reference,
@@ -398,7 +320,7 @@ def _manifest(
             checkpoint_sha256=checkpoint.sha256,
             checkpoint_entry=checkpoint.entry,
             keys=rebuilt.keys,
-            onnx_exporter=onnx_exporter,
+            onnx_exporter=graphs.exporter,
         ),
         files=stage.files(),
         tools=_tools(adapter),
@@ -410,8 +332,7 @@ def _tools(adapter: InputAdapter) -> dict[str, str]:
     """Return the versions that decide the bytes of an artifact, by name."""
     modules = (np, onnx, onnxruntime, onnxscript, PIL, torch, torchvision)
     versions = {module.__name__: str(module.__version__) for module in modules}
-    if isinstance(adapter, TextAdapter):
-        versions |= {name: version(name) for name in ("tokenizers", "transformers") if find_spec(name)}
+    versions |= {name: version(name) for name in adapter.libraries if find_spec(name)}
     return dict(sorted({**versions, "python": platform.python_version()}.items()))
 
 

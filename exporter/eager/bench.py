@@ -11,11 +11,11 @@ from torch import Tensor
 
 from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import Architecture
+from exporter.backends.backend import Scorer
+from exporter.backends.registry import backends_in
 from exporter.checkpoint import read_checkpoint
-from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import CheckpointError, ConversionError
 from exporter.inputs.image import Arithmetic
-from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact
 from runtime.bench import Rival
 from runtime.engine.devices import DEVICES, split_device
@@ -63,8 +63,10 @@ def build_baselines(
         return score
 
     rivals: dict[str, Rival] = {"eager PyTorch": runner(network)}
-    if TORCHSCRIPT in manifest.files:
-        rivals["TorchScript"] = _script(artifact, manifest, where)
+    for backend in backends_in(manifest).values():
+        scorer = backend.open_scorer(artifact, where)
+        if scorer is not None:
+            rivals[backend.title] = _scored_by(scorer)
     rivals["torch.compile"] = runner(torch.compile(network))
     elsewhere = where.type == "cpu" and device != "cpu"
     return {f"{name} on the CPU" if elsewhere else name: rival for name, rival in rivals.items()}
@@ -102,14 +104,10 @@ def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
     return [torch.from_numpy(array).to(where) for array in arrays.values()]
 
 
-def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Rival:
-    script: Any = load_torchscript(artifact.file(TORCHSCRIPT), where)
-    call = script.score if isinstance(manifest.inputs[0], ImageInput) else script
-
+def _scored_by(scorer: Scorer) -> Rival:
     def score(arrays: Arrays) -> NDArray[Any]:
         with _strict():
-            found = call(*_tensors(arrays, where))
-            return _first(found)
+            return _first(scorer(arrays))
 
     return score
 

@@ -1,18 +1,16 @@
 """Which input kind a network takes: what the user said, or what its architecture is for."""
 
-from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.registry import Logits
 from exporter.architectures.seq2seq import GreedySeq2Seq
-from exporter.conversion.network_io import call, main_output
+from exporter.conversion.network_io import call
 from exporter.errors import PreprocessingError
-from exporter.inputs.adapter import InputAdapter
+from exporter.inputs.adapter import InputKind
 from exporter.inputs.image import (
     GRAY,
     HUGGING_FACE,
@@ -32,13 +30,13 @@ from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
-from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs, read_vocabulary
-from exporter.outputs.postprocessing import TaskOptions
+from exporter.inputs.tokens.adapter import TokensAdapter
+from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs, read_vocabulary
 from exporter.recipe import Recipe
 from runtime.inputs.text.decoder import INPUT_IDS
 
 
-def open_adapter(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
+def open_adapter(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputKind:
     """Return what stands before the network: rows, arrays where the user described some, and images otherwise.
 
     Raises ExportError when what the user gave cannot be read.
@@ -86,29 +84,12 @@ def _makes_gray(recipe: Recipe, rebuilt: RebuiltNetwork) -> bool:
         return False
 
 
-def assume_wanted(wanted: TaskOptions, adapter: InputAdapter, network: nn.Module, value: Any) -> TaskOptions:
-    """Return ``wanted`` with the task and the end token that the network itself tells of, where the user did not.
-
-    ``value`` is what its forward returned.
-    """
-    if isinstance(adapter, TokensAdapter):
-        main = main_output(value)
-        if wanted.task is None and main is not None and (main.ndim == 3 or not main.is_floating_point()):
-            wanted = replace(wanted, task="tokens")
-        end_id = getattr(network, "end_id", None)
-        if wanted.end_id is None and isinstance(end_id, int):
-            wanted = replace(wanted, end_id=end_id)
-    if isinstance(adapter, TextAdapter) and wanted.task is None and adapter.task is not None:
-        wanted = replace(wanted, task=adapter.task)
-    return wanted
-
-
 def _takes_text(rebuilt: RebuiltNetwork) -> bool:
     """Return whether a transformers model was built for texts: its forward's first parameter says so."""
     return isinstance(rebuilt.network, Logits) and INPUT_IDS in signature(rebuilt.network.model.forward).parameters
 
 
-def _open_texts(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
+def _open_texts(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputKind:
     network = rebuilt.network
     folder = rebuilt.reference.removeprefix(HUGGING_FACE) if rebuilt.reference.startswith(HUGGING_FACE) else None
     path = recipe.tokenizer or (Path(folder) if folder else None)
@@ -131,21 +112,21 @@ def _open_texts(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
     )
 
 
-def _open_tokens(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputAdapter:
+def _open_tokens(recipe: Recipe, rebuilt: RebuiltNetwork) -> InputKind:
     if recipe.preprocess is not None:
         raise PreprocessingError(
             "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
             "are; leave out --preprocess."
         )
-    name, derived_inputs = read_token_inputs(recipe.inputs)
     return TokensAdapter(
-        name,
+        read_token_inputs(recipe.inputs),
         rebuilt.network,
-        derived_inputs=derived_inputs,
-        words=read_vocabulary(recipe.vocabulary) if recipe.vocabulary is not None else (),
-        pad_id=recipe.pad_id,
-        max_length=recipe.max_length,
-        samples=recipe.samples,
+        TokenOptions(
+            words=read_vocabulary(recipe.vocabulary) if recipe.vocabulary is not None else (),
+            pad_id=recipe.pad_id,
+            max_length=recipe.max_length,
+            samples=recipe.samples,
+        ),
         call=lambda tensors: call(rebuilt.network, tensors),
     )
 

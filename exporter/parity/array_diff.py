@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from exporter.parity.cases import Arrays
 from runtime.evidence import HISTOGRAM_EDGES, Fault, Noise, Row, Stage
 
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayDifference:
     """Difference of one case at one stage.

@@ -150,7 +150,7 @@ class CaseSource(Protocol):
         """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
 
     def decode(self, case: Case) -> Arrays:
-        """Return the inputs of the ``model`` graph for a case, decoded without the runtime; none for prepared inputs."""
+        """Return the inputs of the ``model`` graph, decoded without the runtime; none where it takes prepared ones."""
 
     def prepare(self, case: Case) -> PreparedInput:
         """Return a case after the user's own, untouched preprocessing."""

@@ -251,9 +251,7 @@ def _add_flip(
     if decision.margin is None:
         return
     if decision.margin > limit:
-        tally.flip(
-            label, f"expected '{decision.expected}', by a margin of {decision.margin:.1e}, got '{decision.got}'"
-        )
+        tally.flip(label, f"expected '{decision.expected}', by a margin of {decision.margin:.1e}, got '{decision.got}'")
     else:
         ties.append(
             NearTie(path=path, input=label, expected=decision.expected, got=decision.got, margin=decision.margin)

@@ -9,14 +9,16 @@ from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet
 from runtime.manifest import Task
 
-# A golden set is evidence, not payload: at most this share of the artifact's size, or a fixed size beside small weights.
+# A golden set is evidence, not payload: a share of the artifact, or a fixed size beside small weights.
 _SHARE = 0.02
 _SMALL_BYTES = 2_000_000
 _LIMIT_BYTES = 2_500_000
 _MINIMUM, _MAXIMUM = 2, 32
 
 
-def choose_golden(references: Sequence[ReferenceOutput], task: Task, labels: Sequence[str], *, weights: int) -> GoldenSet:
+def choose_golden(
+    references: Sequence[ReferenceOutput], task: Task, labels: Sequence[str], *, weights: int
+) -> GoldenSet:
     """Return the smallest inputs, as many as fit beside ``weights`` bytes, at most 32 of all sizes.
 
     Kinds of faults show on kinds of inputs, an empty cell or an odd height, and hardly ever on large ones alone.

@@ -199,9 +199,7 @@ class _NoiseReport:
             arrays = [reference.inner[name] for reference in self._references]
             yield self._noise("network", name, arrays, self._sources.of_inner(name))
 
-    def of_activation(
-        self, measured: Sequence[ReferenceOutput], postprocessing: Postprocessing
-    ) -> Iterator[Noise]:
+    def of_activation(self, measured: Sequence[ReferenceOutput], postprocessing: Postprocessing) -> Iterator[Noise]:
         """Give the noise of the postprocessing alone: on eager's own logits, in float64."""
         for name in self._references[0].outputs:
             arrays = [reference.outputs[name] for reference in self._references]
@@ -344,8 +342,7 @@ def _against_batch(
         groups.setdefault(shapes, []).append(reference)
     batch = (max(groups.values(), key=len) * 2)[: max(2, _BATCH)]
     stacked = {
-        name: torch.cat([reference.prepared.tensors[name] for reference in batch])
-        for name in batch[0].prepared.tensors
+        name: torch.cat([reference.prepared.tensors[name] for reference in batch]) for name in batch[0].prepared.tensors
     }
     try:
         value = call(network, stacked)

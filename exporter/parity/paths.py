@@ -62,9 +62,7 @@ RUNTIME = "runtime"
 REFERENCE_VALUES: Mapping[ReferenceValue, StageFunction] = {
     "decoded": lambda reference: reference.prepared.decoded,
     "prepared": lambda reference: reference.prepared.arrays,
-    "network inputs": lambda reference: {
-        name: tensor.numpy() for name, tensor in reference.prepared.tensors.items()
-    },
+    "network inputs": lambda reference: {name: tensor.numpy() for name, tensor in reference.prepared.tensors.items()},
     "network outputs": lambda reference: reference.inner,
     "outputs": lambda reference: reference.outputs,
 }
@@ -169,9 +167,7 @@ def graph_stages(
     if not postprocessing.computes:
         stages["network"] = subgraphs.stage("network", network, single)
         return stages
-    stages["network"] = subgraphs.stage(
-        "network", network, _up_to_end if isinstance(manifest.task, Tokens) else None
-    )
+    stages["network"] = subgraphs.stage("network", network, _up_to_end if isinstance(manifest.task, Tokens) else None)
     activation = Subgraph(graph=graph, given="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
     stages["activation"] = subgraphs.stage("activation", activation, single)
     return stages
@@ -258,7 +254,9 @@ def _declare_inputs(
             part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, dimensions))
 
 
-def _part(model: onnx.ModelProto, sources: Mapping[str, Sequence[int | str]], targets: Sequence[str]) -> onnx.ModelProto:
+def _part(
+    model: onnx.ModelProto, sources: Mapping[str, Sequence[int | str]], targets: Sequence[str]
+) -> onnx.ModelProto:
     """Return the nodes between tensors of a graph, with the weights that they need; sources inside it are no inputs."""
     nodes, needed = [], set(targets)
     for node in reversed(model.graph.node):
