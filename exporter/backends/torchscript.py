@@ -74,7 +74,7 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:
-    """Return the path through the archive; its stages are those methods of it that the graph's stages have names for."""
+    """Return the path through the archive; where it holds a pipeline, the stages are methods of it."""
     module: Any = load_torchscript(opened.artifact.file(FILE))
     borders, postprocessing, manifest = opened.adapter.borders, opened.postprocessing, opened.model.manifest
     names = borders.decoded or tuple(borders.network)

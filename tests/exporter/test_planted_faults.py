@@ -96,7 +96,7 @@ def test_a_fault_in_a_finished_artifact_is_located(photo, tmp_path):
 
     checked = check(tmp_path / "artifact", recipe, pixels=False, locate=tmp_path / "node")
 
-    assert checked.location.located.place.module == "square"
+    assert checked.location.location.origin.module == "square"
     assert "'square.bias': 16 of 16 values differ, by up to 5.0e-02" in checked.location.sentence
 
 

@@ -17,6 +17,7 @@ import runtime
 from exporter.conversion import to_onnx
 from exporter.conversion.decoder_loop import check_no_python_loop
 from exporter.inputs.tokens.adapter import TokensAdapter
+from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from runtime.verify import verify
 
 NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
@@ -247,13 +248,7 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapter = TokensAdapter(
-            "tokens",
-            network,
-            words=(),
-            pad_id=None,
-            max_length=None,
-            samples=None,
-            call=lambda tensors: network(*tensors.values()),
+            TokenInputs(name="tokens"), network, TokenOptions(), call=lambda tensors: network(*tensors.values())
         )
     lengths = {adapter.prepare(case).arrays["tokens"].shape[1] for case in adapter.cases()}
     traced = adapter.example(())["tokens"].shape[1]
