@@ -63,7 +63,7 @@ def test_what_the_scores_mean_is_kept(tmp_path):
 
     read = read_golden(tmp_path / "golden.npz")
 
-    assert [case.said["label"].tolist() for case in read.cases] == [
+    assert [case.labels["label"].tolist() for case in read.cases] == [
         ["cow", "cow", "dog", "cat"],
         ["dog", "dog", "cow", "cat"],
     ]
