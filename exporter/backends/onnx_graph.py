@@ -88,7 +88,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
     stages: dict[Stage, ServedStage] = {}
     if borders.decoded:
         geometry = Subgraph(
-            graph=graph, given="decoded", sources=dict.fromkeys(borders.decoded, ()), targets=borders.prepared
+            graph=graph, takes="decoded", sources=dict.fromkeys(borders.decoded, ()), targets=borders.prepared
         )
         stages["geometry"] = opened.subgraphs.stage("geometry", geometry)
     stages |= graph_stages(opened.subgraphs, graph, model.manifest, opened.postprocessing, borders)

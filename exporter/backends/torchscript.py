@@ -147,18 +147,18 @@ def _stages(module: Any, borders: StageBorders, postprocessing: Postprocessing) 
     ]
     if postprocessing.computes:
         methods.append(("activation", "network outputs", module.postprocess, inner, output))
-    return {stage: _stage(stage, given, method, source, target) for stage, given, method, source, target in methods}
+    return {stage: _stage(stage, takes, method, source, target) for stage, takes, method, source, target in methods}
 
 
 def _stage(
-    stage: Stage, given: ReferenceValue, method: Callable[[Tensor], Tensor], source: str, target: str
+    stage: Stage, takes: ReferenceValue, method: Callable[[Tensor], Tensor], source: str, target: str
 ) -> ServedStage:
     def run(reference: ReferenceOutput) -> Arrays:
-        array = REFERENCE_VALUES[given](reference)[source]
+        array = REFERENCE_VALUES[takes](reference)[source]
         with torch.no_grad():
             return {target: method(torch.from_numpy(np.array(array))).numpy()}
 
-    return ServedStage(id=StageId(stage=stage, computation=FILE, given=given), run=run)
+    return ServedStage(id=StageId(stage=stage, computation=FILE, takes=takes), run=run)
 
 
 class Pipeline(nn.Module):
@@ -269,5 +269,6 @@ class _Staged(_Whole):
 
 
 # TorchScript archives hold the qualified names of their classes: these are part of an artifact, and not of our layout.
+# They also hold the names of local variables, so that renaming one in the modules above changes published bytes.
 for _archived in (Pipeline, NetworkPipeline, _Scaling, _Whole, _Staged):
     _archived.__module__ = "truecopy"

@@ -111,7 +111,7 @@ def trace_program(
     except Exception as error:  # torch.onnx raises whatever its passes raise
         raise ConversionError(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
-            "Its nodes cannot be told apart."
+            "The faulty node cannot be found."
         ) from error
     return TracedProgram(program=program.exported_program, model=_without_traces(program.model_proto))
 

@@ -54,8 +54,8 @@ def measure_difference(actual: Arrays, expected: Arrays, tolerance: Tolerance) -
     difference where none at all is allowed.
     """
     if actual.keys() != expected.keys():
-        got, wanted = (", ".join(f"'{name}'" for name in names) or "none" for names in (actual, expected))
-        return _form_fault("names", f"expected {wanted}, got {got}")
+        got, required = (", ".join(f"'{name}'" for name in names) or "none" for names in (actual, expected))
+        return _form_fault("names", f"expected {required}, got {got}")
     differences = []
     for name, expected_array in expected.items():
         array = actual[name]

@@ -72,13 +72,13 @@ class StageId:
     """Identity of a stage: where two paths have stages of equal ids, one comparison counts for both.
 
     ``computation`` is the digest of a part of a graph, or the name of the path that computes the stage in its own way;
-    ``given`` is what the stage takes from the reference, ``sources`` the tensors that its part of a graph begins with,
-    by name and declared dimensions.
+    ``takes`` says which of the reference's values the stage takes, ``sources`` the tensors that its part of a graph
+    begins with, by name and declared dimensions.
     """
 
     stage: Stage
     computation: str
-    given: ReferenceValue
+    takes: ReferenceValue
     sources: tuple[tuple[str, tuple[int | str, ...]], ...] = ()
 
 

@@ -40,7 +40,7 @@ _BATCH = 4
 # threads, draws random numbers: that is no rounding.
 _RANDOM = 1e-3
 
-# Answers that move more than this many times the rest of the noise with the batch depend on it.
+# Outputs that move with the batch by more than this many times the rest of the noise depend on it.
 _DEPENDENT = 100.0
 
 # Rows are [batch, columns]; images, sound and series have more dimensions.

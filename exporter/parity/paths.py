@@ -72,12 +72,12 @@ REFERENCE_VALUES: Mapping[ReferenceValue, StageFunction] = {
 class Subgraph:
     """The part of a graph between tensors: from ``sources``, with their declared dimensions, to ``targets``.
 
-    The dimensions are () where the graph or the first call knows them; ``given`` is the reference's value that the
+    The dimensions are () where the graph or the first call knows them; ``takes`` is the reference's value that the
     sources are.
     """
 
     graph: str
-    given: ReferenceValue
+    takes: ReferenceValue
     sources: Mapping[str, Sequence[int | str]]
     targets: Sequence[str]
 
@@ -106,7 +106,7 @@ class SubgraphCache:
         stage_id = StageId(
             stage=stage,
             computation=hashlib.sha256(part.SerializeToString(deterministic=True)).hexdigest(),
-            given=subgraph.given,
+            takes=subgraph.takes,
             sources=tuple((name, tuple(dimensions)) for name, dimensions in subgraph.sources.items()),
         )
         if stage_id not in self._functions:
@@ -117,7 +117,7 @@ class SubgraphCache:
         return ServedStage(id=stage_id, run=lambda reference: finish(run(reference), reference))
 
     def _function(self, part: onnx.ModelProto, subgraph: Subgraph) -> StageFunction:
-        take = REFERENCE_VALUES[subgraph.given]
+        take = REFERENCE_VALUES[subgraph.takes]
         sessions: list[Session] = []
 
         def run(reference: ReferenceOutput) -> Arrays:
@@ -159,16 +159,16 @@ def graph_stages(
     stages: dict[Stage, ServedStage] = {}
     if borders.prepared:
         arithmetic = Subgraph(
-            graph=graph, given="prepared", sources=dict.fromkeys(borders.prepared, ()), targets=list(borders.network)
+            graph=graph, takes="prepared", sources=dict.fromkeys(borders.prepared, ()), targets=list(borders.network)
         )
         stages["arithmetic"] = subgraphs.stage("arithmetic", arithmetic)
     inner = list(postprocessing.inner_names) if postprocessing.computes else outputs
-    network = Subgraph(graph=graph, given="network inputs", sources=borders.network, targets=inner)
+    network = Subgraph(graph=graph, takes="network inputs", sources=borders.network, targets=inner)
     if not postprocessing.computes:
         stages["network"] = subgraphs.stage("network", network, single)
         return stages
     stages["network"] = subgraphs.stage("network", network, _up_to_end if isinstance(manifest.task, Tokens) else None)
-    activation = Subgraph(graph=graph, given="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
+    activation = Subgraph(graph=graph, takes="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
     stages["activation"] = subgraphs.stage("activation", activation, single)
     return stages
 
@@ -179,12 +179,12 @@ def decode_stage(model: Model) -> ServedStage:
     def run(reference: ReferenceOutput) -> Arrays:
         return model.whole(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
 
-    return host_stage("decode", run, given="case")
+    return host_stage("decode", run, takes="case")
 
 
-def host_stage(stage: Stage, run: StageFunction, *, given: ReferenceValue) -> ServedStage:
+def host_stage(stage: Stage, run: StageFunction, *, takes: ReferenceValue) -> ServedStage:
     """Return a stage that the runtime computes outside the graph."""
-    return ServedStage(id=StageId(stage=stage, computation=RUNTIME, given=given), run=run)
+    return ServedStage(id=StageId(stage=stage, computation=RUNTIME, takes=takes), run=run)
 
 
 def prepared_batch(model: Model, cases: Sequence[Case]) -> Arrays:
@@ -215,7 +215,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> Served
 
     labels: dict[Stage, ServedStage] = {}
     if not isinstance(manifest.task, Raw):
-        labels["labels"] = host_stage("labels", interpret, given="outputs")
+        labels["labels"] = host_stage("labels", interpret, takes="outputs")
     return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
 
 

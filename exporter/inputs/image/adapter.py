@@ -175,7 +175,7 @@ class ImageAdapter(AdapterDefaults):
             image = DecodedImage(image=self._decode(reference.case), turned=False)
             return model.stack([model.prepare(image)])
 
-        return {"decode": decode_stage(model), "geometry": host_stage("geometry", prepare, given="decoded")}
+        return {"decode": decode_stage(model), "geometry": host_stage("geometry", prepare, takes="decoded")}
 
     def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
         """Return the evidence on each step of the geometry, on generated images."""

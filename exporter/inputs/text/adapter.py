@@ -173,7 +173,7 @@ class TextAdapter(AdapterDefaults):
         def tokenize(reference: ReferenceOutput) -> Arrays:
             return model.stack([model.prepare(reference.case.data, subject=f"'{reference.case.name}'")])
 
-        return {"tokens": host_stage("tokens", tokenize, given="case")}
+        return {"tokens": host_stage("tokens", tokenize, takes="case")}
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone: there are no strings in the graph."""

@@ -334,8 +334,8 @@ def _embedding_of(network: nn.Module, run: Callable[[torch.Tensor], Any]) -> tup
 
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if isinstance(module, nn.Embedding) and inputs and isinstance(inputs[0], torch.Tensor):
-            given = inputs[0]
-            if given.shape == tokens.shape and bool((given == tokens).all()) and given.data_ptr() == tokens.data_ptr():
+            first = inputs[0]
+            if first.shape == tokens.shape and bool((first == tokens).all()) and first.data_ptr() == tokens.data_ptr():
                 embeddings.append(module)
 
     hooks = [module.register_forward_pre_hook(record) for module in network.modules()]

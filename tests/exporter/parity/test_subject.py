@@ -52,7 +52,16 @@ def manifest(eager):
             arguments={},
             checkpoint_sha256="",
             checkpoint_entry="",
-            keys=KeyTransform(),
+            keys=KeyTransform(
+                dropped=(),
+                removed_prefix="",
+                added_prefix="",
+                renamed={},
+                replaced={},
+                tied={},
+                filled_counters=0,
+                cast_from=(),
+            ),
             onnx_exporter="dynamo",
         ),
         files={},
@@ -98,7 +107,7 @@ def network_stage(eager, runs, *, computation):
         with torch.no_grad():
             return {"logits": eager.reference.network(*reference.prepared.tensors.values()).numpy()}
 
-    return ServedStage(id=StageId(stage="network", computation=computation, given="network inputs"), run=run)
+    return ServedStage(id=StageId(stage="network", computation=computation, takes="network inputs"), run=run)
 
 
 def path_of(eager, name, stage):
