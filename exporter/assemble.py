@@ -1,6 +1,6 @@
 """Assembly of the artifact's graphs: input part, network and postprocessing over one weights file.
 
-Borders between stages are tensors with fixed names, so that a check can look at each of them. For images they are::
+The tensors between stages have fixed names, so that a check can read each of them. For images they are::
 
     image -> (geometry) -> pixels -> (arithmetic) -> normalized -> (network) -> logits -> (postprocessing) ->
     probabilities
@@ -15,12 +15,17 @@ import torch
 from onnx import helper
 from torch import nn
 
-from exporter.conversion.decoder_loop import check_no_python_loop, is_decoder, read_decoder, to_loop
+from exporter.conversion.decoder_loop import (
+    SequenceProbe,
+    check_no_python_loop,
+    is_decoder,
+    read_decoder,
+    to_loop,
+)
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_onnx import ConvertedNetwork, to_onnx
 from exporter.errors import ConversionError
 from exporter.inputs.adapter import GraphPart, InputAdapter
-from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.outputs.postprocessing import Postprocessing, output_info
 from runtime.manifest import Output, Tokens
 
@@ -57,11 +62,11 @@ def convert_network(
     A decoder is not converted by its forward, whose loop a trace would unroll, but by its two halves. Raises
     ConversionError.
     """
-    gives_tokens = isinstance(postprocessing.task, Tokens)
-    if gives_tokens and is_decoder(network) and isinstance(adapter, TokensAdapter):
-        return _convert_decoder(network, adapter, postprocessing)
-    if gives_tokens and isinstance(adapter, TokensAdapter):
-        check_no_python_loop(network, call=adapter.call, draw=adapter.draw)
+    probe = adapter.network_probe
+    if probe is not None and isinstance(postprocessing.task, Tokens):
+        if is_decoder(network):
+            return _convert_decoder(network, probe, tuple(adapter.dimensions), postprocessing)
+        check_no_python_loop(network, probe)
     return to_onnx(
         flat,
         example,
@@ -73,8 +78,8 @@ def convert_network(
 
 def assemble(
     converted: onnx.ModelProto,
-    whole: GraphPart,
-    prepared: GraphPart | None,
+    raw_part: GraphPart,
+    network_part: GraphPart | None,
     postprocessing: Postprocessing,
     outputs: Sequence[Output],
     *,
@@ -84,15 +89,15 @@ def assemble(
 
     Raises ConversionError when an input and an output have one name.
     """
-    inputs = [value.name for part in (whole, prepared) if part is not None for value in part.inputs]
-    twice = sorted(set(inputs) & {output.name for output in outputs})
-    if twice:
-        raise ConversionError(f"'{twice[0]}': names an input and an output: expected two names. Rename the input.")
+    inputs = [value.name for part in (raw_part, network_part) if part is not None for value in part.inputs]
+    shared = sorted(set(inputs) & {output.name for output in outputs})
+    if shared:
+        raise ConversionError(f"'{shared[0]}': names an input and an output: expected two names. Rename the input.")
     _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
     weights = _to_external_data(converted, weights_file)
     return Graphs(
-        model=_join(converted, whole, postprocessing.nodes(), outputs),
-        network=_join(converted, prepared, postprocessing.nodes(), outputs) if prepared is not None else None,
+        model=_join(converted, raw_part, postprocessing.nodes(), outputs),
+        network=_join(converted, network_part, postprocessing.nodes(), outputs) if network_part is not None else None,
         weights=weights,
     )
 
@@ -120,7 +125,7 @@ def _join(
 
 
 def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
-    """Rename what has a name inside the converted network that an input or output of the artifact has, too."""
+    """Rename values inside the converted network that share a name with an input or output of the artifact."""
     own = {value.name for value in (*model.graph.input, *model.graph.output)}
     inside = {name for node in model.graph.node for name in node.output}
     inside |= {value.name for value in model.graph.initializer}
@@ -159,15 +164,17 @@ def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
     return weights
 
 
-def _convert_decoder(network: nn.Module, adapter: TokensAdapter, postprocessing: Postprocessing) -> ConvertedNetwork:
-    name, *others = adapter.dimensions
+def _convert_decoder(
+    network: nn.Module, probe: SequenceProbe, inputs: Sequence[str], postprocessing: Postprocessing
+) -> ConvertedNetwork:
+    name, *others = inputs
     if others:
         raise ConversionError(
             f"'{type(network).__name__}': decodes step by step, and 'encode(tokens)' takes the tokens alone: expected "
             f"one --input, got {', '.join(map(repr, others))} beside it. Leave it out, or find padding by its number."
         )
     (output,) = postprocessing.inner_names
-    decoder = read_decoder(network, name=name, draw=adapter.draw)
+    decoder = read_decoder(network, probe, name=name)
     encoder, step = (
         to_onnx(
             half.module,

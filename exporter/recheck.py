@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from exporter import parity
+from exporter.backends.registry import geometry_executions, open_paths
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
-from exporter.inputs.adapter import InputAdapter, lengths_of
-from exporter.inputs.image.adapter import ImageAdapter
-from exporter.inputs.image.pixel_check import pixel_rows
+from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultLocator, FaultReport
 from exporter.outputs.labels import read_labels
@@ -21,7 +19,6 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.pictures import draw_pictures
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
-from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
@@ -69,55 +66,35 @@ def recheck_artifact(
             f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
             "--input, --tokenizer), or export it again."
         )
-    cases = adapter.cases()
     reference = parity.Reference(rebuilt.network, adapter.prepare)
-    prepared, values = reference.call(cases)
-    postprocessing = postprocessing_from_artifact(artifact, values)
-    answers = reference.finish(cases, prepared, values, postprocessing)
+    outputs = reference.run(adapter.cases())
+    postprocessing = postprocessing_from_artifact(artifact, outputs.values)
+    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
     labels = artifact.labels()
     if options.labels is not None:
         labels = read_labels(options.labels, classes=len(labels))
-    measure = partial(parity.measure_noise, rebuilt.network, answers, postprocessing, max_ratio=options.max_ratio)
-    asked = parity.ParityInputs(
-        manifest=manifest,
-        answers=answers,
-        batch=reference.answer(adapter.batch(cases), postprocessing),
-        measured=measure(),
-        remeasure=partial(measure, every_input=True),
-        labels=labels,
-        max_ratio=options.max_ratio,
-        lengths=lengths_of(adapter, prepared),
-        not_compared=(*adapter.skipped_samples, *_own_references(options, manifest.inputs, labels)),
-    )
-    evidence, drawn = _compare(artifact, asked, adapter, postprocessing, pictures=pictures)
-    if pixels and isinstance(adapter, ImageAdapter):
-        evidence = _with_rows(evidence, asked, pixel_rows(adapter.reading, adapter.pixels))
-    evidence = _with_rows(evidence, asked, _golden_rows(artifact))
+    subject = parity.build_inputs(eager, manifest=manifest, labels=labels, max_ratio=options.max_ratio)
+    subject = replace(subject, not_compared=(*subject.not_compared, *_own_references(options, manifest.inputs, labels)))
+    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, pictures=pictures)
+    if pixels:
+        evidence = _with_rows(evidence, subject, adapter.check_steps(geometry_executions()))
+    evidence = _with_rows(evidence, subject, _golden_rows(artifact))
     location = None
     if options.locate is not None:
-        locator = FaultLocator(
-            rebuilt.network,
-            adapter,
-            postprocessing,
-            answers,
-            values[0],
-            max_ratio=options.max_ratio,
-            folder=options.locate,
-        )
+        locator = FaultLocator(eager, max_ratio=options.max_ratio, folder=options.locate)
         location = locator.find(evidence, manifest, artifact.path)
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 
 def _compare(
     artifact: Artifact,
-    asked: parity.ParityInputs,
-    adapter: InputAdapter,
+    subject: parity.ParityInputs,
+    adapter: InputPipeline,
     postprocessing: Postprocessing,
     *,
     pictures: bool,
 ) -> tuple[Evidence, tuple[Picture, ...]]:
     """Return the evidence on every device that is here, and pictures where they are wanted."""
-    torchscript = TORCHSCRIPT if TORCHSCRIPT in artifact.manifest.files else None
     missing: list[str] = []
     with ExitStack() as stack:
         models = [stack.enter_context(Model(artifact, device="cpu"))]
@@ -129,30 +106,27 @@ def _compare(
             missing.append(f"CUDA: {error}")
         paths: list[parity.ServedPath] = []
         for model in models:
-            opened = stack.enter_context(
-                adapter.open_paths(
-                    model, artifact.path, postprocessing, torchscript=torchscript if model.device == "cpu" else None
-                )
-            )
+            only = None if model.device == "cpu" else (parity.RUNTIME,)
+            opened = stack.enter_context(open_paths(artifact, model, adapter, postprocessing, only=only))
             paths += opened if model.device == "cpu" else _end_to_end(opened)
-        evidence = parity.compare(paths, replace(asked, not_compared=(*asked.not_compared, *missing)))
-        drawn = draw_pictures(paths, asked, evidence) if pictures else ()
+        evidence = parity.compare(paths, replace(subject, not_compared=(*subject.not_compared, *missing)))
+        drawn = draw_pictures(paths, subject, evidence) if pictures else ()
         if fast is None:
             return evidence, drawn
-        opened = stack.enter_context(adapter.open_paths(fast, artifact.path, postprocessing, torchscript=None))
-        apart = parity.compare(_end_to_end(opened), asked)
-        worst = max((row.ratio or 0.0 for row in apart.rows), default=0.0)
+        opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))
+        with_tf32 = parity.compare(_end_to_end(opened), subject)
+        worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
         told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
         return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
 
 
 def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
-    """Return the runtime's path, whole: the stages of all paths are run on the CPU, and say nothing of a device."""
-    return [replace(path, stages={}) for path in paths if path.name == parity.RUNTIME]
+    """Return the paths end to end: the stages of all paths are run on the CPU, and say nothing of a device."""
+    return [replace(path, stages={}) for path in paths]
 
 
-def _with_rows(evidence: Evidence, asked: parity.ParityInputs, rows: Sequence[Row]) -> Evidence:
-    return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=asked.measured.random)
+def _with_rows(evidence: Evidence, subject: parity.ParityInputs, rows: Sequence[Row]) -> Evidence:
+    return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=subject.noise.random)
 
 
 def _golden_rows(artifact: Artifact) -> list[Row]:

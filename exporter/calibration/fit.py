@@ -1,28 +1,27 @@
-"""Probabilities that mean what they say: a temperature, or a scale a class, fitted on labeled data, into the graphs.
+"""Calibration of probabilities: a temperature, or one scale per class, fitted on labeled data.
 
 The scale multiplies the logits. It can be fitted and applied on probabilities alone, since ``log p`` is the logits up
 to a constant that softmax drops, and ``log p - log(1 - p)`` the logit of a sigmoid: so no checkpoint is needed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
+import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
-from exporter.bundle import staging
-from exporter.calibration.torchscript import run_torchscript, scale_torchscript
+from exporter.backends.backend import CalibratedForm, LogitScales
+from exporter.backends.registry import BACKENDS, backends_in
+from exporter.bundle import Staging, staging
 from exporter.errors import ExportError, ParityError
 from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.evaluation.data import read_labeled, score_labeled
-from runtime.manifest import Calibration, Classify, Golden, Manifest, Multilabel, struct_to_json
+from runtime.manifest import Calibration, Classify, Golden, Multilabel, struct_to_json
 from runtime.model import Model
 from runtime.outputs.metrics import Scores, calibration_error, reliability
 from runtime.outputs.registry import open_interpreter
@@ -30,17 +29,18 @@ from runtime.verify import verify
 
 _FILE = "calibration.json"
 _PICTURE = "reliability.png"
-_NODE = "calibration"
 
-# Scales outside of this are no calibration, but data that has nothing to do with the model.
+# Scales outside of this range are no calibration: the data has nothing to do with the model.
 _SMALLEST, _LARGEST = 1e-3, 1e3
 
+# The smallest normal float32: a probability of zero is at most this.
+_TINY = float(np.finfo(np.float32).tiny)
 
 # From here on, float32 has too few digits left between a sigmoid and 1 to tell its logit within a hundredth.
 _SATURATED = 1 - 1e-5
 
 # The formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds once more. How
-# much of that a scale blows up is not in the export's noise floor.
+# much a scale amplifies that is not in the export's noise floor.
 _FORMULA_LIMIT = 1e-4
 
 _PARITY_STAYS = (
@@ -52,10 +52,10 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a calibration found: its parameters, and the expected calibration error before and after.
+    """Result of a calibration: its parameters, and the expected calibration error before and after.
 
     The points are (confidence, share correct, count) of a reliability diagram. ``formula_difference`` is how far the
-    graphs, run on the golden inputs, are from the eager model's scores calibrated by the formula. ``remarks`` say in
+    graphs, run on the golden inputs, are from the eager model's scores calibrated by the formula. ``notes`` say in
     words what became of the files that are no graphs.
     """
 
@@ -76,31 +76,20 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
         return 1 / self.scales[0] if len(self.scales) == 1 else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Link:
-    """How scores follow from logits: the operator at the end of the graph, and its axis of classes."""
-
-    operator: str
-    scales: NDArray[np.float64]
-
-    def apply(self, scores: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the scores that the scaled logits have, float64 [inputs, classes]."""
-        if self.operator == "Sigmoid":
-            return 1 / (1 + np.exp(-self.scales * _logit(scores)))
-        scaled = self.scales * np.log(np.maximum(scores.astype(np.float64), _TINY))
-        exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-        found: NDArray[np.float64] = exponents / exponents.sum(axis=-1, keepdims=True)
-        return found
-
-
-# What float32 has left above zero: a probability of zero is at most this.
-_TINY = float(np.finfo(np.float32).tiny)
+def scaled_scores(scores: NDArray[Any], scales: LogitScales) -> NDArray[np.float64]:
+    """Return the scores of the scaled logits, float64 [inputs, classes]."""
+    if scales.sigmoid:
+        return 1 / (1 + np.exp(-scales.values * _logit(scores)))
+    scaled = scales.values * np.log(np.maximum(scores.astype(np.float64), _TINY))
+    exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def calibrate(
     artifact: str | Path, data: str | Path, *, column: str = "label", out: str | Path | None = None
 ) -> CalibrationResult:
-    """Write the artifact with calibrated probabilities to ``out``, by default in its own place.
+    """Write the artifact with calibrated probabilities to ``out``, by default over the artifact itself.
 
     Labels do not change for a classifier: one temperature keeps the order of the classes. Raises ExportError where the
     task has no probabilities, ParityError where a graph then differs from the formula.
@@ -113,52 +102,52 @@ def calibrate(
             f"{task.kind}. Calibrate a classifier."
         )
     model = Model(opened, device="cpu")
-    found = score_labeled(model, read_labeled(model, Path(data), column=column))
-    fitted = fit_scales(task, found)
+    labeled = score_labeled(model, read_labeled(model, Path(data), column=column))
+    fitted = fit_scales(task, labeled)
     if not all(2 * _SMALLEST < scale < _LARGEST / 2 for scale in fitted):
         raise ExportError(
-            f"'{data}': does not tell how sure this model should be: expected scales from {_SMALLEST:g} to "
+            f"'{data}': does not say how sure this model should be: expected scales from {_SMALLEST:g} to "
             f"{_LARGEST:g}, got {', '.join(f'{scale:.3g}' for scale in fitted[:10])}. Use more data."
         )
-    link = _Link(operator="Softmax" if isinstance(task, Classify) else "Sigmoid", scales=np.array(fitted))
-    after = link.apply(found.scores)
+    scales = LogitScales(values=np.array(fitted), sigmoid=isinstance(task, Multilabel))
+    after = scaled_scores(labeled.scores, scales)
     interpreter = open_interpreter(task, model.labels)
-    sure_before, sure_after = (interpreter.confidences(scores, found.truth) for scores in (found.scores, after))
+    sure_before, sure_after = (interpreter.confidences(scores, labeled.truth) for scores in (labeled.scores, after))
     calibrated = CalibrationResult(
         artifact=str(out or artifact),
-        inputs=len(found.names),
-        failures=dict(found.failures),
+        inputs=len(labeled.names),
+        failures=dict(labeled.failures),
         scales=fitted,
         error_before=calibration_error(*sure_before),
         error_after=calibration_error(*sure_after),
         before=tuple(reliability(*sure_before)),
         after=tuple(reliability(*sure_after)),
     )
-    return _write(opened.path, Path(out or artifact), opened.manifest, link, calibrated)
+    return _write(opened, Path(out or artifact), scales, calibrated)
 
 
-def fit_scales(task: Classify | Multilabel, found: Scores) -> tuple[float, ...]:
-    """Return the scale of the logits that makes the truth most likely: one, or one a class for a multilabel.
+def fit_scales(task: Classify | Multilabel, labeled: Scores) -> tuple[float, ...]:
+    """Return the scale of the logits that makes the truth most likely: one, or one per class for a multilabel.
 
     A class of a multilabel whose truth is always the same keeps the scale 1: any number would do.
     """
     if isinstance(task, Multilabel):
-        truth = found.truth.astype(bool)
-        logits = _logit(found.scores)
+        truth = labeled.truth.astype(bool)
+        logits = _logit(labeled.scores)
         return tuple(
-            _best(lambda scale, row=row: _sigmoid_loss(scale * logits[:, row], truth[:, row]))
-            if 0 < truth[:, row].sum() < len(truth)
+            _best(lambda scale, index=index: _sigmoid_loss(scale * logits[:, index], truth[:, index]))
+            if 0 < truth[:, index].sum() < len(truth)
             else 1.0
-            for row in range(truth.shape[1])
+            for index in range(truth.shape[1])
         )
-    logs = np.log(np.maximum(found.scores.astype(np.float64), _TINY))
+    logs = np.log(np.maximum(labeled.scores.astype(np.float64), _TINY))
     rows = np.arange(len(logs))
 
     def loss(scale: float) -> float:
         scaled = scale * logs
         top = scaled.max(axis=1)
         total = top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1))
-        return float((total - scaled[rows, found.truth]).mean())
+        return float((total - scaled[rows, labeled.truth]).mean())
 
     return (_best(loss),)
 
@@ -180,55 +169,38 @@ def _sigmoid_loss(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> floa
 
 
 def _logit(scores: NDArray[Any]) -> NDArray[np.float64]:
-    # float32 rounds the largest probabilities to 1: half a step below it is as far as they can tell.
+    # float32 rounds the largest probabilities to 1: half a step below it is as much as they say.
     half = float(np.finfo(np.float32).epsneg) / 2
     exact = np.clip(scores.astype(np.float64), _TINY, 1 - half)
     return np.log(exact) - np.log1p(-exact)
 
 
-def _write(
-    source: Path, out: Path, manifest: Manifest, link: _Link, calibrated: CalibrationResult
-) -> CalibrationResult:
+def _write(artifact: Artifact, out: Path, scales: LogitScales, calibrated: CalibrationResult) -> CalibrationResult:
     """Write the artifact, and return the calibration with what running it showed."""
-    variant = manifest.variants[0]
-    notes = [_PARITY_STAYS]
+    manifest = artifact.manifest
+    forms = [backend.calibrate(artifact, scales) for backend in BACKENDS.values()]
+    notes = (_PARITY_STAYS, *(note for form in forms for note in form.notes))
+    calibrated = msgspec.structs.replace(calibrated, notes=notes)
     with staging(out, force=True) as stage:
-        for name in manifest.files:
-            data = (source / name).read_bytes()
-            if name in (variant.model, variant.network):
-                data = scale_graph(data, link.scales, output=manifest.outputs[0].name)
-            elif name == manifest.golden.file:
-                data = _calibrate_golden(
-                    source / name, link, manifest, Artifact(path=source, manifest=manifest).labels()
-                )
-            elif name.endswith(".torchscript"):
-                if len(manifest.inputs) > 1:
-                    notes.append(f"{name}: left out, as it takes several inputs")
-                    continue
-                data = scale_torchscript(source / name, link.scales, sigmoid=link.operator == "Sigmoid")
-                notes.append(f"{name}: calibrated, too")
-            if name not in (_FILE, _PICTURE):
-                stage.write(name, data)
-        calibrated = msgspec.structs.replace(calibrated, notes=tuple(notes))
+        _write_files(stage, artifact, forms, _calibrated_golden(artifact, scales))
         stage.write(_FILE, struct_to_json(calibrated))
         picture = _draw(calibrated)
         if picture is not None:
             stage.write(_PICTURE, picture)
         previous = manifest.calibration.scales if manifest.calibration else (1.0,) * len(calibrated.scales)
-        stage.finish(
-            msgspec.structs.replace(
-                manifest,
-                files=stage.files(),
-                golden=_widened(manifest.golden),
-                calibration=Calibration(
-                    file=_FILE,
-                    inputs=calibrated.inputs,
-                    scales=tuple(map(float, np.multiply(previous, calibrated.scales))),
-                    error_before=calibrated.error_before,
-                    error_after=calibrated.error_after,
-                ),
-            )
+        written = msgspec.structs.replace(
+            manifest,
+            files=stage.files(),
+            golden=_widened(manifest.golden),
+            calibration=Calibration(
+                file=_FILE,
+                inputs=calibrated.inputs,
+                scales=tuple(map(float, np.multiply(previous, calibrated.scales))),
+                error_before=calibrated.error_before,
+                error_after=calibrated.error_after,
+            ),
         )
+        stage.finish(written)
         verification = verify(stage.folder, device="cpu")
         if not verification.passed:
             failed = next(check for check in verification.checks if not check.passed)
@@ -236,13 +208,24 @@ def _write(
                 f"'{out}': the calibrated graph differs from its formula: expected at most {failed.limit:g}, got "
                 f"{failed.worst:.1e} ({failed.name}). Nothing was written; report this."
             )
-        _check_torchscript(stage.folder, manifest, out)
-    scores = [check.worst for check in verification.checks if check.unit == "score"]
-    return msgspec.structs.replace(calibrated, formula_difference=max(scores))
+        _check_scorers(Artifact(path=stage.folder, manifest=written), out)
+    differences = [check.worst for check in verification.checks if check.unit == "score"]
+    return msgspec.structs.replace(calibrated, formula_difference=max(differences))
+
+
+def _write_files(stage: Staging, artifact: Artifact, forms: Sequence[CalibratedForm], golden: bytes) -> None:
+    """Write the artifact's files, those of its forms and its golden set as they are calibrated."""
+    left_out = {_FILE, _PICTURE, *(name for form in forms for name in form.left_out)}
+    changed = {artifact.manifest.golden.file: golden}
+    for form in forms:
+        changed |= form.files
+    for name in artifact.manifest.files:
+        if name not in left_out:
+            stage.write(name, changed[name] if name in changed else (artifact.path / name).read_bytes())
 
 
 def _widened(golden: Golden) -> Golden:
-    """Return the limits of the golden outputs for what the formula knows of them."""
+    """Return the limits of the golden outputs, widened by the precision of the formula."""
     output, end_to_end = (
         {name: max(limit, _FORMULA_LIMIT) for name, limit in limits.items()}
         for limits in (golden.output_limits, golden.end_to_end_limits)
@@ -250,88 +233,40 @@ def _widened(golden: Golden) -> Golden:
     return msgspec.structs.replace(golden, output_limits=output, end_to_end_limits=end_to_end)
 
 
-def _check_torchscript(folder: Path, manifest: Manifest, out: Path) -> None:
-    """Raise ParityError where a calibrated TorchScript archive does not give the golden set's calibrated scores."""
-    limit = max(_FORMULA_LIMIT, *manifest.golden.output_limits.values())
-    for path in folder.glob("*.torchscript"):
-        for case in read_golden(folder / manifest.golden.file).cases:
-            found = run_torchscript(path, case.prepared)
-            worst = float(np.abs(found - case.outputs[manifest.outputs[0].name]).max())
-            if not worst <= limit:
+def _check_scorers(artifact: Artifact, out: Path) -> None:
+    """Raise ParityError where a form that PyTorch runs does not give the golden set's calibrated scores."""
+    golden, output = artifact.manifest.golden, artifact.manifest.outputs[0].name
+    limit = max(_FORMULA_LIMIT, *golden.output_limits.values())
+    for path, backend in backends_in(artifact.manifest).items():
+        score = backend.open_scorer(artifact, torch.device("cpu"))
+        if score is None:
+            continue
+        for case in read_golden(artifact.path / golden.file).cases:
+            difference = float(np.abs(score(case.prepared).numpy() - case.outputs[output]).max())
+            if not difference <= limit:
                 raise ParityError(
-                    f"'{out}': the calibrated '{path.name}' differs from its formula: expected at most {limit:g}, got "
-                    f"{worst:.1e}. Nothing was written; report this."
+                    f"'{out}': the calibrated '{path}' differs from its formula: expected at most {limit:g}, got "
+                    f"{difference:.1e}. Nothing was written; report this."
                 )
 
 
-def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> bytes:
-    """Return a graph whose logits are multiplied by ``scales`` before the operator that makes ``output`` of them.
-
-    Where the network itself ends in probabilities, their logarithms are scaled instead.
-    """
-    model = onnx.load_from_string(data)
-    graph = model.graph
-    place, last = next((place, node) for place, node in enumerate(graph.node) if output in node.output)
-    constants: dict[str, Any] = {f"{_NODE}/scales": scales.astype(np.float32)}
-    known = next((value for value in graph.initializer if value.name == f"{_NODE}/scales"), None)
-    if known is not None:
-        known.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(known) * scales).astype(np.float32), known.name))
-        return bytes(model.SerializeToString(deterministic=True))
-    if last.op_type in ("Softmax", "Sigmoid"):
-        logits = last.input[0]
-        last.input[0] = f"{_NODE}/scaled"
-        added = [helper.make_node("Mul", [logits, f"{_NODE}/scales"], [f"{_NODE}/scaled"], name=f"{_NODE}/scale")]
-    else:
-        sigmoid = len(scales) > 1
-        inner = f"{_NODE}/probabilities"
-        last.output[0] = inner
-        constants |= {f"{_NODE}/tiny": np.float32(_TINY), f"{_NODE}/one": np.float32(1)}
-        names = iter(f"{_NODE}/{number}" for number in range(8))
-        clipped, logs = next(names), next(names)
-        added = [
-            helper.make_node("Max", [inner, f"{_NODE}/tiny"], [clipped], name=clipped),
-            helper.make_node("Log", [clipped], [logs], name=logs),
-        ]
-        if sigmoid:
-            rest, above, others, logit = next(names), next(names), next(names), next(names)
-            added += [
-                helper.make_node("Sub", [f"{_NODE}/one", inner], [rest], name=rest),
-                helper.make_node("Max", [rest, f"{_NODE}/tiny"], [above], name=above),
-                helper.make_node("Log", [above], [others], name=others),
-                helper.make_node("Sub", [logs, others], [logit], name=logit),
-            ]
-            logs = logit
-        scaled = f"{_NODE}/scaled"
-        added.append(helper.make_node("Mul", [logs, f"{_NODE}/scales"], [scaled], name=f"{_NODE}/scale"))
-        postprocessing = (
-            helper.make_node("Sigmoid", [scaled], [output], name=f"{_NODE}/postprocessing")
-            if sigmoid
-            else helper.make_node("Softmax", [scaled], [output], name=f"{_NODE}/postprocessing", axis=-1)
-        )
-        graph.node.extend([*added, postprocessing])
-        added = []
-    for offset, node in enumerate(added):
-        graph.node.insert(place + offset, node)
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _calibrate_golden(path: Path, link: _Link, manifest: Manifest, labels: Sequence[str]) -> bytes:
+def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> bytes:
     """Return the golden set with the eager model's scores calibrated by the formula, not by the graphs.
 
-    Cases whose sigmoid float32 has rounded to 1 go, where others stay: their logits cannot be told.
+    Cases with a sigmoid that float32 has rounded to 1 are dropped where others stay: their logits are unknown.
     """
+    manifest, labels = artifact.manifest, artifact.labels()
     output = manifest.outputs[0].name
 
-    def scaled(case: GoldenCase) -> GoldenCase:
-        outputs = {**case.outputs, output: link.apply(case.outputs[output]).astype(np.float32)}
+    def calibrate_case(case: GoldenCase) -> GoldenCase:
+        outputs = {**case.outputs, output: scaled_scores(case.outputs[output], scales).astype(np.float32)}
         result = expected_result(outputs, manifest.task, labels) if case.labels else {}
         return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, labels=result)
 
-    cases = read_golden(path).cases
-    if link.operator == "Sigmoid":
+    cases = read_golden(artifact.path / manifest.golden.file).cases
+    if scales.sigmoid:
         cases = tuple(case for case in cases if case.outputs[output].max() < _SATURATED) or cases
-    return golden_to_npz(GoldenSet(cases=tuple(map(scaled, cases))))
+    return golden_to_npz(GoldenSet(cases=tuple(map(calibrate_case, cases))))
 
 
 def _draw(calibrated: CalibrationResult) -> bytes | None:

@@ -1,13 +1,13 @@
-"""Greedy decoding as control flow in the graph: an encoder, and a step that a Loop node repeats.
+"""Conversion of greedy decoders: an encoder, and a step that a Loop node repeats.
 
 A Python loop cannot be traced: it comes out unrolled, as often as it ran on the example. So a network that decodes
-shows its two halves, as methods beside its ``forward``::
+has its two halves as methods beside its ``forward``::
 
-    encode(tokens)          -> state, or a tuple of states: what the steps work on
+    encode(tokens)          -> state, or a tuple of states, which the steps work on
     step(token, *states)    -> logits [batch, vocabulary], then the states for the next step
 
 with the attributes ``start_id``, ``max_steps`` and, where it may stop earlier, ``end_id``. Its ``forward`` stays as it
-is, and is what the artifact is compared with.
+is, and the artifact is compared with it.
 """
 
 import contextlib
@@ -38,6 +38,18 @@ _NUMBERS = ("start_id", "max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequenceProbe:
+    """A way to run an eager network on random token sequences.
+
+    ``draw`` gives token numbers, int64 [batch, length], none of them padding; ``call`` returns what the network's
+    forward returns for such, and raises ConversionError where it fails.
+    """
+
+    draw: Callable[[int, int], torch.Tensor]
+    call: Callable[[torch.Tensor], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecoderHalf:
     """One half of a decoder, ready to be converted: tensors in by position, a tuple of tensors out.
 
@@ -53,7 +65,7 @@ class DecoderHalf:
 
 @dataclass(frozen=True, kw_only=True)
 class SteppedDecoder:
-    """A network's two halves, and how often the second is repeated at most."""
+    """A network's two halves; the second is repeated at most ``max_steps`` times."""
 
     encoder: DecoderHalf
     step: DecoderHalf
@@ -63,23 +75,21 @@ class SteppedDecoder:
 
 
 def is_decoder(network: nn.Module) -> bool:
-    """Return whether a network shows the halves of a greedy decoder."""
+    """Return whether a network has the two halves of a greedy decoder."""
     return all(callable(getattr(network, name, None)) for name in _HALVES)
 
 
-def check_no_python_loop(
-    network: nn.Module, *, call: Callable[[torch.Tensor], Any], draw: Callable[[int, int], torch.Tensor]
-) -> None:
-    """Raise ConversionError where a forward repeats a layer as often as its input, or what it has computed, says.
+def check_no_python_loop(network: nn.Module, probe: SequenceProbe) -> None:
+    """Raise ConversionError where a forward repeats a layer as often as its input, or a computed value, says.
 
-    Such a loop comes out of a trace as often as it ran on the example: seen by running the eager network on tokens of
-    two lengths. A loop of a fixed number of steps is as good as none.
+    A trace repeats such a loop as often as it ran on the example. It is detected by running the eager network on
+    tokens of two lengths. A loop with a fixed number of steps is no problem.
     """
-    runs = [_watch(network, call, draw(2, length)) for length in _WATCHED]
+    runs = [_watch(network, probe.call, probe.draw(2, length)) for length in _WATCHED]
     repeated = {name: tuple(run.calls[name] for run in runs) for name in runs[0].calls if runs[0].calls[name] > 1}
     for name, (few, many) in repeated.items():
-        # Once a step; a layer may be shared, too, and a mask be looked into.
-        stops = few > 2 and min(run.asked for run in runs) >= few - 1
+        # One read per step; a layer may also be shared, and a mask be looked into.
+        stops = few > 2 and min(run.reads for run in runs) >= few - 1
         if few == many and not stops:
             continue
         why = (
@@ -95,11 +105,12 @@ def check_no_python_loop(
         )
 
 
-def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], torch.Tensor]) -> SteppedDecoder:
-    """Return the halves of a network's greedy decoder, found dynamic by running them.
+def read_decoder(network: nn.Module, probe: SequenceProbe, *, name: str) -> SteppedDecoder:
+    """Return the halves of a network's greedy decoder, with the dynamic dimensions that running them shows.
 
-    ``draw`` gives token numbers, int64 [batch, length]. Raises ConversionError where the halves do not fit each other.
+    ``name`` is that of the tokens. Raises ConversionError where the halves do not fit each other.
     """
+    draw = probe.draw
     missing = [attribute for attribute in _NUMBERS if not isinstance(getattr(network, attribute, None), int)]
     if missing:
         raise ConversionError(
@@ -108,16 +119,16 @@ def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], to
         )
     end_id = getattr(network, "end_id", None)
     encoder, step = _Encoder(network), _DecoderStep(network)
-    with torch.no_grad(), _explained(network):
+    with torch.no_grad(), _errors_named(network):
         base = _trajectory(encoder, step, draw(2, 5), int(network.start_id), steps=3)  # type: ignore[arg-type]
         others = {
             _BATCH: _trajectory(encoder, step, draw(3, 5), int(network.start_id), steps=3),  # type: ignore[arg-type]
             _LENGTH: _trajectory(encoder, step, draw(2, 9), int(network.start_id), steps=3),  # type: ignore[arg-type]
         }
     _check_step(base, network)
-    states = [f"{STATE}_{row}" for row in range(len(base.states[0]))]
-    grown = {key: _grown(base.states[-1], other.states[-1]) for key, other in others.items()}
-    grown[_STEPS] = _grown(base.states[0], base.states[-1])
+    states = [f"{STATE}_{number}" for number in range(len(base.states[0]))]
+    dynamic = {key: _differing_axes(base.states[-1], other.states[-1]) for key, other in others.items()}
+    dynamic[_STEPS] = _differing_axes(base.states[0], base.states[-1])
     return SteppedDecoder(
         encoder=DecoderHalf(
             module=Flat(encoder, (name,), whole=True),
@@ -129,17 +140,17 @@ def read_decoder(network: nn.Module, *, name: str, draw: Callable[[int, int], to
         step=DecoderHalf(
             module=Flat(step, (TOKEN, *states), whole=True),
             example=dict(zip((TOKEN, *states), (base.last, *base.states[-1]), strict=True)),
-            outputs=(STEP_LOGITS, *(f"{NEXT}_{row}" for row in range(len(states)))),
+            outputs=(STEP_LOGITS, *(f"{NEXT}_{number}" for number in range(len(states)))),
             dimensions={TOKEN: {0: _BATCH}}
             | {
-                state: {axis: kind for kind, places in grown.items() for axis in places[row]}
-                for row, state in enumerate(states)
+                state: {axis: dimension for dimension, axes in dynamic.items() for axis in axes[number]}
+                for number, state in enumerate(states)
             },
             probes=tuple(
-                (run.last, *run.states[at])
+                (run.last, *run.states[step_number])
                 for batch, length in _PROBES
                 for run in [_trajectory(encoder, step, draw(batch, length), int(network.start_id), steps=4)]  # type: ignore[arg-type]
-                for at in (0, 1, -1)
+                for step_number in (0, 1, -1)
             ),
         ),
         start_id=int(network.start_id),  # type: ignore[arg-type]
@@ -161,7 +172,7 @@ def to_loop(
     """Return one model from token numbers ``name``, int64 [batch, length], to ``output``, int64 [batch, steps].
 
     The step is the body of a Loop, which ends after ``max_steps``, or once every row has given ``end_id``; a row that
-    has, gives it until the others have, too.
+    has given it repeats it until the others have given it as well.
     """
     encoder, step = compose.add_prefix(encoder, "encode/"), compose.add_prefix(step, "step/")
     model = onnx.ModelProto()
@@ -181,7 +192,7 @@ def to_loop(
     }
     graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
     states = [value.name for value in encoder.graph.output]
-    carried = ["decode/last", "decode/was_done", *(f"decode/final_{row}" for row in range(len(states)))]
+    carried = ["decode/last", "decode/was_done", *(f"decode/final_{number}" for number in range(len(states)))]
     graph.node.extend(
         [
             helper.make_node("Shape", [name], ["decode/shape"]),
@@ -253,24 +264,24 @@ def _body(step: onnx.ModelProto, decoder: SteppedDecoder) -> onnx.GraphProto:
 
 @dataclass(kw_only=True)
 class _CallRecorder(TorchFunctionMode):
-    """How often each layer that holds weights itself ran, and how often Python asked for a computed value."""
+    """Counts of calls of each layer that holds weights itself, and of Python's reads of computed values."""
 
     calls: Counter[str]
-    asked: int = 0
+    reads: int = 0
 
     def __torch_function__(
         self, function: Any, _types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
     ) -> Any:
         # A size is a number already: only what a tensor holds counts.
-        self.asked += function in (torch.Tensor.__bool__, torch.Tensor.item, torch.Tensor.tolist)
+        self.reads += function in (torch.Tensor.__bool__, torch.Tensor.item, torch.Tensor.tolist)
         return function(*arguments, **(options or {}))
 
 
 def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torch.Tensor) -> _CallRecorder:
-    watched = _CallRecorder(calls=Counter())
+    recorder = _CallRecorder(calls=Counter())
 
     def count(name: str) -> Callable[..., None]:
-        return lambda *_: watched.calls.update([name])
+        return lambda *_: recorder.calls.update([name])
 
     hooks = [
         module.register_forward_pre_hook(count(name))
@@ -278,12 +289,12 @@ def _watch(network: nn.Module, call: Callable[[torch.Tensor], Any], tokens: torc
         if any(True for _ in module.parameters(recurse=False))
     ]
     try:
-        with watched:
+        with recorder:
             call(tokens)
     finally:
         for hook in hooks:
             hook.remove()
-    return watched
+    return recorder
 
 
 class _Encoder(nn.Module):
@@ -328,11 +339,11 @@ def _trajectory(encoder: nn.Module, step: nn.Module, tokens: torch.Tensor, start
     return _Trajectory(tokens=tokens, logits=logits, last=token, states=tuple(states))
 
 
-def _grown(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> list[list[int]]:
+def _differing_axes(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> list[list[int]]:
     """Return the axes whose lengths differ, tensor by tensor."""
     return [
-        [axis for axis, (before, after) in enumerate(zip(a.shape, b.shape, strict=True)) if before != after]
-        for a, b in zip(one, other, strict=True)
+        [axis for axis, (old, new) in enumerate(zip(one.shape, other.shape, strict=True)) if old != new]
+        for one, other in zip(before, after, strict=True)
     ]
 
 
@@ -347,7 +358,8 @@ def _check_step(run: _Trajectory, network: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _explained(network: nn.Module) -> Iterator[None]:
+def _errors_named(network: nn.Module) -> Iterator[None]:
+    """Raise ConversionError that names the network in place of its own errors."""
     try:
         yield
     except Exception as error:  # the user's methods may raise anything

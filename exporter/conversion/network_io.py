@@ -1,4 +1,4 @@
-"""A network's forward: how it is called with named tensors, and what it returns, taken apart."""
+"""Inputs and outputs of a network's forward, by name."""
 
 import dataclasses
 import inspect
@@ -12,17 +12,17 @@ from exporter.architectures.registry import Logits
 from exporter.errors import ConversionError
 from runtime.manifest import Entries, Items, Structure, TensorLeaf
 
-# What the one output of a forward is called that has no name of its own.
+# The name of an output that has none of its own.
 OUTPUT = "output"
 
-# Where a forward returns several things and one is wanted: as transformers and torchvision's segmentation name it.
+# Names of the main output, where a forward returns several: those of transformers and torchvision's segmentation.
 _MAIN = ("logits", "out")
 
 
 def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
     """Return whether the forward has parameters of all these names; inputs then go by name, else by position."""
     try:
-        # Logits hands on what it is given: the model inside says by which name.
+        # Logits passes its inputs on: the model inside has the names.
         forward = network.model.forward if isinstance(network, Logits) else network.forward
         parameters = inspect.signature(forward).parameters
     except (ValueError, TypeError):
@@ -48,9 +48,9 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
 
 
 def take_apart(value: Any) -> tuple[Structure, dict[str, torch.Tensor]]:
-    """Return the structure of what a forward returned, and its tensors by name; what is None is left out.
+    """Return the structure of a forward's value, and its tensors by name; entries that are None are left out.
 
-    Tuples, lists, dictionaries, named tuples and data classes may be nested; a name says the path to its tensor. Raises
+    Tuples, lists, dictionaries, named tuples and data classes may be nested; a name is the path to its tensor. Raises
     ConversionError for anything else.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -58,7 +58,7 @@ def take_apart(value: Any) -> tuple[Structure, dict[str, torch.Tensor]]:
 
 
 def main_output(value: Any) -> torch.Tensor | None:
-    """Return the one tensor that a forward is about: itself, its ``logits`` or ``out``, or its only one."""
+    """Return the main tensor of a forward's value: itself, its ``logits`` or ``out``, or its only one."""
     if isinstance(value, torch.Tensor):
         return value
     _, tensors = take_apart(value)
@@ -68,7 +68,7 @@ def main_output(value: Any) -> torch.Tensor | None:
 
 
 class Flat(nn.Module):
-    """A network as its graph has it: tensors in by position, out a tuple of all tensors or the main one alone."""
+    """A network with tensors in by position, and out a tuple of all tensors or the main one alone, as its graph has."""
 
     def __init__(self, network: nn.Module, names: Sequence[str], *, whole: bool) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Flat(nn.Module):
 
 
 def flatten(network: nn.Module, inputs: Sequence[str], value: Any, *, whole: bool) -> nn.Module:
-    """Return the network as its graph has it: itself, where it takes one tensor and returned one as ``value``."""
+    """Return the network with tensors in by position: itself, where it takes one tensor and ``value`` is one."""
     plain = len(inputs) == 1 and isinstance(value, torch.Tensor) and not whole
     return network if plain else Flat(network, inputs, whole=whole)
 

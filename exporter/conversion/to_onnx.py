@@ -1,4 +1,4 @@
-"""The network as an ONNX model; the only file that knows torch.onnx."""
+"""ONNX conversion of a network; the only file that uses torch.onnx."""
 
 import contextlib
 import io
@@ -30,23 +30,23 @@ BATCH = "batch"
 
 _LOG_FATAL = 4
 
-_LOOKER = "_detect_is_causal_mask"
+_MASK_DETECTOR = "_detect_is_causal_mask"
 
-# How torch.onnx names the operator that it cannot translate; what it colors; where it starts to print its graph.
+# In messages of torch.onnx: the operator that it cannot translate, its colors, and the start of a printed graph.
 _OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _VALUES = " [Caused by"
 
 # A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
-_TRIAL_LIMIT = 1e-3
+_VALIDATION_LIMIT = 1e-3
 
-# By input and axis, what a dimension of any length is called.
+# By input and axis, the name of a dimension of any length.
 Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedNetwork:
-    """The network alone, from its named inputs to its named outputs; and which exporter made it."""
+    """The network alone, from its named inputs to its named outputs, and the exporter that converted it."""
 
     model: onnx.ModelProto
     exporter: Literal["dynamo", "legacy"]
@@ -68,16 +68,16 @@ def to_onnx(
     """Return ``network`` as ONNX, with ``dimensions`` dynamic.
 
     Inputs go by position. ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The
-    legacy exporter is tried where dynamo fails, or gives a graph that does not take the ``trials`` as eager does:
-    without an error, dynamo fixes the length of some recurrent networks. Either result has to pass the same parity
-    check. Raises ConversionError when both fail.
+    legacy exporter is tried where dynamo fails, or gives a graph whose outputs for ``validation_inputs`` differ from
+    eager's: dynamo fixes the length of some recurrent networks without an error. Either result has to pass the same
+    parity check. Raises ConversionError when both fail.
     """
     failures = []
     for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
         try:
             model = _without_traces(convert(network, example, outputs, dimensions))
             if validation_inputs:
-                _try(model, network, validation_inputs)
+                _validate(model, network, validation_inputs)
             return ConvertedNetwork(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
         except Exception as error:  # torch.onnx raises whatever its passes raise
             failures.append(error)
@@ -89,9 +89,9 @@ def to_onnx(
 
 @dataclass(frozen=True, kw_only=True)
 class TracedProgram:
-    """What dynamo makes of a network: a program of torch operators, and the same as ONNX.
+    """A network as dynamo converts it: a program of torch operators, and the same as ONNX.
 
-    The values of ``model`` have the names of the nodes of ``program`` that they are, but for its outputs; those of
+    The values of ``model`` have the names of the nodes of ``program`` that compute them, except its outputs; values of
     steps in between have names of their own.
     """
 
@@ -102,7 +102,7 @@ class TracedProgram:
 def trace_program(
     network: nn.Module, example: Mapping[str, torch.Tensor], *, outputs: Sequence[str], dimensions: Dimensions
 ) -> TracedProgram:
-    """Return a network's program, whose nodes know the modules and source lines that they are from.
+    """Return a network's program, whose nodes have the modules and source lines that they are from.
 
     Raises ConversionError where dynamo cannot export it.
     """
@@ -111,7 +111,7 @@ def trace_program(
     except Exception as error:  # torch.onnx raises whatever its passes raise
         raise ConversionError(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
-            "Its nodes cannot be told apart."
+            "The faulty node cannot be found."
         ) from error
     return TracedProgram(program=program.exported_program, model=_without_traces(program.model_proto))
 
@@ -160,7 +160,7 @@ def _legacy(
         torch.onnx.export(
             network,
             tuple(example.values()),
-            stream,  # type: ignore[arg-type]  # the legacy exporter writes to streams, too
+            stream,  # type: ignore[arg-type]  # the legacy exporter also writes to streams
             dynamo=False,
             input_names=list(example),
             output_names=list(outputs),
@@ -179,28 +179,31 @@ def _legacy(
     return onnx.load_from_string(stream.getvalue())
 
 
-def _try(model: onnx.ModelProto, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]) -> None:
-    """Raise ConversionError unless the graph takes every trial, and gives about what the network gives."""
+def _validate(
+    model: onnx.ModelProto, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]
+) -> None:
+    """Raise ConversionError unless the graph takes all inputs, and gives about what the network gives."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for trial in validation_inputs:
-        _try_one(session, network, trial)
+    for inputs in validation_inputs:
+        _validate_on(session, network, inputs)
 
 
-def _try_one(session: Any, network: nn.Module, trial: Mapping[str, torch.Tensor]) -> None:
-    wanted = {value.name for value in session.get_inputs()}
-    actual = session.run(None, {name: tensor.numpy() for name, tensor in trial.items() if name in wanted})
+def _validate_on(session: Any, network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    names = {value.name for value in session.get_inputs()}
+    outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items() if name in names})
     with torch.no_grad():
-        found = network(*trial.values())
-    for one, tensor in zip(actual, found if isinstance(found, tuple) else (found,), strict=True):
+        value = network(*inputs.values())
+    for actual, tensor in zip(outputs, value if isinstance(value, tuple) else (value,), strict=True):
         expected = tensor.numpy()
-        if one.shape != expected.shape:
-            raise ConversionError(f"its graph gives {list(one.shape)} where eager gives {list(expected.shape)}")
-        scale = float(np.abs(expected).max()) if expected.size else 0.0
-        worst = float(np.abs(one.astype(np.float64) - expected.astype(np.float64)).max()) if expected.size else 0.0
-        if worst > _TRIAL_LIMIT * scale:
-            raise ConversionError(f"its graph is {worst:.1e} off eager for inputs of another length")
+        if actual.shape != expected.shape:
+            raise ConversionError(f"its graph gives {list(actual.shape)} where eager gives {list(expected.shape)}")
+        if not expected.size:
+            continue
+        largest = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
+        if largest > _VALIDATION_LIMIT * float(np.abs(expected).max()):
+            raise ConversionError(f"its graph is {largest:.1e} off eager for inputs of another length")
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
@@ -211,7 +214,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what names this machine or this run: stack traces with paths, the exported program, intermediate shapes."""
+    """Drop names of this machine and this run: stack traces with paths, the exported program, intermediate shapes."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
@@ -237,7 +240,7 @@ def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters' progress, their warnings, and their own deprecation: the parity check judges them."""
+    """Silence the exporters' progress, warnings and own deprecation: the parity check judges their graphs."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -254,57 +257,58 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_output() -> Iterator[None]:
-    """Drop what is printed: where they fail, the exporters print whole graphs, the legacy one from C++."""
+    """Drop what the exporters print: where they fail, they print whole graphs, the legacy one from C++."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(stream) for stream in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    originals = [os.dup(stream) for stream in (1, 2)]
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
         for stream in (1, 2):
-            os.dup2(nowhere, stream)
+            os.dup2(devnull, stream)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        for stream, own in zip((1, 2), kept, strict=True):
-            os.dup2(own, stream)
-            os.close(own)
-        os.close(nowhere)
+        for stream, original in zip((1, 2), originals, strict=True):
+            os.dup2(original, stream)
+            os.close(original)
+        os.close(devnull)
 
 
 @contextlib.contextmanager
 def _masks_as_given() -> Iterator[None]:
-    """Keep torch's transformer layers from looking into their masks, which torch.export cannot follow.
+    """Keep torch's transformer layers from reading their masks, which torch.export cannot follow.
 
     They compare a mask with a causal one to choose a faster kernel (``torch.nn.modules.transformer``); a mask that is
-    not looked into is used as it is given, which is the same arithmetic.
+    not read is used as it is, which is the same arithmetic.
     """
-    own = getattr(transformer, _LOOKER, None)
-    if own is None:
+    original = getattr(transformer, _MASK_DETECTOR, None)
+    if original is None:
         yield
         return
-    setattr(transformer, _LOOKER, lambda _mask, is_causal=None, _size=None: is_causal is True)
+    setattr(transformer, _MASK_DETECTOR, lambda _mask, is_causal=None, _size=None: is_causal is True)
     try:
         yield
     finally:
-        setattr(transformer, _LOOKER, own)
+        setattr(transformer, _MASK_DETECTOR, original)
 
 
 @contextlib.contextmanager
 def _packed_outputs_used(network: nn.Module) -> Iterator[None]:
-    """Make the final states of recurrent layers that are given packed sequences depend on their outputs, by nothing.
+    """Make the final states of recurrent layers depend on their outputs, without a change of values.
 
-    The legacy exporter crashes where a network takes the states alone (torch 2.14.1: vector::_M_range_check).
+    Concerns layers that get packed sequences: the legacy exporter crashes where a network takes their states alone
+    (torch 2.14.1: vector::_M_range_check).
     """
 
-    def use(layer: Any, given: tuple[Any, ...], found: Any) -> Any:
-        if not given or not isinstance(given[0], PackedSequence):
-            return found
-        outputs, states = found
+    def use(layer: Any, inputs: tuple[Any, ...], result: Any) -> Any:
+        if not inputs or not isinstance(inputs[0], PackedSequence):
+            return result
+        outputs, states = result
         padded, _ = pad_packed_sequence(outputs, batch_first=layer.batch_first)
-        nothing = 0 * padded[:1, :1, :1].sum()
+        zero = 0 * padded[:1, :1, :1].sum()
         if isinstance(states, tuple):
-            return outputs, tuple(state + nothing for state in states)
-        return outputs, states + nothing
+            return outputs, tuple(state + zero for state in states)
+        return outputs, states + zero
 
     hooks = [module.register_forward_hook(use) for module in network.modules() if isinstance(module, nn.RNNBase)]
     try:
@@ -315,11 +319,11 @@ def _packed_outputs_used(network: nn.Module) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what made an exporter fail: torch.onnx wraps it several times, in advice to its own developers."""
+    """Return why an exporter failed: torch.onnx wraps the cause several times, in advice to its own developers."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
-    operator = next((found for one in chain if (found := _OPERATOR.search(str(one)))), None)
-    lines = [line.strip() for line in _COLOUR.sub("", str(chain[-1])).splitlines() if line.strip()]
+    operator = next((match for cause in chain if (match := _OPERATOR.search(str(cause)))), None)
+    lines = [line.strip() for line in _COLOR.sub("", str(chain[-1])).splitlines() if line.strip()]
     line = lines[0].partition(_VALUES)[0].rstrip(" .") if lines else ""
     return (f"operator '{operator[1]}': " if operator else "") + f"{type(chain[-1]).__name__}: {line}".rstrip(": ")

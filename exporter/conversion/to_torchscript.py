@@ -1,4 +1,4 @@
-"""The whole path as TorchScript; the only file that knows torch.jit."""
+"""TorchScript conversion; the only file that uses torch.jit."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
 
 
 def script(module: nn.Module) -> nn.Module:
-    """Return a module of ours, compiled, in memory."""
+    """Return one of our own modules, compiled, in memory."""
     with _quiet():
         scripted: nn.Module = torch.jit.script(module.eval())
         return scripted
@@ -53,7 +53,7 @@ def script(module: nn.Module) -> nn.Module:
 def to_torchscript(pipeline: nn.Module) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 
-    Beside ``forward``, it keeps those of the stages' methods that there are: ``prepare``, ``normalize``, ``logits``,
+    Besides ``forward``, it keeps the pipeline's methods of stages: ``prepare``, ``normalize``, ``logits``,
     ``postprocess``, and ``score``, which is the last three in one.
     Raises ConversionError when it cannot be compiled.
     """
@@ -63,7 +63,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     ]
     try:
         with _quiet(), torch.no_grad():
-            for name in kept:  # those that forward does not call would not be compiled
+            for name in kept:  # methods that forward does not call would not be compiled
                 torch.jit.export(getattr(type(pipeline), name))
             scripted = torch.jit.script(pipeline.eval())
             torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=kept), stream)
@@ -76,7 +76,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
 
 
 def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
-    """Return the module in a TorchScript archive on ``device``: it is frozen, and ``to`` would move nothing later."""
+    """Return the module in a TorchScript archive on ``device``; it is frozen, so that ``to`` moves nothing later."""
     with _quiet():
         module: nn.Module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         return module
@@ -85,12 +85,12 @@ def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
 def _canonical(archive: bytes) -> bytes:
     """Return the archive without debug records, which hold paths of this machine, and with its classes renumbered.
 
-    The serialization id goes too: it is a hash over the debug records.
+    The serialization id is also dropped: it is a hash over the debug records.
     """
     numbers: dict[bytes, bytes] = {}
 
     def renumber(text: bytes) -> bytes:
-        return _MANGLED.sub(lambda found: numbers.setdefault(found[0], b"___torch_mangle_%d" % len(numbers)), text)
+        return _MANGLED.sub(lambda match: numbers.setdefault(match[0], b"___torch_mangle_%d" % len(numbers)), text)
 
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
@@ -115,9 +115,9 @@ def _padding(offset: int) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence deprecations, torch.jit's own and the network's library's, and the tracer's remarks.
+    """Silence deprecations, torch.jit's own and the network's library's, and the tracer's warnings.
 
-    The user can mend none of them here, and the parity check judges what comes out.
+    The user can fix none of them here, and the parity check judges the result.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exporter.architectures.registry import Architecture
-from exporter.conversion.to_torchscript import load_torchscript
+from exporter.backends.backend import Scorer
+from exporter.backends.registry import backends_in
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
 from exporter.outputs.probabilities import are_distributions
 from exporter.recipe import ExportOptions
-from exporter.workflow import TORCHSCRIPT
 from runtime.artifact.open import Artifact
 from runtime.bench import Runner
 from runtime.engine.devices import DEVICES, split_device
@@ -55,8 +55,10 @@ def build_baselines(
         return score
 
     rivals: dict[str, Runner] = {"eager PyTorch": runner(network)}
-    if TORCHSCRIPT in manifest.files:
-        rivals["TorchScript"] = _script(artifact, manifest, where)
+    for backend in backends_in(manifest).values():
+        scorer = backend.open_scorer(artifact, where)
+        if scorer is not None:
+            rivals[backend.title] = _scored_by(scorer)
     rivals["torch.compile"] = runner(torch.compile(network))
     elsewhere = where.type == "cpu" and device != "cpu"
     return {f"{name} on the CPU" if elsewhere else name: rival for name, rival in rivals.items()}
@@ -94,14 +96,10 @@ def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
     return [torch.from_numpy(array).to(where) for array in arrays.values()]
 
 
-def _script(artifact: Artifact, manifest: Manifest, where: torch.device) -> Runner:
-    script: Any = load_torchscript(artifact.file(TORCHSCRIPT), where)
-    call = script.score if isinstance(manifest.inputs[0], ImageInput) else script
-
+def _scored_by(scorer: Scorer) -> Runner:
     def score(arrays: Arrays) -> NDArray[Any]:
         with _strict():
-            found = call(*_tensors(arrays, where))
-            return _first(found)
+            return _first(scorer(arrays))
 
     return score
 

@@ -1,20 +1,29 @@
 """Interface of an input adapter."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import onnx
 import torch
 from torch import nn
 
+from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import Case, PreparedInput, ServedPath
+from exporter.parity.cases import CaseSource, Dimensions, PreparedInput, StageBorders, StepExecution
+from exporter.recipe import TaskOptions
+from runtime.evidence import Row
 from runtime.manifest import Input
-from runtime.model import Model
+
+__all__ = [
+    "AdapterDefaults",
+    "CaseSource",
+    "GraphPart",
+    "InputAdapter",
+    "InputPipeline",
+    "TorchScriptPart",
+    "example_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,49 +38,66 @@ class GraphPart:
     opsets: Mapping[str, int] = field(default_factory=dict)
 
 
-class InputAdapter(Protocol):
-    """What stands before a network: said in the manifest, proven by cases, and written before the graph.
+@dataclass(frozen=True, kw_only=True)
+class TorchScriptPart:
+    """The modules of a TorchScript archive before the network, or the reason why there can be no archive.
 
-    ``files`` are further files of the artifact. ``noun`` is what the report calls the inputs. ``prepared_limit`` is how
-    far from the user's own what the host prepares may be on another machine, ``device_slack`` how much more scores may
-    differ end to end for that reason. ``no_torchscript`` says why ``to_torchscript`` gives none where it does.
+    ``geometry`` goes from decoded to prepared inputs, ``arithmetic`` from there to the network's input; without them an
+    archive takes the network's own inputs by position.
     """
 
-    files: Mapping[str, bytes]
+    geometry: nn.Module | None = None
+    arithmetic: nn.Module | None = None
+    obstacle: str = ""
+
+
+class InputAdapter(Protocol):
+    """One input kind in the manifest and in the forms of the artifact.
+
+    ``files`` are further files of the artifact. ``prepared_limit`` is how far inputs that the host prepares on another
+    machine may be from the user's own, ``decoder_tolerance`` how much more scores may differ end to end for that
+    reason, relative to the largest.
+    """
+
     prepared_limit: float
     decoder_tolerance: float
-    noun: str
-    no_torchscript: str
 
     @property
-    def skipped_samples(self) -> tuple[str, ...]:
-        """In sentences, what of the user's samples ``cases`` has not."""
+    def files(self) -> Mapping[str, bytes]:
+        """Further files of the artifact, by name."""
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """The inputs, as the manifest says them."""
+        """The inputs in the manifest."""
 
     @property
-    def dimensions(self) -> Mapping[str, Mapping[int, str]]:
+    def dimensions(self) -> Dimensions:
         """The names of the network's dynamic dimensions, by its inputs and their axes."""
 
+    @property
+    def borders(self) -> StageBorders:
+        """The tensors between the stages of the graphs."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names that the network's own configuration has; none where it has none."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Further packages whose versions decide the bytes of the artifact."""
+
+    @property
+    def network_probe(self) -> SequenceProbe | None:
+        """A way to run the eager network on random token sequences; None for other inputs."""
+
     def describe(self) -> str:
-        """Return what was found, for people."""
+        """Return in words how inputs are read and prepared."""
 
-    def cases(self) -> tuple[Case, ...]:
-        """Return the inputs to compare, of every size and form that the artifact promises."""
+    def assume_task(self, options: TaskOptions, network: nn.Module, value: Any) -> TaskOptions:
+        """Return ``options`` with what the user left open and the network itself tells.
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
-
-    def prepare(self, case: Case) -> PreparedInput:
-        """Return what the user's own, untouched preprocessing makes of a case."""
-
-    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
-        """Return the network's inputs for tracing: a batch of two."""
-
-    def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
-        """Return inputs of the shapes that a converted network has to take, or another exporter is tried."""
+        ``value`` is what the network's forward returned.
+        """
 
     def raw_graph_part(self) -> GraphPart:
         """Return the part of the ``model`` graph from the raw input to the network's."""
@@ -79,35 +105,39 @@ class InputAdapter(Protocol):
     def network_graph_part(self) -> GraphPart | None:
         """Return the part of the ``network`` graph, from prepared inputs; None where it is the same graph."""
 
-    def to_torchscript(
-        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
-    ) -> bytes | None:
-        """Return the whole path as a TorchScript archive, or None where there can be none."""
+    def torchscript_part(self) -> TorchScriptPart:
+        """Return the modules of a TorchScript archive before the network."""
 
-    def open_paths(
-        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
-    ) -> AbstractContextManager[Sequence[ServedPath]]:
-        """Give the ways through a staged artifact, each with its inner stages within reach."""
+
+class InputPipeline(InputAdapter, CaseSource, Protocol):
+    """Everything that one input kind has: its adapter and its cases."""
+
+
+class AdapterDefaults:
+    """Members of an adapter that few input kinds need, for the others."""
+
+    labels: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    network_probe: SequenceProbe | None = None
+    expected_warnings: tuple[str, ...] = ()
+
+    def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
+        """Return the options as they are."""
+        return options
+
+    def check_steps(self, _executions: Mapping[str, StepExecution]) -> Sequence[Row]:
+        """Return none: there are no steps to look at one by one."""
+        return ()
 
 
 def example_of(prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
     """Return the network's inputs for tracing: two cases of one shape as a batch, the largest there are.
 
-    torch specialises dimensions of length 1, so cases without any are taken where there are such.
+    torch specialises dimensions of length 1, so cases without such a dimension are taken where there are some.
     """
     groups: dict[tuple[tuple[int, ...], ...], list[PreparedInput]] = {}
-    for one in prepared:
-        groups.setdefault(tuple(tuple(tensor.shape) for tensor in one.tensors.values()), []).append(one)
+    for case in prepared:
+        groups.setdefault(tuple(tuple(tensor.shape) for tensor in case.tensors.values()), []).append(case)
     best = max(groups, key=lambda shapes: (all(1 not in shape[1:] for shape in shapes), len(groups[shapes])))
-    chosen = (groups[best] * 2)[:2]
-    return {name: torch.cat([one.tensors[name] for one in chosen]) for name in chosen[0].tensors}
-
-
-def lengths_of(adapter: InputAdapter, prepared: Sequence[PreparedInput]) -> dict[str, tuple[int, ...]]:
-    """Return the lengths that prepared cases have, by the names of the dynamic dimensions but the batch."""
-    found: dict[str, set[int]] = {}
-    for name, axes in adapter.dimensions.items():
-        for axis, dimension in axes.items():
-            if axis:
-                found.setdefault(dimension, set()).update(int(one.tensors[name].shape[axis]) for one in prepared)
-    return {dimension: tuple(sorted(lengths)) for dimension, lengths in found.items()}
+    pair = (groups[best] * 2)[:2]
+    return {name: torch.cat([case.tensors[name] for case in pair]) for name in pair[0].tensors}

@@ -3,17 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from exporter.architectures.rebuild import RebuiltNetwork
-from exporter.inputs.adapter import InputAdapter
+from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.image import open as image
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tabular import open as tabular
 from exporter.inputs.tensor import open as tensor
 from exporter.inputs.text import open as text
 from exporter.inputs.tokens import open as tokens
-from exporter.recipe import ExportOptions, TaskOptions
+from exporter.recipe import ExportOptions
 from runtime.manifest import ImageInput, Manifest, TabularInput, TensorInput, TextInput, TokensInput
 
 # By the manifest's type, in order of precedence: the first that matches is the network's. Images match everything.
@@ -26,7 +24,7 @@ INPUT_KINDS: dict[type[Any], InputKind] = {
 }
 
 
-def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> InputAdapter:
+def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> InputPipeline:
     """Return the adapter of the input kind that the user described, or that the network is for; images otherwise.
 
     Raises ExportError when the options cannot be read, or do not fit the kind.
@@ -34,14 +32,6 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> InputAdapte
     tokens.check_described(options, rebuilt)
     kind = next(kind for kind in INPUT_KINDS.values() if kind.matches(options, rebuilt))
     return kind.open_adapter(options, rebuilt)
-
-
-def infer_task_options(options: TaskOptions, adapter: InputAdapter, network: nn.Module, value: Any) -> TaskOptions:
-    """Return ``options`` with the task and the end token that the network itself names, where the user did not.
-
-    ``value`` is what its forward returned.
-    """
-    return INPUT_KINDS[type(adapter.inputs[0])].infer_task_options(options, adapter, network, value)
 
 
 def to_bytes(source: Any, manifest: Manifest) -> bytes:

@@ -1,8 +1,8 @@
-"""Where a network's graph leaves the eager model: the first node whose output is wrong for the reference's inputs.
+"""Search for the first node of a graph whose output is wrong for the reference's inputs.
 
-The reference is the eager network as a program of torch operators, each of which is run: its nodes have the names that
-the graph's values have. Parts of the graph are given the program's own values, so that errors do not add up; the part
-at fault is halved until one value is left.
+The reference is the eager network as a program of torch operators, each of which is run: its nodes have the names of
+the graph's values. Parts of the graph are given the program's own values, so that errors do not add up; the part at
+fault is halved until one value is left.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from exporter.conversion.node_builder import outer_names
 from exporter.conversion.to_onnx import TracedProgram
 from exporter.errors import ConversionError
-from exporter.localize.located import FaultLocation
-from exporter.localize.program import Values, run_program, source_location_of
+from exporter.localize.location import FaultLocation
+from exporter.localize.program import ProgramValues, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
@@ -44,50 +44,51 @@ class ProbeInputs:
 def locate(
     graph: Path,
     traced: TracedProgram,
-    given: Sequence[ProbeInputs],
+    inputs: Sequence[ProbeInputs],
     *,
     outputs: Sequence[str],
     max_ratio: float,
     folder: Path | None = None,
 ) -> FaultLocation | None:
-    """Return the first node of ``graph`` that leaves the noise; None where each is right, given eager's own inputs.
+    """Return the first node of ``graph`` whose value is beyond the noise; None where each is right for eager's inputs.
 
-    ``traced`` is the untouched network, as the graph was converted; ``outputs`` what its outputs are called in the
-    graph. A value may stray by ``max_ratio`` times its noise: what float32 and float64 differ by, or a few roundings.
-    The node alone, the inputs and outputs that it should have, and a script that runs it, go into ``folder``. Raises
-    ConversionError where the graph is not dynamo's, so that its values have other names.
+    ``traced`` is the untouched network, as the graph was converted; ``outputs`` are the names of its outputs in the
+    graph. A value may differ by ``max_ratio`` times its noise: the difference of float32 and float64, or a few
+    roundings. The node alone, the inputs and outputs that it should have, and a script that runs it are written to
+    ``folder``. Raises ConversionError where the graph is not dynamo's, so that its values have other names.
     """
-    search = _Search(graph, traced, given, outputs, max_ratio)
-    found = search.bisect()
-    if found is None or folder is None:
-        return found
-    write_case(folder, found, search.part([found.output], search.before(found.output)), *search.values(found))
-    return replace(found, folder=folder)
+    search = _Search(graph, traced, inputs, outputs, max_ratio)
+    location = search.bisect()
+    if location is None or folder is None:
+        return location
+    node_alone = search.part([location.output], search.before(location.output))
+    write_case(folder, location, node_alone, *search.values(location))
+    return replace(location, folder=folder)
 
 
 class _Search:
-    """The graph's part between the network's inputs and outputs, and what eager has for its values."""
+    """The graph's part between the network's inputs and outputs, and eager's values for it."""
 
     def __init__(
         self,
         graph: Path,
         traced: TracedProgram,
-        given: Sequence[ProbeInputs],
+        probes: Sequence[ProbeInputs],
         outputs: Sequence[str],
         max_ratio: float,
     ) -> None:
         self._model = onnx.load(graph)
         self._traced = traced
-        self._given = given
-        self._inputs = list(given[0].tensors)
+        self._probes = probes
+        self._inputs = list(probes[0].tensors)
         self._outputs = list(outputs)
         self._max_ratio = max_ratio
         self._runs = 0
         self._producers = {name: node for node in self._model.graph.node for name in node.output if name}
         self._nodes = self._reachable(self._outputs, set(self._inputs))
-        self._order = {name: place for place, node in enumerate(self._nodes) for name in node.output}
-        self._expected = [self._named(run_program(traced.program, one.tensors)) for one in given]
-        self._exact = [self._in_float64(one) for one in given]
+        self._order = {name: index for index, node in enumerate(self._nodes) for name in node.output}
+        self._expected = [self._named(run_program(traced.program, probe.tensors)) for probe in probes]
+        self._exact = [self._in_float64(probe) for probe in probes]
         known = set.intersection(*(set(values) for values in self._expected))
         self._known = sorted(
             (name for name in self._order if name in known and name not in self._inputs), key=self._order.__getitem__
@@ -112,8 +113,8 @@ class _Search:
         first = self._wrong([self._known[low]], self._known[:low])
         if first is None:
             # What each of two halves adds can be within the noise, and a later part alone be wrong, or none.
-            for place, name in enumerate(self._known):
-                first = self._wrong([name], self._known[:place])
+            for index, name in enumerate(self._known):
+                first = self._wrong([name], self._known[:index])
                 if first is not None:
                     break
         return first
@@ -122,12 +123,12 @@ class _Search:
         """Return the values that are known where ``output`` is computed."""
         return self._known[: self._known.index(output)]
 
-    def values(self, found: FaultLocation) -> tuple[Arrays, Arrays]:
-        """Return eager's values for what the node takes, and for what it gives, for the input that showed the fault."""
-        row = next(place for place, one in enumerate(self._given) if one.name == found.input)
-        model = self.part([found.output], self.before(found.output))
+    def values(self, location: FaultLocation) -> tuple[Arrays, Arrays]:
+        """Return eager's values of the node's inputs and output, for the input that showed the fault."""
+        row = next(index for index, probe in enumerate(self._probes) if probe.name == location.input)
+        model = self.part([location.output], self.before(location.output))
         taken = {value.name: self._expected[row][value.name] for value in model.graph.input}
-        return taken, {found.output: self._expected[row][found.output]}
+        return taken, {location.output: self._expected[row][location.output]}
 
     def part(self, targets: Sequence[str], known: Sequence[str]) -> onnx.ModelProto:
         """Return the nodes from known values, and the network's inputs, to ``targets``."""
@@ -148,15 +149,15 @@ class _Search:
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
         return part
 
-    def _in_float64(self, given: ProbeInputs) -> dict[str, NDArray[Any]]:
+    def _in_float64(self, probe: ProbeInputs) -> dict[str, NDArray[Any]]:
         """Return the program's values in float64; none where it has steps that are float32 by name."""
         try:
-            return self._named(run_program(self._traced.program, given.tensors, exact=True))
+            return self._named(run_program(self._traced.program, probe.tensors, exact=True))
         except RuntimeError:
             return {}
 
-    def _named(self, values: Values) -> dict[str, NDArray[Any]]:
-        """Return a program's values by the names that the graph has for them."""
+    def _named(self, values: ProgramValues) -> dict[str, NDArray[Any]]:
+        """Return a program's values by their names in the graph."""
         named = {name: array for name, array in values.by_node.items() if name in self._producers}
         named |= {
             f"{_CLASH}{name}": array for name, array in values.by_node.items() if f"{_CLASH}{name}" in self._producers
@@ -168,7 +169,7 @@ class _Search:
         }
 
     def _frontier(self, low: int, high: int) -> list[str]:
-        """Return which of the known values from ``low`` up to ``high`` what comes later is computed from."""
+        """Return the known values from ``low`` up to ``high`` that later nodes take."""
         chosen = self._known[low:high]
         last = self._order[chosen[-1]]
         later = {name for node in self._nodes[last + 1 :] for name in (*node.input, *outer_names(node))}
@@ -182,20 +183,20 @@ class _Search:
         try:
             session = open_session(model.SerializeToString(), device="cpu")
         except ModelError as error:
-            return self._located(targets[0], self._given[0].name, float("inf"), f"a node that does not load: {error}")
-        for one, expected in zip(self._given, self._expected, strict=True):
+            return self._location(targets[0], self._probes[0].name, float("inf"), f"a node that does not load: {error}")
+        for probe, expected in zip(self._probes, self._expected, strict=True):
             try:
                 actual = session.run({value.name: expected[value.name] for value in model.graph.input})
             except ModelError as error:
-                return self._located(targets[0], one.name, float("inf"), f"none: {error}")
+                return self._location(targets[0], probe.name, float("inf"), f"none: {error}")
             for name in targets:
                 difference, finding = _difference(actual[name], expected[name])
                 if not difference <= self._limit(name):
-                    return self._located(name, one.name, difference, finding)
+                    return self._location(name, probe.name, difference, finding)
         return None
 
     def _floor(self, name: str) -> float:
-        """Return how far a value's float32 is from its float64, or a few roundings of its size; zero for numbers."""
+        """Return how far a value's float32 is from its float64, or a few roundings of its size; zero for integers."""
         if not all(expected[name].dtype.kind == "f" for expected in self._expected):
             return 0.0
         size = max(float(np.abs(expected[name]).max(initial=0.0)) for expected in self._expected)
@@ -204,20 +205,20 @@ class _Search:
             for expected, exact in zip(self._expected, self._exact, strict=True)
             if name in exact
         ]
-        return max([_ROUNDINGS * size, *(one for one in noise if np.isfinite(one))])
+        return max([_ROUNDINGS * size, *(difference for difference in noise if np.isfinite(difference))])
 
     def _limit(self, name: str) -> float:
         return self._max_ratio * self._floor(name)
 
-    def _located(self, output: str, name: str, difference: float, finding: str) -> FaultLocation:
+    def _location(self, output: str, probe: str, difference: float, finding: str) -> FaultLocation:
         nodes = self._reachable([output], (set(self.before(output)) | set(self._inputs)) - {output})
         renamed = output.removeprefix(_CLASH)
         return FaultLocation(
             node=nodes[-1].name or output,
             output=output,
             operators=tuple(node.op_type for node in nodes),
-            place=source_location_of(self._traced.program, renamed, self._outputs),
-            input=name,
+            origin=source_location_of(self._traced.program, renamed, self._outputs),
+            input=probe,
             difference=difference,
             floor=self._floor(output),
             limit=self._limit(output),
@@ -231,20 +232,20 @@ class _Search:
         """Return the nodes between, in the graph's order."""
         needed, kept = set(targets), []
         for node in reversed(self._model.graph.node):
-            wanted = needed & set(node.output)
-            if wanted and not wanted <= sources:
+            needed_outputs = needed & set(node.output)
+            if needed_outputs and not needed_outputs <= sources:
                 kept.append(node)
                 needed |= {name for name in (*node.input, *outer_names(node)) if name not in sources}
         return kept[::-1]
 
 
 def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[float, str]:
-    """Return the largest difference and how it reads; infinite where the shapes differ."""
+    """Return the largest difference, infinite where the shapes differ, and the same in words."""
     if actual.shape != expected.shape:
         return float("inf"), f"shape {list(actual.shape)} for {list(expected.shape)}"
     if not actual.size:
         return 0.0, "no values"
-    one, other = actual.astype(np.float64), expected.astype(np.float64)
+    first, second = actual.astype(np.float64), expected.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        worst = float(np.where(one == other, 0.0, np.abs(one - other)).max())
-    return worst, f"{worst:.1e}"
+        largest = float(np.where(first == second, 0.0, np.abs(first - second)).max())
+    return largest, f"{largest:.1e}"

@@ -1,4 +1,4 @@
-"""A network as the program of torch operators that torch.export made of it: run node by node, with what each gives."""
+"""Execution of an exported program of torch operators, node by node."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from torch.export.graph_signature import InputKind
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n\s*(?P<code>.*)')
 
-# Whose frames are between a user's line and an operator: torch's, and our own wrappers'.
+# Folders whose frames lie between a user's line and an operator: torch's, and our own wrappers'.
 _LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Values:
-    """What a program gave: the values of its nodes by name, its own inputs, and its outputs, in order."""
+class ProgramValues:
+    """Values of a program: those of its nodes by name, its own inputs, and its outputs, in order."""
 
     by_node: Mapping[str, NDArray[Any]]
     inputs: tuple[NDArray[Any], ...]
@@ -28,9 +28,9 @@ class Values:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLocation:
-    """Where an operator is from: the module's path and class, and the user's own line that led to it.
+    """Origin of an operator: the module's path and class, and the user's own line that led to it.
 
-    Empty where torch does not tell.
+    Fields are empty where torch does not say.
     """
 
     module: str
@@ -48,7 +48,7 @@ class SourceLocation:
 
 
 class _Recorder(torch.fx.Interpreter):
-    """An interpreter that keeps what every node gives."""
+    """An interpreter that keeps the value of every node."""
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
         super().__init__(module)
@@ -66,8 +66,8 @@ class _Recorder(torch.fx.Interpreter):
 
 def run_program(
     program: torch.export.ExportedProgram, inputs: Mapping[str, torch.Tensor], *, exact: bool = False
-) -> Values:
-    """Return what every node of a program gives for inputs by position; in float64 if ``exact``.
+) -> ProgramValues:
+    """Return the value of every node of a program for inputs by position; in float64 if ``exact``.
 
     Raises RuntimeError where the program itself names float32, so that it does not run in float64.
     """
@@ -75,36 +75,36 @@ def run_program(
     def convert(tensor: Any) -> Any:
         return tensor.to(torch.float64) if exact and torch.is_tensor(tensor) and tensor.is_floating_point() else tensor
 
-    given = iter(inputs.values())
+    tensors = iter(inputs.values())
     arguments = []
     for spec in program.graph_signature.input_specs:
         if spec.kind is InputKind.USER_INPUT:
-            arguments.append(convert(next(given)))
+            arguments.append(convert(next(tensors)))
         elif spec.target in program.state_dict:
             arguments.append(convert(program.state_dict[spec.target]))
         else:
             arguments.append(convert(program.constants[spec.target or spec.arg.name]))
     recorder = _Recorder(program.graph_module)
     with torch.no_grad():
-        found = recorder.run(*arguments)
-    return Values(
+        outputs = recorder.run(*arguments)
+    return ProgramValues(
         by_node=recorder.values,
         inputs=tuple(tensor.numpy() for tensor in inputs.values()),
-        outputs=tuple(value.detach().numpy() for value in found if torch.is_tensor(value)),
+        outputs=tuple(value.detach().numpy() for value in outputs if torch.is_tensor(value)),
     )
 
 
 def source_location_of(program: torch.export.ExportedProgram, name: str, outputs: Sequence[str]) -> SourceLocation:
-    """Return where the node ``name`` is from; one of ``outputs`` is what the program's output node takes."""
+    """Return the origin of the node ``name``; a name among ``outputs`` stands for what the output node takes."""
     nodes = {node.name: node for node in program.graph.nodes}
     if name in outputs and name not in nodes:
-        (given,) = (node for node in program.graph.nodes if node.op == "output")
-        name = given.args[0][list(outputs).index(name)].name
+        (output_node,) = (node for node in program.graph.nodes if node.op == "output")
+        name = output_node.args[0][list(outputs).index(name)].name
     meta = nodes[name].meta if name in nodes else {}
     path, kind = next(reversed((meta.get("nn_module_stack") or {"": ("", "")}).values()))
     path = "" if path.startswith("_") else str(path).removeprefix("network").removeprefix(".")
     frames = [frame.groupdict() for frame in _FRAME.finditer(meta.get("stack_trace") or "")]
-    own = [frame for frame in frames if not any(Path(frame["file"]).is_relative_to(one) for one in _LIBRARIES)]
+    own = [frame for frame in frames if not any(Path(frame["file"]).is_relative_to(folder) for folder in _LIBRARIES)]
     frame = own[-1] if own else {"file": "", "line": "0", "code": ""}
     return SourceLocation(
         module=path,

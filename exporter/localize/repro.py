@@ -1,4 +1,4 @@
-"""One node of a graph: how it differs from the one it should be, and in a folder of its own, ready to run."""
+"""Reproduction of a faulty node: what changed in it, and a folder with a script that runs it alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from exporter.localize.located import FaultLocation
+from exporter.localize.location import FaultLocation
 
 _SCRIPT = '''"""{title}
 
-{place}
+{origin}
 Runs node.onnx on the inputs that eager PyTorch has there, and compares with what it gives: needs onnxruntime and numpy.
 """
 
@@ -47,7 +47,7 @@ sys.exit(1 if wrong else 0)
 
 def write_case(
     folder: Path,
-    found: FaultLocation,
+    location: FaultLocation,
     model: onnx.ModelProto,
     inputs: Mapping[str, NDArray[Any]],
     expected: Mapping[str, NDArray[Any]],
@@ -60,15 +60,15 @@ def write_case(
     with (folder / "case.npz").open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     script = _SCRIPT.format(
-        title=f"Node '{found.node}' ({', '.join(found.operators)}) for the input '{found.input}'.",
-        place=f"It is from {found.place.describe()}.\n".replace("\\", "\\\\").replace('"""', "'''"),
-        limit=found.limit,
+        title=f"Node '{location.node}' ({', '.join(location.operators)}) for the input '{location.input}'.",
+        origin=f"It is from {location.origin.describe()}.\n".replace("\\", "\\\\").replace('"""', "'''"),
+        limit=location.limit,
     )
     (folder / "run.py").write_text(script, encoding="utf-8")
 
 
 def describe_change(graph: onnx.ModelProto, fresh: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
-    """Return how nodes of ``graph`` differ from those of ``fresh`` that give the same values, in words."""
+    """Return in words how nodes of ``graph`` differ from those of ``fresh`` that compute the same values."""
     by_output = {name: node for node in fresh.graph.node for name in node.output}
     constants = {value.name: value for value in graph.graph.initializer}
     expected = {value.name: value for value in fresh.graph.initializer}
@@ -93,7 +93,7 @@ def describe_change(graph: onnx.ModelProto, fresh: onnx.ModelProto, nodes: Seque
 
 
 def _attributes(node: onnx.NodeProto, other: onnx.NodeProto) -> list[str]:
-    own, fresh = ({one.name: _text(one) for one in each.attribute} for each in (node, other))
+    own, fresh = ({attribute.name: _text(attribute) for attribute in each.attribute} for each in (node, other))
     return [
         f"{name}: expected {fresh.get(name, 'none')}, got {own.get(name, 'none')}"
         for name in sorted(own | fresh)
@@ -111,13 +111,13 @@ def _text(attribute: onnx.AttributeProto) -> str:
 
 
 def _constant(tensor: onnx.TensorProto, other: onnx.TensorProto) -> list[str]:
-    one, fresh = numpy_helper.to_array(tensor), numpy_helper.to_array(other)
-    if one.shape != fresh.shape or one.dtype != fresh.dtype:
-        return [f"'{tensor.name}': expected {fresh.dtype} {list(fresh.shape)}, got {one.dtype} {list(one.shape)}"]
-    if np.array_equal(one, fresh):
+    own, fresh = numpy_helper.to_array(tensor), numpy_helper.to_array(other)
+    if own.shape != fresh.shape or own.dtype != fresh.dtype:
+        return [f"'{tensor.name}': expected {fresh.dtype} {list(fresh.shape)}, got {own.dtype} {list(own.shape)}"]
+    if np.array_equal(own, fresh):
         return []
-    if one.dtype.kind not in "fiu":
+    if own.dtype.kind not in "fiu":
         return [f"'{tensor.name}': another constant"]
-    differing = int((one != fresh).sum())
-    worst = float(np.abs(one.astype(np.float64) - fresh.astype(np.float64)).max())
-    return [f"'{tensor.name}': {differing} of {one.size} values differ, by up to {worst:.1e}"]
+    differing = int((own != fresh).sum())
+    largest = float(np.abs(own.astype(np.float64) - fresh.astype(np.float64)).max())
+    return [f"'{tensor.name}': {differing} of {own.size} values differ, by up to {largest:.1e}"]

@@ -1,19 +1,22 @@
-"""Types of a parity check: cases, prepared inputs, reference outputs, served paths."""
+"""Types of a parity check: cases, reference outputs, stages and served paths."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from numpy.typing import NDArray
 
-from runtime.evidence import Stage
+from runtime.evidence import Row, Stage
+from runtime.model import Model
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
-# Batches of these sizes are compared; what an adapter gives as its batch has as many cases as the largest.
-BATCH_SIZES = (1, 2, 3, 7)
+# By input and axis, the names of the network's dynamic dimensions.
+Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
+# Batches of these sizes are compared; an adapter's own batch has as many cases as the largest.
+BATCH_SIZES = (1, 2, 3, 7)
 
 # Where inputs are from, as the report groups them.
 SAMPLES, PHOTOS, GENERATED = "samples", "photos", "generated"
@@ -21,9 +24,9 @@ SAMPLES, PHOTOS, GENERATED = "samples", "photos", "generated"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One input that both sides see, in the encoded form that the runtime decodes, and the report's name for it.
+    """One input that both sides see, in the encoded form that the runtime decodes.
 
-    ``group`` says where it is from.
+    ``name`` is what the report calls it, ``group`` says where it is from.
     """
 
     name: str
@@ -33,20 +36,20 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedInput:
-    """What the user's own preprocessing makes of a case, as a batch of one.
+    """One case after the user's own preprocessing, as a batch of one.
 
-    ``decoded`` are the inputs of the ``model`` graph, none where that takes what is prepared; ``arrays`` are the inputs
-    of the ``network`` graph, ``tensors`` those of the network itself, by name.
+    ``decoded`` are the inputs of the ``model`` graph, none where that graph takes prepared inputs; ``arrays`` are the
+    inputs of the ``network`` graph, ``tensors`` those of the network itself, by name.
     """
 
-    decoded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    arrays: Mapping[str, NDArray[Any]]
+    decoded: Arrays = field(default_factory=dict)
+    arrays: Arrays
     tensors: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceOutput:
-    """The reference for one case, as a batch of one: what is prepared, and what comes out.
+    """The reference for one case, as a batch of one.
 
     ``inner`` are the network's own outputs by their names in the graph, ``outputs`` the artifact's, after the
     postprocessing.
@@ -54,23 +57,125 @@ class ReferenceOutput:
 
     case: Case
     prepared: PreparedInput
-    inner: Mapping[str, NDArray[Any]]
-    outputs: Mapping[str, NDArray[Any]]
+    inner: Arrays
+    outputs: Arrays
 
 
 StageFunction: TypeAlias = Callable[[ReferenceOutput], Arrays]
+
+# Which of the reference's values a stage takes; the keys of ``REFERENCE_VALUES``.
+ReferenceValue: TypeAlias = Literal["case", "decoded", "prepared", "network inputs", "network outputs", "outputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageId:
+    """Identity of a stage: where two paths have stages of equal ids, one comparison counts for both.
+
+    ``computation`` is the digest of a part of a graph, or the name of the path that computes the stage in its own way;
+    ``takes`` says which of the reference's values the stage takes, ``sources`` the tensors that its part of a graph
+    begins with, by name and declared dimensions.
+    """
+
+    stage: Stage
+    computation: str
+    takes: ReferenceValue
+    sources: tuple[tuple[str, tuple[int | str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedStage:
+    """One stage of a path: from the reference's values to arrays with a batch dimension of one."""
+
+    id: StageId
+    run: StageFunction
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPath:
     """One way to run the artifact on one device.
 
-    ``stages`` take the reference's answer to a case, of which each uses what the reference gave it, and give what the
-    stage makes of that; two paths with the same function have the stage in common. ``run`` goes the whole way from the
-    raw input, for cases that may share a batch. All arrays have a batch dimension of one.
+    ``run`` takes raw inputs, for cases that may share a batch, and gives the artifact's outputs for each, with a batch
+    dimension of one.
     """
 
     name: str
     device: str = "cpu"
-    stages: Mapping[Stage, StageFunction]
+    stages: Mapping[Stage, ServedStage]
     run: Callable[[Sequence[Case]], Sequence[Arrays]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBorders:
+    """Names of the tensors between the stages of a graph.
+
+    ``decoded`` are the inputs that geometry begins with, none where the graph has no geometry; ``prepared`` those that
+    arithmetic begins with, none where there is no arithmetic; ``network`` the network's inputs with their dimensions,
+    or () where the graph or the first call knows them.
+    """
+
+    decoded: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
+    network: Mapping[str, Sequence[int | str]]
+
+
+# One form's execution of preprocessing steps: from what the kind's steps are made of to a function of a decoded input.
+StepExecution: TypeAlias = Callable[..., Callable[[Any], NDArray[Any]]]
+
+
+class CaseSource(Protocol):
+    """Cases of one input kind: in encoded form, and as the user's own preprocessing makes them.
+
+    ``noun`` is what the report calls the inputs; ``expected_warnings`` are patterns of warnings that some cases cause
+    on purpose.
+    """
+
+    noun: str
+
+    @property
+    def expected_warnings(self) -> tuple[str, ...]:
+        """Patterns of the runtime's warnings about cases that are odd on purpose."""
+
+    @property
+    def skipped_samples(self) -> tuple[str, ...]:
+        """Sentences that say which of the user's samples are not among the cases."""
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """The names of the network's dynamic dimensions, by its inputs and their axes."""
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the inputs to compare, of every size and form that the artifact promises."""
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
+
+    def decode(self, case: Case) -> Arrays:
+        """Return the inputs of the ``model`` graph, decoded without the runtime; none where it takes prepared ones."""
+
+    def prepare(self, case: Case) -> PreparedInput:
+        """Return a case after the user's own, untouched preprocessing."""
+
+    def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
+        """Return the network's inputs for tracing: a batch of two."""
+
+    def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return inputs of the shapes that a converted network has to take, or another exporter is tried."""
+
+    def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
+        """Return the stages that the runtime's host computes before the graph."""
+
+    def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
+        """Return the evidence on each step of the preprocessing alone; none where it has no steps.
+
+        ``executions`` are those of the artifact's forms, by their paths.
+        """
+
+
+def lengths_of(dimensions: Dimensions, prepared: Sequence[PreparedInput]) -> dict[str, tuple[int, ...]]:
+    """Return the lengths that prepared cases have, by the names of the dynamic dimensions except the batch."""
+    lengths: dict[str, set[int]] = {}
+    for name, axes in dimensions.items():
+        for axis, dimension in axes.items():
+            if axis:
+                lengths.setdefault(dimension, set()).update(int(case.tensors[name].shape[axis]) for case in prepared)
+    return {dimension: tuple(sorted(values)) for dimension, values in lengths.items()}

@@ -1,45 +1,46 @@
-"""Which of the compared inputs travel with the artifact, with eager's answers to them."""
+"""Golden set: the compared inputs that travel with the artifact, with eager's outputs for them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.parity import ReferenceOutput
+from exporter.parity.cases import ReferenceOutput
 from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet
 from runtime.manifest import Task
 
-# A golden set is evidence, not payload: a share of what the artifact weighs. Of a small one nobody minds its size.
+# A golden set is evidence, not payload: a share of the artifact, or a fixed size beside small weights.
 _SHARE = 0.02
 _SMALL_BYTES = 2_000_000
-_ROOM_BYTES = 2_500_000
+_LIMIT_BYTES = 2_500_000
 _MINIMUM, _MAXIMUM = 2, 32
 
 
-def choose_golden(answers: Sequence[ReferenceOutput], task: Task, labels: Sequence[str], *, weights: int) -> GoldenSet:
-    """Return the smallest inputs, as many as there is room for beside ``weights`` bytes, at most 32 of all sizes.
+def choose_golden(
+    references: Sequence[ReferenceOutput], task: Task, labels: Sequence[str], *, weights: int
+) -> GoldenSet:
+    """Return the smallest inputs, as many as fit beside ``weights`` bytes, at most 32 of all sizes.
 
     Kinds of faults show on kinds of inputs, an empty cell or an odd height, and hardly ever on large ones alone.
     ``task`` and ``labels`` are the user's, for what the outputs mean.
     """
-    room = _ROOM_BYTES if weights < _SMALL_BYTES else int(_SHARE * weights)
-    by_size = sorted(range(len(answers)), key=lambda row: (_size(answers[row]), row))
-    total = np.cumsum([_size(answers[row]) for row in by_size])
-    fitting = by_size[: max(_MINIMUM, int((total <= room).sum()))]
-    places = np.linspace(0, len(fitting) - 1, min(len(fitting), _MAXIMUM)).round().astype(int)
-    return GoldenSet(
-        cases=tuple(_case(answers[row], task, labels) for row in sorted(fitting[place] for place in places))
-    )
+    limit = _LIMIT_BYTES if weights < _SMALL_BYTES else int(_SHARE * weights)
+    by_size = sorted(range(len(references)), key=lambda index: (_size_bytes(references[index]), index))
+    total = np.cumsum([_size_bytes(references[index]) for index in by_size])
+    fitting = by_size[: max(_MINIMUM, int((total <= limit).sum()))]
+    positions = np.linspace(0, len(fitting) - 1, min(len(fitting), _MAXIMUM)).round().astype(int)
+    chosen = sorted(fitting[position] for position in positions)
+    return GoldenSet(cases=tuple(_case(references[index], task, labels) for index in chosen))
 
 
-def _case(answer: ReferenceOutput, task: Task, labels: Sequence[str]) -> GoldenCase:
+def _case(reference: ReferenceOutput, task: Task, labels: Sequence[str]) -> GoldenCase:
     return GoldenCase(
-        source=answer.case.data,
-        prepared=answer.prepared.arrays,
-        outputs=answer.outputs,
-        labels=expected_result(answer.outputs, task, labels),
+        source=reference.case.data,
+        prepared=reference.prepared.arrays,
+        outputs=reference.outputs,
+        labels=expected_result(reference.outputs, task, labels),
     )
 
 
-def _size(answer: ReferenceOutput) -> int:
-    return len(answer.case.data) + sum(array.nbytes for array in answer.prepared.arrays.values())
+def _size_bytes(reference: ReferenceOutput) -> int:
+    return len(reference.case.data) + sum(array.nbytes for array in reference.prepared.arrays.values())

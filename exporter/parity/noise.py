@@ -1,14 +1,14 @@
-"""The noise floor: how far the eager model is from itself, and the limits that follow.
+"""Noise floor: how far the eager model differs from itself, and the limits that follow.
 
-Nothing here is a tolerance for a network: what it allows is measured on it. The stated numbers are how many roundings
-of its largest value any tensor may be off, and the multiple of the floor at which a limit stands.
+No number here is a tolerance for a network: what a network may differ by is measured on it. The constants are the
+number of roundings of its largest value that any tensor may be off, and the limit as a multiple of the floor.
 """
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import nn
 from exporter.conversion.network_io import call
 from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.array_diff import Tolerance, largest, signal_of, size_of
+from exporter.parity.array_diff import Tolerance, largest_difference, signal_of, size_of
 from exporter.parity.cases import Arrays, ReferenceOutput
 from runtime.evidence import Noise, Stage
 
@@ -40,7 +40,7 @@ _BATCH = 4
 # threads, draws random numbers: that is no rounding.
 _RANDOM = 1e-3
 
-# Answers that move more than this many times the rest of the noise with the batch depend on it.
+# Outputs that move with the batch by more than this many times the rest of the noise depend on it.
 _DEPENDENT = 100.0
 
 # Rows are [batch, columns]; images, sound and series have more dimensions.
@@ -50,35 +50,35 @@ _DIMENSIONS_OF_SIGNALS = 3
 SIGNAL_OF_LIMIT = 3.0
 
 _NO_TRANSFORM = "the transform's own precision cannot be changed: a rounding of the largest value"
-_WHOLE = "whole numbers: they have to be equal"
+_INTEGERS = "whole numbers: they have to be equal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseMeasurement:
-    """The noise of every tensor, and what was found out beside it.
+    """The noise of every tensor.
 
-    ``random`` says, where it is not empty, that the eager model gives other answers to the same input; ``no_batch`` why
-    it cannot take several inputs at once.
+    ``random`` says, where it is not empty, that the eager model gives different outputs for the same input;
+    ``no_batch`` why it cannot take several inputs at once.
     """
 
     noise: tuple[Noise, ...]
     random: str = ""
     no_batch: str = ""
 
-    def ruler(self, stage: Stage, unit: str) -> Tolerance:
-        """Return what differences at ``stage`` are measured by."""
-        return Tolerance(unit=unit, noise={one.tensor: one for one in self.noise if one.stage == stage})
+    def tolerance(self, stage: Stage, unit: str) -> Tolerance:
+        """Return the tolerance of differences at ``stage``."""
+        return Tolerance(unit=unit, noise={noise.tensor: noise for noise in self.noise if noise.stage == stage})
 
     def limits(self) -> dict[str, float]:
         """Return the limits of the outputs, end to end, by name."""
-        return {one.tensor: one.limit for one in self.noise if one.stage == "end to end"}
+        return {noise.tensor: noise.limit for noise in self.noise if noise.stage == "end to end"}
 
     def size(self, output: str) -> float:
-        """Return the largest value of an output."""
-        return next(one.size for one in self.noise if one.stage == "end to end" and one.tensor == output)
+        """Return the largest absolute value of an output."""
+        return next(noise.size for noise in self.noise if noise.stage == "end to end" and noise.tensor == output)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _NoiseSource:
     """One cause of noise: the largest difference by tensor, of the network's outputs and of the artifact's."""
 
@@ -86,128 +86,165 @@ class _NoiseSource:
     outputs: Mapping[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _NoiseSources:
+    """The causes of noise that could be measured; ``note`` says why float64 could not be run."""
+
+    precision: _NoiseSource | None
+    threads: _NoiseSource | None
+    batch: _NoiseSource | None
+    input: _NoiseSource | None
+    note: str
+
+    def of_inner(self, name: str) -> "_Causes":
+        """Return what each cause moves one of the network's own outputs by."""
+        return self._causes(lambda source: source.inner.get(name))
+
+    def of_output(self, name: str) -> "_Causes":
+        """Return what each cause moves one of the artifact's outputs by."""
+        return self._causes(lambda source: source.outputs.get(name))
+
+    def of_output_from_input(self, name: str) -> "_Causes":
+        """Return the same, end to end: a rounding of the input is one more cause."""
+        causes = self.of_output(name)
+        moved = self.input.outputs.get(name) if self.input is not None else None
+        if not moved:
+            return causes
+        sentence = f"a rounding of its input moves it by {moved:.1e}"
+        return replace(causes, input=moved, note="; ".join(filter(None, (causes.note, sentence))))
+
+    def _causes(self, read: Callable[[_NoiseSource], float | None]) -> "_Causes":
+        precision, threads, batch = (
+            read(source) if source is not None else None for source in (self.precision, self.threads, self.batch)
+        )
+        return _Causes(precision=precision, threads=threads, batch=batch, note=self.note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Causes:
+    """The largest difference of one tensor by cause, None where it was not measured; ``note`` is for the report."""
+
+    precision: float | None = None
+    threads: float | None = None
+    batch: float | None = None
+    input: float | None = None
+    note: str = ""
+
+    @property
+    def without_batch(self) -> float:
+        """The largest difference of all causes except the batch."""
+        known = [value for value in (self.precision, self.threads, self.input) if value is not None]
+        return max(known, default=0.0)
+
+
 def measure_noise(
     network: nn.Module,
-    answers: Sequence[ReferenceOutput],
+    references: Sequence[ReferenceOutput],
     postprocessing: Postprocessing,
     *,
     max_ratio: float = MAX_RATIO,
     every_input: bool = False,
 ) -> NoiseMeasurement:
-    """Return the noise of ``network``, whose answers the others are compared with.
+    """Return the noise of ``network``, whose outputs the others are compared with.
 
-    Of a large network it is measured on a few of the inputs, unless ``every_input`` asks for more.
+    A large network is measured on a few of the inputs, unless ``every_input`` asks for more. A limit is ``max_ratio``
+    times the floor.
     """
     small = every_input or sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS
-    some = spread(answers, len(answers) if every_input else _MANY if small else _FEW)
+    measured = spread(references, len(references) if every_input else _MANY if small else _FEW)
     floats = any(
         array.dtype.kind == "f"
-        for answer in answers[:1]
-        for array in (*answer.inner.values(), *answer.outputs.values())
+        for reference in references[:1]
+        for array in (*reference.inner.values(), *reference.outputs.values())
     )
-    random = _find_randomness(network, some[0], postprocessing)
-    precision, note = _against_float64(network, some, postprocessing) if floats else (None, _WHOLE)
-    threads = _against_threads(network, some[: len(some) if small else 2], postprocessing) if floats else None
-    shaken = _against_input(network, some[: len(some) if small else 2], postprocessing) if floats else None
-    batch, no_batch = _against_batch(network, answers, postprocessing)
-    causes = {"precision": precision, "threads": threads, "batch": batch}
+    random = _find_randomness(network, measured[0], postprocessing)
+    precision, note = _against_float64(network, measured, postprocessing) if floats else (None, _INTEGERS)
+    few = measured[: len(measured) if small else 2]
+    threads = _against_threads(network, few, postprocessing) if floats else None
+    moved = _against_input(network, few, postprocessing) if floats else None
+    batch, no_batch = _against_batch(network, references, postprocessing)
+    sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
+    report = _NoiseReport(references, sources, max_ratio)
+    computes = postprocessing.computes
     return NoiseMeasurement(
         noise=(
-            *_of_inputs(answers, max_ratio),
-            *(_of_inner(answers, causes, note, max_ratio) if postprocessing.computes else ()),
-            *(_of_activation(answers, some, postprocessing, max_ratio) if postprocessing.computes else ()),
-            *_of_outputs("network", answers, causes, None, note, max_ratio, skip=postprocessing.computes),
-            *_of_outputs("end to end", answers, causes, shaken, note, max_ratio),
+            *report.of_inputs(),
+            *(report.of_inner() if computes else ()),
+            *(report.of_activation(measured, postprocessing) if computes else ()),
+            *(() if computes else report.of_outputs("network", sources.of_output)),
+            *report.of_outputs("end to end", sources.of_output_from_input),
         ),
         random=random,
         no_batch=no_batch,
     )
 
 
-def _of_inputs(answers: Sequence[ReferenceOutput], max_ratio: float) -> Iterator[Noise]:
-    for name in answers[0].prepared.tensors:
-        arrays = [answer.prepared.tensors[name].numpy() for answer in answers]
-        yield _noise("arithmetic", name, arrays, {}, _NO_TRANSFORM, max_ratio, roundings=_INPUT_ROUNDINGS)
+class _NoiseReport:
+    """Floors and limits of the reference's tensors, for the measured causes."""
 
+    def __init__(self, references: Sequence[ReferenceOutput], sources: _NoiseSources, max_ratio: float) -> None:
+        self._references = references
+        self._sources = sources
+        self._max_ratio = max_ratio
 
-def _of_inner(
-    answers: Sequence[ReferenceOutput], causes: Mapping[str, _NoiseSource | None], note: str, max_ratio: float
-) -> Iterator[Noise]:
-    for name in answers[0].inner:
-        arrays = [answer.inner[name] for answer in answers]
-        found = {cause: source.inner.get(name) for cause, source in causes.items() if source is not None}
-        yield _noise("network", name, arrays, found, note, max_ratio)
+    def of_inputs(self) -> Iterator[Noise]:
+        """Give the noise of the network's inputs."""
+        for name in self._references[0].prepared.tensors:
+            arrays = [reference.prepared.tensors[name].numpy() for reference in self._references]
+            yield self._noise("arithmetic", name, arrays, _Causes(note=_NO_TRANSFORM), roundings=_INPUT_ROUNDINGS)
 
+    def of_inner(self) -> Iterator[Noise]:
+        """Give the noise of the network's own outputs."""
+        for name in self._references[0].inner:
+            arrays = [reference.inner[name] for reference in self._references]
+            yield self._noise("network", name, arrays, self._sources.of_inner(name))
 
-def _of_activation(
-    answers: Sequence[ReferenceOutput],
-    some: Sequence[ReferenceOutput],
-    postprocessing: Postprocessing,
-    max_ratio: float,
-) -> Iterator[Noise]:
-    """Give the noise of what follows the network alone: on eager's own logits, in float64."""
-    for name in answers[0].outputs:
-        arrays = [answer.outputs[name] for answer in answers]
-        apart = None
-        if arrays[0].dtype.kind == "f":
-            exact = [postprocessing.activate(dict(answer.inner), torch.float64)[name] for answer in some]
-            apart = max(largest(answer.outputs[name], array) for answer, array in zip(some, exact, strict=True))
-        yield _noise("activation", name, arrays, {"precision": apart}, "", max_ratio)
+    def of_activation(self, measured: Sequence[ReferenceOutput], postprocessing: Postprocessing) -> Iterator[Noise]:
+        """Give the noise of the postprocessing alone: on eager's own logits, in float64."""
+        for name in self._references[0].outputs:
+            arrays = [reference.outputs[name] for reference in self._references]
+            precision = None
+            if arrays[0].dtype.kind == "f":
+                precision = max(
+                    largest_difference(
+                        reference.outputs[name], postprocessing.activate(dict(reference.inner), torch.float64)[name]
+                    )
+                    for reference in measured
+                )
+            yield self._noise("activation", name, arrays, _Causes(precision=precision))
 
+    def of_outputs(self, stage: Stage, causes_of: Callable[[str], _Causes]) -> Iterator[Noise]:
+        """Give the noise of the artifact's outputs."""
+        for name in self._references[0].outputs:
+            arrays = [reference.outputs[name] for reference in self._references]
+            yield self._noise(stage, name, arrays, causes_of(name))
 
-def _of_outputs(
-    stage: Stage,
-    answers: Sequence[ReferenceOutput],
-    causes: Mapping[str, _NoiseSource | None],
-    shaken: _NoiseSource | None,
-    note: str,
-    max_ratio: float,
-    *,
-    skip: bool = False,
-) -> Iterator[Noise]:
-    for name in () if skip else answers[0].outputs:
-        arrays = [answer.outputs[name] for answer in answers]
-        found = {cause: source.outputs.get(name) for cause, source in causes.items() if source is not None}
-        more = ""
-        if shaken is not None and (moved := shaken.outputs.get(name)):
-            more = f"a rounding of its input moves it by {moved:.1e}"
-            found["input"] = moved
-        yield _noise(stage, name, arrays, found, "; ".join(filter(None, (note, more))), max_ratio)
-
-
-def _noise(
-    stage: Stage,
-    name: str,
-    arrays: Sequence[NDArray[Any]],
-    found: Mapping[str, float | None],
-    note: str,
-    max_ratio: float,
-    *,
-    roundings: int = ROUNDINGS,
-) -> Noise:
-    size, signal = size_of(arrays), signal_of(arrays)
-    if arrays[0].dtype.kind != "f":
-        found, floor, note = {}, 0.0, _WHOLE
-    else:
-        rest = max((value for cause, value in found.items() if value is not None and cause != "batch"), default=0.0)
-        least = roundings * float(np.finfo(arrays[0].dtype).eps) * size
-        batch = found.get("batch")
-        if batch is not None and batch > _DEPENDENT * max(rest, least):
-            note = "; ".join(filter(None, (note, f"answers depend on the batch, by {batch:.1e}: no rounding")))
-            batch = None
-        floor = round_up(max(rest, least, batch or 0.0))
-    return Noise(
-        tensor=name,
-        stage=stage,
-        size=size,
-        signal=signal,
-        precision=found.get("precision"),
-        threads=found.get("threads"),
-        batch=found.get("batch"),
-        floor=floor,
-        limit=float(f"{max_ratio * floor:.3g}"),
-        note=note,
-    )
+    def _noise(
+        self, stage: Stage, name: str, arrays: Sequence[NDArray[Any]], causes: _Causes, *, roundings: int = ROUNDINGS
+    ) -> Noise:
+        size, signal = size_of(arrays), signal_of(arrays)
+        if arrays[0].dtype.kind != "f":
+            causes, floor = _Causes(note=_INTEGERS), 0.0
+        else:
+            least = roundings * float(np.finfo(arrays[0].dtype).eps) * size
+            batch = causes.batch or 0.0
+            if batch > _DEPENDENT * max(causes.without_batch, least):
+                sentence = f"answers depend on the batch, by {batch:.1e}: no rounding"
+                causes = replace(causes, note="; ".join(filter(None, (causes.note, sentence))))
+                batch = 0.0
+            floor = round_up(max(causes.without_batch, least, batch))
+        return Noise(
+            tensor=name,
+            stage=stage,
+            size=size,
+            signal=signal,
+            precision=causes.precision,
+            threads=causes.threads,
+            batch=causes.batch,
+            floor=floor,
+            limit=float(f"{self._max_ratio * floor:.3g}"),
+            note=causes.note,
+        )
 
 
 def round_up(value: float) -> float:
@@ -218,69 +255,71 @@ def round_up(value: float) -> float:
     return float(f"{math.ceil(value / digit - 1e-6) * digit:.1e}")
 
 
-def spread(answers: Sequence[ReferenceOutput], count: int) -> list[ReferenceOutput]:
-    """Return ``count`` answers, spread over all of them."""
-    rows = np.unique(np.linspace(0, len(answers) - 1, min(count, len(answers))).round().astype(int))
-    return [answers[row] for row in rows]
+def spread(references: Sequence[ReferenceOutput], count: int) -> list[ReferenceOutput]:
+    """Return ``count`` references, spread over all of them."""
+    rows = np.unique(np.linspace(0, len(references) - 1, min(count, len(references))).round().astype(int))
+    return [references[row] for row in rows]
 
 
-def _find_randomness(network: nn.Module, answer: ReferenceOutput, postprocessing: Postprocessing) -> str:
-    again = postprocessing.expect_inner(call(network, answer.prepared.tensors))
+def _find_randomness(network: nn.Module, reference: ReferenceOutput, postprocessing: Postprocessing) -> str:
+    """Return in words that a second run on the same input gives another output; empty where it does not."""
+    again = postprocessing.expect_inner(call(network, reference.prepared.tensors))
     for name, array in again.items():
         if array.dtype.kind != "f":
             continue
-        apart = largest(array, answer.inner[name])
-        if apart > _RANDOM * size_of([answer.inner[name]]):
+        difference = largest_difference(array, reference.inner[name])
+        if difference > _RANDOM * size_of([reference.inner[name]]):
             return (
-                f"the eager model is random: expected the same answer for '{answer.case.name}' twice, got '{name}' "
-                f"{apart:.1e} apart"
+                f"the eager model is random: expected the same answer for '{reference.case.name}' twice, got '{name}' "
+                f"{difference:.1e} apart"
             )
     return ""
 
 
 def _against_float64(
-    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
 ) -> tuple[_NoiseSource | None, str]:
     """Return how far float32 is from float64, or None and why that cannot be run."""
-    before = torch.get_default_dtype()
+    default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         exact = copy.deepcopy(network).double()
         pairs = []
-        for answer in answers:
+        for reference in references:
             tensors = {
                 name: tensor.double() if tensor.is_floating_point() else tensor
-                for name, tensor in answer.prepared.tensors.items()
+                for name, tensor in reference.prepared.tensors.items()
             }
-            pairs.append((answer, call(exact, tensors)))
-        return _apart(pairs, postprocessing, torch.float64), ""
+            pairs.append((reference, call(exact, tensors)))
+        return _differences(pairs, postprocessing, torch.float64), ""
     except Exception as error:  # the user's forward may hold float32 constants, or not be copied
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         return None, f"not run in float64: {reason[:120]}"
     finally:
-        torch.set_default_dtype(before)
+        torch.set_default_dtype(default_dtype)
 
 
 def _against_threads(
-    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
 ) -> _NoiseSource | None:
     """Return how far the model is from itself on another number of threads."""
     with _threads(1 if torch.get_num_threads() > 1 else 2):
-        return _apart([(answer, call(network, answer.prepared.tensors)) for answer in answers], postprocessing)
+        pairs = [(reference, call(network, reference.prepared.tensors)) for reference in references]
+        return _differences(pairs, postprocessing)
 
 
 def _against_input(
-    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
 ) -> _NoiseSource | None:
-    """Return how far the answers move with a rounding of the input, which another path may round otherwise.
+    """Return how far the outputs move with a rounding of the input, which another path may round otherwise.
 
     Pixels and samples share one scale and an offset, so that a value near zero is as far off as the largest. Columns of
     a row have nothing in common: each moves by its own rounding.
     """
     generator = torch.Generator().manual_seed(0)
     pairs = []
-    for answer in answers:
-        tensors = dict(answer.prepared.tensors)
+    for reference in references:
+        tensors = dict(reference.prepared.tensors)
         moved = False
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and tensor.numel():
@@ -289,53 +328,54 @@ def _against_input(
                 tensors[name] = tensor + signs * (sizes * torch.finfo(tensor.dtype).eps / 2)
                 moved = True
         if moved:
-            pairs.append((answer, call(network, tensors)))
-    return _apart(pairs, postprocessing) if pairs else None
+            pairs.append((reference, call(network, tensors)))
+    return _differences(pairs, postprocessing) if pairs else None
 
 
 def _against_batch(
-    network: nn.Module, answers: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
 ) -> tuple[_NoiseSource | None, str]:
-    """Return how far the answers are from those in a batch; None without one, and why eager takes none."""
+    """Return how far outputs are from those in a batch; None without a batch, and why eager takes none."""
     groups: dict[tuple[tuple[int, ...], ...], list[ReferenceOutput]] = {}
-    for answer in answers:
-        key = tuple(tuple(tensor.shape) for tensor in answer.prepared.tensors.values())
-        groups.setdefault(key, []).append(answer)
-    several = (max(groups.values(), key=len) * 2)[: max(2, _BATCH)]
+    for reference in references:
+        shapes = tuple(tuple(tensor.shape) for tensor in reference.prepared.tensors.values())
+        groups.setdefault(shapes, []).append(reference)
+    batch = (max(groups.values(), key=len) * 2)[: max(2, _BATCH)]
     stacked = {
-        name: torch.cat([answer.prepared.tensors[name] for answer in several]) for name in several[0].prepared.tensors
+        name: torch.cat([reference.prepared.tensors[name] for reference in batch]) for name in batch[0].prepared.tensors
     }
     try:
         value = call(network, stacked)
-        inner, outputs = postprocessing.expect_rows(value, len(several))
+        inner, outputs = postprocessing.expect_rows(value, len(batch))
     except (ConversionError, ExportError) as error:
         return None, str(error)
-    found = _NoiseSource(
-        inner=_worst([answer.inner for answer in several], inner),
-        outputs=_worst([answer.outputs for answer in several], outputs),
+    source = _NoiseSource(
+        inner=_largest_differences([reference.inner for reference in batch], inner),
+        outputs=_largest_differences([reference.outputs for reference in batch], outputs),
     )
-    return found, ""
+    return source, ""
 
 
-def _apart(
+def _differences(
     pairs: Sequence[tuple[ReferenceOutput, Any]], postprocessing: Postprocessing, dtype: torch.dtype = torch.float32
 ) -> _NoiseSource:
+    """Return how far the forward's values are from the references that they stand beside."""
     inner = [postprocessing.expect_inner(value, dtype) for _, value in pairs]
     outputs = [postprocessing.expect(value, dtype) for _, value in pairs]
     return _NoiseSource(
-        inner=_worst([answer.inner for answer, _ in pairs], inner),
-        outputs=_worst([answer.outputs for answer, _ in pairs], outputs),
+        inner=_largest_differences([reference.inner for reference, _ in pairs], inner),
+        outputs=_largest_differences([reference.outputs for reference, _ in pairs], outputs),
     )
 
 
-def _worst(expected: Sequence[Arrays], found: Sequence[Arrays]) -> dict[str, float]:
+def _largest_differences(expected: Sequence[Arrays], actual: Sequence[Arrays]) -> dict[str, float]:
     """Return the largest difference by tensor, of the floats whose shape is the same."""
-    worst: dict[str, float] = {}
-    for one, other in zip(expected, found, strict=True):
-        for name, array in one.items():
-            if array.dtype.kind == "f" and name in other and other[name].shape == array.shape:
-                worst[name] = max(worst.get(name, 0.0), largest(array, other[name]))
-    return {name: value for name, value in worst.items() if math.isfinite(value)}
+    largest: dict[str, float] = {}
+    for expected_arrays, actual_arrays in zip(expected, actual, strict=True):
+        for name, array in expected_arrays.items():
+            if array.dtype.kind == "f" and name in actual_arrays and actual_arrays[name].shape == array.shape:
+                largest[name] = max(largest.get(name, 0.0), largest_difference(array, actual_arrays[name]))
+    return {name: value for name, value in largest.items() if math.isfinite(value)}
 
 
 @contextmanager

@@ -4,97 +4,116 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from exporter.conversion.node_builder import outer_names
-from exporter.conversion.to_torchscript import load_torchscript
 from exporter.errors import ParityError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import open_reference
-from exporter.parity.cases import Arrays, Case, ReferenceOutput, ServedPath, StageFunction
+from exporter.parity.cases import (
+    Arrays,
+    Case,
+    ReferenceOutput,
+    ReferenceValue,
+    ServedPath,
+    ServedStage,
+    StageBorders,
+    StageFunction,
+    StageId,
+)
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import Manifest, Raw, Tokens
 from runtime.model import Model
 from runtime.results import Failure, Result, result_to_arrays, split, until_end
 
-# Tensors that a part of a graph begins with, and their dimensions, or () where the graph or the first call tells them.
-Sources: TypeAlias = Mapping[str, Sequence[int | str]]
-
-
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
 
+# What a stage may take from the reference, as arrays.
+REFERENCE_VALUES: Mapping[ReferenceValue, StageFunction] = {
+    "decoded": lambda reference: reference.prepared.decoded,
+    "prepared": lambda reference: reference.prepared.arrays,
+    "network inputs": lambda reference: {name: tensor.numpy() for name, tensor in reference.prepared.tensors.items()},
+    "network outputs": lambda reference: reference.inner,
+    "outputs": lambda reference: reference.outputs,
+}
 
-def arrays_of(answer: ReferenceOutput) -> Arrays:
-    """Return what the reference prepared, as the graphs take it."""
-    return answer.prepared.arrays
 
+@dataclass(frozen=True, kw_only=True)
+class Subgraph:
+    """The part of a graph between tensors: from ``sources``, with their declared dimensions, to ``targets``.
 
-def inputs_of(answer: ReferenceOutput) -> Arrays:
-    """Return the network's inputs."""
-    return {name: tensor.numpy() for name, tensor in answer.prepared.tensors.items()}
+    The dimensions are () where the graph or the first call knows them; ``takes`` is the reference's value that the
+    sources are.
+    """
 
-
-def inner_of(answer: ReferenceOutput) -> Arrays:
-    """Return the network's own outputs."""
-    return answer.inner
+    graph: str
+    takes: ReferenceValue
+    sources: Mapping[str, Sequence[int | str]]
+    targets: Sequence[str]
 
 
 class SubgraphCache:
-    """Parts of an artifact's graphs as functions; equal parts of two graphs are one function."""
+    """Parts of an artifact's graphs as stages; equal parts of two graphs are loaded once, and have one id."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
         self._folder = folder
         self._scratch = scratch
-        self._functions: dict[str, StageFunction] = {}
+        self._functions: dict[StageId, StageFunction] = {}
 
     def stage(
-        self, graph: str, take: Callable[[ReferenceOutput], Arrays], sources: Sources, targets: Sequence[str]
-    ) -> StageFunction:
-        """Return the stage from tensors of a graph, given by ``take``, to others behind them, as its own nodes run it.
+        self,
+        stage: Stage,
+        subgraph: Subgraph,
+        finish: Callable[[Arrays, ReferenceOutput], Arrays] | None = None,
+    ) -> ServedStage:
+        """Return the stage that a part of a graph computes, as the graph's own nodes run it.
 
-        The part is loaded when it is first called.
+        The part is loaded when it is first called. ``finish`` brings its outputs to the form of the reference's; it
+        is the same for all graphs of an artifact.
         """
-        model = _part(onnx.load(self._folder / graph, load_external_data=False), sources, targets)
-        key = f"{hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()} {take.__name__} {sources}"
-        if key not in self._functions:
-            self._functions[key] = self._function(model, take, sources)
-        return self._functions[key]
+        graph = onnx.load(self._folder / subgraph.graph, load_external_data=False)
+        part = _part(graph, subgraph.sources, subgraph.targets)
+        stage_id = StageId(
+            stage=stage,
+            computation=hashlib.sha256(part.SerializeToString(deterministic=True)).hexdigest(),
+            takes=subgraph.takes,
+            sources=tuple((name, tuple(dimensions)) for name, dimensions in subgraph.sources.items()),
+        )
+        if stage_id not in self._functions:
+            self._functions[stage_id] = self._function(part, subgraph)
+        run = self._functions[stage_id]
+        if finish is None:
+            return ServedStage(id=stage_id, run=run)
+        return ServedStage(id=stage_id, run=lambda reference: finish(run(reference), reference))
 
-    def _function(
-        self, model: onnx.ModelProto, take: Callable[[ReferenceOutput], Arrays], sources: Sources
-    ) -> StageFunction:
-        opened: list[Session] = []
+    def _function(self, part: onnx.ModelProto, subgraph: Subgraph) -> StageFunction:
+        take = REFERENCE_VALUES[subgraph.takes]
+        sessions: list[Session] = []
 
-        def run(answer: ReferenceOutput) -> Arrays:
-            arrays = take(answer)
-            if not opened:
-                declared = {value.name for value in model.graph.input}
-                for name, shape in sources.items():
-                    if name not in declared:
-                        array = arrays[name]
-                        dimensions = list(shape or ("batch", *(f"{name}_{axis}" for axis in range(1, array.ndim))))
-                        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-                        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, dimensions))
-                opened.append(self._open(model))
-            return opened[0].run(arrays)
+        def run(reference: ReferenceOutput) -> Arrays:
+            arrays = take(reference)
+            if not sessions:
+                _declare_inputs(part, subgraph.sources, arrays)
+                sessions.append(self._open(part))
+            return sessions[0].run(arrays)
 
         return run
 
-    def _open(self, model: onnx.ModelProto) -> Session:
-        place = self._scratch / f"part{len(list(self._scratch.iterdir()))}.onnx"
-        place.write_bytes(model.SerializeToString(deterministic=True))
-        external = [entry for value in model.graph.initializer for entry in value.external_data]
+    def _open(self, part: onnx.ModelProto) -> Session:
+        path = self._scratch / f"part{len(list(self._scratch.iterdir()))}.onnx"
+        path.write_bytes(part.SerializeToString(deterministic=True))
+        external = [entry for value in part.graph.initializer for entry in value.external_data]
         for name in {entry.value for entry in external if entry.key == "location"}:
             self._link_weights(name)
-        return open_session(place, device="cpu")
+        return open_session(path, device="cpu")
 
     def _link_weights(self, name: str) -> None:
         """Put a file of weights beside the parts: the same one, where the file system can do that."""
@@ -107,67 +126,51 @@ class SubgraphCache:
 
 
 def graph_stages(
-    cuts: SubgraphCache,
-    graph: str,
-    model: Model,
-    postprocessing: Postprocessing,
-    *,
-    inputs: Sources,
-    raw: Sequence[str] = (),
-) -> dict[Stage, StageFunction]:
-    """Return the stages inside a graph: arithmetic, from the inputs ``raw`` on; network; activation.
+    subgraphs: SubgraphCache, graph: str, manifest: Manifest, postprocessing: Postprocessing, borders: StageBorders
+) -> dict[Stage, ServedStage]:
+    """Return the stages inside a graph: arithmetic, where there is some; network; activation."""
+    outputs = [output.name for output in manifest.outputs]
 
-    ``inputs`` are the network's.
-    """
-    outputs = [output.name for output in model.manifest.outputs]
-    stages: dict[Stage, StageFunction] = {}
-    if raw:
-        stages["arithmetic"] = cuts.stage(graph, arrays_of, dict.fromkeys(raw, ()), list(inputs))
+    def single(arrays: Arrays, _reference: ReferenceOutput) -> Arrays:
+        return split_batch(arrays, manifest, 1)[0]
+
+    stages: dict[Stage, ServedStage] = {}
+    if borders.prepared:
+        arithmetic = Subgraph(
+            graph=graph, takes="prepared", sources=dict.fromkeys(borders.prepared, ()), targets=list(borders.network)
+        )
+        stages["arithmetic"] = subgraphs.stage("arithmetic", arithmetic)
+    inner = list(postprocessing.inner_names) if postprocessing.computes else outputs
+    network = Subgraph(graph=graph, takes="network inputs", sources=borders.network, targets=inner)
     if not postprocessing.computes:
-        whole = cuts.stage(graph, inputs_of, inputs, outputs)
-        stages["network"] = lambda answer: split_batch(whole(answer), model.manifest, 1)[0]
+        stages["network"] = subgraphs.stage("network", network, single)
         return stages
-    names = list(postprocessing.inner_names)
-    inner = cuts.stage(graph, inputs_of, inputs, names)
-    stages["network"] = inner
-    if isinstance(model.manifest.task, Tokens):
-        stages["network"] = lambda answer: {
-            name: array[:, : answer.inner[name].shape[1]] for name, array in inner(answer).items()
-        }
-    last = cuts.stage(graph, inner_of, dict.fromkeys(names, ()), outputs)
-    stages["activation"] = lambda answer: split_batch(last(answer), model.manifest, 1)[0]
+    stages["network"] = subgraphs.stage("network", network, _up_to_end if isinstance(manifest.task, Tokens) else None)
+    activation = Subgraph(graph=graph, takes="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
+    stages["activation"] = subgraphs.stage("activation", activation, single)
     return stages
 
 
-def decode_stage(model: Model) -> StageFunction:
-    """Return the stage from the encoded input to the arrays of the whole path, as the runtime decodes it."""
-    return lambda answer: model.whole(model.decode(answer.case.data, subject=f"'{answer.case.name}'"))
+def decode_stage(model: Model) -> ServedStage:
+    """Return the stage from the encoded input to the inputs of the ``model`` graph, as the runtime decodes it."""
+
+    def run(reference: ReferenceOutput) -> Arrays:
+        return model.whole(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
+
+    return host_stage("decode", run, takes="case")
 
 
-def onnx_path(
-    name: str,
-    model: Model,
-    *,
-    stages: Mapping[Stage, StageFunction],
-    raw: Callable[[Case], Arrays] | None = None,
-) -> ServedPath:
-    """Return the path through the graph that takes raw inputs, as any ONNX runtime would run it.
-
-    ``raw`` gives the graph's arrays for a case; by default the runtime's decoder does.
-    """
-
-    def decode(case: Case) -> Arrays:
-        return model.whole(model.decode(case.data, subject=f"'{case.name}'"))
-
-    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        whole = [(raw or decode)(case) for case in cases]
-        stacked = {key: np.concatenate([one[key] for one in whole]) for key in whole[0]}
-        return split_batch(model.run(stacked), model.manifest, len(cases))
-
-    return ServedPath(name=name, stages=stages, run=run)
+def host_stage(stage: Stage, run: StageFunction, *, takes: ReferenceValue) -> ServedStage:
+    """Return a stage that the runtime computes outside the graph."""
+    return ServedStage(id=StageId(stage=stage, computation=RUNTIME, takes=takes), run=run)
 
 
-def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> ServedPath:
+def prepared_batch(model: Model, cases: Sequence[Case]) -> Arrays:
+    """Return a batch of cases as the runtime prepares them for the ``network`` graph."""
+    return model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
+
+
+def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> ServedPath:
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
@@ -179,43 +182,23 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, StageFunction]) -> Serv
         else:
             scores = model.score([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
             results = [
-                model.interpret(one, name=case.name, top_k=classes, threshold=0.0)
-                for one, case in zip(scores, cases, strict=True)
+                model.interpret(score, name=case.name, top_k=classes, threshold=0.0)
+                for score, case in zip(scores, cases, strict=True)
             ]
         return [_scores_of(result, manifest) for result in results]
 
-    def interpret(answer: ReferenceOutput) -> Arrays:
-        (entry,) = split(manifest.task, answer.outputs, batched=batched, count=1)
-        return result_to_arrays(model.interpret(entry, name=answer.case.name))
+    def interpret(reference: ReferenceOutput) -> Arrays:
+        (entry,) = split(manifest.task, reference.outputs, batched=batched, count=1)
+        return result_to_arrays(model.interpret(entry, name=reference.case.name))
 
-    labels: dict[Stage, StageFunction] = {} if isinstance(manifest.task, Raw) else {"labels": interpret}
+    labels: dict[Stage, ServedStage] = {}
+    if not isinstance(manifest.task, Raw):
+        labels["labels"] = host_stage("labels", interpret, takes="outputs")
     return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
 
 
-def torchscript_path(
-    path: Path,
-    postprocessing: Postprocessing,
-    manifest: Manifest,
-    *,
-    inputs: Callable[[Case], Mapping[str, torch.Tensor]],
-    stages: Mapping[Stage, StageFunction],
-) -> ServedPath:
-    """Return the path through a TorchScript archive, whose forward takes ``inputs`` of a case by position."""
-    module = load_torchscript(path)
-
-    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        given = [inputs(case) for case in cases]
-        with torch.no_grad():
-            found = module(*(torch.cat([one[name] for one in given]) for name in given[0]))
-        values = found if isinstance(found, tuple) else (found,)
-        outputs = {output.name: value.numpy() for output, value in zip(postprocessing.outputs, values, strict=True)}
-        return split_batch(outputs, manifest, len(cases))
-
-    return ServedPath(name=path.name, stages=stages, run=run)
-
-
 def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[str, NDArray[Any]]]:
-    """Return a batch's outputs as batches of one; what has no batch dimension belongs to each.
+    """Return a batch's outputs as batches of one; an output without a batch dimension belongs to each.
 
     Token sequences end with their own end token, not with the batch's longest.
     """
@@ -231,7 +214,27 @@ def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[st
     ]
 
 
-def _part(model: onnx.ModelProto, sources: Sources, targets: Sequence[str]) -> onnx.ModelProto:
+def _up_to_end(arrays: Arrays, reference: ReferenceOutput) -> Arrays:
+    """Return the network's outputs as far as the reference has them: beyond its end token there is filling."""
+    return {name: array[:, : reference.inner[name].shape[1]] for name, array in arrays.items()}
+
+
+def _declare_inputs(
+    part: onnx.ModelProto, sources: Mapping[str, Sequence[int | str]], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Declare the sources that are no inputs of the whole graph, with the element types that ``arrays`` have."""
+    declared = {value.name for value in part.graph.input}
+    for name, shape in sources.items():
+        if name not in declared:
+            array = arrays[name]
+            dimensions = list(shape or ("batch", *(f"{name}_{axis}" for axis in range(1, array.ndim))))
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, dimensions))
+
+
+def _part(
+    model: onnx.ModelProto, sources: Mapping[str, Sequence[int | str]], targets: Sequence[str]
+) -> onnx.ModelProto:
     """Return the nodes between tensors of a graph, with the weights that they need; sources inside it are no inputs."""
     nodes, needed = [], set(targets)
     for node in reversed(model.graph.node):

@@ -1,4 +1,4 @@
-"""The inputs that differ most, as pictures: what eager has, what the artifact has, and the difference."""
+"""Pictures of the inputs that differ most: eager's, the artifact's, and the difference."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 
 from exporter.outputs.registry import open_reference
 from exporter.parity.cases import Arrays, ReferenceOutput, ServedPath
-from exporter.parity.compare import ParityInputs
+from exporter.parity.subject import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import ImageInput
@@ -17,42 +17,47 @@ from runtime.reports import Image, Picture, Score
 
 _MOST = 6
 _CLASSES = 5
-# The longer side of a picture.
+# The longer side of a picture, in pixels.
 _SIDE = 320
 
 
-def draw_pictures(paths: Sequence[ServedPath], asked: ParityInputs, evidence: Evidence) -> tuple[Picture, ...]:
-    """Return a picture for the worst rows whose input is one case: faults first, one a case and stage."""
+def draw_pictures(paths: Sequence[ServedPath], subject: ParityInputs, evidence: Evidence) -> tuple[Picture, ...]:
+    """Return a picture for the worst rows whose input is one case: faults first, one per case and stage."""
     rows = [row for row in evidence.rows if row.difference or row.fault is not None]
     rows.sort(key=lambda row: (row.passed, -(row.ratio or 0.0), STAGES.index(row.stage)))
+    references = {reference.case.name: reference for reference in reversed(subject.references)}
+    by_name = {(path.name, path.device): path for path in reversed(paths)}
     pictures: list[Picture] = []
-    seen: set[tuple[str, str]] = set()
+    drawn: set[tuple[str, str]] = set()
     for row in rows:
-        answer = next((one for one in asked.answers if one.case.name == row.worst_input), None)
-        path = next((one for one in paths if (one.name, one.device) == (row.path, row.device)), None)
-        if answer is None or path is None or (row.worst_input, row.stage) in seen:
+        reference = references.get(row.worst_input)
+        path = by_name.get((row.path, row.device))
+        if reference is None or path is None or (row.worst_input, row.stage) in drawn:
             continue
-        seen.add((row.worst_input, row.stage))
-        pictures += _draw(path, row, answer, asked)
+        drawn.add((row.worst_input, row.stage))
+        pictures += _draw(path, row, reference, subject)
         if len(pictures) == _MOST:
             break
     return tuple(pictures)
 
 
-def _draw(path: ServedPath, row: Row, answer: ReferenceOutput, asked: ParityInputs) -> Iterator[Picture]:
+def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: ParityInputs) -> Iterator[Picture]:
     images: tuple[Image, ...] = ()
     scores: tuple[Score, ...] = ()
+    prepared = reference.prepared
     try:
         if row.stage in ("decode", "geometry") and row.stage in path.stages:
-            name = PIXELS if row.stage == "geometry" else next(iter(answer.prepared.decoded))
-            expected = (answer.prepared.arrays if row.stage == "geometry" else answer.prepared.decoded)[name]
-            images = tuple(_compare(expected[0], path.stages[row.stage](answer)[name][0]))
-        elif isinstance(asked.manifest.inputs[0], ImageInput):
-            images = (Image(label="prepared by the original", png=_to_png(answer.prepared.arrays[PIXELS][0])),)
-        if row.stage in ("activation", "end to end") and open_reference(asked.manifest.task, ()).has_class_scores:
-            found = path.run([answer.case])[0] if row.stage == "end to end" else path.stages[row.stage](answer)
-            scores = tuple(_scores(answer, found, asked))
-    except Exception as error:  # a path that fails on an input has nothing to be drawn
+            name = PIXELS if row.stage == "geometry" else next(iter(prepared.decoded))
+            expected = (prepared.arrays if row.stage == "geometry" else prepared.decoded)[name]
+            images = tuple(_compare(expected[0], path.stages[row.stage].run(reference)[name][0]))
+        elif isinstance(subject.manifest.inputs[0], ImageInput):
+            images = (Image(label="prepared by the original", png=_to_png(prepared.arrays[PIXELS][0])),)
+        has_class_scores = open_reference(subject.manifest.task, ()).has_class_scores
+        if row.stage in ("activation", "end to end") and has_class_scores:
+            end_to_end = row.stage == "end to end"
+            outputs = path.run([reference.case])[0] if end_to_end else path.stages[row.stage].run(reference)
+            scores = tuple(_scores(reference, outputs, subject))
+    except Exception as error:  # a path that fails on an input has nothing to draw
         yield Picture(title=_title(row), caption=f"{type(error).__name__}: {error}", images=images)
         return
     if images or scores:
@@ -69,23 +74,23 @@ def _caption(row: Row) -> str:
     return f"Within what is allowed: {row.difference:.2g} {row.unit}, {row.ratio or 0.0:.2g} times the noise floor."
 
 
-def _compare(expected: NDArray[np.generic], found: NDArray[np.generic]) -> Iterator[Image]:
+def _compare(expected: NDArray[np.generic], actual: NDArray[np.generic]) -> Iterator[Image]:
     yield Image(label="original", png=_to_png(expected))
-    yield Image(label="artifact", png=_to_png(found))
-    if expected.shape == found.shape:
-        apart = np.abs(expected.astype(np.int32) - found.astype(np.int32)).max(axis=-1)
-        most = int(apart.max())
+    yield Image(label="artifact", png=_to_png(actual))
+    if expected.shape == actual.shape:
+        difference = np.abs(expected.astype(np.int32) - actual.astype(np.int32)).max(axis=-1)
+        largest = int(difference.max())
         # One level of difference would be black on black.
-        stretched = (apart * (255 / most)).astype(np.uint8) if most else apart.astype(np.uint8)
-        yield Image(label=f"difference, white is {most} gray levels", png=_to_png(stretched[:, :, np.newaxis]))
+        stretched = (difference * (255 / largest)).astype(np.uint8) if largest else difference.astype(np.uint8)
+        yield Image(label=f"difference, white is {largest} gray levels", png=_to_png(stretched[:, :, np.newaxis]))
 
 
-def _scores(answer: ReferenceOutput, found: Arrays, asked: ParityInputs) -> Iterator[Score]:
-    name = asked.manifest.outputs[0].name
-    expected, got = answer.outputs[name][0], found[name][0]
-    chosen = [*np.argsort(-expected, kind="stable")[:_CLASSES], int(np.argmax(got))]
-    for place in dict.fromkeys(map(int, chosen)):
-        yield Score(label=asked.labels[place], expected=float(expected[place]), got=float(got[place]))
+def _scores(reference: ReferenceOutput, outputs: Arrays, subject: ParityInputs) -> Iterator[Score]:
+    name = subject.manifest.outputs[0].name
+    expected, actual = reference.outputs[name][0], outputs[name][0]
+    chosen = [*np.argsort(-expected, kind="stable")[:_CLASSES], int(np.argmax(actual))]
+    for index in dict.fromkeys(map(int, chosen)):
+        yield Score(label=subject.labels[index], expected=float(expected[index]), got=float(actual[index]))
 
 
 def _to_png(pixels: NDArray[np.generic]) -> bytes:

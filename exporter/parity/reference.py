@@ -1,6 +1,7 @@
 """Reference outputs of the eager PyTorch model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -8,6 +9,27 @@ from torch import nn
 from exporter.conversion.network_io import call
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceRun:
+    """The cases that the eager network ran on: each one prepared, and the value that its forward returned."""
+
+    cases: tuple[Case, ...]
+    prepared: tuple[PreparedInput, ...]
+    values: tuple[Any, ...]
+
+    def outputs(self, postprocessing: Postprocessing) -> tuple[ReferenceOutput, ...]:
+        """Return the reference for each case: the network's own outputs, and those after the postprocessing."""
+        return tuple(
+            ReferenceOutput(
+                case=case,
+                prepared=prepared,
+                inner=postprocessing.expect_inner(value),
+                outputs=postprocessing.expect(value),
+            )
+            for case, prepared, value in zip(self.cases, self.prepared, self.values, strict=True)
+        )
 
 
 class Reference:
@@ -22,29 +44,12 @@ class Reference:
         """The untouched network."""
         return self._network
 
-    def call(self, cases: Sequence[Case]) -> tuple[tuple[PreparedInput, ...], tuple[Any, ...]]:
-        """Return what is prepared of each case, and what the network's forward returns for it.
+    def run(self, cases: Sequence[Case]) -> ReferenceRun:
+        """Return the eager network's values for cases.
 
-        One case at a time: the reference does not depend on what else is in the batch.
+        One case at a time: the reference does not depend on what else is in the batch. Raises ConversionError where the
+        forward fails.
         """
         prepared = tuple(self._prepare(case) for case in cases)
-        return prepared, tuple(call(self._network, one.tensors) for one in prepared)
-
-    def answer(self, cases: Sequence[Case], postprocessing: Postprocessing) -> tuple[ReferenceOutput, ...]:
-        """Return the answers for cases."""
-        return self.finish(cases, *self.call(cases), postprocessing)
-
-    def finish(
-        self,
-        cases: Sequence[Case],
-        prepared: Sequence[PreparedInput],
-        values: Sequence[Any],
-        postprocessing: Postprocessing,
-    ) -> tuple[ReferenceOutput, ...]:
-        """Return the answers for what ``call`` gave."""
-        return tuple(
-            ReferenceOutput(
-                case=case, prepared=one, inner=postprocessing.expect_inner(value), outputs=postprocessing.expect(value)
-            )
-            for case, one, value in zip(cases, prepared, values, strict=True)
-        )
+        values = tuple(call(self._network, case.tensors) for case in prepared)
+        return ReferenceRun(cases=tuple(cases), prepared=prepared, values=values)

@@ -185,7 +185,7 @@ def test_calibration_repairs_a_model_that_is_too_sure(tmp_path):
     script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")
     assert script(torch.from_numpy(points[:100])).numpy() == pytest.approx(after, abs=1e-5)
     assert not found.formula_difference > 1e-4
-    assert "model.torchscript: calibrated, too" in found.notes
+    assert "model.torchscript: also calibrated" in found.notes
     scaled = np.log(before.astype(float)) / found.temperature
     expected = np.exp(scaled) / np.exp(scaled).sum(1, keepdims=True)
     assert after == pytest.approx(expected, abs=1e-5)

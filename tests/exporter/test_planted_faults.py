@@ -98,7 +98,7 @@ def test_a_fault_in_a_finished_artifact_is_located(photo, tmp_path):
 
     checked = recheck_artifact(tmp_path / "artifact", options, pixels=False, locate=tmp_path / "node")
 
-    assert checked.location.located.place.module == "square"
+    assert checked.location.location.origin.module == "square"
     assert "'square.bias': 16 of 16 values differ, by up to 5.0e-02" in checked.location.sentence
 
 

@@ -11,6 +11,7 @@ from mutation.planting import Planting, add_constants, fault, insert_after, node
 from onnx import TensorProto, helper
 from PIL import Image, ImageOps
 
+from exporter.inputs.image import Geometry
 from exporter.inputs.image import adapter as images
 from exporter.inputs.image import to_onnx as to_onnx_nodes
 from runtime.geometry import pillow as geometry
@@ -272,15 +273,12 @@ def height_and_width_swapped_in_the_graph(planting: Planting) -> None:
 @fault("geometry", subject=PHOTO)
 def another_resize_in_TorchScript_alone(planting: Planting) -> None:  # noqa: N802
     """The libtorch build has a hand-written resize of its own."""
-    pipeline = images.Pipeline
 
-    def changed(network: Any, steps: Preprocessing, postprocessing: Any) -> Any:
-        nearest = msgspec.structs.replace(steps.geometry[0], interpolation="nearest")
-        return pipeline(
-            network, msgspec.structs.replace(steps, geometry=(nearest, *steps.geometry[1:])), postprocessing
-        )
+    def nearest(steps: Preprocessing) -> Geometry:
+        resize = msgspec.structs.replace(steps.geometry[0], interpolation="nearest")
+        return Geometry(msgspec.structs.replace(steps, geometry=(resize, *steps.geometry[1:])))
 
-    planting.replace(images, "Pipeline", changed)
+    planting.replace(images, "Geometry", nearest)
 
 
 @fault("geometry", subject="photo, gray")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from exporter.inputs.image import adapter as images
+from exporter.backends import torchscript
 
 PHOTO = "photo"
 
@@ -45,8 +45,8 @@ def constant(planting: Planting, name: str, change: Callable[[NDArray[Any]], NDA
 @fault("network", subject=PHOTO)
 def traced_in_train_mode(planting: Planting) -> None:
     """eval() is forgotten before torch.jit.trace: dropout and batch statistics are in the archive."""
-    trace = images.trace
-    planting.replace(images, "trace", lambda network, example: trace(network.train(), example))
+    trace = torchscript.trace
+    planting.replace(torchscript, "trace", lambda network, example: trace(network.train(), example))
 
 
 @fault("network", subject=PHOTO)

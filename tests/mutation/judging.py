@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import exporter
 from exporter import workflow
+from exporter.backends import onnx_graph, torchscript
 from exporter.conversion.to_onnx import ConvertedNetwork
-from exporter.conversion.to_torchscript import load_torchscript
-from exporter.errors import ExportError, ParityError
+from exporter.errors import ExportError
 from exporter.recheck import GOLDEN, recheck_artifact
 from exporter.recipe import ExportOptions
 from runtime.artifact.open import open_artifact
@@ -178,7 +178,7 @@ class Bench:
     @contextlib.contextmanager
     def _cached(self, subject: str) -> Iterator["_Cache"]:
         """Convert each subject's network once: faults that do not touch it have the same graph."""
-        convert = workflow.convert_network
+        convert = onnx_graph.convert_network
         cache = _Cache()
 
         def once(*given: Any, **options: Any) -> ConvertedNetwork:
@@ -191,11 +191,11 @@ class Bench:
             model.CopyFrom(known.model)
             return ConvertedNetwork(model=model, exporter=known.exporter)
 
-        workflow.convert_network = once
+        onnx_graph.convert_network = once
         try:
             yield cache
         finally:
-            workflow.convert_network = convert
+            onnx_graph.convert_network = convert
 
 
 class _Cache:
@@ -214,32 +214,30 @@ class _Record:
 @contextlib.contextmanager
 def _recorded(instead: Any = None) -> Iterator[_Record]:
     """Let exports go on where the gate fails, with another export's report in place of its own; and keep its words."""
-    prove = workflow._prove
+    compare_staged = workflow.compare_staged
     record = _Record()
 
-    def proven(folder: Path, draft: Any, asked: Any, *given: Any, **more: Any) -> Any:
-        record.inputs = tuple(answer.case.data for answer in asked.answers)
+    def recorded(artifact: Any, subject: Any, *given: Any) -> Any:
+        record.inputs = tuple(reference.case.data for reference in subject.references)
         try:
-            record.report = prove(folder, draft, asked, *given, **more)
-        except ParityError as error:
-            record.stage = _stage_of(error.report) if error.report is not None else "error"
-            record.reason = str(error)
-            if instead is None:
-                raise
-            return instead
+            evidence = compare_staged(artifact, subject, *given)
         except Exception as error:
             if instead is None:
                 raise
             # No verdict, but nothing is written either.
             record.stage, record.reason = "error", f"{type(error).__name__}: {error}"
             return instead
-        return record.report
+        if evidence.passed:
+            record.report = evidence
+            return evidence
+        record.stage, record.reason = _stage_of(evidence), evidence.reason
+        return evidence if instead is None else instead
 
-    workflow._prove = proven
+    workflow.compare_staged = recorded
     try:
         yield record
     finally:
-        workflow._prove = prove
+        workflow.compare_staged = compare_staged
 
 
 def _stage_of(evidence: Evidence) -> str:
@@ -283,9 +281,9 @@ def _answers(artifact: Path, inputs: Sequence[bytes]) -> dict[str, Any]:
                 _tried(lambda group=group: model.run(model.stack(group))) for group in groups.values()
             ]
             found["whole graph"] = [_tried(lambda one=one: model.run(model.whole(one))) for one in usable]
-        archive = artifact / "model.torchscript"
+        archive = artifact / torchscript.FILE
         if archive.is_file() and usable and isinstance(usable[0], DecodedImage):
-            module: Any = load_torchscript(archive)
+            module: Any = torchscript.load_torchscript(archive)
             with torch.no_grad():
                 found["torchscript"] = [
                     _tried(lambda one=one: module(torch.from_numpy(one.to_array()[None].copy())).numpy())

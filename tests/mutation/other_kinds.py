@@ -311,13 +311,13 @@ def divided_by_the_traced_length(planting: Planting) -> None:
 @fault("tokens", "end to end", subject="tokens")
 def mask_beside_tokens_of_ones(planting: Planting) -> None:
     """The host makes a mask of ones for a padded batch."""
-    make = tokens.beside
+    make = tokens.derived_inputs
 
     def ones(kinds: Any, lengths: Sequence[int]) -> dict[str, Any]:
         found = make(kinds, lengths)
         return {name: np.ones_like(array) for name, array in found.items()}
 
-    planting.host(tokens, "beside", ones)
+    planting.host(tokens, "derived_inputs", ones)
 
 
 @fault("tokens", "end to end", subject="tokens")

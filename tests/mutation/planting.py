@@ -15,6 +15,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from exporter import bundle, workflow
+from exporter.backends import onnx_graph, registry, torchscript
+from exporter.backends.backend import NetworkSource, WrittenForm
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.inputs.image import adapter as images
 from exporter.outputs.postprocessing import Postprocessing
@@ -48,38 +50,36 @@ class Planting:
         build = images.ImageAdapter.__init__
 
         def start(adapter: Any, reading: Any, *given: Any, **options: Any) -> None:
-            build(adapter, reading, *given, **options)
-            adapter._spec = _replace(adapter._spec, preprocessing=change(adapter._spec.preprocessing))
-            adapter._reading = _replace(reading, steps=change(reading.steps))
+            build(adapter, _replace(reading, steps=change(reading.steps)), *given, **options)
 
         self.replace(images.ImageAdapter, "__init__", start)
 
     def network(self, change: Callable[[nn.Module], None]) -> None:
         """Change the network that is exported; the reference is built apart from it."""
         self.fresh = True
-        original = workflow.flatten
+        original = registry.flatten
 
         def flatten(network: nn.Module, *given: Any, **options: Any) -> nn.Module:
             change(network)
             flat: nn.Module = original(network, *given, **options)
             return flat
 
-        self.replace(workflow, "flatten", flatten)
+        self.replace(registry, "flatten", flatten)
 
     def converted(self, change: Callable[[onnx.ModelProto], None]) -> None:
         """Change the network's graph, as a converter or an optimizer would."""
-        convert = workflow.convert_network
+        convert = onnx_graph.convert_network
 
         def changed(*given: Any, **options: Any) -> ConvertedNetwork:
             converted = convert(*given, **options)
             change(converted.model)
             return converted
 
-        self.replace(workflow, "convert_network", changed)
+        self.replace(onnx_graph, "convert_network", changed)
 
     def assembled(self, change: Callable[[onnx.ModelProto], None]) -> None:
         """Change both graphs of the artifact, preprocessing and ending included."""
-        assemble = workflow.assemble
+        assemble = onnx_graph.assemble
 
         def changed(*given: Any, **options: Any) -> Any:
             graphs = assemble(*given, **options)
@@ -88,22 +88,22 @@ class Planting:
                     change(graph)
             return graphs
 
-        self.replace(workflow, "assemble", changed)
+        self.replace(onnx_graph, "assemble", changed)
 
     def postprocessing(self, change: Callable[[Postprocessing], Postprocessing]) -> None:
         """Write another ending, in the graphs and in TorchScript."""
-        assemble, torchscript = workflow.assemble, images.ImageAdapter.to_torchscript
+        assemble, write = onnx_graph.assemble, torchscript.write
 
         def assembled(
             converted: Any, whole: Any, prepared: Any, postprocessing: Postprocessing, *given: Any, **options: Any
         ) -> Any:
             return assemble(converted, whole, prepared, change(postprocessing), *given, **options)
 
-        def archive(adapter: Any, network: Any, example: Any, postprocessing: Postprocessing) -> bytes | None:
-            return torchscript(adapter, network, example, change(postprocessing))
+        def written(stage: Any, source: NetworkSource) -> WrittenForm:
+            return write(stage, _replace(source, postprocessing=change(source.postprocessing)))
 
-        self.replace(workflow, "assemble", assembled)
-        self.replace(images.ImageAdapter, "to_torchscript", archive)
+        self.replace(onnx_graph, "assemble", assembled)
+        self.replace(torchscript, "write", written)
 
     def written(self, file: str, change: Callable[[bytes], bytes]) -> None:
         """Write a file of the artifact otherwise, before it is compared; its hash fits."""
@@ -116,12 +116,7 @@ class Planting:
 
     def manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         """Write another manifest."""
-        make = workflow._manifest
-
-        def changed(*given: Any, **options: Any) -> Manifest:
-            return change(make(*given, **options))
-
-        self.replace(workflow, "_manifest", changed)
+        self.replace(workflow, "Manifest", lambda **fields: change(Manifest(**fields)))
 
     def artifact(self, change: Callable[[Path], None]) -> None:
         """Change an artifact that passed, in its folder; hashes are made to fit."""

@@ -1,39 +1,37 @@
 """Photos: the training transform, folded in."""
 
 import io
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import helper
 from PIL import Image, ImageOps
-from torch import nn
 
-from exporter.conversion.to_torchscript import load_torchscript, to_torchscript, trace
-from exporter.inputs.adapter import GraphPart, example_of
-from exporter.inputs.image import PixelFormat, TrainingTransform, arithmetic_nodes, geometry_nodes
-from exporter.inputs.image.cases import Images, batch_of, read_cases
-from exporter.inputs.image.pipeline import Pipeline
-from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import Arrays, Case, PreparedInput, ReferenceOutput, ServedPath, StageFunction
-from exporter.parity.paths import (
-    Sources,
-    SubgraphCache,
-    decode_stage,
-    graph_stages,
-    inputs_of,
-    onnx_path,
-    runtime_path,
-    torchscript_path,
+from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
+from exporter.inputs.image import (
+    Arithmetic,
+    Geometry,
+    PixelFormat,
+    TrainingTransform,
+    arithmetic_nodes,
+    geometry_nodes,
 )
-from runtime.evidence import Stage
+from exporter.inputs.image.cases import Images, batch_of, read_cases
+from exporter.inputs.image.pixel_check import pixel_rows
+from exporter.parity.cases import (
+    Arrays,
+    Case,
+    PreparedInput,
+    ReferenceOutput,
+    ServedStage,
+    StageBorders,
+    StepExecution,
+)
+from exporter.parity.paths import decode_stage, host_stage
+from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image
 from runtime.manifest import ImageInput, Input
@@ -46,12 +44,13 @@ NORMALIZED = "normalized"
 _HEIGHT, _WIDTH = "prepared_height", "prepared_width"
 
 
-class ImageAdapter:
+class ImageAdapter(AdapterDefaults):
     """One image: geometry on the host or in the graph, arithmetic in the graph."""
 
     files: Mapping[str, bytes] = {}
     noun = "images"
-    no_torchscript = "it returns several outputs"
+    # One of our own photos asks for a rotation on purpose.
+    expected_warnings = (".*EXIF",)
     # Another machine's JPEG decoder may round otherwise: by a gray level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0
@@ -94,6 +93,13 @@ class ImageAdapter:
         sizes = {axis: name for axis, name in ((2, _HEIGHT), (3, _WIDTH)) if None in (steps.height, steps.width)}
         return {NORMALIZED: {0: "batch", **sizes}}
 
+    @property
+    def borders(self) -> StageBorders:
+        """The decoded image, the prepared pixels and the network's input."""
+        steps = self._reading.steps
+        shape = ("batch", steps.channels, steps.height or _HEIGHT, steps.width or _WIDTH)
+        return StageBorders(decoded=(IMAGE,), prepared=(PIXELS,), network={NORMALIZED: shape})
+
     def describe(self) -> str:
         """Return the transform's steps, and whether they were assumed."""
         assumed = f"assumed, from {self._reading.origin}: " if self._reading.assumed else ""
@@ -127,7 +133,7 @@ class ImageAdapter:
         """
         image = self._decode(case)
         return PreparedInput(
-            decoded=self._image(case),
+            decoded=self.decode(case),
             arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
             tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
         )
@@ -157,80 +163,32 @@ class ImageAdapter:
         pixels = helper.make_tensor_value_info(PIXELS, self._kind, shape)
         return GraphPart(inputs=[pixels], nodes=[arithmetic_nodes(steps, pixels=PIXELS, normalized=NORMALIZED)])
 
-    def to_torchscript(
-        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
-    ) -> bytes | None:
-        """Return the whole path, from the image on; None where the network gives several outputs."""
-        if postprocessing.whole:
-            return None
-        return to_torchscript(
-            Pipeline(trace(network, tuple(example.values())), self._reading.steps, postprocessing.module())
-        )
-
-    @contextmanager
-    def open_paths(
-        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
-    ) -> Iterator[Sequence[ServedPath]]:
-        """Give the paths; inner stages run as cuts of the artifact's own graphs, in the runtime."""
-        variant = model.manifest.variants[0]
+    def torchscript_part(self) -> TorchScriptPart:
+        """Return geometry and arithmetic."""
         steps = self._reading.steps
-        shape = ("batch", steps.channels, steps.height or _HEIGHT, steps.width or _WIDTH)
-        inside: Sources = {NORMALIZED: shape}
+        return TorchScriptPart(geometry=Geometry(steps), arithmetic=Arithmetic(steps))
 
-        def prepare(answer: ReferenceOutput) -> Arrays:
-            image = DecodedImage(image=self._decode(answer.case), turned=False)
+    def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
+        """Return the runtime's decoder, and its geometry of images that the reference decoded."""
+
+        def prepare(reference: ReferenceOutput) -> Arrays:
+            image = DecodedImage(image=self._decode(reference.case), turned=False)
             return model.stack([model.prepare(image)])
 
-        with TemporaryDirectory(prefix="truecopy-") as place, warnings.catch_warnings():
-            # One of our own photos asks for a rotation on purpose.
-            warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
-            cuts = SubgraphCache(folder, Path(place))
-            whole, served = (
-                graph_stages(cuts, graph, model, postprocessing, inputs=inside, raw=[PIXELS])
-                for graph in (variant.model, variant.network)
-            )
-            geometry = cuts.stage(variant.model, _decoded_of, {IMAGE: ()}, [PIXELS])
-            paths = [
-                onnx_path(variant.model, model, raw=self._image, stages={"geometry": geometry, **whole}),
-                runtime_path(model, stages={"decode": decode_stage(model), "geometry": prepare, **served}),
-            ]
-            if torchscript:
-                paths.append(self._torchscript_path(folder / torchscript, model, postprocessing))
-            yield paths
+        return {"decode": decode_stage(model), "geometry": host_stage("geometry", prepare, takes="decoded")}
+
+    def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
+        """Return the evidence on each step of the geometry, on generated images."""
+        return pixel_rows(self._reading, self._pixels, executions)
+
+    def decode(self, case: Case) -> dict[str, Pixels]:
+        """Return a case as the ``model`` graph takes it, decoded without the runtime."""
+        array = np.asarray(self._decode(case))
+        return {IMAGE: (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]}
 
     @property
     def _kind(self) -> int:
         return onnx.TensorProto.UINT16 if self._pixels.dtype == "uint16" else onnx.TensorProto.UINT8
-
-    def _torchscript_path(self, path: Path, model: Model, postprocessing: Postprocessing) -> ServedPath:
-        module: Any = load_torchscript(path)
-        output = postprocessing.outputs[0].name
-        inner = postprocessing.inner_names[0] if postprocessing.computes else output
-
-        def call(function: Callable[..., Any], array: NDArray[Any]) -> NDArray[Any]:
-            with torch.no_grad():
-                result: NDArray[Any] = function(torch.from_numpy(np.array(array))).numpy()
-                return result
-
-        stages: dict[Stage, StageFunction] = {
-            "geometry": lambda answer: {PIXELS: call(module.prepare, answer.prepared.decoded[IMAGE])},
-            "arithmetic": lambda answer: {NORMALIZED: call(module.normalize, answer.prepared.arrays[PIXELS])},
-            "network": lambda answer: {inner: call(module.logits, inputs_of(answer)[NORMALIZED])},
-        }
-        if postprocessing.computes:
-            stages["activation"] = lambda answer: {output: call(module.postprocess, answer.inner[inner])}
-        return torchscript_path(
-            path,
-            postprocessing,
-            model.manifest,
-            inputs=lambda case: {IMAGE: torch.from_numpy(self._image(case)[IMAGE].copy())},
-            stages=stages,
-        )
-
-    def _image(self, case: Case) -> dict[str, Pixels]:
-        """Return a case as a batch of one for the whole path, decoded by the reference's side."""
-        array = np.asarray(self._decode(case))
-        return {IMAGE: (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]}
 
     def _decode(self, case: Case) -> Image.Image | Pixels:
         """Return a case as torchvision's loaders decode it; bands by numpy or the runtime's reader of files."""
@@ -244,8 +202,3 @@ class ImageAdapter:
         with Image.open(io.BytesIO(case.data)) as opened:
             upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
             return upright.convert(self._pixels.mode)
-
-
-def _decoded_of(answer: ReferenceOutput) -> Arrays:
-    """Return the image as the reference decoded it."""
-    return answer.prepared.decoded

@@ -1,23 +1,16 @@
-"""PreparedInput pixels against the user's own transform, step by step, on images made to make rounding matter."""
+"""Prepared pixels against the user's own transform, step by step, on images where rounding matters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
-import onnx
-import onnxruntime
-import torch
 from numpy.typing import NDArray
-from onnx import helper
 from PIL import Image, ImageDraw
 
-from exporter.conversion.to_onnx import OPSET
-from exporter.conversion.to_torchscript import script
-from exporter.inputs.image import Geometry, PixelFormat, TrainingTransform, geometry_nodes
+from exporter.inputs.image import PixelFormat, TrainingTransform
 from runtime.evidence import Row
-from runtime.geometry import pillow as geometry
 from runtime.geometry.arrays import Pixels
 from runtime.manifest import Preprocessing
 
@@ -28,8 +21,11 @@ SIZES = (
 )
 LARGE = (3000, 4000)
 
-_NoiseSource: TypeAlias = Image.Image | Pixels
-_Path: TypeAlias = Callable[[_NoiseSource], Pixels]
+PixelSource: TypeAlias = Image.Image | Pixels
+
+# From the steps and the pixel format to one form's own execution of the geometry, for a decoded image.
+GeometryFunction: TypeAlias = Callable[[PixelSource], Pixels]
+GeometryExecution: TypeAlias = Callable[[Preprocessing, PixelFormat], GeometryFunction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +41,21 @@ class PixelRow:
 
 
 def compare_pixels(
-    reading: TrainingTransform, pixels: PixelFormat, *, sizes: Sequence[tuple[int, int]] = (*SIZES, LARGE)
+    reading: TrainingTransform,
+    pixels: PixelFormat,
+    executions: Mapping[str, GeometryExecution],
+    *,
+    sizes: Sequence[tuple[int, int]] = (*SIZES, LARGE),
 ) -> list[PixelRow]:
-    """Return a row a step and path: what the user's transform makes of made images, against each execution of ours."""
+    """Return one row per step and path: the user's transform on generated images, against each of our executions."""
     rows = []
     for prefix in reading.prefixes:
         steps = msgspec.structs.replace(reading.steps, geometry=reading.steps.geometry[: prefix.steps])
-        for name, path in _paths(steps, pixels).items():
+        for name, execution in executions.items():
+            prepare = execution(steps, pixels)
             images, worst, share, named = 0, 0, 0.0, ""
             for image_name, image in made_images(sizes, pixels):
-                difference = np.abs(path(image).astype(np.int32) - prefix.pixels(image))
+                difference = np.abs(prepare(image).astype(np.int32) - prefix.pixels(image))
                 images += 1
                 share = max(share, float((difference > 0).mean()))
                 if int(difference.max(initial=0)) > worst:
@@ -65,8 +66,10 @@ def compare_pixels(
     return rows
 
 
-def pixel_rows(reading: TrainingTransform, pixels: PixelFormat) -> list[Row]:
-    """Return what ``compare_pixels`` finds as rows of evidence, a group a step."""
+def pixel_rows(
+    reading: TrainingTransform, pixels: PixelFormat, executions: Mapping[str, GeometryExecution]
+) -> list[Row]:
+    """Return what ``compare_pixels`` finds as rows of evidence, one group per step."""
     return [
         Row(
             path=one.path,
@@ -87,11 +90,11 @@ def pixel_rows(reading: TrainingTransform, pixels: PixelFormat) -> list[Row]:
             floor=0.0,
             limit=0.0,
         )
-        for one in compare_pixels(reading, pixels)
+        for one in compare_pixels(reading, pixels, executions)
     ]
 
 
-def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, _NoiseSource]]:
+def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, PixelSource]]:
     """Give, of every size, ramps (exact ties at half a level), noise, waves as in photos, and edges as of text."""
     for height, width in sizes:
         y, x = np.mgrid[0:height, 0:width]
@@ -106,7 +109,7 @@ def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterat
             yield f"{kind} {height} x {width}", _of_format(photo, pixels)
 
 
-def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> _NoiseSource:
+def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> PixelSource:
     if pixels.mode != "bands":
         return Image.fromarray(photo).convert(pixels.mode)
     bands = np.take(photo, np.arange(pixels.channels) % 3, axis=2)
@@ -119,41 +122,3 @@ def _text(height: int, width: int) -> NDArray[np.uint8]:
     for row in range(0, height, 14):
         draw.text((row % 23, row), "The quick brown fox jumps over 0123456789 " * (1 + width // 250), fill="black")
     return np.asarray(image)
-
-
-def _paths(steps: Preprocessing, pixels: PixelFormat) -> dict[str, _Path]:
-    session = _session(steps, pixels)
-    module = script(Geometry(steps))
-
-    def in_torch(image: _NoiseSource) -> Pixels:
-        with torch.no_grad():
-            result: Pixels = module(torch.from_numpy(_batch(image).copy()))[0].numpy()
-            return result
-
-    def in_onnx(image: _NoiseSource) -> Pixels:
-        result: Pixels = session.run(None, {"image": _batch(image)})[0][0]
-        return result
-
-    return {
-        "model.onnx": in_onnx,
-        "runtime": lambda image: geometry.prepare(image, steps.geometry),
-        "model.torchscript": in_torch,
-    }
-
-
-def _session(steps: Preprocessing, pixels: PixelFormat) -> onnxruntime.InferenceSession:
-    wide = pixels.dtype == "uint16"
-    kind = onnx.TensorProto.UINT16 if wide else onnx.TensorProto.UINT8
-    nodes = geometry_nodes(steps, image="image", pixels="pixels", wide=wide)
-    values = [
-        helper.make_tensor_value_info(name, kind, ["batch", f"{name}_height", f"{name}_width", channels])
-        for name, channels in (("image", pixels.channels), ("pixels", "channels"))
-    ]
-    graph = helper.make_graph(nodes.nodes, "geometry", values[:1], values[1:], list(nodes.constants.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _batch(image: _NoiseSource) -> Pixels:
-    array = np.asarray(image)
-    return (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]

@@ -1,4 +1,4 @@
-"""What was fitted on the columns of a table: read, asked for its columns, and written as ONNX nodes."""
+"""Table inputs: a transform fitted on columns, read, profiled and written as ONNX nodes."""
 
 from exporter.inputs.tabular.columns import Profile, profile_columns
 from exporter.inputs.tabular.estimator import TabularTransform, is_table_transform, read_table_transform

@@ -1,26 +1,32 @@
-"""Rows of a table: the fitted transform of their columns, in the graph."""
+"""Adapter of table rows: the fitted transform of their columns, in the graph."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import GraphPart, example_of
+from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, proven_nodes
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
-from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import BATCH_SIZES, GENERATED, SAMPLES, Case, PreparedInput, ServedPath
-from exporter.parity.paths import SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path
+from exporter.parity.cases import (
+    BATCH_SIZES,
+    GENERATED,
+    SAMPLES,
+    Arrays,
+    Case,
+    PreparedInput,
+    ServedStage,
+    StageBorders,
+)
+from exporter.parity.paths import decode_stage
 from runtime.errors import InputError
+from runtime.evidence import Stage
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Column, Input, TabularInput
 from runtime.model import Model
@@ -33,23 +39,22 @@ _RANDOM_ROWS = 16
 _MAX_SAMPLES = 64
 _UNSEEN = "\N{BLACK STAR} never seen in training"
 
-# What a column's categories are in the manifest.
+# The Python type of a column's categories in the manifest.
 _CELLS: Mapping[str, Any] = {"string": str, "int64": int, "float64": float}
 
 
-class TabularAdapter:
-    """One input a column; the transform is in the graph, and the host only looks at the cells."""
+class TabularAdapter(AdapterDefaults):
+    """Rows of a table, one graph input per column; the transform is in the graph, and the host checks the cells."""
 
     files: Mapping[str, bytes] = {}
     dimensions: Mapping[str, Mapping[int, str]] = {FEATURES: {0: "batch"}}
     noun = "rows"
-    no_torchscript = "the transform of the columns is in the ONNX graph alone"
     prepared_limit = 0.0
     decoder_tolerance = 0.0
 
-    def __init__(self, reading: TabularTransform, *, samples: Path | None) -> None:
-        self._reading = reading
-        self._profiles = profile_columns(reading)
+    def __init__(self, transform: TabularTransform, *, samples: Path | None) -> None:
+        self._transform = transform
+        self._profiles = profile_columns(transform)
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
         self._middle = self._find_middle()
@@ -57,12 +62,20 @@ class TabularAdapter:
         self._cases = self._make_cases()
         rows = [json.loads(case.data) for case in self._cases]
         arrays = [to_arrays(row, self._columns) for row in rows]
-        self._nodes = proven_nodes(reading, self._columns, rows, arrays, features=FEATURES)
+        self._nodes = proven_nodes(transform, self._columns, rows, arrays, features=FEATURES)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The row."""
         return (TabularInput(name=ROW, columns=self._columns),)
+
+    @property
+    def borders(self) -> StageBorders:
+        """The columns, and the features that the network takes."""
+        width = self._transform.transform([self._middle]).shape[1]
+        return StageBorders(
+            prepared=tuple(column.name for column in self._columns), network={FEATURES: ("batch", width)}
+        )
 
     def describe(self) -> str:
         """Return the transform and the columns."""
@@ -72,7 +85,7 @@ class TabularAdapter:
             for column in self._columns[:10]
         )
         more = f", and {len(self._columns) - 10} more" if len(self._columns) > 10 else ""
-        return f"{type(self._reading.transformer).__name__} of {len(self._columns)} columns: {columns}{more}"
+        return f"{type(self._transform.transformer).__name__} of {len(self._columns)} columns: {columns}{more}"
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen values."""
@@ -82,11 +95,14 @@ class TabularAdapter:
         """Return some rows: any may share a batch."""
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
+    def decode(self, case: Case) -> Arrays:
+        """Return the columns as the graph takes them."""
+        return to_arrays(json.loads(case.data), self._columns)
+
     def prepare(self, case: Case) -> PreparedInput:
         """Return the columns as the graph takes them, and the features of the user's own transform."""
-        row = json.loads(case.data)
-        features = self._reading.transform([row])
-        arrays = to_arrays(row, self._columns)
+        features = self._transform.transform([json.loads(case.data)])
+        arrays = self.decode(case)
         return PreparedInput(decoded=arrays, arrays=arrays, tensors={FEATURES: torch.from_numpy(features)})
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
@@ -97,8 +113,12 @@ class TabularAdapter:
         """Return none: the batch alone is dynamic, and parity compares that."""
         return ()
 
+    def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
+        """Return the runtime's decoder."""
+        return {"decode": decode_stage(model)}
+
     def raw_graph_part(self) -> GraphPart:
-        """Return the transform, from one input a column, [batch, 1]."""
+        """Return the transform, from one input per column, [batch, 1]."""
         return GraphPart(
             inputs=[column_info(column) for column in self._columns],
             nodes=[self._nodes],
@@ -108,42 +128,18 @@ class TabularAdapter:
     def network_graph_part(self) -> None:
         """Return None: the host prepares nothing that the graph could."""
 
-    def to_torchscript(
-        self, _network: nn.Module, _example: Mapping[str, torch.Tensor], _postprocessing: Postprocessing
-    ) -> bytes | None:
-        """Return None: TorchScript has no strings to look up."""
-        return None
-
-    @contextmanager
-    def open_paths(
-        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
-    ) -> Iterator[Sequence[ServedPath]]:
-        """Give the paths; the transform and the network are cuts of the artifact's own graph."""
-        del torchscript
-        graph = model.manifest.variants[0].model
-        width = self._reading.transform([self._middle]).shape[1]
-        with TemporaryDirectory(prefix="truecopy-") as place:
-            stages = graph_stages(
-                SubgraphCache(folder, Path(place)),
-                graph,
-                model,
-                postprocessing,
-                inputs={FEATURES: ("batch", width)},
-                raw=[column.name for column in self._columns],
-            )
-            yield [
-                onnx_path(graph, model, stages=stages),
-                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
-            ]
+    def torchscript_part(self) -> TorchScriptPart:
+        """Return why there is no archive: TorchScript has no strings to look up."""
+        return TorchScriptPart(obstacle="the transform of the columns is in the ONNX graph alone")
 
     def _make_cases(self) -> tuple[Case, ...]:
         rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)
         group = RANDOM if self._samples is None else SAMPLES
-        named = [(group, rows), (GENERATED, self._odd_rows(rows[0][1]))]
+        groups = [(group, rows), (GENERATED, self._odd_rows(rows[0][1]))]
         return tuple(
             Case(name=name, data=json.dumps(row, sort_keys=True).encode(), group=group)
-            for group, some in named
-            for name, row in some
+            for group, named_rows in groups
+            for name, row in named_rows
         )
 
     def _find_middle(self) -> Mapping[str, Any]:
@@ -152,14 +148,14 @@ class TabularAdapter:
             row = {profile.name: _middle(profile, least) for profile in self._profiles}
             if self._takes(row):
                 return row
-        # Some columns may want what others do not: each is asked alone, beside the others as they are.
+        # Some columns may want what others do not: each is tried alone, beside the others as they are.
         return {profile.name: _middle(profile, 1.0) for profile in self._profiles}
 
     def _column(self, profile: Profile) -> Column:
-        """Return a column as the manifest has it, having asked the transform what it takes."""
+        """Return a column as the manifest has it; running the transform shows what it takes."""
         nullable = self._takes({**self._middle, profile.name: None})
-        asked = bool(profile.categories) and profile.strict
-        closed = asked and not self._takes({**self._middle, profile.name: _unseen(profile)})
+        strict = bool(profile.categories) and profile.strict
+        closed = strict and not self._takes({**self._middle, profile.name: _unseen(profile)})
         # Whole numbers cannot be empty: where the transform takes empty cells, they are floats, as in pandas.
         dtype = "float64" if nullable and profile.dtype == "int64" else profile.dtype
         return Column(
@@ -171,7 +167,7 @@ class TabularAdapter:
 
     def _takes(self, row: Mapping[str, Any]) -> bool:
         try:
-            return bool(np.isfinite(self._reading.transform([row])).all())
+            return bool(np.isfinite(self._transform.transform([row])).all())
         except Exception:  # scikit-learn refuses in many ways
             return False
 
@@ -182,13 +178,13 @@ class TabularAdapter:
         for position in range(_RANDOM_ROWS):
             row = self._random_row(generator, position)
             positive = {name: abs(value) if isinstance(value, float) else value for name, value in row.items()}
-            found = next((one for one in (row, positive) if self._takes(one)), None)
-            if found is not None:
-                rows.append((f"random row {position}", found))
+            taken = next((candidate for candidate in (row, positive) if self._takes(candidate)), None)
+            if taken is not None:
+                rows.append((f"random row {position}", taken))
         if not rows:
             raise ParityError(
-                f"'{self._reading.origin}': takes none of the rows that could be made up for it: expected numbers "
-                "around what it was fitted on. Give real rows with --samples."
+                f"'{self._transform.origin}': takes none of the generated rows: expected numbers like those that it "
+                "was fitted on. Give real rows with --samples."
             )
         return rows
 
@@ -220,7 +216,7 @@ class TabularAdapter:
             cells = {column.name: cell_of(column, row[column.name], name) for column in self._columns}
             if not self._takes(cells):
                 raise ParityError(
-                    f"'{name}': cannot be used as a sample: the transform '{self._reading.origin}' gives no finite "
+                    f"'{name}': cannot be used as a sample: the transform '{self._transform.origin}' gives no finite "
                     "numbers for it. Leave that row out."
                 )
             rows.append((name, cells))
@@ -245,7 +241,7 @@ class TabularAdapter:
 
 
 def to_arrays(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
-    """Return a row as the graph takes it: one array a column, [1, 1]; what is empty as NaN or an empty string."""
+    """Return a row as the graph takes it: one array per column, [1, 1]; empty cells as NaN or an empty string."""
     arrays: dict[str, NDArray[Any]] = {}
     for column in columns:
         value = row[column.name]
@@ -257,7 +253,7 @@ def to_arrays(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, ND
 
 
 def _middle(profile: Profile, least: float | None) -> Any:
-    """Return a cell that the training had, or is likely to have had; not below ``least``."""
+    """Return a cell that the training data had, or is likely to have had; not below ``least``."""
     if profile.categories:
         return profile.categories[0]
     if profile.dtype == "string":
@@ -270,8 +266,11 @@ def _unseen(profile: Profile) -> Any:
     return _UNSEEN if profile.dtype == "string" else max(profile.categories) + 1
 
 
-def cell_of(column: Column, value: Any, where: str) -> Any:
-    """Return a cell of a file, where everything may be text, as a number where the column has numbers."""
+def cell_of(column: Column, value: Any, subject: str) -> Any:
+    """Return a cell of a file, where everything may be text, as a number where the column has numbers.
+
+    Raises PreprocessingError, with ``subject`` as its name, where it is none.
+    """
     if value is None or value == "":
         return None
     if column.dtype == "string":
@@ -280,7 +279,7 @@ def cell_of(column: Column, value: Any, where: str) -> Any:
         number = float(value)
     except ValueError:
         raise PreprocessingError(
-            f"'{where}': column '{column.name}': not a number: expected a {column.dtype}, got {value!r:.80}. Correct "
+            f"'{subject}': column '{column.name}': not a number: expected a {column.dtype}, got {value!r:.80}. Correct "
             "the sample."
         ) from None
     if math.isnan(number):

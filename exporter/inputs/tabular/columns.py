@@ -1,7 +1,7 @@
-"""What a fitted transform knows of its columns: which are strings, which categories, and how numbers are spread."""
+"""Profiles of the columns of a fitted transform: types, categories, and the spread of numbers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,55 +27,73 @@ class Profile:
     spread: float = 1.0
 
 
-def profile_columns(reading: TabularTransform) -> tuple[Profile, ...]:
-    """Return what the transform's parts tell about each column that it uses, in their order."""
-    transformer = reading.transformer
+def profile_columns(transform: TabularTransform) -> tuple[Profile, ...]:
+    """Return what the transform's parts know of each column that it uses, in their order."""
+    transformer = transform.transformer
     if isinstance(transformer, ColumnStatistics):
         return tuple(
             Profile(name=name, dtype="float64", center=offset, spread=abs(scale))
             for name, offset, scale in zip(transformer.columns, transformer.offset, transformer.scale, strict=True)
         )
-    categories: dict[int, tuple[Any, ...]] = {}
-    strict: set[int] = set()
-    spreads: dict[int, tuple[float, float]] = {}
-    strings: set[int] = set()
-    seen: set[int] = set()
-    for leaf, columns in _leaves(transformer, list(range(len(reading.names)))):
-        seen |= set(columns)
-        for place, column in enumerate(columns):
+    facts = _ColumnFacts()
+    for leaf, columns in _leaves(transformer, list(range(len(transform.names)))):
+        facts.add(leaf, columns)
+    by_name = hasattr(transformer, "feature_names_in_")
+    return tuple(
+        facts.profile(column, name)
+        for column, name in enumerate(transform.names)
+        if not by_name or column in facts.seen  # scikit-learn does not ask for columns that it drops by name either
+    )
+
+
+@dataclass(kw_only=True)
+class _ColumnFacts:
+    """What the parts of a transform that were looked at know of the columns, by index.
+
+    ``strict`` are columns whose unknown categories the transform refuses; ``spreads`` the middle and deviation.
+    """
+
+    seen: set[int] = field(default_factory=set)
+    strings: set[int] = field(default_factory=set)
+    strict: set[int] = field(default_factory=set)
+    categories: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    spreads: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, leaf: Any, columns: Sequence[int]) -> None:
+        """Add what one innermost part knows of its columns."""
+        self.seen |= set(columns)
+        for position, column in enumerate(columns):
             if hasattr(leaf, "categories_") and len(leaf.categories_) == len(columns):
-                found = leaf.categories_[place]
-                values = tuple(value for value in found.tolist() if not _is_missing(value))
-                categories.setdefault(column, values)
-                if any(isinstance(value, str) for value in values):
-                    strings.add(column)
-                if getattr(leaf, "handle_unknown", "error") == "error":
-                    strict.add(column)
-            elif getattr(leaf, "statistics_", None) is not None and isinstance(leaf.statistics_[place], str):
-                strings.add(column)
-            elif (spread := _spread(leaf, place, len(columns))) is not None:
+                self._add_categories(leaf, position, column)
+            elif getattr(leaf, "statistics_", None) is not None and isinstance(leaf.statistics_[position], str):
+                self.strings.add(column)
+            elif (spread := _spread(leaf, position, len(columns))) is not None:
                 if hasattr(leaf, "statistics_"):
-                    spreads.setdefault(column, spread)
-                else:  # a scaler knows more than what fills in empty cells
-                    spreads[column] = spread
-    profiles = []
-    for column, name in enumerate(reading.names):
-        if hasattr(transformer, "feature_names_in_") and column not in seen:
-            continue  # dropped by name: scikit-learn does not ask for it either
-        whole = bool(categories.get(column)) and all(isinstance(value, int) for value in categories[column])
-        dtype = "string" if column in strings else "int64" if whole else "float64"
-        center, width = spreads.get(column, (0.0, 1.0))
-        profiles.append(
-            Profile(
-                name=name,
-                dtype=dtype,
-                categories=categories.get(column, ()),
-                strict=column in strict,
-                center=center,
-                spread=width,
-            )
+                    self.spreads.setdefault(column, spread)
+                else:  # a scaler knows more than an imputer
+                    self.spreads[column] = spread
+
+    def profile(self, column: int, name: str) -> Profile:
+        """Return the profile of a column."""
+        categories = self.categories.get(column, ())
+        integers = bool(categories) and all(isinstance(value, int) for value in categories)
+        center, spread = self.spreads.get(column, (0.0, 1.0))
+        return Profile(
+            name=name,
+            dtype="string" if column in self.strings else "int64" if integers else "float64",
+            categories=categories,
+            strict=column in self.strict,
+            center=center,
+            spread=spread,
         )
-    return tuple(profiles)
+
+    def _add_categories(self, leaf: Any, position: int, column: int) -> None:
+        values = tuple(value for value in leaf.categories_[position].tolist() if not _is_missing(value))
+        self.categories.setdefault(column, values)
+        if any(isinstance(value, str) for value in values):
+            self.strings.add(column)
+        if getattr(leaf, "handle_unknown", "error") == "error":
+            self.strict.add(column)
 
 
 def _leaves(part: Any, columns: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
@@ -83,24 +101,29 @@ def _leaves(part: Any, columns: Sequence[int]) -> Iterator[tuple[Any, Sequence[i
     if hasattr(part, "transformers_"):  # ColumnTransformer
         for name, inner, _ in part.transformers_:
             # Names, numbers, slices, masks and callables: scikit-learn resolves them all, and keeps the result here.
-            places = part._transformer_to_input_indices.get(name, [])
+            positions = part._transformer_to_input_indices.get(name, [])
             if not isinstance(inner, str):
-                yield from _leaves(inner, [columns[place] for place in places])
+                yield from _leaves(inner, [columns[position] for position in positions])
     elif hasattr(part, "steps"):  # Pipeline
-        for _, inner in part.steps:
-            if inner is None or isinstance(inner, str):
-                continue
-            if getattr(inner, "n_features_in_", len(columns)) != len(columns):
-                return  # an earlier step made other columns of these
-            yield from _leaves(inner, columns)
-            if not _keeps_columns(inner, len(columns)):
-                return
+        yield from _leaves_of_pipeline(part, columns)
     elif hasattr(part, "transformer_list"):  # FeatureUnion
         for _, inner in part.transformer_list:
             if not isinstance(inner, str):
                 yield from _leaves(inner, columns)
     else:
         yield part, columns
+
+
+def _leaves_of_pipeline(pipeline: Any, columns: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
+    """Give the innermost parts of a Pipeline's steps, as long as these see the columns themselves."""
+    for _, inner in pipeline.steps:
+        if inner is None or isinstance(inner, str):
+            continue
+        if getattr(inner, "n_features_in_", len(columns)) != len(columns):
+            return  # an earlier step made other columns of these
+        yield from _leaves(inner, columns)
+        if not _keeps_columns(inner, len(columns)):
+            return
 
 
 def _keeps_columns(part: Any, count: int) -> bool:
@@ -112,21 +135,21 @@ def _keeps_columns(part: Any, count: int) -> bool:
     )
 
 
-def _spread(leaf: Any, place: int, count: int) -> tuple[float, float] | None:
+def _spread(leaf: Any, position: int, count: int) -> tuple[float, float] | None:
     """Return the middle and the deviation of a number column, as a scaler has fitted them."""
 
     def value(name: str) -> float | None:
         numbers = getattr(leaf, name, None)
-        return float(numbers[place]) if numbers is not None and np.shape(numbers) == (count,) else None
+        return float(numbers[position]) if numbers is not None and np.shape(numbers) == (count,) else None
 
     if (low := value("data_min_")) is not None and (high := value("data_max_")) is not None:
         return (low + high) / 2, (high - low) * _HALF_WIDTH or 1.0
-    if (curve := _curve(leaf, place, count)) is not None:
+    if (curve := _curve(leaf, position, count)) is not None:
         return float(curve[len(curve) // 2]), float(curve[-1] - curve[0]) * _HALF_WIDTH or 1.0
     if hasattr(leaf, "lambdas_") and len(leaf.lambdas_) == count and leaf.standardize:
-        # Where the transformed values have their middle, and one deviation beside it.
-        middle, beside = leaf.inverse_transform(np.array([[0.0], [1.0]]) * np.ones(count))[:, place]
-        return float(middle), float(beside - middle) if np.isfinite(beside) else 1.0
+        # Where the transformed values have their middle, and one deviation above it.
+        middle, above = leaf.inverse_transform(np.array([[0.0], [1.0]]) * np.ones(count))[:, position]
+        return float(middle), float(above - middle) if np.isfinite(above) else 1.0
     middle = value("mean_") if value("mean_") is not None else value("center_")
     if middle is None and value("statistics_") is not None:
         middle = value("statistics_")
@@ -137,14 +160,14 @@ def _spread(leaf: Any, place: int, count: int) -> tuple[float, float] | None:
     return middle or 0.0, size or 1.0
 
 
-def _curve(leaf: Any, place: int, count: int) -> Any:
+def _curve(leaf: Any, position: int, count: int) -> Any:
     """Return the quantiles, edges of bins or knots of a column, in their order, where a step has such."""
     if getattr(leaf, "quantiles_", None) is not None:
-        return leaf.quantiles_[:, place]
+        return leaf.quantiles_[:, position]
     if getattr(leaf, "bin_edges_", None) is not None:
-        return leaf.bin_edges_[place]
+        return leaf.bin_edges_[position]
     splines = getattr(leaf, "bsplines_", None)
-    return splines[place].t[leaf.degree : -leaf.degree] if splines is not None and len(splines) == count else None
+    return splines[position].t[leaf.degree : -leaf.degree] if splines is not None and len(splines) == count else None
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Fitted steps that skl2onnx converts not at all, not in float64, or not with every option: one function each.
+"""Converters of fitted steps that skl2onnx lacks, or has not in float64 or with every option.
 
 The formulas are scikit-learn's own, of the versions in constraints.txt; parity with the fitted step proves each export.
 """
@@ -105,10 +105,10 @@ def converters() -> tuple[dict[type[Any], Any], dict[type[Any], Any]]:
         if hasattr(getattr(feature_selection, name), "get_support") and name != "SelectorMixin"
     }
     shapes = {kind: _shape_of(count) for kind, (count, _) in numeric.items()}
-    written = {kind: _convert_with(write) for kind, (_, write) in numeric.items()}
+    conversions = {kind: _convert_with(write) for kind, (_, write) in numeric.items()}
     return (
         {**shapes, impute.SimpleImputer: calculate_shape},
-        {**written, impute.SimpleImputer: _convert_with(fill_in)},
+        {**conversions, impute.SimpleImputer: _convert_with(fill_in)},
     )
 
 
@@ -131,14 +131,14 @@ def _convert_with(write: Callable[[SklearnNodeBuilder], None]) -> Callable[[Any,
 def _apply_function(writer: SklearnNodeBuilder) -> None:
     function = writer.step.func
     if function not in _FUNCTIONS or writer.step.kw_args:
-        known = ", ".join(f"numpy.{one.__name__}" for one in _FUNCTIONS if one is not None)
+        known = ", ".join(f"numpy.{known.__name__}" for known in _FUNCTIONS if known is not None)
         name = getattr(function, "__name__", repr(function))
         raise ValueError(f"the function '{name}' is Python: expected one of {known}, without arguments")
     writer.finish(_FUNCTIONS[function](writer, writer.numbers()))
 
 
 def _compare(writer: SklearnNodeBuilder) -> None:
-    # skl2onnx 1.20 gives 1 for the threshold itself, too.
+    # skl2onnx 1.20 also gives 1 for the threshold itself.
     above = writer.calculate("Greater", writer.numbers(), float(writer.step.threshold))
     writer.finish(writer.as_number(above))
 
@@ -171,36 +171,36 @@ def _multiply(writer: SklearnNodeBuilder) -> None:
     rows = [np.repeat(np.arange(count), power).tolist() for power in powers]
     degree = max(1, *map(len, rows))
     product = ""
-    for place in range(degree):
-        factor = writer.columns(factors, [row[place] if place < len(row) else count for row in rows])
+    for number in range(degree):
+        factor = writer.columns(factors, [row[number] if number < len(row) else count for row in rows])
         product = writer.calculate("Mul", product, factor) if product else factor
     writer.finish(product)
 
 
 def _raise_to_power(writer: SklearnNodeBuilder) -> None:
-    """Write Box-Cox, or Yeo-Johnson, whose negative side is Box-Cox of ``1 - x`` with ``2 - lambda``, turned over."""
+    """Write Box-Cox, or Yeo-Johnson, whose negative side is Box-Cox of ``1 - x`` with ``2 - lambda``, negated."""
     values = writer.numbers()
     powers: NDArray[np.float64] = np.asarray(writer.step.lambdas_)
     if writer.step.method == "box-cox":
-        # scikit-learn refuses what is not positive; a NaN is no answer to the runtime.
+        # scikit-learn refuses what is not positive; the runtime refuses a NaN.
         positive = writer.calculate("Greater", values, 0.0)
-        found = writer.add("Where", positive, _box_cox(writer, values, powers), writer.constant(np.nan))
+        powered = writer.add("Where", positive, _box_cox(writer, values, powers), writer.constant(np.nan))
     else:
         above = writer.calculate("Add", writer.calculate("Max", values, 0.0), 1.0)
         below = writer.calculate("Sub", 1.0, writer.calculate("Min", values, 0.0))
         negative = writer.add("Neg", _box_cox(writer, below, 2 - powers))
         is_above = writer.calculate("GreaterOrEqual", values, 0.0)
-        found = writer.add("Where", is_above, _box_cox(writer, above, powers), negative)
-        found = writer.keep_missing(values, found)
+        powered = writer.add("Where", is_above, _box_cox(writer, above, powers), negative)
+        powered = writer.keep_missing(values, powered)
     if writer.step.standardize:
         scaler = writer.step._scaler
-        found = writer.add("Sub", found, writer.constant(scaler.mean_))
-        found = writer.add("Div", found, writer.constant(scaler.scale_))
-    writer.finish(found)
+        powered = writer.add("Sub", powered, writer.constant(scaler.mean_))
+        powered = writer.add("Div", powered, writer.constant(scaler.scale_))
+    writer.finish(powered)
 
 
 def _box_cox(writer: SklearnNodeBuilder, values: str, powers: NDArray[np.float64]) -> str:
-    """Return ``(values ** power - 1) / power``, and the logarithm where the power is zero; a power a column."""
+    """Return ``(values ** power - 1) / power``, and the logarithm where the power is zero; one power per column."""
     logs = writer.add("Log", values)
     flat = np.abs(powers) < np.spacing(1.0)
     if flat.all():
@@ -218,8 +218,8 @@ def _count_bins(step: Any) -> int:
 def _put_into_bins(writer: SklearnNodeBuilder) -> None:
     values = writer.numbers()
     parts = []
-    for place, edges in enumerate(writer.step.bin_edges_):
-        reached = writer.add("GreaterOrEqual", writer.column(values, place), writer.constant(edges[np.newaxis, 1:-1]))
+    for index, edges in enumerate(writer.step.bin_edges_):
+        reached = writer.add("GreaterOrEqual", writer.column(values, index), writer.constant(edges[np.newaxis, 1:-1]))
         axes = writer.constant([1], np.int64)
         code = writer.add("ReduceSum", writer.as_number(reached), axes, keepdims=1)
         if writer.step.encode != "ordinal":
@@ -234,12 +234,12 @@ def _rank(writer: SklearnNodeBuilder) -> None:
     normal = writer.step.output_distribution == "normal"
     values = writer.numbers()
     shares = [
-        _share(writer, writer.column(values, place), column, writer.step.references_, normal=normal)
-        for place, column in enumerate(writer.step.quantiles_.T)
+        _share(writer, writer.column(values, index), column, writer.step.references_, normal=normal)
+        for index, column in enumerate(writer.step.quantiles_.T)
     ]
     share = shares[0] if len(shares) == 1 else writer.add("Concat", *shares, axis=1)
-    found = _normal_quantile(writer, share) if normal else share
-    writer.finish(writer.keep_missing(values, found))
+    ranks = _normal_quantile(writer, share) if normal else share
+    writer.finish(writer.keep_missing(values, ranks))
 
 
 def _share(
@@ -259,15 +259,15 @@ def _share(
     for reached, shift in (("GreaterOrEqual", -1), ("Greater", -1)):
         axes = writer.constant([1], np.int64)
         truth = writer.add("Cast", writer.add(reached, values, row), to=onnx.TensorProto.INT64)
-        place = writer.add("ReduceSum", truth, axes, keepdims=1)
-        place = writer.add("Add", place, writer.constant(shift, np.int64))
-        place = writer.add(
-            "Min", writer.add("Max", place, writer.constant(0, np.int64)), writer.constant(last - 1, np.int64)
+        position = writer.add("ReduceSum", truth, axes, keepdims=1)
+        position = writer.add("Add", position, writer.constant(shift, np.int64))
+        position = writer.add(
+            "Min", writer.add("Max", position, writer.constant(0, np.int64)), writer.constant(last - 1, np.int64)
         )
         steps = np.diff(quantiles)
         slopes = np.where(steps > 0, np.diff(references) / np.where(steps > 0, steps, 1.0), 0.0)
         start, low, slope = (
-            writer.add("Gather", writer.constant(table), place, axis=0)
+            writer.add("Gather", writer.constant(table), position, axis=0)
             for table in (quantiles[:-1], references[:-1], slopes)
         )
         climbed = writer.add("Mul", writer.add("Sub", values, start), slope)
@@ -297,13 +297,13 @@ def _normal_quantile(writer: SklearnNodeBuilder, share: str) -> str:
 
 def _ratio(writer: SklearnNodeBuilder, values: str, coefficients: Sequence[Sequence[float]]) -> str:
     """Return one polynomial divided by another, by Horner's rule."""
-    found = []
+    evaluated = []
     for polynomial in coefficients:
         current = writer.calculate("Mul", values, polynomial[0])
         for coefficient in polynomial[1:-1]:
             current = writer.calculate("Mul", writer.calculate("Add", current, coefficient), values)
-        found.append(writer.calculate("Add", current, polynomial[-1]))
-    return writer.add("Div", *found)
+        evaluated.append(writer.calculate("Add", current, polynomial[-1]))
+    return writer.add("Div", *evaluated)
 
 
 def _draw_splines(writer: SklearnNodeBuilder) -> None:
@@ -316,10 +316,10 @@ def _draw_splines(writer: SklearnNodeBuilder) -> None:
         )
     values = writer.numbers()
     parts = []
-    for place, spline in enumerate(step.bsplines_):
+    for index, spline in enumerate(step.bsplines_):
         knots: NDArray[np.float64] = np.asarray(spline.t)
         low, high = float(knots[step.degree]), float(knots[-step.degree - 1])
-        column = writer.column(values, place)
+        column = writer.column(values, index)
         inside = writer.calculate("Min", writer.calculate("Max", column, low), high)
         from_left = writer.add("GreaterOrEqual", inside, writer.constant(knots[np.newaxis, :-1]))
         to_right = writer.add("Less", inside, writer.constant(knots[np.newaxis, 1:]))
@@ -338,5 +338,5 @@ def _draw_splines(writer: SklearnNodeBuilder) -> None:
 
 
 def _width(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return lengths to divide by, [1, count]: between equal knots the divided is zero, too."""
+    """Return lengths to divide by, [1, count]: between equal knots the dividend is zero as well."""
     return np.where(lengths == 0, 1.0, lengths)[np.newaxis]

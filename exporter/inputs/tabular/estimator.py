@@ -1,4 +1,4 @@
-"""A fitted transform of rows: scikit-learn's, from skops, joblib or Python, or plain statistics from JSON."""
+"""Fitted transforms of table rows: scikit-learn estimators, or statistics from JSON."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from exporter.object_path import is_reference, load_object
 
 _STATISTICS = (".json",)
 
-# A Hugging Face image processor's own name: not a table's.
+# The file name of a Hugging Face image processor, which is no table's.
 _IMAGE_PROCESSOR = "preprocessor_config.json"
 
 _PAIRS = (("mean", "std"), ("min", "max"))
@@ -65,7 +65,7 @@ class TabularTransform:
             for position, column in enumerate(columns.values()):
                 table[:, position] = column
         with warnings.catch_warnings():
-            # Of names that arrays have not, unknown categories, logarithms of zero: what comes of them is looked at.
+            # About missing names, unknown categories, logarithms of zero: the features that come out are checked.
             warnings.simplefilter("ignore")
             features = self.transformer.transform(table)
         dense = features.toarray() if hasattr(features, "toarray") else features
@@ -73,7 +73,7 @@ class TabularTransform:
 
 
 def is_table_transform(preprocess: object) -> bool:
-    """Return whether ``preprocess`` is, or names, something fitted on columns rather than a transform of images."""
+    """Return whether ``preprocess`` is, or names, a transform of columns rather than of images."""
     if isinstance(preprocess, str):
         path = Path(preprocess)
         return path.name != _IMAGE_PROCESSOR and path.suffix in (*SKOPS, *PICKLES, *_STATISTICS)
@@ -87,15 +87,15 @@ def read_table_transform(preprocess: object, *, columns: Sequence[str], trust: b
     code and ``trust`` is false, or it is not fitted.
     """
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
-    found: Any = preprocess
+    transformer: Any = preprocess
     if isinstance(preprocess, str):
         if is_reference(preprocess):
-            found = load_object(preprocess, error=PreprocessingError)
+            transformer = load_object(preprocess, error=PreprocessingError)
         else:
-            found = _read_file(Path(preprocess), columns=columns, trust=trust)
-    if isinstance(found, ColumnStatistics):
-        return TabularTransform(transformer=found, names=found.columns, origin=origin)
-    return TabularTransform(transformer=found, names=_names(found, columns, origin), origin=origin)
+            transformer = _read_file(Path(preprocess), columns=columns, trust=trust)
+    if isinstance(transformer, ColumnStatistics):
+        return TabularTransform(transformer=transformer, names=transformer.columns, origin=origin)
+    return TabularTransform(transformer=transformer, names=_names(transformer, columns, origin), origin=origin)
 
 
 def _read_file(path: Path, *, columns: Sequence[str], trust: bool) -> Any:
@@ -152,9 +152,9 @@ def _by_column(content: object, columns: Sequence[str]) -> dict[str, Any]:
         return {str(name): numbers for name, numbers in content.items()}
     names = content.get("columns", list(columns))
     lists = [content[key] for key in pair]
-    if isinstance(names, list) and all(isinstance(one, list) and len(one) == len(names) for one in lists):
+    if isinstance(names, list) and all(isinstance(values, list) and len(values) == len(names) for values in lists):
         return {str(name): dict(zip(pair, values, strict=True)) for name, *values in zip(names, *lists, strict=True)}
-    if all(isinstance(one, Mapping) for one in lists) and len({tuple(one) for one in lists}) == 1:
+    if all(isinstance(values, Mapping) for values in lists) and len({tuple(values) for values in lists}) == 1:
         return {str(name): {key: content[key][name] for key in pair} for name in lists[0]}
     return {}
 

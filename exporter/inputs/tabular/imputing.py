@@ -1,4 +1,4 @@
-"""Converter of imputers: what an empty cell becomes, in the column's own type."""
+"""Converters of imputers: replacements of empty cells, in the column's own type."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from exporter.inputs.tabular.skl2onnx_nodes import SklearnNodeBuilder
 
 
 def calculate_shape(operator: Any) -> None:
-    """Say that an imputer gives as many columns as it is given, less those without any value, and its indicators."""
+    """Declare as many columns as an imputer takes, less those without any value, plus its indicators."""
     from skl2onnx.common import data_types
 
     step = operator.raw_operator
@@ -22,20 +22,20 @@ def calculate_shape(operator: Any) -> None:
 def fill_in(writer: SklearnNodeBuilder) -> None:
     """Write an imputer as a comparison and Where, and its indicators as 0 and 1 behind them."""
     step = writer.step
-    kept = [place for place, value in enumerate(step.statistics_) if not is_missing(value)]
-    filling = [step.statistics_[place] for place in kept]
+    kept = [index for index, value in enumerate(step.statistics_) if not is_missing(value)]
+    filling = [step.statistics_[index] for index in kept]
     text = any(kind.startswith("String") for _, kind in writer.inputs)
     if text and (step.add_indicator or len({kind for _, kind in writer.inputs}) > 1):
-        raise ValueError("of text, it is supported without add_indicator, and beside other text alone")
+        raise ValueError("text is supported without add_indicator, and beside other text alone")
     values = writer.joined() if text else writer.numbers()
     missing = _missing(writer, values, step.missing_values, text=text)
     constant = writer.texts([list(map(str, filling))]) if text else writer.constant([list(map(float, filling))])
-    found = writer.add("Where", writer.columns(missing, kept), constant, writer.columns(values, kept))
+    filled = writer.add("Where", writer.columns(missing, kept), constant, writer.columns(values, kept))
     if step.add_indicator:
-        marks = writer.as_number(writer.columns(missing, step.indicator_.features_.tolist()))
-        writer.finish(found, marks)
+        indicators = writer.as_number(writer.columns(missing, step.indicator_.features_.tolist()))
+        writer.finish(filled, indicators)
     else:
-        writer.finish(found)
+        writer.finish(filled)
 
 
 def indicate(writer: SklearnNodeBuilder) -> None:
@@ -46,9 +46,9 @@ def indicate(writer: SklearnNodeBuilder) -> None:
 
 
 def _missing(writer: SklearnNodeBuilder, values: str, marker: Any, *, text: bool) -> str:
-    """Return where cells are empty, bool [batch, columns]: NaN, an empty string, or the number that stands for it."""
+    """Return which cells are empty, bool [batch, columns]: NaN, an empty string, or the number that stands for it."""
     if text:
-        # On its way to the graph, whatever pandas has for an empty cell is an empty string.
+        # The graph gets an empty string for whatever pandas has in an empty cell.
         if not (is_missing(marker) or marker == ""):
             raise ValueError(f"missing_values={marker!r} of text is not supported: expected empty cells")
         return writer.add("Equal", values, writer.texts([[""]]))

@@ -1,4 +1,4 @@
-"""How a converter writes nodes inside skl2onnx: a thin layer that names them and keeps their types in float64."""
+"""Builder of ONNX nodes inside skl2onnx: it names nodes and keeps their types in float64."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ _ML_DOMAIN = "ai.onnx.ml"
 
 
 class SklearnNodeBuilder:
-    """NodeBuilder and constants of one fitted step.
+    """Nodes and constants of one fitted step.
 
-    ``inputs`` are the names of what it is given, [batch, columns] each, and skl2onnx's names of their types; ``widths``
-    their numbers of columns.
+    ``inputs`` are the names of its inputs, [batch, columns] each, and skl2onnx's names of their types; ``widths`` their
+    numbers of columns.
     """
 
     def __init__(self, scope: Any, operator: Any, container: Any) -> None:
@@ -66,15 +66,17 @@ class SklearnNodeBuilder:
 
     def calculate(self, formula: str, *operands: str | float) -> str:
         """Return an operator's result on tensors and float64 numbers."""
-        return self.add(formula, *(one if isinstance(one, str) else self.constant(one) for one in operands))
+        return self.add(
+            formula, *(operand if isinstance(operand, str) else self.constant(operand) for operand in operands)
+        )
 
-    def column(self, values: str, place: int) -> str:
+    def column(self, values: str, index: int) -> str:
         """Return one column of [batch, columns], [batch, 1]."""
-        return self.add("Gather", values, self.constant([place], np.int64), axis=1)
+        return self.add("Gather", values, self.constant([index], np.int64), axis=1)
 
-    def columns(self, values: str, places: Sequence[int]) -> str:
+    def columns(self, values: str, indices: Sequence[int]) -> str:
         """Return some columns of [batch, columns]."""
-        return self.add("Gather", values, self.constant(list(places), np.int64), axis=1)
+        return self.add("Gather", values, self.constant(list(indices), np.int64), axis=1)
 
     def as_number(self, truth: str) -> str:
         """Return bools as 0 and 1 in float64."""
@@ -85,7 +87,7 @@ class SklearnNodeBuilder:
         return self.add("Where", self.add("IsNaN", values), values, result, output=output)
 
     def finish(self, *parts: str) -> None:
-        """Give the step's output: its parts beside each other."""
+        """Write the step's output: its parts, joined along the columns."""
         if len(parts) == 1:
             self.add("Identity", parts[0], output=self.output)
         else:

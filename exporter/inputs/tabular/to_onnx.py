@@ -1,4 +1,4 @@
-"""SklearnNodeBuilder: a fitted transform of columns as ONNX nodes, in float64 until the last, as scikit-learn computes.
+"""ONNX nodes of a fitted transform of columns, in float64 up to the last, as scikit-learn computes.
 
 skl2onnx converts the transform, with ``converters`` of our own beside its. Its FeatureVectorizer gives float32, which
 a column such as a year or a price shows, so the columns are joined here.
@@ -38,13 +38,13 @@ def column_info(column: Column) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(column.name, _KINDS[column.dtype], ["batch", 1])
 
 
-def table_nodes(reading: TabularTransform, columns: Sequence[Column], *, features: str) -> NodeBuilder:
-    """Return nodes from one input a column, [batch, 1], to float32 ``features`` [batch, features].
+def table_nodes(transform: TabularTransform, columns: Sequence[Column], *, features: str) -> NodeBuilder:
+    """Return nodes from one input per column, [batch, 1], to float32 ``features`` [batch, features].
 
     Raises PreprocessingError where skl2onnx does not convert a part of the transform.
     """
     nodes = NodeBuilder("table")
-    transformer = reading.transformer
+    transformer = transform.transformer
     if isinstance(transformer, ColumnStatistics):
         count = len(columns)
         current = nodes.add("Concat", *(column.name for column in columns), axis=1)
@@ -57,12 +57,12 @@ def table_nodes(reading: TabularTransform, columns: Sequence[Column], *, feature
     types = [(column.name, column.dtype, 1) for column in columns]
     if joined:
         types = [(_JOINED, columns[0].dtype, len(columns))]
-    model = to_model(transformer, types, subject=f"'{reading.origin}'")
-    given = {value.name: name for value, name in zip(model.graph.input, _names(columns, joined=joined), strict=True)}
+    model = to_model(transformer, types, subject=f"'{transform.origin}'")
+    names = _names(columns, joined=joined)
     if joined:
         nodes.add("Concat", *(column.name for column in columns), axis=1, output=_JOINED)
     inner = compose.add_prefix(model, _PREFIX)
-    renamed = {_PREFIX + name: outside for name, outside in given.items()}
+    renamed = {_PREFIX + value.name: name for value, name in zip(model.graph.input, names, strict=True)}
     for node in inner.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.doc_string = ""
@@ -75,7 +75,7 @@ def table_nodes(reading: TabularTransform, columns: Sequence[Column], *, feature
 
 _JOINED = "table/joined"
 
-# What a user can do about a step that does not go into the graph.
+# How a user can fix a step that has no nodes.
 WHAT_TO_DO = "Replace that step, or apply it to the rows before the model and leave it out of --preprocess."
 
 
@@ -104,7 +104,7 @@ def to_model(transformer: Any, types: Sequence[tuple[str, str, int]], *, subject
         "int64": data_types.Int64TensorType,
         "string": data_types.StringTensorType,
     }
-    shapes, written = converters()
+    shapes, conversions = converters()
     try:
         with _quiet():
             model: onnx.ModelProto = skl2onnx.convert_sklearn(
@@ -112,7 +112,7 @@ def to_model(transformer: Any, types: Sequence[tuple[str, str, int]], *, subject
                 name="columns",
                 initial_types=[(name, kinds[kind]([None, width])) for name, kind, width in types],
                 target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-                custom_conversion_functions=written,
+                custom_conversion_functions=conversions,
                 custom_shape_calculators=shapes,
             )
     except (exceptions.MissingShapeCalculator, utils.InvalidInputTypeException) as error:
@@ -128,7 +128,7 @@ def to_model(transformer: Any, types: Sequence[tuple[str, str, int]], *, subject
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Silence skl2onnx's remarks: parity judges what it gives."""
+    """Silence skl2onnx's warnings: parity judges its nodes."""
     logger = logging.getLogger("skl2onnx")
     level = logger.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

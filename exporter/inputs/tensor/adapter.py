@@ -1,34 +1,29 @@
-"""Plain arrays: what the user feeds the network is what the artifact takes."""
+"""Adapter of plain arrays, which the network takes as they are."""
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from onnx import helper
-from torch import nn
 
-from exporter.conversion.to_torchscript import to_torchscript, trace
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import GraphPart, example_of
-from exporter.inputs.image.pipeline import NetworkPipeline
-from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedPath
-from exporter.parity.paths import SubgraphCache, decode_stage, graph_stages, onnx_path, runtime_path, torchscript_path
+from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
+from exporter.parity.paths import decode_stage
 from runtime.errors import InputError
+from runtime.evidence import Stage
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import Input, NumberType, TensorInput
 from runtime.model import Model
 
 _SPEC = re.compile(r"(?P<name>[^\s=]+)=(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\[\]]*)\]")
 
-# Lengths that a named dimension is tried with: the short ones, odd ones, and those that strides and poolings want.
+# Lengths that a named dimension is tried with: short ones, odd ones, and those that strides and poolings want.
 _LENGTHS = (1, 2, 3, 5, 7, 16, 31, 32, 64, 96)
 _FIXED_CASES = 12
 _KINDS = ("normal", "uniform", "large", "small")
@@ -39,39 +34,38 @@ _SEEDS = (0, 1)
 def read_input(text: str) -> TensorInput:
     """Return the input that ``text`` describes, such as ``x=float32[batch,3,28,28]``.
 
-    Raises ExportError when it does not read so.
+    Raises ExportError for any other text.
     """
-    found = _SPEC.fullmatch(text.strip())
+    match = _SPEC.fullmatch(text.strip())
     shape: tuple[int | str, ...] = ()
-    if found:
-        parts = [part.strip() for part in found["shape"].split(",")]
+    if match:
+        parts = [part.strip() for part in match["shape"].split(",")]
         shape = tuple(int(part) if part.isdigit() else part for part in parts)
-    words = [part for part in shape if isinstance(part, str)]
-    good = (
-        found is not None
-        and found["dtype"] in get_args(NumberType)
+    names = [part for part in shape if isinstance(part, str)]
+    valid = (
+        match is not None
+        and match["dtype"] in get_args(NumberType)
         and shape[0] == "batch"
-        and all(word.isidentifier() for word in words)
+        and all(name.isidentifier() for name in names)
         and 0 not in shape
-        and words.count("batch") == 1
+        and names.count("batch") == 1
     )
-    if not found or not good:
+    if not match or not valid:
         raise ExportError(
             f"--input '{text}': not an input: expected NAME=DTYPE[batch,...] with lengths or names for them, such as "
             f"'x=float32[batch,3,28,28]', and a dtype of {', '.join(get_args(NumberType))}. Correct it."
         )
-    return TensorInput(name=found["name"], dtype=found["dtype"], shape=shape)  # type: ignore[arg-type]  # checked
+    return TensorInput(name=match["name"], dtype=match["dtype"], shape=shape)  # type: ignore[arg-type]  # checked
 
 
-class TensorAdapter:
-    """Arrays, one an input; nothing is done to them before the network.
+class TensorAdapter(AdapterDefaults):
+    """Arrays, one per input; nothing is done to them before the network.
 
-    ``probe`` runs the eager network, and raises where it does not take a size: not every network takes every length.
+    ``probe`` runs the eager network on tensors by name, and raises ConversionError where it does not take their shapes.
     """
 
     files: Mapping[str, bytes] = {}
     noun = "inputs"
-    no_torchscript = "it cannot be traced"
     prepared_limit = 0.0
     decoder_tolerance = 0.0
 
@@ -80,7 +74,9 @@ class TensorAdapter:
     ) -> None:
         names = [spec.name for spec in specs]
         if len(set(names)) < len(names):
-            raise ExportError(f"--input: two of one name: expected different ones, got {', '.join(names)}. Rename.")
+            raise ExportError(
+                f"--input: two of one name: expected different names, got {', '.join(names)}. Rename one."
+            )
         self._specs = tuple(specs)
         self._samples = samples
         self._probe = probe
@@ -99,6 +95,11 @@ class TensorAdapter:
             for spec in self._specs
         }
 
+    @property
+    def borders(self) -> StageBorders:
+        """The network's inputs: nothing stands before them."""
+        return StageBorders(network={spec.name: () for spec in self._specs})
+
     def describe(self) -> str:
         """Return the inputs as the user wrote them."""
         return "arrays as they are: " + ", ".join(
@@ -114,17 +115,29 @@ class TensorAdapter:
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases of one shape: those of the shape that most have, over and over."""
-        shapes = [tuple(array.shape for array in self._arrays(case).values()) for case in cases]
+        shapes = [tuple(array.shape for array in self.decode(case).values()) for case in cases]
         common = max(shapes, key=shapes.count)
         chosen = [case for case, shape in zip(cases, shapes, strict=True) if shape == common]
         return tuple(chosen[row % len(chosen)] for row in range(max(BATCH_SIZES)))
 
+    def decode(self, case: Case) -> dict[str, NDArray[Any]]:
+        """Return a case's arrays, read by numpy alone, each with a batch dimension of one."""
+        with io.BytesIO(case.data) as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if len(self._specs) == 1:
+                return {self._specs[0].name: loaded[np.newaxis]}
+            return {spec.name: loaded[spec.name][np.newaxis] for spec in self._specs}
+
     def prepare(self, case: Case) -> PreparedInput:
         """Return the arrays as torch has them."""
-        arrays = self._arrays(case)
+        arrays = self.decode(case)
         return PreparedInput(
             decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
         )
+
+    def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
+        """Return the runtime's decoder."""
+        return {"decode": decode_stage(model)}
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two cases of one shape."""
@@ -134,8 +147,8 @@ class TensorAdapter:
         """Return one input of every shape, where more than the batch is dynamic."""
         if all(set(axes) <= {0} for axes in self.dimensions.values()):
             return ()
-        shapes = {tuple(tuple(tensor.shape) for tensor in one.tensors.values()): one.tensors for one in prepared}
-        return tuple(shapes.values())
+        by_shape = {tuple(tuple(tensor.shape) for tensor in case.tensors.values()): case.tensors for case in prepared}
+        return tuple(by_shape.values())
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone."""
@@ -152,44 +165,9 @@ class TensorAdapter:
     def network_graph_part(self) -> None:
         """Return None: nothing is prepared."""
 
-    def to_torchscript(
-        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
-    ) -> bytes | None:
-        """Return network and postprocessing, traced."""
-        return trace_whole(network, example, postprocessing)
-
-    @contextmanager
-    def open_paths(
-        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
-    ) -> Iterator[Sequence[ServedPath]]:
-        """Give the paths; nothing stands before the network but the decoder."""
-        with TemporaryDirectory(prefix="truecopy-") as place:
-            graph = model.manifest.variants[0].model
-            inputs = {spec.name: () for spec in self._specs}
-            stages = graph_stages(SubgraphCache(folder, Path(place)), graph, model, postprocessing, inputs=inputs)
-            paths = [
-                onnx_path(graph, model, stages=stages),
-                runtime_path(model, stages={"decode": decode_stage(model), **stages}),
-            ]
-            if torchscript:
-                paths.append(
-                    torchscript_path(
-                        folder / torchscript,
-                        postprocessing,
-                        model.manifest,
-                        inputs=lambda case: self.prepare(case).tensors,
-                        stages={},
-                    )
-                )
-            yield paths
-
-    def _arrays(self, case: Case) -> dict[str, NDArray[Any]]:
-        """Return a case's arrays, read by numpy alone, each with a batch dimension of one."""
-        with io.BytesIO(case.data) as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if len(self._specs) == 1:
-                return {self._specs[0].name: loaded[np.newaxis]}
-            return {spec.name: loaded[spec.name][np.newaxis] for spec in self._specs}
+    def torchscript_part(self) -> TorchScriptPart:
+        """Return that an archive takes the network's own inputs."""
+        return TorchScriptPart()
 
     def _encode(self, arrays: Mapping[str, NDArray[Any]]) -> bytes:
         stream = io.BytesIO()
@@ -203,20 +181,13 @@ class TensorAdapter:
         generators = [np.random.default_rng(seed) for seed in _SEEDS]
         names = list(dict.fromkeys(name for spec in self._specs for name in spec.shape[1:] if isinstance(name, str)))
         cases: list[Case] = []
-        worked, refusal = {name: set[int]() for name in names}, ""
+        accepted, refusal = {name: set[int]() for name in names}, ""
         for row in range(len(_LENGTHS) if names else _FIXED_CASES):
             # Different lengths for different dimensions, so that none is taken for another.
-            lengths = {name: _LENGTHS[(row + 3 * place) % len(_LENGTHS)] for place, name in enumerate(names)}
-            for kind in _KINDS[: 2 if names else 1]:
-                which = kind if names else _KINDS[row % len(_KINDS)]
+            lengths = {name: _LENGTHS[(row + 3 * number) % len(_LENGTHS)] for number, name in enumerate(names)}
+            for kind in _KINDS[:2] if names else (_KINDS[row % len(_KINDS)],):
                 seed = (row + len(cases)) % len(_SEEDS)
-                arrays = {
-                    spec.name: _random(generators[seed], self._shape(spec, lengths), np.dtype(spec.dtype), which)
-                    for spec in self._specs
-                }
-                sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
-                name = f"{which} {row}" + (f", {sizes}" if sizes else "")
-                case = Case(name=name, data=self._encode(arrays), group=f"random, seed {seed}")
+                case = self._random_case(row, kind, lengths, seed, generators[seed])
                 try:
                     self._probe(self.prepare(case).tensors)
                 except ConversionError as error:
@@ -224,12 +195,23 @@ class TensorAdapter:
                     break
                 cases.append(case)
                 for name, length in lengths.items():
-                    worked[name].add(length)
-        fixed = next((name for name, lengths in worked.items() if len(lengths) < 2), None)
+                    accepted[name].add(length)
+        fixed = next((name for name, lengths in accepted.items() if len(lengths) < 2), None)
         if not cases or fixed:
-            what = f"'{fixed}' has no two lengths that it takes" if fixed else "it takes no such input"
-            raise ConversionError(f"--input: the eager network fails: {what}: {refusal} Correct the input's shape.")
+            problem = f"'{fixed}' has no two lengths that it takes" if fixed else "it takes no such input"
+            raise ConversionError(f"--input: the eager network fails: {problem}: {refusal} Correct the input's shape.")
         return tuple(cases)
+
+    def _random_case(
+        self, row: int, kind: str, lengths: Mapping[str, int], seed: int, generator: np.random.Generator
+    ) -> Case:
+        arrays = {
+            spec.name: _random(generator, self._shape(spec, lengths), np.dtype(spec.dtype), kind)
+            for spec in self._specs
+        }
+        sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        name = f"{kind} {row}" + (f", {sizes}" if sizes else "")
+        return Case(name=name, data=self._encode(arrays), group=f"random, seed {seed}")
 
     def _user_cases(self, samples: Path) -> tuple[Case, ...]:
         if not samples.exists():
@@ -238,20 +220,20 @@ class TensorAdapter:
         cases = []
         for path in paths[:_MAX_SAMPLES]:
             try:
-                found = read_arrays(path, f"'{path}'")
+                content = read_arrays(path, f"'{path}'")
             except InputError as error:
                 raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
-            by_name = found if isinstance(found, Mapping) else {self._specs[0].name: found}
+            by_name = content if isinstance(content, Mapping) else {self._specs[0].name: content}
             missing = [spec.name for spec in self._specs if spec.name not in by_name]
             if missing:
-                raise ParityError(f"'{path}': has no array '{missing[0]}': expected all inputs by name. Add it.")
+                raise ParityError(f"'{path}': has no array '{missing[0]}': expected all inputs by name. Add the array.")
             arrays = {spec.name: np.asarray(by_name[spec.name], dtype=spec.dtype) for spec in self._specs}
             # A file may hold one input, or a batch of them.
             batches = [len(array) for name, array in arrays.items() if array.ndim == len(self._spec(name).shape)]
             for row in range(min(batches)) if batches else [None]:
-                one = {name: array if row is None else array[row] for name, array in arrays.items()}
+                single = {name: array if row is None else array[row] for name, array in arrays.items()}
                 name = path.name if row is None else f"{path.name} {row}"
-                cases.append(Case(name=name, data=self._encode(one), group=SAMPLES))
+                cases.append(Case(name=name, data=self._encode(single), group=SAMPLES))
         if not cases:
             raise ParityError(f"'{samples}': no arrays: expected .npy, .npz or .json files. Check --samples.")
         if len(cases) > _MAX_SAMPLES or len(paths) > _MAX_SAMPLES:
@@ -264,20 +246,6 @@ class TensorAdapter:
     @staticmethod
     def _shape(spec: TensorInput, lengths: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(lengths[part] if isinstance(part, str) else part for part in spec.shape[1:])
-
-
-def trace_whole(
-    network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
-) -> bytes | None:
-    """Return network and postprocessing as TorchScript that takes the network's own inputs by position.
-
-    None where torch cannot trace it: what a trace of a forward with its own control flow gives, parity would refuse.
-    """
-    module = NetworkPipeline(network, None if postprocessing.whole else postprocessing.module())
-    try:
-        return to_torchscript(trace(module.eval(), tuple(example.values())))
-    except ConversionError:
-        return None
 
 
 def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], kind: str) -> NDArray[Any]:

@@ -1,10 +1,8 @@
-"""Sentences, or pairs of them: tokenised on the host by the tokenizer of training, which the artifact carries."""
+"""Adapter of texts and pairs of texts: tokenized on the host by the tokenizer of training."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -16,9 +14,8 @@ from torch import nn
 
 from exporter.conversion.network_io import main_output
 from exporter.errors import ParityError, PreprocessingError
-from exporter.inputs.adapter import GraphPart
+from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.text.tokenizer import FILE, ReadTokenizer
-from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import (
     BATCH_SIZES,
     GENERATED,
@@ -27,9 +24,12 @@ from exporter.parity.cases import (
     Case,
     PreparedInput,
     ReferenceOutput,
-    ServedPath,
+    ServedStage,
+    StageBorders,
 )
-from exporter.parity.paths import SubgraphCache, graph_stages, runtime_path, split_batch
+from exporter.parity.paths import host_stage
+from exporter.recipe import TaskOptions
+from runtime.evidence import Stage
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import TextInput
 from runtime.model import Model
@@ -37,7 +37,7 @@ from runtime.model import Model
 TEXT = "text"
 SENTENCES = "sentences"
 
-# What tokenizers and masks get wrong shows on one of these: case, accents, other scripts, one word, no word of the
+# Faults of tokenizers and masks show on one of these: case, accents, other scripts, one word, no word of the
 # vocabulary, blanks, control characters, what looks like a special token, and every length up to a few dozen tokens.
 _TEXTS = (
     "Good",
@@ -59,21 +59,23 @@ _MAX_SAMPLES = 48
 _NEUTRAL_LIMIT = 1e-4
 
 
-class TextAdapter:
+class TextAdapter(AdapterDefaults):
     """Texts, from one word to more than the network takes.
 
-    ``call`` runs the eager network on tensors by name. ``takes`` are the names of its forward's parameters. ``labels``
-    and ``task`` are what a transformers configuration says of the classes; none without one.
+    ``call`` runs the eager network on tensors by name. ``takes`` are the names of its forward's parameters. ``config``
+    is the network's transformers configuration, which may name the classes and the task; None without one.
     """
 
     noun = "texts"
-    no_torchscript = "libtorch has no tokenizer"
+    libraries = ("tokenizers", "transformers")
+    # Some of our own texts are long on purpose.
+    expected_warnings = (".*longer than the",)
     prepared_limit = 0.0
     decoder_tolerance = 0.0
 
     def __init__(
         self,
-        tokenizing: ReadTokenizer,
+        tokenizer: ReadTokenizer,
         *,
         takes: Sequence[str],
         pairs: bool,
@@ -81,11 +83,11 @@ class TextAdapter:
         config: Any,
         call: Callable[[Mapping[str, torch.Tensor]], Any],
     ) -> None:
-        self._tokenizing = tokenizing
-        self._arrays = tuple(name for name in tokenizing.arrays if name in takes)
+        self._tokenizer = tokenizer
+        self._arrays = tuple(name for name in tokenizer.arrays if name in takes)
         if INPUT_IDS not in self._arrays:
             raise PreprocessingError(
-                f"{tokenizing.origin}: gives {', '.join(tokenizing.arrays)}, and the network's forward takes "
+                f"{tokenizer.origin}: gives {', '.join(tokenizer.arrays)}, and the network's forward takes "
                 f"{', '.join(map(repr, takes)) or 'nothing'}: expected '{INPUT_IDS}' among both. Name the forward's "
                 "first parameter so."
             )
@@ -93,34 +95,57 @@ class TextAdapter:
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
         self.labels = _labels_of(config)
-        self.task = _task_of(config)
+        self._task = _task_of(config)
         self._cases = self._read_cases()
-        padded = tokenizing.pad_id is not None and self._is_neutral(call)
+        padded = tokenizer.pad_id is not None and self._is_neutral(call)
         self._spec = TextInput(
             name=TEXT,
             tokenizer=FILE,
             arrays=self._arrays,
-            max_length=tokenizing.max_length,
-            pad_id=tokenizing.pad_id if padded else None,
-            pad_type_id=tokenizing.pad_type_id,
-            padding_side=tokenizing.padding_side,
+            max_length=tokenizer.max_length,
+            pad_id=tokenizer.pad_id if padded else None,
+            pad_type_id=tokenizer.pad_type_id,
+            padding_side=tokenizer.padding_side,
             pairs=pairs,
         )
-        self.inputs = (self._spec,)
-        self.files: Mapping[str, bytes] = {FILE: tokenizing.data}
-        self.dimensions = {name: {0: "batch", 1: "length"} for name in self._arrays}
+
+    @property
+    def inputs(self) -> tuple[TextInput, ...]:
+        """The text."""
+        return (self._spec,)
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The tokenizer."""
+        return {FILE: self._tokenizer.data}
+
+    @property
+    def dimensions(self) -> Mapping[str, Mapping[int, str]]:
+        """Batch and length."""
+        return {name: {0: "batch", 1: "length"} for name in self._arrays}
+
+    @property
+    def borders(self) -> StageBorders:
+        """The network's inputs: the tokenizer is not in the graph."""
+        return StageBorders(network=dict.fromkeys(self._arrays, ()))
 
     def describe(self) -> str:
         """Return the tokenizer, where texts are cut, and what padding does."""
         cut = f"cut to {self._spec.max_length} tokens"
-        assumed = "assumed; " if self._tokenizing.assumed else ""
+        assumed = "assumed; " if self._tokenizer.assumed else ""
         padding = (
             "padded within a batch"
             if self._spec.pad_id is not None
             else "never padded, as answers would depend on it: texts of equal length share a batch"
         )
         pairs = "pairs of texts, " if self._pairs else ""
-        return f"{pairs}{self._tokenizing.origin}, {cut} ({assumed}--max-length), {padding}"
+        return f"{pairs}{self._tokenizer.origin}, {cut} ({assumed}--max-length), {padding}"
+
+    def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
+        """Return the options, with the task of the network's configuration."""
+        if options.task is None and self._task is not None:
+            return replace(options, task=self._task)
+        return options
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's texts and our own, up to one that is cut."""
@@ -132,11 +157,23 @@ class TextAdapter:
             return tuple(cases[:1]) * max(BATCH_SIZES)
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
+    def decode(self, _case: Case) -> Arrays:
+        """Return none: the graph takes tokens, which are prepared."""
+        return {}
+
     def prepare(self, case: Case) -> PreparedInput:
-        """Return what the user's own tokenizer gives."""
-        found = self._tokenizing.reference(self._texts(case))
-        arrays = {name: found[name] for name in self._arrays}
+        """Return the arrays of the user's own tokenizer."""
+        by_name = self._tokenizer.reference(self._texts(case))
+        arrays = {name: by_name[name] for name in self._arrays}
         return PreparedInput(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
+        """Return the runtime's tokenizer."""
+
+        def tokenize(reference: ReferenceOutput) -> Arrays:
+            return model.stack([model.prepare(reference.case.data, subject=f"'{reference.case.name}'")])
+
+        return {"tokens": host_stage("tokens", tokenize, takes="case")}
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone: there are no strings in the graph."""
@@ -148,7 +185,11 @@ class TextAdapter:
         )
 
     def network_graph_part(self) -> None:
-        """Return None: the graph takes what the tokenizer gives."""
+        """Return None: the graph takes the tokenizer's arrays."""
+
+    def torchscript_part(self) -> TorchScriptPart:
+        """Return why there is no archive."""
+        return TorchScriptPart(obstacle="libtorch has no tokenizer")
 
     def example(self, prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         """Return two texts: one padded where that is allowed, so that the mask is traced as one that masks."""
@@ -158,42 +199,11 @@ class TextAdapter:
 
     def validation_inputs(self, prepared: Sequence[PreparedInput]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return some lengths from the shortest to the longest, and where padding is allowed a padded batch of them."""
-        by_length = {_length(one): one for one in prepared}
+        by_length = {_length(case): case for case in prepared}
         lengths = sorted(by_length)
-        some = [by_length[length] for length in (*lengths[:3], lengths[len(lengths) // 2], lengths[-1])]
-        padded = (self._padded(some[:4]),) if self._spec.pad_id is not None else ()
-        return (*(one.tensors for one in some), *padded)
-
-    def to_torchscript(
-        self, network: nn.Module, example: Mapping[str, torch.Tensor], postprocessing: Postprocessing
-    ) -> None:
-        """Return None: libtorch has no tokenizer, and traces fix what a mask is."""
-
-    @contextmanager
-    def open_paths(
-        self, model: Model, folder: Path, postprocessing: Postprocessing, *, torchscript: str | None
-    ) -> Iterator[Sequence[ServedPath]]:
-        """Give the graph, with the host's tokens, and the runtime as it serves."""
-        assert torchscript is None
-
-        def tokenize(answer: ReferenceOutput) -> Arrays:
-            return model.stack([model.prepare(answer.case.data, subject=f"'{answer.case.name}'")])
-
-        def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-            stacked = model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
-            return split_batch(model.run(stacked), model.manifest, len(cases))
-
-        name = model.manifest.variants[0].model
-        with TemporaryDirectory(prefix="truecopy-") as place, warnings.catch_warnings():
-            # Some of our own texts are long on purpose.
-            warnings.filterwarnings("ignore", message=".*longer than the", category=UserWarning)
-            stages = graph_stages(
-                SubgraphCache(folder, Path(place)), name, model, postprocessing, inputs=dict.fromkeys(self._arrays, ())
-            )
-            yield (
-                ServedPath(name=name, stages=stages, run=run),
-                runtime_path(model, stages={"tokens": tokenize, **stages}),
-            )
+        chosen = [by_length[length] for length in (*lengths[:3], lengths[len(lengths) // 2], lengths[-1])]
+        padded = (self._padded(chosen[:4]),) if self._spec.pad_id is not None else ()
+        return (*(case.tensors for case in chosen), *padded)
 
     def _texts(self, case: Case) -> tuple[str, ...]:
         return tuple(msgspec.json.decode(case.data, type=list[str])) if self._pairs else (case.data.decode(),)
@@ -202,78 +212,78 @@ class TextAdapter:
         return Case(name=name, data=msgspec.json.encode(texts) if self._pairs else texts[0].encode(), group=group)
 
     def _read_cases(self) -> tuple[Case, ...]:
-        own = _TEXTS if self._samples is None else self._read_samples(self._samples)
+        texts = _TEXTS if self._samples is None else self._read_samples(self._samples)
         # Every number of words up to a dozen, then longer by half, up to texts that are cut.
-        counts, longest = list(range(1, 13)), 2 * self._tokenizing.max_length
+        counts, longest = list(range(1, 13)), 2 * self._tokenizer.max_length
         while counts[-1] < longest:
             counts.append(counts[-1] * 3 // 2)
-        made = [" ".join(_WORDS[place % len(_WORDS)] for place in range(count)) for count in counts]
-        named: list[tuple[str, tuple[str, ...]]] = [(_short(text), (text,)) for text in own]
-        named += [(f"{count} words", (text,)) for count, text in zip(counts, made, strict=True)]
+        generated = [" ".join(_WORDS[number % len(_WORDS)] for number in range(count)) for count in counts]
+        named: list[tuple[str, tuple[str, ...]]] = [(_short(text), (text,)) for text in texts]
+        named += [(f"{count} words", (text,)) for count, text in zip(counts, generated, strict=True)]
         if self._pairs:
-            seconds = [texts[0] for _, texts in reversed(named)]
-            named = [(f"{name} | …", (*texts, second)) for (name, texts), second in zip(named, seconds, strict=True)]
+            seconds = [first for _, (first,) in reversed(named)]
+            named = [(f"{name} | …", (*first, second)) for (name, first), second in zip(named, seconds, strict=True)]
         group = SAMPLES if self._samples is not None else SENTENCES
         return tuple(
-            self._case(name, *texts, group=group if place < len(own) else GENERATED)
-            for place, (name, texts) in enumerate(named)
+            self._case(name, *parts, group=group if index < len(texts) else GENERATED)
+            for index, (name, parts) in enumerate(named)
         )
 
     def _read_samples(self, samples: Path) -> tuple[str, ...]:
         """Return the lines of a text file."""
         try:
-            lines = [line.strip() for line in samples.read_text(encoding="utf-8-sig").splitlines()]
+            stripped = [line.strip() for line in samples.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ParityError(
-                f"'{samples}': cannot be used as samples: expected a UTF-8 file with a text a line: {error}. "
+                f"'{samples}': cannot be used as samples: expected a UTF-8 file with one text per line: {error}. "
                 "Check --samples."
             ) from error
-        found = [line for line in lines if line]
-        texts = tuple(found[:_MAX_SAMPLES])
-        if len(found) > len(texts):
-            self.skipped_samples = (f"in '{samples}', {len(found) - len(texts)} of {len(found)} texts: the last ones",)
+        lines = [line for line in stripped if line]
+        texts = tuple(lines[:_MAX_SAMPLES])
+        if len(lines) > len(texts):
+            self.skipped_samples = (f"in '{samples}', {len(lines) - len(texts)} of {len(lines)} texts: the last ones",)
         if not texts:
             raise ParityError(f"'{samples}': no texts: expected at least one line that is not blank. Check --samples.")
         return texts
 
     def _is_neutral(self, call: Callable[[Mapping[str, torch.Tensor]], Any]) -> bool:
-        """Return whether the eager network answers alike for a text alone and one padded beside longer ones."""
-        some = sorted((self.prepare(case) for case in self._cases[:8]), key=_length)
-        together = main_output(call(self._padded(some)))
-        apart = [main_output(call(one.tensors)) for one in some]
-        if together is None or any(one is None or one.shape[1:] != together.shape[1:] for one in apart):
+        """Return whether the eager network gives the same for a text alone and one padded beside longer ones."""
+        cases = sorted((self.prepare(case) for case in self._cases[:8]), key=_length)
+        together = main_output(call(self._padded(cases)))
+        alone = [main_output(call(case.tensors)) for case in cases]
+        if together is None or any(output is None or output.shape[1:] != together.shape[1:] for output in alone):
             return False
-        joined = torch.cat([one for one in apart if one is not None])
+        joined = torch.cat([output for output in alone if output is not None])
         return bool((joined - together).abs().max() <= _NEUTRAL_LIMIT * joined.abs().max())
 
-    def _padded(self, some: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
-        longest = max(map(_length, some))
+    def _padded(self, cases: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
+        longest = max(map(_length, cases))
         fill = {
-            INPUT_IDS: self._tokenizing.pad_id or 0,
+            INPUT_IDS: self._tokenizer.pad_id or 0,
             ATTENTION_MASK: 0,
-            TOKEN_TYPE_IDS: self._tokenizing.pad_type_id,
+            TOKEN_TYPE_IDS: self._tokenizer.pad_type_id,
         }
-        left = self._tokenizing.padding_side == "left"
+        left = self._tokenizer.padding_side == "left"
 
         def pad(array: NDArray[np.int64], value: int) -> NDArray[np.int64]:
             missing = longest - array.shape[1]
             return np.pad(array, ((0, 0), (missing, 0) if left else (0, missing)), constant_values=value)
 
         return {
-            name: torch.from_numpy(np.concatenate([pad(one.arrays[name], fill[name]) for one in some]))
+            name: torch.from_numpy(np.concatenate([pad(case.arrays[name], fill[name]) for case in cases]))
             for name in self._arrays
         }
 
 
 def _labels_of(config: Any) -> tuple[str, ...]:
-    """Return the class names of a transformers configuration, unless they are those it makes up."""
+    """Return the class names of a transformers configuration, unless they are its placeholders."""
     names = getattr(config, "id2label", None) or {}
     labels = tuple(str(names[index]) for index in sorted(names))
     return () if labels == tuple(f"LABEL_{index}" for index in range(len(labels))) else labels
 
 
 def _task_of(config: Any) -> str | None:
-    """Return what a transformers configuration says that its head is for; one class is a regression there."""
+    """Return the task of a transformers configuration's head; one class is a regression there."""
     kind = getattr(config, "problem_type", None)
     if kind == "multi_label_classification":
         return "multilabel"

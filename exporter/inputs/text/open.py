@@ -6,8 +6,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.registry import Logits
 from exporter.conversion.network_io import call
@@ -16,7 +14,7 @@ from exporter.inputs.image import HUGGING_FACE
 from exporter.inputs.kind import InputKind
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
-from exporter.recipe import ExportOptions, TaskOptions
+from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.inputs.text.decoder import INPUT_IDS
 from runtime.manifest import TextInput
@@ -57,13 +55,6 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
     )
 
 
-def infer_task_options(options: TaskOptions, adapter: TextAdapter, _network: nn.Module, _value: Any) -> TaskOptions:
-    """Return ``options`` with the task of the transformers configuration, where the user named none."""
-    if options.task is None and adapter.task is not None:
-        return replace(options, task=adapter.task)
-    return options
-
-
 def complete_options(options: ExportOptions, spec: TextInput, artifact: Artifact) -> ExportOptions:
     """Return ``options`` with the tokenizer and the lengths of an artifact's input."""
     return replace(
@@ -85,5 +76,4 @@ KIND = InputKind(
     open_adapter=open_adapter,
     complete_options=complete_options,
     to_bytes=to_bytes,
-    infer_task_options=infer_task_options,
 )

@@ -1,4 +1,4 @@
-"""The tokenizer of training: untouched for the reference, and as the ``tokenizer.json`` that the artifact carries."""
+"""Tokenizers of training: untouched for the reference, and as the artifact's ``tokenizer.json``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ _PADDING_TOKENS = ("[PAD]", "<pad>")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadTokenizer:
-    """How texts become numbers.
+    """The tokenizer of a model.
 
     ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
     the same one as a ``tokenizer.json`` that cuts to ``max_length`` and never pads. ``arrays`` are those that the
-    tokenizer gives; ``pad_id`` is None where it has no padding token. ``assumed`` says that nobody named the length.
+    tokenizer gives; ``pad_id`` is None where it has no padding token. ``assumed`` says that the user named no length.
     """
 
     reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
@@ -59,7 +59,9 @@ def read_tokenizer(
             f"'{path}': the tokenizers library is not installed. Run: pip install 'truecopy[text]'."
         )
     if max_length is not None and max_length < 1:
-        raise PreprocessingError(f"--max-length: expected at least 1 token, got {max_length}. Give training's.")
+        raise PreprocessingError(
+            f"--max-length: expected at least 1 token, got {max_length}. Use the length of training."
+        )
     if path.is_file():
         return _from_file(path, max_length, longest, carried)
     if not path.is_dir():
@@ -126,8 +128,8 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
 
     def reference(texts: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
         encoded = tokenizer.encode(*texts)
-        found = {INPUT_IDS: encoded.ids, ATTENTION_MASK: encoded.attention_mask, TOKEN_TYPE_IDS: encoded.type_ids}
-        return {name: np.array([values], dtype=np.int64) for name, values in found.items()}
+        lists = {INPUT_IDS: encoded.ids, ATTENTION_MASK: encoded.attention_mask, TOKEN_TYPE_IDS: encoded.type_ids}
+        return {name: np.array([values], dtype=np.int64) for name, values in lists.items()}
 
     return ReadTokenizer(
         reference=reference,
@@ -144,28 +146,28 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
 
 
 def _padding_of(tokenizer: Any, carried: TextInput | None) -> dict[str, Any]:
-    """Return how a tokenizer would pad whose file does not say it: as the artifact does, or with its padding token."""
+    """Return how a tokenizer pads whose file does not say it: as the artifact does, or with its padding token."""
     if carried is not None and carried.pad_id is not None:
         return {"pad_id": carried.pad_id, "pad_type_id": carried.pad_type_id, "direction": carried.padding_side}
     known = [tokenizer.token_to_id(token) for token in _PADDING_TOKENS]
     return {"pad_id": next((number for number in known if number is not None), None)}
 
 
-def _length(asked: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, bool]:
+def _length(max_length: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, bool]:
     """Return the length that texts are cut to, and whether that is an assumption."""
-    if asked is not None:
-        return asked, False
+    if max_length is not None:
+        return max_length, False
     known = [length for length in (own, longest) if length]
     if not known:
         raise PreprocessingError(
-            f"'{path}': has no length to cut texts to: expected one in its configuration. Pass training's: "
-            "--max-length."
+            f"'{path}': has no length to cut texts to: expected one in its configuration. Pass the "
+            "length of training with --max-length."
         )
     return min(known), True
 
 
 def _carried(tokenizer: Any, length: int, side: str) -> bytes:
-    """Return a tokenizer as a file of its own: the caller's stays as it is."""
+    """Return a copy of a tokenizer as the file that the artifact carries."""
     tokenizers = import_module("tokenizers")
     carried = tokenizers.Tokenizer.from_str(tokenizer.to_str())
     carried.no_padding()

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.seq2seq import GreedySeq2Seq
-from exporter.conversion.network_io import call, main_output
+from exporter.conversion.network_io import call
 from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
-from exporter.inputs.tokens.adapter import TokensAdapter, is_tokens, read_token_inputs
+from exporter.inputs.tokens.adapter import TokensAdapter
+from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs
 from exporter.outputs.labels import read_vocabulary
-from exporter.recipe import ExportOptions, TaskOptions
+from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import TokensInput
 
@@ -43,28 +42,17 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapt
             "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
             "are; leave out --preprocess."
         )
-    name, derived_inputs = read_token_inputs(options.inputs)
     return TokensAdapter(
-        name,
+        read_token_inputs(options.inputs),
         rebuilt.network,
-        derived_inputs=derived_inputs,
-        words=read_vocabulary(options.vocabulary) if options.vocabulary is not None else (),
-        pad_id=options.pad_id,
-        max_length=options.max_length,
-        samples=options.samples,
+        TokenOptions(
+            words=read_vocabulary(options.vocabulary) if options.vocabulary is not None else (),
+            pad_id=options.pad_id,
+            max_length=options.max_length,
+            samples=options.samples,
+        ),
         call=lambda tensors: call(rebuilt.network, tensors),
     )
-
-
-def infer_task_options(options: TaskOptions, _adapter: TokensAdapter, network: nn.Module, value: Any) -> TaskOptions:
-    """Return ``options`` with the task of the outputs' rank and dtype, and the network's own end token."""
-    output = main_output(value)
-    if options.task is None and output is not None and (output.ndim == 3 or not output.is_floating_point()):
-        options = replace(options, task="tokens")
-    end_id = getattr(network, "end_id", None)
-    if options.end_id is None and isinstance(end_id, int):
-        options = replace(options, end_id=end_id)
-    return options
 
 
 def complete_options(options: ExportOptions, spec: TokensInput, artifact: Artifact) -> ExportOptions:
@@ -93,5 +81,4 @@ KIND = InputKind(
     open_adapter=open_adapter,
     complete_options=complete_options,
     to_bytes=to_bytes,
-    infer_task_options=infer_task_options,
 )

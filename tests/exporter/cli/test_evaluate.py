@@ -105,7 +105,7 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
 
     found = calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "calibrated")
 
-    assert "model.torchscript: calibrated, too" in found.notes
+    assert "model.torchscript: also calibrated" in found.notes
     assert abs(found.temperature - 1) > 0.05
     model = runtime.load(tmp_path / "calibrated")
     script = load_torchscript(tmp_path / "calibrated" / "model.torchscript")

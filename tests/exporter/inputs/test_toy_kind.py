@@ -21,7 +21,7 @@ import runtime
 import runtime.inputs.registry as runtime_registry
 from exporter.inputs.registry import to_bytes
 from exporter.recipe import ExportOptions
-from exporter.recipe_from_artifact import recipe_from_artifact
+from exporter.recipe_from_artifact import options_from_artifact
 from runtime.artifact.open import open_artifact
 from runtime.evaluation.data import read_labeled
 from runtime.manifest import Input, Manifest, document
@@ -147,7 +147,7 @@ def test_a_server_reads_points_from_tensors_json_forms_and_bodies(model):
 
 
 def test_an_export_of_points_can_be_repeated_from_its_artifact(artifact, model):
-    options = recipe_from_artifact(open_artifact(artifact), ExportOptions(checkpoint=artifact))
+    options = options_from_artifact(open_artifact(artifact), ExportOptions(checkpoint=artifact))
 
     assert options.inputs == ("at=point",)
     assert to_bytes((0.5, -2.0), model.manifest) == b"0.5,-2.0"

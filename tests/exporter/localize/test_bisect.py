@@ -112,9 +112,9 @@ def test_a_changed_attribute_is_found_in_the_layer_that_it_belongs_to(find, row)
     found = find(lambda model: attribute(nodes(model, "LayerNormalization")[row], "epsilon", 1e-3))
 
     assert found.operators[-1] == "LayerNormalization"
-    assert (found.place.module, found.place.kind) == (f"blocks.{row}.norm", "LayerNorm")
-    assert found.place.file == __file__
-    assert found.place.code == "given = self.norm(x)"
+    assert (found.origin.module, found.origin.kind) == (f"blocks.{row}.norm", "LayerNorm")
+    assert found.origin.file == __file__
+    assert found.origin.code == "given = self.norm(x)"
     assert found.changes == ("epsilon: expected 1e-05, got 0.001",)
     assert found.runs <= 8  # a search by halves, not one run a node
 
@@ -123,15 +123,15 @@ def test_a_wrong_axis_is_found(find):
     found = find(lambda model: attribute(nodes(model, "Softmax")[1], "axis", 1))
 
     assert found.operators[-1] == "Softmax"
-    assert found.place.module == "blocks.1"
-    assert "softmax" in found.place.code
+    assert found.origin.module == "blocks.1"
+    assert "softmax" in found.origin.code
     assert found.changes == ("axis: expected -1, got 1",)
 
 
 def test_one_changed_weight_is_found_and_counted(find):
     found = find(lambda model: change_weight(model, "first.weight"))
 
-    assert found.place.module == "first"
+    assert found.origin.module == "first"
     assert found.changes == ("'first.weight': 1 of 108 values differ, by up to 1.0e-02",)
 
 
@@ -140,7 +140,7 @@ def test_the_earlier_of_two_faults_is_found(find):
         attribute(nodes(model, "LayerNormalization")[1], "epsilon", 1e-3)
         attribute(nodes(model, "Gelu")[0], "approximate", "tanh")
 
-    assert find(plant).place.module == "blocks.1.norm"
+    assert find(plant).origin.module == "blocks.1.norm"
 
 
 def test_a_node_put_in_between_is_found_where_it_is(find):
@@ -158,7 +158,7 @@ def test_a_node_put_in_between_is_found_where_it_is(find):
     found = find(plant)
 
     assert found.operators == ("Cast", "Cast", "Gelu")
-    assert found.place.module == "smooth"
+    assert found.origin.module == "smooth"
     assert "is not there in a fresh conversion" in " ".join(found.changes)
 
 
@@ -173,7 +173,7 @@ def test_a_constant_of_the_traced_batch_is_found_although_it_fails(find):
     found = find(plant)
 
     assert found.input == "two"
-    assert found.place.module == "smooth"
+    assert found.origin.module == "smooth"
     assert found.finding.startswith("none: inputs: the network cannot run on these values")
 
 

@@ -15,8 +15,8 @@ import exporter
 import runtime
 from exporter.cli.export import app
 from exporter.outputs.registry import TASKS
-from exporter.recheck import check
-from exporter.recipe import Recipe, TaskOptions
+from exporter.recheck import recheck_artifact
+from exporter.recipe import ExportOptions, TaskOptions
 from runtime.manifest import document
 from runtime.outputs.registry import INTERPRETERS
 from runtime.verify import verify
@@ -77,7 +77,7 @@ def test_every_path_and_stage_is_compared(exported, checkpoint, network):
     assert {("runtime", "network"), ("runtime", "activation"), ("runtime", "labels")} <= rows
     assert {("model.torchscript", "end to end"), ("runtime", "end to end")} <= rows
 
-    recheck = check(exported.artifact, Recipe(checkpoint=checkpoint), arch=network)
+    recheck = recheck_artifact(exported.artifact, ExportOptions(checkpoint=checkpoint), arch=network)
 
     assert recheck.evidence.passed
     assert {(row.path, row.stage) for row in recheck.evidence.rows} >= rows

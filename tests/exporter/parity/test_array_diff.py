@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exporter.parity.array_diff import DifferenceTally, Tolerance, measure_difference, signal_of
+from exporter.parity.array_diff import DifferenceTally, RowKey, Tolerance, measure_difference, signal_of
 from runtime.evidence import HISTOGRAM_EDGES, Noise
 
 
@@ -25,7 +25,7 @@ def arrays(*values, dtype=np.float32):
     return {"scores": np.array([values], dtype=dtype)}
 
 
-RULER = Tolerance(unit="probability", noise={"scores": noise("scores", 1e-6)})
+TOLERANCE = Tolerance(unit="probability", noise={"scores": noise("scores", 1e-6)})
 
 
 @pytest.mark.parametrize(
@@ -40,34 +40,34 @@ RULER = Tolerance(unit="probability", noise={"scores": noise("scores", 1e-6)})
     ],
 )
 def test_a_wrong_form_is_a_fault_of_its_own(actual, fault):
-    assert measure_difference(actual, arrays(0, 1), RULER).fault == fault
+    assert measure_difference(actual, arrays(0, 1), TOLERANCE).fault == fault
 
 
 def test_nan_and_infinity_where_eager_has_them_are_equal():
-    found = measure_difference(arrays(np.nan, np.inf, -np.inf), arrays(np.nan, np.inf, -np.inf), RULER)
+    found = measure_difference(arrays(np.nan, np.inf, -np.inf), arrays(np.nan, np.inf, -np.inf), TOLERANCE)
 
     assert found.fault is None
     assert not found.values.any()
 
 
 def test_a_finite_number_where_eager_has_none_is_no_rounding():
-    found = measure_difference(arrays(1.0, 1.0), arrays(np.nan, np.inf), RULER)
+    found = measure_difference(arrays(1.0, 1.0), arrays(np.nan, np.inf), TOLERANCE)
 
     assert np.isinf(found.values).all()
 
 
 def test_every_tensor_has_its_own_limit():
     """A difference of 1e-5 is nothing among thousands, and a fault among millionths."""
-    ruler = Tolerance(
+    tolerance = Tolerance(
         unit="", noise={"large": noise("large", 1e-3), "small": noise("small", 1e-7), "whole": noise("whole", 0)}
     )
     eager = {"large": np.array([5e3]), "small": np.array([1e-3]), "whole": np.array([3.0])}
 
-    found = measure_difference({**eager, "large": eager["large"] + 1e-5}, eager, ruler)
-    assert found.values.max() < ruler.limit
-    found = measure_difference({**eager, "small": eager["small"] + 1e-5}, eager, ruler)
-    assert found.values.max() > ruler.limit
-    found = measure_difference({**eager, "whole": eager["whole"] + 1}, eager, ruler)
+    found = measure_difference({**eager, "large": eager["large"] + 1e-5}, eager, tolerance)
+    assert found.values.max() < tolerance.limit
+    found = measure_difference({**eager, "small": eager["small"] + 1e-5}, eager, tolerance)
+    assert found.values.max() > tolerance.limit
+    found = measure_difference({**eager, "whole": eager["whole"] + 1}, eager, tolerance)
     assert np.isinf(found.values.max())
 
 
@@ -78,13 +78,18 @@ def test_words_are_equal_or_not():
     assert measure_difference(one, other, Tolerance(unit="labels")).values.tolist() == [0.0, 1.0]
 
 
-def row_of(*pairs, ruler=RULER, stage="network"):
-    tally = DifferenceTally(ruler)
-    for place, (actual, expected) in enumerate(pairs):
+def tally_of_outputs():
+    key = RowKey(path="model.onnx", device="cpu", stage="network", group="generated", compared="outputs")
+    return DifferenceTally(key, TOLERANCE)
+
+
+def row_of(*pairs):
+    tally = tally_of_outputs()
+    for index, (actual, expected) in enumerate(pairs):
         tally.add(
-            f"input {place}", lambda actual=actual, expected=expected: measure_difference(actual, expected, ruler)
+            f"input {index}", lambda actual=actual, expected=expected: measure_difference(actual, expected, TOLERANCE)
         )
-    return tally.row("model.onnx", "cpu", stage, "generated", "outputs")
+    return tally.row()
 
 
 def test_a_row_has_the_worst_input_and_counts_values_by_their_multiple_of_the_floor():
@@ -109,10 +114,10 @@ def test_more_than_the_limit_is_a_fault_that_says_how_much():
 
 
 def test_a_path_that_raises_is_a_fault_and_the_inputs_that_ran_are_counted():
-    tally = DifferenceTally(RULER)
-    tally.add("good", lambda: measure_difference(arrays(1), arrays(1), RULER))
+    tally = tally_of_outputs()
+    tally.add("good", lambda: measure_difference(arrays(1), arrays(1), TOLERANCE))
     tally.add("bad", lambda: 1 / 0)
-    row = tally.row("model.onnx", "cpu", "network", "generated", "outputs")
+    row = tally.row()
 
     assert row.fault == "error"
     assert (row.planned, row.inputs, row.worst_input) == (2, 1, "bad")

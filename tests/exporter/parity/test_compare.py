@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 import exporter
-from exporter import parity
 from exporter.outputs import postprocessing as postprocessing_module
+from exporter.parity import subject
 
-MEASURE = parity.measure_noise
+MEASURE = subject.measure_noise
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def asked(monkeypatch):
         asked.append(every_input)
         return MEASURE(*arguments, every_input=every_input, **{**options, "max_ratio": 10.0 if every_input else 0.004})
 
-    monkeypatch.setattr(parity, "measure_noise", measure_noise)
+    monkeypatch.setattr(subject, "measure_noise", measure_noise)
     return asked
 
 

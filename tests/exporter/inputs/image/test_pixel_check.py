@@ -5,6 +5,7 @@ import torch
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from exporter.backends.registry import geometry_executions
 from exporter.inputs.image import GRAY, RGB, Letterbox, PixelFormat, read_transform
 from exporter.inputs.image.pixel_check import compare_pixels
 from runtime.geometry import pillow as geometry
@@ -29,7 +30,7 @@ CLASSIC = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(33), 
 )
 def test_every_step_is_the_users_own(transform, pixels):
     container = transform if hasattr(transform, "transforms") else transforms.Compose([transform])
-    rows = compare_pixels(read_transform(container, pixels), pixels, sizes=SIZES)
+    rows = compare_pixels(read_transform(container, pixels), pixels, geometry_executions(), sizes=SIZES)
 
     assert {row.path for row in rows} == {"model.onnx", "runtime", "model.torchscript"}
     assert all(row.difference == 0 and row.images == 4 * len(SIZES) for row in rows), rows
@@ -38,7 +39,8 @@ def test_every_step_is_the_users_own(transform, pixels):
 def test_the_step_that_differs_is_named_with_the_image_that_shows_it_most(monkeypatch):
     monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
 
-    wrong = [row for row in compare_pixels(read_transform(CLASSIC), RGB, sizes=SIZES) if row.difference]
+    rows = compare_pixels(read_transform(CLASSIC), RGB, geometry_executions(), sizes=SIZES)
+    wrong = [row for row in rows if row.difference]
 
     assert [(row.step, row.path) for row in wrong] == [("2 of 3, 'CenterCrop'", "runtime")]
     assert wrong[0].share > 0.5

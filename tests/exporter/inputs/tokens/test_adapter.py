@@ -15,8 +15,9 @@ from torch import nn
 import exporter
 import runtime
 from exporter.conversion import to_onnx
-from exporter.conversion.decoder_loop import check_no_python_loop
+from exporter.conversion.decoder_loop import SequenceProbe, check_no_python_loop
 from exporter.inputs.tokens.adapter import TokensAdapter
+from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from runtime.verify import verify
 
 NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
@@ -123,7 +124,7 @@ def test_lengths_and_masks_beside_the_tokens_are_made_by_the_host(export_network
 
     spec = exported.manifest.inputs[0]
     assert spec.pad_id == 0
-    assert list(spec.beside) == [one.partition("=")[0] for one in beside]
+    assert list(spec.derived_inputs) == [one.partition("=")[0] for one in beside]
     model = runtime.load(exported.artifact, device="cpu")
     sequences = [[5], [6, 0, 8], [9] * 8, [3] * 40, [1, 2], [0] * 7]
     assert len({model.bucket(model.prepare(tokens)) for tokens in sequences}) < len(sequences)
@@ -211,7 +212,8 @@ def test_a_loop_that_ends_where_a_value_says_is_refused_though_a_trace_of_it_wou
 def test_a_loop_of_a_fixed_number_of_steps_is_no_loop(networks):
     network = networks.Steady().eval()
 
-    check_no_python_loop(network, call=network, draw=lambda batch, length: torch.ones(batch, length, dtype=torch.int64))
+    probe = SequenceProbe(draw=lambda batch, length: torch.ones(batch, length, dtype=torch.int64), call=network)
+    check_no_python_loop(network, probe)
 
 
 @pytest.mark.parametrize(
@@ -247,13 +249,7 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapter = TokensAdapter(
-            "tokens",
-            network,
-            words=(),
-            pad_id=None,
-            max_length=None,
-            samples=None,
-            call=lambda tensors: network(*tensors.values()),
+            TokenInputs(name="tokens"), network, TokenOptions(), call=lambda tensors: network(*tensors.values())
         )
     lengths = {adapter.prepare(case).arrays["tokens"].shape[1] for case in adapter.cases()}
     traced = adapter.example(())["tokens"].shape[1]

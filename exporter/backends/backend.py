@@ -1,0 +1,115 @@
+"""Interface of a backend: one form of the artifact."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exporter.bundle import Staging
+from exporter.inputs.adapter import InputAdapter
+from exporter.inputs.image import PixelFormat
+from exporter.inputs.image.pixel_check import GeometryFunction
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.parity.cases import Arrays, CaseSource, ServedPath
+from exporter.parity.paths import SubgraphCache
+from runtime.artifact.open import Artifact
+from runtime.manifest import Output, Preprocessing, Variant
+from runtime.model import Model
+
+# From prepared inputs by name to the scores, an array or several, as the form's own library returns them.
+Scorer: TypeAlias = Callable[[Arrays], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSource:
+    """What every form is written from.
+
+    ``flat`` is ``network`` with tensors in and out by position; ``example`` are its inputs for tracing, a batch of two,
+    ``validation_inputs`` inputs of the shapes that a converted network has to take.
+    """
+
+    network: nn.Module
+    flat: nn.Module
+    adapter: InputAdapter
+    postprocessing: Postprocessing
+    example: Mapping[str, torch.Tensor]
+    validation_inputs: Sequence[Mapping[str, torch.Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenGraphs:
+    """What the manifest says of graphs: their files, their outputs, and the exporter that converted the network."""
+
+    variant: Variant
+    outputs: tuple[Output, ...]
+    exporter: Literal["dynamo", "legacy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenForm:
+    """What a form wrote: in words its files, or the reason why there are none; ``graphs`` where it wrote some."""
+
+    finding: str
+    graphs: WrittenGraphs | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenArtifact:
+    """An artifact whose paths are opened: on the device of ``model``, with the cases that it is compared on."""
+
+    artifact: Artifact
+    model: Model
+    adapter: InputAdapter
+    cases: CaseSource
+    postprocessing: Postprocessing
+    subgraphs: SubgraphCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitScales:
+    """Factors of the logits, float64: one, or one per class; scores are a sigmoid of the logits, or a softmax."""
+
+    values: NDArray[np.float64]
+    sigmoid: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibratedForm:
+    """A form whose scores are calibrated: new bytes of its files, files that are left out, and notes for people."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """One form of the artifact; each module that the registry names is one.
+
+    ``title`` names the form for people, and its step in an export; ``files`` are those that it may write, none where
+    it runs another form's.
+    """
+
+    title: str
+    files: tuple[str, ...]
+
+    def write(self, stage: Staging, source: NetworkSource) -> WrittenForm:
+        """Write the form into a staged artifact, or say why there is none.
+
+        Raises ConversionError where the artifact cannot do without it.
+        """
+
+    def open_path(self, opened: OpenArtifact) -> ServedPath:
+        """Return the path through the form, with its inner stages within reach."""
+
+    def open_geometry(self, steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:
+        """Return the form's own execution of an image transform's geometry."""
+
+    def open_scorer(self, artifact: Artifact, device: torch.device) -> Scorer | None:
+        """Return what runs the form in PyTorch, from prepared inputs; None where it is the runtime that runs it."""
+
+    def calibrate(self, artifact: Artifact, scales: LogitScales) -> CalibratedForm:
+        """Return the form with its logits multiplied by ``scales``."""

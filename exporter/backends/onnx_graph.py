@@ -1,0 +1,194 @@
+"""Backend of the ONNX graphs: the whole path in standard operators, over one weights file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from exporter.assemble import assemble, convert_network
+from exporter.backends.backend import (
+    CalibratedForm,
+    LogitScales,
+    NetworkSource,
+    OpenArtifact,
+    Scorer,
+    WrittenForm,
+    WrittenGraphs,
+)
+from exporter.bundle import Staging
+from exporter.conversion.to_onnx import OPSET
+from exporter.inputs.image import PixelFormat, geometry_nodes
+from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.parity.cases import Arrays, Case, ServedPath, ServedStage
+from exporter.parity.paths import Subgraph, graph_stages, prepared_batch, split_batch
+from exporter.progress import megabytes
+from runtime.artifact.open import Artifact
+from runtime.evidence import Stage
+from runtime.geometry.arrays import Pixels
+from runtime.manifest import Preprocessing, Variant
+
+MODEL, NETWORK, WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
+
+title: str = "ONNX"
+files: tuple[str, ...] = (MODEL, NETWORK, WEIGHTS)
+
+# Names of the nodes and constants that a calibration adds begin so.
+_CALIBRATION = "calibration"
+
+# The smallest normal float32: a probability of zero is at most this.
+_TINY = float(np.finfo(np.float32).tiny)
+
+_IR_VERSION = 10
+
+
+def write(stage: Staging, source: NetworkSource) -> WrittenForm:
+    """Write the graphs and their weights.
+
+    Raises ConversionError where torch cannot convert the network.
+    """
+    adapter, postprocessing = source.adapter, source.postprocessing
+    converted = convert_network(
+        source.network, source.flat, adapter, postprocessing, source.example, source.validation_inputs
+    )
+    outputs = postprocessing.with_shapes(converted.shapes)
+    graphs = assemble(
+        converted.model,
+        adapter.raw_graph_part(),
+        adapter.network_graph_part(),
+        postprocessing,
+        outputs,
+        weights_file=WEIGHTS,
+    )
+    written = {WEIGHTS: graphs.weights, MODEL: graphs.model.SerializeToString(deterministic=True)}
+    if graphs.network is not None:
+        written[NETWORK] = graphs.network.SerializeToString(deterministic=True)
+    for name, data in written.items():
+        stage.write(name, data)
+    network = NETWORK if graphs.network is not None else MODEL
+    names = ", ".join(dict.fromkeys((MODEL, network, WEIGHTS)))
+    return WrittenForm(
+        finding=f"{names}, {megabytes(sum(map(len, written.values())))} ({converted.exporter})",
+        graphs=WrittenGraphs(
+            variant=Variant(precision="fp32", model=MODEL, network=network, weights=WEIGHTS),
+            outputs=outputs,
+            exporter=converted.exporter,
+        ),
+    )
+
+
+def open_path(opened: OpenArtifact) -> ServedPath:
+    """Return the path through the graph that takes raw inputs, as any ONNX runtime runs it."""
+    model, borders = opened.model, opened.adapter.borders
+    graph = model.manifest.variants[0].model
+    stages: dict[Stage, ServedStage] = {}
+    if borders.decoded:
+        geometry = Subgraph(
+            graph=graph, takes="decoded", sources=dict.fromkeys(borders.decoded, ()), targets=borders.prepared
+        )
+        stages["geometry"] = opened.subgraphs.stage("geometry", geometry)
+    stages |= graph_stages(opened.subgraphs, graph, model.manifest, opened.postprocessing, borders)
+
+    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+        if borders.decoded:
+            decoded = [opened.cases.decode(case) for case in cases]
+            arrays: Arrays = {name: np.concatenate([case[name] for case in decoded]) for name in borders.decoded}
+        else:
+            arrays = prepared_batch(model, cases)
+        return split_batch(model.run(arrays), model.manifest, len(cases))
+
+    return ServedPath(name=graph, stages=stages, run=run)
+
+
+def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:
+    """Return the geometry's nodes as a graph of their own."""
+    wide = pixels.dtype == "uint16"
+    kind = onnx.TensorProto.UINT16 if wide else onnx.TensorProto.UINT8
+    nodes = geometry_nodes(steps, image="image", pixels="pixels", wide=wide)
+    values = [
+        helper.make_tensor_value_info(name, kind, ["batch", f"{name}_height", f"{name}_width", channels])
+        for name, channels in (("image", pixels.channels), ("pixels", "channels"))
+    ]
+    graph = helper.make_graph(nodes.nodes, "geometry", values[:1], values[1:], list(nodes.constants.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def prepare(image: PixelSource) -> Pixels:
+        array = np.asarray(image)
+        batch = (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]
+        prepared: Pixels = session.run(None, {"image": batch})[0][0]
+        return prepared
+
+    return prepare
+
+
+def open_scorer(_artifact: Artifact, _device: torch.device) -> Scorer | None:
+    """Return None: the runtime runs the graphs."""
+    return None
+
+
+def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
+    """Return the graphs with their logits multiplied by ``scales``."""
+    variant, output = artifact.manifest.variants[0], artifact.manifest.outputs[0].name
+    graphs = dict.fromkeys((variant.model, variant.network))
+    return CalibratedForm(
+        files={name: scale_graph(artifact.file(name).read_bytes(), scales.values, output=output) for name in graphs}
+    )
+
+
+def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> bytes:
+    """Return a graph whose logits are multiplied by ``scales`` before the operator that computes ``output`` of them.
+
+    Where the network itself ends in probabilities, their logarithms are scaled instead.
+    """
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    scales_name = f"{_CALIBRATION}/scales"
+    known = next((value for value in graph.initializer if value.name == scales_name), None)
+    if known is not None:
+        product = (numpy_helper.to_array(known) * scales).astype(np.float32)
+        known.CopyFrom(numpy_helper.from_array(product, scales_name))
+        return bytes(model.SerializeToString(deterministic=True))
+    constants: dict[str, Any] = {scales_name: scales.astype(np.float32)}
+    index, last = next((index, node) for index, node in enumerate(graph.node) if output in node.output)
+    if last.op_type in ("Softmax", "Sigmoid"):
+        scaled = f"{_CALIBRATION}/scaled"
+        product_node = helper.make_node("Mul", [last.input[0], scales_name], [scaled], name=f"{_CALIBRATION}/scale")
+        last.input[0] = scaled
+        graph.node.insert(index, product_node)
+    else:
+        constants |= {f"{_CALIBRATION}/tiny": np.float32(_TINY), f"{_CALIBRATION}/one": np.float32(1)}
+        last.output[0] = f"{_CALIBRATION}/probabilities"
+        graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=len(scales) > 1))
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rescaled_probabilities(
+    probabilities: str, scales_name: str, output: str, *, sigmoid: bool
+) -> list[onnx.NodeProto]:
+    """Return nodes that compute logits from probabilities, scale them, and compute probabilities again."""
+    numbers = iter(range(8))
+    nodes: list[onnx.NodeProto] = []
+
+    def add(operator: str, *inputs: str) -> str:
+        name = f"{_CALIBRATION}/{next(numbers)}"
+        nodes.append(helper.make_node(operator, list(inputs), [name], name=name))
+        return name
+
+    tiny, scaled, last = f"{_CALIBRATION}/tiny", f"{_CALIBRATION}/scaled", f"{_CALIBRATION}/postprocessing"
+    logits = add("Log", add("Max", probabilities, tiny))
+    if sigmoid:
+        rest = add("Sub", f"{_CALIBRATION}/one", probabilities)
+        logits = add("Sub", logits, add("Log", add("Max", rest, tiny)))
+    nodes.append(helper.make_node("Mul", [logits, scales_name], [scaled], name=f"{_CALIBRATION}/scale"))
+    nodes.append(
+        helper.make_node("Sigmoid", [scaled], [output], name=last)
+        if sigmoid
+        else helper.make_node("Softmax", [scaled], [output], name=last, axis=-1)
+    )
+    return nodes

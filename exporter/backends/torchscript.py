@@ -1,0 +1,274 @@
+"""Backend of TorchScript: the whole path as one archive for libtorch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.backends.backend import (
+    CalibratedForm,
+    LogitScales,
+    NetworkSource,
+    OpenArtifact,
+    Scorer,
+    WrittenForm,
+)
+from exporter.bundle import Staging
+from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace
+from exporter.errors import ConversionError
+from exporter.inputs.image import Geometry, PixelFormat
+from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.parity.cases import (
+    Arrays,
+    Case,
+    ReferenceOutput,
+    ReferenceValue,
+    ServedPath,
+    ServedStage,
+    StageBorders,
+    StageId,
+)
+from exporter.parity.paths import REFERENCE_VALUES, split_batch
+from exporter.progress import megabytes
+from runtime.artifact.open import Artifact
+from runtime.evidence import Stage
+from runtime.geometry.arrays import Pixels
+from runtime.manifest import Preprocessing
+
+FILE = "model.torchscript"
+
+title: str = "TorchScript"
+files: tuple[str, ...] = (FILE,)
+
+# The smallest normal float32: a probability of zero is at most this.
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def write(stage: Staging, source: NetworkSource) -> WrittenForm:
+    """Write the archive, or say why there is none.
+
+    Raises ConversionError where a network of images cannot be traced, or the pipeline does not compile.
+    """
+    part, postprocessing = source.adapter.torchscript_part(), source.postprocessing
+    if part.obstacle:
+        return WrittenForm(finding=f"none: {part.obstacle}")
+    example = tuple(source.example.values())
+    if part.geometry is not None and part.arithmetic is not None:
+        if postprocessing.whole:
+            return WrittenForm(finding="none: it returns several outputs")
+        archive = to_torchscript(
+            Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
+        )
+    else:
+        module = NetworkPipeline(source.flat, None if postprocessing.whole else postprocessing.module())
+        try:
+            # A trace of a forward with its own control flow fails here, or in the comparison.
+            archive = to_torchscript(trace(module.eval(), example))
+        except ConversionError:
+            return WrittenForm(finding="none: it cannot be traced")
+    stage.write(FILE, archive)
+    return WrittenForm(finding=f"{FILE}, {megabytes(len(archive))}")
+
+
+def open_path(opened: OpenArtifact) -> ServedPath:
+    """Return the path through the archive; where it holds a pipeline, the stages are methods of it."""
+    module: Any = load_torchscript(opened.artifact.file(FILE))
+    borders, postprocessing, manifest = opened.adapter.borders, opened.postprocessing, opened.model.manifest
+    names = borders.decoded or tuple(borders.network)
+    outputs = [output.name for output in postprocessing.outputs]
+
+    def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+        decoded = [opened.cases.decode(case) for case in cases]
+        inputs = (torch.from_numpy(np.concatenate([case[name] for case in decoded])) for name in names)
+        with torch.no_grad():
+            result = module(*inputs)
+        values = result if isinstance(result, tuple) else (result,)
+        by_name = {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+        return split_batch(by_name, manifest, len(cases))
+
+    stages = _stages(module, borders, postprocessing) if borders.decoded else {}
+    return ServedPath(name=FILE, stages=stages, run=run)
+
+
+def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunction:
+    """Return the geometry's module, compiled."""
+    module = script(Geometry(steps))
+
+    def prepare(image: PixelSource) -> Pixels:
+        array = np.asarray(image)
+        batch = (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]
+        with torch.no_grad():
+            prepared: Pixels = module(torch.from_numpy(batch.copy()))[0].numpy()
+            return prepared
+
+    return prepare
+
+
+def open_scorer(artifact: Artifact, device: torch.device) -> Scorer | None:
+    """Return the archive from prepared inputs to scores on ``device``, as tensors."""
+    module: Any = load_torchscript(artifact.file(FILE), device)
+    # An archive without a pipeline takes the network's own inputs, and there is nothing to prepare.
+    score = getattr(module, "score", module)
+
+    def run(arrays: Arrays) -> Any:
+        with torch.no_grad():
+            return score(*(torch.from_numpy(np.array(array)).to(device) for array in arrays.values()))
+
+    return run
+
+
+def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
+    """Return the archive with calibrated probabilities, with the methods that it had; none where it has several inputs.
+
+    An artifact may also have no archive.
+    """
+    if FILE not in artifact.manifest.files:
+        return CalibratedForm()
+    if len(artifact.manifest.inputs) > 1:
+        return CalibratedForm(left_out=(FILE,), notes=(f"{FILE}: left out, as it takes several inputs",))
+    inner: Any = load_torchscript(artifact.file(FILE))
+    scaling = _Scaling(scales)
+    calibrated = _Staged(inner, scaling) if hasattr(inner, "score") else _Whole(inner, scaling)
+    return CalibratedForm(files={FILE: to_torchscript(calibrated)}, notes=(f"{FILE}: also calibrated",))
+
+
+def _stages(module: Any, borders: StageBorders, postprocessing: Postprocessing) -> dict[Stage, ServedStage]:
+    """Return the stages of an archive with a pipeline, each a method of it."""
+    (decoded,), (prepared,), (network,) = borders.decoded, borders.prepared, tuple(borders.network)
+    output = postprocessing.outputs[0].name
+    inner = postprocessing.inner_names[0] if postprocessing.computes else output
+    methods: list[tuple[Stage, ReferenceValue, Callable[[Tensor], Tensor], str, str]] = [
+        ("geometry", "decoded", module.prepare, decoded, prepared),
+        ("arithmetic", "prepared", module.normalize, prepared, network),
+        ("network", "network inputs", module.logits, network, inner),
+    ]
+    if postprocessing.computes:
+        methods.append(("activation", "network outputs", module.postprocess, inner, output))
+    return {stage: _stage(stage, takes, method, source, target) for stage, takes, method, source, target in methods}
+
+
+def _stage(
+    stage: Stage, takes: ReferenceValue, method: Callable[[Tensor], Tensor], source: str, target: str
+) -> ServedStage:
+    def run(reference: ReferenceOutput) -> Arrays:
+        array = REFERENCE_VALUES[takes](reference)[source]
+        with torch.no_grad():
+            return {target: method(torch.from_numpy(np.array(array))).numpy()}
+
+    return ServedStage(id=StageId(stage=stage, computation=FILE, takes=takes), run=run)
+
+
+class Pipeline(nn.Module):
+    """Decoded inputs to scores: for images uint8 [batch, any height, any width, 3] to float32 [batch, classes, ...]."""
+
+    def __init__(
+        self, network: nn.Module, geometry: nn.Module, arithmetic: nn.Module, postprocessing: nn.Module
+    ) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.arithmetic = arithmetic
+        self.network = network
+        self.postprocessing = postprocessing
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Return the prepared pixels, uint8 [batch, height, width, 3]."""
+        pixels: Tensor = self.geometry(image)
+        return pixels
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return the network's input for prepared pixels, float32 [batch, 3, height, width]."""
+        normalized: Tensor = self.arithmetic(pixels)
+        return normalized
+
+    def logits(self, normalized: Tensor) -> Tensor:
+        """Return the network's own output for its input."""
+        found: Tensor = self.network(normalized)
+        return found
+
+    def postprocess(self, logits: Tensor) -> Tensor:
+        """Return the scores for the network's own output."""
+        scores: Tensor = self.postprocessing(logits)
+        return scores
+
+    def score(self, pixels: Tensor) -> Tensor:
+        """Return the scores for prepared pixels."""
+        return self.postprocess(self.logits(self.normalize(pixels)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the scores."""
+        return self.score(self.prepare(image))
+
+
+class NetworkPipeline(nn.Module):
+    """A network and its postprocessing: tensors in by position, as the network takes them."""
+
+    def __init__(self, network: nn.Module, postprocessing: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.postprocessing = postprocessing
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Return the scores; without postprocessing, everything that the network returns."""
+        found = self.network(*inputs)
+        return found if self.postprocessing is None else self.postprocessing(found)
+
+
+class _Scaling(nn.Module):
+    """Probabilities [batch, classes] to calibrated ones."""
+
+    def __init__(self, scales: LogitScales) -> None:
+        super().__init__()
+        self.sigmoid = scales.sigmoid
+        self.tiny = _TINY
+        self.scales: Tensor
+        self.register_buffer("scales", torch.tensor(scales.values, dtype=torch.float32))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Return the probabilities of the scaled logits."""
+        logs = torch.log(torch.clamp(probabilities, min=self.tiny))
+        if self.sigmoid:
+            logs = logs - torch.log(torch.clamp(1 - probabilities, min=self.tiny))
+            return torch.sigmoid(logs * self.scales)
+        return torch.softmax(logs * self.scales, dim=-1)
+
+
+class _Whole(nn.Module):
+    """A network and its calibration."""
+
+    def __init__(self, inner: nn.Module, scaling: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.scaling = scaling
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the calibrated probabilities."""
+        found: Tensor = self.scaling(self.inner(inputs))
+        return found
+
+
+class _Staged(_Whole):
+    """The same with the stages of the whole path from an image, as Pipeline has them."""
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Return the prepared pixels."""
+        pixels: Tensor = self.inner.prepare(image)  # type: ignore[operator]
+        return pixels
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return the network's input."""
+        normalized: Tensor = self.inner.normalize(pixels)  # type: ignore[operator]
+        return normalized
+
+    def score(self, pixels: Tensor) -> Tensor:
+        """Return the calibrated probabilities for prepared pixels."""
+        found: Tensor = self.scaling(self.inner.score(pixels))  # type: ignore[operator]
+        return found
+
+
+# TorchScript archives hold the qualified names of their classes: these are part of an artifact, and not of our layout.
+# They also hold the names of local variables, so that renaming one in the modules above changes published bytes.
+for _archived in (Pipeline, NetworkPipeline, _Scaling, _Whole, _Staged):
+    _archived.__module__ = "truecopy"

@@ -1,0 +1,152 @@
+"""Forms of the artifact: each written, run and compared through the registry alone."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import exporter
+from exporter.backends import registry
+from exporter.backends.backend import CalibratedForm, NetworkSource, OpenArtifact, WrittenForm
+from exporter.bundle import Staging
+from exporter.parity.cases import Case, ServedPath
+from exporter.parity.paths import split_batch
+
+PICKLE = "model.pt"
+
+
+class PickledNetwork:
+    """A form of its own: the eager network as torch pickles it, and its postprocessing in torch."""
+
+    title = "pickle"
+    files = (PICKLE,)
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self.offset = offset
+
+    def write(self, stage: Staging, source: NetworkSource) -> WrittenForm:
+        stream = io.BytesIO()
+        torch.save(source.network, stream)
+        stage.write(PICKLE, stream.getvalue())
+        return WrittenForm(finding=PICKLE)
+
+    def open_path(self, opened: OpenArtifact) -> ServedPath:
+        network = torch.load(opened.artifact.file(PICKLE), weights_only=False)
+
+        def run(cases: Sequence[Case]):
+            decoded = [opened.cases.decode(case) for case in cases]
+            inputs = [np.concatenate([case[name] for case in decoded]) for name in opened.adapter.borders.network]
+            with torch.no_grad():
+                value = network(*map(torch.from_numpy, inputs)) + self.offset * torch.tensor([1.0, 0.0, 0.0])
+            return split_batch(opened.postprocessing.expect(value), opened.model.manifest, len(cases))
+
+        return ServedPath(name=PICKLE, stages={}, run=run)
+
+    def open_scorer(self, _artifact, _device):
+        return None
+
+    def calibrate(self, _artifact, _scales) -> CalibratedForm:
+        return CalibratedForm(left_out=self.files)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.mean(dim=1))
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Export a small network of arrays, whose class the pickle can name."""
+
+    def run(name: str = "artifact", listener=None) -> exporter.ExportResult:
+        torch.manual_seed(0)
+        network = Net().eval()
+        torch.save(network.state_dict(), tmp_path / "model.pth")
+        inputs = ["x=float32[batch,length,4]"]
+        return exporter.export(tmp_path / "model.pth", network, inputs=inputs, out=tmp_path / name, listener=listener)
+
+    return run
+
+
+class Listener:
+    """Keeps the finding of each step by its name."""
+
+    def __init__(self) -> None:
+        self.findings: dict[str, str] = {}
+
+    def started(self, name: str) -> None:
+        assert name not in self.findings
+
+    def finished(self, step) -> None:
+        self.findings[step.name] = step.finding
+
+
+def test_a_form_that_is_one_more_line_of_the_registry_is_written_and_proven(export, monkeypatch):
+    monkeypatch.setitem(registry.BACKENDS, PICKLE, PickledNetwork())
+    listener = Listener()
+
+    exported = export(listener=listener)
+
+    assert PICKLE in exported.manifest.files
+    assert listener.findings["pickle"] == PICKLE
+    assert [row.path for row in exported.parity.rows][-1] == PICKLE
+    rows = [row for row in exported.parity.rows if row.path == PICKLE]
+    assert {row.stage for row in rows} == {"end to end"}
+    assert all(row.passed and row.difference is not None for row in rows)
+    assert any(row.group == "batches" for row in rows)
+
+
+def test_a_fault_of_such_a_form_stops_the_export(export, monkeypatch, tmp_path):
+    monkeypatch.setitem(registry.BACKENDS, PICKLE, PickledNetwork(offset=0.01))
+
+    with pytest.raises(exporter.ParityError, match=f"{PICKLE}, stage 'end to end'") as caught:
+        export()
+
+    assert {row.path for row in caught.value.report.rows if not row.passed} == {PICKLE}
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_every_file_belongs_to_one_form(export):
+    owned = [name for backend in registry.BACKENDS.values() for name in backend.files]
+    assert len(owned) == len(set(owned))
+
+    manifest = export().manifest
+
+    others = {manifest.golden.file, "labels.txt", "parity.json"}
+    assert set(manifest.files) - set(owned) <= others
+    assert list(registry.backends_in(manifest)) == ["model.onnx", "runtime", "model.torchscript"]
+
+
+def test_an_artifact_without_an_archive_has_no_such_path(export, monkeypatch):
+    from exporter.backends import torchscript
+    from exporter.errors import ConversionError
+
+    def fail(_network, _example):
+        raise ConversionError("its forward has its own control flow")
+
+    monkeypatch.setattr(torchscript, "trace", fail)
+    listener = Listener()
+
+    exported = export(listener=listener)
+
+    assert listener.findings["TorchScript"] == "none: it cannot be traced"
+    assert list(registry.backends_in(exported.manifest)) == ["model.onnx", "runtime"]
+    assert {row.path for row in exported.parity.rows} == {"model.onnx", "runtime"}
+
+
+def test_graphs_are_converted_last_and_the_runtime_writes_nothing():
+    assert [backend.title for backend in registry.backends_to_write()] == ["TorchScript", "ONNX"]
+
+
+def test_every_form_has_its_own_execution_of_geometry():
+    executions = registry.geometry_executions()
+
+    assert list(executions) == list(registry.BACKENDS)
+    assert len(set(executions.values())) == len(executions)
