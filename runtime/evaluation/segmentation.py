@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, fail
-from runtime.geometry.pillow import prepare
+from runtime.geometry.preparation import prepare
+from runtime.geometry.registry import STEPS
 from runtime.inputs.tensor.decoder import read_arrays
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, ImageInput, Pad, Resize, Segment
+from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
 
 # A place that counts for nothing, as in Pascal VOC and Cityscapes.
@@ -100,7 +100,8 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     spec = model.manifest.inputs[0]
     if mask.shape != size and isinstance(spec, ImageInput):
         _check_size(mask, source, subject, turned=spec.exif)
-        steps = tuple(step for step in map(_nearest, spec.preprocessing.geometry) if step is not None)
+        masked = (STEPS[type(step)].mask_step(step, IGNORED) for step in spec.preprocessing.geometry)
+        steps = tuple(step for step in masked if step is not None)
         mask = prepare(Image.fromarray(mask.astype(np.uint8)), steps)[:, :, 0]
     if mask.shape != size:
         raise InputError(
@@ -156,16 +157,3 @@ def _check_size(mask: NDArray[Any], source: Any, subject: str, *, turned: bool) 
             f"{subject}: unexpected size: expected {list(sizes[0])}, as its photo, got {list(mask.shape)}. "
             "Save it in the size of the photo, or of the network's map."
         )
-
-
-def _nearest(step: GeometryStep) -> GeometryStep | None:
-    """Return what a step on a photo's pixels is for its mask."""
-    match step:
-        case Resize():
-            return msgspec.structs.replace(step, interpolation="nearest", implementation="pillow", antialias=True)
-        case CenterCrop():
-            return msgspec.structs.replace(step, fill=(IGNORED,))
-        case Pad():
-            return msgspec.structs.replace(step, mode="constant", fill=(IGNORED,))
-        case Grayscale():
-            return None

@@ -4,7 +4,7 @@ Adding a step takes a type in ``runtime/manifest/steps.py``, its execution on th
 one function each in ``to_onnx.py``, ``to_torchscript.py`` and ``torchvision.py``, or the reader that meets it.
 """
 
-from exporter.inputs.image.opencv import Letterbox, OpenCVResize
+from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 from exporter.inputs.image.pixel_format import GRAY, RGB, PixelFormat, read_pixel_format
 from exporter.inputs.image.plain_options import transform_of_options
 from exporter.inputs.image.to_onnx import arithmetic_nodes, geometry_nodes

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporter.errors import PreprocessingError
-from exporter.inputs.image.torchvision import axis_order
+from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order
 from runtime.manifest import (
     ArithmeticStep,
     CenterCrop,
@@ -38,7 +38,7 @@ Backend: TypeAlias = Literal["torchvision", "pil"]
 # Pillow's numbers, which the file holds, for what each backend's resize can do.
 _INTERPOLATIONS: dict[Backend, dict[int, Interpolation]] = {
     "torchvision": {2: "bilinear", 3: "bicubic"},
-    "pil": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"},
+    "pil": PILLOW_FILTERS,
 }
 
 # The steps of transformers' base classes that the manifest can follow; a processor that overrides one does otherwise.

@@ -17,8 +17,8 @@ from exporter.conversion.to_onnx import OPSET
 from exporter.conversion.to_torchscript import script
 from exporter.inputs.image import Geometry, PixelFormat, TrainingTransform, geometry_nodes
 from runtime.evidence import Row
-from runtime.geometry import pillow as geometry
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.preparation import prepare
 from runtime.manifest import Preprocessing
 
 # (height, width): one pixel, long and tall strips, sides whose halves and thirds round either way, and a whole photo.
@@ -136,7 +136,7 @@ def _paths(steps: Preprocessing, pixels: PixelFormat) -> dict[str, _Path]:
 
     return {
         "model.onnx": in_onnx,
-        "runtime": lambda image: geometry.prepare(image, steps.geometry),
+        "runtime": lambda image: prepare(image, steps.geometry),
         "model.torchscript": in_torch,
     }
 

@@ -7,7 +7,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 
 from exporter.errors import PreprocessingError
-from exporter.inputs.image.opencv import Letterbox, OpenCVResize
+from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 
 # Whose resize it is: PIL images as torchvision does by default, uint8 tensors as its v2 does after ToImage, or OpenCV.
 RESIZERS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
