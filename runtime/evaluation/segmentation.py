@@ -11,8 +11,7 @@ from PIL import Image
 
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, fail
-from runtime.geometry.preparation import prepare
-from runtime.geometry.registry import STEPS
+from runtime.geometry.preparation import prepare_mask
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
@@ -100,9 +99,7 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     spec = model.manifest.inputs[0]
     if mask.shape != size and isinstance(spec, ImageInput):
         _check_size(mask, source, subject, turned=spec.exif)
-        masked = (STEPS[type(step)].mask_step(step, IGNORED) for step in spec.preprocessing.geometry)
-        steps = tuple(step for step in masked if step is not None)
-        mask = prepare(Image.fromarray(mask.astype(np.uint8)), steps)[:, :, 0]
+        mask = prepare_mask(mask.astype(np.uint8), spec.preprocessing.geometry, ignored=IGNORED)
     if mask.shape != size:
         raise InputError(
             f"{subject}: unexpected size: expected {list(size)}, as the network's map, got {list(mask.shape)}. "

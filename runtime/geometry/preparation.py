@@ -1,9 +1,10 @@
-"""Geometry steps on the host: a decoded image to prepared pixels."""
+"""Execution of the geometry steps on the host, on images, arrays and masks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.geometry.arrays import Pixels
@@ -26,6 +27,15 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
         else:
             image = STEPS[type(step)].run_on_image(image, step)
     return to_array(image)
+
+
+def prepare_mask(mask: NDArray[np.uint8], steps: Sequence[GeometryStep], *, ignored: int) -> Pixels:
+    """Return the label map of an image, [height, width], resized and cropped as ``steps`` do with the image.
+
+    Classes are not mixed, and ``ignored`` is the class of what padding adds.
+    """
+    masked = (STEPS[type(step)].mask_step(step, ignored) for step in steps)
+    return prepare(Image.fromarray(mask), [step for step in masked if step is not None])[:, :, 0]
 
 
 def with_crops(steps: Sequence[GeometryStep]) -> list[tuple[GeometryStep, CenterCrop | None]]:
