@@ -27,7 +27,7 @@ _CONTINUOUS = {"bilinear", "hamming", "bicubic", "lanczos"}
 # Whole numbers up to here are exact in float32.
 _FLOAT32_EXACT = 1 << 24
 
-# The nearest pixel is no filter: its center lies within a pixel.
+# The nearest pixel has no filter, and lies within one pixel of its source.
 _NEAREST_REACH = 1.0
 
 
@@ -98,7 +98,7 @@ def _restore_axis(part: Image.Image, axis: int, start: int, length: int) -> Imag
 
 
 def _source_span(size: int, resized: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[int, int]:
-    """Return which pixels of an axis any of the ``kept`` ones is computed from, and a pixel more on each side."""
+    """Return which pixels of an axis any of the ``kept`` pixels is computed from, and one more on each side."""
     scale = size / resized
     reach = SUPPORT.get(interpolation, _NEAREST_REACH) * max(scale, 1.0) + 1.0
     first = max(0, math.floor(max(kept[0], 0) * scale - reach))

@@ -1,6 +1,6 @@
 """OpenCV's and torch's resizes without antialias, to the last bit, without these libraries.
 
-Each new pixel is one old pixel (nearest) or a mixture of two along each axis (bilinear), however much is between them.
+Each new pixel is one old pixel (nearest) or a mixture of two along each axis (bilinear), however many lie between them.
 For models that were trained that way; the weights are fixed-point numbers, which show in the pixels.
 """
 

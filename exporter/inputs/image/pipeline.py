@@ -1,4 +1,4 @@
-"""Preprocessing, network and postprocessing as one module: what TorchScript is made of."""
+"""Preprocessing, network and postprocessing as one module, for TorchScript."""
 
 from typing import Any
 
@@ -30,6 +30,7 @@ class Pipeline(nn.Module):
 
     def logits(self, normalized: Tensor) -> Tensor:
         """Return the network's own output for its input."""
+        # An archive holds the names of locals: another one here gives other bytes.
         found: Tensor = self.network(normalized)
         return found
 
@@ -57,10 +58,10 @@ class NetworkPipeline(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """Return the scores; without postprocessing, all that the network gives."""
-        found = self.network(*inputs)
-        return found if self.postprocessing is None else self.postprocessing(found)
+        outputs = self.network(*inputs)
+        return outputs if self.postprocessing is None else self.postprocessing(outputs)
 
 
 # TorchScript archives hold the qualified names of their classes: these are part of an artifact, and not of our layout.
-for _archived in (Pipeline, NetworkPipeline):
-    _archived.__module__ = "truecopy"
+for _pipeline in (Pipeline, NetworkPipeline):
+    _pipeline.__module__ = "truecopy"

@@ -45,10 +45,10 @@ class Prefix:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTransform:
-    """What a training transform says, and the transform itself.
+    """A training transform as the manifest's steps, and the transform itself.
 
     ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
-    width]. ``prefixes`` are its parts before the arithmetic, each a step longer, if it can be taken apart; ``pixels``
+    width]. ``prefixes`` are its parts before the arithmetic, each one step longer, if it can be taken apart; ``pixels``
     is the longest: [height, width, channels]. ``assumed`` says that the user did not name it.
     """
 
@@ -170,7 +170,7 @@ def _read(
     *,
     assumed: bool = False,
 ) -> TrainingTransform:
-    """Return the reading of a transform that consists of ``leaves``."""
+    """Return a transform that consists of ``leaves``, read."""
     read = read_leaves(leaves, origin, pixel_format)
     counts = read.geometry_counts
     prefixes = [

@@ -1,4 +1,7 @@
-"""Padding: reading, ONNX nodes, TorchScript; and frames of one color, which crops of small images add as well."""
+"""Padding: reading, ONNX nodes, TorchScript.
+
+The frames of one color are also what crops add to smaller images.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -110,7 +113,7 @@ def read_fill(fill: Any, subject: str) -> tuple[int, ...]:
     """Return the color of padding: one value, or one per channel."""
     if isinstance(fill, dict) or not isinstance(fill, int | float | tuple | list | None):
         raise PreprocessingError(
-            f"{subject}: fill cannot be folded in: expected a number or one per channel, got {fill}. Pass such a color."
+            f"{subject}: fill cannot be folded in: expected a number or one per channel, got {fill}. Pass one of these."
         )
     values = [fill or 0] if isinstance(fill, int | float | None) else list(fill)
     return tuple(int(value) for value in values)
