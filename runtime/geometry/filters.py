@@ -6,8 +6,16 @@ Constants that TorchScript reads are plain floats and integers: it can read noth
 
 from runtime.manifest import Interpolation
 
+LANCZOS_SUPPORT = 3.0
+
 # How far each antialiasing filter looks from its center, in pixels of the smaller of the two images.
-SUPPORT: dict[Interpolation, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+SUPPORT: dict[Interpolation, float] = {
+    "box": 0.5,
+    "bilinear": 1.0,
+    "hamming": 1.0,
+    "bicubic": 2.0,
+    "lanczos": LANCZOS_SUPPORT,
+}
 
 # Pillow's weights are multiples of 2**-22: PRECISION_BITS for 8-bit channels in its Resample.c.
 PRECISION_BITS = 22

@@ -20,7 +20,7 @@ from onnx import helper
 from exporter.conversion.node_builder import NodeBuilder, Value
 from exporter.inputs.image.plain_onnx import torch_unit
 from exporter.inputs.image.sizes_onnx import HEIGHT, WIDTH, AxisWindow
-from runtime.geometry.filters import HAMMING_FACTOR, HAMMING_OFFSET, PILLOW_ONE, SUPPORT
+from runtime.geometry.filters import HAMMING_FACTOR, HAMMING_OFFSET, LANCZOS_SUPPORT, PILLOW_ONE, SUPPORT
 from runtime.manifest import Resize
 
 _DOUBLE, _INT64, _UINT8 = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64, onnx.TensorProto.UINT8
@@ -159,8 +159,8 @@ def _hamming(x: Value) -> Value:
 
 
 def _lanczos(x: Value) -> Value:
-    value = _sinc(x) * _sinc(x / SUPPORT["lanczos"])
-    return ((x >= -SUPPORT["lanczos"]) & (x < SUPPORT["lanczos"])).where(value, 0.0)
+    value = _sinc(x) * _sinc(x / LANCZOS_SUPPORT)
+    return ((x >= -LANCZOS_SUPPORT) & (x < LANCZOS_SUPPORT)).where(value, 0.0)
 
 
 _FILTERS: dict[str, Callable[[Value], Value]] = {

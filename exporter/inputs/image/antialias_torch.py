@@ -73,7 +73,11 @@ def _kernel(x: Tensor, interpolation: str) -> Tensor:
         return ((x > -0.5) & (x <= 0.5)).to(torch.float64)
     zero = torch.zeros_like(x)
     if interpolation == "lanczos":
-        return torch.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(x / 3.0), zero)
+        return torch.where(
+            (x >= -filters.LANCZOS_SUPPORT) & (x < filters.LANCZOS_SUPPORT),
+            _sinc(x) * _sinc(x / filters.LANCZOS_SUPPORT),
+            zero,
+        )
     x = x.abs()
     if interpolation == "bicubic":
         near = (1.5 * x - 2.5) * x * x + 1.0
