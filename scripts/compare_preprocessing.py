@@ -27,7 +27,7 @@ from torch import nn
 from torchvision import transforms
 
 from exporter.inputs.image import Geometry, geometry_nodes, read_transform
-from runtime.geometry import pillow as geometry
+from runtime.geometry.preparation import prepare
 
 # Photos of awkward sizes, (height, width): residues that round otherwise, portraits, one long and one tall.
 SIZES = ((427, 640), (640, 427), (300, 451), (512, 512), (397, 301), (701, 290), (160, 613), (257, 255), (333, 500))
@@ -64,7 +64,7 @@ def ways() -> dict[str, Way]:
     reading = read_transform(TRANSFORM)
     module = torch.jit.script(Geometry(reading.steps))
     return {
-        "truecopy, host": lambda image: geometry.prepare(image, reading.steps.geometry),
+        "truecopy, host": lambda image: prepare(image, reading.steps.geometry),
         "truecopy, model.onnx": truecopy_graph(reading),
         "truecopy, TorchScript": lambda image: module(torch.from_numpy(np.asarray(image)[np.newaxis].copy()))[
             0

@@ -16,7 +16,7 @@ from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import ServedPath
 from exporter.parity.paths import graph_stages, runtime_path
 from runtime.artifact.open import Artifact
-from runtime.geometry import pillow
+from runtime.geometry.preparation import prepare
 from runtime.manifest import Preprocessing
 
 title: str = "runtime"
@@ -43,7 +43,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
 
 def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunction:
     """Return the host's geometry."""
-    return lambda image: pillow.prepare(image, steps.geometry)
+    return lambda image: prepare(image, steps.geometry)
 
 
 def open_scorer(_artifact: Artifact, _device: torch.device) -> Scorer | None:

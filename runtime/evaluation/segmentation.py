@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, fail
-from runtime.geometry.pillow import prepare
+from runtime.geometry.preparation import prepare_mask
 from runtime.inputs.tensor.decoder import read_arrays
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, ImageInput, Pad, Resize, Segment
+from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
 from runtime.outputs.metrics import Maps
 
@@ -90,8 +89,7 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     spec = model.manifest.inputs[0]
     if mask.shape != size and isinstance(spec, ImageInput):
         _check_size(mask, source, subject, rotatable=spec.exif)
-        steps = tuple(step for step in map(_nearest, spec.preprocessing.geometry) if step is not None)
-        mask = prepare(Image.fromarray(mask.astype(np.uint8)), steps)[:, :, 0]
+        mask = prepare_mask(mask.astype(np.uint8), spec.preprocessing.geometry, ignored=IGNORED)
     if mask.shape != size:
         raise InputError(
             f"{subject}: unexpected size: expected {list(size)}, as the network's map, got {list(mask.shape)}. "
@@ -146,16 +144,3 @@ def _check_size(mask: NDArray[Any], source: Any, subject: str, *, rotatable: boo
             f"{subject}: unexpected size: expected {list(sizes[0])}, as its photo, got {list(mask.shape)}. "
             "Save it in the size of the photo, or of the network's map."
         )
-
-
-def _nearest(step: GeometryStep) -> GeometryStep | None:
-    """Return the step on a mask that fits a step on its photo; None for one that changes no geometry."""
-    match step:
-        case Resize():
-            return msgspec.structs.replace(step, interpolation="nearest", implementation="pillow", antialias=True)
-        case CenterCrop():
-            return msgspec.structs.replace(step, fill=(IGNORED,))
-        case Pad():
-            return msgspec.structs.replace(step, mode="constant", fill=(IGNORED,))
-        case Grayscale():
-            return None

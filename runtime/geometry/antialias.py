@@ -1,4 +1,4 @@
-"""torch's antialiased resize of uint8 tensors, to the last bit, without torch.
+"""torch's antialiased resize of uint8 arrays, to the last bit, without torch.
 
 For models that were trained on tensors resized by torchvision's v2: torch rounds weights to fewer bits than Pillow, and
 is 1 or 2 gray levels off it on up to 5% of the pixels.
@@ -7,16 +7,11 @@ is 1 or 2 gray levels off it on up to 5% of the pixels.
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.geometry.filters import PRECISION_BITS, SUPPORT, TORCH_WEIGHT_LIMIT
 from runtime.manifest import Interpolation
 
-# Output pixels a band: more of them make larger and faster products, with more zeros in them.
+# Output pixels per band: more of them make larger and faster products, with more zeros in them.
 _BAND = 32
-
-_SUPPORT: dict[Interpolation, float] = {"bilinear": 1.0, "bicubic": 2.0}
-
-# torch's weights are int16, in at most 22 bits: _compute_index_ranges_int16_weights in its UpSampleKernel.cpp.
-_PRECISION_BITS = 22
-_WEIGHT_LIMIT = 1 << 15
 
 
 def resample_array(
@@ -57,7 +52,7 @@ def _weights(size: int, resized: int, interpolation: Interpolation) -> tuple[NDA
     """Return each output pixel's weights, [resized, taps], and the input pixel that the first of them is for."""
     scale = size / resized
     stretch = max(scale, 1.0)
-    support = _SUPPORT[interpolation] * stretch
+    support = SUPPORT[interpolation] * stretch
     center = (np.arange(resized) + 0.5) * scale
     first = np.maximum(np.floor(center - support + 0.5), 0.0)
     end = np.minimum(np.floor(center + support + 0.5), size)
@@ -65,13 +60,13 @@ def _weights(size: int, resized: int, interpolation: Interpolation) -> tuple[NDA
     distance = np.abs((source - center[:, np.newaxis] + 0.5) / stretch)
     weights = np.where(source < end[:, np.newaxis], _kernel(distance, interpolation), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
-    one = 1 << precision_bits(float(weights.max()))
-    return np.sign(weights) * np.floor(np.abs(weights) * one + 0.5) / one, first.astype(np.int64)
+    unit = 1 << precision_bits(float(weights.max()))
+    return np.sign(weights) * np.floor(np.abs(weights) * unit + 0.5) / unit, first.astype(np.int64)
 
 
 def precision_bits(largest: float) -> int:
-    """Return in how many bits the largest weight still fits into an int16."""
-    return sum(int(0.5 + largest * (1 << bits)) < _WEIGHT_LIMIT for bits in range(1, _PRECISION_BITS + 1))
+    """Return in how many bits the largest weight still fits into an int16, as torch chooses them."""
+    return sum(int(0.5 + largest * (1 << bits)) < TORCH_WEIGHT_LIMIT for bits in range(1, PRECISION_BITS + 1))
 
 
 def _kernel(x: NDArray[np.float64], interpolation: Interpolation) -> NDArray[np.float64]:

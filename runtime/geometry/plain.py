@@ -1,6 +1,6 @@
-"""Resizes without antialias, to the last bit, without the libraries that they follow: OpenCV's, and torch's of tensors.
+"""OpenCV's and torch's resizes without antialias, to the last bit, without these libraries.
 
-Each new pixel is one old pixel (nearest) or a mixture of two along each axis (bilinear), however much is between them.
+Each new pixel is one old pixel (nearest) or a mixture of two along each axis (bilinear), however many lie between them.
 For models that were trained that way; the weights are fixed-point numbers, which show in the pixels.
 """
 
@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.geometry.antialias import precision_bits
+from runtime.geometry.filters import (
+    OPENCV_BITS,
+    OPENCV_COLUMN_SHIFT,
+    OPENCV_ONE,
+    OPENCV_ROW_SHIFT,
+    OPENCV_SUM_SHIFT,
+)
 from runtime.manifest import Resize
-
-# OpenCV's INTER_RESIZE_COEF_BITS.
-_OPENCV_BITS = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,11 @@ def _mix_as_opencv(
         lines = pixels[row]
         mixed = lines[:, columns.near] * columns.near_weight[:, np.newaxis]
         wide.append(mixed + lines[:, columns.far] * columns.far_weight[:, np.newaxis])
-    near = (rows.near_weight[:, np.newaxis, np.newaxis] * (wide[0] >> 4)) >> 16
-    far = (rows.far_weight[:, np.newaxis, np.newaxis] * (wide[1] >> 4)) >> 16
-    return ((near + far + 2) >> 2).astype(np.uint8)
+    near, far = (
+        (weight[:, np.newaxis, np.newaxis] * (mixed >> OPENCV_ROW_SHIFT)) >> OPENCV_COLUMN_SHIFT
+        for weight, mixed in zip((rows.near_weight, rows.far_weight), wide, strict=True)
+    )
+    return ((near + far + (1 << (OPENCV_SUM_SHIFT - 1))) >> OPENCV_SUM_SHIFT).astype(np.uint8)
 
 
 def _opencv_taps(size: int, resized: int, axis: int, window: slice) -> _Taps:
@@ -81,13 +87,13 @@ def _opencv_taps(size: int, resized: int, axis: int, window: slice) -> _Taps:
     if axis == 1:
         # Columns beyond an edge take the edge's pixel whole; rows there mix it with itself, which rounds otherwise.
         share[(near < 0) | (near >= size - 1)] = 0.0
-    one = np.float32(1 << _OPENCV_BITS)
+    unit = np.float32(OPENCV_ONE)
     return _Taps(
         near=near.clip(0, size - 1).astype(np.int64),
         far=(near + 1).clip(0, size - 1).astype(np.int64),
-        near_weight=np.rint((np.float32(1.0) - share) * one).astype(np.int32),
-        far_weight=np.rint(share * one).astype(np.int32),
-        bits=_OPENCV_BITS,
+        near_weight=np.rint((np.float32(1.0) - share) * unit).astype(np.int32),
+        far_weight=np.rint(share * unit).astype(np.int32),
+        bits=OPENCV_BITS,
     )
 
 

@@ -1,9 +1,20 @@
-"""Sizes and positions: the arithmetic of resizing and cropping, stated once.
+"""Sizes and positions of resized and cropped images.
 
-The host's geometry and the exporter's ONNX and TorchScript writers follow it; tests compare all with torchvision's own.
+The host's geometry and the exporter's ONNX and TorchScript writers follow them; tests compare all with torchvision's
+own.
 """
 
+from dataclasses import dataclass
+
 from runtime.manifest import KeepRatio, Resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedShape:
+    """The shape of pixels after some steps: ``size`` is (height, width), None where it follows from the image's."""
+
+    size: tuple[int, int] | None
+    channels: int
 
 
 def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
@@ -46,7 +57,7 @@ def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resi
 
 
 def crop_origin(size: int, crop: int, rounding: str = "half_even") -> int:
-    """Return where a centred crop starts on one axis; negative where the image is smaller, and zeros pad it.
+    """Return where a centered crop starts on one axis; negative where the image is smaller, and zeros pad it.
 
     As torchvision's ``center_crop``: Python's rounding half to even when cropping, or down as in transformers; floor on
     the leading side when padding.
@@ -54,3 +65,9 @@ def crop_origin(size: int, crop: int, rounding: str = "half_even") -> int:
     if size < crop:
         return -((crop - size) // 2)
     return round((size - crop) / 2) if rounding == "half_even" else (size - crop) // 2
+
+
+def kept_span(size: int, crop: int, rounding: str) -> tuple[int, int]:
+    """Return the first pixel that a crop keeps of an axis, and the one after its last; beyond the image, it pads."""
+    start = crop_origin(size, crop, rounding)
+    return start, start + crop

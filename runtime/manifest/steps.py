@@ -1,4 +1,4 @@
-"""Preprocessing, step by step: what happens to an image before the network sees it."""
+"""Preprocessing steps of images."""
 
 from typing import Literal, TypeAlias
 
@@ -46,10 +46,10 @@ class Resize(Part, frozen=True, kw_only=True, tag="resize", tag_field="step"):
 
 
 class CenterCrop(Part, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
-    """The middle ``height x width`` pixels; smaller images are padded with ``fill``, one value or one a channel.
+    """The middle ``height x width`` pixels; smaller images are padded with ``fill``, one value or one per channel.
 
-    Where an odd number of pixels is cut, ``rounding`` tells on which side there is one more: torchvision rounds the
-    start half to even, transformers down. Where an odd number is padded, all have one more after the image.
+    Where an odd number of pixels is cut, ``rounding`` says on which side one more is: torchvision rounds the
+    start half to even, transformers down. Where an odd number is padded, the extra pixel follows the image.
     """
 
     height: int
@@ -65,7 +65,7 @@ class ToFloat(Part, frozen=True, kw_only=True, tag="to_float", tag_field="step")
 
 
 class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="step"):
-    """``(x - mean) / std``, one value a channel, in the units that the step before leaves."""
+    """``(x - mean) / std``, one value per channel, in the units that the step before leaves."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -74,7 +74,7 @@ class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="ste
 class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
     """Pixels added on each side: of one color, or the image's own, repeated or mirrored as ``numpy.pad`` does.
 
-    ``fill`` has one value a channel, for ``constant`` alone.
+    ``fill`` has one value, or one per channel, for ``constant`` alone.
     """
 
     left: int

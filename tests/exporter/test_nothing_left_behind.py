@@ -10,7 +10,7 @@ from PIL import Image
 
 import exporter
 import runtime
-from runtime.geometry import pillow as geometry
+from runtime.geometry import pillow
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -83,7 +83,7 @@ def test_force_replaces_an_artifact_and_a_failure_keeps_the_old_one(export_mine,
     before = everything_in(out)
 
     with monkeypatch.context() as fault:
-        fault.setitem(geometry._FILTERS, "bilinear", Image.Resampling.NEAREST)
+        fault.setitem(pillow._FILTERS, "bilinear", Image.Resampling.NEAREST)
         with pytest.raises(exporter.ParityError):
             export_mine(force=True)
     assert everything_in(out) == before

@@ -15,7 +15,7 @@ from exporter.inputs.image import pixel_check as pixels
 from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions
 from runtime.cli.main import app
-from runtime.geometry import pillow as geometry
+from runtime.geometry import sizes
 from runtime.model import Model
 
 
@@ -68,7 +68,7 @@ def test_an_artifact_is_proven_again_and_its_pixels_after_each_step(exported, op
 
 
 def test_a_fault_of_the_runtime_is_named_by_its_step(exported, options, monkeypatch):
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
+    monkeypatch.setattr(sizes, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
     evidence = recheck_artifact(exported.artifact, options).evidence
 
     assert evidence.verdict == "failed"
@@ -169,7 +169,7 @@ def test_the_command_prints_evidence_and_writes_every_report(parity, exported, t
 
 
 def test_a_fault_exits_with_1_and_is_in_every_report(parity, tmp_path, monkeypatch):
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
+    monkeypatch.setattr(sizes, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     done = parity("--junit", tmp_path / "parity.xml", "--html", tmp_path / "parity.html", "--github")
 

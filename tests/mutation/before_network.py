@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 
 from exporter.inputs.image import Geometry
 from exporter.inputs.image import adapter as images
-from exporter.inputs.image import to_onnx as to_onnx_nodes
-from runtime.geometry import pillow as geometry
+from exporter.inputs.image.steps import grayscale
+from runtime.geometry import preparation, sizes
+from runtime.geometry.steps import resize as host_resize
 from runtime.inputs.image import decoder as decode
 from runtime.manifest import CenterCrop, ImageInput, KeepRatio, Normalize, Preprocessing, Resize, ToFloat
 
@@ -243,7 +244,7 @@ def crop_rounded_down_in_the_graph_alone(planting: Planting) -> None:
 @fault("geometry", subject=PHOTO)
 def cropped_from_the_corner(planting: Planting) -> None:
     """image[:32, :32] in the service's preprocessing."""
-    planting.host(geometry, "crop_origin", lambda *_: 0)
+    planting.host(sizes, "crop_origin", lambda *_: 0)
 
 
 @fault("geometry", subject=PHOTO)
@@ -255,7 +256,7 @@ def long_side_rounded(planting: Planting) -> None:
         short = min(height, width)
         return round(step.size * height / short), round(step.size * width / short)
 
-    planting.host(geometry, "resized_size", rounded)
+    planting.host(host_resize, "resized_size", rounded)
 
 
 @fault("geometry", subject=PHOTO)
@@ -284,19 +285,19 @@ def another_resize_in_TorchScript_alone(planting: Planting) -> None:  # noqa: N8
 @fault("geometry", subject="photo, gray")
 def gray_of_another_standard(planting: Planting) -> None:
     """scikit-image's rgb2gray weighs by BT.709, Pillow and OpenCV by BT.601."""
-    planting.replace(to_onnx_nodes, "_LUMA", (13933, 46871, 4732))
+    planting.replace(grayscale, "_LUMA", (13933, 46871, 4732))
 
 
 @fault("geometry", subject="photo, gray")
 def gray_as_the_mean_of_the_channels(planting: Planting) -> None:
     """image.mean(axis=2) on the host."""
-    prepare = geometry.prepare
+    prepare = preparation.prepare
 
     def changed(image: Any, steps: Any) -> Any:
         mean = np.asarray(image).astype(np.float32).mean(axis=2).round().astype(np.uint8)
         return prepare(Image.fromarray(np.stack([mean] * 3, axis=2)), steps)
 
-    planting.host(geometry, "prepare", changed)
+    planting.host(preparation, "prepare", changed)
 
 
 # --- arithmetic ---

@@ -1,10 +1,10 @@
-"""The training transform: read into the manifest's steps, and written as an ONNX graph and a TorchScript module.
+"""Image preprocessing: training transforms to manifest steps, ONNX nodes and TorchScript.
 
-Adding a step takes a type in ``runtime/manifest/steps.py``, its execution on the host in ``runtime/geometry``, and
-one function each in ``to_onnx.py``, ``to_torchscript.py`` and ``torchvision.py``, or the reader that meets it.
+A new step takes a type in ``runtime/manifest/steps.py``, a module in ``runtime/geometry/steps`` and one in
+``exporter/inputs/image/steps``, and a line in the registry of each side; see docs/development.md.
 """
 
-from exporter.inputs.image.opencv import Letterbox, OpenCVResize
+from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 from exporter.inputs.image.pixel_format import GRAY, RGB, PixelFormat, read_pixel_format
 from exporter.inputs.image.plain_options import transform_of_options
 from exporter.inputs.image.to_onnx import arithmetic_nodes, geometry_nodes

@@ -1,4 +1,4 @@
-"""Photos: the training transform, folded in."""
+"""Input adapter of images, with the training transform folded in."""
 
 import io
 from collections.abc import Mapping, Sequence

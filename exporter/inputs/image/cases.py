@@ -1,4 +1,4 @@
-"""The images that both sides see: real photos, and odd ones made of them."""
+"""Test images of the parity check: real photos, and odd ones made of them."""
 
 import io
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ _PHOTO = ImageInput(
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The cases, and in sentences what of the user's folder is not among them."""
+    """The cases, and sentences about what of the user's folder is not among them."""
 
     cases: tuple[Case, ...]
     skipped_samples: tuple[str, ...] = ()
@@ -83,21 +83,21 @@ def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
 
 
 def _made_bands(spec: ImageInput, sizes: Sequence[tuple[int, int]]) -> tuple[Case, ...]:
-    """Return .npy files whose bands are channels of our photos, in all of the type's bits."""
+    """Return .npy files whose bands are channels of our photos and use all bits of the type."""
     photos = _own_photos()
     cases = []
-    for position, (height, width) in enumerate(sizes):
+    for index, (height, width) in enumerate(sizes):
         planes: list[NDArray[Any]] = []
         while len(planes) < spec.channels:
-            photo = _decode(photos[(position + len(planes)) % len(photos)]).resize((width, height))
+            photo = _decode(photos[(index + len(planes)) % len(photos)]).resize((width, height))
             planes += list(np.moveaxis(np.asarray(photo), 2, 0))
         array = np.stack(planes[: spec.channels], axis=-1)
         if spec.dtype == "uint16":
-            noise = np.random.default_rng(position).integers(0, 256, array.shape)
+            noise = np.random.default_rng(index).integers(0, 256, array.shape)
             array = (array.astype(np.uint16) << 8) | noise.astype(np.uint16)
         stream = io.BytesIO()
         np.save(stream, array)
-        cases.append(Case(name=f"bands {height} x {width} ({position})", data=stream.getvalue()))
+        cases.append(Case(name=f"bands {height} x {width} ({index})", data=stream.getvalue()))
     return tuple(cases)
 
 
@@ -111,28 +111,26 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
         raise ParityError(f"'{samples}': no such file or folder. Check the path given to --samples.")
     paths = sorted(path for path in samples.rglob("*") if path.is_file()) if samples.is_dir() else [samples]
     cases: list[Case] = []
-    others: list[str] = []
+    other_files: list[str] = []
     for path in paths:
         try:
             case = Case(name=path.name, data=path.read_bytes(), group=SAMPLES)
             decode_image(case.data, spec, subject=f"'{case.name}'")
         except (InputError, OSError) as error:
             if samples.is_dir():  # a folder of photos may hold other files
-                others.append(path.name)
+                other_files.append(path.name)
                 continue
             raise ParityError(f"'{samples}': cannot be used as a sample: {error}") from error
         cases.append(case)
         if len(cases) == _MAX_SAMPLES:
             break
     if not cases:
-        raise ParityError(
-            f"'{samples}': no photos: expected at least one image file. Check the path given to --samples."
-        )
+        raise ParityError(f"'{samples}': no image file in it. Check the path given to --samples.")
     skipped_samples = []
-    if others:
-        more = f", and {len(others) - 3} more" if len(others) > 3 else ""
-        skipped_samples.append(f"in '{samples}', files that are no images: {', '.join(others[:3])}{more}")
-    rest = len(paths) - len(cases) - len(others)
+    if other_files:
+        more = f", and {len(other_files) - 3} more" if len(other_files) > 3 else ""
+        skipped_samples.append(f"in '{samples}', files that are no images: {', '.join(other_files[:3])}{more}")
+    rest = len(paths) - len(cases) - len(other_files)
     if rest:
         skipped_samples.append(
             f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken"
@@ -141,7 +139,7 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
 
 
 def _noise_images() -> tuple[Case, ...]:
-    """Return images of random pixels, of two seeds: no transform and no network has an easy time with them."""
+    """Return images of random pixels, of two seeds: hard for every transform and network."""
     return tuple(Case(name=f"noise, seed {seed}", data=_to_png(Image.fromarray(_noise(seed)))) for seed in _SEEDS)
 
 
@@ -152,31 +150,31 @@ def _noise(seed: int) -> NDArray[np.uint8]:
 
 def _odd_images(photos: Sequence[Case]) -> tuple[Case, ...]:
     made = []
-    for position, (name, (height, width)) in enumerate(_ODD.items()):
-        image = _decode(photos[position % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
+    for index, (name, (height, width)) in enumerate(_ODD.items()):
+        image = _decode(photos[index % len(photos)]).resize((width, height), Image.Resampling.LANCZOS)
         # Few colors: small files, which fit into a golden set; and palettes are to be looked up.
-        few = image.quantize(64, dither=Image.Dither.NONE)
-        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(few)))
+        palette_image = image.quantize(64, dither=Image.Dither.NONE)
+        made.append(Case(name=f"{name} {height} x {width}", data=_to_png(palette_image)))
     gray = _decode(photos[0]).convert("L")
-    turned = _decode(photos[-1]).resize((150, 100))
+    rotated = _decode(photos[-1]).resize((150, 100))
     return (
         *made,
         Case(name="grayscale", data=_to_png(gray)),
-        Case(name="EXIF orientation 6", data=_to_png(turned, orientation=6)),
+        Case(name="EXIF orientation 6", data=_to_png(rotated, orientation=6)),
         *_odd_formats(_decode(photos[0]).resize((96, 64))),
     )
 
 
 def _odd_formats(photo: Image.Image) -> tuple[Case, ...]:
-    """Return what loaders disagree about: alpha, CMYK, and 16 bits a pixel."""
-    see_through = photo.copy()
-    see_through.putalpha(Image.linear_gradient("L").resize(photo.size))
-    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    """Return what loaders disagree about: alpha, CMYK, and 16 bits per pixel."""
+    transparent = photo.copy()
+    transparent.putalpha(Image.linear_gradient("L").resize(photo.size))
+    sixteen_bit = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
     stream = io.BytesIO()
     photo.convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
     return (
-        Case(name="alpha", data=_to_png(see_through)),
-        Case(name="16 bits", data=_to_png(deep)),
+        Case(name="alpha", data=_to_png(transparent)),
+        Case(name="16 bits", data=_to_png(sixteen_bit)),
         Case(name="CMYK", data=stream.getvalue()),
     )
 

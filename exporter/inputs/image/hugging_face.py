@@ -1,10 +1,10 @@
-"""A Hugging Face ``preprocessor_config.json`` to the manifest's steps.
+"""Reader of Hugging Face's ``preprocessor_config.json`` into the manifest's steps.
 
 transformers' own processor reads the file and stays the reference. What it will do is read off its settings, provided
 that its class leaves the steps of the base class as they are.
 
 transformers has two of each processor: on torchvision, which resizes tensors, and on Pillow, formerly the "slow" one.
-They give other pixels, and the file does not say which one a model was trained with.
+They give different pixels, and the file does not say which of the two a model was trained with.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporter.errors import PreprocessingError
-from exporter.inputs.image.torchvision import axis_order
+from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order
 from runtime.manifest import (
     ArithmeticStep,
     CenterCrop,
@@ -38,7 +38,7 @@ Backend: TypeAlias = Literal["torchvision", "pil"]
 # Pillow's numbers, which the file holds, for what each backend's resize can do.
 _INTERPOLATIONS: dict[Backend, dict[int, Interpolation]] = {
     "torchvision": {2: "bilinear", 3: "bicubic"},
-    "pil": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"},
+    "pil": PILLOW_FILTERS,
 }
 
 # The steps of transformers' base classes that the manifest can follow; a processor that overrides one does otherwise.
@@ -63,24 +63,22 @@ def read_processor(folder: Path, backend: Backend) -> Processor:
 
     Raises PreprocessingError when transformers is not installed, cannot read it, or would do what cannot be folded in.
     """
-    place = f"'{folder / CONFIG_NAME}'"
-    processor = _load(folder, place, backend)
+    subject = f"'{folder / CONFIG_NAME}'"
+    processor = _load(folder, subject, backend)
     geometry: list[GeometryStep] = []
     if processor.do_resize:
-        geometry.append(_resize(processor, place, backend))
+        geometry.append(_resize(processor, subject, backend))
     if processor.do_center_crop:
         size = processor.crop_size
         crop = CenterCrop(height=int(size["height"]), width=int(size["width"]), rounding="down")
         if backend == "pil" and not _crop_fits(geometry, crop):
             raise PreprocessingError(
-                f"{place}: 'crop_size' pads small images, on Pillow with one pixel more above: expected a 'size' of at "
-                f"least {crop.height} x {crop.width}. Pass --preprocess FILE.py:NAME."
+                f"{subject}: 'crop_size' pads small images, on Pillow with one pixel more above: expected a 'size' of "
+                f"at least {crop.height} x {crop.width}. Pass --preprocess FILE.py:NAME."
             )
         geometry.append(crop)
     if getattr(processor, "do_pad", None):
-        raise PreprocessingError(
-            f"{place}: 'do_pad' cannot be folded in: expected false. Pass --preprocess FILE.py:NAME."
-        )
+        raise PreprocessingError(f"{subject}: 'do_pad' cannot be folded in. Pass --preprocess FILE.py:NAME.")
 
     def run(image: Image.Image, **changes: bool) -> torch.Tensor:
         result: torch.Tensor = processor(images=image, return_tensors="pt", **changes)["pixel_values"][0]
@@ -102,13 +100,13 @@ def _crop_fits(before: Sequence[GeometryStep], crop: CenterCrop) -> bool:
     return crop.height <= height and crop.width <= width
 
 
-def _load(folder: Path, place: str, backend: Backend) -> Any:
+def _load(folder: Path, subject: str, backend: Backend) -> Any:
     try:
         from transformers import AutoImageProcessor
         from transformers.image_processing_backends import PilBackend, TorchvisionBackend
     except ImportError:
         raise PreprocessingError(
-            f"{place}: reading it needs transformers 5: not installed. Run: pip install 'truecopy[hf]'."
+            f"{subject}: needs transformers 5, which is not installed. Run: pip install 'truecopy[hf]'."
         ) from None
     try:
         with warnings.catch_warnings():
@@ -116,44 +114,44 @@ def _load(folder: Path, place: str, backend: Backend) -> Any:
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend=backend)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise PreprocessingError(f"{place}: transformers cannot read it: {reason}. Check the folder.") from error
+        raise PreprocessingError(f"{subject}: transformers cannot read it: {reason}. Check the folder.") from error
     kind = type(processor)
     base = TorchvisionBackend if backend == "torchvision" else PilBackend
     if not isinstance(processor, base):
         raise PreprocessingError(
-            f"{place}: '{kind.__name__}' cannot be folded in: expected one of transformers' {backend} processors. "
+            f"{subject}: '{kind.__name__}' cannot be folded in: expected one of transformers' {backend} processors. "
             "Pass --preprocess FILE.py:NAME."
         )
     own = [step for step in _STEPS if getattr(kind, step, None) is not getattr(base, step, None)]
     if own:
         raise PreprocessingError(
-            f"{place}: '{kind.__name__}' cannot be folded in: expected the usual steps, got its own "
+            f"{subject}: '{kind.__name__}' cannot be folded in: expected the usual steps, got its own "
             f"{', '.join(own)}. Pass --preprocess FILE.py:NAME."
         )
     return processor
 
 
-def _resize(processor: Any, place: str, backend: Backend) -> Resize:
+def _resize(processor: Any, subject: str, backend: Backend) -> Resize:
     interpolation = _INTERPOLATIONS[backend].get(int(processor.resample))
     if interpolation is None:
         known = ", ".join(f"{number} ({name})" for number, name in _INTERPOLATIONS[backend].items())
         raise PreprocessingError(
-            f"{place}: 'resample' cannot be folded in: expected one of {known}, got {processor.resample}. "
+            f"{subject}: 'resample' cannot be folded in: expected one of {known}, got {processor.resample}. "
             "Pass --preprocess FILE.py:NAME."
         )
-    size = {key: value for key, value in dict(processor.size).items() if value}
-    if size.keys() == {"shortest_edge"}:
-        wanted: int | tuple[int, int] = int(size["shortest_edge"])
-    elif size.keys() == {"height", "width"}:
-        wanted = (int(size["height"]), int(size["width"]))
+    config = {key: value for key, value in dict(processor.size).items() if value}
+    if config.keys() == {"shortest_edge"}:
+        size: int | tuple[int, int] = int(config["shortest_edge"])
+    elif config.keys() == {"height", "width"}:
+        size = (int(config["height"]), int(config["width"]))
     else:
         raise PreprocessingError(
-            f"{place}: 'size' cannot be folded in: expected 'shortest_edge', or 'height' and 'width', got {size}. "
+            f"{subject}: 'size' cannot be folded in: expected 'shortest_edge', or 'height' and 'width', got {config}. "
             "Pass --preprocess FILE.py:NAME."
         )
     if backend == "pil":
-        return Resize(size=wanted, interpolation=interpolation, axis_order=axis_order())
-    return Resize(size=wanted, interpolation=interpolation, axis_order="horizontal_first", implementation="torch")
+        return Resize(size=size, interpolation=interpolation, axis_order=axis_order())
+    return Resize(size=size, interpolation=interpolation, axis_order="horizontal_first", implementation="torch")
 
 
 def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
@@ -164,8 +162,8 @@ def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
     if not processor.do_normalize:
         return (ToFloat(divisor=levels),)
     if backend == "pil":
-        plain = [tuple(float(value) for value in values) for values in (processor.image_mean, processor.image_std)]
-        return (ToFloat(divisor=levels), Normalize(mean=plain[0], std=plain[1]))
+        mean, std = (tuple(map(float, values)) for values in (processor.image_mean, processor.image_std))
+        return (ToFloat(divisor=levels), Normalize(mean=mean, std=std))
     mean, std = (
         tuple((torch.tensor(values) * levels).tolist()) for values in (processor.image_mean, processor.image_std)
     )

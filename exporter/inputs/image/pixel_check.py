@@ -53,15 +53,15 @@ def compare_pixels(
         steps = msgspec.structs.replace(reading.steps, geometry=reading.steps.geometry[: prefix.steps])
         for name, execution in executions.items():
             prepare = execution(steps, pixels)
-            images, worst, share, named = 0, 0, 0.0, ""
+            images, worst, share, worst_image = 0, 0, 0.0, ""
             for image_name, image in made_images(sizes, pixels):
                 difference = np.abs(prepare(image).astype(np.int32) - prefix.pixels(image))
                 images += 1
                 share = max(share, float((difference > 0).mean()))
                 if int(difference.max(initial=0)) > worst:
-                    worst, named = int(difference.max()), image_name
+                    worst, worst_image = int(difference.max()), image_name
             rows.append(
-                PixelRow(step=prefix.name, path=name, images=images, difference=worst, share=share, worst=named)
+                PixelRow(step=prefix.name, path=name, images=images, difference=worst, share=share, worst=worst_image)
             )
     return rows
 
@@ -72,41 +72,41 @@ def pixel_rows(
     """Return what ``compare_pixels`` finds as rows of evidence, one group per step."""
     return [
         Row(
-            path=one.path,
+            path=row.path,
             device="cpu",
             stage="geometry",
-            group=f"made pixels, after {one.step}",
-            planned=one.images,
-            inputs=one.images,
-            fault="value" if one.difference else None,
-            finding=f"prepared pixels after {one.step}: expected eager's, got {one.difference} gray levels off"
-            if one.difference
+            group=f"made pixels, after {row.step}",
+            planned=row.images,
+            inputs=row.images,
+            fault="value" if row.difference else None,
+            finding=f"prepared pixels after {row.step}: expected eager's, got {row.difference} gray levels off"
+            if row.difference
             else "",
-            worst_input=one.worst,
+            worst_input=row.worst,
             unit="gray levels",
-            difference=float(one.difference),
+            difference=float(row.difference),
             difference_p99=None,
-            share=one.share,
+            share=row.share,
             floor=0.0,
             limit=0.0,
         )
-        for one in compare_pixels(reading, pixels, executions)
+        for row in compare_pixels(reading, pixels, executions)
     ]
 
 
 def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, PixelSource]]:
-    """Give, of every size, ramps (exact ties at half a level), noise, waves as in photos, and edges as of text."""
+    """Yield, of every size, ramps (exact ties at half a level), noise, waves as in photos, and edges as of text."""
     for height, width in sizes:
         y, x = np.mgrid[0:height, 0:width]
-        kinds = {
+        patterns = {
             "ramps": np.stack([x * 2, y * 2 + x, x + y], axis=-1),
             "noise": np.random.default_rng(height * 10_007 + width).integers(0, 256, (height, width, 3)),
             "waves": 127 * np.stack([np.sin(x / 3.1 + y / 7.7), np.cos(x / 17.3), np.sin((x + y) / 29.0)], -1) + 128,
             "text": _text(height, width),
         }
-        for kind, values in kinds.items():
+        for pattern, values in patterns.items():
             photo = values.astype(np.int64).astype(np.uint8)
-            yield f"{kind} {height} x {width}", _of_format(photo, pixels)
+            yield f"{pattern} {height} x {width}", _of_format(photo, pixels)
 
 
 def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> PixelSource:

@@ -1,4 +1,4 @@
-"""What a training loader hands to its transform: photos, grayscale ones, or arrays with any number of bands."""
+"""Pixel formats of training loaders: RGB, gray, or arrays of bands."""
 
 import re
 from dataclasses import dataclass
@@ -29,10 +29,13 @@ GRAY = PixelFormat(mode="L", channels=1)
 
 
 def read_pixel_format(text: str) -> PixelFormat:
-    """Return the format that ``RGB``, ``L``, ``uint8[4]`` or ``uint16[1]`` stands for; raise PreprocessingError."""
-    found = re.fullmatch(r"(uint8|uint16)\[([1-9]\d{0,3})\]", text)
-    if found:
-        return PixelFormat(mode="bands", channels=int(found[2]), dtype=found[1])  # type: ignore[arg-type]
+    """Return the format that ``RGB``, ``L``, ``uint8[4]`` or ``uint16[1]`` stands for.
+
+    Raises PreprocessingError for any other text.
+    """
+    match = re.fullmatch(r"(uint8|uint16)\[([1-9]\d{0,3})\]", text)
+    if match:
+        return PixelFormat(mode="bands", channels=int(match[2]), dtype=match[1])  # type: ignore[arg-type]
     if text.upper() in {"RGB", "L"}:
         return RGB if text.upper() == "RGB" else GRAY
     raise PreprocessingError(

@@ -1,4 +1,4 @@
-"""Plain numbers to the transform that most evaluation scripts spell out."""
+"""Training transform made from options: resize, crop, mean and deviation."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 
 from exporter.errors import PreprocessingError
-from exporter.inputs.image.opencv import Letterbox, OpenCVResize
+from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 
-# Whose resize it is: PIL images as torchvision does by default, uint8 tensors as its v2 does after ToImage, or OpenCV.
+# Of PIL images as torchvision resizes them by default, of uint8 tensors as its v2 does after ToImage, or OpenCV's.
 RESIZERS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
 
 
@@ -22,7 +22,7 @@ def transform_of_options(
     interpolation: str,
     resize_backend: str = "pillow",
 ) -> transforms.Compose:
-    """Return Resize, CenterCrop, ToTensor and Normalize, each where it is asked for.
+    """Return Resize, CenterCrop, ToTensor and Normalize, each where its option is given.
 
     ``resize_backend`` is one of RESIZERS. Raises PreprocessingError for an unknown interpolation or resizer, for one
     that the resizer does not have, or a mean without a deviation.
@@ -31,9 +31,7 @@ def transform_of_options(
     _check_choice("--interpolation", interpolation, modes)
     _check_choice("--resize-backend", resize_backend, RESIZERS)
     if (mean is None) != (std is None):
-        raise PreprocessingError(
-            "--mean and --std: belong together: expected both or neither. Give the other one, too."
-        )
+        raise PreprocessingError("--mean and --std: one is given without the other. Give both or neither.")
     steps: list[object] = []
     as_tensor = resize_backend.startswith("torch")
     if as_tensor:
@@ -41,9 +39,7 @@ def transform_of_options(
     if resize is not None:
         steps.append(_resize(resize, interpolation, resize_backend))
     elif resize_backend != "pillow":
-        raise PreprocessingError(
-            f"--resize-backend '{resize_backend}': nothing to resize: expected --resize. Give its size."
-        )
+        raise PreprocessingError(f"--resize-backend '{resize_backend}': nothing to resize. Pass --resize with a size.")
     if crop is not None:
         steps.append((v2 if as_tensor else transforms).CenterCrop(crop))
     steps.append(v2.ToDtype(torch.float32, scale=True) if as_tensor else transforms.ToTensor())
@@ -57,23 +53,23 @@ def _resize(size: int | tuple[int, int], interpolation: str, resize_backend: str
         return transforms.Resize(size, InterpolationMode(interpolation))
     if resize_backend in {"torch", "torch-no-antialias"}:
         return v2.Resize(size, InterpolationMode(interpolation), antialias=resize_backend == "torch")
-    both = (size, size) if resize_backend == "letterbox" and isinstance(size, int) else size
-    if isinstance(both, int):
+    sides = (size, size) if resize_backend == "letterbox" and isinstance(size, int) else size
+    if isinstance(sides, int):
         raise PreprocessingError(
             f"--resize-backend opencv: needs an exact size: expected --resize HxW, got {size}. Give both sides."
         )
     if resize_backend == "letterbox":
-        return Letterbox(size=both)
+        return Letterbox(size=sides)
     if interpolation not in {"bilinear", "nearest"}:
         raise PreprocessingError(
-            f"--interpolation '{interpolation}': not of --resize-backend opencv: expected bilinear or nearest. "
-            "Name one of these, or the transform with --preprocess."
+            f"--interpolation '{interpolation}': not available with --resize-backend opencv: expected bilinear or "
+            "nearest. Pass one of these, or the transform with --preprocess."
         )
-    return OpenCVResize(size=both, interpolation=interpolation)  # type: ignore[arg-type]
+    return OpenCVResize(size=sides, interpolation=interpolation)  # type: ignore[arg-type]
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise PreprocessingError(
-            f"{option} '{value}': unknown: expected one of {', '.join(choices)}. Name one of these."
+            f"{option} '{value}': unknown: expected one of {', '.join(choices)}. Pass one of these."
         )

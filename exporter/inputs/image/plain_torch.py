@@ -1,7 +1,12 @@
-"""OpenCV's resize in torch, to the last bit; compiled by TorchScript. ``runtime/geometry/plain.py`` has its sources."""
+"""OpenCV's resize in torch, to the last bit; compiled by TorchScript.
+
+``runtime/geometry/plain.py`` says where the arithmetic comes from.
+"""
 
 import torch
 from torch import Tensor
+
+from runtime.geometry import filters
 
 
 def sample_as_opencv(pixels: Tensor, interpolation: str, height: int, width: int) -> Tensor:
@@ -23,9 +28,13 @@ def sample_as_opencv(pixels: Tensor, interpolation: str, height: int, width: int
         lines = pixels.index_select(2, rows_of)
         near = lines.index_select(3, columns_near).to(torch.int32) * near_weight
         wide.append(near + lines.index_select(3, columns_far).to(torch.int32) * far_weight)
-    near = (_fixed(1.0 - row_share).unsqueeze(1) * (wide[0] // 16)) // 65536
-    far = (_fixed(row_share).unsqueeze(1) * (wide[1] // 16)) // 65536
-    return ((near + far + 2) // 4).to(torch.uint8)
+    near = (_fixed(1.0 - row_share).unsqueeze(1) * (wide[0] // (1 << filters.OPENCV_ROW_SHIFT))) // (
+        1 << filters.OPENCV_COLUMN_SHIFT
+    )
+    far = (_fixed(row_share).unsqueeze(1) * (wide[1] // (1 << filters.OPENCV_ROW_SHIFT))) // (
+        1 << filters.OPENCV_COLUMN_SHIFT
+    )
+    return ((near + far + (1 << (filters.OPENCV_SUM_SHIFT - 1))) // (1 << filters.OPENCV_SUM_SHIFT)).to(torch.uint8)
 
 
 def _source(size: int, resized: int) -> tuple[Tensor, Tensor]:
@@ -37,4 +46,4 @@ def _source(size: int, resized: int) -> tuple[Tensor, Tensor]:
 
 
 def _fixed(share: Tensor) -> Tensor:
-    return torch.round(share * 2048.0).to(torch.int32)
+    return torch.round(share * filters.OPENCV_ONE).to(torch.int32)

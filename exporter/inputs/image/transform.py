@@ -1,4 +1,4 @@
-"""A training transform in two forms: as the manifest's steps, and untouched, as the reference to compare with."""
+"""Training transforms: the manifest's steps, and the untouched reference to compare with."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -16,23 +16,16 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from exporter.errors import PreprocessingError
-from exporter.inputs.image import torchvision as torchvision_steps
 from exporter.inputs.image.hugging_face import CONFIG_NAME, Backend, read_processor
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
+from exporter.inputs.image.registry import STEPS
+from exporter.inputs.image.steps.normalize import check_channels
+from exporter.inputs.image.torchvision_reader import LeafTransform, flatten, read_leaves, unfold_preset
 from exporter.object_path import is_reference, load_object
 from runtime.geometry.arrays import Pixels
-from runtime.manifest import (
-    ArithmeticStep,
-    CenterCrop,
-    GeometryStep,
-    Grayscale,
-    KeepRatio,
-    Normalize,
-    Pad,
-    Preprocessing,
-    Resize,
-    ToFloat,
-)
+from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
+from runtime.geometry.sizes import PreparedShape
+from runtime.manifest import ArithmeticStep, GeometryStep, Normalize, Preprocessing
 
 # How an architecture's reference begins that brings a transform along.
 TIMM = "timm:"
@@ -52,10 +45,10 @@ class Prefix:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTransform:
-    """What a training transform says, and the transform itself.
+    """A training transform as the manifest's steps, and the transform itself.
 
     ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
-    width]. ``prefixes`` are its parts before the arithmetic, each a step longer, if it can be taken apart; ``pixels``
+    width]. ``prefixes`` are its parts before the arithmetic, each one step longer, if it can be taken apart; ``pixels``
     is the longest: [height, width, channels]. ``assumed`` says that the user did not name it.
     """
 
@@ -72,7 +65,7 @@ class TrainingTransform:
 
     def describe(self) -> str:
         """Return the steps as one line for people."""
-        return ", ".join(_describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
+        return ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
 def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> TrainingTransform:
@@ -85,7 +78,7 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     folded in.
     """
     origin = preprocess if isinstance(preprocess, str) else type(preprocess).__name__
-    found: object = preprocess
+    transform: object = preprocess
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
             return replace(read_timm(preprocess.removeprefix(TIMM)), assumed=False)
@@ -99,16 +92,16 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
                 "Name the transform that the model was evaluated with."
             )
-        found = load_object(preprocess, error=PreprocessingError)
-    if inspect.isfunction(found):
-        found = _call(found, origin)
-    if isinstance(found, ImageClassification | SemanticSegmentation):
-        return _read(torchvision_steps.unfold_preset(found), found, origin, pixels)
-    if isinstance(found, _CONTAINERS):
-        return _read(torchvision_steps.flatten(found), found, origin, pixels)
+        transform = load_object(preprocess, error=PreprocessingError)
+    if inspect.isfunction(transform):
+        transform = _call(transform, origin)
+    if isinstance(transform, ImageClassification | SemanticSegmentation):
+        return _read(unfold_preset(transform), transform, origin, pixels)
+    if isinstance(transform, _CONTAINERS):
+        return _read(flatten(transform), transform, origin, pixels)
     raise PreprocessingError(
         f"'{origin}': not a torchvision transform: expected a torchvision.transforms.Compose, "
-        f"got {type(found).__module__}.{type(found).__name__}. Name the Compose itself."
+        f"got {type(transform).__module__}.{type(transform).__name__}. Name the Compose itself."
     )
 
 
@@ -129,7 +122,7 @@ def read_preset(torchvision_name: str) -> TrainingTransform:
             f"'{default}': its transform cannot be folded in: expected ImageClassification or SemanticSegmentation, "
             f"got {type(preset).__name__}. Pass yours with --preprocess FILE.py:NAME."
         )
-    return _read(torchvision_steps.unfold_preset(preset), preset, str(default), assumed=True)
+    return _read(unfold_preset(preset), preset, str(default), assumed=True)
 
 
 def read_timm(name: str) -> TrainingTransform:
@@ -148,7 +141,7 @@ def read_timm(name: str) -> TrainingTransform:
             f"'timm:{name}': timm knows no such architecture. Check the name with timm.list_models."
         )
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config.to_dict()), is_training=False)
-    return _read(torchvision_steps.flatten(transform), transform, f"timm:{name}", assumed=True)
+    return _read(flatten(transform), transform, f"timm:{name}", assumed=True)
 
 
 def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed: bool = True) -> TrainingTransform:
@@ -170,27 +163,27 @@ def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed
 
 
 def _read(
-    leaves: Sequence[torchvision_steps.LeafTransform],
+    leaves: Sequence[LeafTransform],
     transform: Callable[[Image.Image], torch.Tensor],
     origin: str,
     pixel_format: PixelFormat = RGB,
     *,
     assumed: bool = False,
 ) -> TrainingTransform:
-    """Return the reading of a transform that consists of ``leaves``."""
-    parts = torchvision_steps.read_leaves(leaves, origin, pixel_format)
-    before = leaves[: len(parts.after)]
+    """Return a transform that consists of ``leaves``, read."""
+    read = read_leaves(leaves, origin, pixel_format)
+    counts = read.geometry_counts
     prefixes = [
         Prefix(
             name=f"{leaf.position}, '{type(leaf.transform).__name__}'",
-            steps=parts.after[row],
-            pixels=_pixels_of([leaf.transform for leaf in leaves[: row + 1]]),
+            steps=counts[index],
+            pixels=_pixels_of([leaf.transform for leaf in leaves[: index + 1]]),
         )
-        for row, leaf in enumerate(before)
-        if row == len(before) - 1 or parts.after[row] > (parts.after[row - 1] if row else 0)
+        for index, leaf in enumerate(leaves[: len(counts)])
+        if index == len(counts) - 1 or counts[index] > (counts[index - 1] if index else 0)
     ]
     return TrainingTransform(
-        steps=_preprocessing(parts.geometry, parts.arithmetic, origin, pixel_format.channels),
+        steps=_preprocessing(read.geometry, read.arithmetic, origin, pixel_format.channels),
         transform=transform,
         prefixes=tuple(prefixes) or (Prefix(name="the image itself", steps=0, pixels=_pixels_of([])),),
         origin=origin,
@@ -198,9 +191,9 @@ def _read(
     )
 
 
-def _pixels_of(steps: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Pixels]:
-    """Return the steps as one function from an image to its pixels, [height, width, channels]."""
-    geometry = transforms.Compose(steps)
+def _pixels_of(leaf_transforms: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Pixels]:
+    """Return transforms as one function from an image to its pixels, [height, width, channels]."""
+    geometry = transforms.Compose(leaf_transforms)
 
     def pixels(image: Image.Image | Pixels) -> Pixels:
         prepared = geometry(image)
@@ -225,52 +218,11 @@ def _call(function: Callable[[], object], origin: str) -> object:
 def _preprocessing(
     geometry: tuple[GeometryStep, ...], arithmetic: tuple[ArithmeticStep, ...], origin: str, channels: int = 3
 ) -> Preprocessing:
-    size: tuple[int, int] | None = None
+    shape = PreparedShape(size=None, channels=channels)
     for step in geometry:
-        match step:
-            case CenterCrop():
-                size = (step.height, step.width)
-            case Resize():
-                size = step.size if isinstance(step.size, tuple) else None
-            case Pad():
-                size = size and (size[0] + step.top + step.bottom, size[1] + step.left + step.right)
-            case Grayscale():
-                channels = step.channels
+        shape = GEOMETRY_STEPS[type(step)].shape_after(shape, step)
     for normalize in arithmetic:
-        if isinstance(normalize, Normalize) and {len(normalize.mean), len(normalize.std)} - {1, channels}:
-            raise PreprocessingError(
-                f"'{origin}': Normalize has the wrong number of channels: expected {channels} values, "
-                f"got a mean of {len(normalize.mean)} and a std of {len(normalize.std)}. Correct the transform."
-            )
-    height, width = size or (None, None)
-    return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=height, width=width, channels=channels)
-
-
-def _describe(step: GeometryStep | ArithmeticStep) -> str:
-    match step:
-        case Resize():
-            limit = f" up to {step.max_size}" if step.max_size else ""
-            antialias = " antialias" if step.antialias and step.interpolation != "nearest" else ""
-            whose = {"pillow": "", "torch": " of a tensor", "opencv": " as OpenCV"}[step.implementation]
-            return f"Resize {_describe_size(step.size)}{limit} {step.interpolation}{antialias}{whose}"
-        case CenterCrop():
-            same = step.height == step.width
-            fill = f" on {' '.join(map(str, step.fill))}" if any(step.fill) else ""
-            return (f"CenterCrop {step.height}" if same else f"CenterCrop {step.height} x {step.width}") + fill
-        case Pad():
-            return f"Pad {step.mode} {step.left} {step.top} {step.right} {step.bottom}"
-        case Grayscale():
-            return f"Grayscale {step.channels}"
-        case ToFloat():
-            return "to float" if step.divisor == 1 else f"divide by {step.divisor:g}"
-        case Normalize():
-            mean, std = (" ".join(f"{value:g}" for value in values) for values in (step.mean, step.std))
-            return f"Normalize mean {mean}, std {std}"
-
-
-def _describe_size(size: int | tuple[int, int] | KeepRatio) -> str:
-    if isinstance(size, int):
-        return str(size)
-    if isinstance(size, KeepRatio):
-        return f"{size.side} {size.height} x {size.width}"
-    return f"{size[0]} x {size[1]}"
+        if isinstance(normalize, Normalize):
+            check_channels(normalize, shape.channels, origin)
+    height, width = shape.size or (None, None)
+    return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=height, width=width, channels=shape.channels)

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.geometry import pillow as geometry
+from runtime.geometry import preparation
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.decoder import DecodedInput
 from runtime.manifest import ImageInput
@@ -85,7 +85,7 @@ class ImageDecoder:
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""
-        return geometry.prepare(decoded.image, self._spec.preprocessing.geometry)
+        return preparation.prepare(decoded.image, self._spec.preprocessing.geometry)
 
     def bucket(self, prepared: Pixels) -> Hashable:
         """Return the size, which is the same for all images where the transform ends in a fixed one."""

@@ -50,7 +50,7 @@ def checkpoint(network, tmp_path):
 
 @pytest.fixture
 def exported(checkpoint, network, tmp_path):
-    return exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", wanted=EMBED)
+    return exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", task_options=EMBED)
 
 
 def test_it_is_exported_predicted_and_verified(exported, network):
@@ -77,7 +77,7 @@ def test_every_path_and_stage_is_compared(exported, checkpoint, network):
     assert {("runtime", "network"), ("runtime", "activation"), ("runtime", "labels")} <= rows
     assert {("model.torchscript", "end to end"), ("runtime", "end to end")} <= rows
 
-    recheck = recheck_artifact(exported.artifact, ExportOptions(checkpoint=checkpoint), arch=network)
+    recheck = recheck_artifact(exported.artifact, ExportOptions(checkpoint=checkpoint, arch=network))
 
     assert recheck.evidence.passed
     assert {(row.path, row.stage) for row in recheck.evidence.rows} >= rows
@@ -90,7 +90,7 @@ def test_a_fault_in_its_postprocessing_is_found(checkpoint, network, tmp_path, m
     monkeypatch.setattr(EmbedPostprocessing, "add_nodes", add_nodes)
 
     with pytest.raises(exporter.ParityError, match="'activation'"):
-        exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", wanted=EMBED)
+        exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", task_options=EMBED)
 
 
 def test_the_command_line_knows_it(checkpoint, tmp_path):
@@ -107,4 +107,4 @@ def test_without_its_registry_line_it_is_refused(checkpoint, network, tmp_path, 
     monkeypatch.delitem(TASKS, "embed")
 
     with pytest.raises(exporter.ExportError, match=r"task: expected one of classify, .*, raw, got 'embed'"):
-        exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", wanted=EMBED)
+        exporter.export(checkpoint, network, inputs=INPUTS, out=tmp_path / "artifact", task_options=EMBED)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.geometry import pillow as geometry
-from runtime.geometry import sizes as positions
+from runtime.geometry import pillow, sizes
+from runtime.geometry.preparation import prepare
 from runtime.manifest import CenterCrop, Resize
 
 ORDER = "larger_cut_first" if int(PIL.__version__.partition(".")[0]) >= 13 else "horizontal_first"
@@ -40,7 +40,7 @@ def test_short_side_resize_and_crop_equal_pillows_single_call(height, width, siz
         CenterCrop(height=crop, width=crop),
     ]
 
-    assert np.array_equal(geometry.prepare(image, steps), np.asarray(expected))
+    assert np.array_equal(prepare(image, steps), np.asarray(expected))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_classic_transform_equals_pillows_single_call_at_usual_sizes(width, 
 
     expected = image.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
 
-    assert np.array_equal(geometry.prepare(image, steps), np.asarray(expected))
+    assert np.array_equal(prepare(image, steps), np.asarray(expected))
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_the_classic_transform_equals_pillows_single_call_at_usual_sizes(width, 
     ],
 )
 def test_a_window_is_resized_alone_where_its_corners_are_exact(size, resized, window):
-    start = positions.crop_origin(resized, 224)
+    start = sizes.crop_origin(resized, 224)
     kept = (start, start + 224) if resized < 1000 else (1001, 2001)
 
-    assert geometry._exact_window(size, resized, kept) == window
+    assert pillow._exact_window(size, resized, kept) == window
 
 
 @settings(deadline=None, max_examples=100)
@@ -84,14 +84,14 @@ def test_exact_resize_equals_pillows_single_call(height, width, to_height, to_wi
 
     steps = [Resize(size=(to_height, to_width), interpolation=interpolation, axis_order=ORDER)]
 
-    assert np.array_equal(geometry.prepare(image, steps), np.asarray(expected))
+    assert np.array_equal(prepare(image, steps), np.asarray(expected))
 
 
 def test_the_order_of_the_passes_shows_in_the_pixels():
     """Otherwise the manifest would not have to state it."""
     image = noise(700, 290)
     first, second = (
-        geometry.prepare(image, [Resize(size=256, interpolation="bicubic", axis_order=order)])
+        prepare(image, [Resize(size=256, interpolation="bicubic", axis_order=order)])
         for order in ("horizontal_first", "larger_cut_first")
     )
 
@@ -110,19 +110,19 @@ def test_the_order_of_the_passes_shows_in_the_pixels():
     ],
 )
 def test_a_crop_starts_where_torchvision_starts_it(size, crop, origin):
-    assert positions.crop_origin(size, crop) == origin
+    assert sizes.crop_origin(size, crop) == origin
 
 
 def test_the_long_side_is_truncated():
     """256 * 640 / 427 = 383.7: rounding gives a crop one pixel off."""
     step = Resize(size=256, interpolation="bilinear", axis_order="horizontal_first")
 
-    assert positions.resized_size(427, 640, step) == (256, 383)
-    assert positions.resized_size(640, 427, step) == (383, 256)
+    assert sizes.resized_size(427, 640, step) == (256, 383)
+    assert sizes.resized_size(640, 427, step) == (383, 256)
 
 
 def test_a_smaller_image_is_padded_with_zeros():
-    prepared = geometry.prepare(Image.new("RGB", (2, 2), (9, 9, 9)), [CenterCrop(height=4, width=5)])
+    prepared = prepare(Image.new("RGB", (2, 2), (9, 9, 9)), [CenterCrop(height=4, width=5)])
 
     assert prepared.shape == (4, 5, 3)
     assert prepared[1:3, 1:3].min() == 9

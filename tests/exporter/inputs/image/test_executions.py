@@ -1,4 +1,4 @@
-"""The three executions of the steps against torchvision itself: not a gray level, not a pixel off."""
+"""Three executions of the steps against torchvision itself: no gray level and no pixel off."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ from exporter.inputs.image import (
     geometry_nodes,
     read_transform,
 )
-from runtime.geometry import pillow as geometry
-from runtime.geometry import sizes as positions
+from runtime.geometry import sizes
+from runtime.geometry.preparation import prepare
 from runtime.manifest import Resize
 
 MODES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -82,15 +82,15 @@ def smooth(height: int, width: int) -> Image.Image:
 SIZES = [(300, 451), (427, 640), (480, 640), (448, 448), (257, 255), (13, 17), (1, 1), (700, 290), (33, 613), (40, 40)]
 
 
-def assert_all_three_equal(reading: TrainingTransform, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
+def assert_all_three_equal(reading: TrainingTransform, image_sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """The host, the ONNX nodes and the TorchScript module give the pixels of the user's own transform, bit for bit."""
     in_onnx, in_torch = onnx_function(reading, "geometry"), scripted(Geometry(reading.steps))
-    for height, width in sizes:
+    for height, width in image_sizes:
         image = smooth(height, width)
         expected = reading.pixels(image)
         batch = np.asarray(image)[np.newaxis]
         assert expected.shape == (reading.steps.height, reading.steps.width, reading.steps.channels)
-        assert np.array_equal(geometry.prepare(image, reading.steps.geometry), expected), ("host", height, width)
+        assert np.array_equal(prepare(image, reading.steps.geometry), expected), ("host", height, width)
         assert np.array_equal(in_onnx(batch)[0], expected), ("onnx", height, width)
         assert np.array_equal(in_torch(batch)[0], expected), ("torch", height, width)
 
@@ -141,7 +141,7 @@ def test_a_kept_ratio_is_timms(height, width, to_height, to_width, longest):
     )
     reading = reading_of(ResizeKeepRatio((to_height, to_width), longest=longest), transforms.CenterCrop(8))
 
-    assert [max(1, side) for side in expected] == list(positions.resized_size(*image.shape, reading.steps.geometry[0]))
+    assert [max(1, side) for side in expected] == list(sizes.resized_size(*image.shape, reading.steps.geometry[0]))
 
 
 @pytest.mark.parametrize("mode", ["border", "squash", "center"])
@@ -219,11 +219,11 @@ def test_size_and_position_are_torchvisions(height, width, size, crop, more):
     """torchvision's own functions, asked about images too large to make."""
     for max_size in (None, size + more):
         step = Resize(size=size, interpolation="bilinear", axis_order="horizontal_first", max_size=max_size)
-        resized = positions.resized_size(height, width, step)
+        resized = sizes.resized_size(height, width, step)
         expected = tv._compute_resized_output_size((height, width), [size], max_size)
         assert [max(1, side) for side in expected] == list(resized)
     if crop <= resized[0]:
-        assert positions.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
+        assert sizes.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
 
 
 _FUNCTIONS: dict[
@@ -243,7 +243,7 @@ def test_every_residue_on_noise_and_ramps(height, width, mode, seed):
     noise = np.random.default_rng(seed).integers(0, 256, (height, width))
     array = np.stack([x * 2, y * 2 + x, noise], axis=-1).astype(np.uint8)
     expected = reading.pixels(Image.fromarray(array))
-    assert np.array_equal(geometry.prepare(Image.fromarray(array), reading.steps.geometry), expected)
+    assert np.array_equal(prepare(Image.fromarray(array), reading.steps.geometry), expected)
     assert np.array_equal(in_onnx(array[np.newaxis])[0], expected)
     assert np.array_equal(in_torch(array[np.newaxis])[0], expected)
 

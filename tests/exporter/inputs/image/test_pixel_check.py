@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from exporter.backends.registry import geometry_executions
 from exporter.inputs.image import GRAY, RGB, Letterbox, PixelFormat, read_transform
 from exporter.inputs.image.pixel_check import compare_pixels
-from runtime.geometry import pillow as geometry
+from runtime.geometry import sizes
 
 SIZES = [(1, 1), (13, 17), (2, 90), (61, 44), (427, 640)]
 CLASSIC = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(33), transforms.ToTensor()])
@@ -37,7 +37,7 @@ def test_every_step_is_the_users_own(transform, pixels):
 
 
 def test_the_step_that_differs_is_named_with_the_image_that_shows_it_most(monkeypatch):
-    monkeypatch.setattr(geometry, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
+    monkeypatch.setattr(sizes, "crop_origin", lambda size, crop, _rounding: (size - crop) // 2)
 
     rows = compare_pixels(read_transform(CLASSIC), RGB, geometry_executions(), sizes=SIZES)
     wrong = [row for row in rows if row.difference]

@@ -156,7 +156,7 @@ def test_plain_options_are_a_compose():
     assert reading.steps.arithmetic == (ToFloat(divisor=255.0), Normalize(mean=tuple(MEAN), std=tuple(STD)))
     with pytest.raises(exporter.PreprocessingError, match="expected one of nearest, "):
         transform_of_options(resize=1, crop=1, mean=None, std=None, interpolation="cubic")
-    with pytest.raises(exporter.PreprocessingError, match="belong together"):
+    with pytest.raises(exporter.PreprocessingError, match="one is given without the other"):
         transform_of_options(resize=1, crop=1, mean=MEAN, std=None, interpolation="box")
 
 

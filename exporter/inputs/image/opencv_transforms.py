@@ -1,6 +1,7 @@
-"""OpenCV's ways with an image, as transforms of PIL images: the reference for models that were trained with them.
+"""OpenCV's resize and Ultralytics' letterbox as transforms of PIL images.
 
-They may stand in a Compose like torchvision's own, in front of ToTensor. OpenCV itself computes them (extra
+They are the reference for models that were trained with them, and go into a Compose like torchvision's own, before
+ToTensor. OpenCV itself computes them (extra
 ``opencv``); the artifact follows it without OpenCV.
 """
 
@@ -36,7 +37,7 @@ class Letterbox:
     """The whole image inside (height, width), its aspect ratio kept, on a background of one gray level.
 
     As Ultralytics' LetterBox with ``auto=False``: the sides are rounded, OpenCV resizes bilinearly, the frame is 114,
-    and where its width is odd there is one pixel more below and to the right. Without ``enlarge`` (``scaleup``) smaller
+    and where its width is odd the extra pixel is below and to the right. Without ``enlarge`` (``scaleup``) smaller
     images keep their size.
     """
 
@@ -68,7 +69,7 @@ def _import_cv2() -> Any:
         import cv2
     except ModuleNotFoundError:
         raise PreprocessingError(
-            "'OpenCVResize' and 'Letterbox': OpenCV is the reference for them: not installed. "
+            "'OpenCVResize' and 'Letterbox': OpenCV, the reference for them, is not installed. "
             "Run: pip install 'truecopy[opencv]'."
         ) from None
     return cv2

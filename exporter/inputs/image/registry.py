@@ -1,0 +1,14 @@
+"""Registry of the preprocessing steps that a transform can be folded into."""
+
+from exporter.inputs.image.step_module import Step, StepModule
+from exporter.inputs.image.steps import center_crop, grayscale, normalize, pad, resize, to_float
+from runtime.manifest import CenterCrop, Grayscale, Normalize, Pad, Resize, ToFloat
+
+STEPS: dict[type[Step], StepModule] = {
+    Resize: resize,
+    CenterCrop: center_crop,
+    Pad: pad,
+    Grayscale: grayscale,
+    ToFloat: to_float,
+    Normalize: normalize,
+}

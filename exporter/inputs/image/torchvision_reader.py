@@ -1,0 +1,183 @@
+"""Reader of torchvision's transforms, version 1 and 2, into the manifest's steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import transforms
+from torchvision.transforms import v2
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
+
+from exporter.errors import PreprocessingError
+from exporter.inputs.image.pixel_format import PixelFormat
+from exporter.inputs.image.registry import STEPS
+from exporter.inputs.image.step_module import Reader, TransformInput
+from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
+from runtime.manifest import ArithmeticStep, GeometryStep
+
+# Training augmentation, by how torchvision names it.
+_AUGMENTATION = (
+    "Random",
+    "ColorJitter",
+    "AutoAugment",
+    "TrivialAugment",
+    "AugMix",
+    "ElasticTransform",
+    "GaussianBlur",
+    "GaussianNoise",
+    "ScaleJitter",
+    "MixUp",
+    "CutMix",
+    "JPEG",
+)
+
+# The same pixels, as a tensor [channels, height, width].
+_TO_TENSOR = (transforms.PILToTensor, v2.PILToTensor, v2.ToImage)
+
+# An RGB image in, the same image out.
+_IDENTITIES = (v2.RGB, v2.ToPureTensor, v2.Identity, nn.Identity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeafTransform:
+    """A transform that is no container, and its position in the whole, as in ``2 of 4``, or ``2.1 of 4`` if nested."""
+
+    transform: Callable[[Any], Any]
+    position: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformSteps:
+    """The manifest's steps of a transform, and how many geometry steps there are after each leaf of pixels.
+
+    ``geometry_counts`` has one number per leaf before the arithmetic.
+    """
+
+    geometry: tuple[GeometryStep, ...]
+    arithmetic: tuple[ArithmeticStep, ...]
+    geometry_counts: tuple[int, ...]
+
+
+def flatten(container: object) -> list[LeafTransform]:
+    """Return the transforms in a Compose or nn.Sequential, those of nested ones in order."""
+    leaves = list(_leaves(container, ""))
+    count = leaves[-1].position.partition(".")[0] if leaves else ""
+    return [LeafTransform(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
+
+
+def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[LeafTransform]:
+    """Return the transforms that a preset's ``forward`` applies, one after the other."""
+    parts: list[Callable[[Any], Any]] = []
+    if preset.resize_size is not None:
+        size, interpolation = preset.resize_size, preset.interpolation
+        parts.append(transforms.Resize(size, interpolation=interpolation, antialias=preset.antialias))
+    if isinstance(preset, ImageClassification):
+        parts.append(transforms.CenterCrop(preset.crop_size))
+    parts += [
+        transforms.PILToTensor(),
+        transforms.ConvertImageDtype(torch.float),
+        transforms.Normalize(mean=preset.mean, std=preset.std),
+    ]
+    return [LeafTransform(transform=part, position=str(position)) for position, part in enumerate(parts, start=1)]
+
+
+def read_leaves(leaves: Sequence[LeafTransform], origin: str, pixels: PixelFormat) -> TransformSteps:
+    """Return the steps that the leaves are; raise PreprocessingError for the first that cannot be folded in."""
+    return _LeafReader(origin, pixels).read(leaves)
+
+
+def _leaves(container: object, prefix: str) -> Iterator[LeafTransform]:
+    parts = container.transforms if hasattr(container, "transforms") else container
+    for position, part in enumerate(parts, start=1):  # type: ignore[arg-type]
+        if isinstance(part, transforms.Compose | v2.Compose | nn.Sequential):
+            yield from _leaves(part, f"{prefix}{position}.")
+        elif isinstance(part, ImageClassification | SemanticSegmentation):
+            yield from (
+                LeafTransform(transform=leaf.transform, position=f"{prefix}{position}.{leaf.position}")
+                for leaf in unfold_preset(part)
+            )
+        else:
+            yield LeafTransform(transform=part, position=f"{prefix}{position}")
+
+
+class _LeafReader:
+    """Walks the leaves once, knowing what the image is by then: PIL or an array, a tensor of its type, or of floats."""
+
+    def __init__(self, origin: str, pixels: PixelFormat) -> None:
+        self._origin = origin
+        self._pixels = pixels
+        self._geometry: list[Any] = []
+        self._arithmetic: list[Any] = []
+        self._is_tensor = False
+
+    def read(self, leaves: Sequence[LeafTransform]) -> TransformSteps:
+        geometry_counts = []
+        for leaf in leaves:
+            self._read_leaf(leaf)
+            if not self._arithmetic:
+                geometry_counts.append(len(self._geometry))
+        if not self._arithmetic:
+            raise PreprocessingError(
+                f"'{self._origin}': never becomes floats: expected ToTensor, or ToDtype(torch.float32, scale=True), in "
+                "it. Name the whole evaluation transform."
+            )
+        return TransformSteps(
+            geometry=tuple(self._geometry),
+            arithmetic=tuple(self._arithmetic),
+            geometry_counts=tuple(geometry_counts),
+        )
+
+    def _read_leaf(self, leaf: LeafTransform) -> None:
+        transform, kind = leaf.transform, type(leaf.transform)
+        subject = f"'{self._origin}': step {leaf.position}, '{kind.__name__}'"
+        if kind in _TO_TENSOR:
+            if self._pixels.mode == "bands" and kind is not v2.ToImage:
+                raise PreprocessingError(
+                    f"{subject}: takes PIL images: expected v2.ToImage, which takes arrays. Use it."
+                )
+            self._is_tensor = True
+            return
+        if kind in _IDENTITIES and (kind is not v2.RGB or self._pixels.mode == "RGB"):
+            return
+        before = TransformInput(
+            pixels=self._pixels,
+            is_tensor=self._is_tensor or bool(self._arithmetic),
+            is_float=bool(self._arithmetic),
+            subject=subject,
+        )
+        read = _reader_of(kind)
+        steps = read(transform, before) if read is not None else None
+        if steps is None:
+            raise PreprocessingError(f"{subject}: {_why_refused(transform)}")
+        for step in steps:
+            (self._geometry if type(step) in GEOMETRY_STEPS else self._arithmetic).append(step)
+
+
+def _reader_of(kind: type) -> Reader | None:
+    name = f"{kind.__module__}.{kind.__name__}"
+    readers = (module.READERS.get(key) for module in STEPS.values() for key in (kind, name))
+    return next((reader for reader in readers if reader is not None), None)
+
+
+def _why_refused(transform: object) -> str:
+    name = type(transform).__name__
+    if name.startswith(_AUGMENTATION):
+        return f"is training augmentation: {_foldable()}. Pass the transform that you evaluate with."
+    if name in {"FiveCrop", "TenCrop"}:
+        return (
+            "makes several images of one: expected one prediction for each image. Pass the transform with CenterCrop "
+            "instead."
+        )
+    return (
+        f"cannot be folded in: {_foldable()}, got {type(transform).__module__}.{name}. Replace it with these, or "
+        "remove it."
+    )
+
+
+def _foldable() -> str:
+    """Return which of torchvision's transforms can be folded in."""
+    kinds = [kind for module in STEPS.values() for kind in module.READERS if isinstance(kind, type)]
+    torchvisions = [kind.__name__ for kind in (*kinds, *_TO_TENSOR) if kind.__module__.startswith("torchvision.")]
+    return f"expected {', '.join(dict.fromkeys(torchvisions))} of torchvision.transforms or its v2"

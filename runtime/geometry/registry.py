@@ -1,0 +1,37 @@
+"""Registry of the preprocessing steps that run on the host."""
+
+from typing import Any, Protocol
+
+from PIL import Image
+
+from runtime.geometry.arrays import Pixels
+from runtime.geometry.sizes import PreparedShape
+from runtime.geometry.steps import center_crop, grayscale, pad, resize
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+
+
+class StepModule(Protocol):
+    """What the module of a step has; ``step`` is of the step's manifest type, positional in all functions."""
+
+    def shape_after(self, shape: PreparedShape, step: Any, /) -> PreparedShape:
+        """Return the shape of pixels after the step, from their shape before it."""
+
+    def run_on_image(self, image: Image.Image, step: Any, /) -> Image.Image:
+        """Return an image, RGB or gray, after the step."""
+
+    def run_on_array(self, pixels: Pixels, step: Any, /) -> Pixels:
+        """Return pixels [height, width, channels] of any number of channels after the step."""
+
+    def mask_step(self, step: Any, ignored: int, /) -> GeometryStep | None:
+        """Return what is done to the label map of an image, None for nothing.
+
+        ``ignored`` is the class of the pixels that count for nothing.
+        """
+
+
+STEPS: dict[type[GeometryStep], StepModule] = {
+    Resize: resize,
+    CenterCrop: center_crop,
+    Pad: pad,
+    Grayscale: grayscale,
+}
