@@ -37,7 +37,6 @@ LAYERS = {
         ("verify", "bench", "jobs"),
         ("server", "evaluation", "doctor"),
         ("deploy",),
-        ("capacity",),
         ("cli",),
     ),
 }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.capacity.command import capacity
 from runtime.console import DEVICE_HELP, make_app, open_console, run_app, set_error_exit_code
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
@@ -60,7 +59,6 @@ def _add_exporter_commands() -> None:
 _add_exporter_commands()
 app.command()(serve)
 app.command()(deploy)
-app.command()(capacity)
 
 
 @app.command()

@@ -38,6 +38,11 @@ def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any
     return _copy(manifest, lambda name: ray.get(files[name]))
 
 
+def artifact_digest(artifact: str | Path) -> str:
+    """Return the SHA-256 of an artifact's manifest, which holds those of its files: it tells its versions apart."""
+    return hashlib.sha256((open_artifact(artifact).path / MANIFEST_NAME).read_bytes()).hexdigest()
+
+
 def _check_version(name: str, manifest: bytes, sha256: str | None) -> None:
     found = hashlib.sha256(manifest).hexdigest()
     if sha256 is not None and found != sha256:

@@ -12,7 +12,7 @@ from runtime.deploy.container.settings import GRPC_PORT, HTTP_PORT, READY_PATH, 
 from runtime.deploy.container.wheel import build_wheel
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
-from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.manifest import MANIFEST_NAME, ImageInput, TextInput
 
 _DOCKERFILE = """\

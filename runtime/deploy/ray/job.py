@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from runtime.artifact.open import open_artifact
 from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, working_nodes
-from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.engine.cpu import usable_cores
 from runtime.errors import DeviceError
 from runtime.jobs.engines import Stop

@@ -5,7 +5,6 @@
     dataset.map_batches(Predictor, fn_constructor_kwargs={"artifact": path}, num_cpus=2, concurrency=4)
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import place_artifact
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.jobs.sources import Kind, Named, input_kind
 from runtime.jobs.urls import fetch_each
-from runtime.manifest import MANIFEST_NAME
 from runtime.model import Model, check_options, load
 from runtime.results import Result
 
@@ -121,11 +118,6 @@ class Predictor:
                     raise
                 named.append((f"#{number}", error))
         return named
-
-
-def artifact_digest(artifact: str | Path) -> str:
-    """Return the SHA-256 of an artifact's manifest, which holds those of its files: it tells its versions apart."""
-    return hashlib.sha256((open_artifact(artifact).path / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
 def assigned_cores() -> int:

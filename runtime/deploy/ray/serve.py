@@ -6,7 +6,7 @@ import msgspec
 
 from runtime.artifact.open import open_artifact
 from runtime.deploy.deployment import Deployment
-from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
 
 _MODULE = '''"""An artifact as a Ray Serve application; in this folder: serve run serve.yaml"""
 

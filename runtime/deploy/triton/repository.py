@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.deploy.deployment import Deployment
-from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.triton.configuration import Configuration, warm_ups
 from runtime.deploy.triton.model import ARTIFACT_FOLDER, DIGEST_PARAMETER, NAME_TENSOR, ROW_TENSOR
 from runtime.engine.session import open_session

@@ -12,7 +12,8 @@ from runtime.errors import ArtifactError, InputError
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-from runtime.deploy.ray.predictor import Predictor, artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
+from runtime.deploy.ray import Predictor
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""When requests come: at random, in bursts, or as a log says they came."""
+"""Arrival times of requests: Poisson, bursts, or a recorded log."""
 
 import math
 import re
@@ -14,7 +14,8 @@ from runtime.errors import InputError
 
 Times = NDArray[np.float64]
 
-# A burst has so many times the mean rate, for so long, so often: a third of the requests come in a ninth of the time.
+# Rate during a burst as a multiple of the mean, its mean length, and the mean distance between bursts: a third of the
+# requests come in a ninth of the time.
 BURST_FACTOR = 3.0
 BURST_S = 1.0
 BURST_EVERY_S = 9.0
@@ -23,40 +24,40 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 _LEAST_TIMES = 100
 
 
-def poisson(per_s: float, count: int, chance: np.random.Generator) -> Times:
-    """Return ``count`` times, in seconds from 0, of requests that know nothing of each other."""
-    return np.cumsum(chance.exponential(1.0 / per_s, count))
+def poisson(per_s: float, count: int, generator: np.random.Generator) -> Times:
+    """Return ``count`` times of a Poisson process, in seconds from 0."""
+    return np.cumsum(generator.exponential(1.0 / per_s, count))
 
 
-def bursts(per_s: float, count: int, chance: np.random.Generator) -> Times:
-    """Return ``count`` times at ``per_s`` on average, of which bursts have ``BURST_FACTOR`` times as many.
+def bursts(per_s: float, count: int, generator: np.random.Generator) -> Times:
+    """Return ``count`` times at a mean rate of ``per_s``, with bursts of ``BURST_FACTOR`` times that rate.
 
     Bursts and the calm between them last exponential times, ``BURST_S`` and ``BURST_EVERY_S - BURST_S`` on average.
     """
     calm_s = BURST_EVERY_S - BURST_S
     calm_factor = (BURST_EVERY_S - BURST_FACTOR * BURST_S) / calm_s
     # In units of expected requests the process is Poisson of rate 1; each phase stretches its part of that axis.
-    expected = np.cumsum(chance.exponential(1.0, count))
+    expected = np.cumsum(generator.exponential(1.0, count))
     phases = max(8, int(2.5 * count / (per_s * BURST_EVERY_S)) * 2 + 8)
     lengths = np.empty(phases)
     while True:
-        lengths[0::2] = chance.exponential(calm_s, (len(lengths) + 1) // 2)
-        lengths[1::2] = chance.exponential(BURST_S, len(lengths) // 2)
+        lengths[0::2] = generator.exponential(calm_s, (len(lengths) + 1) // 2)
+        lengths[1::2] = generator.exponential(BURST_S, len(lengths) // 2)
         rates = np.where(np.arange(len(lengths)) % 2 == 0, calm_factor, BURST_FACTOR) * per_s
         passed = np.concatenate([[0.0], np.cumsum(lengths * rates)])
         if passed[-1] > expected[-1]:
             break
         lengths = np.empty(2 * len(lengths))
     times = np.interp(expected, passed, np.concatenate([[0.0], np.cumsum(lengths)]))
-    # The mean rate is what was asked for, in every run and not only on average.
+    # The mean rate is ``per_s`` in every run and not only on average.
     scaled: Times = times * (count / per_s / times[-1])
     return scaled
 
 
-def recorded(log: Times, per_s: float, count: int, chance: np.random.Generator) -> Times:
-    """Return ``count`` times at random, as often at each moment as in ``log``, scaled to ``per_s`` over all of it.
+def recorded(log: Times, per_s: float, count: int, generator: np.random.Generator) -> Times:
+    """Return ``count`` random times whose rate follows that of ``log``, scaled so that the whole log has ``per_s``.
 
-    A log of fewer requests is repeated; of one of more, the busiest stretch is taken, at the rate that it has then.
+    A shorter log is repeated; of a longer one, the busiest stretch is taken, at the rate that it then has.
     """
     factor = per_s / rate_of(log)
     rows = max(2, math.ceil(count / factor) + 1)
@@ -64,9 +65,9 @@ def recorded(log: Times, per_s: float, count: int, chance: np.random.Generator) 
         start = int(np.argmin(log[rows - 1 :] - log[: len(log) - rows + 1]))
         log = log[start : start + rows]
     shifted = log - log[0]
-    # Where one round ends and the next begins is one more gap, of average length.
+    # One more gap, of average length, separates two repetitions.
     length_s = float(shifted[-1]) * len(log) / (len(log) - 1)
-    expected = np.cumsum(chance.exponential(1.0, count)) / factor
+    expected = np.cumsum(generator.exponential(1.0, count)) / factor
     rounds = int(expected[-1] // len(log)) + 2
     knots = np.concatenate([shifted + number * length_s for number in range(rounds)])
     times: Times = np.interp(expected, np.arange(len(knots)), knots)
@@ -74,16 +75,16 @@ def recorded(log: Times, per_s: float, count: int, chance: np.random.Generator) 
 
 
 def rate_of(log: Times) -> float:
-    """Return the requests a second of a log, on average."""
+    """Return the mean rate of a log, in requests per second."""
     return (len(log) - 1) / float(log[-1] - log[0])
 
 
 def read_log(path: Path) -> Times:
     """Return the times in a file, in seconds, sorted.
 
-    A line is a number of seconds, a time as ISO 8601 writes it, or a JSON object with one of these as ``time``, as
-    'truecopy serve --log-format json' writes them; of such objects, those of another ``event`` than a request are left
-    out. Raises InputError for a line that is none of these, and where there are too few to tell a rate.
+    A line is a number of seconds, an ISO 8601 time, or a JSON object with one of these as ``time``, as 'truecopy serve
+    --log-format json' writes them; such objects with another ``event`` than 'request' are skipped. Raises InputError
+    for any other line, and for fewer than 100 requests.
     """
     times = []
     try:
@@ -95,16 +96,16 @@ def read_log(path: Path) -> Times:
                     if time is not None:
                         times.append(time)
     except OSError as error:
-        raise InputError(f"'{path}': {error.strerror}. Give --arrivals poisson, bursts or a file of times.") from error
+        raise InputError(f"'{path}': {error.strerror}. Pass --arrivals poisson, bursts or a file of times.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"'{path}': not text: expected a time a line, got {error}. Give a log.") from error
-    found = np.sort(np.array(times, dtype=np.float64))
-    if len(found) < _LEAST_TIMES or found[0] == found[-1]:
+        raise InputError(f"'{path}': not a text file: {error}. Pass a log with one time per line.") from error
+    log = np.sort(np.array(times, dtype=np.float64))
+    if len(log) < _LEAST_TIMES or log[0] == log[-1]:
         raise InputError(
-            f"'{path}': too few requests: expected at least {_LEAST_TIMES} at different times, got {len(found)}. "
-            "Give a longer log."
+            f"'{path}': too few requests: expected at least {_LEAST_TIMES} at different times, got {len(log)}. "
+            "Pass a longer log."
         )
-    return found
+    return log
 
 
 def _time(text: str, subject: str) -> float | None:
@@ -114,12 +115,14 @@ def _time(text: str, subject: str) -> float | None:
         try:
             row = msgspec.json.decode(text)
         except msgspec.DecodeError as error:
-            raise InputError(f"{subject}: not JSON: {error}. Give a time a line.") from None
+            raise InputError(f"{subject}: not JSON: {error}. Write one time per line.") from None
         if row.get("event", "request") != "request":
             return None
         value = row.get("time")
         if value is None:
-            raise InputError(f"{subject}: no time: expected 'time' among the fields, got {', '.join(row)}. Add it.")
+            raise InputError(
+                f"{subject}: no time: expected a field 'time', got {', '.join(row)}. Add it to every line."
+            )
     if isinstance(value, int | float):
         return float(value)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
@@ -128,6 +131,6 @@ def _time(text: str, subject: str) -> float | None:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
         raise InputError(
-            f"{subject}: not a time: expected seconds or ISO 8601, got {str(value)[:40]!r}. Correct or remove the line."
+            f"{subject}: not a time: expected seconds or ISO 8601, got {str(value)[:40]!r}. Remove or rewrite the line."
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.capacity.measurement import Batch, Busy, InputTimes, Measurement, ServerCost, StageTimes
+from capacity.measurement import Batch, Busy, InputTimes, Measurement, ServerCost, StageTimes
 
 # A deployment of the runtime alone has no server to measure; scripts/test-wheel says so when it leaves these out.
 collect_ignore_glob = [] if find_spec("uvicorn") else ["test_command.py"]
@@ -30,7 +30,7 @@ def measured() -> Callable[..., Measurement]:
             inputs=(InputTimes(name="a", size_bytes=125_000, decode_ms=1, geometry_ms=1, network_ms=8),),
             stages=(StageTimes(input=0, decode_ms=1, geometry_ms=1, network_ms=8),),
             busy=(Busy(workers=1, per_s=100, decode=1, geometry=1, network=1, slowdown=1),),
-            wide=1.0,
+            all_cores=1.0,
             batches=(Batch(size=1, network_ms=8),),
             server=ServerCost(
                 requests=1,
@@ -40,7 +40,7 @@ def measured() -> Callable[..., Measurement]:
                 lone_p50_ms=10,
                 start_s=1.0,
                 resident_mb=100,
-                answer_bytes=1000,
+                response_bytes=1000,
             ),
         )
         server = msgspec.structs.replace(found.server, **changes.pop("server", {}))

@@ -1,4 +1,4 @@
-"""Replicas behind a load balancer in simulated time, some lost or updated, and what came of each request."""
+"""Simulation of replicas behind a load balancer, with failures and rolling updates."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.capacity.clock import Clock
-from runtime.capacity.replica import ANSWERED, LOST, REFUSED, Demand, Process, Replica, Request
+from capacity.clock import Clock
+from capacity.replica import ANSWERED, LOST, REFUSED, Demand, Process, Replica, Request
 
 Balancing: TypeAlias = Literal["round-robin", "random", "two-choices", "least"]
 
-# A server that was told to stop says that it is not ready, and goes on for a moment: the balancer learns of it.
+# A server that is stopping reports itself as not ready and goes on for a moment, so that the balancer notices.
 _NOTICE_S = 0.5
 
 
@@ -44,7 +44,7 @@ Incident: TypeAlias = Loss | Update
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the requests that arrived after the warm-up.
+    """Outcomes and latencies of the requests that arrived after the warm-up.
 
     ``arrived`` and ``latency_s`` are float64, one entry for each request that was answered, in the order of the
     answers. ``cores``, ``loop`` and ``device`` are the busy shares of the cores, event loops and devices that were
@@ -62,34 +62,34 @@ class Outcome:
 
     @property
     def offered(self) -> int:
-        """How many requests came."""
+        """Number of requests that arrived."""
         return sum(self.counts.values())
 
     def share(self, outcome: str) -> float:
-        """Return the share of the requests that came to this."""
+        """Return the share of the requests with this outcome."""
         return self.counts.get(outcome, 0) / self.offered if self.offered else 0.0
 
     def quantile_ms(self, share: float) -> float:
-        """Return the milliseconds within which this share of the answered requests was answered."""
+        """Return the latency quantile of the answered requests, in milliseconds."""
         if not len(self.latency_s):
             return float("inf")
         return float(np.quantile(self.latency_s, share)) * 1000
 
     def within_ms(self, share: float) -> float:
-        """Return the milliseconds within which this share of all requests was answered, but for the lost ones.
+        """Return the milliseconds within which this share of all requests but the lost ones was answered.
 
-        A request that was refused or late never was: infinite where these are too many.
+        A refused or late request counts as never answered: the result is infinite where there are too many of them.
         """
-        asked = self.offered - self.counts.get(LOST, 0)
-        wanted = share * asked
-        if not asked or wanted > len(self.latency_s):
+        counted = self.offered - self.counts.get(LOST, 0)
+        needed = share * counted
+        if not counted or needed > len(self.latency_s):
             return float("inf")
-        return float(np.quantile(self.latency_s, min(1.0, wanted / len(self.latency_s)))) * 1000
+        return float(np.quantile(self.latency_s, min(1.0, needed / len(self.latency_s)))) * 1000
 
 
 @dataclass(kw_only=True)
-class _Place:
-    """A replica as the balancer knows it; ``away_s`` is how long there was none, and ``away_from`` since when."""
+class _Backend:
+    """A replica as the balancer knows it; ``away_s`` is its past downtime, ``away_from`` when the present one began."""
 
     replica: Replica
     alive: bool = True
@@ -97,7 +97,7 @@ class _Place:
     away_from: float | None = None
 
     def present_s(self, seconds: float) -> float:
-        """Return for how many of the simulation's seconds it was there."""
+        """Return its uptime within the simulation, in seconds."""
         away_s = self.away_s + (0.0 if self.away_from is None else max(0.0, seconds - self.away_from))
         return max(0.0, seconds - away_s)
 
@@ -131,31 +131,31 @@ def simulate(
     warm_s: float = 0.0,
     incidents: Sequence[Incident] = (),
 ) -> Outcome:
-    """Return what becomes of requests at the times ``arrivals``, in seconds from 0 and sorted, on ``replicas``.
+    """Return the outcome of requests at the times ``arrivals``, in seconds from 0 and sorted, on ``replicas``.
 
-    The request at position ``i`` takes ``demands[i]``. Those that arrive before ``warm_s`` are served, not counted.
-    Every request ends in exactly one outcome; the same arguments give the same result.
+    Request ``i`` takes ``demands[i]``. Requests that arrive before ``warm_s`` are served but not counted. Every request
+    ends in exactly one outcome; the same arguments give the same result.
     """
     clock = Clock()
     tally = _Tally(warm_from=warm_s)
-    places = [_Place(replica=Replica(clock, process, tally.add)) for _ in range(replicas)]
-    fleet = _Fleet(clock, places, balancing, seed, len(arrivals))
+    backends = [_Backend(replica=Replica(clock, process, tally.add)) for _ in range(replicas)]
+    fleet = _Fleet(clock, backends, balancing, seed, len(arrivals))
     deadline_s = process.limits.deadline_s
-    position = 0
+    index = 0
 
     def arrive() -> None:
-        nonlocal position
-        request = Request(clock, demands[position], deadline_s)
-        position += 1
-        if position < len(arrivals):
-            clock.at(arrivals[position], arrive)
-        place = fleet.choose()
-        if place is None or not place.alive:
-            request.outcome = REFUSED if place is None else LOST
+        nonlocal index
+        request = Request(clock, demands[index], deadline_s)
+        index += 1
+        if index < len(arrivals):
+            clock.at(arrivals[index], arrive)
+        backend = fleet.choose()
+        if backend is None or not backend.alive:
+            request.outcome = REFUSED if backend is None else LOST
             request.ended = clock.now
             tally.add(request)
             return
-        place.replica.arrive(request)
+        backend.replica.arrive(request)
 
     if len(arrivals):
         clock.at(arrivals[0], arrive)
@@ -164,32 +164,32 @@ def simulate(
     clock.run()
     seconds = max(float(arrivals[-1]), tally.last) if len(arrivals) else 0.0
     width = len(process.speeds)
-    share = sum(place.present_s(seconds) for place in places) or 1.0
+    share = sum(backend.present_s(seconds) for backend in backends) or 1.0
     return Outcome(
         counts=dict(tally.counts),
         arrived=np.array(tally.arrived),
         latency_s=np.array(tally.latency),
         seconds=seconds,
-        cores=sum(place.replica.cores.busy_s for place in places) / share / width,
-        loop=sum(place.replica.loop_busy_s for place in places) / share,
-        device=sum(place.replica.device_busy_s for place in places) / share,
-        incident_s=(min((one.at_s for one in incidents), default=0.0), fleet.settled_s),
+        cores=sum(backend.replica.cores.busy_s for backend in backends) / share / width,
+        loop=sum(backend.replica.loop_busy_s for backend in backends) / share,
+        device=sum(backend.replica.device_busy_s for backend in backends) / share,
+        incident_s=(min((incident.at_s for incident in incidents), default=0.0), fleet.settled_s),
     )
 
 
 class _Fleet:
-    """The replicas that the balancer sends to, and those that come and go."""
+    """The replicas, those of them that the balancer sends to, and what incidents do to them."""
 
-    def __init__(self, clock: Clock, places: list[_Place], balancing: Balancing, seed: int, requests: int) -> None:
+    def __init__(self, clock: Clock, backends: list[_Backend], balancing: Balancing, seed: int, requests: int) -> None:
         self._clock = clock
-        self._places = places
-        self._known = list(places)
+        self._backends = backends
+        self._known = list(backends)
         self._turn = 0
-        chance = np.random.default_rng([seed, 2])
-        self._chances: list[float] = (
-            chance.random(2 * requests).tolist() if balancing in {"random", "two-choices"} else []
+        generator = np.random.default_rng([seed, 2])
+        self._draws: list[float] = (
+            generator.random(2 * requests).tolist() if balancing in {"random", "two-choices"} else []
         )
-        self.choose: Callable[[], _Place | None] = {
+        self.choose: Callable[[], _Backend | None] = {
             "round-robin": self._in_turn,
             "random": self._any,
             "two-choices": self._better_of_two,
@@ -197,30 +197,30 @@ class _Fleet:
         }[balancing]
         self.settled_s = 0.0
 
-    def _in_turn(self) -> _Place | None:
+    def _in_turn(self) -> _Backend | None:
         if not self._known:
             return None
         self._turn += 1
         return self._known[self._turn % len(self._known)]
 
-    def _any(self) -> _Place | None:
-        return self._known[int(self._chances.pop() * len(self._known))] if self._known else None
+    def _any(self) -> _Backend | None:
+        return self._known[int(self._draws.pop() * len(self._known))] if self._known else None
 
-    def _better_of_two(self) -> _Place | None:
+    def _better_of_two(self) -> _Backend | None:
         first, second = self._any(), self._any()
         if first is None or second is None:
             return None
         return first if first.replica.outstanding <= second.replica.outstanding else second
 
-    def _least(self) -> _Place | None:
+    def _least(self) -> _Backend | None:
         if not self._known:
             return None
         self._turn += 1
         turn = self._turn % len(self._known)
-        return min(self._known[turn:] + self._known[:turn], key=lambda place: place.replica.outstanding)
+        return min(self._known[turn:] + self._known[:turn], key=lambda backend: backend.replica.outstanding)
 
     def plan(self, incident: Incident) -> None:
-        """Set what an incident does."""
+        """Schedule an incident."""
         if isinstance(incident, Loss):
             self._clock.at(incident.at_s, lambda: self._lose(incident))
         else:
@@ -228,45 +228,45 @@ class _Fleet:
 
     def _lose(self, loss: Loss) -> None:
         lost = self._known[: loss.replicas]
-        for place in lost:
-            place.alive = False
-            place.away_from = self._clock.now
-            place.replica.crash()
+        for backend in lost:
+            backend.alive = False
+            backend.away_from = self._clock.now
+            backend.replica.crash()
         self._clock.at(self._clock.now + loss.notice_s, lambda: self._forget(lost))
         if loss.restart_s < float("inf"):
             self._clock.at(self._clock.now + max(loss.restart_s, loss.notice_s), lambda: self._return(lost))
 
-    def _forget(self, places: Sequence[_Place]) -> None:
-        self._known = [place for place in self._known if place not in places]
+    def _forget(self, backends: Sequence[_Backend]) -> None:
+        self._known = [backend for backend in self._known if backend not in backends]
 
-    def _return(self, places: Sequence[_Place]) -> None:
-        for place in places:
-            place.alive = True
-            if place.away_from is not None:
-                place.away_s += self._clock.now - place.away_from
-                place.away_from = None
-        self._known.extend(places)
+    def _return(self, backends: Sequence[_Backend]) -> None:
+        for backend in backends:
+            backend.alive = True
+            if backend.away_from is not None:
+                backend.away_s += self._clock.now - backend.away_from
+                backend.away_from = None
+        self._known.extend(backends)
         self.settled_s = max(self.settled_s, self._clock.now)
 
-    def _update(self, update: Update, position: int) -> None:
-        if position == min(update.replicas, len(self._places)):
+    def _update(self, update: Update, index: int) -> None:
+        if index == min(update.replicas, len(self._backends)):
             self.settled_s = max(self.settled_s, self._clock.now)
             return
-        place = self._places[position]
-        self._forget([place])
-        self._clock.at(self._clock.now + _NOTICE_S, lambda: self._drain(update, position))
+        backend = self._backends[index]
+        self._forget([backend])
+        self._clock.at(self._clock.now + _NOTICE_S, lambda: self._drain(update, index))
 
-    def _drain(self, update: Update, position: int) -> None:
-        """Look again and again whether the last request has its answer, as the server does."""
-        place = self._places[position]
-        if place.replica.outstanding:
-            self._clock.at(self._clock.now + 0.01, lambda: self._drain(update, position))
+    def _drain(self, update: Update, index: int) -> None:
+        """Poll until the last request has its response, as the server does."""
+        backend = self._backends[index]
+        if backend.replica.outstanding:
+            self._clock.at(self._clock.now + 0.01, lambda: self._drain(update, index))
             return
 
-        place.away_from = self._clock.now
+        backend.away_from = self._clock.now
 
         def started() -> None:
-            self._return([place])
-            self._update(update, position + 1)
+            self._return([backend])
+            self._update(update, index + 1)
 
         self._clock.at(self._clock.now + update.start_s, started)

@@ -1,6 +1,6 @@
-"""What a service of this artifact needs far beyond what can be simulated replica by replica, and what gives out first.
+"""Extrapolation to rates beyond what can be simulated replica by replica.
 
-One replica's share of the rate is simulated, as its share stays the same however many there are; the rest is
+One replica's share of the rate is simulated, as it stays the same however many replicas there are; the rest is
 multiplication, with ``Surroundings`` that are assumed and not measured.
 """
 
@@ -8,20 +8,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runtime.capacity.measurement import Measurement
-from runtime.capacity.planning import Goal, bytes_each, replica_rate
-from runtime.capacity.translation import core_ms
+from capacity.measurement import Measurement
+from capacity.plan import Goal, bytes_each, replica_rate
+from capacity.simulation_inputs import core_ms
 
 _BITS = 8
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is around the replicas: assumptions, in gigabits a second, requests a second and seconds.
+    """Assumptions about everything around the replicas, in Gbit/s, requests per second and seconds.
 
-    ``machine_cores`` are taken to be as fast as the measured ones. A balancer passes bodies on, so they go through its
-    link once. ``store_gbit_s`` is what the place that hands out artifacts can send, to all machines together;
-    ``rollout_s`` and ``update_s`` are how long handing out an artifact and replacing every replica may take.
-    ``updated_at_once`` is how many replicas are replaced at a time.
+    ``machine_cores`` are assumed to be as fast as the measured ones. A balancer forwards bodies, so they pass its link
+    once. ``store_gbit_s`` is the bandwidth of the store of artifacts, for all machines together; ``rollout_s`` and
+    ``update_s`` are how long distributing an artifact and replacing every replica may take. ``updated_at_once`` is the
+    number of replicas that are replaced at the same time.
     """
 
     machine_cores: int = 64
@@ -35,9 +35,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rate needs. ``used`` is, by name, how much of one of each is used; above 1 it takes more than one.
+    """Needs of one rate. ``used`` is the utilization of one of each resource, by name; above 1 it takes several.
 
-    ``host_cores`` is what decoding, geometry and the server need alone, if the network ran on accelerators.
+    ``host_cores`` is the number of cores for decoding, geometry and the server alone, if networks ran on accelerators.
     """
 
     rate: float
@@ -53,21 +53,21 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exhausted(self) -> list[str]:
-        """What one of is not enough, the worst first."""
+        """Names of the resources of which one is not enough, the worst first."""
         return sorted((name for name, used in self.used.items() if used > 1), key=lambda name: -self.used[name])
 
 
 def scale(
     measured: Measurement, goal: Goal, rates: Sequence[float], surroundings: Surroundings | None = None
 ) -> list[Scale]:
-    """Return what each rate needs for the promise of ``goal``, whose own rate does not count."""
+    """Return the needs of each rate under the target of ``goal``, whose own rate is ignored."""
     around = surroundings or Surroundings()
     each = replica_rate(measured, goal) / (1 + goal.headroom)
     in_bytes, out_bytes = bytes_each(measured)
     parts = core_ms(measured)
     host_ms = sum(parts.values()) - parts["network"]
     total_ms = sum(parts.values())
-    found = []
+    scales = []
     for rate in rates:
         replicas = max(1, -int(-rate // each)) + goal.tolerate_failures
         cores = replicas * measured.process_cores
@@ -79,7 +79,7 @@ def scale(
             "a balancer's link": gbit_s / around.balancer_gbit_s,
             "a balancer's requests": rate / around.balancer_per_s,
         }
-        found.append(
+        scales.append(
             Scale(
                 rate=rate,
                 replicas=replicas,
@@ -99,4 +99,4 @@ def scale(
                 },
             )
         )
-    return found
+    return scales

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from runtime.capacity import arrivals
-from runtime.capacity.cluster import Loss, Outcome, Update, simulate
-from runtime.capacity.replica import Demand, Process
+from capacity import arrivals
+from capacity.cluster import Loss, Outcome, Update, simulate
+from capacity.replica import Demand, Process
 from runtime.server.limits import Limits
 
 # A server that never refuses and never is late.
@@ -20,16 +20,16 @@ def process(cores: int = 1, *, workers: int | None = None, limits: Limits = ENDL
 
 
 def demands(network_s: list[float]) -> list[Demand]:
-    return [Demand(receive=0.0, prepare=0.0, network=one, wide=one, answer=0.0) for one in network_s]
+    return [Demand(receive=0.0, prepare=0.0, network=one, all_cores=one, respond=0.0) for one in network_s]
 
 
 def queue(cores: int, load: float, network_s: list[float], *, limits: Limits = ENDLESS, replicas: int = 1) -> Outcome:
     """Requests that take one second on average, at random, for ``load`` of the cores."""
-    chance = np.random.default_rng(7)
+    generator = np.random.default_rng(7)
     return simulate(
         process(cores, limits=limits),
         replicas=replicas,
-        arrivals=arrivals.poisson(load * cores * replicas, len(network_s), chance).tolist(),
+        arrivals=arrivals.poisson(load * cores * replicas, len(network_s), generator).tolist(),
         demands=demands(network_s),
         balancing="random",
         warm_s=200,
@@ -149,7 +149,7 @@ def test_batches_on_a_device_carry_what_single_runs_cannot():
 def test_a_lone_input_has_all_cores_and_two_at_once_do_not():
     def median_ms(gap_s: float) -> float:
         return simulate(
-            process(4, wide_threads=4),
+            process(4, lone_threads=4),
             replicas=1,
             arrivals=[number * gap_s for number in range(400)],
             demands=[Demand(0.0, 0.0, 0.100, 0.030, 0.0)] * 400,
@@ -216,21 +216,21 @@ def test_without_replicas_everything_is_refused():
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("balancing", ["round-robin", "random", "two-choices", "least"])
 def test_every_request_is_answered_refused_late_or_lost_exactly_once(seed, balancing):
-    chance = np.random.default_rng(seed)
-    count, replicas, cores = 600, int(chance.integers(1, 5)), int(chance.integers(1, 4))
-    limits = Limits(queue=int(chance.integers(1, 30)), deadline_s=float(chance.choice([0.05, 0.3, 30])))
-    batch_s = {1: 0.01, 4: 0.02} if chance.random() < 0.3 else {}
-    rate = float(chance.uniform(0.3, 3)) * replicas * cores / 0.03
-    times = arrivals.bursts(rate, count, chance).tolist()
+    generator = np.random.default_rng(seed)
+    count, replicas, cores = 600, int(generator.integers(1, 5)), int(generator.integers(1, 4))
+    limits = Limits(queue=int(generator.integers(1, 30)), deadline_s=float(generator.choice([0.05, 0.3, 30])))
+    batch_s = {1: 0.01, 4: 0.02} if generator.random() < 0.3 else {}
+    rate = float(generator.uniform(0.3, 3)) * replicas * cores / 0.03
+    times = arrivals.bursts(rate, count, generator).tolist()
     incidents = [
-        Loss(at_s=times[200], replicas=1, notice_s=0.2, restart_s=float(chance.choice([0.5, math.inf]))),
+        Loss(at_s=times[200], replicas=1, notice_s=0.2, restart_s=float(generator.choice([0.5, math.inf]))),
         Update(at_s=times[100], start_s=0.3, replicas=replicas),
     ]
     outcome = simulate(
-        Process(workers=cores, speeds=[1.0, 0.9, 0.8][:cores], limits=limits, wide_threads=cores, batch_s=batch_s),
+        Process(workers=cores, speeds=[1.0, 0.9, 0.8][:cores], limits=limits, lone_threads=cores, batch_s=batch_s),
         replicas=replicas,
         arrivals=times,
-        demands=[Demand(*row) for row in chance.uniform(0, 0.02, (count, 6)).tolist()],
+        demands=[Demand(*row) for row in generator.uniform(0, 0.02, (count, 6)).tolist()],
         balancing=balancing,
         seed=seed,
         incidents=incidents,

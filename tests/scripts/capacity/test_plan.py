@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.capacity import arrivals
-from runtime.capacity.cluster import simulate
-from runtime.capacity.measurement import Batch, Busy, StageTimes
-from runtime.capacity.planning import Goal, plan
-from runtime.capacity.scaling import Surroundings, scale
-from runtime.capacity.translation import core_ms, demands_of, most_per_s, process_of
+from capacity import arrivals
+from capacity.cluster import simulate
+from capacity.measurement import Batch, Busy, StageTimes
+from capacity.plan import Goal, plan
+from capacity.scale import Surroundings, scale
+from capacity.simulation_inputs import core_ms, demands_of, most_per_s, process_of
 from runtime.server.limits import Limits
 
 
@@ -165,7 +165,7 @@ def test_a_promise_that_one_request_alone_breaks_is_one_sentence(measured):
 
 
 def test_a_promise_that_only_bursts_break_is_one_sentence(measured):
-    def all_at_once(per_s, count, _chance):
+    def all_at_once(per_s, count, _generator):
         return np.repeat(np.arange(count // 500 + 1) * 500 / per_s, 500)[:count]
 
     with pytest.raises(runtime.InputError, match="cannot be met for arrivals like these"):
@@ -182,7 +182,7 @@ def test_requests_are_drawn_from_what_was_measured(measured):
 
     assert {round(one.network * 1000) for one in drawn} == {10, 20, 30, 40}
     assert np.mean([one.network for one in drawn]) == pytest.approx(0.025, rel=0.05)
-    assert drawn[0].receive + drawn[0].answer == pytest.approx(0.002)
+    assert drawn[0].receive + drawn[0].respond == pytest.approx(0.002)
     assert [round(one.prepare * 1e6) for one in asked] == [1500, 2500, 2500, 1500]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.capacity.bodies import to_body
+from capacity.bodies import to_body
 from runtime.manifest import Column, ImageInput, Preprocessing, TabularInput, TensorInput, TextInput, TokensInput
 
 

@@ -22,11 +22,11 @@ from load_generator import Ask, Report, run_open
 from rich.console import Console
 from rich.table import Table
 
-from runtime.capacity.cluster import Outcome, simulate
-from runtime.capacity.measurement import Measurement
-from runtime.capacity.measuring import measure
-from runtime.capacity.server_cost import NAME, Server, serving
-from runtime.capacity.translation import core_ms, demands_of, most_per_s, process_of
+from capacity.cluster import Outcome, simulate
+from capacity.measurement import Measurement
+from capacity.stages import measure
+from capacity.server_cost import NAME, Server, serving
+from capacity.simulation_inputs import core_ms, demands_of, most_per_s, process_of
 from runtime.engine.cpu import usable_cores
 from runtime.server.limits import Limits
 

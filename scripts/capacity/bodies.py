@@ -1,4 +1,4 @@
-"""An input as a request's body, and as the server decodes it."""
+"""Request bodies of an artifact's inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _NPY = b"\x93NUMPY"
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """One input: what a client sends, and what reaches the model's decoder when the server has read it."""
+    """One input as a client sends it, and the source that the server then passes to the model's decoder."""
 
     name: str
     content: bytes
@@ -40,7 +40,7 @@ def to_body(name: str, source: Any, manifest: Manifest) -> Body:
             raise InputError(f"'{source}': {error.strerror}. Check the path given to --samples.") from error
     if kind == "image":
         if not isinstance(source, bytes):
-            raise InputError(f"'{name}': not an encoded image: got {type(source).__name__}. Give image files.")
+            raise InputError(f"'{name}': not an encoded image: got {type(source).__name__}. Pass image files.")
         return Body(name=name, content=source, media_type="application/octet-stream", source=source)
     try:
         value = _to_json(source, kind)
@@ -55,7 +55,7 @@ def to_body(name: str, source: Any, manifest: Manifest) -> Body:
 
 
 def _to_json(source: Any, kind: str) -> Any:
-    """Return an input as JSON has it; bytes are what the kind's decoder takes of them."""
+    """Return an input as a JSON value; bytes are read as the decoder of ``kind`` reads them."""
     match source:
         case bytes() if kind == "text":
             text = source.decode()

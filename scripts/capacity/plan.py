@@ -1,4 +1,4 @@
-"""How many replicas a rate needs, what they do when some are lost or updated, and what breaks first."""
+"""Number of replicas for a rate, their behavior in incidents, and what breaks first."""
 
 import math
 from collections.abc import Callable
@@ -8,37 +8,37 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from runtime.capacity import arrivals
-from runtime.capacity.arrivals import Times
-from runtime.capacity.cluster import Balancing, Incident, Loss, Outcome, Update, simulate
-from runtime.capacity.measurement import Measurement
-from runtime.capacity.replica import LATE, LOST, REFUSED
-from runtime.capacity.translation import core_ms, demands_of, most_per_s, process_of
+from capacity import arrivals
+from capacity.arrivals import Times
+from capacity.cluster import Balancing, Incident, Loss, Outcome, Update, simulate
+from capacity.measurement import Measurement
+from capacity.replica import LATE, LOST, REFUSED
+from capacity.simulation_inputs import core_ms, demands_of, most_per_s, process_of
 from runtime.errors import InputError
 from runtime.server.limits import MIB, Limits
 
-# A promise about the 99th percentile is one about this share of all requests; one that is refused is not answered.
+# The target is about this share of all requests; a refused request counts as not answered.
 SHARE = 0.99
 
-# Of more replicas than these, these are simulated with their share of the rate: then each has the arrivals that it has
-# among more of them, and the same number of requests lasts longer. Under 'random' they know nothing of each other.
+# The most replicas that are simulated, with their share of the rate: each then has the arrivals that it has among more
+# of them, and the same number of requests lasts longer. Under 'random' replicas are independent, so fewer suffice.
 MOST_SIMULATED = {"random": 4, "round-robin": 16, "two-choices": 16, "least": 16}
 
-# Where the rate itself rises and falls, that takes time to be seen: still fewer replicas.
+# Where the rate itself rises and falls, a simulation has to last longer: still fewer replicas.
 _MOST_UNEVEN = 2
 
 # The first tenth of the requests fills the queues.
 _WARM_SHARE = 0.1
 
-# How long balancers go on sending to a replica that has died: two probes of Kubernetes' default of one in 10 s are 20,
-# of most proxies' 1 or 2; connections to a dead process fail at once, and passive checks act on that.
+# How long balancers go on sending to a dead replica. Active probes take 20 s in Kubernetes' default (two of one every
+# 10 s) and 1 to 2 s in most proxies; connections to a dead process fail at once, and passive checks act on that.
 _NOTICE_S = 2.0
 _UPDATED = 3
 
-# Nothing is planned to be busier than this. Queues then grow so slowly that no simulation is long enough to show it.
+# The highest planned utilization. Above it queues grow so slowly that no simulation is long enough to show it.
 _FULLEST = 0.95
 
-# How finely rates are searched, which share of refusals is not yet one, and how much too much is shown.
+# Resolution of the search for rates, the share of refusals that is ignored, and the overload that is shown.
 _STEP = 1.03
 _FEW = 0.001
 _BEYOND = 1.5
@@ -48,12 +48,12 @@ Breaking: TypeAlias = Literal["p99", "429", "504"]
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked for: ``SHARE`` of ``rate`` requests a second answered within ``p99_ms``.
+    """The target: ``SHARE`` of ``rate`` requests per second answered within ``p99_ms``.
 
-    ``trace`` says when they come, given a rate, a number of them and a source of chance. ``tolerate_failures`` is how
-    many replicas may be missing at once. ``headroom`` is how much more than the rate the advice must bear, as a share:
-    the prediction may be off by as much. Prices are per hour, 0 where none was given. Each simulation is of so many
-    ``requests``; the default leaves 150 beyond the 99th percentile.
+    ``trace`` returns arrival times for a rate, a count and a random generator. ``tolerate_failures`` is the number of
+    replicas that may fail at the same time. ``headroom`` is the share above the rate for which the advice must hold,
+    as the prediction may be off by as much. Prices are per hour, 0 where there is none. ``requests`` is the length of
+    each simulation; the default leaves 150 beyond the 99th percentile.
     """
 
     rate: float
@@ -70,10 +70,10 @@ class Goal:
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of the requests at a rate; times in milliseconds, of those that were answered.
+    """Outcomes of the requests at a rate; times in milliseconds, of the answered ones.
 
-    ``within_ms`` is the time in which ``SHARE`` of all that came were answered, the lost ones aside; None where never.
-    ``cores``, ``loop`` and ``device`` are busy shares.
+    ``within_ms`` is the time within which ``SHARE`` of all requests but the lost ones were answered; None where never.
+    ``cores``, ``loop`` and ``device`` are utilizations.
     """
 
     rate: float
@@ -90,13 +90,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Break(msgspec.Struct, frozen=True, kw_only=True):
-    """What gives first when more comes than was planned for.
+    """What breaks first above the planned rate.
 
-    ``rate`` is the last rate at which the promise holds. ``first`` is what breaks it beyond: ``p99``, answers that come
-    too late for the promise; ``429``, refusals; ``504``, deadlines. ``bottleneck`` is the part that is busiest then,
-    and ``stage`` what most of its time goes to. ``refuses_from`` is the rate from which more than one in a thousand is
-    refused; None where none is, however many come. ``beyond`` is what happens when half as much again comes as can be
-    done, once the queues are full.
+    ``rate`` is the highest rate at which the target is met. ``first`` is why it is missed above: ``p99``, responses
+    that come too late; ``429``, refusals; ``504``, deadlines. ``bottleneck`` is the busiest part then, and ``stage``
+    what most of its time goes to. ``refuses_from`` is the rate from which more than one in a thousand is refused; None
+    where none is at any rate. ``beyond`` is the load at 1.5 times the capacity, once the queues are full.
     """
 
     rate: float
@@ -108,11 +107,11 @@ class Break(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is advised: ``replicas``, which hold the promise with ``headroom``, some missing, and during an update.
+    """The advice: ``replicas``, which meet the target with ``headroom``, with failures and during an update.
 
-    ``least_replicas`` is what the rate needs while nothing happens.
-    Memory is in megabytes: ``resident_mb`` what the replicas have in use, ``waiting_mb`` what full queues add.
-    ``ingress_gbit_s`` and ``egress_gbit_s`` are the bodies and answers alone. Costs are None without a price.
+    ``least_replicas`` suffice for the rate without incidents. Memory is in megabytes: ``resident_mb`` of the replicas
+    in use, ``waiting_mb`` what full queues add. ``ingress_gbit_s`` and ``egress_gbit_s`` are bodies and responses
+    alone. Costs are None without a price.
     """
 
     rate: float
@@ -137,8 +136,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost_per_million: float | None
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What 'truecopy capacity' found, and what it was found from."""
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The plan, and the measurement and options that it follows from."""
 
     arrivals: str
     balancing: Balancing
@@ -148,7 +147,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(measured: Measurement, goal: Goal) -> Plan:
-    """Return what ``goal`` needs; raises InputError where no number of replicas can meet it."""
+    """Return the plan for ``goal``; raises InputError where no number of replicas can meet it."""
     fleet = _Fleet(measured, goal)
     fleet.check_possible()
     least = fleet.least(goal.rate, lambda count: fleet.meets(fleet.steady(count, goal.rate)))
@@ -192,31 +191,31 @@ def plan(measured: Measurement, goal: Goal) -> Plan:
 
 
 def bytes_each(measured: Measurement) -> tuple[float, float]:
-    """Return the bytes of a request and of its answer, on average, without the packets around them."""
-    return float(np.mean([one.size_bytes for one in measured.inputs])), float(measured.server.answer_bytes)
+    """Return the mean bytes of a request's body and of a response, without the packets around them."""
+    return float(np.mean([times.size_bytes for times in measured.inputs])), float(measured.server.response_bytes)
 
 
 def replica_rate(measured: Measurement, goal: Goal) -> float:
-    """Return the most requests a second that one replica among many bears with the promise of ``goal``.
+    """Return the highest rate of one replica among many at which the target of ``goal`` is met.
 
-    Raises InputError where it cannot bear any.
+    Raises InputError where there is none.
     """
     fleet = _Fleet(measured, goal)
     fleet.check_possible()
     replicas = MOST_SIMULATED[goal.balancing]
-    # As little as check_possible found to be possible; bursts may make even that too much.
+    # check_possible has shown this rate to be possible for Poisson arrivals; bursts may make even that too much.
     low = min(most_per_s(measured).values()) * replicas / 100
     if not fleet.meets(fleet.steady(replicas, low)):
         raise InputError(
-            f"--p99-ms {goal.p99_ms:g}: cannot be met for arrivals like these by replicas that are nearly idle. Allow "
-            "more time, or change --arrivals."
+            f"--p99-ms {goal.p99_ms:g}: cannot be met for arrivals like these even by nearly idle replicas. Raise it, "
+            "or change --arrivals."
         )
     full = min(most_per_s(measured).values()) * replicas
     return fleet.highest(low, _FULLEST * full, lambda rate: fleet.meets(fleet.steady(replicas, rate))) / replicas
 
 
 class _Fleet:
-    """Simulations of one goal, each made once."""
+    """Simulations for one goal, each run once."""
 
     def __init__(self, measured: Measurement, goal: Goal) -> None:
         self._measured = measured
@@ -231,23 +230,23 @@ class _Fleet:
         self._losing: dict[tuple[int, float], Outcome] = {}
 
     def meets(self, outcome: Outcome) -> bool:
-        """Whether the promise holds."""
+        """Return whether the target is met."""
         return outcome.within_ms(SHARE) <= self._goal.p99_ms
 
     def check_possible(self) -> None:
-        """Raise InputError where even a replica with hardly anything to do is too slow."""
+        """Raise InputError where even a nearly idle replica is too slow."""
         few = self._most / 100
         times = arrivals.poisson(few, 2000, np.random.default_rng([self._goal.seed, 0])).tolist()
         lone = simulate(self._process, replicas=1, arrivals=times, demands=self._demands, seed=self._goal.seed)
         if not self.meets(lone):
             raise InputError(
                 f"--p99-ms {self._goal.p99_ms:g}: cannot be met by any number of replicas: expected at least "
-                f"{lone.within_ms(SHARE):.1f}, which is what a request alone takes on {self._process.workers} cores "
-                "here. Allow more time, measure a faster machine, or export a smaller network."
+                f"{lone.within_ms(SHARE):.1f}, the time of a lone request on {self._process.workers} cores "
+                "here. Raise it, measure a faster machine, or export a smaller network."
             )
 
     def least(self, rate: float, holds: Callable[[int], bool], *, start: int = 1) -> int:
-        """Return the smallest number of replicas for which it ``holds``, to within a hundredth of it."""
+        """Return the smallest number of replicas for which ``holds`` is true, to within 1%."""
         low = max(start, math.ceil(rate / (_FULLEST * self._most)))
         if holds(low):
             return low
@@ -259,7 +258,7 @@ class _Fleet:
             if high > 100 * (1 + rate / self._most):
                 raise InputError(
                     f"--p99-ms {self._goal.p99_ms:g}: cannot be met for arrivals like these: {high} replicas are too "
-                    "few, a hundred times what the work alone needs. Allow more time, or change --arrivals."
+                    "few, a hundred times what the work alone needs. Raise it, or change --arrivals."
                 )
         while high - low > max(1, high // 100):
             middle = (low + high) // 2
@@ -267,7 +266,7 @@ class _Fleet:
         return high
 
     def steady(self, replicas: int, rate: float) -> Outcome:
-        """Return what becomes of the requests while nothing happens to the replicas."""
+        """Return the outcome without incidents."""
         key = replicas, rate
         if key not in self._steady:
             simulated = min(replicas, self._simulated)
@@ -275,12 +274,12 @@ class _Fleet:
         return self._steady[key]
 
     def losing(self, replicas: int, whole_rate: float) -> Outcome:
-        """Return what happens from the moment on in which replicas are lost, and do not come back."""
+        """Return the outcome from the moment on in which replicas fail and do not come back."""
         key = replicas, whole_rate
         if key not in self._losing:
             tolerate_failures = self._goal.tolerate_failures
             simulated = min(replicas, max(self._simulated, tolerate_failures + 1))
-            # Each of those that are left has its true share then.
+            # Each of the remaining replicas then has its true share.
             rate = whole_rate * (simulated - tolerate_failures) / (replicas - tolerate_failures)
             begin = self._goal.requests * _WARM_SHARE / rate
             loss = Loss(at_s=begin, replicas=tolerate_failures, notice_s=min(_NOTICE_S, begin))
@@ -288,7 +287,7 @@ class _Fleet:
         return self._losing[key]
 
     def updating(self, replicas: int, whole_rate: float) -> tuple[Outcome, float]:
-        """Return what happens while replicas are replaced one after the other, and the seconds for each."""
+        """Return the outcome while replicas are replaced one after the other, and the seconds for each."""
         key = replicas, whole_rate
         if key not in self._updating:
             simulated = min(replicas, self._simulated)
@@ -302,7 +301,7 @@ class _Fleet:
         return self._updating[key]
 
     def load(self, outcome: Outcome, rate: float, replicas: int) -> Load:
-        """Return an outcome in numbers for people."""
+        """Return the figures of an outcome."""
         within = outcome.within_ms(SHARE)
         return Load(
             rate=rate,
@@ -319,9 +318,9 @@ class _Fleet:
         )
 
     def breaks(self, replicas: int) -> Break:
-        """Return what gives first as the rate rises."""
+        """Return what breaks first as the rate rises."""
         full = self._most * replicas
-        last = self.highest(self._goal.rate, _FULLEST * full, lambda one: self.meets(self.steady(replicas, one)))
+        last = self.highest(self._goal.rate, _FULLEST * full, lambda rate: self.meets(self.steady(replicas, rate)))
         beyond = self._overloaded(replicas, _BEYOND * full)
         broken = self.steady(replicas, last * _STEP)
         if self.meets(broken):  # up to where the queues only grow
@@ -337,7 +336,7 @@ class _Fleet:
         if beyond.share(REFUSED) > _FEW:
             # Any rate that is too much fills the queues in the end, however long they are.
             refuses_from = self.highest(
-                last, max(last, full), lambda one: self.steady(replicas, one).share(REFUSED) <= _FEW
+                last, max(last, full), lambda rate: self.steady(replicas, rate).share(REFUSED) <= _FEW
             )
         return Break(
             rate=last,
@@ -349,7 +348,7 @@ class _Fleet:
         )
 
     def highest(self, low: float, high: float, holds: Callable[[float], bool]) -> float:
-        """Return the highest rate up to ``high``, to within a ``_STEP``, for which it ``holds``, as for ``low``."""
+        """Return the highest rate up to ``high``, to within ``_STEP``, for which ``holds`` is true, as for ``low``."""
         if high <= low or holds(high):
             return high if high > low else low
         while high / low > _STEP:
@@ -358,7 +357,7 @@ class _Fleet:
         return low
 
     def _overloaded(self, replicas: int, rate: float) -> Outcome:
-        """Return what happens at a rate that is too much, once the queues are full: of a few replicas, to get there."""
+        """Return the outcome of an overload once the queues are full; few replicas, so that they fill soon."""
         simulated = min(replicas, self._simulated, MOST_SIMULATED["random"])
         return self._simulate(simulated, rate * simulated / replicas, warm_share=0.5)
 

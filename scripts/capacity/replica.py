@@ -1,9 +1,9 @@
-"""One server process in simulated time, by the rules of the real one: ``runtime.server``.
+"""Simulation of one server process by the rules of ``runtime.server``.
 
-Who is let in is decided by the real ``Admission``, and which session serves a lone input by the real
-``SessionChooser``. What is simplified: Python's lock is the event loop's single thread alone, a deadline is looked at
-before a job begins and before its network, not also between decoding and geometry, and a refusal costs as much of the
-event loop as an answer.
+The server's own ``Admission`` decides which requests are admitted, and its ``SessionChooser`` which session runs a lone
+input. Simplified: Python's lock is represented by the event loop's single thread alone; a deadline is checked before a
+job begins and before its network, but not between decoding and geometry; a refusal costs as much of the event loop as
+a response.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
-from runtime.capacity.clock import Clock, Cores
+from capacity.clock import Clock, Cores
 from runtime.errors import BusyError
 from runtime.model import Model
 from runtime.server.admission import Admission, RequestContext
@@ -19,25 +19,25 @@ from runtime.server.errors import LateError
 from runtime.server.limits import Limits
 from runtime.server.served_model import SessionChooser
 
-# What becomes of a request: exactly one of these.
+# The outcomes of a request, of which each has exactly one.
 ANSWERED, REFUSED, LATE, LOST = "answered", "refused", "late", "lost"
 
-# The two sessions, where SessionChooser has models.
-_NARROW, _WIDE = cast("Model", "narrow"), cast("Model", "wide")
+# SessionChooser takes models and only compares them: names do here.
+_SINGLE, _MULTI = cast("Model", "single-threaded"), cast("Model", "multi-threaded")
 
 
 class Demand(NamedTuple):
-    """What one request takes, in seconds: of the event loop before and after, of a worker, of the network.
+    """Time that one request takes, in seconds: of the event loop before and after, of a worker, of the network.
 
-    ``network`` is on one thread, ``wide`` on all cores. ``outside`` is time in which nobody here works: sockets and the
-    handing over between threads.
+    ``network`` is its time on one thread, ``all_cores`` on all of them. ``outside`` is time in which no thread of the
+    server works: sockets, and the hand-off between threads.
     """
 
     receive: float
     prepare: float
     network: float
-    wide: float
-    answer: float
+    all_cores: float
+    respond: float
     outside: float = 0.0
 
 
@@ -45,21 +45,21 @@ class Demand(NamedTuple):
 class Process:
     """A server process: ``workers`` threads and an event loop on cores of these ``speeds`` (see ``Cores``).
 
-    ``wide_threads`` is how many cores a lone input's network runs on; 1 where there is one session alone.
-    ``batch_s`` is the seconds of the network by batch size, where requests run in batches on an accelerator.
+    ``lone_threads`` is the number of cores that a lone input's network runs on; 1 where there is a single session.
+    ``batch_s`` is the time of the network by batch size, where requests run in batches on an accelerator.
     """
 
     workers: int
     speeds: Sequence[float]
     limits: Limits = field(default_factory=Limits)
-    wide_threads: int = 1
+    lone_threads: int = 1
     batch_s: Mapping[int, float] = field(default_factory=dict)
 
 
 class Request:
-    """One request on its way; also the ``RequestContext`` that admission asks about its deadline."""
+    """One request in flight; also the ``RequestContext`` that admission asks about its deadline."""
 
-    __slots__ = ("arrived", "busy_s", "clock", "deadline", "demand", "ended", "outcome", "place")
+    __slots__ = ("arrived", "busy_s", "clock", "deadline", "demand", "ended", "outcome", "stage")
 
     def __init__(self, clock: Clock, demand: Demand, deadline_s: float) -> None:
         self.clock = clock
@@ -68,7 +68,7 @@ class Request:
         self.deadline = clock.now + deadline_s
         self.ended = 0.0
         self.outcome = ""
-        self.place = ""
+        self.stage = ""
         self.busy_s = 0.0
 
     def remaining_s(self) -> float:
@@ -82,7 +82,7 @@ class Request:
 
 
 class Replica:
-    """A running server process; ``ended`` is called with each request when its outcome is known."""
+    """A running server process; ``ended`` is called with each request once its outcome is known."""
 
     def __init__(self, clock: Clock, process: Process, ended: Callable[[Request], None]) -> None:
         self._clock = clock
@@ -99,7 +99,7 @@ class Replica:
         process = self._process
         self._life += 1
         self._admission = Admission(process.limits, workers=process.workers)
-        self._lone = SessionChooser(_NARROW, _WIDE if process.wide_threads > 1 else _NARROW)
+        self._lone = SessionChooser(_SINGLE, _MULTI if process.lone_threads > 1 else _SINGLE)
         self._inside: set[Request] = set()
         self._deadlines: deque[Request] = deque()
         self._watching = False
@@ -111,10 +111,10 @@ class Replica:
         self._device_runs = False
 
     def arrive(self, request: Request) -> None:
-        """Take a request from the network."""
+        """Receive a request from the network."""
         self.outstanding += 1
         self._inside.add(request)
-        request.place = "door"
+        request.stage = "arriving"
         self._deadlines.append(request)
         self._watch()
         life = self._life
@@ -130,7 +130,7 @@ class Replica:
             receive()
 
     def crash(self) -> None:
-        """Lose everything inside, as a process does that is killed."""
+        """Lose all requests in flight, as a killed process does."""
         lost = list(self._inside)
         self.cores.clear()
         self._start_empty()
@@ -139,7 +139,7 @@ class Replica:
                 self._end(request, LOST)
 
     def _on_loop(self, work_s: float, then: Callable[[], None]) -> None:
-        """Run something on the event loop's thread, after what waits there."""
+        """Run ``then`` on the event loop's thread after ``work_s``, behind what waits there."""
         self._loop.append((work_s, then))
         if not self._loop_runs:
             self._loop_runs = True
@@ -165,12 +165,12 @@ class Replica:
         try:
             self._admission.enter(1, cast("RequestContext", request))
         except BusyError:
-            request.place = "done"
-            self._on_loop(request.demand.answer, lambda: self._end(request, REFUSED))
+            request.stage = "done"
+            self._on_loop(request.demand.respond, lambda: self._end(request, REFUSED))
             return
         except LateError:
-            return  # at this very moment, its deadline ends it
-        request.place = "queue"
+            return  # its deadline passes at this very moment and ends it
+        request.stage = "queue"
         self._queue.append(request)
         self._dispatch()
 
@@ -178,7 +178,7 @@ class Replica:
         while self._queue and self._running < self._process.workers:
             request = self._queue.popleft()
             self._running += 1
-            request.place = "worker"
+            request.stage = "worker"
             if request.outcome or request.deadline <= self._clock.now:
                 self._leave(request, 0.0)
                 self._running -= 1
@@ -205,20 +205,20 @@ class Replica:
             self._free_worker()
             return
         alone = self._is_alone()
-        session = self._lone.choose() if alone else _NARROW
+        session = self._lone.choose() if alone else _SINGLE
         began = self._clock.now
 
         def done() -> None:
             seconds = self._clock.now - began
             if alone:
                 self._lone.note(session, seconds, joined=not self._is_alone())
-            self._answer(request, request.busy_s + seconds)
+            self._respond(request, request.busy_s + seconds)
             self._free_worker()
 
-        if session is _WIDE:
-            threads = self._process.wide_threads
-            # It was measured with all of its threads at work: undo the slowness that they are given again here.
-            work_s = request.demand.wide * self._process.speeds[min(threads, len(self._process.speeds)) - 1]
+        if session is _MULTI:
+            threads = self._process.lone_threads
+            # It was measured with all of its threads at work: undo the slowdown, which is applied again here.
+            work_s = request.demand.all_cores * self._process.speeds[min(threads, len(self._process.speeds)) - 1]
             self.cores.start(work_s, done, threads=threads)
         else:
             self.cores.start(request.demand.network, done)
@@ -252,18 +252,18 @@ class Replica:
             self.device_busy_s += seconds
             self._device_runs = False
             for request in batch:
-                self._answer(request, request.busy_s + seconds / len(batch))
+                self._respond(request, request.busy_s + seconds / len(batch))
             self._feed_device()
 
         self._clock.at(self._clock.now + seconds, done)
 
-    def _answer(self, request: Request, busy_s: float) -> None:
+    def _respond(self, request: Request, busy_s: float) -> None:
         self._leave(request, busy_s)
         if not request.outcome:
-            self._on_loop(request.demand.answer, lambda: self._end(request, ANSWERED))
+            self._on_loop(request.demand.respond, lambda: self._end(request, ANSWERED))
 
     def _leave(self, request: Request, busy_s: float) -> None:
-        request.place = "done"
+        request.stage = "done"
         self._admission.leave(1, busy_s)
 
     def _end(self, request: Request, outcome: str) -> None:
@@ -276,7 +276,7 @@ class Replica:
         self._ended(request)
 
     def _watch(self) -> None:
-        """Set an event for the earliest deadline: all requests are allowed the same time, so they pass in order."""
+        """Schedule an event for the earliest deadline: all requests have the same time, so deadlines pass in order."""
         while self._deadlines and self._deadlines[0].outcome:
             self._deadlines.popleft()
         if self._watching or not self._deadlines:
@@ -295,9 +295,9 @@ class Replica:
         self._clock.at(self._deadlines[0].deadline, passed)
 
     def _pass(self, request: Request) -> None:
-        if request.outcome or request.place == "done":  # an answer that is being written is sent
+        if request.outcome or request.stage == "done":  # a response that is being written is sent
             return
         self._end(request, LATE)
-        if request.place == "queue":
+        if request.stage == "queue":
             self._queue.remove(request)
             self._leave(request, 0.0)

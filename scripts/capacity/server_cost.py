@@ -1,4 +1,4 @@
-"""Measures 'truecopy serve' itself, in a process of its own on loopback: what it adds, how it starts, what it holds."""
+"""Measurement of 'truecopy serve' over loopback: cost per request, start-up time, memory."""
 
 import contextlib
 import http.client
@@ -17,27 +17,27 @@ from statistics import fmean, median
 from typing import IO
 from urllib.parse import urlsplit
 
-from runtime.capacity.bodies import Body
-from runtime.capacity.measurement import ServerCost
+from capacity.bodies import Body
+from capacity.measurement import ServerCost
 from runtime.errors import DeviceError, InputError
 
 _START_S = 300
 _STAGES = ("queue", "decode", "geometry", "network")
 _LEAST_REQUESTS = 20
 
-# What the server calls the model.
+# The model's name in the server.
 NAME = "measured"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
+class _Response:
     seconds: float
     stages_s: float
     size_bytes: int
 
 
 def measure_server(artifact: Path, bodies: Sequence[Body], *, device: str, cores: int, seconds: float) -> ServerCost:
-    """Return what the server adds to the stages, measured with its cores busy, and then with one request at a time.
+    """Return the cost of the server around the stages, measured with its cores busy and with one request at a time.
 
     Raises DeviceError where the server is not installed or does not start, InputError for an input that it refuses.
     """
@@ -49,10 +49,10 @@ def measure_server(artifact: Path, bodies: Sequence[Body], *, device: str, cores
             "Measure on Linux, and plan with --measured."
         )
     with serving(artifact, device=device, cores=sorted(os.sched_getaffinity(0))[-cores:]) as server:
-        _ask(server.url, bodies, clients=cores, seconds=min(0.5, seconds))
-        lone = _ask(server.url, bodies, clients=1, seconds=seconds)
+        _send_all(server.url, bodies, clients=cores, seconds=min(0.5, seconds))
+        lone = _send_all(server.url, bodies, clients=1, seconds=seconds)
         before = server.thread_seconds()
-        busy = _ask(server.url, bodies, clients=2 * cores, seconds=seconds)
+        busy = _send_all(server.url, bodies, clients=2 * cores, seconds=seconds)
         after = server.thread_seconds()
         resident_mb = server.resident_mb
     loop = server.process.pid
@@ -62,11 +62,11 @@ def measure_server(artifact: Path, bodies: Sequence[Body], *, device: str, cores
         requests=len(busy),
         loop_ms=loop_s * 1000,
         worker_ms=worker_s * 1000,
-        outside_ms=max(0.0, median(one.seconds - one.stages_s for one in lone) - loop_s) * 1000,
-        lone_p50_ms=median(one.seconds for one in lone) * 1000,
+        outside_ms=max(0.0, median(response.seconds - response.stages_s for response in lone) - loop_s) * 1000,
+        lone_p50_ms=median(response.seconds for response in lone) * 1000,
         start_s=server.start_s,
         resident_mb=resident_mb,
-        answer_bytes=round(fmean(one.size_bytes for one in busy)),
+        response_bytes=round(fmean(response.size_bytes for response in busy)),
     )
 
 
@@ -79,16 +79,16 @@ class Server:
     start_s: float
 
     def thread_seconds(self) -> dict[int, float]:
-        """Return the processor time of each of its threads; the event loop's has the process's own number."""
-        found = {}
+        """Return the processor seconds of each of its threads; the event loop's thread has the process's own id."""
+        seconds = {}
         for folder in Path(f"/proc/{self.process.pid}/task").iterdir():
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                found[int(folder.name)] = int((folder / "schedstat").read_text().split()[0]) / 1e9
-        return found
+                seconds[int(folder.name)] = int((folder / "schedstat").read_text().split()[0]) / 1e9
+        return seconds
 
     @property
     def resident_mb(self) -> float:
-        """The memory that it has in use."""
+        """Its resident memory in MiB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
@@ -108,14 +108,14 @@ def serving(artifact: Path, *, device: str, cores: Collection[int]) -> Iterator[
     started = time.perf_counter()
     os.sched_setaffinity(0, cores)  # a process that is started has its parent's
     try:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603  # our own command
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     finally:
         os.sched_setaffinity(0, allowed)
     try:
         url = _address(process)
         start_s = time.perf_counter() - started
         assert process.stderr is not None
-        # Nobody reads its log: it must not wait for one.
+        # Its log is read and dropped: a full pipe would block the server.
         reader = threading.Thread(target=_read_all, args=(process.stderr,), daemon=True)
         reader.start()
         yield Server(process=process, url=url, start_s=start_s)
@@ -137,7 +137,7 @@ def _read_all(stream: IO[str]) -> None:
 
 
 def _address(process: "subprocess.Popen[str]") -> str:
-    """Return where the server listens, when it says so."""
+    """Return the URL that the server reports once it listens."""
     assert process.stderr is not None
     last = ""
     for line in process.stderr:
@@ -146,12 +146,12 @@ def _address(process: "subprocess.Popen[str]") -> str:
             if row.get("event") == "serving":
                 return str(row["http"])
         last = line.strip() or last
-    raise DeviceError(f"'truecopy serve': did not start: {last.removeprefix('error: ') or 'it said nothing'}")
+    raise DeviceError(f"'truecopy serve': did not start: {last.removeprefix('error: ') or 'no output'}")
 
 
-def _ask(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> list[_Answer]:
-    """Return the answers to ``clients`` that each ask again as soon as they have theirs."""
-    answers: list[_Answer] = []
+def _send_all(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> list[_Response]:
+    """Return the responses to ``clients`` that each send the next request as soon as they have a response."""
+    responses: list[_Response] = []
     errors: list[Exception] = []
     end = time.perf_counter() + seconds
     address = urlsplit(url)
@@ -161,9 +161,9 @@ def _ask(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> l
         try:
             turn = number
             while not errors and (turn < _LEAST_REQUESTS * clients or time.perf_counter() < end):
-                answers.append(_send(connection, bodies[turn % len(bodies)]))
+                responses.append(_send(connection, bodies[turn % len(bodies)]))
                 turn += clients
-        except Exception as error:  # raised again by the thread that asked
+        except Exception as error:  # raised again by the calling thread
             errors.append(error)
         finally:
             connection.close()
@@ -177,11 +177,11 @@ def _ask(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> l
         error = errors[0]
         if isinstance(error, InputError):
             raise error
-        raise DeviceError(f"'truecopy serve': stopped answering: {error}. Run it by hand to see why.") from error
-    return answers
+        raise DeviceError(f"'truecopy serve': stopped responding: {error}. Run it by hand to see why.") from error
+    return responses
 
 
-def _send(connection: http.client.HTTPConnection, body: Body) -> _Answer:
+def _send(connection: http.client.HTTPConnection, body: Body) -> _Response:
     started = time.perf_counter()
     connection.request("POST", f"/predict/{NAME}", body.content, {"Content-Type": body.media_type})
     response = connection.getresponse()
@@ -191,11 +191,11 @@ def _send(connection: http.client.HTTPConnection, body: Body) -> _Answer:
         reason = content.decode(errors="replace")[:300]
         with contextlib.suppress(ValueError, TypeError, KeyError):
             reason = json.loads(content)["error"]
-        raise InputError(f"'{body.name}': the server refuses it: {reason}")
+        raise InputError(f"'{body.name}': refused by the server: {reason}")
     timing = response.getheader("server-timing", "")
     stages = dict(part.split(";dur=") for part in timing.split(", "))
     headers = sum(len(name) + len(value) + 4 for name, value in response.getheaders())
-    return _Answer(
+    return _Response(
         seconds=seconds,
         stages_s=sum(float(stages[stage]) for stage in _STAGES) / 1000,
         size_bytes=len(content) + headers,

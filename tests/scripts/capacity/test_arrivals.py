@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.capacity.arrivals import bursts, poisson, rate_of, read_log, recorded
+from capacity.arrivals import bursts, poisson, rate_of, read_log, recorded
 
 
 def per_second(times):
@@ -69,7 +69,7 @@ def test_a_log_may_be_seconds_iso_times_or_our_servers_own(tmp_path):
         ("1\n2\n3\n", "too few requests: expected at least 100 at different times, got 3"),
         ("1\n" * 200, "too few requests"),
         ("1\nyesterday\n", "line 2: not a time: expected seconds or ISO 8601, got 'yesterday'"),
-        ('{"when": 1}\n', "line 1: no time: expected 'time' among the fields, got when"),
+        ('{"when": 1}\n', "line 1: no time: expected a field 'time', got when"),
         ("{broken\n", "line 1: not JSON"),
     ],
 )
@@ -85,5 +85,5 @@ def test_a_picture_is_no_log(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"\xff\xd8\xff\xe0" * 50)
 
-    with pytest.raises(runtime.InputError, match="not text"):
+    with pytest.raises(runtime.InputError, match="not a text file"):
         read_log(path)

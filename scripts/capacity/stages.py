@@ -1,4 +1,4 @@
-"""Measures the stages of an artifact on this machine: alone, with other workers busy, in batches, on all cores."""
+"""Measurement of an artifact's stages: alone, with other workers busy, in batches, on all cores."""
 
 import os
 import threading
@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from capacity.bodies import Body, to_body
+from capacity.measurement import Batch, Busy, InputTimes, Measurement, StageTimes
+from capacity.server_cost import measure_server
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.capacity.bodies import Body, to_body
-from runtime.capacity.measurement import Batch, Busy, InputTimes, Measurement, StageTimes
-from runtime.capacity.server_cost import measure_server
-from runtime.deploy.ray.predictor import artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
@@ -30,7 +30,7 @@ _MOST_STAGES = 400
 _ROUNDS = 3
 _LEAST_CALLS = 5
 
-# Below this a session on all cores is not worth its name: the server would use it no more often than by chance.
+# A session on all cores has to be this much faster: otherwise the server would rarely choose it.
 _WORTHWHILE = 0.97
 
 
@@ -42,10 +42,10 @@ def measure(
     cores: int | None = None,
     seconds: float = 2.0,
 ) -> Measurement:
-    """Return how long each stage takes, and the server around them, each figure taken over about ``seconds``.
+    """Return the times of each stage and of the server around them, each figure taken over about ``seconds``.
 
-    ``samples`` are files, folders or tables to measure with, by default the golden inputs. ``cores`` is how many a
-    server process is to have, by default all. Raises InputError for unusable samples or more cores than there are,
+    ``samples`` are files, folders or tables to measure with, by default the golden inputs. ``cores`` is the number of
+    cores of a server process, by default all. Raises InputError for unusable samples or more cores than there are,
     DeviceError where the server cannot be measured.
     """
     load1 = os.getloadavg()[0]
@@ -53,25 +53,25 @@ def measure(
     cores = machine if cores is None else cores
     if not 1 <= cores <= machine:
         raise InputError(
-            f"--replica-cores: expected 1 to {machine}, the cores that can be measured here, got {cores}. "
+            f"--replica-cores: expected 1 to {machine}, the cores of this machine, got {cores}. "
             "Measure on a larger machine, and plan with --measured."
         )
     opened = open_artifact(artifact)
     bodies = _bodies(opened, samples)
     with Model(opened, device=device, threads=1) as model:
         counts = sorted({1, *(2**power for power in range(1, 10) if 2**power < machine), machine})
-        found: dict[int, _Round] = {count: _Round(workers=count, rows=[], seconds=0.0, wall_s=0.0) for count in counts}
+        by_workers = {count: _Round(workers=count, rows=[], seconds=0.0, wall_s=0.0) for count in counts}
         for _ in range(_ROUNDS):
-            # In turn, so that a busy moment of the machine falls on all alike.
+            # In turn, so that a busy moment of the machine affects all alike.
             for count in counts:
-                found[count].add(_work(model, bodies, count, seconds / _ROUNDS))
+                by_workers[count].add(_work(model, bodies, count, seconds / _ROUNDS))
         device = model.device
-        wide = _measure_wide(opened, model, bodies, cores, seconds) if device == "cpu" and cores > 1 else 1.0
+        all_cores = _measure_all_cores(opened, model, bodies, cores, seconds) if device == "cpu" and cores > 1 else 1.0
         batches = _measure_batches(model, bodies, seconds)
-    alone = found[1]
-    busy = tuple(_busy(found[count], alone) for count in counts)
+    alone = by_workers[1]
+    busy = tuple(_busy(by_workers[count], alone) for count in counts)
     server = measure_server(artifact, bodies, device=device, cores=cores, seconds=seconds)
-    # Its workers were as busy as these: what is left is the server's own.
+    # Its workers were as busy as these: the rest is the server's own time.
     bare_ms = alone.mean("total_ms" if device == "cpu" else "prepare_ms") * busy[-1].slowdown
     server = msgspec.structs.replace(server, worker_ms=max(0.0, server.worker_ms - bare_ms))
     return Measurement(
@@ -83,10 +83,10 @@ def measure(
         process_cores=cores,
         load1=load1,
         lost_share=max(0.0, 1 - sum(row.total_ms for row in alone.rows) / 1000 / alone.wall_s),
-        inputs=tuple(_input_times(position, body, alone.rows) for position, body in enumerate(bodies)),
+        inputs=tuple(_input_times(index, body, alone.rows) for index, body in enumerate(bodies)),
         stages=tuple(_thinned(alone.rows)),
         busy=busy,
-        wide=wide,
+        all_cores=all_cores,
         batches=batches,
         server=server,
     )
@@ -94,7 +94,7 @@ def measure(
 
 @dataclass(kw_only=True)
 class _Round:
-    """What ``workers`` threads did together in ``seconds``; ``wall_s`` is the time of all stages by the wall clock."""
+    """Stage times of ``workers`` threads over ``seconds``; ``wall_s`` is the wall-clock time of all stages."""
 
     workers: int
     rows: list[StageTimes]
@@ -107,7 +107,7 @@ class _Round:
         self.wall_s += other.wall_s
 
     def mean(self, stage: str) -> float:
-        """Return the mean of a stage, each input counted alike however often it came."""
+        """Return the mean of a stage, with the same weight for each input however often it was measured."""
         by_input: dict[int, list[float]] = {}
         for row in self.rows:
             by_input.setdefault(row.input, []).append(getattr(row, stage))
@@ -129,7 +129,7 @@ def _bodies(artifact: Artifact, samples: Sequence[Path]) -> list[Body]:
 
 
 def _work(model: Model, bodies: Sequence[Body], workers: int, seconds: float) -> _Round:
-    """Return what so many threads measure while each takes one input after the other."""
+    """Return the times that ``workers`` threads measure while each takes one input after the other."""
     on_cpu = model.device == "cpu"
     rows: list[list[StageTimes]] = [[] for _ in range(workers)]
     walls = [0.0] * workers
@@ -141,15 +141,15 @@ def _work(model: Model, bodies: Sequence[Body], workers: int, seconds: float) ->
         try:
             _take(model, bodies, worker, on_cpu)
             gate.wait()
-            position = worker
+            index = worker
             while len(rows[worker]) < _LEAST_CALLS or time.perf_counter() < end[0]:
-                row, wall_s = _take(model, bodies, position, on_cpu)
+                row, wall_s = _take(model, bodies, index, on_cpu)
                 rows[worker].append(row)
                 walls[worker] += wall_s
-                position += 1
+                index += 1
         except threading.BrokenBarrierError:
             pass
-        except Exception as error:  # raised again by the thread that asked
+        except Exception as error:  # raised again by the calling thread
             errors.append(error)
             gate.abort()
 
@@ -176,9 +176,9 @@ def _work(model: Model, bodies: Sequence[Body], workers: int, seconds: float) ->
     )
 
 
-def _take(model: Model, bodies: Sequence[Body], position: int, on_cpu: bool) -> tuple[StageTimes, float]:
-    """Return the times of one input, and the seconds that it took by the wall clock."""
-    body = bodies[position % len(bodies)]
+def _take(model: Model, bodies: Sequence[Body], index: int, on_cpu: bool) -> tuple[StageTimes, float]:
+    """Return the stage times of one input, and its wall-clock time in seconds."""
+    body = bodies[index % len(bodies)]
     wall = time.perf_counter()
     marks = [time.thread_time()]
     decoded = model.decode(body.source, subject=body.name)
@@ -192,7 +192,7 @@ def _take(model: Model, bodies: Sequence[Body], position: int, on_cpu: bool) -> 
     decode, geometry, on_thread = (1000 * (after - before) for before, after in pairwise(marks))
     # A thread that waits for a device uses no processor.
     row = StageTimes(
-        input=position % len(bodies),
+        input=index % len(bodies),
         decode_ms=decode,
         geometry_ms=geometry,
         network_ms=on_thread if on_cpu else network_s * 1000,
@@ -200,14 +200,14 @@ def _take(model: Model, bodies: Sequence[Body], position: int, on_cpu: bool) -> 
     return row, time.perf_counter() - wall
 
 
-def _busy(found: _Round, alone: _Round) -> Busy:
+def _busy(together: _Round, alone: _Round) -> Busy:
     stages = ("decode_ms", "geometry_ms", "network_ms", "total_ms")
     decode, geometry, network, total = (
-        found.mean(stage) / alone.mean(stage) if alone.mean(stage) > 0 else 1.0 for stage in stages
+        together.mean(stage) / alone.mean(stage) if alone.mean(stage) > 0 else 1.0 for stage in stages
     )
     return Busy(
-        workers=found.workers,
-        per_s=len(found.rows) / found.seconds,
+        workers=together.workers,
+        per_s=len(together.rows) / together.seconds,
         decode=decode,
         geometry=geometry,
         network=network,
@@ -215,15 +215,15 @@ def _busy(found: _Round, alone: _Round) -> Busy:
     )
 
 
-def _measure_wide(artifact: Artifact, narrow: Model, bodies: Sequence[Body], cores: int, seconds: float) -> float:
+def _measure_all_cores(artifact: Artifact, single: Model, bodies: Sequence[Body], cores: int, seconds: float) -> float:
     """Return the time of a lone input's network on ``cores`` cores, as a share of its time on one."""
-    with Model(artifact, device="cpu", threads=cores, workers=1) as wide:
-        prepared = [narrow.prepare(body.source, subject=body.name) for body in bodies]
+    with Model(artifact, device="cpu", threads=cores, workers=1) as multi:
+        prepared = [single.prepare(body.source, subject=body.name) for body in bodies]
         times: dict[int, list[float]] = {0: [], 1: []}
         end = time.perf_counter() + seconds
         turn = 0
         while turn < _LEAST_CALLS or time.perf_counter() < end:
-            for which, model in enumerate((narrow, wide)):
+            for which, model in enumerate((single, multi)):
                 started = time.perf_counter()
                 model.score([prepared[turn % len(prepared)]])
                 times[which].append(time.perf_counter() - started)
@@ -233,9 +233,9 @@ def _measure_wide(artifact: Artifact, narrow: Model, bodies: Sequence[Body], cor
 
 
 def _measure_batches(model: Model, bodies: Sequence[Body], seconds: float) -> tuple[Batch, ...]:
-    """Return the time of a call by batch, for inputs that can share one; the smallest size alone where none can."""
+    """Return the time of a call by batch size, over inputs that may share a batch."""
     prepared = [model.prepare(body.source, subject=body.name) for body in bodies]
-    alike = [one for one in prepared if model.bucket(one) == model.bucket(prepared[0])]
+    alike = [arrays for arrays in prepared if model.bucket(arrays) == model.bucket(prepared[0])]
     batches = []
     for size in BATCH_SIZES:
         rows = [alike[row % len(alike)] for row in range(size)]
@@ -250,8 +250,8 @@ def _measure_batches(model: Model, bodies: Sequence[Body], seconds: float) -> tu
     return tuple(batches)
 
 
-def _input_times(position: int, body: Body, rows: Sequence[StageTimes]) -> InputTimes:
-    own = [row for row in rows if row.input == position] or list(rows)
+def _input_times(index: int, body: Body, rows: Sequence[StageTimes]) -> InputTimes:
+    own = [row for row in rows if row.input == index] or list(rows)
     return InputTimes(
         name=body.name,
         size_bytes=len(body.content),
@@ -265,4 +265,4 @@ def _thinned(rows: Sequence[StageTimes]) -> list[StageTimes]:
     """Return at most ``_MOST_STAGES`` rows, taken evenly over the time in which they were measured."""
     if len(rows) <= _MOST_STAGES:
         return list(rows)
-    return [rows[int(position)] for position in np.linspace(0, len(rows) - 1, _MOST_STAGES)]
+    return [rows[int(index)] for index in np.linspace(0, len(rows) - 1, _MOST_STAGES)]

@@ -1,11 +1,11 @@
-"""From what was measured to what is simulated."""
+"""Parameters of the simulation, derived from a measurement."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from runtime.capacity.measurement import Measurement
-from runtime.capacity.replica import Demand, Process
+from capacity.measurement import Measurement
+from capacity.replica import Demand, Process
 from runtime.server.limits import Limits
 
 # Of the event loop's work for a request, what comes before its jobs; the rest writes the answer. Which is which moves a
@@ -14,10 +14,10 @@ _BEFORE = 0.5
 
 
 def process_of(measured: Measurement, limits: Limits, *, rivals: float = 0.0) -> Process:
-    """Return a server process on cores of the machine that was measured.
+    """Return a server process on cores of the measured machine.
 
-    Its neighbours on the machine are taken to be as busy as it is. ``rivals`` is how many threads of other programs
-    always want its cores, and have the same right to them.
+    Other processes of the service on that machine are assumed to be as busy as this one. ``rivals`` is the number of
+    threads of other programs that compete for its cores all the time, with the same priority.
     """
     cores = measured.process_cores
     workers = np.array([busy.workers for busy in measured.busy], dtype=np.float64)
@@ -31,42 +31,40 @@ def process_of(measured: Measurement, limits: Limits, *, rivals: float = 0.0) ->
         workers=cores,
         speeds=speeds,
         limits=limits,
-        wide_threads=cores if measured.wide < 1 else 1,
+        lone_threads=cores if measured.all_cores < 1 else 1,
         batch_s={batch.size: batch.network_ms / 1000 for batch in measured.batches} if measured.batched else {},
     )
 
 
 def demands_of(measured: Measurement, count: int, *, seed: int, inputs: Sequence[int] | None = None) -> list[Demand]:
-    """Return what each of ``count`` requests takes: measured rows, drawn at random.
+    """Return the demand of each of ``count`` requests: measured rows, drawn at random.
 
-    ``inputs`` says which input each request brings, by its position; by default any.
+    ``inputs`` are the indices of the input that each request has; by default any.
     """
-    chance = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([seed, 1])
     server = measured.server
     rows = [
         Demand(
             receive=server.loop_ms * _BEFORE / 1000,
             prepare=(stage.prepare_ms + server.worker_ms) / 1000,
             network=stage.network_ms / 1000,
-            wide=stage.network_ms * measured.wide / 1000,
-            answer=server.loop_ms * (1 - _BEFORE) / 1000,
+            all_cores=stage.network_ms * measured.all_cores / 1000,
+            respond=server.loop_ms * (1 - _BEFORE) / 1000,
             outside=server.outside_ms / 1000,
         )
         for stage in measured.stages
     ]
     if inputs is None:
-        return [rows[row] for row in chance.integers(len(rows), size=count).tolist()]
+        return [rows[row] for row in generator.integers(len(rows), size=count).tolist()]
     by_input: dict[int, list[Demand]] = {}
     for stage, row in zip(measured.stages, rows, strict=True):
         by_input.setdefault(stage.input, []).append(row)
-    draws = chance.random(count).tolist()
-    return [
-        by_input[position][int(draw * len(by_input[position]))] for position, draw in zip(inputs, draws, strict=True)
-    ]
+    draws = generator.random(count).tolist()
+    return [by_input[index][int(draw * len(by_input[index]))] for index, draw in zip(inputs, draws, strict=True)]
 
 
 def core_ms(measured: Measurement) -> dict[str, float]:
-    """Return the milliseconds of a core that one request takes when all cores are busy, by stage."""
+    """Return the core time of one request when all cores are busy, in milliseconds by stage."""
     slowdown = max(1.0, *(busy.slowdown for busy in measured.busy))
     means = {
         "decode": np.mean([stage.decode_ms for stage in measured.stages]),
@@ -78,11 +76,11 @@ def core_ms(measured: Measurement) -> dict[str, float]:
 
 
 def most_per_s(measured: Measurement) -> dict[str, float]:
-    """Return the requests a second that each part of one server process could bear, whatever the others do."""
-    found = {
+    """Return the highest rate of each part of one server process, in requests per second, the others aside."""
+    rates = {
         "cores": measured.process_cores * 1000 / sum(core_ms(measured).values()),
         "event loop": 1000 / measured.server.loop_ms if measured.server.loop_ms else float("inf"),
     }
     if measured.batched:
-        found["device"] = max(batch.size * 1000 / batch.network_ms for batch in measured.batches)
-    return found
+        rates["device"] = max(batch.size * 1000 / batch.network_ms for batch in measured.batches)
+    return rates

@@ -1,4 +1,4 @@
-"""Simulated time: events in order, and cores that threads share."""
+"""Simulated time: an event queue, and cores shared by threads."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ class Clock:
         self._count = 0
 
     def at(self, time: float, then: Then) -> None:
-        """RequestContext ``then`` at ``time``, in seconds; a time that has passed is now."""
+        """Call ``then`` at ``time``, in seconds; a time that has passed means now."""
         self._count += 1
         heapq.heappush(self._events, (max(time, self.now), self._count, then))
 
     def run(self) -> None:
-        """Let everything happen that was set, and whatever that sets."""
+        """Process all events, including those that events add."""
         events = self._events
         while events:
             self.now, _, then = heapq.heappop(events)
@@ -31,18 +31,18 @@ class Clock:
 
 
 class Cores:
-    """Processor sharing: all busy threads advance at one speed, which depends on how many they are.
+    """Processor sharing: all busy threads advance at the same speed, which depends on their number.
 
-    ``speeds[n - 1]`` is the speed of each of ``n`` threads, 1 for a thread that has the machine to itself; beyond the
-    end of the list the last entry's total is shared. One number, the work that each thread has been given so far,
-    stands for all of them, so that an event costs the logarithm of the threads.
+    ``speeds[n - 1]`` is the speed of each of ``n`` threads, 1 for a thread with no other beside it; beyond the end of
+    the list the last entry's total is shared. The work that each thread has received so far is one number for all of
+    them, so an event costs the logarithm of the number of threads.
     """
 
     def __init__(self, clock: Clock, speeds: Sequence[float]) -> None:
         self._clock = clock
         self._speeds = list(speeds)
         self._total = self._speeds[-1] * len(self._speeds)
-        self._given = 0.0
+        self._received_s = 0.0
         self._since = 0.0
         self._threads = 0
         self._tasks: list[tuple[float, int, int, Then]] = []
@@ -58,7 +58,7 @@ class Cores:
         self._advance()
         self._count += 1
         self._threads += threads
-        heapq.heappush(self._tasks, (self._given + work_s, self._count, threads, then))
+        heapq.heappush(self._tasks, (self._received_s + work_s, self._count, threads, then))
         self._schedule()
 
     def clear(self) -> None:
@@ -76,17 +76,17 @@ class Cores:
         now = self._clock.now
         if self._threads:
             elapsed = now - self._since
-            self._given += elapsed * self._speed()
+            self._received_s += elapsed * self._speed()
             self.busy_s += elapsed * min(self._threads, len(self._speeds))
         else:
-            self._given = 0.0
+            self._received_s = 0.0
         self._since = now
 
     def _schedule(self) -> None:
         self._version += 1
         if self._tasks:
             version = self._version
-            rest = max(0.0, self._tasks[0][0] - self._given)
+            rest = max(0.0, self._tasks[0][0] - self._received_s)
             self._clock.at(self._clock.now + rest / self._speed(), lambda: self._finish(version))
 
     def _finish(self, version: int) -> None:
@@ -95,7 +95,7 @@ class Cores:
         self._advance()
         # The event's own task is done, whatever the rounding of a long simulation says.
         done = [heapq.heappop(self._tasks)]
-        while self._tasks and self._tasks[0][0] <= self._given + _DONE_S:
+        while self._tasks and self._tasks[0][0] <= self._received_s + _DONE_S:
             done.append(heapq.heappop(self._tasks))
         self._threads -= sum(threads for _, _, threads, _ in done)
         self._schedule()
