@@ -1,4 +1,4 @@
-"""The least that exporting resnet18 takes: import torch, build, trace, call torch.onnx.export."""
+"""Bare export of resnet18: import torch, build, trace, torch.onnx.export."""
 
 import sys
 import warnings

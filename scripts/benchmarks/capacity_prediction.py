@@ -1,14 +1,13 @@
-"""What 'truecopy capacity' predicts of a server's latency and saturation, against the server itself, on loopback.
+"""Latency and saturation as scripts/plan-capacity predicts them, against real servers over loopback.
 
-Each round measures the machine anew, then asks real servers at times drawn at random, and simulates the same requests
-at the same times. Threads of other programs that want the cores meanwhile are counted, and rivals in the simulation,
-as is the program that asks.
+Each round measures the machine anew, sends requests at random times to real servers, and simulates the same requests at
+the same times. Threads of other programs that compete for the cores meanwhile, including the load generator, are
+counted, and compete in the simulation as well.
 """
 
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import threading
 import time
@@ -18,27 +17,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from load_generator import Ask, Report, run_open
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import Figure, Results
+from benchmarks.load_generator import Report, Request, run_open
 from capacity.cluster import Outcome, simulate
 from capacity.measurement import Measurement
-from capacity.stages import measure
 from capacity.server_cost import NAME, Server, serving
 from capacity.simulation_inputs import core_ms, demands_of, most_per_s, process_of
+from capacity.stages import measure as measure_artifact
 from runtime.engine.cpu import usable_cores
 from runtime.server.limits import Limits
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
 PHOTOS = ROOT / "build" / "demo" / "photos"
 
-# Shares of what the measurement says the servers can bear; the last is for the saturation.
+# Shares of the measured capacity of the servers; the last is for the saturation.
 LOADS = (0.3, 0.6, 0.8, 1.5)
 FLOOR = 0.2
 
-# More threads of others than this, the one that asks included, and times say more of them than of the prediction.
+# With more threads of others than this, the load generator included, times say more of them than of the prediction.
 QUIET = 0.5
 
 
@@ -58,7 +57,7 @@ class Point:
 
 
 class Rivals:
-    """Counts, twice a second, the threads of other processes that want a core."""
+    """Counts, twice a second, the runnable threads of other processes."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self._known = {os.getpid(), *(server.process.pid for server in servers)}
@@ -77,7 +76,7 @@ class Rivals:
 
     @property
     def mean(self) -> float:
-        """How many there were on average, and the share of a core that this process had."""
+        """Mean number of such threads, plus the share of a core that this process used."""
         own = (time.process_time() - self._cpu) / (time.perf_counter() - self._started)
         return (fmean(self._counts) if self._counts else 0.0) + own
 
@@ -103,29 +102,29 @@ def core_sets(processes: int) -> list[list[int]]:
 def predict(
     measured: Measurement, report: Report, *, processes: int, rivals: float, limits: Limits, seed: int
 ) -> Outcome:
-    """Return what the simulation makes of the requests of a run, at their times, with their inputs."""
-    answers = sorted(report.answers, key=lambda answer: answer.sent)
-    first = answers[0].sent
-    inputs = [int(answer.ask.kind) for answer in answers]
+    """Return the simulated outcome of the requests of a run, at their times, with their inputs."""
+    responses = sorted(report.responses, key=lambda response: response.sent)
+    first = responses[0].sent
+    inputs = [int(response.request.kind) for response in responses]
     return simulate(
         process_of(measured, limits, rivals=rivals / processes),
         replicas=processes,
-        arrivals=[answer.sent - first for answer in answers],
-        demands=demands_of(measured, len(answers), seed=seed, inputs=inputs),
+        arrivals=[response.sent - first for response in responses],
+        demands=demands_of(measured, len(responses), seed=seed, inputs=inputs),
         seed=seed,
     )
 
 
 def run_load(
-    servers: list[Server], asks: list[Ask], *, per_s: float, seconds: float, seed: int
+    servers: list[Server], requests: list[Request], *, per_s: float, seconds: float, seed: int
 ) -> tuple[Report, float, float]:
-    """Return the answers to a load, the rivals meanwhile, and the servers' processor seconds."""
+    """Return the responses to a load, the competing threads meanwhile, and the servers' processor seconds."""
     before = sum(sum(server.thread_seconds().values()) for server in servers)
     with Rivals(servers) as rivals:
         report = asyncio.run(
             run_open(
                 servers[0].url,
-                asks,
+                requests,
                 per_s=per_s,
                 seconds=seconds,
                 seed=seed,
@@ -143,103 +142,109 @@ def run_round(artifact: Path, photos: list[Path], processes: int, seconds: float
     points = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*EXIF")
-        measured = measure(artifact, device="cpu", samples=photos, cores=len(cores[0]), seconds=2.0)
-    # The command's own order of samples.
-    asks = [
-        Ask(path=f"/predict/{NAME}", body=Path(one.name).read_bytes(), kind=str(position))
-        for position, one in enumerate(measured.inputs)
+        measured = measure_artifact(artifact, device="cpu", samples=photos, cores=len(cores[0]), seconds=2.0)
+    # In the measurement's own order of samples.
+    requests = [
+        Request(path=f"/predict/{NAME}", body=Path(times.name).read_bytes(), kind=str(index))
+        for index, times in enumerate(measured.inputs)
     ]
     most = min(most_per_s(measured).values()) * processes
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(serving(artifact, device="cpu", cores=own)) for own in cores]
-        run_load(servers, asks, per_s=most / 2, seconds=2.0, seed=seed)
+        run_load(servers, requests, per_s=most / 2, seconds=2.0, seed=seed)
         for load in LOADS:
-            report, rivals, cpu_s = run_load(servers, asks, per_s=most * load, seconds=seconds, seed=seed)
+            report, rivals, cpu_s = run_load(servers, requests, per_s=most * load, seconds=seconds, seed=seed)
             outcome = predict(measured, report, processes=processes, rivals=rivals, limits=limits, seed=seed)
             # A refusal costs the event loop alone.
-            answers_cpu_s = cpu_s - report.statuses[429] * measured.server.loop_ms / 1000
-            sent = max(answer.sent for answer in report.answers) - min(answer.sent for answer in report.answers)
-            last = max(answer.sent + answer.seconds for answer in report.answers)
-            elapsed = last - min(answer.sent for answer in report.answers)
+            responses_cpu_s = cpu_s - report.statuses[429] * measured.server.loop_ms / 1000
+            first = min(response.sent for response in report.responses)
+            sent = max(response.sent for response in report.responses) - first
+            elapsed = max(response.sent + response.seconds for response in report.responses) - first
             points.append(
                 Point(
                     processes=processes,
                     load=load,
-                    per_s=len(report.answers) / sent,
+                    per_s=len(report.responses) / sent,
                     rivals=rivals,
-                    cpu_ms=(answers_cpu_s / report.statuses[200] * 1000, sum(core_ms(measured).values())),
+                    cpu_ms=(responses_cpu_s / report.statuses[200] * 1000, sum(core_ms(measured).values())),
                     p50=(report.quantile_ms(0.5), outcome.quantile_ms(0.5)),
                     p99=(report.quantile_ms(0.99), outcome.quantile_ms(0.99)),
                     answered_per_s=(
                         report.statuses[200] / elapsed,
                         outcome.counts.get("answered", 0) / outcome.seconds,
                     ),
-                    refused=(report.statuses[429] / len(report.answers), outcome.share("refused")),
+                    refused=(report.statuses[429] / len(report.responses), outcome.share("refused")),
                 )
             )
     return points
 
 
-def print_points(points: list[Point]) -> None:
-    """Print medians over the rounds: what was measured, and the prediction as a share of it."""
+def table_of(points: list[Point]) -> Table:
+    """Return medians over the rounds: the measured values, and the prediction as a share of them."""
     table = Table(
-        *(
-            "processes",
-            "load",
-            "p50 ms",
-            "predicted",
-            "p99 ms",
-            "predicted",
-            "answered/s",
-            "predicted",
-            "CPU ms",
-            "predicted",
-            "429",
-            "predicted",
-        ),
+        *("processes", "load", "p50 ms", "predicted", "p99 ms", "predicted", "answered/s", "predicted"),
+        *("CPU ms", "predicted", "429", "predicted"),
         box=None,
     )
-    for key in sorted({(one.processes, one.load) for one in points}):
-        own = [one for one in points if (one.processes, one.load) == key]
-        row = [str(key[0]), f"{key[1]:g}"]
-        for name, form in (("p50", ".1f"), ("p99", ".1f"), ("answered_per_s", ".1f"), ("cpu_ms", ".1f")):
-            pairs = [getattr(one, name) for one in own]
+    for processes, load in sorted({(point.processes, point.load) for point in points}):
+        own = [point for point in points if (point.processes, point.load) == (processes, load)]
+        row = [str(processes), f"{load:g}"]
+        for name in ("p50", "p99", "answered_per_s", "cpu_ms"):
+            pairs = [getattr(point, name) for point in own]
             ratio = median(predicted / actual for actual, predicted in pairs)
             mark = "" if abs(ratio - 1) <= FLOOR else " !"
-            row += [format(median(actual for actual, _ in pairs), form), f"{ratio:.2f}{mark}"]
-        row += [f"{median(actual for actual, _ in (one.refused for one in own)):.0%}"]
-        row += [f"{median(predicted for _, predicted in (one.refused for one in own)):.0%}"]
+            row += [format(median(actual for actual, _ in pairs), ".1f"), f"{ratio:.2f}{mark}"]
+        row += [f"{median(point.refused[which] for point in own):.0%}" for which in (0, 1)]
         table.add_row(*row)
-    Console(width=140).print(table)
+    return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def to_figures(points: list[Point]) -> list[Figure]:
+    """Return the worst prediction of each quantity, as medians over the rounds."""
+    figures = []
+    for name, promise in (("p50", "median latency"), ("p99", "p99 latency"), ("answered_per_s", "answered per second")):
+        ratios = {}
+        for key in {(point.processes, point.load) for point in points}:
+            pairs = [getattr(point, name) for point in points if (point.processes, point.load) == key]
+            ratios[key] = median(predicted / actual for actual, predicted in pairs)
+        (processes, load), worst = max(ratios.items(), key=lambda item: abs(item[1] - 1))
+        figures.append(
+            Figure(
+                promise=f"{promise}, the worst prediction",
+                measured=f"{worst:.2f} of the measured value, {processes} processes at {load:g} of their capacity",
+                target=f"within {FLOOR:.0%}",
+                met=abs(worst - 1) <= FLOOR,
+            )
+        )
+    return figures
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("--artifact", type=Path, default=ARTIFACT)
-    parser.add_argument("--photos", type=Path, default=PHOTOS, help="files or a folder to measure and ask with")
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="files or a folder to measure with and to send")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=15, help="how long each load lasts")
+    parser.add_argument("--seconds", type=float, default=15, help="duration of each load")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--json", type=Path, help="write every point of every round to this file")
-    options = parser.parse_args()
-    before = os.getloadavg()[0]
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return the predictions next to the measured values."""
     points = []
     for number in range(options.rounds):
         for processes in options.processes:
             points += run_round(options.artifact, [options.photos], processes, options.seconds, seed=number)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(point) for point in points], indent=2))
-    print_points(points)
     others = median(point.rivals for point in points)
-    print(
-        f"load average before {before:.1f}, after {os.getloadavg()[0]:.1f}, on {usable_cores()} cores; "
-        f"{others:.1f} threads of others wanted these meanwhile, the one that asks included. Predictions are shares of "
-        f"what was measured; '!' marks those that are more than {FLOOR:.0%} off."
+    about = (
+        f"{others:.1f} threads of others competed for {usable_cores()} cores, the load generator included. Predictions "
+        f"are shares of the measured values; '!' marks those that are more than {FLOOR:.0%} off."
     )
+    notes = [about]
     if others > QUIET:
-        # Who gets a core when many want it is a matter of priorities, groups and sessions, which are not simulated.
-        print(f"Too busy for a verdict on times: expected at most {QUIET:g} such threads. CPU ms can be compared.")
-
-
-if __name__ == "__main__":
-    main()
+        # Which of many threads gets a core depends on priorities, groups and sessions, which are not simulated.
+        notes.append(f"Too busy to judge times: expected at most {QUIET:g} such threads. CPU ms can be compared.")
+    return Results(
+        figures=to_figures(points) if others <= QUIET else [],
+        details={"points": [asdict(point) for point in points]},
+        tables=[table_of(points), *notes],
+    )

@@ -1,15 +1,12 @@
-"""The script that people write without truecopy: one JPEG to its label with eager PyTorch."""
+"""One JPEG to its label with eager PyTorch: the script that users write without truecopy."""
 
 import sys
 from pathlib import Path
 
 import torch
+from efficientnet_lite0 import transform
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent / "examples"))
-
-from efficientnet_lite0 import transform
 
 checkpoint, labels, photo = sys.argv[1:]
 network = EfficientNet.from_name("efficientnet-lite0")

@@ -1,7 +1,7 @@
-"""The best loop that we can write by hand on onnxruntime, for one network and one transform: what ours is held against.
+"""Hand-written inference loop on onnxruntime for one network and one transform.
 
-One thread a core; each reads, decodes with libjpeg-turbo, resizes and crops with Pillow, and runs a session of its own
-number of threads, one. No names, no errors, no other formats, no options: nothing that is not needed for the labels.
+It is the fastest that we know of. One thread per core; each reads, decodes with libjpeg-turbo, resizes and crops with
+Pillow, and calls a session of one thread. It has no names, errors, other formats or options: nothing but the labels.
 """
 
 import os
@@ -20,8 +20,8 @@ SHORT, CROP = 256, 224
 class Loop:
     """``network.onnx`` of EfficientNet-Lite0, behind Resize(256, bicubic) and CenterCrop(224).
 
-    Resizing with Pillow's ``box`` computes only what the crop keeps, at the price of pixels that are one level off the
-    training transform's, as its corners are float32; ``exact`` does without.
+    Resizing with Pillow's ``box`` computes only what the crop keeps, but its corners are float32: some pixels are one
+    level off the training transform's. ``exact`` resizes the whole image and crops.
     """
 
     def __init__(self, artifact: Path, decoder: str = "simplejpeg", *, exact: bool = False) -> None:

@@ -1,5 +1,7 @@
-"""Load for servers, in closed loops (each client asks again when it has its answer) and open ones (requests come at
-their own times, whatever the server does), over keep-alive connections to addresses on this machine.
+"""Load generator for servers on this machine, in closed and open loops over keep-alive connections.
+
+In a closed loop each client sends its next request when it has a response; in an open loop requests come at their own
+times, whatever the server does.
 """
 
 import asyncio
@@ -17,8 +19,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """One request: a body for a path; ``kind`` is how its answers are told apart."""
+class Request:
+    """One request: a body for a path; ``kind`` labels its responses in a report."""
 
     path: str
     body: bytes
@@ -29,10 +31,10 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came of it: status 0 stands for no answer at all; times are in seconds."""
+class Response:
+    """One response; status 0 stands for none. Times are in seconds."""
 
-    ask: Ask
+    request: Request
     status: int
     body: bytes
     sent: float
@@ -41,35 +43,37 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Report:
-    """The answers of one run, and how long it took."""
+    """The responses of one run, and its duration."""
 
-    answers: list[Answer] = field(repr=False)  # the event loop's runner asks for the repr of what it ran
+    responses: list[Response] = field(repr=False)  # the event loop's runner requests for the repr of what it ran
     seconds: float
 
     def of(self, kind: str) -> "Report":
-        """Return the answers to one kind of request."""
-        return Report(answers=[one for one in self.answers if one.ask.kind == kind], seconds=self.seconds)
+        """Return the responses to one kind of request."""
+        return Report(
+            responses=[response for response in self.responses if response.request.kind == kind], seconds=self.seconds
+        )
 
     @property
     def statuses(self) -> Counter[int]:
-        """How often each status came."""
-        return Counter(answer.status for answer in self.answers)
+        """Number of responses by status."""
+        return Counter(response.status for response in self.responses)
 
     @property
     def good_per_s(self) -> float:
-        """Answers of status 200 a second."""
+        """Responses of status 200 per second."""
         return self.statuses[200] / self.seconds
 
     def quantile_ms(self, share: float, status: int = 200) -> float:
-        """Return the time in milliseconds within which this share of the answers of ``status`` came."""
-        times = sorted(answer.seconds for answer in self.answers if answer.status == status)
+        """Return the time in milliseconds within which this share of the responses of ``status`` came."""
+        times = sorted(response.seconds for response in self.responses if response.status == status)
         return times[min(len(times) - 1, int(share * len(times)))] * 1000 if times else float("nan")
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection, opened again when the server closes it.
 
-    Written on the loop's bare protocol: what the generator takes of a small machine, the servers under test lose.
+    It uses the event loop's bare protocol: on a small machine the generator takes its time from the servers under test.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,27 +81,27 @@ class Connection(asyncio.Protocol):
         assert address.hostname in {"127.0.0.1", "localhost", "::1"}, "load goes to this machine alone"
         self._host, self._port = address.hostname, address.port
         self._transport: Any = None
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._response: asyncio.Future[tuple[int, bytes]] | None = None
         self._received = b""
         self._heads: dict[int, bytes] = {}
 
-    async def send(self, ask: Ask, *, timeout_s: float = 60) -> Answer:
-        """Return the answer, or one of status 0 where none came in time."""
+    async def send(self, request: Request, *, timeout_s: float = 60) -> Response:
+        """Return the response, with status 0 where none came in time."""
         sent = time.perf_counter()
         loop = asyncio.get_running_loop()
-        self._answer, self._received = loop.create_future(), b""
+        self._response, self._received = loop.create_future(), b""
         timer = loop.call_later(timeout_s, self._fail, TimeoutError())
         try:
             if self._transport is None:
                 await loop.create_connection(lambda: self, self._host, self._port)
-            self._transport.writelines((self._head(ask), ask.body))
-            status, body = await self._answer
-        except OSError:  # a timeout is one, too
+            self._transport.writelines((self._head(request), request.body))
+            status, body = await self._response
+        except OSError:  # includes timeouts
             self.close()
             status, body = 0, b""
         finally:
             timer.cancel()
-        return Answer(ask=ask, status=status, body=body, sent=sent, seconds=time.perf_counter() - sent)
+        return Response(request=request, status=status, body=body, sent=sent, seconds=time.perf_counter() - sent)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -114,36 +118,36 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        whole = _answer_in(self._received)
-        if whole is None or self._answer is None or self._answer.done():
+        whole = _response_in(self._received)
+        if whole is None or self._response is None or self._response.done():
             return
         status, body, last = whole
-        self._answer.set_result((status, body))
+        self._response.set_result((status, body))
         if last:
             self.close()
 
     def _fail(self, error: OSError) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
 
-    def _head(self, ask: Ask) -> bytes:
-        head = self._heads.get(id(ask))
+    def _head(self, request: Request) -> bytes:
+        head = self._heads.get(id(request))
         if head is None:
-            lines = [f"{ask.method} {ask.path} HTTP/1.1", f"Host: {self._host}:{self._port}", "Accept: */*"]
-            lines += [f"Content-Type: {ask.content_type}", f"Content-Length: {len(ask.body)}"]
-            lines += [f"{name}: {value}" for name, value in ask.headers.items()]
-            head = self._heads[id(ask)] = "\r\n".join([*lines, "", ""]).encode()
+            lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {self._host}:{self._port}", "Accept: */*"]
+            lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.body)}"]
+            lines += [f"{name}: {value}" for name, value in request.headers.items()]
+            head = self._heads[id(request)] = "\r\n".join([*lines, "", ""]).encode()
         return head
 
 
-def _answer_in(data: bytes) -> tuple[int, bytes, bool] | None:
-    """Return an HTTP answer's status and body, and whether it is the connection's last; None while it is not whole."""
+def _response_in(data: bytes) -> tuple[int, bytes, bool] | None:
+    """Return a response's status and body, and whether the connection ends; None while it is incomplete."""
     head, blank, rest = data.partition(b"\r\n\r\n")
     if not blank:
         return None
     status = int(head[9:12])
     if status == 100:
-        return _answer_in(rest)
+        return _response_in(rest)
     fields = head.lower()
     last = b"\nconnection: close" in fields
     if b"\ntransfer-encoding: chunked" in fields:
@@ -171,66 +175,66 @@ def _unchunked(data: bytes) -> bytes | None:
 
 
 def run(load: Coroutine[Any, Any, T]) -> T:
-    """Return what ``load`` returns, on the cheapest event loop there is."""
+    """Return the result of ``load``, run on uvloop, which takes the least processor time."""
     return uvloop.run(load)
 
 
 async def run_closed(
-    url: str, asks: Sequence[Ask], *, clients: int, seconds: float = 0.0, count: int = 0, timeout_s: float = 60
+    url: str, requests: Sequence[Request], *, clients: int, seconds: float = 0.0, count: int = 0, timeout_s: float = 60
 ) -> Report:
-    """Return the answers of ``clients`` that each ask again as soon as they have theirs.
+    """Return the responses to ``clients`` that each send the next request as soon as they have a response.
 
-    Requests are taken from ``asks`` in turn, for ``seconds``, or until ``count`` were sent.
+    Requests are taken from ``requests`` in turn, for ``seconds``, or until ``count`` were sent.
     """
-    answers: list[Answer] = []
+    responses: list[Response] = []
     started = time.perf_counter()
     sent = 0
 
     async def client(number: int) -> None:
         nonlocal sent
         connection = Connection(url)
-        position = number
+        index = number
         while (count and sent < count) or (not count and time.perf_counter() - started < seconds):
             sent += 1
-            answers.append(await connection.send(asks[position % len(asks)], timeout_s=timeout_s))
-            position += clients
+            responses.append(await connection.send(requests[index % len(requests)], timeout_s=timeout_s))
+            index += clients
         connection.close()
 
     await asyncio.gather(*map(client, range(clients)))
-    return Report(answers=answers, seconds=time.perf_counter() - started)
+    return Report(responses=responses, seconds=time.perf_counter() - started)
 
 
 async def run_open(
-    url: str, asks: Sequence[Ask], *, per_s: float, seconds: float, seed: int = 0, more_urls: Sequence[str] = ()
+    url: str, requests: Sequence[Request], *, per_s: float, seconds: float, seed: int = 0, more_urls: Sequence[str] = ()
 ) -> Report:
-    """Return the answers to requests that come at random times, ``per_s`` of them a second on average (Poisson).
+    """Return the responses to requests at random times with a mean rate of ``per_s`` per second (Poisson).
 
-    With ``more_urls`` the servers are asked in turn.
+    With ``more_urls`` the servers take turns.
     """
-    chance = random.Random(seed)
+    generator = random.Random(seed)
     urls = [url, *more_urls]
-    free: dict[str, list[Connection]] = {one: [] for one in urls}
-    answers: list[Answer] = []
+    free: dict[str, list[Connection]] = {url: [] for url in urls}
+    responses: list[Response] = []
     running: set[asyncio.Task[None]] = set()
 
-    async def one(ask: Ask, to: str) -> None:
+    async def send(request: Request, to: str) -> None:
         connection = free[to].pop() if free[to] else Connection(to)
-        answers.append(await connection.send(ask))
+        responses.append(await connection.send(request))
         free[to].append(connection)
 
     started = time.perf_counter()
     due = started
-    position = 0
+    index = 0
     while due - started < seconds:
-        due += chance.expovariate(per_s)
+        due += generator.expovariate(per_s)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(one(asks[position % len(asks)], urls[position % len(urls)]))
+        task = asyncio.create_task(send(requests[index % len(requests)], urls[index % len(urls)]))
         running.add(task)
         task.add_done_callback(running.discard)
-        position += 1
+        index += 1
     offered = time.perf_counter() - started
     while running:
         await asyncio.wait(set(running))
     for connection in [connection for pool in free.values() for connection in pool]:
         connection.close()
-    return Report(answers=answers, seconds=offered)
+    return Report(responses=responses, seconds=offered)

@@ -1,7 +1,7 @@
-"""Measure 'truecopy predict --engine ray' beside 'truecopy predict' on this machine, and kill what it runs on.
+"""'predict --engine ray' against 'predict' on this machine, with lost nodes and a killed driver.
 
-Ratios are of runs that follow each other, rate against rate, each from the first row to the last: starting Ray and
-loading the model are told apart. Every run's rows are compared, byte by byte, with those of one process.
+Ratios are of runs that follow each other, rate against rate, each after the first rows: starting Ray and loading the
+model are not included. The rows of every run are compared, byte by byte, with those of one process.
 """
 
 import argparse
@@ -11,91 +11,116 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from support.ray_nodes import LOOPBACK, NodeBuilder, running_nodes
 
-from bench_material import write_jpegs  # noqa: E402
-from support.ray_nodes import LOOPBACK, NodeBuilder, running_nodes  # noqa: E402
+from benchmarks.figures import Figure, Results
+from benchmarks.image import TRUECOPY, export_command
+from material.jpegs import write_jpegs
 
-MATERIAL = ROOT / "build" / "demo"
+ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny"
 # Rows before this share are not timed: processes start, and caches fill.
 WARM_SHARE = 0.2
-TRUECOPY = [str(Path(sys.executable).with_name("truecopy"))]
+BASELINE = "one process, 2 workers"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("--photos", type=int, default=20_000, help="rows of the runs that lose a node and a driver")
     parser.add_argument("--timed", type=int, default=1_500, help="rows of the runs that are timed")
     parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return what became of the rows in failures, and the rates and costs of one process and of clusters."""
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as scratch:
         folder = Path(scratch)
-        lose_and_resume(link_photos(folder / "all", options.photos, small=True), folder, options.photos)
-        time_runs(
-            export_real(folder), link_photos(folder / "timed", options.timed), folder, options.timed, options.rounds
-        )
+        figures = lose_and_resume(link_photos(folder / "all", options.photos, small=True), folder, options.photos)
+        artifact = folder / "efficientnet-lite0"
+        subprocess.run(export_command(artifact), check=True, stdout=subprocess.DEVNULL)
+        photos = link_photos(folder / "timed", options.timed)
+        figures += time_runs(artifact, photos, folder, options.timed, options.rounds)
+    return Results(figures=figures)
 
 
-def lose_and_resume(photos: Path, folder: Path, count: int) -> None:
+def lose_and_resume(photos: Path, folder: Path, count: int) -> list[Figure]:
     """Kill the driver at a third, a node at two thirds of the resumed run, and compare the rows."""
     single = Job(TINY, photos, folder / "single.jsonl")
     single.start()
     single.finish()
-    print(f"{count} small photos, every hundredth damaged: one process {count / single.seconds:.0f} rows/s", flush=True)
+    progress(f"{count} small photos, every hundredth damaged: one process {count / single.seconds:.0f} rows/s")
     with running_nodes(folder, {"num_cpus": 0}, {}, {}) as nodes:
         job = Job(TINY, photos, folder / "cluster.jsonl", nodes)
         job.start()
         job.wait_for(count // 3)
         job.kill()
-        print(f"driver killed with {job.rows()} rows written", flush=True)
+        progress(f"driver killed with {job.rows()} rows written")
         job.start("--resume")
         job.wait_for(2 * count // 3)
         lost = job.rows()
         nodes.kill(2)
         job.finish()
-        print(f"one of two nodes lost at row {lost}; finished in {job.seconds:.1f} s: {job.message}")
+        progress(f"one of two nodes lost at row {lost}; finished in {job.seconds:.1f} s: {job.message}")
     same = (folder / "cluster.jsonl").read_bytes() == (folder / "single.jsonl").read_bytes()
-    print(f"rows equal those of one process, byte by byte: {same}", flush=True)
     if not same:
-        sys.exit(1)
+        raise SystemExit("after a lost driver and a lost node, the rows differ from those of one process")
+    return [
+        Figure(
+            promise=f"{count} rows after a lost driver and a lost node",
+            measured="equal to those of one process, byte by byte",
+            target="equal",
+            met=same,
+        )
+    ]
 
 
-def time_runs(artifact: Path, photos: Path, folder: Path, count: int, rounds: int) -> None:
-    """Time one process and clusters on the same cores, one after the other."""
+def time_runs(artifact: Path, photos: Path, folder: Path, count: int, rounds: int) -> list[Figure]:
+    """Return rates and costs of one process and of clusters on the same cores, as medians over rounds."""
     layouts: dict[str, list[dict[str, object]]] = {
         "Ray, 1 node of 2 cores": [{"num_cpus": 2}],
         "Ray, 1 node of 1 core": [{"num_cpus": 1}],
         "Ray, 2 nodes of 1 core": [{"num_cpus": 1}, {"num_cpus": 1}],
     }
-    print(f"{count} photos of 0.3 to 2 megapixels, EfficientNet-Lite0; after the first {WARM_SHARE:.0%} of the rows")
+    measured: dict[str, list[tuple[float, float, float, float]]] = {}
     for number in range(1, rounds + 1):
-        figures = {}
+        progress(f"round {number} of {rounds}, load {os.getloadavg()[0]:.1f}")
+        timed = {}
         for workers in (2, 1):
             job = Job(artifact, photos, folder / "plain.jsonl")
-            figures[f"one process, {workers} workers"] = job.timed(count, "--workers", str(workers))
+            timed[f"one process, {workers} workers"] = job.timed(count, "--workers", str(workers))
         for name, nodes in layouts.items():
             with running_nodes(folder, *nodes) as cluster:
                 job = Job(artifact, photos, folder / "ray.jsonl", cluster)
-                figures[name] = job.timed(count)
+                timed[name] = job.timed(count)
             assert (folder / "plain.jsonl").read_bytes() == (folder / "ray.jsonl").read_bytes(), "rows differ"
-        print(f"round {number}, load {os.getloadavg()[0]:.1f}")
-        rate, cost = figures["one process, 2 workers"]
-        for name, (one_rate, one_cost) in figures.items():
-            print(
-                f"  {name:26} {one_rate:6.1f} rows/s, {one_rate / rate:5.2f} of one process;"
-                f" {one_cost * 1000:6.1f} ms CPU a row, {one_cost / cost:5.2f} of it",
-                flush=True,
+        base_rate, base_cost = timed[BASELINE]
+        for name, (rate, cost) in timed.items():
+            measured.setdefault(name, []).append((rate, rate / base_rate, cost * 1000, cost / base_cost))
+    figures = []
+    for name, rows in measured.items():
+        rate, rate_ratio, cost_ms, cost_ratio = map(median, zip(*rows, strict=True))
+        figures.append(
+            Figure(
+                promise=f"{name}: {count} photos, after the first {WARM_SHARE:.0%}",
+                measured=f"{rate:.1f} rows/s, {rate_ratio:.2f} of {BASELINE}; {cost_ms:.1f} ms CPU per row, "
+                f"{cost_ratio:.2f} of it",
             )
+        )
+    return figures
+
+
+def progress(text: str) -> None:
+    """Print a line of progress."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Job:
     """One 'truecopy predict' in a process of its own."""
 
     def __init__(self, artifact: Path, photos: Path, out: Path, nodes: NodeBuilder | None = None) -> None:
-        self._command = [*TRUECOPY, "predict", str(artifact), str(photos), "--out", str(out), "--allow-errors"]
+        self._command = [TRUECOPY, "predict", str(artifact), str(photos), "--out", str(out), "--allow-errors"]
         if nodes is not None:
             self._command += ["--engine", "ray", "--address", nodes.address]
         self._partial = out.with_name(out.name + ".partial")
@@ -105,7 +130,7 @@ class Job:
         self.seconds = 0.0
 
     def start(self, *options: str) -> None:
-        """Start it, again perhaps."""
+        """Start it."""
         self._began = time.monotonic()
         self._process = subprocess.Popen(
             [*self._command, *(options or ("--force",))],
@@ -115,11 +140,11 @@ class Job:
         )
 
     def rows(self) -> int:
-        """Return how many rows are written, while it runs."""
+        """Return the number of rows written so far."""
         return self._partial.read_bytes().count(b"\n") if self._partial.exists() else 0
 
     def wait_for(self, rows: int) -> None:
-        """Return once so many rows are written."""
+        """Wait until ``rows`` rows are written."""
         assert self._process is not None
         while self.rows() < rows:
             assert self._process.poll() is None, self._process.communicate()
@@ -132,7 +157,7 @@ class Job:
         self._process.communicate()
 
     def finish(self) -> None:
-        """Wait for its end, which is to be a good one."""
+        """Wait for its end, which must be a successful one."""
         assert self._process is not None
         _, errors = self._process.communicate()
         assert self._process.returncode == 0, errors
@@ -140,9 +165,9 @@ class Job:
         self.seconds = time.monotonic() - self._began
 
     def timed(self, count: int, *options: str) -> tuple[float, float]:
-        """Run it; return its rows a second, and its CPU seconds a row, after the first ones.
+        """Run it; return its rows per second and its CPU seconds per row, after the first rows.
 
-        On a machine that others use, too, the CPU time tells more: all processes of the cluster are in it.
+        The CPU time includes all processes of the cluster; on a shared machine it says more than the rate.
         """
         self.start(*options, "--force")
         self.wait_for(int(count * WARM_SHARE))
@@ -158,7 +183,7 @@ class Job:
         return (count - before) / seconds, (used - spent) / (rows - before)
 
     def _cpu_seconds(self) -> float:
-        """Return the CPU time of the job's process, of its cluster's, and of all that these started."""
+        """Return the CPU seconds of the job's process, of its cluster's, and of all that these started."""
         assert self._process is not None
         roots = {self._process.pid, *([self._nodes.pid] if self._nodes is not None else [])}
         parents: dict[int, int] = {}
@@ -181,28 +206,8 @@ class Job:
         return sum(count for pid, count in ticks.items() if ours(pid)) / os.sysconf("SC_CLK_TCK")
 
 
-def export_real(folder: Path) -> Path:
-    """Return the artifact of a real network with its real weights."""
-    artifact = folder / "efficientnet-lite0"
-    subprocess.run(
-        [
-            *TRUECOPY,
-            "export",
-            str(MATERIAL / "efficientnet-lite0.pth"),
-            *("--arch", "efficientnet_lite_pytorch:EfficientNet.from_name"),
-            *("--arch-arg", "model_name=efficientnet-lite0"),
-            *("--preprocess", str(ROOT / "scripts" / "examples" / "efficientnet_lite0.py") + ":transform"),
-            *("--labels", str(MATERIAL / "imagenet.txt")),
-            *("--out", str(artifact)),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return artifact
-
-
 def link_photos(folder: Path, count: int, *, small: bool = False) -> Path:
-    """Return a folder of ``count`` names for a few real photos; of small ones, every hundredth is damaged."""
+    """Return a folder of ``count`` links to a few real photos; of small ones, every hundredth is damaged."""
     folder.mkdir()
     if small:
         sources = [TINY.parent / f"{name}.jpg" for name in ("cat", "coffee", "rocket", "astronaut")]
@@ -215,7 +220,3 @@ def link_photos(folder: Path, count: int, *, small: bool = False) -> Path:
         else:
             path.symlink_to(sources[number % len(sources)].absolute())
     return folder
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What truecopy's server does at half load, under overload, beside bad neighbours, with hostile input, and for long."""
+"""The server's behavior at half load, under overload, with invalid and hostile requests, and over time."""
 
 import asyncio
 import io
@@ -7,34 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from bench_subjects import ARTIFACT, Figure, Running, photos
-from load_generator import Ask, Connection, Report, run, run_closed, run_open
 from PIL import Image
+
+from benchmarks.figures import Figure
+from benchmarks.load_generator import Connection, Report, Request, run, run_closed, run_open
+from benchmarks.servers import ARTIFACT, RunningServer, photos
 
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
-    """How much is asked, in seconds and requests; ``peak_per_s`` is the server's best rate."""
+    """Lengths of the measurements, in seconds and requests; ``peak_per_s`` is the server's best rate."""
 
     peak_per_s: float
     half_load_s: float
-    neighbours_s: float
+    neighbors_s: float
     overload_s: float
     distinct: int
     soak: int
 
 
-def measure_peak(server: Running, seconds: float) -> float:
+def measure_peak(server: RunningServer, seconds: float) -> float:
     """Return the best rate of closed loops of 4 and of 32 clients."""
-    asks = [server.subject.ask(body) for body in photos()]
-    run(run_closed(server.url, asks, clients=4, seconds=1))
-    return max(run(run_closed(server.url, asks, clients=clients, seconds=seconds)).good_per_s for clients in (4, 32))
+    requests = [server.setup.request(body) for body in photos()]
+    run(run_closed(server.url, requests, clients=4, seconds=1))
+    return max(
+        run(run_closed(server.url, requests, clients=clients, seconds=seconds)).good_per_s for clients in (4, 32)
+    )
 
 
-def measure_half_load(server: Running, amounts: Amounts) -> list[Figure]:
+def measure_half_load(server: RunningServer, amounts: Amounts) -> list[Figure]:
     """Return how the latency spreads at half of the peak rate."""
-    asks = [server.subject.ask(body) for body in photos()]
-    report = run(run_open(server.url, asks, per_s=amounts.peak_per_s / 2, seconds=amounts.half_load_s))
+    requests = [server.setup.request(body) for body in photos()]
+    report = run(run_open(server.url, requests, per_s=amounts.peak_per_s / 2, seconds=amounts.half_load_s))
     p50, p99 = report.quantile_ms(0.5), report.quantile_ms(0.99)
     return [
         Figure(
@@ -46,32 +50,32 @@ def measure_half_load(server: Running, amounts: Amounts) -> list[Figure]:
     ]
 
 
-def measure_overload(server: Running, amounts: Amounts) -> list[Figure]:
+def measure_overload(server: RunningServer, amounts: Amounts) -> list[Figure]:
     """Return what happens when twice the peak is offered."""
     peak, seconds = amounts.peak_per_s, amounts.overload_s
-    asks = [server.subject.ask(body) for body in photos()]
+    requests = [server.setup.request(body) for body in photos()]
     health: list[float] = []
     memory: list[float] = []
 
     async def watch() -> None:
-        connection, ask = Connection(server.url), Ask(method="GET", path="/v2/health/ready", body=b"")
+        connection, request = Connection(server.url), Request(method="GET", path="/v2/health/ready", body=b"")
         while True:
-            # Reading a process's memory takes longer than an answer: once in a while.
+            # Reading a process's memory takes longer than a response: only now and then.
             if len(health) % 20 == 0:
                 memory.append(server.resident_mb)
-            answer = await connection.send(ask)
-            assert answer.status == 200, "a server under load is healthy"
-            health.append(answer.seconds)
+            response = await connection.send(request)
+            assert response.status == 200, "a server under load is healthy"
+            health.append(response.seconds)
             await asyncio.sleep(0.1)
 
     async def measure() -> Report:
         watching = asyncio.create_task(watch())
-        report = await run_open(server.url, asks, per_s=2 * peak, seconds=seconds)
+        report = await run_open(server.url, requests, per_s=2 * peak, seconds=seconds)
         watching.cancel()
         return report
 
     report = run(measure())
-    refused_ms = report.quantile_ms(0.99, 429)  # nan, and so a miss, where nobody was refused
+    refused_ms = report.quantile_ms(0.99, 429)  # nan, and so a miss, where none was refused
     others = {status: count for status, count in report.statuses.items() if status not in {200, 429}}
     health_ms = sorted(health)[int(0.99 * len(health))] * 1000
     half = memory[len(memory) // 2 :]
@@ -99,34 +103,37 @@ def measure_overload(server: Running, amounts: Amounts) -> list[Figure]:
     ]
 
 
-def measure_neighbours(server: Running, amounts: Amounts) -> list[Figure]:
+def measure_neighbors(server: RunningServer, amounts: Amounts) -> list[Figure]:
     """Return what 2 clients that send garbage and truncated photos do to 14 that send good ones."""
     bodies = photos()
-    good = [server.subject.ask(body) for body in bodies]
-    bad = [server.subject.ask(b"not a photo" * 10, "bad"), server.subject.ask(bodies[0][: len(bodies[0]) // 2], "bad")]
+    good = [server.setup.request(body) for body in bodies]
+    bad = [
+        server.setup.request(b"not a photo" * 10, "bad"),
+        server.setup.request(bodies[0][: len(bodies[0]) // 2], "bad"),
+    ]
 
     async def measure() -> tuple[Report, Report]:
         both = await asyncio.gather(
-            run_closed(server.url, good, clients=14, seconds=amounts.neighbours_s),
-            run_closed(server.url, bad, clients=2, seconds=amounts.neighbours_s),
+            run_closed(server.url, good, clients=14, seconds=amounts.neighbors_s),
+            run_closed(server.url, bad, clients=2, seconds=amounts.neighbors_s),
         )
         return both[0], both[1]
 
     fine, spoiled = run(measure())
-    failed = 1 - fine.statuses[200] / max(1, len(fine.answers))
+    failed = 1 - fine.statuses[200] / max(1, len(fine.responses))
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(spoiled.statuses.items()))
     return [
         Figure(
-            promise="good requests that fail beside bad ones",
-            measured=f"{failed:.1%} of {len(fine.answers)}; the bad ones got {statuses}",
+            promise="good requests that fail next to bad ones",
+            measured=f"{failed:.1%} of {len(fine.responses)}; the bad ones got {statuses}",
             target="0%",
             met=failed == 0 and set(spoiled.statuses) <= {400, 415},
         )
     ]
 
 
-def measure_distinct(server: Running, amounts: Amounts) -> list[Figure]:
-    """Return whether each of many distinct inputs, 64 at once, gets the answer that it gets alone."""
+def measure_distinct(server: RunningServer, amounts: Amounts) -> list[Figure]:
+    """Return whether each of many distinct inputs, 64 at once, gets the same response as alone."""
     count = amounts.distinct
     random = np.random.default_rng(0)
     base = [np.asarray(Image.open(io.BytesIO(body)).convert("RGB")) for body in photos()]
@@ -139,17 +146,17 @@ def measure_distinct(server: Running, amounts: Amounts) -> list[Figure]:
     import runtime
 
     model = runtime.load(ARTIFACT, device="cpu", threads=1)
-    asks = [server.subject.ask(body, str(number)) for number, body in enumerate(bodies)]
-    report = run(run_closed(server.url, asks, clients=64, count=count))
+    requests = [server.setup.request(body, str(number)) for number, body in enumerate(bodies)]
+    report = run(run_closed(server.url, requests, clients=64, count=count))
     wrong = 0
-    for answer in report.answers:
-        row = json.loads(answer.body)["predictions"][0] if answer.status == 200 else {}
-        alone = model.predict(bodies[int(answer.ask.kind)])
+    for response in report.responses:
+        row = json.loads(response.body)["predictions"][0] if response.status == 200 else {}
+        alone = model.predict(bodies[int(response.request.kind)])
         same = row.get("label") == alone.label and abs(row["probability"] - alone.probability) < 1e-4
         wrong += not same
     return [
         Figure(
-            promise=f"{count} distinct inputs, 64 at once: answers that are not the single one's",
+            promise=f"{count} distinct inputs, 64 at once: responses that differ from a single request's",
             measured=str(wrong),
             target="0",
             met=wrong == 0,
@@ -157,13 +164,13 @@ def measure_distinct(server: Running, amounts: Amounts) -> list[Figure]:
     ]
 
 
-def measure_bomb(server: Running, _amounts: Amounts) -> list[Figure]:
+def measure_bomb(server: RunningServer, _amounts: Amounts) -> list[Figure]:
     """Return what a PNG of 169 megapixels in a few kilobytes costs."""
     stream = io.BytesIO()
     Image.new("1", (13_000, 13_000)).save(stream, "PNG", optimize=True)
     before = server.resident_mb
-    report = run(run_closed(server.url, [server.subject.ask(stream.getvalue())], clients=1, count=3))
-    worst = max(answer.seconds for answer in report.answers) * 1000
+    report = run(run_closed(server.url, [server.setup.request(stream.getvalue())], clients=1, count=3))
+    worst = max(response.seconds for response in report.responses) * 1000
     grown = server.resident_mb - before
     (status,) = report.statuses
     return [
@@ -176,26 +183,26 @@ def measure_bomb(server: Running, _amounts: Amounts) -> list[Figure]:
     ]
 
 
-def measure_soak(server: Running, amounts: Amounts) -> list[Figure]:
+def measure_soak(server: RunningServer, amounts: Amounts) -> list[Figure]:
     """Return how memory does over many requests, good and hostile ones mixed."""
     bodies = photos()
-    asks = [server.subject.ask(body) for body in bodies * 3]
-    asks += [
-        server.subject.ask(b"", "bad"),
-        server.subject.ask(b"garbage", "bad"),
-        server.subject.ask(bodies[1][:5000], "bad"),
-        Ask(path=server.subject.path, body=b"[" * 5000, kind="bad", content_type="application/json"),
-        Ask(path="/v2/models/model/infer", body=b'{"inputs": []}', kind="bad", content_type="application/json"),
-        Ask(path="/nowhere", body=b"", kind="missing"),
+    requests = [server.setup.request(body) for body in bodies * 3]
+    requests += [
+        server.setup.request(b"", "bad"),
+        server.setup.request(b"garbage", "bad"),
+        server.setup.request(bodies[1][:5000], "bad"),
+        Request(path=server.setup.path, body=b"[" * 5000, kind="bad", content_type="application/json"),
+        Request(path="/v2/models/model/infer", body=b'{"inputs": []}', kind="bad", content_type="application/json"),
+        Request(path="/nowhere", body=b"", kind="missing"),
     ]
     count = amounts.soak
     memory = []
     statuses: dict[str, set[int]] = {}
     for _ in range(20):
-        report = run(run_closed(server.url, asks, clients=16, count=count // 20))
+        report = run(run_closed(server.url, requests, clients=16, count=count // 20))
         memory.append(server.resident_mb)
-        for answer in report.answers:
-            statuses.setdefault(answer.ask.kind, set()).add(answer.status)
+        for response in report.responses:
+            statuses.setdefault(response.request.kind, set()).add(response.status)
     growth = memory[-1] / memory[len(memory) // 2] - 1
     expected = {"good": {200}, "bad": {400}, "missing": {404}}
     return [
@@ -209,9 +216,9 @@ def measure_soak(server: Running, amounts: Amounts) -> list[Figure]:
 
 
 # By the name that --only takes.
-MEASUREMENTS: dict[str, Callable[[Running, Amounts], list[Figure]]] = {
+MEASUREMENTS: dict[str, Callable[[RunningServer, Amounts], list[Figure]]] = {
     "half-load": measure_half_load,
-    "neighbours": measure_neighbours,
+    "neighbors": measure_neighbors,
     "distinct": measure_distinct,
     "bomb": measure_bomb,
     "overload": measure_overload,

@@ -1,4 +1,4 @@
-"""Rates, costs, latencies and starts of servers, one after another in every round, and what truecopy promises."""
+"""Rates, costs, latencies and start-up times of servers, in rounds in which they take turns."""
 
 import json
 import os
@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-import bench_subjects as subjects
-from bench_subjects import ARTIFACT, OURS, PHOTOS, Figure, PeerError, Running, Subject, photos, running
-from load_generator import run, run_closed
+from benchmarks.figures import Figure
+from benchmarks.load_generator import run, run_closed
+from benchmarks.servers import ARTIFACT, OURS, PHOTOS, PeerError, RunningServer, ServerSetup, install, photos, running
 
 CLIENTS = (1, 4, 32)
 
@@ -34,7 +34,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What truecopy does without a server: CPU milliseconds an image, images a second, milliseconds of a lone image."""
+    """truecopy without a server: CPU milliseconds per image, images per second, milliseconds of a single image."""
 
     cpu_ms: float
     per_s: float
@@ -42,8 +42,8 @@ class Baseline:
 
 
 def measure_baseline(count: int = 200) -> Baseline:
-    """Return what 'truecopy predict' costs, start-up left out, and what one photo takes with nobody else there."""
-    bin_folder = subjects.install("truecopy")
+    """Return the cost of 'truecopy predict' without its start-up, and the time of a single photo."""
+    bin_folder = install("truecopy")
     files = [str(path) for path in sorted(PHOTOS.iterdir())]
     figures = []
     for repeats in (4, 4 + count // len(files)):
@@ -63,17 +63,17 @@ def measure_baseline(count: int = 200) -> Baseline:
     )
 
 
-def measure_rates(server: Running, seconds: float) -> Row:
+def measure_rates(server: RunningServer, seconds: float) -> Row:
     """Return rate, cost and latency of closed loops of 1, 4 and 32 clients."""
-    asks = [server.subject.ask(body) for body in photos()]
+    requests = [server.setup.request(body) for body in photos()]
     row: Row = {}
     for clients in CLIENTS:
-        run(run_closed(server.url, asks, clients=clients, seconds=min(1.0, seconds)))
+        run(run_closed(server.url, requests, clients=clients, seconds=min(1.0, seconds)))
         before = server.cpu_s
-        report = run(run_closed(server.url, asks, clients=clients, seconds=seconds))
+        report = run(run_closed(server.url, requests, clients=clients, seconds=seconds))
         good = report.statuses[200]
         if not good:
-            raise PeerError(f"{server.subject.name}: no good answer: {report.statuses}")
+            raise PeerError(f"{server.setup.name}: no valid response: {report.statuses}")
         row |= {
             f"per_s_{clients}": report.good_per_s,
             f"cpu_ms_{clients}": (server.cpu_s - before) / good * 1000,
@@ -83,46 +83,46 @@ def measure_rates(server: Running, seconds: float) -> Row:
     return row
 
 
-def compare(chosen: list[Subject], rounds: int, seconds: float) -> tuple[dict[str, Row], Baseline]:
-    """Return the medians over rounds, in each of which every server, and truecopy without one, is measured once."""
+def compare(chosen: list[ServerSetup], rounds: int, seconds: float) -> tuple[dict[str, Row], Baseline]:
+    """Return medians over rounds, in each of which every server, and truecopy without one, is measured once."""
     measured: dict[str, list[Row]] = {}
     baselines: list[Baseline] = []
     failed: set[str] = set()
     for number in range(rounds):
         baselines.append(measure_baseline())
-        for subject in chosen:
-            if subject.name in failed:
+        for setup in chosen:
+            if setup.name in failed:
                 continue
-            print(f"round {number + 1} of {rounds}: {subject.name}", file=sys.stderr)
+            print(f"round {number + 1} of {rounds}: {setup.name}", file=sys.stderr)
             try:
-                with running(subject, ARTIFACT) as server:
+                with running(setup, ARTIFACT) as server:
                     row = {"start_s": server.wait_until_ready(photos()[0])}
                     row |= measure_rates(server, seconds)
                     row["resident_mb"] = server.resident_mb
             except PeerError as error:
-                if subject is OURS:
+                if setup is OURS:
                     raise
-                print(f"left out: {error}", file=sys.stderr)
-                failed.add(subject.name)
+                print(f"skipped: {error}", file=sys.stderr)
+                failed.add(setup.name)
                 continue
-            measured.setdefault(subject.name, []).append(row)
+            measured.setdefault(setup.name, []).append(row)
     rows = {
-        name: {key: median(row[key] for row in found) for key in found[0]}
-        for name, found in measured.items()
+        name: {key: median(row[key] for row in server_rows) for key in server_rows[0]}
+        for name, server_rows in measured.items()
         if name not in failed
     }
     keys = ("cpu_ms", "per_s", "alone_ms")
-    return rows, Baseline(**{key: median(getattr(one, key) for one in baselines) for key in keys})
+    return rows, Baseline(**{key: median(getattr(baseline, key) for baseline in baselines) for key in keys})
 
 
 def figures_of_comparison(rows: dict[str, Row], without: Baseline) -> list[Figure]:
-    """Return what the comparison says about our promises."""
+    """Return the figures of truecopy's server in the comparison."""
     ours = rows["truecopy"]
     best = max(ours["per_s_4"], ours["per_s_32"])
     cpu, lone = ours["cpu_ms_4"] / without.cpu_ms, ours["p50_ms_1"] / without.alone_ms
     figures = [
         Figure(
-            promise="CPU an image, JPEG body to labels, against 'truecopy predict'",
+            promise="CPU per image, JPEG body to labels, against 'truecopy predict'",
             measured=f"{cpu:.2f} times ({ours['cpu_ms_4']:.1f} ms, predict {without.cpu_ms:.1f} ms)",
             target="1.15 times",
             met=cpu <= 1.15,
@@ -140,7 +140,7 @@ def figures_of_comparison(rows: dict[str, Row], without: Baseline) -> list[Figur
             met=lone <= 1.1,
         ),
         Figure(
-            promise="first answer after the process's start",
+            promise="first response after the process's start",
             measured=f"{ours['start_s']:.1f} s",
             target="2 s",
             met=ours["start_s"] < 2,
@@ -161,7 +161,7 @@ def figures_of_comparison(rows: dict[str, Row], without: Baseline) -> list[Figur
             Figure(
                 promise=f"rate at 1, 4 and 32 clients against {name}",
                 measured=", ".join(f"{ratio:.2f}" for ratio in ratios)
-                + f" times (CPU an image {ours['cpu_ms_4'] / row['cpu_ms_4']:.2f} times)",
+                + f" times (CPU per image {ours['cpu_ms_4'] / row['cpu_ms_4']:.2f} times)",
                 target=f"{target:g} times at 4 and 32",
                 met=min(ratios[1:]) >= target,
             )

@@ -1,4 +1,4 @@
-"""The servers that scripts/bench-server measures: how each is installed, started, asked and stopped."""
+"""Servers of the benchmark: installation, start, requests, stop."""
 
 import contextlib
 import json
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from load_generator import Ask, run, run_closed
+from benchmarks.load_generator import Request, run, run_closed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
 PHOTOS = ROOT / "build" / "demo" / "photos"
 PEERS = ROOT / "build" / "peers"
@@ -26,18 +26,8 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 SHARED = ["onnxruntime==1.31.1", "pillow==13.0.0", "numpy<3"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One measured promise; ``target`` is empty where nothing was promised."""
-
-    promise: str
-    measured: str
-    target: str = ""
-    met: bool | None = None
-
-
 class PeerError(Exception):
-    """A server was not installed, did not start, or gave no good answer."""
+    """A server was not installed, did not start, or gave no valid response."""
 
 
 def photos() -> list[bytes]:
@@ -46,8 +36,8 @@ def photos() -> list[bytes]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A server: the environment it is installed in, its command for a port, and how it takes an image."""
+class ServerSetup:
+    """A server: its environment, its command for a port, and the form of its requests."""
 
     name: str
     environment: str
@@ -56,18 +46,18 @@ class Subject:
     wrap: Callable[[bytes], tuple[bytes, str]] = field(default=lambda body: (body, "image/jpeg"))
     variables: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, body: bytes, kind: str = "good") -> Ask:
+    def request(self, body: bytes, kind: str = "good") -> Request:
         """Return the request for one image."""
         wrapped, content_type = self.wrap(body)
         headers = {"Inference-Header-Content-Length": "0"} if self.name == "pytriton" else {}
-        return Ask(path=self.path, body=wrapped, kind=kind, content_type=content_type, headers=headers)
+        return Request(path=self.path, body=wrapped, kind=kind, content_type=content_type, headers=headers)
 
 
 def _python(script: str, *more: str) -> Callable[[Path, Path, int], list[str]]:
     return lambda bin_folder, _artifact, port: [
         str(bin_folder / "python"),
         str(SCRIPTS / script),
-        *(one.format(port=port) for one in more),
+        *(argument.format(port=port) for argument in more),
     ]
 
 
@@ -78,7 +68,7 @@ def _uvicorn(module: str) -> Callable[[Path, Path, int], list[str]]:
     ]
 
 
-OURS = Subject(
+OURS = ServerSetup(
     name="truecopy",
     environment="truecopy",
     command=lambda bin_folder, artifact, port: [
@@ -88,22 +78,22 @@ OURS = Subject(
     path="/predict/model",
 )
 
-PEER_SUBJECTS = (
-    Subject(name="fastapi-pool", environment="fastapi", command=_uvicorn("fastapi_pool")),
-    Subject(name="fastapi-loop", environment="fastapi", command=_uvicorn("fastapi_loop")),
-    Subject(
+PEER_SETUPS = (
+    ServerSetup(name="fastapi-pool", environment="fastapi", command=_uvicorn("fastapi_pool")),
+    ServerSetup(name="fastapi-loop", environment="fastapi", command=_uvicorn("fastapi_loop")),
+    ServerSetup(
         name="mosec",
         environment="mosec",
         command=_python("mosec_server.py", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "30000"),
         path="/inference",
     ),
-    Subject(
+    ServerSetup(
         name="litserve",
         environment="litserve",
         command=_python("litserve_server.py", "{port}"),
         wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
     ),
-    Subject(
+    ServerSetup(
         name="bentoml",
         environment="bentoml",
         command=lambda bin_folder, _artifact, port: [
@@ -113,19 +103,19 @@ PEER_SUBJECTS = (
         wrap=lambda body: (_form(body), "multipart/form-data; boundary=photo-boundary"),
         variables={"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(PEERS / "bentoml" / "home")},
     ),
-    Subject(
+    ServerSetup(
         name="pytriton",
         environment="pytriton",
         command=_python("pytriton_server.py", "{port}"),
         path="/v2/models/classify/infer",
     ),
-    Subject(
+    ServerSetup(
         name="ray",
         environment="ray",
         command=_python("ray_server.py", "{port}"),
         variables={"RAY_USAGE_STATS_ENABLED": "0"},
     ),
-    Subject(
+    ServerSetup(
         name="mlserver",
         environment="mlserver",
         command=_python("mlserver_server.py", "{port}"),
@@ -148,13 +138,13 @@ def _mlserver_body(body: bytes) -> bytes:
 
 
 def install(environment: str) -> Path:
-    """Return the folder of an environment's programs, made if it is not there yet; raises PeerError where it fails."""
+    """Return the folder of an environment's programs, which is made once; raises PeerError where that fails."""
     folder = PEERS / environment
-    wanted = tomllib.loads((SCRIPTS / "requirements.toml").read_text())
+    requirements = tomllib.loads((SCRIPTS / "requirements.toml").read_text())
     if environment == "truecopy":
         packages = ["--editable", f"{ROOT}[cpu,serve]", "--constraint", str(ROOT / "constraints.txt")]
     else:
-        packages = [*SHARED, *wanted[environment]]
+        packages = [*SHARED, *requirements[environment]]
     stamp = folder / ".installed"
     # Our own requirements are in files that change.
     ours = [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt")]
@@ -171,25 +161,25 @@ def install(environment: str) -> Path:
 
 
 @dataclass(kw_only=True)
-class Running:
-    """A server that runs: its processes' figures, read from /proc."""
+class RunningServer:
+    """A running server, with the figures of its processes from /proc."""
 
-    subject: Subject
+    setup: ServerSetup
     url: str
     process: subprocess.Popen[bytes]
     started: float
 
     def _pids(self) -> list[int]:
-        """Return the server's processes: those of its session, which it leads, and what any of them started."""
+        """Return the server's processes: those of its session, and all that any of them started."""
         sessions, parents = {}, {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
                 parents[int(stat.parent.name)], sessions[int(stat.parent.name)] = int(fields[1]), int(fields[3])
-        found = {pid for pid, session in sessions.items() if session == self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in found} - found:
-            found |= more
-        return sorted(found)
+        pids = {pid for pid, session in sessions.items() if session == self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+            pids |= more
+        return sorted(pids)
 
     @property
     def cpu_s(self) -> float:
@@ -212,46 +202,46 @@ class Running:
         return total
 
     def wait_until_ready(self, body: bytes, *, timeout_s: float = 120) -> float:
-        """Return the seconds from the process's start to its first right answer."""
-        ask = self.subject.ask(body)
+        """Return the seconds from the process's start to its first valid response."""
+        request = self.setup.request(body)
         while time.perf_counter() < self.started + timeout_s:
             if self.process.poll() is not None:
-                log = (PEERS / f"{self.subject.name}.log").read_text(errors="replace")
-                raise PeerError(f"{self.subject.name} ended: {log[-2000:]}")
-            if run(run_closed(self.url, [ask], clients=1, count=1, timeout_s=30)).statuses[200]:
+                log = (PEERS / f"{self.setup.name}.log").read_text(errors="replace")
+                raise PeerError(f"{self.setup.name} ended: {log[-2000:]}")
+            if run(run_closed(self.url, [request], clients=1, count=1, timeout_s=30)).statuses[200]:
                 return time.perf_counter() - self.started
             time.sleep(0.02)
-        raise PeerError(f"{self.subject.name} gave no answer in {timeout_s} s")
+        raise PeerError(f"{self.setup.name} gave no response in {timeout_s} s")
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def running(subject: Subject, artifact: Path, *more: str) -> Iterator[Running]:
+def running(setup: ServerSetup, artifact: Path, *more: str) -> Iterator[RunningServer]:
     """Start a server, and stop it and all that it started when the block ends."""
-    bin_folder = install(subject.environment)
+    bin_folder = install(setup.environment)
     port = free_port()
-    environment = {**os.environ, "PEER_ARTIFACT": str(artifact), **subject.variables}
-    log = PEERS / f"{subject.name}.log"
+    environment = {**os.environ, "PEER_ARTIFACT": str(artifact), **setup.variables}
+    log = PEERS / f"{setup.name}.log"
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*subject.command(bin_folder, artifact, port), *more],
+            [*setup.command(bin_folder, artifact, port), *more],
             stdout=output,
             stderr=output,
             env=environment,
             start_new_session=True,
         )
-    server = Running(subject=subject, url=f"http://127.0.0.1:{port}", process=process, started=started)
+    server = RunningServer(setup=setup, url=f"http://127.0.0.1:{port}", process=process, started=started)
     try:
         yield server
     finally:
-        before = server._pids()  # those in sessions of their own are nobody's children once it has ended
+        before = server._pids()  # once it has ended, those in sessions of their own have no parent to be found by
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

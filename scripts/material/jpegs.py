@@ -1,17 +1,18 @@
-"""Two hundred JPEGs of 0.3 to 2 megapixels, made from scikit-image's photos: the same files every time."""
+"""JPEGs of 0.3 to 2 megapixels, made from scikit-image's photos: the same files every time."""
 
 import random
 from pathlib import Path
 
 import skimage.data
-from demo_material import PHOTOS
 from PIL import Image, ImageOps
+
+from material.demo import PHOTOS
 
 COUNT = 200
 
 
 def write_jpegs(folder: Path, count: int = COUNT) -> list[Path]:
-    """Write ``count`` JPEGs into ``folder``, unless they are there: crops, mirrored or not, of every shape."""
+    """Write ``count`` JPEGs into ``folder``, unless they exist: crops of various shapes, some mirrored."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:03}.jpg" for number in range(count)]
     if all(path.exists() for path in paths):

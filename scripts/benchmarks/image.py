@@ -1,4 +1,4 @@
-"""Measure the promises of the README. Every ratio compares medians of rounds that alternate within this run."""
+"""The export and one photo at a time, against eager PyTorch: the figures of the README."""
 
 import argparse
 import io
@@ -8,95 +8,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.figures import Figure, Results
+from benchmarks.timing import median_ms, median_runs
 
 MATERIAL = Path("build/demo")
 CHECKPOINT, LABELS, PHOTOS = MATERIAL / "efficientnet-lite0.pth", MATERIAL / "imagenet.txt", MATERIAL / "photos"
 PHOTO = PHOTOS / "chelsea.jpg"
-PYTHON = sys.executable
-TRUECOPY = str(Path(PYTHON).parent / "truecopy")
+TRUECOPY = str(Path(sys.executable).parent / "truecopy")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One promise and what was measured."""
-
-    promise: str
-    measured: str
-    target: str
-    met: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One finished command: wall time, and the peak resident memory of its process."""
-
-    seconds: float
-    peak_mb: float
-
-
-# A process starts with the peak memory of the one that made it: this one stands between, and is small.
-LAUNCHER = """
-import os, subprocess, sys, time
-start = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - start, usage.ru_maxrss / 1024)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-def run(command: Sequence[str], cwd: Path | None = None) -> Run:
-    """Run a command to its end and measure it."""
-    launched = [PYTHON, "-S", "-E", "-c", LAUNCHER, *command]
-    done = subprocess.run(launched, capture_output=True, text=True, cwd=cwd, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    seconds, peak_mb = map(float, done.stdout.split())
-    return Run(seconds=seconds, peak_mb=peak_mb)
-
-
-def alternate(commands: Sequence[Sequence[str]], rounds: int) -> list[Run]:
-    """Return the median of each command over rounds in which they take turns, after one unmeasured round."""
-    results: list[list[Run]] = [[] for _ in commands]
-    for number in range(rounds + 1):
-        for command, found in zip(commands, results, strict=True):
-            measured = run(command)
-            if number:
-                found.append(measured)
+def export_command(artifact: Path, *options: str) -> list[str]:
+    """Return the command that exports EfficientNet-Lite0 with its real weights."""
     return [
-        Run(
-            seconds=statistics.median(one.seconds for one in found),
-            peak_mb=statistics.median(one.peak_mb for one in found),
-        )
-        for found in results
+        *(TRUECOPY, "export", str(CHECKPOINT), "--arch", "efficientnet_lite_pytorch:EfficientNet.from_name"),
+        *("--arch-arg", "model_name=efficientnet-lite0", "--labels", str(LABELS), "--samples", str(PHOTOS)),
+        *("--preprocess", "examples/efficientnet_lite0.py:transform", "--out", str(artifact), *options),
     ]
-
-
-def median_ms(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the median time of each function over rounds in which they take turns."""
-    times: list[list[float]] = [[] for _ in functions]
-    for number in range(rounds + 5):
-        for function, found in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if number >= 5:
-                found.append((time.perf_counter() - start) * 1000)
-    return [statistics.median(found) for found in times]
 
 
 def measure_parity(artifact: Path) -> list[Figure]:
-    command = [
-        *(TRUECOPY, "export", str(CHECKPOINT), "--arch", "efficientnet_lite_pytorch:EfficientNet.from_name"),
-        *("--arch-arg", "model_name=efficientnet-lite0", "--labels", str(LABELS), "--samples", str(PHOTOS)),
-        *("--preprocess", "scripts/examples/efficientnet_lite0.py:transform", "--out", str(artifact), "--json"),
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(export_command(artifact, "--json"), check=True, capture_output=True, text=True)
     summary = json.loads(done.stdout)
     rows = summary["parity"]["rows"]
     agreement = min(row["label_agreement"] for row in rows if row["label_agreement"] is not None)
@@ -115,14 +49,19 @@ def measure_parity(artifact: Path) -> list[Figure]:
             target="1e-4",
             met=scores <= 1e-4,
         ),
-        Figure(promise="artifact beyond its weights, twice", measured=f"{extra:.1%}", target="3%", met=extra <= 0.03),
+        Figure(
+            promise="size of the artifact beyond its weights, twice",
+            measured=f"{extra:.1%}",
+            target="3%",
+            met=extra <= 0.03,
+        ),
     ]
 
 
 def measure_cold_start(artifact: Path, *, faster_floor: float = 6, memory_limit: float = 0.33) -> list[Figure]:
-    eager, ours = alternate(
+    eager, ours = median_runs(
         [
-            [PYTHON, "scripts/bench_eager.py", str(CHECKPOINT), str(LABELS), str(PHOTO)],
+            [sys.executable, "-m", "benchmarks.eager_script", str(CHECKPOINT), str(LABELS), str(PHOTO)],
             [TRUECOPY, "predict", str(artifact), str(PHOTO)],
         ],
         rounds=5,
@@ -146,13 +85,11 @@ def measure_cold_start(artifact: Path, *, faster_floor: float = 6, memory_limit:
 
 def measure_warm(artifact: Path) -> list[Figure]:
     import torch
+    from efficientnet_lite0 import transform
     from efficientnet_lite_pytorch import EfficientNet
     from PIL import Image
 
     import runtime
-
-    sys.path.insert(0, "scripts/examples")
-    from efficientnet_lite0 import transform
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
@@ -176,12 +113,10 @@ def measure_warm(artifact: Path) -> list[Figure]:
 
 def measure_preprocessing(artifact: Path) -> list[Figure]:
     import numpy as np
+    from efficientnet_lite0 import transform
     from PIL import Image
 
     import runtime
-
-    sys.path.insert(0, "scripts/examples")
-    from efficientnet_lite0 import transform
 
     model = runtime.load(artifact, device="cpu", threads=1)
     data = [path.read_bytes() for path in sorted(PHOTOS.iterdir())]
@@ -202,7 +137,7 @@ def measure_preprocessing(artifact: Path) -> list[Figure]:
     return [
         Figure(
             promise="decode and prepare on the host, against torchvision",
-            measured=f"{faster:.1f} times faster ({ours_ms / len(data):.1f} ms a photo)",
+            measured=f"{faster:.1f} times faster ({ours_ms / len(data):.1f} ms per photo)",
             target="1.5 times",
             met=faster >= 1.5,
         ),
@@ -216,9 +151,11 @@ def measure_preprocessing(artifact: Path) -> list[Figure]:
 
 
 def measure_start() -> list[Figure]:
-    asked, imported = alternate([[TRUECOPY, "--help"], [PYTHON, "-c", "import runtime; runtime.load"]], rounds=9)
+    helped, imported = median_runs(
+        [[TRUECOPY, "--help"], [sys.executable, "-c", "import runtime; runtime.load"]], rounds=9
+    )
     return [
-        Figure(promise="truecopy --help", measured=f"{asked.seconds:.2f} s", target="0.4 s", met=asked.seconds < 0.4),
+        Figure(promise="truecopy --help", measured=f"{helped.seconds:.2f} s", target="0.4 s", met=helped.seconds < 0.4),
         Figure(
             promise="import runtime, and all that load() needs",
             measured=f"{imported.seconds:.2f} s",
@@ -238,8 +175,8 @@ def measure_export(folder: Path) -> list[Figure]:
         *(TRUECOPY, "export", str(folder / "resnet18.pth"), "--arch", "resnet18"),
         *("--out", str(folder / "resnet18"), "--force"),
     ]
-    bare, ours = alternate(
-        [[PYTHON, "scripts/bench_bare_export.py", str(folder / "resnet18.pth"), str(folder)], command], rounds=2
+    bare, ours = median_runs(
+        [[sys.executable, "-m", "benchmarks.bare_export", str(folder / "resnet18.pth"), str(folder)], command], rounds=2
     )
     ratio = ours.seconds / bare.seconds
     shares = [share_of_gate([*command, "--json"]) for _ in range(3)]
@@ -261,7 +198,7 @@ def measure_export(folder: Path) -> list[Figure]:
 
 
 def share_of_gate(command: Sequence[str]) -> float:
-    """Return what running the reference and comparing add to the time of one export, from its start to its end."""
+    """Return the time that the reference and the comparison add to one export, as a share of the rest."""
     start = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     whole = time.perf_counter() - start
@@ -269,34 +206,24 @@ def share_of_gate(command: Sequence[str]) -> float:
     return float(gate / (whole - gate))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
-    options = parser.parse_args()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: this benchmark has no options."""
+    del parser
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return the figures of an export and of single photos."""
+    del options
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         artifact = folder / "efficientnet-lite0"
-        figures = [
-            *measure_parity(artifact),
-            *measure_start(),
-            *measure_cold_start(artifact),
-            *measure_export(folder),
-            *measure_warm(artifact),
-            *measure_preprocessing(artifact),
-        ]
-    if options.json:
-        print(json.dumps([asdict(figure) for figure in figures], indent=2))
-        return
-    print_figures(figures)
-
-
-def print_figures(figures: Sequence[Figure]) -> None:
-    """Print the promises, what was measured, and whether they are kept."""
-    table = Table("promise", "measured", "target", "", box=None, header_style="bold", pad_edge=False)
-    for figure in figures:
-        table.add_row(figure.promise, figure.measured, figure.target, "met" if figure.met else "[red]missed[/]")
-    Console(width=120).print(table)
-
-
-if __name__ == "__main__":
-    main()
+        return Results(
+            figures=[
+                *measure_parity(artifact),
+                *measure_start(),
+                *measure_cold_start(artifact),
+                *measure_export(folder),
+                *measure_warm(artifact),
+                *measure_preprocessing(artifact),
+            ]
+        )
