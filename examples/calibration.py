@@ -1,6 +1,6 @@
-"""How sure is it, and how sure should it be: a classifier of digits that was trained too long, measured and calibrated.
+"""Calibration: a classifier of digits with overconfident probabilities, evaluated and calibrated.
 
-Run: python scripts/examples/calibration.py FOLDER
+python examples/calibration.py FOLDER
 """
 
 import json
@@ -12,28 +12,28 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 from exporter.calibration.fit import calibrate
 from runtime.evaluation.data import read_labelled, score_labelled
 from runtime.evaluation.metrics import evaluate
 
-SEEN = 120
+TRAINING = 120
 
 
 def train(folder: Path) -> nn.Module:
-    """Write digits.pth, and what the network has not seen as fitting.jsonl and testing.jsonl, with labels."""
+    """Write digits.pth, and labelled data that the network has not seen as fitting.jsonl and testing.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     data = load_digits()
     pixels, target = (data.images / 16).astype(np.float32), data.target
     order = np.random.default_rng(0).permutation(len(target))
-    seen, fitting, testing = order[:SEEN], order[SEEN:900], order[900:]
+    training, fitting, testing = order[:TRAINING], order[TRAINING:900], order[900:]
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    inputs, classes = torch.from_numpy(pixels[training]), torch.from_numpy(target[training])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(200):  # long after all of the few are right, so that it is too sure of the others
+    for _ in range(200):  # far beyond a training accuracy of 100%, so that it is overconfident elsewhere
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(torch.from_numpy(pixels[seen])), torch.from_numpy(target[seen])).backward()
+        nn.functional.cross_entropy(network(inputs), classes).backward()
         optimizer.step()
     torch.save(network.state_dict(), folder / "digits.pth")
     for name, rows in (("fitting", fitting), ("testing", testing)):
@@ -43,22 +43,22 @@ def train(folder: Path) -> nn.Module:
 
 
 def main(folder: Path) -> dict[str, float]:
-    """Train, export, calibrate; return the figures of the eager network and of both artifacts on what none has seen."""
+    """Train, export and calibrate; return the figures of the eager network and of both artifacts on unseen data."""
     network = train(folder)
     artifact, calibrated = folder / "artifact", folder / "calibrated"
-    exporter.export(folder / "digits.pth", network, inputs=["image=float32[batch,8,8]"], out=artifact, force=True)
-    found = calibrate(artifact, folder / "fitting.jsonl", out=calibrated)
+    truecopy.export(folder / "digits.pth", network, inputs=["image=float32[batch,8,8]"], out=artifact, force=True)
+    calibration = calibrate(artifact, folder / "fitting.jsonl", out=calibrated)
 
-    figures = {"temperature": found.temperature or 0.0}
-    for name, place in (("before", artifact), ("after", calibrated)):
-        model = runtime.load(place)
+    figures = {"temperature": calibration.temperature or 0.0}
+    for name, folder_of_artifact in (("before", artifact), ("after", calibrated)):
+        model = truecopy.load(folder_of_artifact)
         scores = score_labelled(model, read_labelled(model, folder / "testing.jsonl", column="label"))
         measured = evaluate(model, scores, name=name)
         figures |= {f"accuracy {name}": measured.accuracy, f"calibration error {name}": measured.calibration_error}
         rows = [json.loads(line) for line in (folder / "testing.jsonl").read_text().splitlines()]
         with torch.no_grad():
             logits = network(torch.tensor([row["input"] for row in rows]))
-        eager = torch.softmax(logits / (found.temperature if name == "after" else 1.0), dim=-1).numpy()
+        eager = torch.softmax(logits / (calibration.temperature if name == "after" else 1.0), dim=-1).numpy()
         figures[f"largest difference {name}"] = float(np.abs(eager - scores.scores).max())
     return figures
 

@@ -1,6 +1,6 @@
-"""Rows to a number with a unit: diabetes, behind a ColumnTransformer of numbers and a category, its target scaled.
+"""Rows to a number with a unit: diabetes, behind a ColumnTransformer, with a scaled target.
 
-Run: python scripts/examples/diabetes.py FOLDER
+python examples/diabetes.py FOLDER
 """
 
 import sys
@@ -16,15 +16,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 from exporter.outputs.postprocessing import TaskOptions
 from exporter.outputs.target_transform import read_target
 from runtime.manifest import Value
 
 
 def table():
-    """Return the rows, in the units that they were measured in, and the progression of the disease."""
+    """Return the rows in their original units, and the progression of the disease."""
     data = load_diabetes(as_frame=True, scaled=False)
     frame = data.data.assign(sex=data.data["sex"].map({1.0: "one", 2.0: "two"}).astype(object))
     frame.loc[frame.index[::40], "bmi"] = np.nan
@@ -44,13 +43,13 @@ def train(folder: Path) -> tuple[nn.Module, ColumnTransformer, StandardScaler]:
     ).fit(frame)
     target = StandardScaler().fit(progression)
     features = torch.from_numpy(columns.transform(frame)).float()
-    wanted = torch.from_numpy(target.transform(progression)).float()
+    targets = torch.from_numpy(target.transform(progression)).float()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(features.shape[1], 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(150):
         optimizer.zero_grad()
-        nn.functional.mse_loss(network(features), wanted).backward()
+        nn.functional.mse_loss(network(features), targets).backward()
         optimizer.step()
     torch.save(network.state_dict(), folder / "diabetes.pth")
     skops.io.dump(columns, folder / "columns.skops")
@@ -61,7 +60,7 @@ def train(folder: Path) -> tuple[nn.Module, ColumnTransformer, StandardScaler]:
 def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Train, export, and return the eager values and the artifact's, over all rows."""
     network, columns, target = train(folder)
-    exporter.export(
+    truecopy.export(
         folder / "diabetes.pth",
         network,
         preprocess=str(folder / "columns.skops"),
@@ -76,10 +75,10 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     frame, _ = table()
     with torch.no_grad():
         eager = target.inverse_transform(network(torch.from_numpy(columns.transform(frame)).float()).numpy())
-    answers = runtime.load(folder / "artifact").predict(frame.to_dict("records"))
-    return eager, np.array([[row.values["progression"]] for row in answers])
+    results = truecopy.load(folder / "artifact").predict(frame.to_dict("records"))
+    return eager, np.array([[result.values["progression"]] for result in results])
 
 
 if __name__ == "__main__":
-    found = main(Path(sys.argv[1]))
-    print(f"442 rows, largest difference {np.abs(found[0] - found[1]).max():.1e} points")
+    eager, artifact = main(Path(sys.argv[1]))
+    print(f"442 rows, largest difference {np.abs(eager - artifact).max():.1e} points")

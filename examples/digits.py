@@ -1,6 +1,6 @@
-"""An array to a class, a set of labels, or a map: digits, three networks of plain arrays.
+"""Arrays to a class, to several labels, or to a map: digits, with three networks.
 
-Run: python scripts/examples/digits.py FOLDER
+python examples/digits.py FOLDER
 """
 
 import sys
@@ -11,8 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 from exporter.outputs.postprocessing import TaskOptions
 
 SETS = ("even", "below five", "has a hole")
@@ -24,13 +23,13 @@ def images() -> tuple[np.ndarray, np.ndarray]:
     return (data.images[:, np.newaxis] / 16).astype(np.float32), data.target
 
 
-def _fit(network: nn.Module, wanted: torch.Tensor, loss: nn.Module, steps: int) -> nn.Module:
+def _fit(network: nn.Module, targets: torch.Tensor, loss: nn.Module, steps: int) -> nn.Module:
     pixels = torch.from_numpy(images()[0])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for step in range(steps):
         part = slice(step % 7 * 256, step % 7 * 256 + 256)
         optimizer.zero_grad()
-        loss(network(pixels[part]), wanted[part]).backward()
+        loss(network(pixels[part]), targets[part]).backward()
         optimizer.step()
     return network.eval()
 
@@ -42,7 +41,7 @@ def classify(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
     _fit(network, torch.from_numpy(target), nn.CrossEntropyLoss(), 140)
     torch.save(network, folder / "model.pt")
-    exporter.export(
+    truecopy.export(
         folder / "model.pt",
         trust=True,
         inputs=["image=float32[batch,1,8,8]"],
@@ -51,19 +50,19 @@ def classify(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     with torch.no_grad():
         eager = torch.softmax(network(torch.from_numpy(pixels)), dim=-1).numpy()
-    return eager, runtime.load(folder / "classify").run({"image": pixels})["probabilities"]
+    return eager, truecopy.load(folder / "classify").run({"image": pixels})["probabilities"]
 
 
 def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Several labels an input, with a threshold a class; return eager and artifact probabilities."""
+    """Several labels per input, with a threshold per class; return eager and artifact probabilities."""
     pixels, target = images()
-    wanted = np.stack([target % 2 == 0, target < 5, np.isin(target, [0, 6, 8, 9])], axis=1)
+    targets = np.stack([target % 2 == 0, target < 5, np.isin(target, [0, 6, 8, 9])], axis=1)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 3))
-    _fit(network, torch.from_numpy(wanted).float(), nn.BCEWithLogitsLoss(), 140)
+    _fit(network, torch.from_numpy(targets).float(), nn.BCEWithLogitsLoss(), 140)
     torch.save(network.state_dict(), folder / "sets.pth")
     (folder / "sets.txt").write_text("".join(f"{name}\n" for name in SETS))
-    exporter.export(
+    truecopy.export(
         folder / "sets.pth",
         network,
         inputs=["image=float32[batch,1,8,8]"],
@@ -74,35 +73,35 @@ def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     with torch.no_grad():
         eager = torch.sigmoid(network(torch.from_numpy(pixels))).numpy()
-    return eager, runtime.load(folder / "multilabel").run({"image": pixels})["probabilities"]
+    return eager, truecopy.load(folder / "multilabel").run({"image": pixels})["probabilities"]
 
 
 def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """A class for every pixel, of any size of image; return eager and artifact probabilities."""
     pixels, _ = images()
     # Paper, the edge of a stroke, and its middle.
-    wanted = torch.from_numpy((pixels[:, 0] > 0.1).astype(np.int64) + (pixels[:, 0] > 0.6))
+    targets = torch.from_numpy((pixels[:, 0] > 0.1).astype(np.int64) + (pixels[:, 0] > 0.6))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
-    _fit(network, wanted, nn.CrossEntropyLoss(), 70)
+    _fit(network, targets, nn.CrossEntropyLoss(), 70)
     torch.save(network.state_dict(), folder / "segment.pth")
-    (folder / "places.txt").write_text("paper\nedge\nstroke\n")
-    exporter.export(
+    (folder / "classes.txt").write_text("paper\nedge\nstroke\n")
+    truecopy.export(
         folder / "segment.pth",
         network,
         inputs=["image=float32[batch,1,height,width]"],
-        labels=folder / "places.txt",
+        labels=folder / "classes.txt",
         wanted=TaskOptions(task="segment"),
         out=folder / "segment",
         force=True,
     )
     with torch.no_grad():
         eager = torch.softmax(network(torch.from_numpy(pixels)), dim=1).numpy()
-    return eager, runtime.load(folder / "segment").run({"image": pixels})["probabilities"]
+    return eager, truecopy.load(folder / "segment").run({"image": pixels})["probabilities"]
 
 
 if __name__ == "__main__":
     Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     for example in (classify, label_sets, segment):
-        found = example(Path(sys.argv[1]))
-        print(f"{example.__name__}: largest difference {np.abs(found[0] - found[1]).max():.1e}")
+        eager, artifact = example(Path(sys.argv[1]))
+        print(f"{example.__name__}: largest difference {np.abs(eager - artifact).max():.1e}")

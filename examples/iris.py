@@ -1,6 +1,6 @@
-"""Rows to a class: iris, a network behind a fitted StandardScaler that skops saved.
+"""Rows to a class: iris, behind a StandardScaler saved with skops.
 
-Run: python scripts/examples/iris.py FOLDER
+python examples/iris.py FOLDER
 """
 
 import sys
@@ -13,12 +13,11 @@ from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 
 
 def build() -> nn.Module:
-    """Return the network, untrained: what --arch iris.py:build names."""
+    """Return the untrained network, as for --arch iris.py:build."""
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
@@ -46,7 +45,7 @@ def train(folder: Path) -> tuple[nn.Module, StandardScaler]:
 def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Train, export, and return the eager probabilities and the artifact's, over all rows."""
     network, scaler = train(folder)
-    exporter.export(
+    truecopy.export(
         folder / "iris.pth",
         network,
         preprocess=str(folder / "scaler.skops"),
@@ -57,10 +56,11 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     frame = load_iris(as_frame=True).data
     with torch.no_grad():
         eager = torch.softmax(network(torch.from_numpy(scaler.transform(frame)).float()), dim=-1).numpy()
-    answers = runtime.load(folder / "artifact").predict(frame.to_dict("records"), top_k=3)
-    return eager, np.array([[one.probability for one in sorted(row.top, key=lambda top: top.index)] for row in answers])
+    results = truecopy.load(folder / "artifact").predict(frame.to_dict("records"), top_k=3)
+    scores = [sorted(result.top, key=lambda scored: scored.index) for result in results]
+    return eager, np.array([[scored.probability for scored in row] for row in scores])
 
 
 if __name__ == "__main__":
-    found = main(Path(sys.argv[1]))
-    print(f"150 rows, largest difference {np.abs(found[0] - found[1]).max():.1e}")
+    eager, artifact = main(Path(sys.argv[1]))
+    print(f"150 rows, largest difference {np.abs(eager - artifact).max():.1e}")

@@ -1,8 +1,8 @@
-"""A character-level GRU that tells what a name in Python stands for: a class, a function, or a constant.
+"""Token sequences to a class: a character-level GRU that classifies Python names.
 
-Trained in seconds on the names of the standard library.
+It distinguishes classes, functions and constants, and is trained in seconds on the names of the standard library.
 
-    python scripts/examples/name_classifier.py build/examples/names
+    python examples/name_classifier.py build/examples/names
 """
 
 import importlib
@@ -28,7 +28,7 @@ EPOCHS = 4
 
 
 class NameClassifier(nn.Module):
-    """Characters, int64 [batch, length], to a logit a kind; padding at the end changes nothing."""
+    """Characters, int64 [batch, length], to one logit per kind; padding at the end changes nothing."""
 
     def __init__(self, size: int = 32) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ class NameClassifier(nn.Module):
 
 
 def read_names() -> tuple[list[str], list[int]]:
-    """Return the public names of some modules, and the number of the kind of each."""
-    found: dict[str, int] = {}
+    """Return the public names of some modules, and the index of the kind of each."""
+    kind_of: dict[str, int] = {}
     for name in MODULES:
         module = importlib.import_module(name)
         with warnings.catch_warnings():
@@ -54,12 +54,12 @@ def read_names() -> tuple[list[str], list[int]]:
             members = {member: getattr(module, member) for member in dir(module) if not member.startswith("_")}
         for member, value in members.items():
             if inspect.isclass(value):
-                found[member] = 0
+                kind_of[member] = 0
             elif inspect.isroutine(value):
-                found[member] = 1
+                kind_of[member] = 1
             elif isinstance(value, int | str):
-                found[member] = 2
-    chosen = {name: kind for name, kind in sorted(found.items()) if name.isascii()}
+                kind_of[member] = 2
+    chosen = {name: kind for name, kind in sorted(kind_of.items()) if name.isascii()}
     return list(chosen), list(chosen.values())
 
 
@@ -70,25 +70,24 @@ def to_tokens(name: str) -> list[int]:
 def train(network: NameClassifier, names: list[str], kinds: list[int]) -> None:
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    wanted = torch.tensor(kinds)
+    targets = torch.tensor(kinds)
     tokens = nn.utils.rnn.pad_sequence([torch.tensor(to_tokens(name)) for name in names], batch_first=True)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(names)).split(128):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(network(tokens[rows]), wanted[rows])
+            loss = nn.functional.cross_entropy(network(tokens[rows]), targets[rows])
             loss.backward()
             optimizer.step()
 
 
 def main(folder: Path) -> dict[str, float]:
     """Train, export and compare; return the figures."""
-    import exporter
-    import runtime
+    import truecopy
 
     folder.mkdir(parents=True, exist_ok=True)
     names, kinds = read_names()
-    kept = np.random.default_rng(0).permutation(len(names))
-    testing, training = kept[::5], np.delete(kept, np.s_[::5])
+    order = np.random.default_rng(0).permutation(len(names))
+    testing, training = order[::5], np.delete(order, np.s_[::5])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on matrices this small, threads only wait for each other
     torch.manual_seed(0)
@@ -101,7 +100,7 @@ def main(folder: Path) -> dict[str, float]:
     labels.write_text("".join(f"{kind}\n" for kind in KINDS))
     vocabulary.write_text("".join(f"{character}\n" for character in CHARACTERS))
 
-    exported = exporter.export(
+    exported = truecopy.export(
         checkpoint,
         f"{__file__}:NameClassifier",
         inputs=["name=tokens[batch,length]"],
@@ -111,7 +110,7 @@ def main(folder: Path) -> dict[str, float]:
         force=True,
     )
 
-    model = runtime.load(exported.artifact)
+    model = truecopy.load(exported.artifact)
     questions = [names[row] for row in testing]
     results = model.predict([to_tokens(name) for name in questions], top_k=len(KINDS))
     difference, agreed, right = 0.0, 0, 0

@@ -1,6 +1,6 @@
-"""A small seq2seq network that learns to reverse digits, decoded greedily: its loop is control flow in the graph.
+"""Token sequences to token sequences: a seq2seq network that reverses digits, decoded greedily in the graph.
 
-python scripts/examples/reverser.py build/examples/reverser
+python examples/reverser.py build/examples/reverser
 """
 
 import sys
@@ -19,7 +19,7 @@ STEPS = 250
 class Reverser(nn.Module):
     """Digits, int64 [batch, length], to the digits in reverse and an end token, int64 [batch, steps].
 
-    ``encode`` and ``step`` are what ``forward`` repeats; truecopy exports them as an encoder and the body of a Loop.
+    ``forward`` calls ``encode`` once and ``step`` repeatedly; truecopy exports them as encoder and body of a Loop.
     """
 
     start_id, end_id, max_steps = START, END, 2 * LONGEST
@@ -47,32 +47,32 @@ class Reverser(nn.Module):
         memory, state = self.encode(digits)
         token = torch.full((digits.shape[0],), self.start_id)
         done = torch.zeros_like(token, dtype=torch.bool)
-        given = []
+        tokens = []
         for _ in range(self.max_steps):
             logits, memory, state = self.step(token, memory, state)
             token = logits.argmax(dim=-1)
-            given.append(token)
+            tokens.append(token)
             done |= token == self.end_id
             if done.all():
                 break
-        return torch.stack(given, dim=1)
+        return torch.stack(tokens, dim=1)
 
 
 def train(network: Reverser) -> None:
-    """Show each step the right token before it; lengths from 1 to the longest in turn."""
+    """Train with teacher forcing, on lengths from 1 to the longest in turn."""
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=8e-3, total_steps=STEPS)
     for step in range(STEPS):
         length = 1 + step % LONGEST
         digits = torch.randint(0, 10, (64, length))
-        wanted = torch.cat((digits.flip(1), torch.full((64, 1), END)), dim=1)
+        targets = torch.cat((digits.flip(1), torch.full((64, 1), END)), dim=1)
         memory, state = network.encode(digits)
         token, loss = torch.full((64,), START), torch.zeros(())
-        for place in range(length + 1):
+        for index in range(length + 1):
             logits, memory, state = network.step(token, memory, state)
-            loss = loss + nn.functional.cross_entropy(logits, wanted[:, place])
-            token = wanted[:, place]
+            loss = loss + nn.functional.cross_entropy(logits, targets[:, index])
+            token = targets[:, index]
         optimizer.zero_grad()
         (loss / (length + 1)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -82,8 +82,7 @@ def train(network: Reverser) -> None:
 
 def main(folder: Path) -> dict[str, float]:
     """Train, export and compare; return the figures."""
-    import exporter
-    import runtime
+    import truecopy
 
     folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -97,7 +96,7 @@ def main(folder: Path) -> dict[str, float]:
     torch.save(network.state_dict(), checkpoint)
     words.write_text("".join(f"{word}\n" for word in (*WORDS, "<start>", "<end>")))
 
-    exported = exporter.export(
+    exported = truecopy.export(
         checkpoint,
         f"{__file__}:Reverser",
         inputs=["digits=tokens[batch,length]"],
@@ -107,7 +106,7 @@ def main(folder: Path) -> dict[str, float]:
         force=True,
     )
 
-    model = runtime.load(exported.artifact)
+    model = truecopy.load(exported.artifact)
     generator = np.random.default_rng(1)
     inputs = [generator.integers(0, 10, 1 + row % LONGEST) for row in range(200)]
     results = model.predict(inputs)

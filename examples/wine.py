@@ -1,6 +1,6 @@
-"""Rows to yes or no: wine, one logit, and plain statistics in a JSON file.
+"""Rows to yes or no: wine, with one logit, and plain statistics in a JSON file.
 
-Run: python scripts/examples/wine.py FOLDER
+python examples/wine.py FOLDER
 """
 
 import json
@@ -12,8 +12,7 @@ import torch
 from sklearn.datasets import load_wine
 from torch import nn
 
-import exporter
-import runtime
+import truecopy
 from exporter.outputs.postprocessing import TaskOptions
 
 
@@ -23,13 +22,13 @@ def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:
     data = load_wine(as_frame=True)
     mean, std = data.data.mean(), data.data.std()
     features = torch.tensor(((data.data - mean) / std).to_numpy(), dtype=torch.float32)
-    wanted = torch.tensor((data.target == 0).to_list()).float()
+    targets = torch.tensor((data.target == 0).to_list()).float()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(network(features), wanted).backward()
+        nn.functional.binary_cross_entropy_with_logits(network(features), targets).backward()
         optimizer.step()
     torch.save(network.state_dict(), folder / "wine.pth")
     statistics = {name: {"mean": mean[name], "std": std[name]} for name in data.data.columns}
@@ -41,7 +40,7 @@ def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:
 def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Train, export, and return the eager probabilities of the second class and the artifact's, over all rows."""
     network, features = train(folder)
-    exporter.export(
+    truecopy.export(
         folder / "wine.pth",
         network,
         preprocess=str(folder / "stats.json"),
@@ -52,10 +51,12 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     with torch.no_grad():
         eager = torch.sigmoid(network(features)).numpy()
-    answers = runtime.load(folder / "artifact").predict(load_wine(as_frame=True).data.to_dict("records"))
-    return eager, np.array([next(one.probability for one in row.top if one.index == 1) for row in answers])
+    results = truecopy.load(folder / "artifact").predict(load_wine(as_frame=True).data.to_dict("records"))
+    return eager, np.array(
+        [next(scored.probability for scored in result.top if scored.index == 1) for result in results]
+    )
 
 
 if __name__ == "__main__":
-    found = main(Path(sys.argv[1]))
-    print(f"178 rows, largest difference {np.abs(found[0] - found[1]).max():.1e}")
+    eager, artifact = main(Path(sys.argv[1]))
+    print(f"178 rows, largest difference {np.abs(eager - artifact).max():.1e}")

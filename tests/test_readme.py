@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with what the commands name."""
     path = tmp_path_factory.mktemp("readme")
     (path / "net.py").write_text((DATA / "net.py").read_text())
-    (path / "iris.py").write_text((ROOT / "scripts" / "examples" / "iris.py").read_text())
+    (path / "iris.py").write_text((ROOT / "examples" / "iris.py").read_text())
     run([sys.executable, "-c", MATERIAL.format(data=str(DATA))], path)
     return path
 

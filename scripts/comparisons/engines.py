@@ -1,4 +1,4 @@
-"""One table: the same photos through every way to run an artifact, and whether the rows are the library's."""
+"""The rows of every engine for the same photos, compared with the library's."""
 
 import argparse
 import sys
@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from support.deploying import deploy
+from support.engines import Row, library_rows, ray_rows, server_rows, triton_rows
+from support.hostile_photos import write_photos
+from support.ray_serving import running_ray_serve
+from support.serving import serving
+from support.triton_server import running_triton
 
-from support.deploying import deploy  # noqa: E402
-from support.engines import Row, library_rows, ray_rows, server_rows, triton_rows  # noqa: E402
-from support.hostile_photos import write_photos  # noqa: E402
-from support.ray_serving import running_ray_serve  # noqa: E402
-from support.serving import serving  # noqa: E402
-from support.triton_server import running_triton  # noqa: E402
+from runtime.artifact.open import open_artifact
+from runtime.deploy.triton.repository import to_triton_name
 
-from runtime.artifact.open import open_artifact  # noqa: E402
-from runtime.deploy.triton.repository import to_triton_name  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, default=ROOT / "tests" / "data" / "tiny")
     options = parser.parse_args()
     artifact = options.artifact.absolute()
-    # Some photos ask for a rotation by EXIF: what a person is told of, once.
+    # Some photos ask for a rotation by EXIF, which is a warning.
     warnings.filterwarnings("ignore", message=".*asks for a rotation by EXIF")
     with tempfile.TemporaryDirectory(prefix="compare-engines-") as scratch:
         folder = Path(scratch)
@@ -35,12 +34,12 @@ def main() -> None:
         expected = library_rows(artifact, photos)
         failed = sum("error" in row for row in expected)
         name = open_artifact(artifact).manifest.name
-        print(f"'{name}', {len(photos)} photos: {len(photos) - failed} answers, {failed} refused with a reason")
+        print(f"'{name}', {len(photos)} photos: {len(photos) - failed} predictions, {failed} refused with a reason")
         differ = 0
         for engine, rows in each_engine(artifact, name, photos, folder):
             missing = [first["input"] for first, second in zip(expected, rows, strict=False) if first != second]
             differ += len(missing) + abs(len(rows) - len(expected))
-            print(f"{engine:24} {len(rows):5} rows, {len(rows) - len(missing):5} the library's", flush=True)
+            print(f"{engine:24} {len(rows):5} rows, {len(rows) - len(missing):5} equal to the library's", flush=True)
             for first, second in zip(expected, rows, strict=False):
                 if first != second:
                     print(f"    {first}\n    {second}", flush=True)
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def each_engine(artifact: Path, name: str, photos: list[Path], folder: Path) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the rows of each engine, one running at a time; what is measured is whether they agree, not how fast."""
+    """Yield the rows of each engine, of which one runs at a time: agreement is measured, not speed."""
     with serving(artifact) as server:
         yield "truecopy serve", server_rows(server.url, name, photos)
     yield "Ray Data", ray_rows(artifact, photos[0].parent, folder / "ray.jsonl")

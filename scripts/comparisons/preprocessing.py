@@ -1,4 +1,4 @@
-"""The table of the README: how far from torchvision's pixels the ways are that people fold a transform with."""
+"""Differences of ready-made preprocessing from torchvision's pixels: the table of docs/transforms.md."""
 
 import contextlib
 import io

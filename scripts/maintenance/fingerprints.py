@@ -1,6 +1,7 @@
-"""Build every architecture twice without weights, with other numbers of classes and channels, and note its tensors.
+"""Index of the tensors of every known architecture.
 
-What differs between the two is the head and the stem. Arguments: a part of the names to make, to try things out.
+Each is built twice without weights, with other numbers of classes and channels: the tensors that differ are the head
+and the stem. An argument restricts the index to names that contain it, for trials.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from torch import nn
 from exporter.architectures.fingerprints import INDEX_NAME, Architecture, Index, index_to_bytes, line_of
 from exporter.architectures.meta_models import build_skeleton, shapes_of
 
-OUT = Path(__file__).parents[1] / "exporter" / "architectures" / INDEX_NAME
+OUT = Path(__file__).parents[2] / "exporter" / "architectures" / INDEX_NAME
 # Their difference is a large prime, so a length that grew by a multiple of it depends on the classes.
 CLASSES = (11, 1020)
 CHANNELS = (3, 5)
@@ -29,7 +30,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def architectures() -> Iterator[tuple[str, dict[str, Any], Callable[..., nn.Module], str]]:
-    """Give reference, arguments, builder and kind of everything there is."""
+    """Yield the reference, arguments, builder and kind of every architecture."""
     for name in torchvision.models.list_models():
         if name.startswith("quantized_"):
             continue
@@ -47,15 +48,15 @@ def architectures() -> Iterator[tuple[str, dict[str, Any], Callable[..., nn.Modu
 
 def template(first: tuple[int, ...], second: tuple[int, ...]) -> str:
     lengths = []
-    for one, two in zip(first, second, strict=True):
-        if one == two:
-            lengths.append(str(one))
-        elif (two - one) % STEP == 0:
-            factor = (two - one) // STEP
-            lengths.append(f"{factor}c+{one - factor * CLASSES[0]}")
+    for length, other in zip(first, second, strict=True):
+        if length == other:
+            lengths.append(str(length))
+        elif (other - length) % STEP == 0:
+            factor = (other - length) // STEP
+            lengths.append(f"{factor}c+{length - factor * CLASSES[0]}")
         else:
-            factor = (two - one) // (CHANNELS[1] - CHANNELS[0])
-            lengths.append(f"{factor}i+{one - factor * CHANNELS[0]}")
+            factor = (other - length) // (CHANNELS[1] - CHANNELS[0])
+            lengths.append(f"{factor}i+{length - factor * CHANNELS[0]}")
     return ",".join(lengths)
 
 
@@ -75,27 +76,27 @@ def lines_of(first: Shapes, second: Shapes, kind: str) -> list[str]:
 
 
 def traits_of(network: nn.Module) -> dict[str, str]:
-    found: dict[str, list[str]] = {
+    traits: dict[str, list[str]] = {
         name: [] for name in ("stride", "padding", "dilation", "eps", "activation", "pooling", "input size")
     }
     for module in network.modules():
         for name in ("stride", "padding", "dilation"):
             if hasattr(module, name) and list(module.parameters(recurse=False)):
-                found[name].append(str(getattr(module, name)))
+                traits[name].append(str(getattr(module, name)))
         if hasattr(module, "eps"):
-            found["eps"].append(str(module.eps))
+            traits["eps"].append(str(module.eps))
         kind = type(module).__name__
         if not list(module.children()) and not list(module.parameters()) and "Drop" not in kind:
             group = "pooling" if "Pool" in kind else "activation" if kind not in ("Identity", "Flatten") else ""
             if group:
-                found[group].append(module.extra_repr() + kind)
+                traits[group].append(module.extra_repr() + kind)
     config = getattr(network, "pretrained_cfg", None) or {}
-    found["input size"].append(str(config.get("input_size", "")))
-    return {name: hashlib.sha256("\n".join(texts).encode()).hexdigest()[:6] for name, texts in found.items()}
+    traits["input size"].append(str(config.get("input_size", "")))
+    return {name: hashlib.sha256("\n".join(texts).encode()).hexdigest()[:6] for name, texts in traits.items()}
 
 
 def make(only: str) -> Index:
-    source_location_of: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     made: dict[str, Architecture] = {}
     for reference, variant, build, kind in track(list(architectures()), description="fingerprints"):
         name = " ".join([reference, *(f"{key}={value}" for key, value in variant.items())])
@@ -115,13 +116,13 @@ def make(only: str) -> Index:
                 networks = [build_skeleton(build, arguments | size) for size in sizes]
             lines = lines_of(*(shapes_of(network) for network in networks), kind)
         except Exception as error:
-            print(f"left out: {name}: {type(error).__name__}: {str(error)[:150]}", file=sys.stderr)
+            print(f"skipped: {name}: {type(error).__name__}: {str(error)[:150]}", file=sys.stderr)
             continue
-        places = [source_location_of.setdefault(line, len(source_location_of)) for line in lines]
-        differences = [place - before for place, before in zip(places, [0, *places], strict=False)]
+        indices = [index_of.setdefault(line, len(index_of)) for line in lines]
+        differences = [index - before for index, before in zip(indices, [0, *indices], strict=False)]
         made[name] = Architecture(arguments=variant, tensors=differences, traits=traits_of(networks[0]))
     versions = {module.__name__: str(module.__version__).partition("+")[0] for module in (torch, torchvision, timm)}
-    return Index(made_with=versions, tensors=list(source_location_of), architectures=made)
+    return Index(made_with=versions, tensors=list(index_of), architectures=made)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
-"""Train the tiny network of tests/data, export it to tests/data/tiny; put photos and small graphs beside it."""
+"""The committed test artifact: a tiny trained network, photos and small graphs in tests/data."""
 
 import io
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import net
 import numpy as np
 import onnx
 import torch
+import training
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import exporter
 
-DATA = Path(__file__).parents[1] / "tests" / "data"
-sys.path.insert(0, str(DATA))
-
-import net  # noqa: E402
-import training  # noqa: E402
+DATA = Path(__file__).parents[2] / "tests" / "data"
 
 PHOTOS = {"cat": "chelsea", "coffee": "coffee", "rocket": "rocket", "astronaut": "astronaut"}
 
@@ -27,7 +24,7 @@ FLOAT = TensorProto.FLOAT
 
 
 def build_graphs() -> dict[str, onnx.GraphProto]:
-    """Return small graphs of float32, by name; all lengths of their inputs are the caller's."""
+    """Return small float32 graphs by name; all lengths of their inputs are dynamic."""
     node = helper.make_node
     two, minus_one = (numpy_helper.from_array(np.array([value]), name) for name, value in (("two", 2), ("end", -1)))
     inner = helper.make_graph([node("Identity", ["x"], ["z"])], "inner", [], [_value("z", 1)])
@@ -36,7 +33,7 @@ def build_graphs() -> dict[str, onnx.GraphProto]:
         "conv": _graph([node("Conv", ["x", "w"], ["y"])], {"x": 4, "w": 4}, 4),
         # No CUDA provider has Det.
         "det": _graph([node("MatMul", ["x", "w"], ["z"]), node("Det", ["z"], ["y"])], {"x": 3, "w": 2}, 1),
-        # A length is multiplied as a number, and then put to the values.
+        # A length is multiplied as a number, and then added to the values.
         "shapes": _graph(
             [
                 node("Shape", ["x"], ["all"], "shape"),
@@ -71,7 +68,7 @@ def _graph(
 
 
 def _value(name: str, rank: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, FLOAT, [f"{name}{place}" for place in range(rank)])
+    return helper.make_tensor_value_info(name, FLOAT, [f"{name}{axis}" for axis in range(rank)])
 
 
 if __name__ == "__main__":

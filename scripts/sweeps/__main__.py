@@ -1,4 +1,4 @@
-"""Run the sweeps of sweep_cases.py, each architecture in a process of its own, and keep every result in a file."""
+"""Runs a sweep, each architecture in a process of its own, and keeps every result in a file."""
 
 import argparse
 import json
@@ -18,28 +18,27 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))
-import sweep_cases
+from sweeps import cases
 
 TIMM_EXPORTS = 60
 
 # Kept in the repository: a sweep takes hours, and goes on where another machine stopped.
-RESULTS = Path(__file__).parent / "sweep-results"
+RESULTS = Path(__file__).parent / "results"
 VERSIONS = {module.__name__: module.__version__.partition("+")[0] for module in (torch, torchvision, timm)}
 
 
 def names_of(kind: str) -> list[str]:
-    small = sweep_cases.small_timm()
-    chosen = small if kind == "round-trips" else sweep_cases.sample(small, TIMM_EXPORTS)
-    return [*sweep_cases.classifiers(), *chosen]
+    small = cases.small_timm()
+    chosen = small if kind == "round-trips" else cases.sample(small, TIMM_EXPORTS)
+    return [*cases.classifiers(), *chosen]
 
 
-def one(kind: str, name: str, queue: Any) -> None:
-    """Run in a process of its own: a crash there is a result, too."""
+def run_case(kind: str, name: str, queue: Any) -> None:
+    """Run in a process of its own, where a crash is a result as well."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            case = sweep_cases.round_trip if kind == "round-trips" else sweep_cases.export
+            case = cases.round_trip if kind == "round-trips" else cases.export
             queue.put(case(name, Path(folder)))
         except Exception as error:
             queue.put({"passed": False, "error": f"{type(error).__name__}: {error}"})
@@ -48,7 +47,7 @@ def one(kind: str, name: str, queue: Any) -> None:
 def run(kind: str, name: str, limit_s: float) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    process = context.Process(target=one, args=(kind, name, queue))
+    process = context.Process(target=run_case, args=(kind, name, queue))
     start = time.perf_counter()
     process.start()
     try:
@@ -82,11 +81,11 @@ def table_of(results: list[dict[str, Any]], total: int) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("round-trips", "exports"))
-    parser.add_argument("--only", default="", help="a part of the names")
+    parser.add_argument("--only", default="", help="text that the names contain")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     parser.add_argument("--limit-s", type=float, default=600, help="seconds for one architecture")
     parser.add_argument("--again", action="store_true", help="run the failed ones again")
-    parser.add_argument("--table", action="store_true", help="only show what is done")
+    parser.add_argument("--table", action="store_true", help="only show the results so far")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)

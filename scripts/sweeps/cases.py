@@ -1,4 +1,4 @@
-"""One architecture at a time: a checkpoint as somebody might have left it, and what truecopy makes of it."""
+"""Cases of a sweep: a checkpoint of one architecture in a random form, read back or exported."""
 
 import hashlib
 import io
@@ -26,10 +26,10 @@ from exporter.checkpoint import read_checkpoint
 
 CLASSES = 7
 # How far a rounding of a noise image may move a logit, as a share of the photos' deviation. Some untrained networks
-# that know photos alone blow noise up until roundings are all that is left of it: no comparison then tells anything.
+# with the statistics of photos alone amplify noise until only rounding is left: a comparison then says nothing.
 MAXIMUM_CHAOS = 0.01
 _ROUNDING = 1e-6
-# The sizes of noise images, height and width, that such networks are made to know.
+# Heights and widths of the noise images that such networks are calibrated on.
 _NOISE_SIZES = ((280, 360), (320, 320), (240, 320), (200, 300))
 # The deviation of a logit over the photos that give_signal() aims at, and the least that is enough: some networks
 # average two heads.
@@ -37,7 +37,7 @@ LOGIT_DEVIATION = 2.5
 MINIMUM_SIGNAL = 0.1
 MILLIONS = 30
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "student.")
-_PLACES = ("", "state_dict", "model", "model_state_dict", "net", "params", "checkpoint.state_dict", "trained.weights")
+_NESTINGS = ("", "state_dict", "model", "model_state_dict", "net", "params", "checkpoint.state_dict", "trained.weights")
 _SLOW_INITS = ("googlenet", "inception_v3")
 
 
@@ -52,13 +52,13 @@ def small_timm() -> list[str]:
     names = []
     for row, name in enumerate(table.names):
         total = 0
-        for place in table.rows[table.starts[row] : table.starts[row + 1]]:
+        for index in table.rows[table.starts[row] : table.starts[row + 1]]:
             size = 1
-            for length in table.templates[place]:
+            for length in table.templates[index]:
                 variable = re.fullmatch(r"(\d+)([ci])\+(\d+)", length)
                 value = {"c": CLASSES, "i": 3}[variable[2]] if variable else 0
                 size *= int(variable[1]) * value + int(variable[3]) if variable else int(length)
-            total += 0 if table.keys[place].endswith(("running_mean", "running_var")) else size
+            total += 0 if table.keys[index].endswith(("running_mean", "running_var")) else size
         if name.startswith("timm:") and total <= MILLIONS * 1_000_000:
             names.append(name)
     return names
@@ -66,7 +66,7 @@ def small_timm() -> list[str]:
 
 def sample(names: list[str], count: int) -> list[str]:
     """Return ``count`` of ``names``, spread over their order, always the same."""
-    return [names[place * len(names) // count] for place in range(count)]
+    return [names[index * len(names) // count] for index in range(count)]
 
 
 def build(name: str) -> nn.Module:
@@ -80,7 +80,7 @@ def build(name: str) -> nn.Module:
 
 
 def round_trip(name: str, folder: Path) -> dict[str, Any]:
-    """Save, read, identify and rebuild one architecture; return what became of it."""
+    """Save, read, identify and rebuild one architecture; return the result."""
     generator = random.Random(name)
     torch.manual_seed(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
     network = build(name).eval()
@@ -88,43 +88,43 @@ def round_trip(name: str, folder: Path) -> dict[str, Any]:
     give_signal(network, images)
     tensors = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     prefix = "".join(generator.sample(_WRAPPERS, generator.randint(0, 3)))
-    place = generator.choice(_PLACES)
-    path = _save({prefix + key: value for key, value in tensors.items()}, place, generator, folder)
+    nesting = generator.choice(_NESTINGS)
+    path = _save({prefix + key: value for key, value in tensors.items()}, nesting, generator, folder)
     try:
         checkpoint = read_checkpoint(path)
         fits = [fit for fit in identify(checkpoint.shapes) if fit.exact]
-        found = [fit.architecture for fit in fits]
+        names = [fit.architecture for fit in fits]
         classes = {fit.num_classes for fit in fits if fit.architecture == name}
         rebuilt = rebuild(name, {}, checkpoint)
         state = rebuilt.network.state_dict()
         wrong = [key for key in tensors if not torch.equal(state[key], tensors[key])]
         with torch.no_grad():
-            expected, answers = network(images), rebuilt.network(images)
+            expected, outputs = network(images), rebuilt.network(images)
     finally:
         path.unlink()
     # Equal weights at other addresses may be summed in another order.
-    same = torch.allclose(answers, expected, rtol=1e-4, atol=1e-4)
+    same = torch.allclose(outputs, expected, rtol=1e-4, atol=1e-4)
     exact = not wrong and set(state) == set(tensors) and same
     signal = float(expected.std(0).mean())
     return {
-        "how": f"{path.suffix} '{place}' {prefix}*",
-        "identified": name in found,
-        "fits": found,
+        "how": f"{path.suffix} '{nesting}' {prefix}*",
+        "identified": name in names,
+        "fits": names,
         "classes_found": classes == {CLASSES},
         "exact": exact,
         "signal": round(signal, 3),
-        "passed": name in found and exact and classes == {CLASSES} and signal > MINIMUM_SIGNAL,
+        "passed": name in names and exact and classes == {CLASSES} and signal > MINIMUM_SIGNAL,
     }
 
 
-def _save(tensors: dict[str, torch.Tensor], place: str, generator: random.Random, folder: Path) -> Path:
+def _save(tensors: dict[str, torch.Tensor], nesting: str, generator: random.Random, folder: Path) -> Path:
     kind = generator.choice([".safetensors", ".pth", ".pth", ".pt"])
     path = folder / f"checkpoint{kind}"
     if kind == ".safetensors":
         safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, path)
         return path
     content: dict[str, Any] = tensors
-    for part in reversed(place.split(".") if place else []):
+    for part in reversed(nesting.split(".") if nesting else []):
         content = {"epoch": 3, part: content, "best": 0.5}
     torch.save(content, path, _use_new_zipfile_serialization=kind == ".pth")
     return path
@@ -149,7 +149,7 @@ def export(name: str, folder: Path) -> dict[str, Any]:
         exported = exporter.export(path, name, preprocess=transform, out=folder / "artifact")
     except exporter.ParityError as error:
         rows = error.report.rows if error.report else ()
-        # Untrained networks may blow one gray level up to another label: no fault of the conversion, but told apart.
+        # Untrained networks may amplify one gray level to another label: the stages tell it from a fault of conversion.
         failed = sorted({f"{row.path} {row.stage}" for row in rows if not row.passed})
         return {"passed": False, "stages": failed, "error": f"ParityError: {error}"}
     summary = exported.parity.summary()
@@ -204,13 +204,13 @@ def noise_images(transform: Any) -> torch.Tensor:
 
 
 def chaos(network: nn.Module, images: torch.Tensor) -> float:
-    """Return how far roundings of the images move the network's outputs at most."""
+    """Return the largest change of the network's outputs under rounding of the images."""
     with torch.no_grad():
         return float((network(images * (1 + _ROUNDING)) - network(images)).abs().max())
 
 
 def damp_branches(network: nn.Module) -> None:
-    """Weigh residual branches less, as training does: what each makes of noise then does not multiply."""
+    """Scale residual branches down, as training does, so that they do not multiply noise."""
     for block in network.modules():
         if getattr(block, "use_res_connect", False):
             *_, last = (norm for norm in block.modules() if isinstance(norm, nn.BatchNorm2d))
@@ -218,9 +218,9 @@ def damp_branches(network: nn.Module) -> None:
 
 
 def give_signal(network: nn.Module, images: torch.Tensor, *, also: torch.Tensor | None = None) -> None:
-    """Give batch norm true statistics, and centre and scale the head: scores then differ from photo to photo.
+    """Give batch norm true statistics, and center and scale the head, so that scores differ between photos.
 
-    The statistics are of ``also``, too.
+    The statistics include ``also``.
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -228,7 +228,7 @@ def give_signal(network: nn.Module, images: torch.Tensor, *, also: torch.Tensor 
             module.train()
         else:
             module.training = False
-    # Residual branches and heads that start at zero would leave most of the network without a say.
+    # Residual branches and heads that start at zero would leave most of the network without effect.
     for parameter in network.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)

@@ -1,6 +1,5 @@
 """Each example: trained, exported, and equal to eager on every prediction; then measured and calibrated."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.examples import EXAMPLES, load_example
 
 import exporter
 import runtime
@@ -15,16 +15,7 @@ from exporter.calibration.fit import calibrate
 from exporter.conversion.to_torchscript import load_torchscript
 from runtime.verify import verify
 
-EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
-
 pytestmark = pytest.mark.slow
-
-
-def load_example(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def truecopy(*arguments: object) -> subprocess.CompletedProcess[str]:

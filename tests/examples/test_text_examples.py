@@ -1,21 +1,7 @@
 """The examples of texts and token sequences: trained, exported, and equal to eager PyTorch on every prediction."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
-
-EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
-
-
-def load_example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from support.examples import load_example
 
 
 @pytest.mark.slow

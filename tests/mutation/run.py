@@ -1,4 +1,4 @@
-"""Plant every fault, one after the other, and write docs/mutants.md with what became of them."""
+"""Mutation testing: plants every fault, one after the other, and writes the outcomes into docs/mutants.md."""
 
 import argparse
 import hashlib
@@ -15,19 +15,17 @@ from typing import Any
 
 import msgspec
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mutants.md"
 RESULTS = ROOT / "build" / "mutants" / "results.jsonl"
 BEGIN, END = "<!-- from here on written by scripts/mutants -->", "<!-- up to here -->"
 
-# Faults that one process judges on end: a subject's honest export is made once in each.
+# Faults that a process judges one after the other: it exports a subject honestly only once.
 _CHUNK = 12
 
 
 def sources() -> str:
-    """Return a digest of all that an outcome depends on in this repository: results of another one do not count."""
+    """Return a digest of the sources that an outcome depends on: results of other sources do not count."""
     digest = hashlib.sha256()
     for folder in ("exporter", "runtime", "tests/mutation"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -41,7 +39,7 @@ def judge(names: Sequence[str]) -> list[bytes]:
     from mutation.judging import FAULTS, Bench
 
     torch.set_num_threads(1)
-    found = []
+    outcomes = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         bench = Bench(Path(folder))
         for name in names:
@@ -51,12 +49,12 @@ def judge(names: Sequence[str]) -> list[bytes]:
             except Exception as error:
                 outcome = crashed(FAULTS[name], error)
             seconds = round(time.perf_counter() - start, 1)
-            found.append(msgspec.json.encode(msgspec.structs.replace(outcome, seconds=seconds)))
-    return found
+            outcomes.append(msgspec.json.encode(msgspec.structs.replace(outcome, seconds=seconds)))
+    return outcomes
 
 
 def crashed(fault: Any, error: Exception) -> Any:
-    """Return the outcome of a fault that could not be planted: it is broken, and says why."""
+    """Return the outcome of a fault that could not be planted, with the reason."""
     from mutation.judging import Outcome
 
     traceback.print_exception(error)
@@ -75,13 +73,13 @@ def crashed(fault: Any, error: Exception) -> Any:
 
 
 def pin(cores: "multiprocessing.Queue[int]") -> None:
-    """Keep a process on one core: two that share two cores run faster than two that fight for both."""
+    """Keep a process on one core: two processes run faster on a core each than on both."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cores.get()})
 
 
 def chunks(names: Sequence[str], subjects: dict[str, str]) -> Iterator[list[str]]:
-    """Give faults of one subject together, at most so many."""
+    """Yield the faults of one subject together, at most ``_CHUNK`` at once."""
     for subject in dict.fromkeys(subjects[name] for name in names):
         own = [name for name in names if subjects[name] == subject]
         for start in range(0, len(own), _CHUNK):
@@ -93,8 +91,8 @@ def main() -> None:
     from mutation.table import summary_of, table_of
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="a part of the names, or of the subjects'")
-    parser.add_argument("--table", action="store_true", help="write the table of what is done, and run nothing")
+    parser.add_argument("--only", default="", help="text that the names, or the subjects' names, contain")
+    parser.add_argument("--table", action="store_true", help="write the table of the outcomes so far, and run nothing")
     options = parser.parse_args()
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     version = sources()
@@ -105,8 +103,8 @@ def main() -> None:
         if key.decode() == version:
             outcome = msgspec.json.decode(data, type=Outcome)
             done[outcome.fault] = outcome
-    wanted = [name for name, one in FAULTS.items() if (options.only in name or options.only in one.subject)]
-    left = [name for name in wanted if name not in done]
+    chosen = [name for name, fault in FAULTS.items() if options.only in name or options.only in fault.subject]
+    left = [name for name in chosen if name not in done]
     start = time.perf_counter()
     if left and not options.table:
         work = list(chunks(left, {name: FAULTS[name].subject for name in left}))
@@ -116,8 +114,8 @@ def main() -> None:
         for core in cores:
             queue.put(core)
         with context.Pool(min(len(cores), len(work)), pin, (queue,)) as pool, RESULTS.open("ab") as stream:
-            for found in pool.imap_unordered(judge, work):
-                for data in found:
+            for judged in pool.imap_unordered(judge, work):
+                for data in judged:
                     stream.write(f"{version} ".encode() + data + b"\n")
                     outcome = msgspec.json.decode(data, type=Outcome)
                     done[outcome.fault] = outcome
