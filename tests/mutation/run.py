@@ -29,7 +29,8 @@ def sources() -> str:
     digest = hashlib.sha256()
     for folder in ("exporter", "runtime", "tests/mutation"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
+            if path != Path(__file__):  # it runs the faults, and does not judge them
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
