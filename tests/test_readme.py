@@ -55,7 +55,7 @@ print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMAN
 
 # Of the scripts, and of other people's programs.
 OTHER_OPTIONS = {
-    *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary"),
+    *("--fix", "--write", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary"),
     *("--build-arg", "--model-repository", "--overload", "--photos", "--timed"),
 }
 
@@ -103,6 +103,7 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_they_name_exists():
     commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
     help_text = "".join(run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands)
+    help_text += run([sys.executable, "-m", "capacity", "--help"], ROOT / "scripts")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
     assert options
     assert {option for option in options if option not in help_text} == set()
