@@ -19,7 +19,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What one benchmark found; ``details`` go into the JSON, ``tables`` onto the terminal, before the figures."""
+    """Results of one benchmark: ``details`` are for the JSON, ``tables`` for the terminal, before the figures."""
 
     figures: Sequence[Figure]
     details: dict[str, Any] = field(default_factory=dict)

@@ -241,7 +241,7 @@ def running(setup: ServerSetup, artifact: Path, *more: str) -> Iterator[RunningS
     try:
         yield server
     finally:
-        before = server._pids()  # once it has ended, those in sessions of their own have no parent to be found by
+        before = server._pids()  # once it has ended, those in sessions of their own cannot be traced to it
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

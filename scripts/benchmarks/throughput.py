@@ -72,7 +72,7 @@ def rates(contenders: dict[str, Callable[[], Sequence[str]]], count: int, rounds
 def measure_folder(paths: list[Path], rounds: int) -> list[Figure]:
     model = runtime.load(ARTIFACT, device="cpu", plan="throughput")
     loop, exact_loop = Loop(ARTIFACT), Loop(ARTIFACT, exact=True)
-    # Its best number of workers, found on a part of the photos.
+    # Its best number of workers, determined on a part of the photos.
     part = paths[:TRIAL]
     trials = {workers: Eager(part, workers) for workers in (0, 1, usable_cores())}
     trial_rates = rates({str(workers): eager.label_all for workers, eager in trials.items()}, len(part), 2)

@@ -35,7 +35,7 @@ def main(
     p99_ms: Annotated[float, typer.Option("--p99-ms", help="Time within which 99% of the requests get a response.")],
     rate: Annotated[
         float | None,
-        typer.Option(help="Requests per second, one input each. Default: the rate of the log given to --arrivals."),
+        typer.Option(help="Requests per second, one input each. Default: the rate of the log of --arrivals."),
     ] = None,
     arrivals: Annotated[
         str, typer.Option(metavar="SHAPE", help="poisson, bursts, or a log file with one time per line.")

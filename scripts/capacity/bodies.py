@@ -37,7 +37,7 @@ def to_body(name: str, source: Any, manifest: Manifest) -> Body:
         try:
             source = Path(source).read_bytes()
         except OSError as error:
-            raise InputError(f"'{source}': {error.strerror}. Check the path given to --samples.") from error
+            raise InputError(f"'{source}': {error.strerror}. Check the path passed to --samples.") from error
     if kind == "image":
         if not isinstance(source, bytes):
             raise InputError(f"'{name}': not an encoded image: got {type(source).__name__}. Pass image files.")

@@ -128,7 +128,7 @@ def extensions(opset: int) -> Way:
 
 
 def openvino_converted() -> Way:
-    """The converter, given a photo as its example, as its documentation does it."""
+    """OpenVINO's converter with a photo as its example, as in its documentation."""
     example = Image.fromarray(np.zeros((480, 640, 3), np.uint8))
     network = openvino.convert_model(nn.Identity(), example_input=torch.zeros(1, 3, 224, 224), input=[1, 3, 224, 224])
     with quiet():

@@ -167,9 +167,9 @@ def transform_for(name: str, network: nn.Module) -> Any:
     if not name.startswith("timm:"):
         weights = torchvision.models.get_model_weights(name)
         # Some weights are of another image size than the architecture has by default.
-        wanted = getattr(network, "image_size", None)
-        presets = [one.transforms() for one in (weights.DEFAULT, *weights)]
-        return next((preset for preset in presets if wanted in (None, *preset.crop_size)), presets[0])
+        image_size = getattr(network, "image_size", None)
+        presets = [entry.transforms() for entry in (weights.DEFAULT, *weights)]
+        return next((preset for preset in presets if image_size in (None, *preset.crop_size)), presets[0])
     _, height, width = network.pretrained_cfg["input_size"]
     return transforms.Compose(
         [

@@ -55,9 +55,9 @@ class Server:
         """Return the ``count``-th log line of ``event``, when it is there."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            found = [row for row in self.log if row["event"] == event]
-            if len(found) >= count:
-                return found[count - 1]
+            rows = [row for row in self.log if row["event"] == event]
+            if len(rows) >= count:
+                return rows[count - 1]
             if self.process.poll() is not None:
                 time.sleep(0.2)  # what it said last is still being read
                 break

@@ -19,6 +19,7 @@ from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, working_nodes
 from runtime.engine.cpu import usable_cores
+from runtime.engine.devices import DEVICES
 from runtime.errors import DeviceError
 from runtime.jobs.engines import Stop
 from runtime.jobs.options import JobOptions
@@ -130,7 +131,7 @@ class RayEngine:
             "tf32": request.tf32,
             "memory_limit_mb": request.memory_limit_mb,
         }
-        gpus = 1 if request.device.partition(":")[0] in {"cuda", "tensorrt"} else 0
+        gpus = 1 if _needs_gpu(request.device) else 0
         return predict_parcels(listing, options, actors=actors, actor_cores=actor_cores, actor_gpus=gpus)
 
     def _actors(self) -> tuple[int, int]:
@@ -160,6 +161,12 @@ class RayEngine:
             return None
         source = next(inputs, ("", None))[1]
         return str(source.absolute()) if isinstance(source, Path) and source.exists() else None
+
+
+def _needs_gpu(device: str) -> bool:
+    """Return whether ``device`` is one of NVIDIA's; 'auto' and unknown ones are left to the actors."""
+    known = DEVICES.get(device.partition(":")[0])
+    return known is not None and known.nvidia
 
 
 @contextlib.contextmanager

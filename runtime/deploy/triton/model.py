@@ -53,7 +53,7 @@ class TritonPythonModel:
     """The class that Triton's Python backend calls, with one instance per process."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the artifact next to model.py; raises ArtifactError for another version, or where it gives other outputs.
+        """Load the artifact next to model.py; raises ArtifactError for another version or other golden outputs.
 
         ``args`` are Triton's: the model's folder, version and configuration.
         """
