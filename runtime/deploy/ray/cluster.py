@@ -174,7 +174,7 @@ def explain(error: BaseException) -> TruecopyError:
     text = " ".join(f"{type(cause).__name__} {cause}" for cause in chain)
     for name, problem, fix in _REASONS:
         if name in text:
-            return DeviceError(f"--engine ray: {problem}, and the job cannot continue. {fix}")
+            return DeviceError(f"--engine ray: {problem}, which stopped the run. {fix}")
     first = str(chain[-1]).strip().splitlines() or [type(error).__name__]
     return DeviceError(f"--engine ray: the cluster failed: {first[-1]}. Ray's logs on its nodes say more.")
 

@@ -45,7 +45,7 @@ def test_a_failure_of_the_cluster_is_one_sentence_and_what_to_do(name, wrapped):
     assert isinstance(reason, DeviceError)
     assert str(reason).startswith(f"--engine ray: {problem}"), reason
     assert fix in str(reason)
-    assert ", and the job cannot continue. " in str(reason)
+    assert ", which stopped the run. " in str(reason)
     assert "\n" not in str(reason)
 
 
