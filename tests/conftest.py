@@ -1,25 +1,31 @@
-"""What all tests share; and where processes share the tests, who gets which."""
+"""Fixtures of all tests, and the distribution of test files over processes."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["oip_table.plugin"]
 
-# Its tests start clusters; two at once want the cores and the memory of both.
+DATA = Path(__file__).parent / "data"
+
+# Its tests start clusters: two at once would need the cores and the memory of both.
 CLUSTERS = "ray"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest, so that no process is left with them at the end."""
+    """Start with the slowest, so that no process is left with them at the end."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: "deploy" not in item.path.parts)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file in one process, which makes its fixtures once, and those with a cluster in one, too."""
+    """Keep the tests of a file in one process, which makes its fixtures once, and all tests with a cluster in one.
+
+    The marker ``xdist_group`` with ``--dist loadgroup`` would be shorter, but xdist 3.8 writes the group to
+    ``Item._nodeid``, which pytest 9.2 no longer reads: every test then goes its own way.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
@@ -28,3 +34,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "clusters" if CLUSTERS in PurePath(file).parts else file
 
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """A real artifact of this format version, four classes, 32 x 32 pixels; not to be changed."""
+    return DATA / "tiny"
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """One photo per class, by label."""
+    return {label: DATA / f"{label}.jpg" for label in ("cat", "coffee", "rocket", "astronaut")}

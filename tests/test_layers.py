@@ -38,7 +38,6 @@ LAYERS = {
         ("verify", "bench", "jobs"),
         ("server", "evaluation", "doctor"),
         ("deploy",),
-        ("capacity",),
         ("cli",),
     ),
 }

@@ -1,4 +1,4 @@
-"""What README and docs/ show is what happens: their commands and their Python, run in order in one folder."""
+"""The commands and the Python of README and docs/, run in order in one folder."""
 
 import json
 import re
@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md")
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
-# Two checkpoints with real signal, as a user would have them; in a process of its own, as torch may be absent here.
+# Two checkpoints with real signal, as users have them; in a process of its own, as torch may be absent here.
 MATERIAL = """
 import sys, io, torch, torchvision
 from importlib.resources import files
@@ -53,9 +53,20 @@ from runtime.cli.main import EXPORTER_COMMANDS, app
 print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMANDS})))
 """
 
-# Of the scripts, and of other people's programs.
+# Options of scripts, and of other people's programs.
 OTHER_OPTIONS = {
-    *("--fix", "--help", "--only", "--table", "--peers", "--rounds", "--oip-url", "--oip-model", "--data-binary"),
+    *(
+        "--fix",
+        "--write",
+        "--help",
+        "--only",
+        "--table",
+        "--peers",
+        "--rounds",
+        "--oip-url",
+        "--oip-model",
+        "--data-binary",
+    ),
     *("--build-arg", "--model-repository", "--overload", "--photos", "--timed"),
 }
 
@@ -67,10 +78,10 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with what the commands name."""
+    """A user's folder with the files that the commands name."""
     path = tmp_path_factory.mktemp("readme")
     (path / "net.py").write_text((DATA / "net.py").read_text())
-    (path / "iris.py").write_text((ROOT / "scripts" / "examples" / "iris.py").read_text())
+    (path / "iris.py").write_text((ROOT / "examples" / "iris.py").read_text())
     run([sys.executable, "-c", MATERIAL.format(data=str(DATA))], path)
     return path
 
@@ -103,6 +114,7 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_they_name_exists():
     commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
     help_text = "".join(run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands)
+    help_text += run([sys.executable, "-m", "capacity", "--help"], ROOT / "scripts")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
     assert options
     assert {option for option in options if option not in help_text} == set()
@@ -114,3 +126,8 @@ def test_every_option_and_script_that_they_name_exists():
 def test_every_link_between_the_pages_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_every_example_is_in_the_table_of_examples():
+    listed = re.findall(r"\]\((\w+\.py)\)", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from runtime.capacity.command import capacity
 from runtime.console import DEVICE_HELP, make_app, run_app, set_error_exit_code
 from runtime.deploy.command import deploy
 from runtime.server.command import serve
@@ -222,7 +221,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | None]] = {
     "Make": {"export": None, "inspect": None, "parity": None},
     "Use": {"predict": predict, "serve": serve, "evaluate": None, "calibrate": None},
     "Check": {"verify": verify, "diff": diff, "doctor": doctor, "bench": bench},
-    "Deploy": {"deploy": deploy, "capacity": capacity},
+    "Deploy": {"deploy": deploy},
 }
 
 

@@ -1,4 +1,4 @@
-"""The artifact on every node of a cluster: the folder that is there, or a copy, fetched once a node and verified."""
+"""The artifact on every node of a cluster: a local folder, or a verified copy."""
 
 import fcntl
 import hashlib
@@ -17,9 +17,9 @@ from runtime.manifest import LAYOUT, manifest_from_json
 
 
 def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any] | None = None) -> Path:
-    """Return a folder of this node with the artifact, whose manifest has the SHA-256 that was asked for, if any was.
+    """Return a folder of this node with the artifact, whose manifest must have ``sha256``, if that is given.
 
-    It is ``artifact`` itself where that is a folder here; else a copy, made once a node, from the URL or from
+    It is ``artifact`` itself where that is a folder here; otherwise a copy, made once per node, from the URL or from
     ``files``, references to the bytes of its files in Ray's object store. The files are compared with the manifest
     when they are loaded. Raises ArtifactError for another version, or where there is nothing to copy.
     """
@@ -39,31 +39,34 @@ def place_artifact(artifact: str, *, sha256: str | None, files: Mapping[str, Any
     return _copy(manifest, lambda name: ray.get(files[name]))
 
 
+def artifact_digest(artifact: str | Path) -> str:
+    """Return the SHA-256 of an artifact's manifest, which contains those of its files: it identifies the version."""
+    return hashlib.sha256((open_artifact(artifact).path / LAYOUT.manifest).read_bytes()).hexdigest()
+
+
 def _check_version(name: str, manifest: bytes, sha256: str | None) -> None:
-    found = hashlib.sha256(manifest).hexdigest()
-    if sha256 is not None and found != sha256:
+    digest = hashlib.sha256(manifest).hexdigest()
+    if sha256 is not None and digest != sha256:
         raise ArtifactError(
             f"'{name}' on node '{os.uname().nodename}': another version of the artifact: expected the one whose "
-            f"manifest has SHA-256 {sha256}, got {found}. Copy the same artifact to every node, or remove it there to "
+            f"manifest has SHA-256 {sha256}, got {digest}. Copy the same artifact to every node, or remove it there to "
             "have it fetched."
         )
 
 
 def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
-    """Return this node's folder for the artifact of ``manifest``, filled if nobody did so before."""
-    place = Path(tempfile.gettempdir()) / f"truecopy-artifacts-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    if place.is_symlink() or place.stat().st_uid != os.getuid():
-        raise ArtifactError(
-            f"'{place}': belongs to somebody else: expected a folder of ours. Remove it, or set TMPDIR."
-        )
+    """Return this node's folder for the artifact of ``manifest``, filled by the first process that asks."""
+    cache = Path(tempfile.gettempdir()) / f"truecopy-artifacts-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
+        raise ArtifactError(f"'{cache}' is owned by another user. Remove it, or set TMPDIR.")
     digest = hashlib.sha256(manifest).hexdigest()
-    folder = place / digest
-    with (place / f"{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of the actors of a node, one fetches and the others wait
+    folder = cache / digest
+    with (cache / f"{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one actor of a node fetches, the others wait
         if not folder.is_dir():
             names = manifest_from_json(manifest, subject=f"'{LAYOUT.manifest}'").files
-            new = Path(tempfile.mkdtemp(dir=place))
+            new = Path(tempfile.mkdtemp(dir=cache))
             try:
                 (new / LAYOUT.manifest).write_bytes(manifest)
                 artifact = open_artifact(new)  # refuses names that leave the folder, before anything is written

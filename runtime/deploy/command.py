@@ -1,4 +1,4 @@
-"""'truecopy deploy': parse, call. Each engine has one function that builds what it needs, in one table."""
+"""Command 'truecopy deploy', and the table of its engines."""
 
 import sys
 from difflib import get_close_matches
@@ -12,10 +12,10 @@ from runtime.deploy.deployment import Deployment, write_deployment
 from runtime.errors import InputError
 
 
-class Engine(NamedTuple):
-    """An engine: what is written for it, and the function that builds its Deployment, by module and name.
+class DeploymentBuilder(NamedTuple):
+    """What is written for an engine, and the function that builds its Deployment, as ``module:name``.
 
-    The function takes the artifact's folder and the folder to write to; only the one that is asked for is imported.
+    The function takes the artifact's folder and the folder to write to; only the chosen one is imported.
     """
 
     writes: str
@@ -23,13 +23,15 @@ class Engine(NamedTuple):
 
 
 ENGINES = {
-    "container": Engine(
+    "container": DeploymentBuilder(
         "a Dockerfile with its lock, bill of materials and compose file",
         "runtime.deploy.container.build:build_container",
     ),
-    "kserve": Engine("a ServingRuntime and an InferenceService", "runtime.deploy.kserve:build_kserve"),
-    "ray-serve": Engine("a Ray Serve application and its serve.yaml", "runtime.deploy.ray.serve:build_ray_serve"),
-    "triton": Engine(
+    "kserve": DeploymentBuilder("a ServingRuntime and an InferenceService", "runtime.deploy.kserve:build_kserve"),
+    "ray-serve": DeploymentBuilder(
+        "a Ray Serve application and its serve.yaml", "runtime.deploy.ray.serve:build_ray_serve"
+    ),
+    "triton": DeploymentBuilder(
         "model repositories for the onnxruntime and Python backends", "runtime.deploy.triton.repository:build_triton"
     ),
 }
@@ -39,17 +41,19 @@ _ENGINE_HELP = "; ".join(f"'{name}': {engine.writes}" for name, engine in ENGINE
 def deploy(
     engine: Annotated[str, typer.Argument(metavar="ENGINE", help=f"{_ENGINE_HELP}.")],
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write: a folder that is new or empty.")],
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that has files, over our own.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New or empty folder to write to.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder with files, and replace those of the same names.")
+    ] = False,
 ) -> None:
-    """Write what an engine needs to serve the artifact."""
+    """Write the files that an engine needs to serve the artifact."""
     if engine not in ENGINES:
         known = ", ".join(f"'{name}'" for name in ENGINES)
         close = get_close_matches(engine.lower(), ENGINES, n=1)
-        advice = f"Did you mean '{close[0]}'?" if close else "Name one of these."
+        advice = f"Did you mean '{close[0]}'?" if close else "Pass one of these."
         raise InputError(f"engine '{engine}': unknown: expected one of {known}. {advice}")
     if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise InputError(f"'{out}': exists: expected a new or empty folder, got one in use. Name another, or --force.")
+        raise InputError(f"'{out}' already exists and is not empty. Choose another --out, or pass --force.")
     module, _, function = ENGINES[engine].build.partition(":")
     deployment: Deployment = getattr(import_module(module), function)(artifact, out)
     write_deployment(deployment, out)

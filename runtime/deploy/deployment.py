@@ -1,4 +1,4 @@
-"""What an engine needs, by file name, and how it gets onto the disk: whole or not at all."""
+"""Files of a deployment, written completely or not at all."""
 
 import shutil
 import tempfile
@@ -11,7 +11,7 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """The files one engine needs, by their path in the folder, and the commands to run next, one a line.
+    """The files of a deployment by their path in its folder, and the commands to run next, one per line.
 
     A file is text, bytes, or the file to copy.
     """
@@ -21,10 +21,11 @@ class Deployment:
 
 
 def write_deployment(deployment: Deployment, out: Path) -> None:
-    """Write the files into ``out``, which is new, empty or one whose files of these names may be replaced.
+    """Write the files into ``out``, a new or empty folder, or one whose files of these names may be replaced.
 
-    They are complete beside it first. A new or empty folder then gets all of them at once; in one with other files
-    (``--force``) they are replaced one after the other. Raises InputError when the disk refuses.
+    They are first written completely to a temporary folder next to it. A new or empty folder then gets all of them at
+    once; in one with other files (``--force``) they are replaced one after the other. Raises InputError where writing
+    fails.
     """
     staging: Path | None = None
     try:
@@ -45,9 +46,7 @@ def write_deployment(deployment: Deployment, out: Path) -> None:
         else:
             new.rename(out)
     except OSError as error:
-        raise InputError(
-            f"'{out}': cannot be written: expected a folder with room, got: {error.strerror or error}. Name another."
-        ) from None
+        raise InputError(f"'{out}': cannot be written: {error.strerror or error}. Choose another --out.") from None
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""'truecopy deploy kserve': a ServingRuntime around our own server, and the InferenceService that uses it."""
+"""KServe: a ServingRuntime around 'truecopy serve', and its InferenceService."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from runtime.deploy.container.settings import (
 from runtime.deploy.deployment import Deployment
 
 _RUNTIME = """\
-# How KServe runs 'truecopy serve'. Written by 'truecopy deploy kserve'; every number here is yours to change.
+# How KServe runs 'truecopy serve'. Written by 'truecopy deploy kserve'; edit any number here.
 apiVersion: serving.kserve.io/v1alpha1
 kind: ServingRuntime
 metadata:
@@ -38,7 +38,7 @@ spec:
   - grpc-v2
   containers:
   - name: kserve-container
-    image: REGISTRY/truecopy:TAG  # yours: 'truecopy deploy container' makes one
+    image: REGISTRY/truecopy:TAG  # fill in: 'truecopy deploy container' writes one
     command:
     - truecopy
     args: {arguments}
@@ -52,7 +52,7 @@ spec:
     - name: grpc
       containerPort: {grpc_port}
       protocol: TCP
-    # Ready is when the artifact is verified and loaded: 5 minutes at most.
+    # The server is ready once the artifact is verified and loaded: within 5 minutes.
     startupProbe:
       httpGet:
         path: {ready}
@@ -72,7 +72,7 @@ spec:
       periodSeconds: 10
       timeoutSeconds: 10
       failureThreshold: 6
-    # Memory is an estimate from the size of the artifact's files, not a measurement: watch the first pods.
+    # Memory is an estimate from the size of the artifact's files, not a measurement: monitor the first pods.
     resources:
       requests:
         cpu: "1"
@@ -100,13 +100,13 @@ spec:
 """
 
 _SERVICE = """\
-# The service itself. Written by 'truecopy deploy kserve'; every number here is yours to change.
+# The service itself. Written by 'truecopy deploy kserve'; edit any number here.
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
   name: {name}
   annotations:
-    # Two ports, HTTP and gRPC, need a plain Deployment: Knative passes on one.
+    # Two ports, HTTP and gRPC, need a plain Deployment: Knative forwards one.
     serving.kserve.io/deploymentMode: RawDeployment
 spec:
   predictor:
@@ -118,7 +118,7 @@ spec:
         name: truecopy
         version: "1"
       protocolVersion: v2
-      storageUri: pvc://models/{name}  # yours: where a copy of the artifact's folder lies
+      storageUri: pvc://models/{name}  # fill in: where a copy of the artifact's folder is
 """
 
 
@@ -147,9 +147,9 @@ def build_kserve(artifact: Path, out: Path) -> Deployment:
 
 
 def to_kubernetes_name(name: str) -> str:
-    """Return ``name`` as Kubernetes takes it: lower case, digits and hyphens, a letter first, at most 40 characters.
+    """Return ``name`` as Kubernetes accepts it: lower case, digits and hyphens, a letter first, at most 40 characters.
 
-    KServe adds to it for the objects it makes, which have 63.
+    KServe appends to it for the objects that it creates, whose limit is 63.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not plain or not plain[0].isalpha():

@@ -1,4 +1,4 @@
-"""MLServer with a runtime of its own, on a pool of two processes; writes its settings beside itself and serves them."""
+"""MLServer with a custom runtime, on a pool of two processes; it writes its settings into a temporary folder."""
 
 import json
 import os

@@ -4,7 +4,7 @@ import os
 import sys
 import sysconfig
 
-# Triton's Python backend wants libpython beside it, which not every Python has on its path.
+# Triton's Python backend needs libpython, which not every Python has on the library path.
 if "PEER_AGAIN" not in os.environ:
     os.environ |= {"PEER_AGAIN": "1", "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
     os.execv(sys.executable, [sys.executable, *sys.argv])

@@ -9,20 +9,6 @@ from typing import Any
 
 import pytest
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Path:
-    """A real artifact of this format version, four classes, 32 x 32 pixels; not to be changed."""
-    return DATA / "tiny"
-
-
-@pytest.fixture(scope="session")
-def photos() -> dict[str, Path]:
-    """One photo a class, by label."""
-    return {label: DATA / f"{label}.jpg" for label in ("cat", "coffee", "rocket", "astronaut")}
-
 
 @pytest.fixture
 def copy(tiny: Path, tmp_path: Path) -> Path:

@@ -55,12 +55,12 @@ class Build:
         return self
 
     def here(self, text: str) -> str:
-        """Return text of the image with its files' place on this machine."""
+        """Return text of the image with the paths of its files on this machine."""
         return re.sub(r"/opt/", f"{self.root}/", text)
 
     def expand(self, text: str) -> str:
         """Return text with the variables that docker itself puts in."""
-        return re.sub(r"\$\{(\w+)\}", lambda found: {**self.environment, **self.arguments}[found[1]], text)
+        return re.sub(r"\$\{(\w+)\}", lambda match: {**self.environment, **self.arguments}[match[1]], text)
 
     def _from(self, rest: str) -> None:
         image, _, stage = rest.partition(" AS ")
@@ -97,12 +97,12 @@ class Build:
         *names, target = words
         for name in names:
             path = source / name.removeprefix("/opt/")
-            place = Path(self.here(target)) / (path.name if target.endswith("/") else "")
-            place.parent.mkdir(parents=True, exist_ok=True)
+            copied = Path(self.here(target)) / (path.name if target.endswith("/") else "")
+            copied.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                shutil.copytree(path, place, symlinks=True)
+                shutil.copytree(path, copied, symlinks=True)
             else:
-                shutil.copy(path, place)
+                shutil.copy(path, copied)
 
     def _workdir(self, rest: str) -> None:
         self.folder = Path(self.here(rest))

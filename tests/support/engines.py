@@ -24,7 +24,7 @@ def library_rows(artifact: Path, photos: Sequence[Path]) -> list[Row]:
 
 
 def server_rows(url: str, model: str, photos: Sequence[Path]) -> list[Row]:
-    """Return the rows of our server, whoever runs it: a request each; one refused for its photo is that photo's row."""
+    """Return the rows of our server, wherever it runs: one request per photo; a refusal is that photo's row."""
     rows = []
     with httpx.Client(base_url=url, timeout=120) as client:
         for path in photos:
@@ -51,6 +51,6 @@ def ray_rows(artifact: Path, folder: Path, out: Path, *options: str) -> list[Row
 
 
 def triton_rows(triton: Triton, model: str, photos: Sequence[Path], *, batch: int = 5, **parameters: Any) -> list[Row]:
-    """Return the rows of a real Triton's Python backend, asked by tritonclient."""
+    """Return the rows of a real Triton's Python backend, queried by tritonclient."""
     printed = ask("triton_rows", triton.url, model, json.dumps(parameters), batch, *photos, timeout_s=300)
     return [json.loads(line) for line in printed.splitlines()]

@@ -28,7 +28,7 @@ def write_photos(folder: Path, count: int) -> list[Path]:
 
 
 def _picture(number: int) -> Image.Image:
-    """Return a crop of one of the photos; of another size and place for every number."""
+    """Return a crop of one of the photos; with another size and position for every number."""
     with Image.open(DATA / f"{SOURCES[number % len(SOURCES)]}.jpg") as opened:
         image = opened.convert("RGB")
     random = np.random.default_rng(number)

@@ -1,4 +1,4 @@
-"""Tiny networks of every kind of input and task, each with what its export is told."""
+"""Tiny networks of every kind of input and task, each with the options of its export."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ FRAME = pd.DataFrame(
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A network and how it is exported; ``again`` is what 'truecopy parity' has to be told again."""
+    """A network and the options of its export; ``again`` are those that 'truecopy parity' needs again."""
 
     folder: Path
     name: str
@@ -48,7 +48,7 @@ class Kind:
 
 
 class Bag(nn.Module):
-    """The mean of the words' vectors, padding left out."""
+    """The mean of the words' vectors, without padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def kinds_in(folder: Path) -> dict[str, Kind]:
     spec.loader.exec_module(languages)
     tokenizer, tags = folder / "tokenizer.json", folder / "tags.txt"
     languages.build_tokenizer(tokenizer)
-    # Padding that no name gives away, on the left, as decoders have it.
+    # Padding under an unusual name, on the left, as decoders have it.
     left = Tokenizer.from_file(str(tokenizer))
     left.enable_padding(direction="left", pad_id=0, pad_token="[UNK]")
     left.save(str(folder / "left.json"))

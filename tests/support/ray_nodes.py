@@ -24,7 +24,7 @@ NODE = {
 }
 
 
-# For the drivers of such a cluster, too: without it Ray takes the machine's own address for 127.0.0.1.
+# Also for the drivers of such a cluster: without it Ray takes the machine's own address for 127.0.0.1.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "PYTHONWARNINGS": "ignore"}
 

@@ -1,4 +1,4 @@
-"""'truecopy deploy container': what an image of the artifact and its server is built from."""
+"""Build context of a container image: Dockerfile, lock, bill of materials, artifact."""
 
 import hashlib
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import msgspec
 
 from runtime.artifact.open import Artifact, open_artifact
-from runtime.deploy.container.lock import Lock, read_lock
+from runtime.deploy.artifact_copies import artifact_digest
+from runtime.deploy.container.lock import LockedFor, direct_requirements, read_lock
 from runtime.deploy.container.sbom import build_sbom
 from runtime.deploy.container.settings import GRPC_PORT, HTTP_PORT, READY_PATH, USER_ID, estimate_mib, serve_arguments
 from runtime.deploy.container.wheel import build_wheel
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
-from runtime.deploy.ray.predictor import artifact_digest
 from runtime.inputs.registry import extras_of
 from runtime.manifest import LAYOUT
 
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
 #   docker build --build-arg BASE=python:{python}-slim@sha256:... --tag {image} .
-# BASE is yours: an image with Python {pythons}, venv and glibc, by its digest.
+# Choose BASE: an image with Python {pythons}, venv and glibc, by its digest.
 ARG BASE
 
 FROM ${{BASE}} AS build
@@ -36,7 +36,7 @@ RUN /opt/truecopy/bin/python -m pip install --disable-pip-version-check --no-dep
 RUN /opt/truecopy/bin/python -m pip uninstall --yes pip
 COPY artifact /opt/artifact
 RUN chmod -R a+rX /opt/truecopy /opt/artifact
-# Every file by its hash, then the golden inputs: an image whose answers are not the eager model's is not built.
+# Every file by its hash, then the golden inputs: the build fails where predictions differ from the eager model's.
 RUN /opt/truecopy/bin/truecopy verify /opt/artifact
 
 FROM ${{BASE}}
@@ -53,7 +53,7 @@ CMD {arguments}
 _HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}{path}', timeout=4)"
 
 _COMPOSE = """\
-# '{name}' on this machine alone. Written by 'truecopy deploy container'; every number here is yours to change.
+# '{name}', reachable from this machine only. Written by 'truecopy deploy container'; edit any number here.
 #   BASE=python:{python}-slim@sha256:... docker compose up --build
 services:
   {image}:
@@ -75,9 +75,9 @@ services:
     - no-new-privileges:true
     pids_limit: 256
     cpus: 2
-    # An estimate from the size of the artifact's files, not a measurement: watch it.
+    # An estimate from the size of the artifact's files, not a measurement: monitor it.
     mem_limit: {limit_mib}m
-    # The server finishes what it took within 30 s.
+    # The server finishes accepted requests within 30 s.
     stop_grace_period: 40s
     restart: unless-stopped
 """
@@ -86,11 +86,12 @@ services:
 def build_container(artifact: Path, out: Path) -> Deployment:
     """Return ``Dockerfile``, ``compose.yaml``, ``requirements.lock``, ``sbom.json``, this truecopy and the artifact.
 
-    Every file of the artifact is checked first. The base image is the user's to choose, by its digest.
+    Every file of the artifact is checked first. The user chooses the base image, by its digest.
     """
     opened = open_artifact(artifact)
     limit_mib = 2 * estimate_mib(opened)
     lock = read_lock()
+    locked_for = lock.locked_for
     extras = _extras(opened)
     packages = lock.select(extras)
     wheel, wheel_bytes = build_wheel()
@@ -98,14 +99,14 @@ def build_container(artifact: Path, out: Path) -> Deployment:
     facts = {
         "name": name.replace("\n", " "),
         "image": to_kubernetes_name(name),
-        "python": lock.pythons[1],
+        "python": locked_for.pythons[1],
         "user": USER_ID,
         "http_port": HTTP_PORT,
         "grpc_port": GRPC_PORT,
     }
     dockerfile = _DOCKERFILE.format(
         **facts,
-        pythons=f"{lock.pythons[0]} to {lock.pythons[-1]}",
+        pythons=f"{locked_for.pythons[0]} to {locked_for.pythons[-1]}",
         wheel=wheel,
         health=_words("python", "-c", _HEALTH.format(port=HTTP_PORT, path=READY_PATH)),
         arguments=_words(*serve_arguments(f"{name}=/opt/artifact")),
@@ -116,7 +117,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
             "Dockerfile": dockerfile,
             "compose.yaml": _COMPOSE.format(**facts, limit_mib=limit_mib),
             "requirements.lock": "".join(
-                f"{line}\n" for line in [_about(lock), *(one.to_requirement() for one in packages), ours]
+                f"{line}\n" for line in [_about(locked_for), *(package.to_requirement() for package in packages), ours]
             ),
             "sbom.json": build_sbom(
                 opened.manifest,
@@ -124,7 +125,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
                 wheel=wheel,
                 wheel_bytes=wheel_bytes,
                 packages=packages,
-                direct=lock.direct_names(extras),
+                direct=direct_requirements(extras),
             ),
             wheel: wheel_bytes,
             **{f"artifact/{file}": opened.path / file for file in (LAYOUT.manifest, *opened.manifest.files)},
@@ -140,8 +141,8 @@ def _extras(artifact: Artifact) -> list[str]:
     return ["cpu", "serve", *extras_of(artifact.manifest.inputs)]
 
 
-def _about(lock: Lock) -> str:
-    return f"# Wheels for Python {', '.join(lock.pythons)} on Linux, {' and '.join(lock.machines)}."
+def _about(locked_for: LockedFor) -> str:
+    return f"# Wheels for Python {', '.join(locked_for.pythons)} on Linux, {' and '.join(locked_for.machines)}."
 
 
 def _words(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""What an image has in it besides its base, as a CycloneDX 1.6 bill of materials; equal images have equal ones."""
+"""CycloneDX 1.6 bill of materials of an image, without its base; equal images have equal ones."""
 
 import hashlib
 import uuid
@@ -25,7 +25,7 @@ def build_sbom(
     """Return the bill of materials, JSON: truecopy's ``wheel``, the locked packages, the artifact with its files.
 
     ``digest`` is the SHA-256 of the artifact's manifest, which is the version of the whole; ``direct`` are the names of
-    the packages that truecopy asks for itself.
+    the packages that truecopy requires itself.
     """
     truecopy = f"pkg:pypi/truecopy@{wheel.split('-')[1]}"
     known = {package.name: _purl(package) for package in packages}
@@ -82,15 +82,15 @@ def _component(package: Package) -> Json:
         "version": package.version,
         "purl": _purl(package),
     }
-    if package.license_expression:
-        component["licenses"] = [{"expression": package.license_expression}]
-    elif package.license:
-        component["licenses"] = [{"license": {"name": package.license}}]
+    if package.license.license_expression:
+        component["licenses"] = [{"expression": package.license.license_expression}]
+    elif package.license.license:
+        component["licenses"] = [{"license": {"name": package.license.license}}]
     return {**component, "components": _files(package.wheels, _purl(package))}
 
 
 def _files(digests: Mapping[str, str], owner: str) -> list[Json]:
-    """Return files as parts of a component: of a locked package one is installed, the one for Python and machine."""
+    """Return files as parts of a component; of a locked package's wheels one is installed."""
     return [
         {
             "type": "file",

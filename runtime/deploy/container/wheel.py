@@ -1,4 +1,9 @@
-"""The truecopy that is running, as a wheel: what is put into an image is what wrote it."""
+"""Wheel of the running truecopy.
+
+An image must contain the version that wrote its build context, not the newest one on an index. It may be installed from
+a checkout, edited, or on a machine without network and build tools, where neither 'pip wheel' nor 'pip download' works:
+so the wheel is made from the installed files.
+"""
 
 import base64
 import hashlib
@@ -13,21 +18,20 @@ from runtime.errors import DeviceError
 _PACKAGES = ("truecopy", "exporter", "runtime")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: truecopy\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
-# The oldest that a zip archive can say: equal files give equal bytes.
+# The oldest date of a zip archive: equal files give equal bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def build_wheel() -> tuple[str, bytes]:
     """Return the file name and the bytes of a wheel of this truecopy; equal sources give equal bytes.
 
-    Raises DeviceError where it runs from sources that were never installed, as these have no version.
+    Raises DeviceError where it runs from sources that are not installed, as these have no version.
     """
     try:
         installed = distribution("truecopy")
     except PackageNotFoundError:
         raise DeviceError(
-            "truecopy: not installed: expected a version to put into the image, got sources alone. "
-            "Run: pip install --editable ."
+            "truecopy: not installed, so there is no version to put into the image. Run: pip install --editable ."
         ) from None
     stem = f"truecopy-{installed.version}"
     files = {name: path.read_bytes() for package in _PACKAGES for name, path in _files_of(package)}

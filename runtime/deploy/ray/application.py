@@ -1,6 +1,6 @@
-"""Our server as a Ray Serve application: every replica has the model and the HTTP front of 'truecopy serve'.
+"""Ray Serve application: every replica has the model and the HTTP API of 'truecopy serve'.
 
-``build_application`` is what a 'serve.yaml' names as its import path; that file's ``args`` are an ``Application``.
+A 'serve.yaml' names ``build_application`` as its import path; that file's ``args`` are an ``Application``.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from runtime.verify import check_answers
 
 
 class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a replica serves: ``artifact`` is a folder that every node has, or a URL, fetched once a node.
+    """Settings of a replica: ``artifact`` is a folder on every node, or a URL, fetched once per node.
 
     ``sha256`` is the manifest's: a node with another version is refused. ``queue`` bounds the inputs that wait or run
     in one replica, over all of its requests.
@@ -43,17 +43,19 @@ def build_application(args: dict[str, Any]) -> Any:
     try:
         application = msgspec.convert(args, Application, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"serve.yaml, args: {error}. Correct it, or write the file again.") from error
+        raise InputError(
+            f"serve.yaml, args: {error}. Correct the file, or write it again with: truecopy deploy ray-serve"
+        ) from error
     from ray import serve
 
     class Model:
         """One replica."""
 
         async def check_health(self) -> None:
-            """Raise ArtifactError where this replica's answers are no longer the eager model's."""
+            """Raise ArtifactError where this replica's predictions no longer equal the eager model's."""
             await asyncio.to_thread(check_replica, open_model(application))
 
-    deployment: Any = serve.deployment(serve.ingress(lambda: _open_front(application))(Model))
+    deployment: Any = serve.deployment(serve.ingress(lambda: _open_app(application))(Model))
     return deployment.bind()
 
 
@@ -67,8 +69,8 @@ def open_model(application: Application) -> ServedModel:
 
 
 @cache
-def _open_front(application: Application) -> HttpApp:
-    """Return the HTTP front of this process; the token of TRUECOPY_TOKEN, where there is one, is asked for."""
+def _open_app(application: Application) -> HttpApp:
+    """Return the HTTP API of this process, which requires the token of TRUECOPY_TOKEN where that is set."""
     limits = Limits(pixels=application.max_pixels, queue=application.queue, deadline_s=application.deadline_s)
     service = Service([open_model(application)], limits=limits, workers=assigned_cores())
     service.ready = service.open = True
@@ -76,6 +78,6 @@ def _open_front(application: Application) -> HttpApp:
 
 
 def check_replica(model: ServedModel) -> None:
-    """Raise ArtifactError unless the files are those that were loaded, and the golden inputs' answers as exported."""
+    """Raise ArtifactError unless the files are unchanged and the golden inputs give the exported outputs."""
     model.single_threaded.check_unchanged()
     check_answers(open_artifact(model.path), model.single_threaded)

@@ -1,4 +1,4 @@
-"""A Ray cluster for one job: started here or found at its address, asked what its nodes have, and left again."""
+"""Ray cluster of one job: started here or connected to, surveyed, and left again."""
 
 import contextlib
 import logging
@@ -17,27 +17,30 @@ from runtime.errors import ArtifactError, DeviceError, InputError, ModelError, T
 
 _INSTALL = "Run: pip install 'truecopy[ray,cpu]'"
 
-# How long a cluster may take to answer, and its nodes to start a first process each, before the job gives up.
+# How long a cluster may take to respond, and its nodes to start a first process each, before the job fails.
 _CONNECT_TIMEOUT_S = 10
 _SURVEY_TIMEOUT_S = 120
 
-# Blocks on their way between the processes of this machine; Ray's own default is 30% of the memory.
+# Memory for blocks in flight between the processes of this machine; Ray's own default is 30% of the memory.
 _OBJECT_STORE_BYTES = 512 * 2**20
 _SMALLEST_OBJECT_STORE_BYTES = 80 * 2**20
 
-# Ray's names of what went wrong, and what a person is told.
+# The private function that prints the cluster's events to stdout, as of Ray 2.50 to 2.60.
+_EVENT_PRINTER = "print_to_stdstream"
+
+# Ray's error classes, the problem in words, and the fix.
 _REASONS = (
     ("OutOfMemoryError", "a worker ran out of memory", "Use fewer --workers, smaller inputs, or larger nodes."),
     ("ObjectStoreFullError", "the object store is full", "Give the nodes more --object-store-memory, or a --batch."),
     ("OutOfDiskError", "the object store is full, and so is the disk it spills to", "Free space on the nodes."),
     ("RuntimeEnvSetupError", "a worker's environment could not be set up", "Look at the cluster's runtime_env."),
     ("ModuleNotFoundError", "a worker lacks a module", f"On every node: {_INSTALL}"),
-    ("ActorUnschedulableError", "no node can take a worker", "Ask for fewer --workers or --threads."),
-    ("ActorUnavailableError", "a worker cannot be reached", "See what the cluster says of it with: ray status"),
-    ("NodeDiedError", "a node was lost", "See what is left of the cluster with: ray status"),
+    ("ActorUnschedulableError", "no node can take a worker", "Pass fewer --workers or --threads."),
+    ("ActorUnavailableError", "a worker cannot be reached", "See its state with: ray status"),
+    ("NodeDiedError", "a node was lost", "See the state of the cluster with: ray status"),
     ("ActorDiedError", "a worker died", "Ray's logs on its node say why, as when memory runs out."),
     ("WorkerCrashedError", "a worker died", "Ray's logs on its node say why, as when memory runs out."),
-    ("ObjectLostError", "a node was lost with what it held", "See what is left of the cluster with: ray status"),
+    ("ObjectLostError", "a node was lost with its data", "See the state of the cluster with: ray status"),
     ("RaySystemError", "the cluster is gone", "Start it again."),
 )
 
@@ -57,15 +60,29 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError(f"--engine ray: needs Ray: expected module 'ray', got none. {_INSTALL}") from error
-    # Ray prints what befalls nodes to stdout, where our rows go, and has no option against it.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        raise InputError(f"--engine ray: Ray is not installed. {_INSTALL}") from error
+    _silence_events(ray)
     from ray.data._internal.logging import configure_logging
 
-    configure_logging()  # at its first use it would undo the next line
+    configure_logging()  # otherwise its first use would undo the next line
     logging.getLogger("ray").setLevel(logging.CRITICAL + 1)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
     return ray
+
+
+def _silence_events(ray: Any) -> None:
+    """Keep Ray's reports of lost nodes and workers off stdout, where the rows go.
+
+    Ray, up to the pinned 2.x, has no option for it: this replaces ``ray._private.worker.print_to_stdstream``. Raises
+    InputError for a Ray without that function, whose reports would end up among the rows.
+    """
+    worker = ray._private.worker
+    if not hasattr(worker, _EVENT_PRINTER):
+        raise InputError(
+            f"--engine ray: Ray {ray.__version__} has no '{worker.__name__}.{_EVENT_PRINTER}'. Install an older one: "
+            "pip install 'ray[data,serve]==2.60.0'"
+        )
+    setattr(worker, _EVENT_PRINTER, lambda *_, **__: None)
 
 
 @contextlib.contextmanager
@@ -73,10 +90,10 @@ def open_cluster(address: str | None, *, cores: int) -> Iterator[Any]:
     """Yield ray, connected to the cluster at ``address`` (``HOST:PORT`` or ``auto``), or to one started here.
 
     What was started here, on the loopback address with ``cores``, is stopped at the end, and its files are removed.
-    Raises DeviceError, after seconds, where there is no cluster.
+    Raises DeviceError, within seconds, where there is no cluster.
     """
     if address is None:
-        # Ray's switch for machines where a cluster of several makes no sense: it stays on the loopback address.
+        # Ray's switch for machines without clusters of several nodes: Ray stays on the loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray = import_ray()
     quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
@@ -95,7 +112,7 @@ def open_cluster(address: str | None, *, cores: int) -> Iterator[Any]:
                     _temp_dir=str(folder),
                     **quiet,
                 )
-            except Exception as error:  # Ray raises no class of its own where a node is too late
+            except Exception as error:  # Ray raises a plain exception where a node starts too late
                 raise _not_started(error) from error
         else:
             _check_reachable(address)
@@ -112,24 +129,24 @@ def open_cluster(address: str | None, *, cores: int) -> Iterator[Any]:
 
 
 def survey_nodes(ray: Any, artifact: Path, *, sha256: str, files: Mapping[str, Any] | None, path: str | None) -> None:
-    """Have every node say whether it has truecopy, this artifact, and the first input, ``path``, if it is a file.
+    """Check that every node has truecopy, this artifact, and the first input, ``path``, if it is a file.
 
-    Raises DeviceError for a node without what it needs, ArtifactError for one with another version of the artifact,
-    InputError for one that does not see the inputs: before any work is done.
+    Raises DeviceError for a node without truecopy, ArtifactError for one with another version of the artifact,
+    InputError for one that cannot read the inputs: before any work is done.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=2)(_build_survey())
-    asked = {}
+    address_of = {}
     for node in working_nodes(ray):
         here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
         answer = task.options(scheduling_strategy=here).remote(str(artifact), sha256, dict(files or {}), path)
-        asked[answer] = node["NodeManagerAddress"]
-    done, waiting = ray.wait(list(asked), num_returns=len(asked), timeout=_SURVEY_TIMEOUT_S)
+        address_of[answer] = node["NodeManagerAddress"]
+    done, waiting = ray.wait(list(address_of), num_returns=len(address_of), timeout=_SURVEY_TIMEOUT_S)
     if waiting:
         raise DeviceError(
-            f"node '{asked[waiting[0]]}': does not answer: expected a first process within {_SURVEY_TIMEOUT_S} s, got "
-            "none. See what the cluster says of it with: ray status"
+            f"node '{address_of[waiting[0]]}': no process started within {_SURVEY_TIMEOUT_S} s. "
+            "See its state with: ray status"
         )
     for answer in done:
         try:
@@ -140,7 +157,7 @@ def survey_nodes(ray: Any, artifact: Path, *, sha256: str, files: Mapping[str, A
             raise explain(error) from error
         if kind is not None:
             errors: dict[str, type[TruecopyError]] = {"artifact": ArtifactError, "input": InputError}
-            raise errors.get(kind, DeviceError)(message.replace("NODE", f"node '{asked[answer]}'"))
+            raise errors.get(kind, DeviceError)(message.replace("NODE", f"node '{address_of[answer]}'"))
 
 
 def working_nodes(ray: Any) -> list[dict[str, Any]]:
@@ -149,15 +166,15 @@ def working_nodes(ray: Any) -> list[dict[str, Any]]:
 
 
 def explain(error: BaseException) -> TruecopyError:
-    """Return what a failure within the cluster comes to, in one sentence; an error of ours comes back as it was."""
+    """Return a failure within the cluster as one sentence; errors of ours are returned as they are."""
     chain = list(_causes(error))
-    for one in chain:
-        if isinstance(one, TruecopyError):
-            return ModelError(str(one)) if type(one).__init__ is not Exception.__init__ else type(one)(str(one))
-    text = " ".join(f"{type(one).__name__} {one}" for one in chain)
-    for name, what, mend in _REASONS:
+    for cause in chain:
+        if isinstance(cause, TruecopyError):
+            return ModelError(str(cause)) if type(cause).__init__ is not Exception.__init__ else type(cause)(str(cause))
+    text = " ".join(f"{type(cause).__name__} {cause}" for cause in chain)
+    for name, problem, fix in _REASONS:
         if name in text:
-            return DeviceError(f"--engine ray: {what}: expected the job to get on without it, got no further. {mend}")
+            return DeviceError(f"--engine ray: {problem}, which stopped the run. {fix}")
     first = str(chain[-1]).strip().splitlines() or [type(error).__name__]
     return DeviceError(f"--engine ray: the cluster failed: {first[-1]}. Ray's logs on its nodes say more.")
 
@@ -166,38 +183,38 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
-        one = todo.pop(0)
-        if one is None or id(one) in seen:
+        cause = todo.pop(0)
+        if cause is None or id(cause) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        todo += [getattr(one, "cause", None), one.__cause__, one.__context__]
+        seen.add(id(cause))
+        yield cause
+        todo += [getattr(cause, "cause", None), cause.__cause__, cause.__context__]
 
 
 def _build_survey() -> Callable[..., tuple[str | None, str]]:
-    """Return the question to a node: a function that is sent by value, as the node may not have this module."""
+    """Return the function that runs on every node; it is sent by value, as the node may not have this module."""
 
     def survey(artifact: str, sha256: str, files: dict[str, Any], path: str | None) -> tuple[str | None, str]:
         import importlib
         import os
 
         try:
-            place = importlib.import_module("runtime.deploy.artifact_copies").place_artifact
+            place_artifact = importlib.import_module("runtime.deploy.artifact_copies").place_artifact
             for name in ("runtime.deploy.ray.job", "onnxruntime", "pyarrow"):
                 importlib.import_module(name)
         except ImportError as error:
             return "node", (
-                f"NODE: {error}: expected truecopy with its extra 'ray' on every node, got none. "
+                f"NODE: truecopy with its extra 'ray' is not installed: {error}. "
                 "Run there: pip install 'truecopy[ray,cpu]'"
             )
         try:
-            place(artifact, sha256=sha256, files=files or None)
+            place_artifact(artifact, sha256=sha256, files=files or None)
         except Exception as error:
             return "artifact", str(error)
         if path is not None and not os.path.exists(path):  # noqa: PTH110 - as the driver's own path
             return "input", (
-                f"NODE: does not see '{path}': expected inputs that every node can read, got none there. "
-                "Put them on a shared folder or give their URL, such as s3://bucket/folder."
+                f"NODE: cannot read '{path}': every node has to read the inputs. "
+                "Put them on a shared folder, or pass their URL, such as s3://bucket/folder."
             )
         return None, ""
 
@@ -206,7 +223,7 @@ def _build_survey() -> Callable[..., tuple[str | None, str]]:
 
 @contextlib.contextmanager
 def _native_messages_dropped() -> Iterator[None]:
-    """Keep what Ray's native threads write to the descriptor of stderr off it: Python's own stderr goes on."""
+    """Drop what Ray's native threads write to the file descriptor of stderr; Python's own stderr still works."""
     before = sys.stderr
     before.flush()
     kept = os.dup(2)
@@ -222,7 +239,7 @@ def _native_messages_dropped() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise DeviceError unless somebody listens at ``address``; 'auto' is Ray's to find."""
+    """Raise DeviceError unless a process listens at ``address``; Ray resolves 'auto' itself."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -239,28 +256,28 @@ def _check_reachable(address: str) -> None:
 
 def _not_started(error: BaseException) -> DeviceError:
     return DeviceError(
-        f"--engine ray: Ray does not start here: expected a node of this machine, got: {_first_line(error)}. Try again "
-        "when the machine is less busy, or leave --engine out."
+        f"--engine ray: Ray does not start on this machine: {_first_line(error)}. Try again "
+        "when the machine is less busy, or omit --engine."
     )
 
 
 def _unreachable(address: str, error: BaseException) -> DeviceError:
     reason = _first_line(error)
     return DeviceError(
-        f"--address '{address}': no Ray cluster: expected one to answer, got: {reason}. "
-        "Check the address, or leave it out to use this machine alone."
+        f"--address '{address}': no Ray cluster responds: {reason}. "
+        "Check the address, or omit it to use this machine alone."
     )
 
 
 def _object_store_bytes() -> int:
-    """Return what to give to Ray's object store here: no more than a tenth of the memory that is left."""
+    """Return the size of Ray's object store here: at most a tenth of the free memory."""
     free = memory_bytes() or 10 * _OBJECT_STORE_BYTES
     return max(_SMALLEST_OBJECT_STORE_BYTES, min(_OBJECT_STORE_BYTES, free // 10))
 
 
 def _short_folder() -> str | None:
-    """Return where to keep Ray's sockets: their names may have 107 bytes in all."""
-    return "/tmp" if len(tempfile.gettempdir()) > 30 else None  # noqa: S108 - mkdtemp makes a folder of our own in it
+    """Return the parent folder of Ray's sockets, whose paths may have at most 107 bytes."""
+    return "/tmp" if len(tempfile.gettempdir()) > 30 else None  # noqa: S108 - mkdtemp creates a private folder in it
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""'truecopy predict --engine ray': a job's inputs through the actors of a Ray cluster, results in the inputs' order.
+"""Engine of 'truecopy predict --engine ray': a job on a Ray cluster, results in the order of the inputs.
 
-One task lists the inputs, on the driver's node, in parcels: lists of a few dozen inputs each, pickled, so that neither
-their order nor their grouping is Ray's to choose. Actors turn parcels of inputs into parcels of results, and Ray Data
-keeps them in order, bounds what is on its way, and repeats what was lost with an actor or a node. Where that is not
-enough, the job begins again after the rows that are written.
+One task on the driver's node lists the inputs in parcels: pickled lists of a few dozen inputs each, whose order and
+grouping Ray does not change. Actors turn parcels of inputs into parcels of results; Ray Data keeps them in order,
+bounds what is in flight, and repeats what was lost with an actor or a node. Where that is not enough, the job restarts
+after the rows that are written.
 """
 
 import contextlib
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtime.artifact.open import open_artifact
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.ray.cluster import explain, open_cluster, survey_nodes, working_nodes
-from runtime.deploy.ray.predictor import artifact_digest
 from runtime.engine.cpu import usable_cores
+from runtime.engine.devices import DEVICES
 from runtime.errors import DeviceError
 from runtime.inputs.registry import is_costly_to_decode
 from runtime.inputs.source import NamedInput, SourceFormat
@@ -28,19 +29,19 @@ from runtime.jobs.sources import STDIN, read_sources
 from runtime.manifest import LAYOUT
 from runtime.results import Result
 
-# Inputs of a parcel: with fewer, Ray's work per parcel shows; with more, the first rows come late. Rows are quick.
+# Inputs per parcel: with fewer, Ray's overhead per parcel shows; with more, the first rows come late. Rows are fast.
 _PARCEL_IMAGES = 64
 _PARCEL_ROWS = 2048
 
-# Cores of one actor: its threads share one copy of the weights, and Python's lock stands in the way of more.
+# Cores of one actor: its threads share one copy of the weights, and Python's lock limits how many are useful.
 _ACTOR_CORES = 4
 
-# How often a job begins again without one new row between.
+# How often a job restarts without a new row in between.
 _IDLE_RESTARTS = 1
 
 
 class RayEngine:
-    """A Ray cluster, for the time of a ``with``."""
+    """A Ray cluster as the engine of a job; a context manager."""
 
     def __init__(self, request: JobOptions, source_format: SourceFormat, total: int | None) -> None:
         self._request = request
@@ -57,7 +58,7 @@ class RayEngine:
                 self._stdin = stack.enter_context(_spooled_stdin())
             self._ray = stack.enter_context(open_cluster(self._request.address, cores=usable_cores()))
             try:
-                # A cluster of our own is this machine, which has the artifact.
+                # A cluster started here is this machine, which has the artifact.
                 self._files = None if self._request.address is None else self._put_files()
                 path = self._first_path()
                 survey_nodes(self._ray, self._folder, sha256=self._digest, files=self._files, path=path)
@@ -71,11 +72,11 @@ class RayEngine:
 
     @property
     def _folder(self) -> Path:
-        # Where a worker is, the driver's working directory is not.
+        # A worker does not have the driver's working directory.
         return self._artifact.path.absolute()
 
     def check_unchanged(self) -> None:
-        """Do nothing: actors check the files that they loaded, with every parcel."""
+        """Do nothing: actors check their files with every parcel."""
 
     def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:
         """Yield the result of each of the job's inputs after the first ``skipped``; the cluster lists them itself."""
@@ -92,12 +93,12 @@ class RayEngine:
                         done += 1
                         yield result
                 stop.exhausted = True
-            except Exception as error:  # whatever Ray and its libraries raise: 'explain' tells what it comes to
+            except Exception as error:
                 reason = explain(error)
                 idle = idle + 1 if done == before else 0
                 if not isinstance(reason, DeviceError) or idle > _IDLE_RESTARTS:
                     raise reason from error
-                sys.stderr.write(f"warning: {reason}\nbeginning again after {done} rows\n")
+                sys.stderr.write(f"warning: {reason}\nrestarting after {done} rows\n")
             else:
                 return
 
@@ -108,7 +109,7 @@ class RayEngine:
         request = self._request
         actor_cores, actors = self._actors()
         size = _PARCEL_IMAGES if is_costly_to_decode(self._artifact.manifest.inputs) else _PARCEL_ROWS
-        if self._total is not None:  # a small job is shared, too
+        if self._total is not None:  # a small job is shared among the actors as well
             size = max(1, min(size, math.ceil((self._total - skipped) / (4 * actors))))
         listing = Listing(
             arguments=request.inputs,
@@ -132,34 +133,31 @@ class RayEngine:
             "tf32": request.tf32,
             "memory_limit_mb": request.memory_limit_mb,
         }
-        gpus = 1 if request.device.partition(":")[0] in {"cuda", "tensorrt"} else 0
+        gpus = 1 if _needs_gpu(request.device) else 0
         return predict_parcels(listing, options, actors=actors, actor_cores=actor_cores, actor_gpus=gpus)
 
     def _actors(self) -> tuple[int, int]:
-        """Return the cores of an actor, and how many actors there are: those that the cluster has room for."""
+        """Return the cores of an actor, and the number of actors that fit into the cluster."""
         cores = [int(node["Resources"]["CPU"]) for node in working_nodes(self._ray)]
         if not cores:
-            raise DeviceError(
-                "--engine ray: no node has a core: expected one at least, got none. Start one with cores."
-            )
+            raise DeviceError("--engine ray: no node of the cluster has a CPU. Start a node with --num-cpus 1 or more.")
         threads = self._request.threads or 1
-        asked = None if self._request.workers is None else self._request.workers * threads
-        actor_cores = max(threads, min(_ACTOR_CORES, *cores, *([asked] if asked else [])))
+        requested = None if self._request.workers is None else self._request.workers * threads
+        actor_cores = max(threads, min(_ACTOR_CORES, *cores, *([requested] if requested else [])))
         room = sum(count // actor_cores for count in cores)
         if not room:
             raise DeviceError(
-                f"--threads {threads}: more than a node has: expected at most {max(cores)}, got {threads}. "
-                "Ask for fewer."
+                f"--threads {threads}: more than any node has: expected at most {max(cores)}. Pass a smaller number."
             )
-        return actor_cores, room if asked is None else max(1, min(room, math.ceil(asked / actor_cores)))
+        return actor_cores, room if requested is None else max(1, min(room, math.ceil(requested / actor_cores)))
 
     def _put_files(self) -> dict[str, Any]:
-        """Put the artifact's files where nodes that lack it can fetch it, and return the references by name."""
+        """Put the artifact's files into the object store, for nodes without them; return the references by name."""
         names = [LAYOUT.manifest, *self._artifact.manifest.files]
         return {name: self._ray.put((self._folder / name).read_bytes()) for name in names}
 
     def _first_path(self) -> str | None:
-        """Return the first input where it is a file of this machine, which all nodes are to see."""
+        """Return the first input if it is a file of this machine, which every node must then be able to read."""
         inputs = read_sources(self._request.inputs, self._source_format, column=self._request.column)
         if STDIN in self._request.inputs:
             return None
@@ -167,9 +165,15 @@ class RayEngine:
         return str(source.absolute()) if isinstance(source, Path) and source.exists() else None
 
 
+def _needs_gpu(device: str) -> bool:
+    """Return whether ``device`` is one of NVIDIA's; 'auto' and unknown ones are left to the actors."""
+    known = DEVICES.get(device.partition(":")[0])
+    return known is not None and known.nvidia
+
+
 @contextlib.contextmanager
 def _spooled_stdin() -> Iterator[Path]:
-    """Yield a file with what is on stdin, which this process reads from there, too: a cluster may ask for it twice."""
+    """Yield a file with the standard input, which this process then reads as well: a cluster may need it twice."""
     before = sys.stdin
     with tempfile.NamedTemporaryFile(prefix="truecopy-stdin-") as spool:
         shutil.copyfileobj(before.buffer, spool)
@@ -183,5 +187,5 @@ def _spooled_stdin() -> Iterator[Path]:
 
 
 def open_ray(request: JobOptions, source_format: SourceFormat, total: int | None) -> RayEngine:
-    """Return a Ray cluster, the one at the request's address or one of this machine's cores, as a job's engine."""
+    """Return a job's engine on the Ray cluster at the request's address, or on one started on this machine."""
     return RayEngine(request, source_format, total)

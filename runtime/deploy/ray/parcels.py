@@ -1,4 +1,4 @@
-"""What runs on the nodes of a Ray cluster: one task lists the inputs in parcels, actors turn them into results."""
+"""Task and actors of a Ray job: inputs are listed in parcels, and parcels become results."""
 
 import contextlib
 import os
@@ -23,15 +23,15 @@ from runtime.jobs.sources import read_sources
 from runtime.manifest import Manifest
 from runtime.results import Result
 
-# How often Ray makes an actor anew, and repeats a parcel, before the driver hears of it.
+# How often Ray restarts an actor, and repeats a parcel, before the driver gets an error.
 _ACTOR_RESTARTS = 3
 _PARCEL_RETRIES = 3
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """Which inputs: those that ``arguments`` name, seen from ``folder``, but for the first ``skipped``.
+    """The inputs of a job: those that ``arguments`` name, relative to ``folder``, without the first ``skipped``.
 
-    ``size`` of them are a parcel. ``stdin`` is a file with what the driver was given there.
+    A parcel has ``size`` of them. ``stdin`` is a file with the driver's standard input.
     """
 
     arguments: tuple[str, ...]
@@ -43,7 +43,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
     def parcels(self) -> Iterator[bytes]:
-        """Yield the inputs, each parcel a pickled list; the same ones every time, as Ray may ask again."""
+        """Yield the parcels as pickled lists of inputs; the same ones every time, as Ray may repeat the task."""
         os.chdir(self.folder)
         with contextlib.ExitStack() as stack:
             stdin = None if self.stdin is None else stack.enter_context(self.stdin.open("rb"))
@@ -59,7 +59,7 @@ class ParcelPredictor(Predictor):
 
     def __init__(self, *, folder: str, **options: Any) -> None:
         super().__init__(**options)
-        with contextlib.suppress(OSError):  # relative paths are the driver's, where there is such a folder
+        with contextlib.suppress(OSError):  # relative paths are relative to the driver's folder, if it exists here
             os.chdir(folder)
 
     def __call__(self, batch: Any) -> dict[str, Any]:
@@ -70,17 +70,17 @@ class ParcelPredictor(Predictor):
 
 
 class Parcels(Datasource):
-    """A listing as Ray Data reads it: one task, one block a parcel."""
+    """A listing as a Ray Data source: one task, one block per parcel."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
 
     def get_name(self) -> str:
-        """Return what Ray calls it."""
+        """Return its name in Ray."""
         return "Parcels"
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return nothing: only listing the inputs would tell."""
+        """Return None: the size is only known after listing the inputs."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
@@ -103,11 +103,11 @@ def predict_parcels(
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    # A block of its own for every parcel: Ray would put small ones together, for one actor.
+    # A block of its own for every parcel: Ray would combine small ones for one actor.
     context.target_max_block_size = 1
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
     with warnings.catch_warnings():
-        # There is no other way so far to say where a source is read, and how often to begin again.
+        # There is no other way so far to set the node that reads a source, and the number of retries.
         warnings.filterwarnings("ignore", message=".*ray_remote_args.* is deprecated")
         inputs = ray.data.read_datasource(
             Parcels(listing), override_num_blocks=1, num_cpus=0, ray_remote_args={"scheduling_strategy": here}

@@ -1,11 +1,10 @@
-"""An artifact as a callable for Ray Data: columns in, columns out.
+"""Predictor for Ray Data: columns in, columns out.
 
 ::
 
     dataset.map_batches(Predictor, fn_constructor_kwargs={"artifact": path}, num_cpus=2, concurrency=4)
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import place_artifact
 from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
@@ -22,7 +20,6 @@ from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.urls import fetch_each
-from runtime.manifest import LAYOUT
 from runtime.model import Model, check_options, load
 from runtime.results import Result
 
@@ -30,16 +27,16 @@ Columns = Mapping[str, Any]
 
 
 class Predictor:
-    """Predicts batches of columns, with an ``error`` in the place of an answer where an input has none; picklable.
+    """Predicts batches of columns, with an ``error`` instead of a prediction where an input has none; picklable.
 
-    ``artifact`` is a folder that every node has, or a URL such as ``s3://bucket/artifact``, fetched once a node;
-    ``sha256`` is what ``artifact_digest`` says of the version that is meant: any other is refused. ``column`` names
-    the inputs as 'truecopy predict --column' does: by default the only column or one with a usual name, and for rows
-    all of them. Arrays of pixels, as ``ray.data.read_images`` gives, are inputs too. The columns of the answers, such
-    as ``label``, ``index``, ``probability`` and ``top``, are put beside those that came, each after ``prefix``.
+    ``artifact`` is a folder on every node, or a URL such as ``s3://bucket/artifact``, fetched once per node; with
+    ``sha256``, as ``artifact_digest`` returns it, any other version is refused. ``column`` names the inputs as
+    'truecopy predict --column' does: by default the only column or one with a usual name, and for rows all of them.
+    Arrays of pixels, as ``ray.data.read_images`` returns them, are inputs as well. The columns of the results, such as
+    ``label``, ``index``, ``probability`` and ``top``, follow those of the batch, with ``prefix`` before their names.
 
-    As many inputs are in work at once as the actor has ``num_cpus``, each call of the network on one thread:
-    onnxruntime does not follow OMP_NUM_THREADS, which Ray sets. The model is loaded where the predictor is used first.
+    The actor works on as many inputs at once as it has ``num_cpus``, each call of the network on one thread:
+    onnxruntime ignores OMP_NUM_THREADS, which Ray sets. The model is loaded at first use.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class Predictor:
         memory_limit_mb: int | None = None,
         files: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the options of 'truecopy predict'; ``files`` are the artifact's, by name, as object references."""
+        """Store the options of 'truecopy predict'; ``files`` are the artifact's, by name, as object references."""
         check_options(top_k, threshold)
         self._artifact = str(artifact)
         self._sha256 = sha256
@@ -97,20 +94,18 @@ class Predictor:
         return self._model
 
     def predict_named(self, named: Iterable[NamedInput]) -> list[Result]:
-        """Return the result of each input, in order; URLs are fetched, with the next ones on their way."""
+        """Return the result of each input, in order; URLs are fetched ahead."""
         return list(self.model.predict_each(fetch_each(named), top_k=self._top_k, threshold=self._threshold))
 
     def __call__(self, batch: Columns) -> dict[str, Any]:
-        """Return the columns of ``batch``, as arrays or lists by name, with those of the answers after them."""
+        """Return the columns of ``batch``, as arrays or lists by name, followed by those of the results."""
         columns = dict(batch.to_pydict() if hasattr(batch, "to_pydict") else batch)
         rows = _to_rows(columns)
         results = self.predict_named(self._name_each(rows, source_format_of(self.model.manifest.inputs)))
-        answers = {f"{self._prefix}{name}": values for name, values in _to_columns(results).items()}
-        if taken := [name for name in answers if name in columns]:
-            raise InputError(
-                f"column '{taken[0]}': is there already: expected a free name for the answer. Pass prefix='predicted_'."
-            )
-        return {**columns, **answers}
+        predicted = {f"{self._prefix}{name}": values for name, values in _to_columns(results).items()}
+        if taken := [name for name in predicted if name in columns]:
+            raise InputError(f"column '{taken[0]}': already exists in the batch. Pass prefix='predicted_'.")
+        return {**columns, **predicted}
 
     def _name_each(self, rows: Sequence[dict[str, Any]], source_format: SourceFormat) -> list[NamedInput]:
         named: list[NamedInput] = []
@@ -124,14 +119,9 @@ class Predictor:
         return named
 
 
-def artifact_digest(artifact: str | Path) -> str:
-    """Return the SHA-256 of an artifact's manifest, which holds those of its files: it tells its versions apart."""
-    return hashlib.sha256((open_artifact(artifact).path / LAYOUT.manifest).read_bytes()).hexdigest()
-
-
 def assigned_cores() -> int:
     """Return the ``num_cpus`` of the Ray actor or task that this runs in, at least 1; elsewhere the usable cores."""
-    ray: Any = import_module("ray")  # whose own types say that some of it has none
+    ray: Any = import_module("ray")  # only partly typed
     if not ray.is_initialized():
         return usable_cores()
     context = ray.get_runtime_context()
@@ -141,7 +131,7 @@ def assigned_cores() -> int:
 
 
 def _to_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return columns as rows, numbers and strings as Python's own; a row of an array with more axes stays an array."""
+    """Return columns as rows; numbers and strings become Python objects, rows of arrays with more axes stay arrays."""
     values = [
         column.tolist() if isinstance(column, np.ndarray) and column.ndim == 1 else list(column)
         for column in columns.values()
@@ -156,7 +146,7 @@ def _to_columns(results: Sequence[Result]) -> dict[str, NDArray[Any]]:
     columns = {}
     for name in [*names, "error"]:
         column = np.empty(len(rows), dtype=object)
-        for position, row in enumerate(rows):  # numpy would make lists of equal lengths an axis
-            column[position] = row.get(name)
+        for index, row in enumerate(rows):  # numpy would make lists of equal lengths an axis
+            column[index] = row.get(name)
         columns[name] = column
     return columns

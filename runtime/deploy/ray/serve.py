@@ -1,43 +1,43 @@
-"""'truecopy deploy ray-serve': an application module and its serve.yaml."""
+"""Ray Serve: an application module and its serve.yaml."""
 
 from pathlib import Path
 
 import msgspec
 
 from runtime.artifact.open import open_artifact
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.deployment import Deployment
-from runtime.deploy.ray.predictor import artifact_digest
 
 _MODULE = '''"""An artifact as a Ray Serve application; in this folder: serve run serve.yaml"""
 
-from runtime.deploy.ray.application import build_application
+from runtime.deploy.ray import build_application
 
 __all__ = ["build_application"]
 '''
 
-# A replica of one core has one input in work; two more wait at its door, so that it is never idle, and the rest in
-# the proxies' queues, where a free replica finds them. What the queues do not take is refused at once with 429.
+# A replica of one core works on one input; two more wait there, so that it is never idle, and the rest in the queues of
+# the proxies, which send them to a free replica. Requests beyond these queues are refused at once with 429.
 _CONFIGURATION = """\
 # {name} on Ray Serve. In this folder: serve run serve.yaml
-# Written by 'truecopy deploy ray-serve'; every number here is yours to change.
+# Written by 'truecopy deploy ray-serve'; edit any number here.
 proxy_location: EveryNode
 http_options:
-  host: 127.0.0.1  # 0.0.0.0 lets other machines in
+  host: 127.0.0.1  # 0.0.0.0 for all interfaces
   port: 8000
 applications:
 - name: {name}
   route_prefix: /
   import_path: application:build_application
   args:
-    # Every node needs the artifact at this path, or give the URL of a copy, such as s3://bucket/{name}: it is fetched
-    # once a node. A node with another version of it is refused.
+    # Every node needs the artifact at this path. Otherwise put the URL of a copy here, such as s3://bucket/{name}: it
+    # is fetched once per node. A node with another version of it is refused.
     artifact: {artifact}
     sha256: {sha256}
   deployments:
   - name: Model
     ray_actor_options:
-      num_cpus: 1  # of one replica; onnxruntime's threads follow it
-    # Requests at a replica, and those that wait at each proxy; more get status 429 and Retry-After.
+      num_cpus: 1  # per replica; onnxruntime uses as many threads
+    # Requests in a replica, and in the queue of each proxy; more get status 429 and Retry-After.
     max_ongoing_requests: 3
     max_queued_requests: 64
     backpressure_config:
@@ -57,7 +57,7 @@ applications:
 
 
 def build_ray_serve(artifact: Path, out: Path) -> Deployment:
-    """Return ``application.py`` and ``serve.yaml`` for an artifact; ``out`` is where they will be."""
+    """Return ``application.py`` and ``serve.yaml`` for an artifact; ``out`` is the folder that they will be in."""
     name = open_artifact(artifact).manifest.name
     configuration = _CONFIGURATION.format(
         name=_quoted(name), artifact=_quoted(str(artifact.absolute())), sha256=artifact_digest(artifact)
@@ -70,6 +70,6 @@ def build_ray_serve(artifact: Path, out: Path) -> Deployment:
 
 
 def _quoted(text: str) -> str:
-    """Return text as YAML has it: plain where that is safe, else in double quotes."""
+    """Return text as a YAML scalar: plain where that is safe, otherwise in double quotes."""
     plain = text.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
     return text if plain.isalnum() and not plain.isdigit() else msgspec.json.encode(text).decode()

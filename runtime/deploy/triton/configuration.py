@@ -1,4 +1,4 @@
-"""Triton's config.pbtxt: the text of a model's configuration, in the words of its model_config.proto."""
+"""Triton's config.pbtxt: a model's configuration as protobuf text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from runtime.server.limits import Limits
 from runtime.server.open_inference.requests import config_datatype
 from runtime.server.open_inference.tensors import TensorSpec, datatype_of
 
-# The most inputs of one call, of one client or of several.
+# The most inputs of one call, from one client or several.
 MAX_BATCH = 32
 
 _HEAD = """\
 # {about}
-# Written by 'truecopy deploy triton'; every number here is yours to change.
+# Written by 'truecopy deploy triton'; edit any number here.
 name: {name}
 backend: {backend}
 default_model_filename: {file}
@@ -24,7 +24,7 @@ max_batch_size: {max_batch}
 """
 
 _BATCHING = f"""\
-# What waits when an instance is free goes together. More than the queue takes, or what waited too long, is refused.
+# Waiting requests run together. Requests beyond the queue, or past the deadline, are refused.
 dynamic_batching {{
   default_queue_policy {{
     max_queue_size: {Limits().queue}
@@ -37,9 +37,9 @@ dynamic_batching {{
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """A request that an instance answers before clients see it: a golden input, ``batch`` times.
+    """A request that an instance runs before it is ready: a golden input, ``batch`` times.
 
-    ``arrays`` are its tensors by input, each with a batch of one; ``files`` where their data lies, in the model's
+    ``arrays`` are its tensors by input, each with a batch of one; ``files`` are the files of their data in the model's
     folder ``warmup``.
     """
 
@@ -49,7 +49,7 @@ class WarmUp:
 
     @property
     def name(self) -> str:
-        """What Triton's log calls it."""
+        """Its name in Triton's log."""
         return f"golden-{self.number}-times-{self.batch}"
 
     @property
@@ -60,9 +60,9 @@ class WarmUp:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A model's configuration. Shapes begin with the batch; where ``batched`` is false, it is a dimension like others.
+    """A model's configuration. Shapes begin with the batch, which is an ordinary dimension unless ``batched``.
 
-    ``labels`` is the file that an output's classes have their names in, empty where there is none.
+    ``labels`` is the file with the names of an output's classes, empty where there is none.
     """
 
     about: str
@@ -105,7 +105,7 @@ class Configuration:
         )
 
     def _dims(self, shape: tuple[int, ...]) -> str:
-        """Return a shape as ``dims``, of which Triton wants one at least."""
+        """Return a shape as ``dims``, of which Triton requires at least one."""
         lengths = shape[1:] if self.batched else shape
         return f"dims: {list(lengths)}" if lengths else "dims: [1] reshape { shape: [] }"
 
@@ -125,13 +125,13 @@ class Configuration:
 
 
 def warm_ups(cases: Sequence[Mapping[str, NDArray[Any]]], *, batched: bool, shapes: int) -> list[WarmUp]:
-    """Return a warm-up for the first case of each shape, of ``shapes`` at most, and one more with a whole batch."""
+    """Return a warm-up for the first case of each shape, of at most ``shapes``, and one more with a full batch."""
     distinct: dict[tuple[Any, ...], Mapping[str, NDArray[Any]]] = {}
     for arrays in cases:
         distinct.setdefault(tuple(array.shape for array in arrays.values()), arrays)
     chosen = list(distinct.values())[:shapes]
-    found = [WarmUp(number=number, batch=1, arrays=arrays) for number, arrays in enumerate(chosen)]
-    return [*found, WarmUp(number=0, batch=MAX_BATCH, arrays=chosen[0])] if batched else found
+    single = [WarmUp(number=number, batch=1, arrays=arrays) for number, arrays in enumerate(chosen)]
+    return [*single, WarmUp(number=0, batch=MAX_BATCH, arrays=chosen[0])] if batched else single
 
 
 def _quoted(text: str) -> str:

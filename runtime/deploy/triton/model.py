@@ -1,8 +1,8 @@
-"""An artifact in Triton's Python backend: every instance is a process with the model, and answers in rows.
+"""Model of Triton's Python backend: every instance is a process that returns rows.
 
-Inputs are the Open Inference Protocol's, images encoded; ``row_name``, where it is given, is what their rows call them.
-The output ``row`` is the JSON of 'truecopy predict --format jsonl', an ``error`` in it where an input has no answer. A
-request's parameters ``top_k`` and ``threshold`` are those of 'predict'.
+Inputs are those of the Open Inference Protocol, images encoded; ``row_name``, optional, is an input's name in its row.
+The output ``row`` is the JSON of 'truecopy predict --format jsonl', with an ``error`` where an input has no result.
+A request's parameters ``top_k`` and ``threshold`` are those of 'predict'.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from runtime.results import Result
 from runtime.server.payloads import input_specs, rows_of
 from runtime.verify import check_answers
 
-# In the repository, beside model.py, and in config.pbtxt.
+# Names in the repository, next to model.py, and in config.pbtxt.
 ARTIFACT_FOLDER = "artifact"
 DIGEST_PARAMETER = "sha256"
 NAME_TENSOR = "row_name"
@@ -31,7 +31,7 @@ ROW_TENSOR = "row"
 
 
 class _RequestOptions(msgspec.Struct, frozen=True):
-    """The parameters of a request; others are not ours to judge."""
+    """The parameters of a request; others are ignored."""
 
     top_k: int = 5
     threshold: float | None = None
@@ -42,7 +42,7 @@ _DEFAULTS = _RequestOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class _TritonRequest:
-    """One request: its inputs with the names that rows have for them, or what is wrong with all of it."""
+    """One request: its inputs with their names in the rows, or the error of the whole request."""
 
     named: Sequence[tuple[str, Any]] = ()
     options: _RequestOptions = _DEFAULTS
@@ -50,10 +50,10 @@ class _TritonRequest:
 
 
 class TritonPythonModel:
-    """What Triton's Python backend calls, one instance a process."""
+    """The class that Triton's Python backend calls, with one instance per process."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the artifact beside model.py; raises ArtifactError unless it is the one meant, and answers as exported.
+        """Load the artifact next to model.py; raises ArtifactError for another version or other golden outputs.
 
         ``args`` are Triton's: the model's folder, version and configuration.
         """
@@ -61,8 +61,8 @@ class TritonPythonModel:
         parameters = msgspec.json.decode(args["model_config"])["parameters"]
         if DIGEST_PARAMETER not in parameters:
             raise ArtifactError(
-                f"config.pbtxt: no parameter '{DIGEST_PARAMETER}': expected the artifact's, got none. Write the "
-                "repository again with: truecopy deploy triton"
+                f"config.pbtxt: parameter '{DIGEST_PARAMETER}' is missing. Write the repository again with: "
+                "truecopy deploy triton"
             )
         folder = place_artifact(
             str(Path(args["model_repository"]) / args["model_version"] / ARTIFACT_FOLDER),
@@ -73,46 +73,48 @@ class TritonPythonModel:
         check_answers(open_artifact(folder), self._model)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Return one response a request; those that Triton brings together are worked on together."""
-        questions = [self._question(request) for request in requests]
-        rows: list[list[bytes]] = [[] for _ in questions]
-        for options in dict.fromkeys(question.options for question in questions):
-            asked = [number for number, question in enumerate(questions) if question.options == options]
-            named = [(number, one) for number in asked for one in questions[number].named]
+        """Return one response per request; requests that Triton passes together run together."""
+        parsed = [self._parse(request) for request in requests]
+        rows: list[list[bytes]] = [[] for _ in parsed]
+        for options in dict.fromkeys(request.options for request in parsed):
+            numbers = [number for number, request in enumerate(parsed) if request.options == options]
+            named = [(number, source) for number in numbers for source in parsed[number].named]
             results = self._model.predict_each(
-                (one for _, one in named), top_k=options.top_k, threshold=options.threshold
+                (source for _, source in named), top_k=options.top_k, threshold=options.threshold
             )
             for (number, _), result in zip(named, results, strict=True):
                 rows[number].append(_to_json(result))
-        return [self._response(question, answer) for question, answer in zip(questions, rows, strict=True)]
+        return [self._response(request, row) for request, row in zip(parsed, rows, strict=True)]
 
     def finalize(self) -> None:
         """End the model's threads."""
         self._model.close()
 
-    def _question(self, request: Any) -> _TritonRequest:
+    def _parse(self, request: Any) -> _TritonRequest:
         try:
             options = msgspec.convert(msgspec.json.decode(request.parameters() or "{}"), _RequestOptions, strict=False)
             check_options(options.top_k, options.threshold)
             names = self._tensor(request, NAME_TENSOR)
-            wanted = [spec.name for spec in input_specs(self._model.manifest)]
-            arrays = {name: array for name in wanted if (array := self._tensor(request, name)) is not None}
+            inputs = [spec.name for spec in input_specs(self._model.manifest)]
+            arrays = {name: array for name in inputs if (array := self._tensor(request, name)) is not None}
             sources = rows_of(arrays, self._model.manifest, self._name)
         except msgspec.ValidationError as error:
-            return _TritonRequest(error=f"parameters: {error}. Correct them.")
+            return _TritonRequest(error=f"parameters: {error}. Pass 'top_k' as an integer and 'threshold' as a number.")
         except InputError as error:
             return _TritonRequest(error=str(error))
-        # An image without a name is called what the server calls one.
-        called = [f"#{row}" for row in range(len(sources))] if names is None else [_text(one) for one in names.flat]
-        return _TritonRequest(named=list(zip(called, sources, strict=True)), options=options)
+        # Inputs without a name get the same names as in the server.
+        row_names = [f"#{row}" for row in range(len(sources))]
+        if names is not None:
+            row_names = [_text(name) for name in names.flat]
+        return _TritonRequest(named=list(zip(row_names, sources, strict=True)), options=options)
 
     def _tensor(self, request: Any, name: str) -> NDArray[Any] | None:
         tensor = self._triton.get_input_tensor_by_name(request, name)
         return None if tensor is None else tensor.as_numpy()
 
-    def _response(self, question: _TritonRequest, rows: list[bytes]) -> Any:
-        if question.error:
-            error = self._triton.TritonError(question.error, self._triton.TritonError.INVALID_ARG)
+    def _response(self, request: _TritonRequest, rows: list[bytes]) -> Any:
+        if request.error:
+            error = self._triton.TritonError(request.error, self._triton.TritonError.INVALID_ARG)
             return self._triton.InferenceResponse(output_tensors=[], error=error)
         column = np.array(rows, dtype=np.object_).reshape(-1, 1)
         return self._triton.InferenceResponse(output_tensors=[self._triton.Tensor(ROW_TENSOR, column)])

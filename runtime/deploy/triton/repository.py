@@ -1,4 +1,4 @@
-"""'truecopy deploy triton': a model repository twice over, of the graphs as they are and of this runtime."""
+"""Triton model repositories: the graphs as they are, and this runtime."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.deployment import Deployment
-from runtime.deploy.ray.predictor import artifact_digest
 from runtime.deploy.triton.configuration import Configuration, warm_ups
 from runtime.deploy.triton.model import ARTIFACT_FOLDER, DIGEST_PARAMETER, NAME_TENSOR, ROW_TENSOR
 from runtime.engine.session import open_session
@@ -26,7 +26,7 @@ from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of
 from runtime.server.payloads import encoded_inputs, input_specs
 from runtime.server.version import MODEL_VERSION
 
-# Of the golden inputs, those of the first few shapes warm the instances.
+# Golden inputs of the first few shapes are the warm-up.
 _WARM_SHAPES = 3
 
 _MODEL = '''"""An artifact for Triton's Python backend: encoded inputs in, the rows of 'truecopy predict' out."""
@@ -37,12 +37,12 @@ __all__ = ["TritonPythonModel"]
 '''
 
 _ONNX_INSTANCES = """\
-# One a core: a call of the network takes one thread.
+# One per core: a call of the network takes one thread.
 instance_group { kind: KIND_CPU count: 2 }
 """
 
 _PYTHON_INSTANCES = """\
-# One process, which works on as many inputs at once as it may use cores; another one would load the weights again.
+# One process, which works on as many inputs at once as it has cores; another one would load the weights again.
 instance_group { kind: KIND_CPU count: 1 }
 """
 
@@ -77,17 +77,17 @@ def build_triton(artifact: Path, out: Path) -> Deployment:
         files=files,
         next_steps="  pip install 'truecopy[cpu]'    # into the Python of Triton's Python backend\n"
         f"  tritonserver --model-repository {out}/python    # rows, as 'truecopy predict' has them\n"
-        f"  tritonserver --model-repository {out}/onnxruntime    # tensors; both may be given",
+        f"  tritonserver --model-repository {out}/onnxruntime    # tensors; both may be passed",
     )
 
 
 def to_triton_name(name: str) -> str:
-    """Return ``name`` as a folder and as a part of a URL: letters, digits, dots, hyphens and underscores."""
+    """Return ``name`` as it may be a folder and a part of a URL: letters, digits, dots, hyphens, underscores."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "model"
 
 
 def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
-    """Yield the graphs of an artifact: one where the host prepares nothing that the graph could."""
+    """Yield the graphs of an artifact: one where the host prepares nothing that the graph also could."""
     variant = artifact.manifest.variants[0]
     cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
     if variant.model != variant.network:
@@ -100,14 +100,14 @@ def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
         )
     yield _ServedGraph(
         file=variant.network,
-        about="from what the host prepares to scores",
+        about="from prepared inputs to scores",
         inputs=_inputs(artifact, variant.network),
         golden=[case.prepared for case in cases],
     )
 
 
 def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
-    """Return the inputs that a graph itself says it has."""
+    """Return the inputs of a graph as its session lists them."""
     types = open_session(artifact.file(file), device="cpu", threads=1).input_types
     return [
         TensorSpec(
@@ -121,7 +121,7 @@ def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
 
 def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterator[tuple[str, str | bytes | Path]]:
     manifest = artifact.manifest
-    # An output without a batch is the same for all inputs: Triton could not share it out.
+    # An output without a batch is the same for all inputs: Triton could not split it.
     batched = all(output.batched for output in manifest.outputs)
     has_class_scores = open_interpreter(manifest.task).has_class_scores
     labels = manifest.labels.file if manifest.labels is not None and has_class_scores else ""
@@ -144,9 +144,9 @@ def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterato
         yield f"{MODEL_VERSION}/{file}", artifact.file(file)
     if labels:
         yield labels, artifact.file(labels)
-    for one in warm:
-        for tensor, file in one.files.items():
-            yield f"warmup/{file}", to_bytes(one.arrays[tensor])
+    for warm_up in warm:
+        for tensor, file in warm_up.files.items():
+            yield f"warmup/{file}", to_bytes(warm_up.arrays[tensor])
 
 
 def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | bytes | Path]]:
@@ -155,12 +155,12 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
     specs = input_specs(manifest)
     if any(spec.name == NAME_TENSOR for spec in specs):
         raise InputError(
-            f"'{manifest.name}': has an input '{NAME_TENSOR}': expected another name, as Triton's clients name "
-            "rows with it. Rename the input, and export again."
+            f"'{manifest.name}': has an input '{NAME_TENSOR}', which in Triton names the rows. Rename the input, and "
+            "export again."
         )
     text = TensorSpec(name="", datatype=BYTES, shape=(-1, 1))
     configuration = Configuration(
-        about=f"'{manifest.name}' as 'truecopy predict' runs it: a row of JSON for each input.",
+        about=f"'{manifest.name}' as 'truecopy predict' runs it: one row of JSON per input.",
         name=model,
         backend="python",
         file="model.py",
@@ -178,5 +178,5 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
 
 
 def _with_columns(spec: TensorSpec) -> TensorSpec:
-    """Return texts, one a row, as Triton has them: in a column."""
+    """Return texts, one per row, as Triton represents them: in a column."""
     return replace(spec, shape=(-1, 1)) if spec.datatype == BYTES and spec.shape == (-1,) else spec

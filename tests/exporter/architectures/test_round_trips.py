@@ -1,23 +1,10 @@
-"""A fixed sample of the sweep in scripts/: saved through random wrappers, identified, and loaded exactly."""
-
-import importlib.util
-from pathlib import Path
+"""A fixed sample of scripts/sweep: saved through random wrappers, identified, and loaded exactly."""
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "sweep_cases.py"
+from sweeps import cases
 
-
-def load_cases():
-    spec = importlib.util.spec_from_file_location("sweep_cases", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = load_cases()
-
-# Ten of torchvision and fifteen of timm: every kind of block that their names tell apart, the small ones.
+# Ten of torchvision and fifteen of timm: small ones, of every kind of block that has a name of its own.
 NAMES = [
     *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf"),
     *("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),

@@ -1,4 +1,4 @@
-"""What the tests of other engines ask with."""
+"""Fixtures of the tests of other engines."""
 
 from importlib.util import find_spec
 
@@ -6,11 +6,11 @@ import pytest
 
 # A deployment of the runtime alone has no server; scripts/test-wheel says so when it leaves these out.
 NEEDED = {
-    "test_container.py": ("httpx", "yaml", "uvicorn"),
+    "container/test_build.py": ("httpx", "yaml", "uvicorn"),
     "test_kserve.py": ("httpx", "yaml", "uvicorn"),
-    "test_ray_serve.py": ("httpx", "ray"),
-    "test_same_rows.py": ("httpx", "ray", "uvicorn"),
-    "test_triton.py": ("httpx",),
+    "ray/test_serve.py": ("httpx", "ray"),
+    "ray/test_same_rows.py": ("httpx", "ray", "uvicorn"),
+    "triton/test_repository.py": ("httpx",),
 }
 
 collect_ignore = [name for name, modules in NEEDED.items() if not all(map(find_spec, modules))]

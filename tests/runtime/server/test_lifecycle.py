@@ -174,7 +174,7 @@ def test_the_first_response_comes_soon(start, tiny, cat):
     started = time.monotonic()
     with start(tiny) as server:
         assert server.post("/predict/tiny", cat).status == 200
-        assert time.monotonic() - started < 10  # 2 s on an idle machine; scripts/bench-server measures it
+        assert time.monotonic() - started < 10  # 2 s on an idle machine; 'scripts/bench server' measures it
 
 
 def test_every_response_belongs_to_its_request(start, tiny):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import tomllib
@@ -18,14 +19,18 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from packaging.markers import default_environment
+from packaging.tags import Tag, compatible_tags, cpython_tags
 from support.deploying import deploy
 from support.dockerfile import Build, StepError
 from support.triton_server import CLIENT_PYTHON, ask
 
 import runtime
-from runtime.deploy.container.lock import read_lock
+from runtime.deploy.container.lock import direct_requirements, read_lock
 from runtime.deploy.container.settings import GRPC_PORT, HTTP_PORT, USER_ID
 
+# Of a machine with glibc 2.28.
+PLATFORMS = ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"]
 BASE = f"python:3.12-slim@sha256:{'0' * 64}"
 
 
@@ -141,16 +146,42 @@ def test_a_base_without_a_digest_is_not_built_on(written, tmp_path):
 
 def test_the_lock_has_all_that_is_required_for_every_python_and_machine():
     lock = read_lock()
-    names = {package.name: package for package in lock.packages}
-    for package in lock.packages:
-        assert package.parts, package.name
-        assert all(part in names[required].parts for part in package.parts for required in package.requires), package
-        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in package.wheels.values())
-        wanted = package.where or [(python, machine) for python in lock.pythons for machine in lock.machines]
-        for python, machine in wanted:
-            assert any(fits(wheel, python, machine) for wheel in package.wheels), (package.name, python, machine)
-    assert not names.keys() & {"torch", "onnx", "ray"}
+    everywhere = lock.locked_for.environments
+    assert len(everywhere) == 6
+    for extras in ([], *([extra] for extra in lock.pylock.extras)):
+        packages = {package.name: package for package in lock.select(extras)}
+        assert packages
+        for package in packages.values():
+            assert set(package.requires) <= packages.keys(), package
+            for python, machine in package.environments or everywhere:
+                assert any(fits(wheel, python, machine) for wheel in package.wheels), (package.name, python, machine)
+    every = lock.select(lock.pylock.extras)
+    assert {package.name for package in every} == {package.name for package in lock.pylock.packages}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for package in every for digest in package.wheels.values())
+    assert not {package.name for package in every} & {"torch", "onnx", "ray"}
     assert "tokenizers" not in {package.name for package in lock.select(["cpu", "serve"])}
+
+
+def test_the_lock_is_a_standard_file_that_a_standard_reader_installs_from():
+    """PEP 751: for one environment and one set of extras, its own reader selects what an image there gets."""
+    lock = read_lock()
+    lock.pylock.validate()
+    variables = {"python_version": "3.12", "python_full_version": "3.12.0", "platform_machine": "aarch64"}
+    environment = {**default_environment(), **variables, "sys_platform": "linux"}
+    tags = [Tag("cp312", "cp312", "manylinux_2_28_aarch64"), *cpython_tags((3, 12), ["cp312"], PLATFORMS)]
+    tags += compatible_tags((3, 12), "cp312", PLATFORMS)
+
+    selected = lock.pylock.select(environment=environment, tags=tags, extras=["cpu", "serve"])
+
+    ours = [
+        package
+        for package in lock.select(["cpu", "serve"])
+        if not package.environments or ("3.12", "aarch64") in package.environments
+    ]
+    chosen = {package.name: wheel for package, wheel in selected}
+    assert chosen.keys() == {package.name for package in ours}
+    assert all(package.wheels[chosen[package.name].filename] for package in ours)
+    assert all(wheel.url.startswith("https://files.pythonhosted.org/") for wheel in chosen.values())
 
 
 def fits(wheel: str, python: str, machine: str) -> bool:
@@ -163,14 +194,20 @@ def test_the_lock_is_of_what_the_project_asks_for_in_the_versions_that_the_tests
     """Otherwise run scripts/lock."""
     root, lock = Path(__file__).parents[4], read_lock()
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    for part, names in lock.direct.items():
-        texts = project["optional-dependencies"][part] if part else project["dependencies"]
-        assert sorted(re.match(r"[\w.-]+", text)[0] for text in texts) == sorted(names)
-        assert {package.name for package in lock.packages if part in package.parts} >= set(names)
+    base = {re.match(r"[\w.-]+", text)[0] for text in project["dependencies"]}
+    for extra in lock.pylock.extras:
+        names = base | {re.match(r"[\w.-]+", text)[0] for text in project["optional-dependencies"][extra]}
+        assert sorted(names) == direct_requirements([extra])
+        assert {package.name for package in lock.select([extra])} >= names
     pinned = dict(line.split("==") for line in (root / "constraints.txt").read_text().split() if "==" in line)
-    assert {
-        package.name: package.version for package in lock.packages if package.name in pinned
-    }.items() <= pinned.items()
+    locked = {package.name: str(package.version) for package in lock.pylock.packages}
+    assert {name: version for name, version in locked.items() if name in pinned}.items() <= pinned.items()
+
+
+def test_a_lock_without_its_reader_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "packaging.pylock", None)
+    with pytest.raises(runtime.InputError, match=r"needs 'packaging' 26 .* Run: pip install 'truecopy\[deploy\]'"):
+        read_lock()
 
 
 def test_the_bill_of_materials_lists_the_lock_and_every_file_and_is_the_same_each_time(written, tiny, tmp_path):

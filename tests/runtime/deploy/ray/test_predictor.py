@@ -12,7 +12,8 @@ from runtime.errors import ArtifactError, InputError
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-from runtime.deploy.ray.predictor import Predictor, artifact_digest
+from runtime.deploy.artifact_copies import artifact_digest
+from runtime.deploy.ray import Predictor
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_arrays_of_pixels_are_inputs(predictor, tiny, photos):
 def test_a_column_that_is_there_already_is_not_overwritten(predictor, photos):
     batch = {"path": np.array([str(photos["cat"])], dtype=object), "label": np.array(["dog"], dtype=object)}
 
-    with pytest.raises(InputError, match="column 'label': is there already"):
+    with pytest.raises(InputError, match="column 'label': already exists in the batch"):
         predictor(batch)
     columns = Predictor(predictor._artifact, prefix="predicted_", workers=1)(batch)
     assert (columns["label"][0], columns["predicted_label"][0]) == ("dog", "cat")

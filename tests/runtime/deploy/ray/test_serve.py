@@ -8,8 +8,8 @@ import pytest
 from support.deploying import deploy
 
 import runtime
+from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.ray.application import Application, build_application, check_replica, open_model
-from runtime.deploy.ray.predictor import artifact_digest
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Benchmarks of the README's and the documentation's figures: see scripts/bench."""

@@ -1,0 +1,1 @@
+"""Capacity planning: measurement of an artifact's server, simulation of replicas, advice."""

@@ -1,0 +1,1 @@
+"""Files of the repository that are generated: lock, fingerprints, test artifact, frozen bytes."""

@@ -1,0 +1,1 @@
+"""Weights, labels and photos of the demo and the benchmarks."""

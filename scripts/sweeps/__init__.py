@@ -1,0 +1,1 @@
+"""Sweeps over every known architecture: see scripts/sweep."""

@@ -1,0 +1,119 @@
+"""Runs a sweep, each architecture in a process of its own, and keeps every result in a file."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sweeps import cases
+
+TIMM_EXPORTS = 60
+
+# Kept in the repository: a sweep takes hours, and goes on where another machine stopped.
+RESULTS = Path(__file__).parent / "results"
+VERSIONS = {module.__name__: module.__version__.partition("+")[0] for module in (torch, torchvision, timm)}
+
+
+def names_of(kind: str) -> list[str]:
+    small = cases.small_timm()
+    chosen = small if kind == "round-trips" else cases.sample(small, TIMM_EXPORTS)
+    return [*cases.classifiers(), *chosen]
+
+
+def run_case(kind: str, name: str, queue: Any) -> None:
+    """Run in a process of its own, where a crash is a result as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            case = cases.round_trip if kind == "round-trips" else cases.export
+            queue.put(case(name, Path(folder)))
+        except Exception as error:
+            queue.put({"passed": False, "error": f"{type(error).__name__}: {error}"})
+
+
+def run(kind: str, name: str, limit_s: float) -> dict[str, Any]:
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=run_case, args=(kind, name, queue))
+    start = time.perf_counter()
+    process.start()
+    try:
+        while True:
+            try:
+                result: dict[str, Any] = queue.get(timeout=0.5)
+                break
+            except Exception:  # queue.Empty: still running, or gone
+                if time.perf_counter() - start > limit_s:
+                    result = {"passed": False, "error": f"took more than {limit_s:.0f} s"}
+                    break
+                if not process.is_alive() and queue.empty():
+                    result = {"passed": False, "error": f"the process ended with {process.exitcode}"}
+                    break
+    finally:
+        process.join(timeout=2)
+        process.kill()
+    seconds = round(time.perf_counter() - start, 1)
+    return {"name": name, "date": time.strftime("%Y-%m-%d"), "versions": VERSIONS, "seconds": seconds, **result}
+
+
+def table_of(results: list[dict[str, Any]], total: int) -> Table:
+    table = Table("", "done", "passed", "share", title=f"{len(results)} of {total} architectures", box=None)
+    for family, starts in (("torchvision", False), ("timm", True)):
+        own = [result for result in results if result["name"].startswith("timm:") == starts]
+        passed = sum(result["passed"] for result in own)
+        table.add_row(family, str(len(own)), str(passed), f"{passed / len(own):.1%}" if own else "")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=("round-trips", "exports"))
+    parser.add_argument("--only", default="", help="text that the names contain")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
+    parser.add_argument("--limit-s", type=float, default=600, help="seconds for one architecture")
+    parser.add_argument("--again", action="store_true", help="run the failed ones again")
+    parser.add_argument("--table", action="store_true", help="only show the results so far")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{options.kind}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    results = {result["name"]: result for result in map(json.loads, lines) if result["versions"] == VERSIONS}
+    names = [name for name in names_of(options.kind) if options.only in name]
+    if not options.table:
+        left = [name for name in names if name not in results or (options.again and not results[name]["passed"])]
+        with path.open("a") as stream:
+            for name in track(left, description=options.kind, console=Console(stderr=True)):
+                results[name] = run(options.kind, name, options.limit_s)
+                stream.write(json.dumps(results[name]) + "\n")
+                stream.flush()
+    done = [results[name] for name in names if name in results]
+    console = Console()
+    dates = sorted({result["date"] for result in done}) or ["never"]
+    versions = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+    console.print(table_of(done, len(names)), f"\n{dates[0]} to {dates[-1]}, {versions}", highlight=False)
+    for result in done:
+        if not result["passed"]:
+            console.print(f"failed: {result['name']}: {result.get('error') or result}"[:400], highlight=False)
+    if options.kind == "round-trips":
+        alone = Counter(len(result["fits"]) == 1 for result in done if result.get("fits"))
+        console.print(f"identified alone: {alone[True]}, as one of a named few: {alone[False]}")
+    if not all(result["passed"] for result in done):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
