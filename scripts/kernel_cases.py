@@ -1,0 +1,53 @@
+"""Random resizes and crops by the native kernel on every path of this processor, against Pillow and torch."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import truecopy_kernels  # noqa: E402
+from support.kernel_cases import expected_pixels, random_case  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    paths = {"portable", truecopy_kernels.best_path()}
+    random = np.random.default_rng(options.seed)
+    counts: Counter[str] = Counter()
+    unequal = 0
+    start = time.monotonic()
+    for number in range(options.cases):
+        case = random_case(random)
+        expected = expected_pixels(case)
+        counts[f"{case.arithmetic} {case.interpolation}"] += 1
+        for path in sorted(paths):
+            pixels = truecopy_kernels.resize(
+                case.pixels,
+                case.size,
+                case.interpolation,
+                window=case.window,
+                rows_first=case.rows_first,
+                arithmetic=case.arithmetic,
+                path=path,
+            )
+            if not np.array_equal(pixels, expected):
+                unequal += 1
+                worst = np.abs(pixels.astype(int) - expected).max()
+                print(f"case {number}, {path}: {case}: off by up to {worst}", flush=True)
+    taken = time.monotonic() - start
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    print(f"{options.cases} cases on {' and '.join(sorted(paths))} in {taken:.0f} s: {unequal} unequal")
+    sys.exit(bool(unequal))
+
+
+if __name__ == "__main__":
+    main()
