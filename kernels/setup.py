@@ -21,7 +21,7 @@ class BuildLibrary(build_ext):
         """Return where the library lies in the package."""
         return str(Path(*fullname.split("."))) + _SUFFIX
 
-    def get_export_symbols(self, ext: Extension) -> list[str]:
+    def get_export_symbols(self, ext: Extension) -> list[str]:  # noqa: ARG002
         """Return none: the header exports what is public, and there is no PyInit function."""
         return []
 

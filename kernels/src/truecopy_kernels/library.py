@@ -86,11 +86,11 @@ def resize(
     """Return ``pixels`` resized to ``size`` (height, width), or only a window of that.
 
     ``pixels`` is uint8 [height, width, channels], of 1 to 4 channels; the pixels of a row must be next to each other,
-    its rows may have any stride. ``window`` is (top, left, height, width) in the resized image. ``rows_first`` says that
-    the vertical pass comes first: Pillow 13 does so where a resize removes rows, and more than twice as many as columns.
-    ``arithmetic`` is ``pillow``, or ``torch`` for its antialiased resize of uint8 tensors (bilinear and bicubic). ``out``
-    receives the result, uint8 [height, width, channels] of the window. Raises ValueError for what no image has, and
-    MemoryError.
+    its rows may have any stride. ``window`` is (top, left, height, width) in the resized image. ``rows_first`` says
+    that the vertical pass comes first: Pillow 13 does so where a resize removes rows, and more than twice as many as
+    columns. ``arithmetic`` is ``pillow``, or ``torch`` for its antialiased resize of uint8 tensors (bilinear and
+    bicubic). ``out`` receives the result, uint8 [height, width, channels] of the window. Raises ValueError for what no
+    image has, and MemoryError.
     """
     _check_pixels(pixels, "pixels")
     height, width, channels = pixels.shape
