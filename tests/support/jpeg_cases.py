@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from runtime.errors import InputError
@@ -92,6 +91,8 @@ def photo_like(random: np.random.Generator, width: int, height: int) -> Image.Im
 
 
 def _encoded(random: np.random.Generator) -> tuple[str, bytes]:
+    import simplejpeg
+
     limit = int(random.choice([4, 40, 200, 500]))
     width, height = (int(random.integers(1, limit + 1)) for _ in range(2))
     quality = int(random.integers(1, 101))
