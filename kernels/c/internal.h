@@ -21,6 +21,13 @@
 /* Extra bytes behind each row of scratch memory, so that rows start on their own cache lines. */
 #define ROW_ALIGNMENT 64
 
+/* Which bytes of a row an output pixel takes, in groups of 16. */
+typedef struct {
+    uint32_t start;    /* the first */
+    int32_t groups;    /* how many groups */
+    int32_t unguarded; /* how many of the first groups lie in the row with all their bytes */
+} avx2_span;
+
 /* One axis of a resize: `count` output pixels, each a weighted sum of up to `max_taps` input pixels. */
 typedef struct {
     int32_t count;
@@ -31,8 +38,9 @@ typedef struct {
     int32_t *first;      /* [count] first input pixel */
     int32_t *taps;       /* [count] number of input pixels */
     int32_t *weights;    /* [count][max_taps], zeros behind an output's own taps */
-    int16_t *vector;     /* horizontal passes of AVX2: weights in the order of its registers */
-    size_t vector_stride; /* int16 values per output pixel */
+    int16_t *vector;     /* horizontal passes of AVX2: weights in the order of its registers, output by output */
+    avx2_span *spans;    /* and which bytes they are for, [count] */
+    size_t vector_stride; /* the most int16 values of an output pixel */
 } axis_weights;
 
 /* Horizontal: `rows` input rows (at most BATCH_ROWS) of `row_bytes` to `axis->count` output pixels each. */
@@ -52,7 +60,7 @@ extern const pass_functions portable_passes;
 #if TRUECOPY_HAS_AVX2
 extern const pass_functions avx2_passes;
 size_t avx2_vector_stride(int32_t taps, int channels, int is_split);
-void avx2_order_weights(axis_weights *axis, int channels);
+void avx2_order_weights(axis_weights *axis, int channels, size_t row_bytes);
 #endif
 #if TRUECOPY_HAS_NEON
 extern const pass_functions neon_passes;

@@ -38,18 +38,25 @@ static int32_t lane_tap(int lane, int channels) {
     return lane / 8 * 2 + lane % 2;
 }
 
-void avx2_order_weights(axis_weights *axis, int channels) {
-    int32_t per_group = group_taps(channels), output, group, tap;
-    int32_t taps_of_lanes[LANES];
+void avx2_order_weights(axis_weights *axis, int channels, size_t row_bytes) {
+    const int32_t per_group = group_taps(channels);
+    const size_t step = (size_t)(per_group * channels);
+    int16_t *vector = axis->vector;
+    int32_t taps_of_lanes[LANES], output, group, tap;
     int lane;
     for (lane = 0; lane < LANES; lane++) {
         taps_of_lanes[lane] = lane_tap(lane, channels);
     }
     for (output = 0; output < axis->count; output++) {
         const int32_t *weights = axis->weights + (size_t)output * (size_t)axis->max_taps;
-        int16_t *vector = axis->vector + (size_t)output * axis->vector_stride;
-        int32_t taps = axis->taps[output];
-        for (group = 0; group * per_group < taps; group++) {
+        const int32_t taps = axis->taps[output];
+        const size_t start = (size_t)axis->first[output] * (size_t)channels;
+        const size_t room = row_bytes - start;
+        avx2_span *span = &axis->spans[output];
+        span->start = (uint32_t)start;
+        span->groups = (taps + per_group - 1) / per_group;
+        span->unguarded = room < READ_BYTES ? 0 : (int32_t)((room - READ_BYTES) / step + 1);
+        for (group = 0; group < span->groups; group++) {
             for (lane = 0; lane < LANES; lane++) {
                 int32_t weight;
                 tap = group * per_group + taps_of_lanes[lane];
@@ -126,29 +133,6 @@ INLINE_AVX2 void write_pixel(uint8_t *out, int32_t pixel, const int channels, in
     }
 }
 
-/* What one output pixel of a horizontal pass takes from each row. */
-typedef struct {
-    size_t start;       /* its first byte */
-    int32_t groups;     /* groups of taps */
-    int32_t unguarded;  /* of which the first so many lie in the row with all their bytes */
-    const int16_t *vector;
-} span;
-
-INLINE_AVX2 span span_of(const axis_weights *axis, int32_t x, size_t row_bytes, const int32_t per_group,
-                         const int channels) {
-    const size_t step = (size_t)(per_group * channels);
-    span of;
-    of.start = (size_t)axis->first[x] * (size_t)channels;
-    of.groups = (axis->taps[x] + per_group - 1) / per_group;
-    of.vector = axis->vector + (size_t)x * axis->vector_stride;
-    of.unguarded = of.groups;
-    if (of.start + (size_t)of.groups * step + READ_BYTES - step > row_bytes) {
-        const size_t room = row_bytes - of.start;
-        of.unguarded = room < READ_BYTES ? 0 : (int32_t)((room - READ_BYTES) / step + 1);
-    }
-    return of;
-}
-
 /* `channels` and `is_split` are constants where these two are inlined. */
 INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *const *output, size_t row_bytes,
                                       const axis_weights *axis, const int channels, const int is_split) {
@@ -159,10 +143,10 @@ INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *cons
     const __m128i shift = _mm_cvtsi32_si128(axis->bits);
     const uint8_t *const row0 = input[0], *const row1 = input[1], *const row2 = input[2], *const row3 = input[3];
     uint8_t *out0 = output[0], *out1 = output[1], *out2 = output[2], *out3 = output[3];
+    const int16_t *vector = axis->vector;
     int32_t x, group;
     for (x = 0; x < axis->count; x++) {
-        const span of = span_of(axis, x, row_bytes, per_group, channels);
-        const int16_t *vector = of.vector;
+        const avx2_span of = axis->spans[x];
         const int is_last = x + 1 == axis->count;
         size_t offset = of.start;
         __m256i upper0 = zero, upper1 = zero, upper2 = zero, upper3 = zero;
@@ -223,10 +207,10 @@ INLINE_AVX2 void horizontal_one_row(const uint8_t *row, uint8_t *out, size_t row
     const __m256i order = byte_order(channels), zero = _mm256_setzero_si256();
     const __m256i half = _mm256_set1_epi32(axis->bits > 0 ? 1 << (axis->bits - 1) : 0);
     const __m128i shift = _mm_cvtsi32_si128(axis->bits);
+    const int16_t *vector = axis->vector;
     int32_t x, group;
     for (x = 0; x < axis->count; x++) {
-        const span of = span_of(axis, x, row_bytes, per_group, channels);
-        const int16_t *vector = of.vector;
+        const avx2_span of = axis->spans[x];
         size_t offset = of.start;
         __m256i upper = zero, lower = zero, sums;
         for (group = 0; group < of.groups; group++) {

@@ -27,7 +27,7 @@ static size_t reserve(layout *plan, size_t count, size_t size) {
 
 typedef struct {
     int is_needed;
-    size_t first, taps, weights, vector;
+    size_t first, taps, weights, vector, spans;
     axis_weights weights_of;
 } axis_plan;
 
@@ -51,6 +51,7 @@ static void plan_axis(axis_plan *axis, layout *plan, int64_t size, int64_t resiz
     if (path == TRUECOPY_AVX2 && is_horizontal) {
         axis->weights_of.vector_stride = avx2_vector_stride(axis->weights_of.max_taps, channels, 1);
         axis->vector = reserve(plan, (size_t)count * axis->weights_of.vector_stride, sizeof(int16_t));
+        axis->spans = reserve(plan, (size_t)count, sizeof(avx2_span));
     }
 #else
     (void)channels;
@@ -69,11 +70,20 @@ static void make_axis(axis_plan *axis, uint8_t *memory, int64_t size, int64_t re
     weights->taps = (int32_t *)(void *)(memory + axis->taps);
     weights->weights = (int32_t *)(void *)(memory + axis->weights);
     weights->vector = (int16_t *)(void *)(memory + axis->vector);
+    weights->spans = (avx2_span *)(void *)(memory + axis->spans);
     fill_weights(weights, size, resized, start, request->filter, request->arithmetic, row);
+}
+
+/* Make the columns' weights ready for horizontal passes over rows of `row_bytes`. */
+static void order_columns(axis_weights *columns, int channels, size_t row_bytes) {
 #if TRUECOPY_HAS_AVX2
-    if (weights->vector_stride != 0 && weights->is_narrow) {
-        avx2_order_weights(weights, (int)request->channels);
+    if (columns->vector_stride != 0 && columns->is_narrow) {
+        avx2_order_weights(columns, channels, row_bytes);
     }
+#else
+    (void)columns;
+    (void)channels;
+    (void)row_bytes;
 #endif
 }
 
@@ -95,8 +105,10 @@ static void copy_window(const truecopy_resize_request *request) {
 }
 
 static void horizontal_only(const truecopy_resize_request *request, const pass_functions *passes,
-                            const axis_weights *columns) {
+                            axis_weights *columns) {
+    const size_t source_bytes = (size_t)(request->source_width * request->channels);
     int64_t row;
+    order_columns(columns, (int)request->channels, source_bytes);
     for (row = 0; row < request->height; row += BATCH_ROWS) {
         const uint8_t *input[BATCH_ROWS];
         uint8_t *output[BATCH_ROWS];
@@ -105,8 +117,7 @@ static void horizontal_only(const truecopy_resize_request *request, const pass_f
             input[index] = source_row(request, request->top + row + index);
             output[index] = target_row(request, row + index);
         }
-        passes->horizontal(input, output, rows, (size_t)(request->source_width * request->channels), columns,
-                           (int)request->channels);
+        passes->horizontal(input, output, rows, source_bytes, columns, (int)request->channels);
     }
 }
 
@@ -125,13 +136,14 @@ static void vertical_only(const truecopy_resize_request *request, const pass_fun
 
 /* The horizontal pass fills a ring of rows, of which the vertical one takes what it needs. */
 static void columns_then_rows(const truecopy_resize_request *request, const pass_functions *passes,
-                              const axis_weights *columns, const axis_weights *rows, uint8_t *ring, size_t ring_stride,
+                              axis_weights *columns, const axis_weights *rows, uint8_t *ring, size_t ring_stride,
                               int32_t ring_rows, const uint8_t **input, int32_t *pairs) {
     const int channels = (int)request->channels;
     const size_t source_bytes = (size_t)(request->source_width * request->channels);
     const size_t row_bytes = (size_t)(request->width * request->channels);
     const int32_t last = rows->first[rows->count - 1] + rows->taps[rows->count - 1];
     int32_t done = rows->first[0], row, tap;
+    order_columns(columns, channels, source_bytes);
     for (row = 0; row < rows->count; row++) {
         const int32_t first = rows->first[row], end = first + rows->taps[row];
         done = done < first ? first : done;
@@ -165,6 +177,7 @@ static void rows_then_columns(const truecopy_resize_request *request, const pass
     for (column = 0; column < columns->count; column++) {
         columns->first[column] -= left;
     }
+    order_columns(columns, channels, row_bytes);
     for (row = 0; row < rows->count; row += BATCH_ROWS) {
         const uint8_t *from[BATCH_ROWS];
         uint8_t *to[BATCH_ROWS];
