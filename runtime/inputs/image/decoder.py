@@ -18,7 +18,7 @@ from runtime.geometry import native
 from runtime.geometry import pillow as geometry
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.decoder import Decoded
-from runtime.inputs.image.jpeg import decode_jpeg
+from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -128,18 +128,25 @@ def decode_image(
     if isinstance(source, Image.Image):
         _check_pixels(source.width, source.height, subject, max_pixels)
         return _load(source, spec, subject)
-    stream = io.BytesIO(_read(source, subject))
+    data = _read(source, subject)
+    frame = read_frame(data) if fast else None
+    if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
+        pixels = decode_jpeg(data, frame, spec.mode)
+        if pixels is not None:
+            return DecodedImage(image=pixels, turned=False)
+        frame = None
+    stream = io.BytesIO(data)
     try:
         opened = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
-        raise InputError(_not_an_image(stream.getvalue(), subject)) from None
+        raise InputError(_not_an_image(data, subject)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
         _check_pixels(opened.width, opened.height, subject, max_pixels)
-        decoded = _load_jpeg(opened, stream.getvalue(), spec) if fast else None
+        decoded = None if frame is None else _load_jpeg(opened, data, frame, spec)
         return decoded or _load(opened, spec, subject)
 
 
@@ -187,15 +194,20 @@ def _raise_pillows_limit(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _load_jpeg(image: Image.Image, data: bytes, spec: ImageInput) -> DecodedImage | None:
-    """Return a JPEG's pixels as an array, or None: then Pillow decodes it, or says what is wrong with it."""
-    if image.format != "JPEG":
+def _most_pixels(max_pixels: int) -> int:
+    """Return how many pixels an image may have by the user's limit and by Pillow's."""
+    return max_pixels if Image.MAX_IMAGE_PIXELS is None else min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)
+
+
+def _load_jpeg(image: Image.Image, data: bytes, frame: Frame, spec: ImageInput) -> DecodedImage | None:
+    """Return the pixels of a JPEG with EXIF or the like, or None: then Pillow decodes it, or says what is wrong."""
+    if image.format != "JPEG" or image.size != (frame.width, frame.height):
         return None
     try:
         turned = _is_turned(image)
     except Exception:  # damage, which _load reports
         return None
-    pixels = None if turned and spec.exif else decode_jpeg(data, spec.mode)
+    pixels = None if turned and spec.exif else decode_jpeg(data, frame, spec.mode)
     return None if pixels is None else DecodedImage(image=pixels, turned=turned)
 
 

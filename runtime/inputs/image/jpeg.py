@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,20 +62,31 @@ def find_jpeg_decoder() -> JpegDecoder:
     return _decoder
 
 
-def decode_jpeg(data: bytes, mode: str) -> NDArray[np.uint8] | None:
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The size of a JPEG of a proven kind, of 1 channel or 3.
+
+    ``is_plain`` says that it has no application's segments but JFIF's, and so neither EXIF nor anything else that
+    Pillow reads before it decodes.
+    """
+
+    height: int
+    width: int
+    channels: int
+    is_plain: bool = True
+
+
+def decode_jpeg(data: bytes, frame: Frame, mode: str) -> NDArray[np.uint8] | None:
     """Return the pixels of a JPEG as Pillow's ``convert(mode)``, uint8 [height, width, channels], or None.
 
-    ``mode`` is RGB or L. None leaves the JPEG to Pillow: it is of a kind that is not proven, or damaged. The pixels lie
-    in a buffer that is lent again when nothing refers to them any more.
+    ``frame`` is what ``read_frame`` says of it; ``mode`` is RGB or L. None leaves the JPEG to Pillow: it is damaged, or
+    there is no decoder. The pixels lie in a buffer that is lent again when nothing refers to them any more.
     """
     module = find_jpeg_decoder().module
-    return None if module is None else _decode(module, data, mode)
+    return None if module is None else _decode(module, data, frame, mode)
 
 
-def _decode(module: Any, data: bytes, mode: str) -> NDArray[np.uint8] | None:
-    frame = read_frame(data)
-    if frame is None:
-        return None
+def _decode(module: Any, data: bytes, frame: Frame, mode: str) -> NDArray[np.uint8] | None:
     # Pillow's gray of a color photo is computed from RGB, not from the JPEG's own luma.
     is_gray = mode == "L" and frame.channels == 1
     shape = (frame.height, frame.width, 1 if is_gray else 3)
@@ -90,21 +101,12 @@ def _decode(module: Any, data: bytes, mode: str) -> NDArray[np.uint8] | None:
     return to_gray(pixels) if mode == "L" and not is_gray else pixels
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The size of a JPEG of a proven kind; 1 channel or 3."""
-
-    height: int
-    width: int
-    channels: int
-
-
 def read_frame(data: bytes) -> Frame | None:
     """Return the frame of a JPEG whose markers are all of a proven kind, or None."""
     if not (data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")):
         return None
     frame: Frame | None = None
-    kind, is_jfif, ids = 0, False, b""
+    kind, is_jfif, is_plain, ids = 0, False, True, b""
     position, end = 2, len(data)
     while position + 4 <= end and data[position] == 0xFF:
         marker = data[position + 1]
@@ -117,22 +119,25 @@ def read_frame(data: bytes) -> Frame | None:
             if frame is None or (frame.channels == 3 and not is_ycbcr):
                 return None
             is_whole = _is_whole_scan(segment, ids) if kind == _BASELINE else _has_all_scans(data, position, ids)
-            return frame if is_whole else None
+            return replace(frame, is_plain=is_plain) if is_whole else None
         if marker in {_BASELINE, _PROGRESSIVE} and frame is None:
             frame, kind, ids = _read_frame_header(segment), marker, segment[6::3]
             if frame is None:
                 return None
-        elif marker == _APP0:
-            is_jfif = is_jfif or (segment.startswith(b"JFIF\0") and len(segment) >= 14)
+        elif marker == _APP0 and segment.startswith(b"JFIF"):
+            if len(segment) < 14 or segment[4] != 0:
+                return None
+            is_jfif = True
         elif not _is_harmless(marker, segment):
             return None
+        is_plain = is_plain and not _APP0 < marker <= _APP15
         position += 2 + length
     return None
 
 
 def _is_harmless(marker: int, segment: bytes) -> bool:
     """Return whether a segment is one of tables, or of what no decoder looks at: no Adobe marker, no second photo."""
-    if _APP0 < marker <= _APP15:
+    if _APP0 <= marker <= _APP15:
         return marker != _APP14 and not (marker == _APP2 and segment.startswith(b"MPF\0"))
     return marker in {_DQT, _DHT, _DRI, _COM}
 
@@ -224,11 +229,14 @@ def _switched_off(reason: str) -> JpegDecoder:
 def check_jpeg_decoder(module: Any) -> str:
     """Return what JPEGs of every proven kind show to be wrong, or nothing."""
     for name, data in make_jpegs(module):
+        frame = read_frame(data)
+        if frame is None:
+            return f"unknown markers in {name}"
         for mode in ("RGB", "L"):
             # Not Image.open: its limit of pixels is the process's, and may be anything.
             with JpegImageFile(io.BytesIO(data)) as opened:
                 expected = np.asarray(opened.convert(mode))
-            pixels = _decode(module, data, mode)
+            pixels = _decode(module, data, frame, mode)
             if pixels is None:
                 return f"it does not decode {name}"
             if not np.array_equal(pixels if mode == "RGB" else pixels[:, :, 0], expected):

@@ -36,7 +36,8 @@ def encoded(image, **options):
 
 
 def decode(data, mode="RGB"):
-    return jpeg.decode_jpeg(data, mode)
+    frame = jpeg.read_frame(data)
+    return None if frame is None else jpeg.decode_jpeg(data, frame, mode)
 
 
 def pillow_pixels(data, mode="RGB"):
@@ -198,6 +199,17 @@ class TestDecoder:
     def test_a_giant_jpeg_is_refused_before_it_is_decoded(self, photo):
         messages = []
         for decoder in self.decoders(max_pixels=75 * 53 - 1):
+            with pytest.raises(runtime.InputError) as raised:
+                decoder.decode(encoded(photo), subject="photo")
+            messages.append(str(raised.value))
+
+        assert messages[0] == messages[1]
+        assert "too large" in messages[0]
+
+    def test_pillows_own_limit_holds_as_before(self, photo, monkeypatch):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        messages = []
+        for decoder in self.decoders(max_pixels=2000):
             with pytest.raises(runtime.InputError) as raised:
                 decoder.decode(encoded(photo), subject="photo")
             messages.append(str(raised.value))
