@@ -67,7 +67,7 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
     """
     kernel = find_kernel().module
     if kernel is None or not _is_for_kernel(image):
-        return pillow.prepare(image, steps)
+        return pillow.prepare(_to_image(image, steps), steps)
     decoded = np.asarray(image)
     pixels = decoded if decoded.ndim == 3 else decoded[:, :, np.newaxis]
     position = 0
@@ -88,6 +88,14 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
                 gray = pixels if pixels.shape[2] == 1 else to_gray(pixels)
                 pixels = gray if step.channels == 1 else gray.repeat(3, axis=2)
     return pixels.copy() if np.may_share_memory(pixels, decoded) else np.ascontiguousarray(pixels)
+
+
+def _to_image(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Image.Image | Pixels:
+    """Return a photo's array as the image that the Pillow path takes; arrays of other kinds stay arrays."""
+    is_photo = any(isinstance(step, Grayscale) or getattr(step, "implementation", "") == "pillow" for step in steps)
+    if isinstance(image, Image.Image) or not is_photo:
+        return image
+    return Image.fromarray(image if image.shape[2] > 1 else image[:, :, 0])
 
 
 def to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

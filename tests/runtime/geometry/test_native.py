@@ -232,6 +232,7 @@ def test_without_the_kernel_pillow_gives_the_pixels_and_nothing_is_said(unknown,
         prepared = native.prepare(image, CLASSIC)
 
     assert np.array_equal(prepared, pillow.prepare(image, CLASSIC))
+    assert np.array_equal(native.prepare(np.asarray(image), CLASSIC), prepared)
     assert native.find_kernel().reason == "not installed: pip install 'truecopy[fast]'"
     assert np.array_equal(native.to_gray(np.asarray(image))[:, :, 0], np.asarray(image.convert("L")))
 

@@ -1,6 +1,7 @@
 """JPEGs are Pillow's to the last bit: pixels, EXIF and refusals; what is not proven is left to Pillow."""
 
 import io
+import re
 import subprocess
 import sys
 import types
@@ -65,6 +66,26 @@ def test_five_hundred_random_jpegs_half_of_them_hostile_have_no_other_outcome():
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.rstrip().endswith("0 unequal")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    native.find_kernel().module is None, reason="the native kernel is not built: scripts/setup builds it"
+)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not say what is resident")
+def test_a_photo_of_48_megapixels_takes_little_more_memory_than_its_pixels():
+    run = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "bench_prepare.py", "--part", "giant"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    times = re.search(r"fast: .*'times decoded': ([0-9.]+)", run.stdout)
+    assert times, run.stdout
+    assert 0.9 < float(times[1]) <= 1.15
 
 
 def with_segment(data, segment):
