@@ -14,6 +14,8 @@ from runtime.engine.cpu import memory_bytes, usable_cores
 from runtime.engine.devices import DEVICES, conflict, missing_provider, split_device
 from runtime.engine.session import onnxruntime_version, open_session, this_machine
 from runtime.errors import ModelError, listed
+from runtime.geometry.native import find_kernel
+from runtime.inputs.image.jpeg import find_jpeg_decoder
 
 Verdict: TypeAlias = Literal["good", "note", "bad"]
 
@@ -49,7 +51,7 @@ def diagnose(artifact: str | Path | None = None, *, device: str = "auto") -> Dia
     """
     if device != "auto":
         split_device(device)
-    findings = [*_versions(), *_cores(), *_devices(device)]
+    findings = [*_versions(), *_images(), *_cores(), *_devices(device)]
     if artifact is not None:
         findings += _artifact(artifact, device)
     return Diagnosis(findings=tuple(findings))
@@ -72,6 +74,21 @@ def _versions() -> Iterator[Finding]:
         verdict="bad" if clash else "good",
         detail=clash or f"{onnxruntime_version()} ({installed})",
     )
+
+
+def _images() -> Iterator[Finding]:
+    """Yield what decodes JPEGs, and resizes and crops photos: all give the same pixels, some of them faster."""
+    kernel, decoder = find_kernel(), find_jpeg_decoder()
+    found = f"native kernel {kernel.version} ({kernel.path})"
+    if kernel.module is None:
+        found = f"Pillow, which is slower. truecopy-kernels: {kernel.reason}"
+    yield Finding(subject="resize and crop", verdict="note" if kernel.module is None else "good", found=found)
+    is_fast = kernel.module is not None and decoder.module is not None
+    reason = decoder.reason and f"simplejpeg: {decoder.reason}"
+    found = f"simplejpeg {decoder.version}; Pillow for unusual kinds"
+    if not is_fast:
+        found = f"Pillow, which is slower. {reason or 'simplejpeg: not used without the native kernel'}"
+    yield Finding(subject="JPEG decoder", verdict="good" if is_fast else "note", found=found)
 
 
 def _cores() -> Iterator[Finding]:

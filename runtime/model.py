@@ -18,8 +18,8 @@ from runtime.engine.session import Arrays
 from runtime.errors import DeviceError, InputError
 from runtime.inputs.decoder import DecodedInput, subject_of
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
-from runtime.inputs.registry import open_decoder
-from runtime.manifest import ImageInput, Manifest
+from runtime.inputs.registry import is_costly_to_decode, open_decoder
+from runtime.manifest import Manifest
 from runtime.results import Failure, Result, interpret, split
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Model:
         self._batched = artifact.manifest.batched_outputs
         # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
         # speed.
-        images = any(isinstance(spec, ImageInput) for spec in artifact.manifest.inputs)
+        images = is_costly_to_decode(artifact.manifest.inputs)
         self._executor = Executor(
             self._graph_file(self._variant.network),
             device=device,

@@ -15,7 +15,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
 from runtime.evidence import Stage
-from runtime.manifest import ImageInput
+from runtime.inputs.registry import kind_of
 from runtime.model import Model, PreparedInput
 from runtime.outputs.registry import open_interpreter
 from runtime.results import result_to_arrays, split
@@ -139,7 +139,7 @@ class _GoldenChecks:
 
         Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
         """
-        images = isinstance(self._model.manifest.inputs[0], ImageInput)
+        unit = kind_of(self._model.manifest.inputs).prepared_unit
         for lossy, limit in ((False, 0.0), (True, self._limits.prepared_limit)):
             differences = [
                 _difference(arrays[name], case.prepared[name])
@@ -151,12 +151,12 @@ class _GoldenChecks:
                 worst = _worst(differences)
                 yield Check(
                     name="prepared",
-                    stage="geometry" if images else "tokens",
+                    stage="geometry" if unit == "gray levels" else "tokens",
                     lossy=lossy,
                     passed=worst <= limit,
                     worst=worst,
                     limit=limit,
-                    unit="gray levels" if images else "values",
+                    unit=unit,
                 )
 
     def _check_network(self, outputs: Sequence[_Outputs]) -> Iterator[Check]:

@@ -30,6 +30,11 @@ def evaluated_tasks() -> list[str]:
     return [task.__struct_config__.tag for task, interpreter in classes.items() if interpreter.is_evaluated]
 
 
+def result_types() -> list[type[Any]]:
+    """Return the result types of all tasks."""
+    return [_load(reference).result_type for reference in INTERPRETERS.values()]
+
+
 @cache
 def _load(reference: str) -> type[Interpreter]:
     module, _, name = reference.partition(":")

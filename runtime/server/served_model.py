@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.concurrency import BATCH_SIZES
+from runtime.inputs.registry import is_costly_to_decode
 from runtime.manifest import Manifest
 from runtime.model import Model
 from runtime.server.options import Batching
-from runtime.server.payloads import kind_of
 from runtime.verify import check_answers
 
 Session = TypeVar("Session")
@@ -128,7 +128,7 @@ def load_verified(
             for size in BATCH_SIZES[1:]:
                 models[size] = Model(artifact, device=single.device, threads=1, batch=size, max_pixels=max_pixels)
         served.batch_models = models if _batches_agree(artifact, models) else {}
-    if kind_of(artifact.manifest) != "image" and batching != "off" and not served.batch_models:
+    if not is_costly_to_decode(artifact.manifest.inputs) and batching != "off" and not served.batch_models:
         agree = _batches_agree(artifact, {1: single, _INPUTS_PER_JOB: single})
         served.inputs_per_job = _INPUTS_PER_JOB if agree else 1
     return served

@@ -20,6 +20,7 @@ from exporter.backends.backend import NetworkSource, WrittenForm
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.inputs.image import adapter as images
 from exporter.outputs.postprocessing import Postprocessing
+from runtime.geometry import native
 from runtime.manifest import LAYOUT, Manifest, Preprocessing
 
 
@@ -40,6 +41,8 @@ class Planting:
         """Replace a function of the runtime, as another version or a hand-written loop would."""
         self.on_host = True
         self._replaced.append((owner, name, value))
+        # Faults of decoding and geometry are planted in the Pillow path, around which the kernel would lead.
+        self._replaced.append((native, "find_kernel", native.Kernel))
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Replace a function of the exporter."""

@@ -29,9 +29,12 @@ def run_on_image(image: Image.Image, step: Resize, crop: CenterCrop | None = Non
     return from_array(_resize(to_array(image).astype(np.uint8, copy=False), step, crop))
 
 
-def run_on_array(pixels: Pixels, step: Resize) -> Pixels:
-    """Return resized pixels, uint8 [height, width, channels]; the exporter folds no other resize of arrays in."""
-    return _resize(pixels.astype(np.uint8, copy=False), step, None)
+def run_on_array(pixels: Pixels, step: Resize, crop: CenterCrop | None = None) -> NDArray[np.uint8]:
+    """Return resized pixels, uint8 [height, width, channels]; the exporter folds no other resize of arrays in.
+
+    Of a crop that follows at once, what it drops is not computed.
+    """
+    return _resize(pixels.astype(np.uint8, copy=False), step, crop)
 
 
 def mask_step(step: Resize, _ignored: int) -> Resize:

@@ -14,9 +14,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.geometry import preparation
+from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -53,20 +54,23 @@ class DecodedImage(DecodedInput):
 
     def to_array(self) -> Pixels:
         """Return the pixels, [height, width, channels]."""
-        array = np.asarray(self.image)
-        return array if array.ndim == 3 else array[:, :, np.newaxis]
+        return _to_pixels(np.asarray(self.image))
 
 
 class ImageDecoder:
-    """Photos: decoded by Pillow, prepared on the host as the manifest's geometry says.
+    """Photos: decoded, and prepared on the host as the manifest's geometry says.
 
     A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
+    ``fast`` uses the native kernel and simplejpeg where they are installed; without it, Pillow gives the same pixels.
     """
 
     batch_size = _BATCH
 
-    def __init__(self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS, fast: bool = True
+    ) -> None:
         self._spec = spec
+        self._fast = fast
         self._max_pixels = max_pixels
         _raise_pillows_limit(max_pixels)
         self.warnings = {
@@ -80,12 +84,15 @@ class ImageDecoder:
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
         """Return the image as ``decode_image`` does."""
-        decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels)
+        # Only the kernel prepares arrays of photos.
+        fast = self._fast and native.find_kernel().module is not None
+        decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels, fast=fast)
         return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""
-        return preparation.prepare(decoded.image, self._spec.preprocessing.geometry)
+        prepare = native.prepare if self._fast else preparation.prepare
+        return prepare(decoded.image, self._spec.preprocessing.geometry)
 
     def bucket(self, prepared: Pixels) -> Hashable:
         """Return the size, which is the same for all images where the transform ends in a fixed one."""
@@ -101,33 +108,45 @@ class ImageDecoder:
         return {self._spec.name: decoded.to_array()[np.newaxis]}
 
 
-def decode_image(source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(
+    source: ImageSource, spec: ImageInput, *, subject: str, max_pixels: int = MAX_PIXELS, fast: bool = False
+) -> DecodedImage:
     """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
 
     ``source`` is a path, the bytes of an encoded image, a PIL image, or an array [height, width, channels], uint8 in
     RGB order for photos.
-    ``subject`` names it in messages. Raises InputError when it is missing, not an image of a known format, damaged,
-    or larger than ``max_pixels``.
+    ``subject`` names it in messages. With ``fast``, the image is an array [height, width, channels] where no PIL image
+    is needed on the way to the same pixels. Raises InputError when it is missing, not an image of a known format,
+    damaged, or larger than ``max_pixels``.
     """
     if spec.mode == "bands":
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
     if isinstance(source, np.ndarray):
-        return DecodedImage(image=_from_array(source, spec, subject, max_pixels), turned=False)
+        array = _check_array(source, spec, subject, max_pixels)
+        return DecodedImage(image=_to_pixels(array) if fast else Image.fromarray(array), turned=False)
     if isinstance(source, Image.Image):
         _check_pixels(source.width, source.height, subject, max_pixels)
         return _load(source, spec, subject)
-    stream = io.BytesIO(_read(source, subject))
+    data = _read(source, subject)
+    frame = read_frame(data) if fast else None
+    if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
+        pixels = decode_jpeg(data, frame, spec.mode)
+        if pixels is not None:
+            return DecodedImage(image=pixels, turned=False)
+        frame = None
+    stream = io.BytesIO(data)
     try:
         opened = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
-        raise InputError(_not_an_image(stream.getvalue(), subject)) from None
+        raise InputError(_not_an_image(data, subject)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
         _check_pixels(opened.width, opened.height, subject, max_pixels)
-        return _load(opened, spec, subject)
+        decoded = None if frame is None else _load_jpeg(opened, data, frame, spec)
+        return decoded or _load(opened, spec, subject)
 
 
 def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject: str) -> bytes:
@@ -174,10 +193,31 @@ def _raise_pillows_limit(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
+def _most_pixels(max_pixels: int) -> int:
+    """Return how many pixels an image may have by the user's limit and by Pillow's."""
+    return max_pixels if Image.MAX_IMAGE_PIXELS is None else min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)
+
+
+def _load_jpeg(image: Image.Image, data: bytes, frame: Frame, spec: ImageInput) -> DecodedImage | None:
+    """Return the pixels of a JPEG with EXIF or the like, or None: then Pillow decodes it, or says what is wrong."""
+    if image.format != "JPEG" or image.size != (frame.width, frame.height):
+        return None
+    try:
+        turned = _is_turned(image)
+    except Exception:  # damage, which _load reports
+        return None
+    pixels = None if turned and spec.exif else decode_jpeg(data, frame, spec.mode)
+    return None if pixels is None else DecodedImage(image=pixels, turned=turned)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
+
+
 def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
     try:
         image.load()
-        turned = image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
+        turned = _is_turned(image)
         if turned and spec.exif:
             image = ImageOps.exif_transpose(image)
         return DecodedImage(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
@@ -195,7 +235,7 @@ def _bands(source: ImageSource, spec: ImageInput, subject: str, max_pixels: int)
     return read_bands(_read(source, subject), spec, subject=subject, max_pixels=max_pixels)
 
 
-def _from_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels: int) -> Image.Image:
+def _check_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels: int) -> NDArray[np.uint8]:
     if spec.mode == "L" and array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     fits = array.ndim == 2 if spec.mode == "L" else array.ndim == 3 and array.shape[2] == 3
@@ -206,4 +246,9 @@ def _from_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels:
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
     _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)
-    return Image.fromarray(np.ascontiguousarray(array))
+    return np.ascontiguousarray(array)
+
+
+def _to_pixels(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array [height, width] or [height, width, channels] as the latter."""
+    return array if array.ndim == 3 else array[:, :, np.newaxis]

@@ -55,7 +55,7 @@ class ImagePayload(Payload):
             shape = [-1 if length is None else length for length in (None, *lengths)]
             raise InputError(
                 f"input '{PIXELS}': wrong array: expected {datatype_of(self._dtype)} {shape}, "
-                f"got {datatype_of(array.dtype)} {list(array.shape)}. Convert it."
+                f"got {datatype_of(array.dtype)} {list(array.shape)}. Convert the array."
             )
         return list(array)
 

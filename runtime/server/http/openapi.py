@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from runtime.manifest import Classify, Manifest, Multilabel, Raw, Regress, Segment, Tokens
-from runtime.results import Estimate, Failure, LabelSet, Outputs, Prediction, Segmentation, TokenSequence
+from runtime.manifest import Manifest
+from runtime.outputs.registry import open_interpreter, result_types
+from runtime.results import Failure
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import TensorSpec
 from runtime.server.payloads import encoded_inputs, input_specs, kind_of, schema_of, task_of
@@ -19,16 +20,6 @@ Json = dict[str, Any]
 
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/"
-
-# The result of each task; its schema is made from the type.
-_RESULT_TYPES: dict[type[Any], type[msgspec.Struct]] = {
-    Classify: Prediction,
-    Multilabel: LabelSet,
-    Regress: Estimate,
-    Segment: Segmentation,
-    Tokens: TokenSequence,
-    Raw: Outputs,
-}
 
 # Fields of a result type that its JSON does not have.
 _NOT_IN_JSON = {"Estimate": ("units",)}
@@ -96,7 +87,7 @@ def _result_schemas() -> Json:
         return {"type": "array", "description": "Nested lists, one level per dimension."}
 
     _, schemas = msgspec.json.schema_components(
-        [*_RESULT_TYPES.values(), Failure], schema_hook=schema_of_array, ref_template=_SCHEMAS + "{name}"
+        [*result_types(), Failure], schema_hook=schema_of_array, ref_template=_SCHEMAS + "{name}"
     )
     for name, schema in schemas.items():
         schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
@@ -121,7 +112,7 @@ def _model_paths(name: str, model: ServedModel) -> Json:
 def _predict_operation(name: str, model: ServedModel) -> Json:
     manifest, labels = model.manifest, model.single_threaded.labels
     task = task_of(manifest)
-    result_type = _RESULT_TYPES[type(manifest.task)]
+    result_type = open_interpreter(manifest.task).result_type
     results = {"anyOf": [{"$ref": _SCHEMAS + kind.__name__} for kind in (result_type, Failure)]}
     response = {
         "type": "object",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.inputs.image.decoder import PIXELS
-from runtime.manifest import ImageInput, Manifest, Raw
+from runtime.inputs.registry import open_payload
+from runtime.manifest import Manifest, Raw
 from runtime.server.jobs import AcceptedInput, InputSource, PreparedInput
 from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of
 from runtime.server.payloads import input_specs, rows_of
@@ -99,30 +99,12 @@ def to_sources(request: InferRequest, manifest: Manifest) -> list[InputSource]:
     An image model also takes prepared pixels, [batch, height, width, channels], by the name that ``Model.run`` has for
     them. Raises InputError when names, datatypes or shapes are not the model's.
     """
-    first = manifest.inputs[0]
     prefix = f"input '{next(iter(request.inputs), '')}' row"
-    if request.inputs.keys() == {PIXELS} and isinstance(first, ImageInput) and first.name != PIXELS:
-        pixels = request.inputs[PIXELS]
-        _check_prepared(pixels, first)
-        return [PreparedInput(name="", subject=f"{prefix} {row}", value=value) for row, value in enumerate(pixels)]
+    prepared = open_payload(manifest.inputs).prepared_rows(request.inputs)
+    if prepared is not None:
+        return [PreparedInput(name="", subject=f"{prefix} {row}", value=value) for row, value in enumerate(prepared)]
     rows = rows_of(request.inputs, manifest, request.model)
     return [AcceptedInput(name="", subject=f"{prefix} {row}", value=value) for row, value in enumerate(rows)]
-
-
-def _check_prepared(array: NDArray[Any], spec: ImageInput) -> None:
-    """Raise InputError unless ``array`` is a batch of prepared pixels of this input."""
-    prepared = spec.preprocessing
-    lengths = (prepared.height, prepared.width, prepared.channels)
-    fits = array.ndim == 4 and all(
-        length == expected or (expected is None and length > 0)
-        for length, expected in zip(array.shape[1:], lengths, strict=True)
-    )
-    if array.dtype != spec.dtype or not fits or not len(array):
-        shape = [-1 if length is None else length for length in (None, *lengths)]
-        raise InputError(
-            f"input '{PIXELS}': wrong array: expected {datatype_of(np.dtype(spec.dtype))} {shape}, "
-            f"got {datatype_of(array.dtype)} {list(array.shape)}. Convert the array."
-        )
 
 
 def build_response(

@@ -1,0 +1,45 @@
+/* Which instructions this processor, and its operating system, have. */
+#include "internal.h"
+
+#if TRUECOPY_HAS_AVX2 && defined(_MSC_VER) && !defined(__clang__)
+#include <immintrin.h>
+#include <intrin.h>
+
+static int ask_processor(void) {
+    int registers[4];
+    __cpuid(registers, 0);
+    if (registers[0] < 7) {
+        return 0;
+    }
+    __cpuid(registers, 1);
+    /* OSXSAVE and AVX, and an operating system that saves the wide registers. */
+    if ((registers[2] & (1 << 27)) == 0 || (registers[2] & (1 << 28)) == 0 || (_xgetbv(0) & 6) != 6) {
+        return 0;
+    }
+    __cpuidex(registers, 7, 0);
+    return (registers[1] & (1 << 5)) != 0;
+}
+
+static int has_avx2(void) {
+    static volatile long known = 0; /* 1: no, 2: yes; every thread writes the same */
+    if (known == 0) {
+        known = 1 + ask_processor();
+    }
+    return known == 2;
+}
+#elif TRUECOPY_HAS_AVX2
+static int has_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") != 0;
+}
+#endif
+
+int truecopy_best_path(void) {
+#if TRUECOPY_HAS_AVX2
+    return has_avx2() ? TRUECOPY_AVX2 : TRUECOPY_PORTABLE;
+#elif TRUECOPY_HAS_NEON
+    return TRUECOPY_NEON;
+#else
+    return TRUECOPY_PORTABLE;
+#endif
+}

@@ -1,0 +1,80 @@
+/* Resize and crop of 8-bit pixels, equal to Pillow's and torch's to the last bit.
+ *
+ * Every function may be called from many threads at once; none of them calls into Python. */
+#ifndef TRUECOPY_KERNELS_H
+#define TRUECOPY_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define TRUECOPY_API __declspec(dllexport)
+#else
+#define TRUECOPY_API __attribute__((visibility("default")))
+#endif
+
+/* Raised whenever the structure below or the meaning of a number changes. */
+#define TRUECOPY_ABI 1
+
+enum truecopy_filter {
+    TRUECOPY_NEAREST = 0,
+    TRUECOPY_BOX = 1,
+    TRUECOPY_BILINEAR = 2,
+    TRUECOPY_HAMMING = 3,
+    TRUECOPY_BICUBIC = 4,
+    TRUECOPY_LANCZOS = 5
+};
+
+/* Whose weights: Pillow's have 22 bits; torch's of uint8 tensors fit the largest weight into an int16. */
+enum truecopy_arithmetic { TRUECOPY_PILLOW = 0, TRUECOPY_TORCH = 1 };
+
+/* Which instructions: AUTO takes the best that the processor has. All give the same pixels. */
+enum truecopy_path { TRUECOPY_AUTO = 0, TRUECOPY_PORTABLE = 1, TRUECOPY_AVX2 = 2, TRUECOPY_NEON = 3 };
+
+enum truecopy_status {
+    TRUECOPY_OK = 0,
+    TRUECOPY_BAD_ARGUMENT = 1, /* an unknown number, a null pointer, or a window outside the resized image */
+    TRUECOPY_BAD_SIZE = 2,     /* a size below 1 or above TRUECOPY_MAX_SIDE, or strides that overlap or overflow */
+    TRUECOPY_NO_MEMORY = 3,
+    TRUECOPY_NO_PATH = 4 /* this processor does not have the instructions that were asked for */
+};
+
+/* Pillow keeps the sides of its source as float32, which is exact below this. */
+#define TRUECOPY_MAX_SIDE ((1 << 24) - 1)
+
+/* A resize of `source` to `resized_height` x `resized_width`, of which only a window is computed.
+ *
+ * Pixels are packed in their rows, `channels` bytes each (1 to 4); strides are in bytes and may be negative.
+ * `target` is the window's first pixel; it must not overlap the source. */
+typedef struct {
+    const uint8_t *source;
+    int64_t source_stride;
+    int64_t source_height;
+    int64_t source_width;
+    int64_t channels;
+    uint8_t *target;
+    int64_t target_stride;
+    int64_t resized_height;
+    int64_t resized_width;
+    int64_t top; /* the window, in pixels of the resized image */
+    int64_t left;
+    int64_t height;
+    int64_t width;
+    int32_t filter;
+    int32_t arithmetic;
+    int32_t rows_first; /* whether the vertical pass comes first: pixels are rounded between the passes */
+    int32_t path;
+} truecopy_resize_request;
+
+TRUECOPY_API int truecopy_resize(const truecopy_resize_request *request);
+
+/* RGB to gray as Pillow's convert("L"): `channels` bytes per pixel (3 or 4) of which the first three count. */
+TRUECOPY_API int truecopy_gray(const uint8_t *source, int64_t source_stride, int64_t height, int64_t width,
+                               int64_t channels, uint8_t *target, int64_t target_stride);
+
+/* The path that AUTO takes on this processor. */
+TRUECOPY_API int truecopy_best_path(void);
+
+TRUECOPY_API int truecopy_abi(void);
+
+#endif

@@ -1,0 +1,207 @@
+"""Resize and crop on the host with the native kernel.
+
+The kernel is optional (``pip install 'truecopy[fast]'``). It checks itself against Pillow when it is first used; where
+it is not installed, or fails, ``runtime/geometry/preparation.py`` computes the same pixels.
+"""
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.geometry.arrays import Pixels
+from runtime.geometry.preparation import prepare as prepare_without_kernel
+from runtime.geometry.preparation import with_crops
+from runtime.geometry.registry import STEPS
+from runtime.geometry.sizes import kept_span, resized_size, vertical_first
+from runtime.geometry.steps import center_crop, resize
+from runtime.manifest import AxisOrder, CenterCrop, GeometryStep, Grayscale, Interpolation, Resize
+
+_INSTALL = "pip install 'truecopy[fast]'"
+
+# Pillow's image of more pixels is resized by Pillow: an array of it would need as much memory once more.
+_MAX_COPIED_PIXELS = 16_000_000
+
+# TRUECOPY_MAX_SIDE in truecopy_kernels.h.
+_MAX_SIDE = (1 << 24) - 1
+_MAX_CHANNELS = 4
+
+_FILTERS: tuple[Interpolation, ...] = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+_TORCH_FILTERS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """The native kernel of this process; without ``module``, ``reason`` says why there is none."""
+
+    module: Any = None
+    version: str = ""
+    path: str = ""
+    reason: str = ""
+
+
+_lock = threading.Lock()
+_kernel: Kernel | None = None
+
+
+def find_kernel() -> Kernel:
+    """Return the kernel, which the first call finds and checks.
+
+    A kernel that is there and does not work is off for the process, with one warning.
+    """
+    global _kernel
+    if _kernel is None:
+        with _lock:
+            if _kernel is None:
+                _kernel = _open_kernel()
+    return _kernel
+
+
+def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixels:
+    """Return the prepared pixels of a decoded image, as ``runtime.geometry.preparation.prepare`` does.
+
+    The result has memory of its own. What the kernel does not do (16 bits, more than four channels, resizes without
+    antialias) other implementations do, with the same pixels.
+    """
+    kernel = find_kernel().module
+    if kernel is None or not _is_for_kernel(image):
+        return prepare_without_kernel(_to_image(image, steps), steps)
+    decoded = np.asarray(image)
+    pixels = decoded if decoded.ndim == 3 else decoded[:, :, np.newaxis]
+    for step, crop in with_crops(steps):
+        match step:
+            case Resize():
+                pixels = _resize(kernel, pixels, step, crop)
+            case Grayscale():
+                gray = pixels if pixels.shape[2] == 1 else to_gray(pixels)
+                pixels = gray if step.channels == 1 else gray.repeat(3, axis=2)
+            case _:
+                pixels = STEPS[type(step)].run_on_array(pixels, step)  # type: ignore[assignment]  # uint8 stays uint8
+    return pixels.copy() if np.may_share_memory(pixels, decoded) else np.ascontiguousarray(pixels)
+
+
+def _to_image(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Image.Image | Pixels:
+    """Return a photo's array as the image that the Pillow path takes; arrays of other kinds stay arrays."""
+    is_photo = any(isinstance(step, Grayscale) or getattr(step, "implementation", "") == "pillow" for step in steps)
+    if isinstance(image, Image.Image) or not is_photo:
+        return image
+    return Image.fromarray(image if image.shape[2] > 1 else image[:, :, 0])
+
+
+def to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return RGB pixels as Pillow's ``convert("L")`` does, uint8 [height, width, 1]."""
+    kernel = find_kernel().module
+    if kernel is None:
+        return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, np.newaxis]
+    gray: NDArray[np.uint8] = kernel.to_gray(_packed(pixels))
+    return gray
+
+
+def _is_for_kernel(image: Image.Image | Pixels) -> bool:
+    if isinstance(image, Image.Image):
+        return image.width * image.height <= _MAX_COPIED_PIXELS
+    return image.dtype == np.uint8 and image.shape[2] <= _MAX_CHANNELS
+
+
+def _resize(kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:
+    """Resize and crop in one call: what the crop drops is not computed, and what it adds is filled."""
+    height, width, channels = pixels.shape
+    size = resized_size(height, width, step)
+    if step.implementation == "pillow" and max(height, width, *size) > _MAX_SIDE:
+        return _resize_with_pillow(pixels, step, crop)
+    if step.implementation == "opencv" or not step.antialias:
+        return resize.run_on_array(pixels, step, crop)
+    lengths = size if crop is None else (crop.height, crop.width)
+    spans = [
+        (0, old) if crop is None else kept_span(old, length, crop.rounding)
+        for old, length in zip(size, lengths, strict=True)
+    ]
+    starts = [max(start, 0) for start, _ in spans]
+    kept = [min(end, old) - start for (_, end), old, start in zip(spans, size, starts, strict=True)]
+    resized = np.empty((*lengths, channels), np.uint8)
+    out = resized
+    if crop is not None and (kept[0] < lengths[0] or kept[1] < lengths[1]):
+        resized[:] = crop.fill
+        top, left = (max(-start, 0) for start, _ in spans)
+        out = resized[top : top + kept[0], left : left + kept[1]]
+    kernel.resize(
+        _packed(pixels),
+        size,
+        step.interpolation,
+        window=(*starts, *kept),
+        rows_first=step.implementation == "pillow" and vertical_first(height, width, size, step),
+        arithmetic=step.implementation,
+        out=out,
+    )
+    return resized
+
+
+def _resize_with_pillow(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:
+    image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
+    steps: list[GeometryStep] = [step] if crop is None else [step, crop]
+    return prepare_without_kernel(image, steps).astype(np.uint8, copy=False)
+
+
+def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pixels with those of a row next to each other, copied only where they are not."""
+    channels = pixels.shape[2]
+    is_packed = (channels == 1 or pixels.strides[2] == 1) and pixels.strides[1] == channels
+    return pixels if is_packed else np.ascontiguousarray(pixels)
+
+
+def _open_kernel() -> Kernel:
+    try:
+        import truecopy_kernels
+    except ModuleNotFoundError:
+        return Kernel(reason=f"not installed: {_INSTALL}")
+    except (ImportError, OSError) as error:
+        return _switched_off(f"cannot be loaded: {error}")
+    version = truecopy_kernels.__version__
+    try:
+        problem = check_kernel(truecopy_kernels)
+    except Exception as error:  # whatever a kernel that is damaged or of another version raises
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        return _switched_off(f"version {version} failed its self-check: {problem}")
+    return Kernel(module=truecopy_kernels, version=version, path=truecopy_kernels.best_path())
+
+
+def _switched_off(reason: str) -> Kernel:
+    warnings.warn(
+        f"truecopy-kernels: {reason}. It is off for this process: Pillow computes the same pixels, slower. "
+        "Install truecopy-kernels again.",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return Kernel(reason=reason)
+
+
+def check_kernel(kernel: Any) -> str:
+    """Return what a few resizes, up and down, with each filter and in both orders, show to be wrong, or nothing."""
+    noise = np.random.default_rng(0).integers(0, 256, (61, 47, 3), dtype=np.uint8)
+    sizes: tuple[tuple[tuple[int, int], AxisOrder], ...] = (
+        ((23, 40), "horizontal_first"),
+        ((17, 45), "larger_cut_first"),
+        ((130, 70), "horizontal_first"),
+    )
+    for (height, width), order in sizes:
+        crop = CenterCrop(height=height - 5, width=width + 6)
+        for interpolation in _FILTERS:
+            step = Resize(size=(height, width), interpolation=interpolation, axis_order=order)
+            for pixels in (noise, noise[::-1, :, :1]):
+                # Pillow's own crop has a limit of pixels, which is the process's, and may be anything.
+                expected = center_crop.run_on_array(_resize_with_pillow(np.ascontiguousarray(pixels), step, None), crop)
+                if not np.array_equal(_resize(kernel, pixels, step, crop), expected):
+                    return f"other pixels than Pillow's with {interpolation} to {height} x {width}"
+        for interpolation in _TORCH_FILTERS:
+            step = Resize(size=(height, width), interpolation=interpolation, axis_order=order, implementation="torch")
+            if not np.array_equal(_resize(kernel, noise, step, None), resize.run_on_array(noise, step)):
+                return f"other pixels than torch's with {interpolation} to {height} x {width}"
+    if not np.array_equal(kernel.to_gray(noise)[:, :, 0], np.asarray(Image.fromarray(noise).convert("L"))):
+        return "other gray than Pillow's"
+    return ""

@@ -1,0 +1,52 @@
+"""JPEGs of every kind, sound and hostile, by the fast decoder against Pillow: pixels, remarks and refusals."""
+
+import argparse
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+from support.jpeg_cases import Jpeg, difference, installed_jpegs, is_fast, random_jpeg
+
+from runtime.inputs.image.jpeg import find_jpeg_decoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jpegs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    decoder = find_jpeg_decoder()
+    if decoder.module is None:
+        print(f"simplejpeg: {decoder.reason}", file=sys.stderr)
+        sys.exit(2)
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    random = np.random.default_rng(options.seed)
+    counts: Counter[str] = Counter()
+    start = time.monotonic()
+    for jpeg in chain(installed_jpegs(), made_jpegs(random, options.jpegs)):
+        counts["JPEGs"] += 1
+        counts["of proven kinds"] += is_fast(jpeg)
+        for mode in ("RGB", "L"):
+            problem = difference(jpeg, mode)
+            if problem:
+                counts["unequal"] += 1
+                print(f"{mode}: {jpeg.name}: {problem}", flush=True)
+    taken = time.monotonic() - start
+    print(
+        f"{counts['JPEGs']} JPEGs, {counts['of proven kinds']} of proven kinds, as RGB and as gray in {taken:.0f} s: "
+        f"{counts['unequal']} unequal"
+    )
+    sys.exit(bool(counts["unequal"]))
+
+
+def made_jpegs(random: np.random.Generator, count: int) -> Iterator[Jpeg]:
+    for _ in range(count):
+        yield random_jpeg(random)
+
+
+if __name__ == "__main__":
+    main()
