@@ -79,16 +79,16 @@ def _versions() -> Iterator[Finding]:
 def _images() -> Iterator[Finding]:
     """Yield what decodes JPEGs, and resizes and crops photos: all give the same pixels, some of them faster."""
     kernel, decoder = find_kernel(), find_jpeg_decoder()
-    found = f"native kernel {kernel.version} ({kernel.path})"
+    detail = f"native kernel {kernel.version} ({kernel.path})"
     if kernel.module is None:
-        found = f"Pillow, which is slower. truecopy-kernels: {kernel.reason}"
-    yield Finding(subject="resize and crop", verdict="note" if kernel.module is None else "good", found=found)
+        detail = f"Pillow, which is slower. truecopy-kernels: {kernel.reason}"
+    yield Finding(subject="resize and crop", verdict="note" if kernel.module is None else "good", detail=detail)
     is_fast = kernel.module is not None and decoder.module is not None
     reason = decoder.reason and f"simplejpeg: {decoder.reason}"
-    found = f"simplejpeg {decoder.version}; Pillow for unusual kinds"
+    detail = f"simplejpeg {decoder.version}; Pillow for unusual kinds"
     if not is_fast:
-        found = f"Pillow, which is slower. {reason or 'simplejpeg: not used without the native kernel'}"
-    yield Finding(subject="JPEG decoder", verdict="good" if is_fast else "note", found=found)
+        detail = f"Pillow, which is slower. {reason or 'simplejpeg: not used without the native kernel'}"
+    yield Finding(subject="JPEG decoder", verdict="good" if is_fast else "note", detail=detail)
 
 
 def _cores() -> Iterator[Finding]:

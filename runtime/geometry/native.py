@@ -81,7 +81,7 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
                 gray = pixels if pixels.shape[2] == 1 else to_gray(pixels)
                 pixels = gray if step.channels == 1 else gray.repeat(3, axis=2)
             case _:
-                pixels = STEPS[type(step)].run_on_array(pixels, step)  # type: ignore[assignment]  # uint8 stays uint8
+                pixels = STEPS[type(step)].run_on_array(pixels, step)
     return pixels.copy() if np.may_share_memory(pixels, decoded) else np.ascontiguousarray(pixels)
 
 
