@@ -18,9 +18,11 @@ if TYPE_CHECKING:
         CheckpointError,
         ConversionError,
         ExportError,
+        ExportOptions,
         ExportResult,
         ParityError,
         PreprocessingError,
+        TaskOptions,
         export,
     )
     from runtime import (
@@ -55,6 +57,7 @@ __all__ = [
     "DeviceError",
     "Estimate",
     "ExportError",
+    "ExportOptions",
     "ExportResult",
     "Failure",
     "InputError",
@@ -68,6 +71,7 @@ __all__ = [
     "Result",
     "ScoredLabel",
     "Segmentation",
+    "TaskOptions",
     "TokenSequence",
     "TruecopyError",
     "__version__",

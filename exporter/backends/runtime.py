@@ -16,7 +16,7 @@ from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import ServedPath
 from exporter.parity.paths import graph_stages, runtime_path
 from runtime.artifact.open import Artifact
-from runtime.geometry.preparation import prepare
+from runtime.geometry.native import prepare
 from runtime.manifest import Preprocessing
 
 title: str = "runtime"

@@ -6,7 +6,7 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -211,9 +211,15 @@ def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     keys, _ = read_pickle(stream, find_storage)
     if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
         raise DamagedFileError("its list of storages is broken")
+    storages = _read_storages(path, stream, [str(key) for key in keys], pending)
+    return Content(format="state_dict", container="legacy", root=_with_storages(root, storages, {}), files=(path,))
+
+
+def _read_storages(path: Path, stream: BinaryIO, keys: Sequence[str], pending: Mapping[str, int]) -> dict[str, Storage]:
+    """Return the storages that follow a legacy file's pickles, by key; ``pending`` are their sizes in bytes."""
     storages: dict[str, Storage] = {}
     offset = stream.tell()
-    for key in map(str, keys):
+    for key in keys:
         stream.seek(offset)
         prefix = stream.read(8)
         if len(prefix) != 8 or key not in pending:
@@ -223,9 +229,9 @@ def _read_legacy(path: Path, stream: BinaryIO) -> Content:
             raise DamagedFileError(f"storage '{key[:20]}' has another length than the tensors say")
         storages[key] = Storage(path=path, offset=offset + 8, size_bytes=needed_bytes)
         offset += 8 + needed_bytes
-    if offset != size_bytes:
+    if offset != (size_bytes := path.stat().st_size):
         raise DamagedFileError(f"expected {offset} bytes, got {size_bytes}")
-    return Content(format="state_dict", container="legacy", root=_with_storages(root, storages, {}), files=(path,))
+    return storages
 
 
 def _with_storages(value: object, storages: Mapping[str, Storage], seen: dict[int, object]) -> object:

@@ -12,6 +12,7 @@ from support.toy_step import AdjustGamma, Gamma
 from torchvision import transforms
 
 import exporter
+from exporter.backends.registry import geometry_executions
 from exporter.conversion.to_torchscript import script
 from exporter.inputs.image import RGB, Geometry, TrainingTransform, geometry_nodes, read_transform
 from exporter.inputs.image.pixel_check import compare_pixels
@@ -43,7 +44,7 @@ def test_the_reader_gives_its_type_between_the_others(reading):
 
 def test_every_execution_gives_the_transforms_pixels(reading):
     """Made images through model.onnx, the host and TorchScript, after each step, as 'truecopy parity' compares them."""
-    rows = compare_pixels(reading, RGB, sizes=SIZES)
+    rows = compare_pixels(reading, RGB, geometry_executions(), sizes=SIZES)
 
     assert {(row.step, row.path) for row in rows} == {
         (step, path)
@@ -80,7 +81,11 @@ def test_images_arrays_onnx_and_torchscript_agree(exponent, monkeypatch):
 def test_a_wrong_execution_is_named_by_its_step_and_path(reading, monkeypatch):
     monkeypatch.setattr(toy_step, "run_on_image", lambda image, _: image)
 
-    wrong = {(row.step, row.path) for row in compare_pixels(reading, RGB, sizes=SIZES) if row.difference}
+    wrong = {
+        (row.step, row.path)
+        for row in compare_pixels(reading, RGB, geometry_executions(), sizes=SIZES)
+        if row.difference
+    }
 
     assert wrong == {("2 of 4, 'AdjustGamma'", "runtime"), ("3 of 4, 'CenterCrop'", "runtime")}
 

@@ -1,0 +1,121 @@
+"""What an extension touches, counted in the source.
+
+That extensions from outside work is shown with a toy of each: ``tests/exporter/inputs/test_toy_kind.py``,
+``tests/exporter/outputs/test_toy_task.py`` and ``tests/exporter/inputs/image/test_toy_step.py``. This file counts the
+edits: which files of the packages name a kind, a task or a step, beside its own.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from exporter import ExportOptions
+from exporter.cli import options as cli_options
+from exporter.cli.options import takes_options
+from exporter.recipe import _option
+
+ROOT = Path(__file__).parents[1]
+
+# One type in the manifest, and one line in each registry.
+KIND_EDITS = {"runtime/manifest/inputs.py", "runtime/inputs/registry.py", "exporter/inputs/registry.py"}
+TASK_EDITS = {"runtime/manifest/tasks.py", "runtime/outputs/registry.py", "exporter/outputs/registry.py"}
+STEP_EDITS = {"runtime/manifest/steps.py", "runtime/geometry/registry.py", "exporter/inputs/image/registry.py"}
+# The manifest's names for users, which an extension may join.
+EXPORTS = {"runtime/manifest/__init__.py"}
+
+KINDS = {
+    "ImageInput": "image",
+    "TensorInput": "tensor",
+    "TabularInput": "tabular",
+    "TextInput": "text",
+    "TokensInput": "tokens",
+}
+# Only images have pictures in reports and overlays, gray levels, and geometry to bench; tokenizers travel with texts.
+KIND_EXCEPTIONS = {
+    "ImageInput": {
+        "exporter/eager/bench.py",
+        "exporter/parity/compare.py",
+        "exporter/parity/pictures.py",
+        "runtime/evaluation/segmentation.py",
+        "runtime/jobs/overlays.py",
+    },
+    "TensorInput": {"exporter/eager/bench.py"},
+    "TextInput": {"exporter/recheck.py", "exporter/recipe.py"},
+}
+
+TASKS = {"Multilabel": "multilabel", "Regress": "regress", "Segment": "segment", "Classify": "classify"}
+# Probabilities of classes are calibrated and activated alike; maps of labels have ground truth of their own.
+TASK_EXCEPTIONS = {
+    "Classify": {"exporter/calibration/fit.py", "exporter/eager/bench.py", "exporter/outputs/probabilities.py"},
+    "Multilabel": {"exporter/calibration/fit.py", "exporter/eager/bench.py", "exporter/outputs/probabilities.py"},
+    "Segment": {"exporter/outputs/probabilities.py", "runtime/evaluation/segmentation.py"},
+}
+
+STEPS = {"Pad": "pad", "Grayscale": "grayscale"}
+# The kernel converts to gray itself.
+STEP_EXCEPTIONS = {"Grayscale": {"runtime/geometry/native.py"}}
+
+
+def files_that_import(name: str) -> set[str]:
+    """Return the files of the packages that import a type of the manifest, or define it."""
+    imported = re.compile(
+        rf"^(?:from runtime\.manifest[\w.]* import (?:\([^)]*\b{name}\b[^)]*\)|[^\n(]*\b{name}\b)|class {name}\()", re.M
+    )
+    paths = [*(ROOT / "exporter").rglob("*.py"), *(ROOT / "runtime").rglob("*.py")]
+    return {str(path.relative_to(ROOT)) for path in paths if imported.search(path.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_input_kind_is_a_folder_on_each_side_a_type_and_two_lines(name):
+    own = (f"exporter/inputs/{KINDS[name]}/", f"runtime/inputs/{KINDS[name]}/")
+    edited = {path for path in files_that_import(name) if not path.startswith(own)}
+
+    assert edited - EXPORTS == KIND_EDITS | KIND_EXCEPTIONS.get(name, set())
+    assert {"decoder.py", "source.py", "payload.py"} <= {path.name for path in (ROOT / own[1]).iterdir()}
+    assert {"adapter.py", "open.py"} <= {path.name for path in (ROOT / own[0]).iterdir()}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_a_file_on_each_side_a_type_and_two_lines(name):
+    own = {f"exporter/outputs/{TASKS[name]}.py", f"runtime/outputs/{TASKS[name]}.py"}
+    edited = files_that_import(name) - own
+
+    assert own <= files_that_import(name)
+    # The exporter's registry has the task's name, and no import of its type.
+    assert edited - EXPORTS == (TASK_EDITS - {"exporter/outputs/registry.py"}) | TASK_EXCEPTIONS.get(name, set())
+    assert f"exporter.outputs.{TASKS[name]}:" in (ROOT / "exporter/outputs/registry.py").read_text()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_preprocessing_step_is_a_type_a_file_on_each_side_and_two_lines(name):
+    own = {f"exporter/inputs/image/steps/{STEPS[name]}.py", f"runtime/geometry/steps/{STEPS[name]}.py"}
+    edited = files_that_import(name) - own
+
+    assert own <= files_that_import(name)
+    assert edited - EXPORTS == STEP_EDITS | STEP_EXCEPTIONS.get(name, set())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreOptions(ExportOptions):
+    shade: int | None = _option(kind=int, metavar="N", recheck=True, help="A toy option.")
+
+
+def test_an_option_is_one_field(monkeypatch):
+    """The field alone puts it into the command line, its help, and Python."""
+    monkeypatch.setattr(cli_options, "ExportOptions", MoreOptions)
+    seen: list[MoreOptions] = []
+    app = typer.Typer()
+
+    @app.command()
+    @takes_options(lambda _name, option: option.recheck, checkpoint=Annotated[Path, typer.Argument()])
+    def command(*, options: MoreOptions) -> None:
+        seen.append(options)
+
+    assert CliRunner().invoke(app, ["m.pth", "--shade", "3"]).exit_code == 0
+    assert "A toy option." in CliRunner().invoke(app, ["--help"]).output
+    assert seen == [replace(MoreOptions.from_keywords("m.pth"), shade=3)]
