@@ -19,7 +19,7 @@ from exporter.option_values import (
     read_size,
     read_values,
 )
-from runtime.manifest import InverseFunctionName, InverseStep, TextInput, Value
+from runtime.manifest import InverseFunction, InverseFunctionName, InverseStep, TextInput, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -329,7 +329,11 @@ class ExportOptions:
                 "--preprocess: cannot be combined with --resize, --crop, --mean and --std. Leave out one or the other."
             )
         scaled = bool(task.target_mean or task.target_std)
-        if scaled and task.target_transform is not None and str(task.target_transform) not in TARGET_FUNCTIONS:
+        target = task.target_transform
+        named = str(target) in TARGET_FUNCTIONS or (
+            isinstance(target, tuple) and all(isinstance(step, InverseFunction) for step in target)
+        )
+        if scaled and target is not None and not named:
             raise ExportError(
                 "--target-transform: a fitted transform cannot be combined with --target-mean and --target-std. Leave "
                 "out one or the other."

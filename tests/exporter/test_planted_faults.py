@@ -93,10 +93,13 @@ def test_a_fault_in_a_finished_artifact_is_located(photo, tmp_path):
     rehash(tmp_path / "artifact")
     options = photo.subject.options
     options = ExportOptions(
-        checkpoint=options["checkpoint"], preprocess=options["preprocess"], labels=options["labels"]
+        checkpoint=options["checkpoint"],
+        preprocess=options["preprocess"],
+        labels=options["labels"],
+        locate=tmp_path / "node",
     )
 
-    checked = recheck_artifact(tmp_path / "artifact", options, pixels=False, locate=tmp_path / "node")
+    checked = recheck_artifact(tmp_path / "artifact", options, pixels=False)
 
     assert checked.location.location.origin.module == "square"
     assert "'square.bias': 16 of 16 values differ, by up to 5.0e-02" in checked.location.sentence

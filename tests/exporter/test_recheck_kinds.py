@@ -38,8 +38,8 @@ def edit_weights(artifact):
 def test_every_kind_is_proven_again_and_another_days_weights_are_found(kinds, name, tmp_path):
     kind = kinds[name]
     artifact = kind.export().artifact
-    options = ExportOptions(checkpoint=kind.checkpoint, **kind.again)
-    evidence = recheck_artifact(artifact, options, arch=kind.network, pixels=False).evidence
+    options = ExportOptions(checkpoint=kind.checkpoint, arch=kind.network, **kind.again)
+    evidence = recheck_artifact(artifact, options, pixels=False).evidence
 
     assert evidence.passed, evidence.reason
     assert {row.path for row in evidence.rows} >= {"model.onnx", "runtime", "golden.npz"}
@@ -49,7 +49,7 @@ def test_every_kind_is_proven_again_and_another_days_weights_are_found(kinds, na
     edited = tmp_path / "edited"
     shutil.copytree(artifact, edited)
     edit_weights(edited)
-    again = recheck_artifact(edited, options, arch=kind.network, pixels=False).evidence
+    again = recheck_artifact(edited, options, pixels=False).evidence
 
     assert again.verdict == "failed"
     assert again.rows[again.first_fault].stage == "network"

@@ -1,5 +1,6 @@
 """The native kernel's pixels are Pillow's and torch's, on every path, and what it cannot do it refuses."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def test_pixels_are_torchs_of_uint8_tensors(case):
 @pytest.mark.slow
 def test_a_thousand_random_cases_are_equal():
     run = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "kernel_cases.py", "--cases", "1000"],
+        [sys.executable, "-m", "comparisons.kernel", "--cases", "1000"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,

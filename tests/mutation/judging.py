@@ -166,9 +166,9 @@ class Bench:
             rehash(place)
         options = honest.subject.options
         said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
-        options = ExportOptions(checkpoint=options["checkpoint"], **said)
+        options = ExportOptions(checkpoint=options["checkpoint"], arch=options["arch"], **said)
         try:
-            checked = recheck_artifact(place, options, arch=options["arch"], pixels=False)
+            checked = recheck_artifact(place, options, pixels=False)
         except ModelError as error:
             return "hashes", str(error)
         except ExportError as error:

@@ -45,7 +45,7 @@ def export_network(networks, tmp_path):
         exported = exporter.export(
             tmp_path / f"{name}.pth",
             f"{NETWORKS}:{name}",
-            arguments=arguments,
+            arguments=arguments or {},
             out=tmp_path / name,
             **{"inputs": [INPUT], **options},
         )

@@ -1,6 +1,7 @@
 """JPEGs are Pillow's to the last bit: pixels, EXIF and refusals; what is not proven is left to Pillow."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def test_every_made_jpeg_is_decoded_fast_and_as_pillow_does():
 @pytest.mark.slow
 def test_five_hundred_random_jpegs_half_of_them_hostile_have_no_other_outcome():
     run = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "jpeg_cases.py", "--jpegs", "500", "--seed", "3"],
+        [sys.executable, "-m", "comparisons.jpegs", "--jpegs", "500", "--seed", "3"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,
@@ -75,7 +77,8 @@ def test_five_hundred_random_jpegs_half_of_them_hostile_have_no_other_outcome():
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not say what is resident")
 def test_a_photo_of_48_megapixels_takes_little_more_memory_than_its_pixels():
     run = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "bench_prepare.py", "--part", "giant"],
+        [sys.executable, "-m", "benchmarks.prepare", "--part", "giant"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,
