@@ -8,7 +8,7 @@ import torch
 from support.toy_kind.manifest import PointInput
 
 from exporter.inputs.tensor.adapter import TensorAdapter
-from exporter.parity.cases import BATCH_SIZES, GENERATED, Case, PreparedInput
+from exporter.parity.cases import BATCH_SIZES, GENERATED, Arrays, Case, PreparedInput
 from runtime.manifest import TensorInput
 
 
@@ -43,11 +43,16 @@ class PointAdapter(TensorAdapter):
         """Return any of the cases, over and over."""
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
+    def decode(self, case: Case) -> Arrays:
+        """Return a point, read without the runtime."""
+        return {self._name: np.array([case.data.decode().split(",")], dtype=np.float32)}
+
     def prepare(self, case: Case) -> PreparedInput:
         """Return a point as torch has it."""
-        point = np.array([case.data.decode().split(",")], dtype=np.float32)
-        arrays = {self._name: point}
-        return PreparedInput(decoded=arrays, arrays=arrays, tensors={self._name: torch.from_numpy(point)})
+        arrays = self.decode(case)
+        return PreparedInput(
+            decoded=arrays, arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()}
+        )
 
 
 def to_bytes(point: Sequence[float]) -> bytes:
