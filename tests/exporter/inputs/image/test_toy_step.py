@@ -79,7 +79,8 @@ def test_images_arrays_onnx_and_torchscript_agree(exponent, monkeypatch):
 
 
 def test_a_wrong_execution_is_named_by_its_step_and_path(reading, monkeypatch):
-    monkeypatch.setattr(toy_step, "run_on_image", lambda image, _: image)
+    monkeypatch.setattr(toy_step, "run_on_image", lambda image, _: image)  # the host without the native kernel
+    monkeypatch.setattr(toy_step, "run_on_array", lambda pixels, _: pixels)  # and with it
 
     wrong = {
         (row.step, row.path)
