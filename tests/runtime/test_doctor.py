@@ -45,6 +45,7 @@ def test_it_names_the_decoder_and_the_kernel_in_use_and_why_not_the_fast_ones(mo
     assert here["JPEG decoder"].verdict == ("good" if kernel.module and decoder.module else "note")
 
     monkeypatch.setattr(native, "_kernel", native.Kernel(reason="version 9 failed its self-check: other pixels"))
+    monkeypatch.setattr(jpeg, "_decoder", jpeg.JpegDecoder(module=jpeg))
     failed = findings()
     assert failed["resize and crop"].verdict == "note"
     assert "truecopy-kernels: version 9 failed its self-check: other pixels" in failed["resize and crop"].detail
