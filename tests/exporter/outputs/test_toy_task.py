@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import exporter
 import runtime
+from exporter.cli import export as export_command
 from exporter.outputs.registry import TASKS
 from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions, TaskOptions
@@ -97,7 +98,7 @@ def test_the_command_line_knows_it(checkpoint, tmp_path):
     (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef build():\n    return nn.Linear(5, 3)\n")
     command = [checkpoint, "--arch", f"{tmp_path}/net.py:build", "--input", INPUTS[0], "--out", tmp_path / "artifact"]
 
-    app = runpy.run_module("exporter.cli.export")["app"]  # made anew: the registry is read when a command is made
+    app = runpy.run_path(str(export_command.__file__))["app"]  # made anew: the registry is read when a command is made
     done = CliRunner().invoke(app, [*map(str, command), "--task", "embed"])
 
     assert done.exit_code == 0, done.output
