@@ -21,7 +21,7 @@ TRAINING = 120
 
 
 def train(folder: Path) -> nn.Module:
-    """Write digits.pth, and labelled data that the network has not seen as fitting.jsonl and testing.jsonl."""
+    """Write digits.pth, and labeled data that the network has not seen as fitting.jsonl and testing.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     data = load_digits()
     pixels, target = (data.images / 16).astype(np.float32), data.target

@@ -41,7 +41,7 @@ def train(network: nn.Module, photos: Sequence[Image.Image], transform: transfor
 
 
 def give_signal(network: nn.Module, images: torch.Tensor) -> None:
-    """Make a random network's outputs vary: true batch statistics, then a centred and scaled last layer."""
+    """Make a random network's outputs vary: true batch statistics, then a centerd and scaled last layer."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for module in norms:
         module.momentum = None

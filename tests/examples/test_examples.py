@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.examples import EXAMPLES, load_example
+from support.modules import EXAMPLES, load_example
 
 import exporter
 import runtime
@@ -151,13 +151,13 @@ def test_calibration_repairs_a_model_that_is_too_sure(tmp_path):
 
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-    centres = np.array([[1.0, 0], [-0.5, 0.87], [-0.5, -0.87]], dtype=np.float32)
+    centers = np.array([[1.0, 0], [-0.5, 0.87], [-0.5, -0.87]], dtype=np.float32)
     target = generator.integers(0, 3, 3000)
-    points = (centres[target] + generator.normal(0, 1, (3000, 2))).astype(np.float32)
+    points = (centers[target] + generator.normal(0, 1, (3000, 2))).astype(np.float32)
     network = nn.Linear(2, 3)
     with torch.no_grad():
-        # The true posterior of these clouds has the centres as its weights; the norms are equal.
-        network.weight.copy_(torch.from_numpy(centres) * 5)
+        # The true posterior of these clouds has the centers as its weights; the norms are equal.
+        network.weight.copy_(torch.from_numpy(centers) * 5)
         network.bias.zero_()
     torch.save(network.state_dict(), tmp_path / "model.pth")
     exporter.export(tmp_path / "model.pth", network, inputs=["x=float32[batch,2]"], out=tmp_path / "artifact")

@@ -1,7 +1,7 @@
 """The examples of texts and token sequences: trained, exported, and equal to eager PyTorch on every prediction."""
 
 import pytest
-from support.examples import load_example
+from support.modules import load_example
 
 
 @pytest.mark.slow

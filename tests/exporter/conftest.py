@@ -1,15 +1,14 @@
 """Real checkpoints: a tiny network trained on real photos, once a session."""
 
-import importlib.util
 import io
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
+from support.modules import load_file
 from torch import nn
 
 import exporter
@@ -18,15 +17,6 @@ from exporter.workflow import ExportResult
 DATA = Path(__file__).parents[1] / "data"
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
 LABELS = ("cat", "coffee", "rocket", "astronaut")
-
-
-def load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from support.commands import truecopy
 from torch import nn
 
 import exporter
@@ -34,11 +35,6 @@ def save(tmp_path):
 
 def exact(path: Path) -> list[str]:
     return [fit.architecture for fit in inspect_checkpoint(path).exact]
-
-
-def truecopy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_json_has_its_stable_keys(save):

@@ -95,15 +95,14 @@ def test_responses_are_as_the_document_says(server, document, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_result_of_another_task_is_not_valid(server, document, name):
+def test_a_result_without_a_required_field_is_not_valid(server, document, name):
     validator = response_validator(document, f"/predict/{name}")
     response = predict(server, name, {"input": INPUTS[name]}).json
-    for field in document["components"]["schemas"][RESULTS[name]]["required"]:
+    required = document["components"]["schemas"][RESULTS[name]]["required"]
+    assert set(required) > {"input"}
+    for field in required:
         damaged = deepcopy(response)
         del damaged["predictions"][0][field]
-        with pytest.raises(ValidationError):
-            validator.validate(damaged)
-        damaged["predictions"][0] = {"input": "x"}
         with pytest.raises(ValidationError):
             validator.validate(damaged)
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.commands import run_script
 from support.kernel_cases import PILLOW_FILTERS, TORCH_FILTERS, expected_pixels, make_case
 
 kernels = pytest.importorskip("truecopy_kernels", reason="the native kernel is not built: scripts/setup builds it")
@@ -70,14 +70,7 @@ def test_pixels_are_torchs_of_uint8_tensors(case):
 
 @pytest.mark.slow
 def test_a_thousand_random_cases_are_equal():
-    run = subprocess.run(
-        [sys.executable, "-m", "comparisons.kernel", "--cases", "1000"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    run = run_script("comparisons.kernel", "--cases", "1000")
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.rstrip().endswith("0 unequal")
@@ -173,7 +166,7 @@ def test_threads_do_not_disturb_each_other():
 
 def resident_bytes():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what is resident")

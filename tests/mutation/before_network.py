@@ -1,4 +1,4 @@
-"""Faults of photos before the network: what is decoded, resized, cropped and normalised."""
+"""Faults of photos before the network: what is decoded, resized, cropped and normalized."""
 
 import io
 from collections.abc import Callable
@@ -14,10 +14,11 @@ from PIL import Image, ImageOps
 from exporter.inputs.image import Geometry
 from exporter.inputs.image import adapter as images
 from exporter.inputs.image.steps import grayscale
-from runtime.geometry import preparation, sizes
+from runtime.geometry import sizes
+from runtime.geometry.steps import grayscale as host_grayscale
 from runtime.geometry.steps import resize as host_resize
 from runtime.inputs.image import decoder as decode
-from runtime.manifest import CenterCrop, ImageInput, KeepRatio, Normalize, Preprocessing, Resize, ToFloat
+from runtime.manifest import CenterCrop, Grayscale, ImageInput, KeepRatio, Normalize, Preprocessing, Resize, ToFloat
 
 PHOTO = "photo"
 
@@ -291,13 +292,12 @@ def gray_of_another_standard(planting: Planting) -> None:
 @fault("geometry", subject="photo, gray")
 def gray_as_the_mean_of_the_channels(planting: Planting) -> None:
     """image.mean(axis=2) on the host."""
-    prepare = preparation.prepare
 
-    def changed(image: Any, steps: Any) -> Any:
-        mean = np.asarray(image).astype(np.float32).mean(axis=2).round().astype(np.uint8)
-        return prepare(Image.fromarray(np.stack([mean] * 3, axis=2)), steps)
+    def changed(image: Image.Image, step: Grayscale) -> Image.Image:
+        gray = Image.fromarray(np.asarray(image).astype(np.float32).mean(axis=2).round().astype(np.uint8))
+        return gray if step.channels == 1 else Image.merge("RGB", (gray, gray, gray))
 
-    planting.host(preparation, "prepare", changed)
+    planting.host(host_grayscale, "run_on_image", changed)
 
 
 # --- arithmetic ---
@@ -340,32 +340,32 @@ def divided_by_256(planting: Planting) -> None:
 
 
 @fault("arithmetic", subject=PHOTO)
-def not_normalised(planting: Planting) -> None:
+def not_normalized(planting: Planting) -> None:
     """The service has ToTensor alone, and training had Normalize behind it."""
     arithmetic(planting, ToFloat(divisor=255.0))
 
 
 @fault("arithmetic", subject=PHOTO)
-def normalised_twice(planting: Planting) -> None:
-    """The transform normalises, and the exported wrapper normalises again."""
+def normalized_twice(planting: Planting) -> None:
+    """The transform normalizes, and the exported wrapper normalizes again."""
     own = Normalize(mean=(0.45, 0.40, 0.35), std=(0.25, 0.22, 0.20))
     arithmetic(planting, ToFloat(divisor=255.0), own, own)
 
 
 @fault("arithmetic", subject=PHOTO)
 def multiplied_by_the_deviation(planting: Planting) -> None:
-    """Normalisation undone where it should be done: x * std + mean's sign and factor confused."""
+    """Normalization undone where it should be done: x * std + mean's sign and factor confused."""
     arithmetic(planting, ToFloat(divisor=255.0), Normalize(mean=(0.45, 0.40, 0.35), std=(4.0, 4.5, 5.0)))
 
 
 @fault("arithmetic", subject=PHOTO)
-def statistics_in_grey_levels(planting: Planting) -> None:
+def statistics_in_gray_levels(planting: Planting) -> None:
     """mean * 255 and std * 255, subtracted after the division by 255."""
     arithmetic(planting, ToFloat(divisor=255.0), Normalize(mean=(114.75, 102.0, 89.25), std=(63.75, 56.1, 51.0)))
 
 
 @fault("arithmetic", subject=PHOTO)
-def normalised_in_half_precision(planting: Planting) -> None:
+def normalized_in_half_precision(planting: Planting) -> None:
     """The input tensor is made float16 to save bandwidth."""
 
     def halve(given: str, wanted: str) -> list[onnx.NodeProto]:

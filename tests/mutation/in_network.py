@@ -51,7 +51,7 @@ def traced_in_train_mode(planting: Planting) -> None:
 
 @fault("network", subject=PHOTO)
 def batch_statistics(planting: Planting) -> None:
-    """BatchNorm uses the batch's own statistics: the answer for a photo depends on its neighbours."""
+    """BatchNorm uses the batch's own statistics: the answer for a photo depends on its neighbors."""
 
     def change(network: Any) -> None:
         network.norm.track_running_stats = False
@@ -321,7 +321,7 @@ def corners_aligned(planting: Planting) -> None:
 
 @fault("network", subject="photo, every place")
 def corners_as_TensorFlow_has_them(planting: Planting) -> None:  # noqa: N802
-    """DecoderHalf-pixel centres are left out, as in TensorFlow 1's resize."""
+    """Half-pixel centers are left out, as in TensorFlow 1's resize."""
 
     def change(model: onnx.ModelProto) -> None:
         set_attribute(nodes_of(model, "Resize")[-1], "coordinate_transformation_mode", "asymmetric")

@@ -35,7 +35,7 @@ from runtime.verify import verify
 # The modules whose faults are in the table, in the order of an input's way.
 ROOMS = (before_network, in_network, after_network, other_kinds, in_artifacts)
 
-# What is less than this, absolute and relative, is no change of behaviour.
+# What is less than this, absolute and relative, is no change of behavior.
 _SAME = 1e-6
 
 

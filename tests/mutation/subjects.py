@@ -60,7 +60,7 @@ def _photo(folder: Path, *, classes: int = 4, channels: int = 3, large: bool = F
     network = networks.Photo(classes, channels)
     _give_signal(network, images)
     if large:
-        # As networks without normalised inputs have it: activations in the hundred thousands, scaled back by the norm.
+        # As networks without normalized inputs have it: activations in the hundred thousands, scaled back by the norm.
         with torch.no_grad():
             network.first.weight.mul_(3e5)
             network.norm.running_mean.mul_(3e5)
@@ -78,7 +78,7 @@ def _photo(folder: Path, *, classes: int = 4, channels: int = 3, large: bool = F
 
 
 def _give_signal(network: nn.Module, images: torch.Tensor) -> None:
-    """Make a random network's outputs vary: true batch statistics, then a centred and scaled last layer."""
+    """Make a random network's outputs vary: true batch statistics, then a centered and scaled last layer."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for module in norms:
         module.momentum = None

@@ -106,7 +106,7 @@ def ask_binary(count: int = 1, request: dict[str, Any] | None = None, **changes:
 
 
 def ask_pixels(shape: list[int], *, nested: bool = False, binary: bool = False, **changes: Any) -> Any:
-    """Return a question with grey uint8 images of ``shape``."""
+    """Return a question with gray uint8 images of ``shape``."""
 
     def ask(target: Target) -> Request:
         count = 1

@@ -112,7 +112,7 @@ def test_labels_that_were_edited_are_found(copy, change_golden, rehash):
     assert {check.title for check in verify(copy).checks if not check.passed} == {"labels"}
 
 
-def test_an_answer_that_depends_on_its_neighbours_is_found(copy, edit_manifest, monkeypatch):
+def test_an_answer_that_depends_on_its_neighbors_is_found(copy, edit_manifest, monkeypatch):
     """Alone, every input is right."""
     run = runtime.Model.run
 

@@ -1,10 +1,9 @@
 """'truecopy deploy' as a user runs it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
-TRUECOPY = [sys.executable, "-m", "truecopy"]
+from support.commands import TRUECOPY
 
 
 def deploy(*arguments: str | Path, **options: object) -> "subprocess.CompletedProcess[str]":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.deploying import TRUECOPY
+from support.commands import TRUECOPY
 from support.ray_nodes import LOOPBACK
 from support.triton_server import Triton, ask
 

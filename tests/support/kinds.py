@@ -1,6 +1,5 @@
 """Tiny networks of every kind of input and task, each with the options of its export."""
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from support.modules import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torchvision import transforms
@@ -116,11 +116,7 @@ class Hidden(nn.Module):
 def kinds_in(folder: Path) -> dict[str, Kind]:
     """Return the kinds by name; their files, and what they export, are in ``folder``."""
     torch.manual_seed(0)
-    spec = importlib.util.spec_from_file_location("languages", Path(__file__).parents[1] / "data" / "languages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    languages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(languages)
+    languages = load_file(Path(__file__).parents[1] / "data" / "languages.py")
     tokenizer, tags = folder / "tokenizer.json", folder / "tags.txt"
     languages.build_tokenizer(tokenizer)
     # Padding under an unusual name, on the left, as decoders have it.

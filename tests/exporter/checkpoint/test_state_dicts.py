@@ -91,7 +91,7 @@ def test_data_beside_the_weights_is_skipped_without_being_imported(save):
     assert set(read_checkpoint(path).leftovers) == {"args", "when", "where", "best"}
 
 
-def test_a_lightning_checkpoint_is_recognised(save):
+def test_a_lightning_checkpoint_is_recognized(save):
     content = {"pytorch-lightning_version": "2.4", "state_dict": RAW, "loops": {}, "callbacks": {"a": {"b": RAW}}}
 
     assert read_checkpoint(save(content)).format == "lightning"

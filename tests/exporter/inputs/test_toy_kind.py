@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import support.toy_kind
 import torch
 from support.toy_kind.exporter.open import KIND
 from support.toy_kind.manifest import PointInput
@@ -151,16 +150,3 @@ def test_an_export_of_points_can_be_repeated_from_its_artifact(artifact, model):
 
     assert options.inputs == ("at=point",)
     assert to_bytes((0.5, -2.0), model.manifest) == b"0.5,-2.0"
-
-
-def test_a_kind_is_a_folder_on_each_side():
-    folder = Path(support.toy_kind.__file__).parent
-
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if path.stem != "__init__") == [
-        "exporter/adapter.py",
-        "exporter/open.py",
-        "manifest.py",
-        "runtime/decoder.py",
-        "runtime/payload.py",
-        "runtime/source.py",
-    ]

@@ -129,7 +129,7 @@ def job_of(command: list[object]) -> JobDescription:
         (["--colors", "black"], "is for --task segment"),
     ],
 )
-def test_colours_that_are_none_are_refused(options, reason, tmp_path):
+def test_colors_that_are_none_are_refused(options, reason, tmp_path):
     done = CliRunner().invoke(app, [str(tmp_path / "model.pth"), *options])
 
     assert done.exit_code == 2
@@ -213,7 +213,7 @@ def test_a_mask_that_fits_nothing_costs_only_its_photo(artifact, data, tmp_path)
         assert reason in found
 
 
-def test_a_mask_may_have_the_models_colours_or_the_maps_size(artifact, data):
+def test_a_mask_may_have_the_models_colors_or_the_maps_size(artifact, data):
     for path in (data / "masks").iterdir():
         true = np.asarray(Image.open(path))
         if path.stem == "cat":

@@ -3,21 +3,15 @@
 import json
 import shutil
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.commands import truecopy
 
 import runtime
 from runtime.artifact.diff import compare_artifacts
 from runtime.artifact.golden import golden_to_npz, read_golden
 from runtime.engine.onnx_reader import read_graph
-
-
-def truecopy(*arguments):
-    command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def found(first, second):
@@ -59,7 +53,7 @@ def test_preprocessing_is_compared_step_by_step(tiny, copy, edit_manifest):
         ("astronaut coffee rocket cat", "classes 0 and 3 are swapped"),
     ],
 )
-def test_what_happened_to_labels_is_recognised(tiny, copy, rehash, names, pattern):
+def test_what_happened_to_labels_is_recognized(tiny, copy, rehash, names, pattern):
     (copy / "labels.txt").write_text("".join(f"{name}\n" for name in names.split()))
     rehash(copy, "labels.txt")
 

@@ -96,6 +96,13 @@ def test_an_artifact_that_was_never_proven_is_refused(copy, edit_manifest):
         runtime.load(copy)
 
 
+def test_an_artifact_whose_proof_failed_is_refused(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["parity"].update(verdict="failed"))
+
+    with pytest.raises(runtime.ArtifactError, match="verdict"):
+        runtime.load(copy)
+
+
 def test_labels_that_do_not_match_their_count_are_refused(copy, rehash):
     (copy / "labels.txt").write_text("cat\ncoffee\nrocket\n")
     rehash(copy, "labels.txt")

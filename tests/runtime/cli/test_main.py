@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from support.commands import truecopy
 
 from runtime.cli.main import Format
 from runtime.jobs.command import TO_STDOUT
 from runtime.jobs.engines import ENGINES
 from runtime.jobs.writers import SUFFIXES
-
-
-def truecopy(*arguments: object, cwd: object = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "truecopy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
 
 
 def test_the_version_is_that_of_the_package():
@@ -34,7 +30,7 @@ def test_help_has_the_commands_in_panels_the_main_ones_first():
     # The rows of other lines of a command's help begin with spaces.
     words = [match[1] for line in lines if (match := re.match(r"(?:╭─ |│ )(\w+) ", line))]
     commands = words[words.index("Make") :]
-    assert [word for word in commands if word != "capacity"] == [
+    assert commands == [
         *("Make", "export", "inspect", "parity"),
         *("Use", "predict", "serve", "evaluate", "calibrate"),
         *("Check", "verify", "diff", "doctor", "bench"),
@@ -172,7 +168,7 @@ def test_errors_can_be_accepted_and_a_file_gets_a_row_for_each_input(tiny, photo
     assert lines[2].startswith("no.jpg,,,,,'no.jpg': no such file")
 
 
-def test_names_on_stdin_are_labelled_in_their_order(tiny, photos):
+def test_names_on_stdin_are_labeled_in_their_order(tiny, photos):
     command = [sys.executable, "-m", "truecopy", "predict", str(tiny), "-"]
     names = "".join(f"{path}\n" for path in photos.values())
     done = subprocess.run(

@@ -12,7 +12,8 @@ import time
 import httpx
 import pytest
 import yaml
-from support.deploying import TRUECOPY, deploy
+from support.commands import TRUECOPY
+from support.deploying import deploy
 from support.triton_server import CLIENT_PYTHON, ask
 
 import runtime

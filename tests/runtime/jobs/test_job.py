@@ -7,11 +7,11 @@ import resource
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.commands import TRUECOPY
 
 import runtime
 from runtime.jobs.engines import LocalEngine, Stop
@@ -19,7 +19,7 @@ from runtime.jobs.job import Job, describe_job
 from runtime.jobs.journal import Journal, read_rows
 from runtime.jobs.writers import write_results
 
-COMMAND = [sys.executable, "-m", "truecopy", "predict"]
+COMMAND = [*TRUECOPY, "predict"]
 
 
 @pytest.fixture

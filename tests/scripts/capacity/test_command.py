@@ -1,32 +1,18 @@
 """scripts/plan-capacity measures a real artifact and a real server, plans from a file, and refuses in one sentence."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support.commands import run_script
 
 from capacity.bodies import to_body
 from runtime.engine.cpu import usable_cores
 from runtime.model import load
 
-SCRIPTS = Path(__file__).parents[3] / "scripts"
-COMMAND = [sys.executable, "-m", "capacity"]
-
 
 def run(*arguments):
     """Run what scripts/plan-capacity runs, without its setup."""
-    path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    return run_script("capacity", *arguments, timeout=240)
 
 
 @pytest.fixture(scope="module")

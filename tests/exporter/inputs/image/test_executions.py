@@ -182,7 +182,7 @@ def test_a_crop_alone():
     assert_all_three_equal(reading_of(transforms.Pad(3), transforms.CenterCrop(40), transforms.Pad(2)))
 
 
-def test_padding_with_a_colour():
+def test_padding_with_a_color():
     assert_all_three_equal(reading_of(transforms.Resize((20, 17)), transforms.Pad(2, fill=(9, 100, 255))))
     assert_all_three_equal(reading_of(transforms.Resize((20, 17)), transforms.Pad((1, 2), fill=7)))
 

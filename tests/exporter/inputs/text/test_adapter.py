@@ -1,11 +1,11 @@
 """Networks of texts: the tokenizer of training goes with them, and every number that it gives is compared."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from support.modules import load_file
 
 import exporter
 import runtime
@@ -16,11 +16,7 @@ from runtime.verify import verify
 NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
 SENTENCES = ["good", "It is NOT bad", "very very good", "one two three four five six seven", "bad", "it is it is it"]
 
-spec = importlib.util.spec_from_file_location("languages", NETWORKS)
-assert spec is not None
-assert spec.loader is not None
-languages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(languages)
+languages = load_file(NETWORKS)
 
 
 def build_folder(folder: Path, **settings: object) -> Path:

@@ -1,6 +1,5 @@
 """Networks of token sequences: every length that is promised is run, and a dropped dimension does not pass."""
 
-import importlib.util
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ import onnx
 import pytest
 import torch
 import transformers
+from support.modules import load_file
 from torch import nn
 
 import exporter
@@ -26,12 +26,7 @@ INPUT = "tokens=tokens[batch,length]"
 
 @pytest.fixture(scope="module")
 def networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("languages", NETWORKS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(NETWORKS)
 
 
 @pytest.fixture

@@ -5,18 +5,18 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.commands import TRUECOPY
 from support.ray_nodes import LOOPBACK, MEGABYTE, NodeBuilder, running_nodes
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 pytestmark = pytest.mark.slow
 
-COMMAND = [sys.executable, "-m", "truecopy", "predict"]
+COMMAND = [*TRUECOPY, "predict"]
 PHOTOS = 400
 
 

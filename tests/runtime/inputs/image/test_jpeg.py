@@ -1,9 +1,7 @@
 """JPEGs are Pillow's to the last bit: pixels, EXIF and refusals; what is not proven is left to Pillow."""
 
 import io
-import os
 import re
-import subprocess
 import sys
 import types
 import warnings
@@ -13,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from support.commands import run_script
 from support.jpeg_cases import SPECS, Jpeg, difference, is_fast, photo_like, split_segments
 
 import runtime
@@ -57,14 +56,7 @@ def test_every_made_jpeg_is_decoded_fast_and_as_pillow_does():
 
 @pytest.mark.slow
 def test_five_hundred_random_jpegs_half_of_them_hostile_have_no_other_outcome():
-    run = subprocess.run(
-        [sys.executable, "-m", "comparisons.jpegs", "--jpegs", "500", "--seed", "3"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    run = run_script("comparisons.jpegs", "--jpegs", "500", "--seed", "3")
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.rstrip().endswith("0 unequal")
@@ -76,14 +68,7 @@ def test_five_hundred_random_jpegs_half_of_them_hostile_have_no_other_outcome():
 )
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not say what is resident")
 def test_a_photo_of_48_megapixels_takes_little_more_memory_than_its_pixels():
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.prepare", "--part", "giant"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    run = run_script("benchmarks.prepare", "--part", "giant")
 
     assert run.returncode == 0, run.stdout + run.stderr
     times = re.search(r"fast: .*'times decoded': ([0-9.]+)", run.stdout)
