@@ -17,9 +17,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 import truecopy
-from exporter.outputs.target_transform import read_target
-from exporter.recipe import TaskOptions
-from runtime.manifest import Value
 
 
 def table():
@@ -64,11 +61,9 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "diabetes.pth",
         network,
         preprocess=str(folder / "columns.skops"),
-        task_options=TaskOptions(
-            task="regress",
-            values=(Value(name="progression", unit="points"),),
-            target_transform=read_target(folder / "target.skops", trust=False),
-        ),
+        task="regress",
+        values="progression=points",
+        target_transform=folder / "target.skops",
         out=folder / "artifact",
         force=True,
     )
@@ -80,5 +75,5 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    eager, artifact = main(Path(sys.argv[1]))
+    eager, artifact = main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/diabetes"))
     print(f"442 rows, largest difference {np.abs(eager - artifact).max():.1e} points")

@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import truecopy
-from exporter.recipe import TaskOptions
 
 SETS = ("even", "below five", "has a hole")
 
@@ -67,7 +66,8 @@ def label_sets(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,8,8]"],
         labels=folder / "sets.txt",
-        task_options=TaskOptions(task="multilabel", thresholds=(0.5, 0.4, 0.6)),
+        task="multilabel",
+        thresholds=(0.5, 0.4, 0.6),
         out=folder / "multilabel",
         force=True,
     )
@@ -91,7 +91,7 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         inputs=["image=float32[batch,1,height,width]"],
         labels=folder / "classes.txt",
-        task_options=TaskOptions(task="segment"),
+        task="segment",
         out=folder / "segment",
         force=True,
     )
@@ -101,7 +101,8 @@ def segment(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/digits")
+    target.mkdir(parents=True, exist_ok=True)
     for example in (classify, label_sets, segment):
-        eager, artifact = example(Path(sys.argv[1]))
+        eager, artifact = example(target)
         print(f"{example.__name__}: largest difference {np.abs(eager - artifact).max():.1e}")

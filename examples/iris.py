@@ -62,5 +62,5 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    eager, artifact = main(Path(sys.argv[1]))
+    eager, artifact = main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/iris"))
     print(f"150 rows, largest difference {np.abs(eager - artifact).max():.1e}")

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import truecopy
+
 KINDS = ("class", "function", "constant")
 PAD = "<pad>"
 CHARACTERS = (PAD, *string.ascii_letters, *string.digits, "_")
@@ -82,8 +84,6 @@ def train(network: NameClassifier, names: list[str], kinds: list[int]) -> None:
 
 def main(folder: Path) -> dict[str, float]:
     """Train, export and compare; return the figures."""
-    import truecopy
-
     folder.mkdir(parents=True, exist_ok=True)
     names, kinds = read_names()
     order = np.random.default_rng(0).permutation(len(names))

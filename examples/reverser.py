@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import truecopy
+
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 START, END = 10, 11
 LONGEST = 5
@@ -82,8 +84,6 @@ def train(network: Reverser) -> None:
 
 def main(folder: Path) -> dict[str, float]:
     """Train, export and compare; return the figures."""
-    import truecopy
-
     folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on matrices this small, threads only wait for each other

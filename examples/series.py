@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import truecopy
-from exporter.recipe import TaskOptions
 
 
 class Forecast(nn.Module):
@@ -52,7 +51,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         folder / "forecast.pth",
         network,
         inputs=["series=float32[batch,length,1]"],
-        task_options=TaskOptions(task="raw"),
+        task="raw",
         out=folder / "artifact",
         force=True,
     )
@@ -64,5 +63,5 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    eager, artifact = main(Path(sys.argv[1]))
+    eager, artifact = main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/series"))
     print(f"6 series, largest difference {np.abs(eager - artifact).max():.1e}")

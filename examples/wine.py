@@ -13,7 +13,6 @@ from sklearn.datasets import load_wine
 from torch import nn
 
 import truecopy
-from exporter.recipe import TaskOptions
 
 
 def train(folder: Path) -> tuple[nn.Module, torch.Tensor]:
@@ -45,7 +44,7 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         network,
         preprocess=str(folder / "stats.json"),
         labels=folder / "names.txt",
-        task_options=TaskOptions(task="binary"),
+        task="binary",
         out=folder / "artifact",
         force=True,
     )
@@ -58,5 +57,5 @@ def main(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    eager, artifact = main(Path(sys.argv[1]))
+    eager, artifact = main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/examples/wine"))
     print(f"178 rows, largest difference {np.abs(eager - artifact).max():.1e}")

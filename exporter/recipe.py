@@ -303,8 +303,8 @@ class ExportOptions:
     def from_keywords(cls, checkpoint: str | Path, arch: Any = None, **keywords: Any) -> Self:
         """Return the options that keyword arguments name, those of TaskOptions among them.
 
-        Paths may be strings, and sequences lists. Raises ExportError for an unknown name and for options that
-        contradict each other.
+        Paths may be strings, sequences lists, and values texts as on the command line. Raises ExportError for an
+        unknown name and for options that contradict each other.
         """
         own = {about.name: about for about in fields(cls)}
         task = {about.name: about for about in fields(TaskOptions)}
@@ -349,6 +349,11 @@ def _convert(about: Any, value: Any) -> Any:
         return value
     if option.kind is Path and isinstance(value, str):
         return Path(value)
+    if option.kind is str and option.read is not None and isinstance(value, str):
+        try:
+            return option.read(value)
+        except ValueError as error:
+            raise ExportError(f"export(): {about.name}: {error}") from None
     if option.kind == list[Path]:
         return tuple(map(Path, value))
     return tuple(value) if isinstance(value, list) else value

@@ -122,6 +122,12 @@ def test_every_option_and_script_that_they_name_exists():
         assert (ROOT / script).exists(), script
 
 
+def test_every_script_is_in_the_table_of_scripts():
+    page = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+    scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file()]
+    assert [path.name for path in scripts if f"scripts/{path.name}`" not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_between_the_pages_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):

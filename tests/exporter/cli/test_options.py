@@ -113,3 +113,14 @@ def test_a_command_may_take_some_options():
         "arch",
         "trust",
     ]
+
+
+def test_python_takes_texts_as_the_command_line_does_and_names_the_option_of_a_wrong_one():
+    options = ExportOptions.from_keywords(
+        "m.pth", task="regress", values="price=EUR,area", target_mean="1,2", crop="224x160"
+    )
+
+    assert [(value.name, value.unit) for value in options.task_options.values] == [("price", "EUR"), ("area", "")]
+    assert (options.task_options.target_mean, options.crop) == ((1.0, 2.0), (224, 160))
+    with pytest.raises(ExportError, match=r"export\(\): crop: "):
+        ExportOptions.from_keywords("m.pth", crop="wide")
