@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import onnx
 import torch
-from mutation import after_network, before_network, in_artifacts, in_network, other_kinds
+from mutation import after_network, before_network, in_artifacts, in_network, in_rows, in_sequences, in_texts
 from mutation.planting import FAULTS, Fault, Planting, rehash
 from mutation.subjects import Subject, build
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from runtime.model import Model
 from runtime.verify import verify
 
 # The modules whose faults are in the table, in the order of an input's way.
-ROOMS = (before_network, in_network, after_network, other_kinds, in_artifacts)
+ROOMS = (before_network, in_network, after_network, in_rows, in_texts, in_sequences, in_artifacts)
 
 # What is less than this, absolute and relative, is no change of behavior.
 _SAME = 1e-6

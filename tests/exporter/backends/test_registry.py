@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from support.networks import MeanThenHead
 
 import exporter
 from exporter.backends import registry
@@ -52,22 +52,13 @@ class PickledNetwork:
         return CalibratedForm(left_out=self.files)
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(x.mean(dim=1))
-
-
 @pytest.fixture
 def export(tmp_path):
     """Export a small network of arrays, whose class the pickle can name."""
 
     def run(name: str = "artifact", listener=None) -> exporter.ExportResult:
         torch.manual_seed(0)
-        network = Net().eval()
+        network = MeanThenHead().eval()
         torch.save(network.state_dict(), tmp_path / "model.pth")
         inputs = ["x=float32[batch,length,4]"]
         return exporter.export(tmp_path / "model.pth", network, inputs=inputs, out=tmp_path / name, listener=listener)

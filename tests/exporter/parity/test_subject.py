@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from support.networks import MeanThenHead
+from support.rebuilding import UNCHANGED
 
 from exporter.conversion.network_io import call
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
@@ -11,22 +12,13 @@ from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import EagerModel, Reference, ServedPath, build_inputs, compare
 from exporter.parity.cases import ServedStage, StageId
 from exporter.recipe import TaskOptions
-from runtime.manifest import FORMAT_VERSION, Classify, Golden, KeyTransform, Labels, Manifest, Output, Source, Variant
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(x.mean(dim=1))
+from runtime.manifest import FORMAT_VERSION, Classify, Golden, Labels, Manifest, Output, Source, Variant
 
 
 @pytest.fixture
 def eager():
     torch.manual_seed(0)
-    network = Net().eval()
+    network = MeanThenHead().eval()
     source = TensorAdapter(
         [read_input("x=float32[batch,length,4]")], samples=None, probe=lambda tensors: call(network, tensors)
     )
@@ -53,16 +45,7 @@ def manifest(eager):
             arguments={},
             checkpoint_sha256="",
             checkpoint_entry="",
-            keys=KeyTransform(
-                dropped=(),
-                removed_prefix="",
-                added_prefix="",
-                renamed={},
-                replaced={},
-                tied={},
-                filled_counters=0,
-                cast_from=(),
-            ),
+            keys=UNCHANGED,
             onnx_exporter="dynamo",
         ),
         files={},

@@ -1,0 +1,19 @@
+"""Checkpoints of networks, and what a rebuilt network is compared with."""
+
+import pytest
+import torch
+from torch import nn
+
+from exporter.checkpoint import Checkpoint, read_checkpoint
+
+
+@pytest.fixture
+def checkpoint_of(tmp_path):
+    """Save tensors as a file and read it."""
+
+    def save(network: nn.Module | dict[str, object]) -> Checkpoint:
+        path = tmp_path / "x.pth"
+        torch.save(network if isinstance(network, dict) else dict(network.state_dict()), path)
+        return read_checkpoint(path)
+
+    return save
