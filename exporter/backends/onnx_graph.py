@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from exporter.assemble import assemble, convert_network
@@ -136,11 +135,11 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
     variant, output = artifact.manifest.variants[0], artifact.manifest.outputs[0].name
     graphs = dict.fromkeys((variant.model, variant.network))
     return CalibratedForm(
-        files={name: scale_graph(artifact.file(name).read_bytes(), scales.values, output=output) for name in graphs}
+        files={name: scale_graph(artifact.file(name).read_bytes(), scales, output=output) for name in graphs}
     )
 
 
-def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> bytes:
+def scale_graph(data: bytes, scales: LogitScales, *, output: str) -> bytes:
     """Return a graph whose logits are multiplied by ``scales`` before the operator that computes ``output`` of them.
 
     Where the network itself ends in probabilities, their logarithms are scaled instead.
@@ -150,10 +149,10 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
     scales_name = f"{_CALIBRATION}/scales"
     known = next((value for value in graph.initializer if value.name == scales_name), None)
     if known is not None:
-        product = (numpy_helper.to_array(known) * scales).astype(np.float32)
+        product = (numpy_helper.to_array(known) * scales.values).astype(np.float32)
         known.CopyFrom(numpy_helper.from_array(product, scales_name))
         return bytes(model.SerializeToString(deterministic=True))
-    constants: dict[str, Any] = {scales_name: scales.astype(np.float32)}
+    constants: dict[str, Any] = {scales_name: scales.values.astype(np.float32)}
     index, last = next((index, node) for index, node in enumerate(graph.node) if output in node.output)
     if last.op_type in ("Softmax", "Sigmoid"):
         scaled = f"{_CALIBRATION}/scaled"
@@ -161,9 +160,11 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
         last.input[0] = scaled
         graph.node.insert(index, product_node)
     else:
-        constants |= {f"{_CALIBRATION}/tiny": np.float32(_TINY), f"{_CALIBRATION}/one": np.float32(1)}
+        constants[f"{_CALIBRATION}/tiny"] = np.float32(_TINY)
+        if scales.sigmoid:
+            constants[f"{_CALIBRATION}/one"] = np.float32(1)
         last.output[0] = f"{_CALIBRATION}/probabilities"
-        graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=len(scales) > 1))
+        graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=scales.sigmoid))
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -60,6 +60,7 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     artifact: str
+    task: str
     inputs: int
     failures: dict[str, str]
     scales: tuple[float, ...]
@@ -73,7 +74,7 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def temperature(self) -> float | None:
         """What a classifier's logits are divided by; None for a multilabel."""
-        return 1 / self.scales[0] if len(self.scales) == 1 else None
+        return 1 / self.scales[0] if self.task == "classify" else None
 
 
 def scaled_scores(scores: NDArray[Any], scales: LogitScales) -> NDArray[np.float64]:
@@ -115,6 +116,7 @@ def calibrate(
     sure_before, sure_after = (interpreter.confidences(scores, labeled.truth) for scores in (labeled.scores, after))
     calibrated = CalibrationResult(
         artifact=str(out or artifact),
+        task=task.kind,
         inputs=len(labeled.names),
         failures=dict(labeled.failures),
         scales=fitted,
