@@ -21,6 +21,7 @@ from exporter.errors import ConversionError
 from exporter.localize.location import FaultLocation
 from exporter.localize.program import ProgramValues, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
+from exporter.parity.array_diff import largest_difference, size_of
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
 
@@ -199,7 +200,7 @@ class _Search:
         """Return how far a value's float32 is from its float64, or a few roundings of its size; zero for integers."""
         if not all(expected[name].dtype.kind == "f" for expected in self._expected):
             return 0.0
-        size = max(float(np.abs(expected[name]).max(initial=0.0)) for expected in self._expected)
+        size = size_of([expected[name] for expected in self._expected])
         noise = [
             _difference(expected[name].astype(np.float64), exact[name])[0]
             for expected, exact in zip(self._expected, self._exact, strict=True)
@@ -243,9 +244,5 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[float, st
     """Return the largest difference, infinite where the shapes differ, and the same in words."""
     if actual.shape != expected.shape:
         return float("inf"), f"shape {list(actual.shape)} for {list(expected.shape)}"
-    if not actual.size:
-        return 0.0, "no values"
-    first, second = actual.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        largest = float(np.where(first == second, 0.0, np.abs(first - second)).max())
+    largest = largest_difference(actual, expected)
     return largest, f"{largest:.1e}"
