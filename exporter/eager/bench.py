@@ -12,7 +12,7 @@ from torch import Tensor
 from exporter.architectures.registry import Architecture
 from exporter.backends.backend import Scorer
 from exporter.backends.registry import backends_in
-from exporter.conversion.network_io import take_apart
+from exporter.conversion.network_io import Arrays, take_apart
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
@@ -23,7 +23,6 @@ from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact
 from runtime.bench import Runner
 from runtime.engine.devices import DEVICES, split_device
-from runtime.engine.session import Arrays
 from runtime.manifest import ImageInput, Manifest, TensorInput
 
 

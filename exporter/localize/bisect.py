@@ -15,8 +15,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import outer_names
-from exporter.conversion.to_onnx import TracedProgram
+from exporter.conversion.to_onnx import NETWORK_PREFIX, TracedProgram
 from exporter.errors import ConversionError
 from exporter.localize.location import FaultLocation
 from exporter.localize.program import ProgramValues, run_program, source_location_of
@@ -25,13 +26,8 @@ from exporter.parity.array_diff import largest_difference, size_of
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
 
-# Where an input and an output have one name, the value inside the graph has this before its own (exporter.assemble).
-_CLASH = "network/"
-
 # A few roundings of float32, relative to a value's size: what is left where float64 shows no difference.
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +45,7 @@ def locate(
     *,
     outputs: Sequence[str],
     max_ratio: float,
-    folder: Path | None = None,
+    folder: Path,
 ) -> FaultLocation | None:
     """Return the first node of ``graph`` whose value is beyond the noise; None where each is right for eager's inputs.
 
@@ -60,8 +56,8 @@ def locate(
     """
     search = _Search(graph, traced, inputs, outputs, max_ratio)
     location = search.bisect()
-    if location is None or folder is None:
-        return location
+    if location is None:
+        return None
     node_alone = search.part([location.output], search.before(location.output))
     write_case(folder, location, node_alone, *search.values(location))
     return replace(location, folder=folder)
@@ -160,9 +156,8 @@ class _Search:
     def _named(self, values: ProgramValues) -> dict[str, NDArray[Any]]:
         """Return a program's values by their names in the graph."""
         named = {name: array for name, array in values.by_node.items() if name in self._producers}
-        named |= {
-            f"{_CLASH}{name}": array for name, array in values.by_node.items() if f"{_CLASH}{name}" in self._producers
-        }
+        prefixed = {f"{NETWORK_PREFIX}{name}": array for name, array in values.by_node.items()}
+        named |= {name: array for name, array in prefixed.items() if name in self._producers}
         return {
             **named,
             **dict(zip(self._inputs, values.inputs, strict=True)),
@@ -213,7 +208,7 @@ class _Search:
 
     def _location(self, output: str, probe: str, difference: float, finding: str) -> FaultLocation:
         nodes = self._reachable([output], (set(self.before(output)) | set(self._inputs)) - {output})
-        renamed = output.removeprefix(_CLASH)
+        renamed = output.removeprefix(NETWORK_PREFIX)
         return FaultLocation(
             node=nodes[-1].name or output,
             output=output,

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from exporter.architectures import HUGGING_FACE, TIMM
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.errors import PreprocessingError
 from exporter.inputs.image import (
     GRAY,
-    HUGGING_FACE,
     RGB,
-    TIMM,
     PixelFormat,
     TrainingTransform,
     read_hugging_face,

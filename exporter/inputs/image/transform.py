@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
+from exporter.architectures import TIMM
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.hugging_face import CONFIG_NAME, Backend, read_processor
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
@@ -26,10 +27,6 @@ from runtime.geometry.arrays import Pixels
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ArithmeticStep, GeometryStep, Normalize, Preprocessing
-
-# How an architecture's reference begins that brings a transform along.
-TIMM = "timm:"
-HUGGING_FACE = "hf:"
 
 _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 
@@ -134,14 +131,14 @@ def read_timm(name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
         import timm
         from timm.data import create_transform, resolve_data_config
     except ModuleNotFoundError:
-        raise PreprocessingError(f"'timm:{name}': timm is not installed. Run: pip install timm.") from None
+        raise PreprocessingError(f"'{TIMM}{name}': timm is not installed. Run: pip install 'truecopy[timm]'.") from None
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if config is None:
         raise PreprocessingError(
-            f"'timm:{name}': timm knows no such architecture. Check the name with timm.list_models."
+            f"'{TIMM}{name}': timm knows no such architecture. Check the name with timm.list_models."
         )
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config.to_dict()), is_training=False)
-    return _read(flatten(transform), transform, f"timm:{name}", pixels, assumed=True)
+    return _read(flatten(transform), transform, f"{TIMM}{name}", pixels, assumed=True)
 
 
 def read_hugging_face(
