@@ -23,11 +23,11 @@ from exporter.conversion.decoder_loop import (
     to_loop,
 )
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.conversion.to_onnx import ConvertedNetwork, to_onnx
+from exporter.conversion.to_onnx import NETWORK_PREFIX, ConvertedNetwork, to_onnx
 from exporter.errors import ConversionError
 from exporter.inputs.adapter import GraphPart, InputAdapter
 from exporter.outputs.postprocessing import Postprocessing, output_info
-from runtime.manifest import Output, Tokens
+from runtime.manifest import Output
 
 # Smaller tensors stay inside the graph files: onnxruntime reads shapes and axes while it loads.
 _EXTERNAL_BYTES = 1024
@@ -63,7 +63,7 @@ def convert_network(
     ConversionError.
     """
     probe = adapter.network_probe
-    if probe is not None and isinstance(postprocessing.task, Tokens):
+    if probe is not None and postprocessing.stepwise:
         if is_decoder(network):
             return _convert_decoder(network, probe, tuple(adapter.dimensions), postprocessing)
         check_no_python_loop(network, probe)
@@ -129,7 +129,7 @@ def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
     own = {value.name for value in (*model.graph.input, *model.graph.output)}
     inside = {name for node in model.graph.node for name in node.output}
     inside |= {value.name for value in model.graph.initializer}
-    renamed = {name: f"network/{name}" for name in (reserved - own) & inside}
+    renamed = {name: f"{NETWORK_PREFIX}{name}" for name in (reserved - own) & inside}
     if not renamed:
         return
     for value in model.graph.initializer:

@@ -54,7 +54,7 @@ def staging(out: Path, *, force: bool) -> Iterator[Staging]:
         for parent in made:
             try:
                 parent.rmdir()
-            except OSError:  # somebody else has put something there
+            except OSError:  # another process has put something there
                 break
         raise
     _sync(out.parent)

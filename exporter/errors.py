@@ -1,4 +1,4 @@
-"""What can go wrong in an export, by what the user can do about it.
+"""Errors of an export, by what the user can do about them.
 
 ::
 
@@ -10,7 +10,7 @@
         ├── ConversionError       the model cannot be exported
         └── ParityError           do not ship
 
-Every message reads ``<subject>: <what is wrong>: expected X, got Y. <what to do>.``
+Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y`` where both carry information.
 """
 
 from typing import TYPE_CHECKING
@@ -47,3 +47,13 @@ class ParityError(ExportError):
     def __init__(self, message: str, *, report: "Evidence | None" = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, without a full stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the start of another library's message on one line, without a full stop."""
+    return " ".join(str(error).split())[:300].rstrip(".")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.architectures.heads import LinearHead, UnknownHead
 from exporter.architectures.identify import Fit, cannot_tell, identify
 from exporter.checkpoint import Checkpoint, read_checkpoint
+from runtime.errors import listed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -119,9 +120,9 @@ class Inspection:
             if one.entry != checkpoint.entry
         ]
         if others:
-            row("also there", escape(_listed(others)) + "; take one with --weights NAME")
+            row("also there", escape(listed(others, _LISTED)) + "; take one with --weights NAME")
         if checkpoint.leftovers:
-            row("left over", escape(_listed([f"{key} {value}" for key, value in checkpoint.leftovers.items()])))
+            row("left over", escape(listed([f"{key} {value}" for key, value in checkpoint.leftovers.items()], _LISTED)))
         if self.head:
             row("head", escape(self.head))
         if self.num_classes is not None:
@@ -129,9 +130,9 @@ class Inspection:
         if self.in_channels is not None:
             row("input", f"{self.in_channels} channels")
         if shared := [" = ".join(keys) for keys in checkpoint.shared()]:
-            row("shared", escape(_listed(shared)))
+            row("shared", escape(listed(shared, _LISTED)))
         if checkpoint.non_finite:
-            row("[red]not finite[/]", f"[red]NaN or infinity in {escape(_listed(list(checkpoint.non_finite)))}[/]")
+            row("[red]not finite[/]", f"[red]NaN or infinity in {escape(listed(checkpoint.non_finite, _LISTED))}[/]")
         return table
 
     def _architectures(self) -> list["RenderableType"]:
@@ -141,7 +142,7 @@ class Inspection:
         exact = self.exact
         shown = exact or list(self.fits)
         if not shown:
-            return [Text("No known architecture comes near: the network is somebody's own.", style="yellow")]
+            return [Text("No known architecture is similar: this is a custom network.", style="yellow")]
         title = (
             "One architecture fits"
             if len(exact) == 1
@@ -236,8 +237,3 @@ def _count(number: int) -> str:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
-
-
-def _listed(items: list[str]) -> str:
-    shown = ", ".join(items[:_LISTED])
-    return shown if len(items) <= _LISTED else f"{shown}, and {len(items) - _LISTED} more"

@@ -21,17 +21,17 @@ class Step(msgspec.Struct, kw_only=True):
 
 
 class ProgressListener(Protocol):
-    """Whoever wants to know: a terminal, a log, a test."""
+    """Receiver of an export's progress, such as a terminal or a log."""
 
     def started(self, name: str) -> None:
-        """Be told that a step begins."""
+        """Handle the start of a step."""
 
     def finished(self, step: Step) -> None:
-        """Be told that a step ended well; a failed one raises instead."""
+        """Handle the end of a step that succeeded; a failed one raises instead."""
 
 
 class Progress:
-    """The steps so far, each told to a listener as it begins and ends."""
+    """The finished steps; a listener is called as each begins and ends."""
 
     def __init__(self, listener: ProgressListener | None) -> None:
         self.done: list[Step] = []

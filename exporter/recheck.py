@@ -13,7 +13,7 @@ from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
-from exporter.localize.locate import FaultLocator, FaultReport
+from exporter.localize.locate import FaultReport, locate_fault
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.pictures import draw_pictures
@@ -23,13 +23,10 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row
-from runtime.manifest import Input, TextInput
+from runtime.manifest import LAYOUT, Input, TextInput
 from runtime.model import Model
 from runtime.reports import Picture
 from runtime.verify import verify_model
-
-# The path of the evidence that came along.
-GOLDEN = "golden.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +78,7 @@ def recheck_artifact(
     evidence = _with_rows(evidence, subject, _golden_rows(artifact))
     location = None
     if options.locate is not None:
-        locator = FaultLocator(eager, max_ratio=options.max_ratio, folder=options.locate)
-        location = locator.find(evidence, manifest, artifact.path)
+        location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 
@@ -116,8 +112,8 @@ def _compare(
         opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))
         with_tf32 = parity.compare(_end_to_end(opened), subject)
         worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
-        told = f"TF32 on CUDA, which sessions leave off: not judged, {worst:.2g} times the noise floor end to end"
-        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, told)), drawn
+        tf32 = f"TF32 on CUDA, which sessions leave off: no verdict, {worst:.2g} times the noise floor end to end"
+        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, tf32)), drawn
 
 
 def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
@@ -130,12 +126,12 @@ def _with_rows(evidence: Evidence, subject: parity.ParityInputs, rows: Sequence[
 
 
 def _golden_rows(artifact: Artifact) -> list[Row]:
-    """Return what 'truecopy verify' says: evidence that travels along may be stale, or know what no option told."""
+    """Return the result of 'truecopy verify': the golden set may be stale, or hold what no option repeats."""
     with Model(artifact, device="cpu") as model:
         verification = verify_model(artifact, model, whole_path=True)
     return [
         Row(
-            path=GOLDEN,
+            path=LAYOUT.golden,
             device="cpu",
             stage=check.stage,
             group=check.title,
@@ -156,13 +152,17 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
 
 
 def _own_references(options: ExportOptions, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
-    """Return what the artifact itself was the reference of, as nobody gave the user's own."""
-    told = []
+    """Return what was taken from the artifact itself, as no option gave the user's own."""
+    sentences = []
     if options.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
-        told.append("the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another")
+        sentences.append(
+            "the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another"
+        )
     if options.labels is None and labels:
-        told.append("the names of the classes with training's own: the artifact's were taken; --labels names others")
-    return tuple(told)
+        sentences.append(
+            "the names of the classes with training's own: the artifact's were taken; --labels names others"
+        )
+    return tuple(sentences)
 
 
 def _describe(inputs: Sequence[Input]) -> str:

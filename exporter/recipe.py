@@ -24,7 +24,8 @@ from runtime.manifest import InverseFunction, InverseFunctionName, InverseStep, 
 if TYPE_CHECKING:
     from torch import nn
 
-# How many times the eager model's own noise a copy may differ by.
+# How many times the eager model's own noise a copy may differ by. Measured: kernels that add in another order came to
+# 3 times.
 MAX_RATIO = 10.0
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")

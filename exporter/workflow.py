@@ -30,7 +30,7 @@ from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
-from exporter.localize.locate import FaultLocator
+from exporter.localize.locate import locate_fault
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
@@ -212,8 +212,8 @@ def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
         return evidence
     location = ""
     if options.locate is not None:
-        locator = FaultLocator(eager, max_ratio=options.max_ratio, folder=options.locate)
-        location = f" Located: {locator.find(evidence, artifact.manifest, artifact.path).sentence}."
+        report = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
+        location = f" Located: {report.sentence}."
     verdict, action = (
         (
             "not equal to the eager model",

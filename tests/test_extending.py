@@ -48,12 +48,21 @@ KIND_EXCEPTIONS = {
     "TextInput": {"exporter/recheck.py", "exporter/recipe.py"},
 }
 
-TASKS = {"Multilabel": "multilabel", "Regress": "regress", "Segment": "segment", "Classify": "classify"}
-# Probabilities of classes are calibrated and activated alike; maps of labels have ground truth of their own.
+TASKS = {
+    "Multilabel": "multilabel",
+    "Regress": "regress",
+    "Segment": "segment",
+    "Classify": "classify",
+    "Tokens": "tokens",
+    "Raw": "raw",
+}
+# Probabilities of classes are calibrated and activated alike; maps of labels have ground truth of their own; the Open
+# Inference Protocol names the tensors of a raw result itself.
 TASK_EXCEPTIONS = {
-    "Classify": {"exporter/calibration/fit.py", "exporter/eager/bench.py", "exporter/outputs/probabilities.py"},
-    "Multilabel": {"exporter/calibration/fit.py", "exporter/eager/bench.py", "exporter/outputs/probabilities.py"},
+    "Classify": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
+    "Multilabel": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
     "Segment": {"exporter/outputs/probabilities.py", "runtime/evaluation/segmentation.py"},
+    "Raw": {"runtime/server/open_inference/requests.py"},
 }
 
 STEPS = {"Pad": "pad", "Grayscale": "grayscale"}

@@ -6,7 +6,6 @@ Made by ``scripts/make-fingerprints`` from the libraries' own constructors; need
 
 import lzma
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -51,7 +50,6 @@ class Table:
     names: tuple[str, ...]
     keys: tuple[str, ...]
     templates: tuple[Template, ...]
-    source_location_of: Mapping[str, int]
     rows: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
 
@@ -78,7 +76,6 @@ def to_table(index: Index) -> Table:
         names=tuple(index.architectures),
         keys=tuple(key for key, _, _ in lines),
         templates=tuple(tuple(shape.split(",")) if shape else () for _, _, shape in lines),
-        source_location_of={line: place for place, line in enumerate(index.tensors)},
         rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.architectures.keys import COUNTER, Shapes
+from exporter.architectures.keys import COUNTER, Shapes, shared_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +124,7 @@ def _owners(keys: tuple[str, ...]) -> list[str]:
 
 
 def _common(owners: list[str]) -> str:
-    parts = owners[0].split(".")
-    for owner in owners[1:]:
-        own = owner.split(".")
-        parts = parts[: _shared(parts, own)]
-    return ".".join(parts)
-
-
-def _shared(first: list[str], second: list[str]) -> int:
-    count = 0
-    while count < min(len(first), len(second)) and first[count] == second[count]:
-        count += 1
-    return count
+    return ".".join(shared_parts(owner.split(".") for owner in owners))
 
 
 def _related(owner: str, target: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.architectures import TIMM
 from exporter.architectures.fingerprints import Table, Template, is_variable, read_table, solve
 from exporter.architectures.heads import LinearHead, UnknownHead, find_head, renamed_head
 from exporter.architectures.keys import COUNTER, Shapes, prefix_maps
@@ -41,7 +42,7 @@ def identify(shapes: Shapes) -> list[Fit]:
     Every torchvision model, and where timm is installed every timm model, that the index knows.
     """
     table = read_table()
-    usable = np.array([not name.startswith("timm:") or _has_timm() for name in table.names])
+    usable = np.array([not name.startswith(TIMM) or _has_timm() for name in table.names])
     exact: dict[str, Fit] = {}
     nearest: dict[str, Fit] = {}
     for key_map in prefix_maps(shapes):
@@ -60,7 +61,7 @@ def identify(shapes: Shapes) -> list[Fit]:
             elif fit.architecture not in nearest or nearest[fit.architecture].matched < fit.matched:
                 nearest[fit.architecture] = fit
     if exact:
-        return sorted(exact.values(), key=lambda fit: fit.architecture.startswith("timm:"))
+        return sorted(exact.values(), key=lambda fit: fit.architecture.startswith(TIMM))
     ranked = sorted(nearest.values(), key=lambda fit: -fit.matched / max(fit.total, len(shapes)))
     return ranked[:_NEAREST]
 
@@ -116,7 +117,7 @@ def _examine(table: Table, row: int, shapes: Shapes, values: Mapping[int, dict[s
         if isinstance(head, LinearHead):
             moved, _ = renamed_head(head, shapes)
             solved, exact, matched = _with_head(table, indices, moved, head)
-        elif name.startswith("timm:") and len(shapes) == matched:
+        elif name.startswith(TIMM) and len(shapes) == matched:
             # timm builds any model without its head: a backbone.
             missing = [index for index in map(int, indices) if table.keys[index] not in shapes]
             exact = all("c" in "".join(table.templates[index]) for index in missing)

@@ -1,8 +1,9 @@
 """Mapping of a checkpoint's keys to a network's: wrappers and prefixes, found by matching shapes."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import TypeAlias
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -87,6 +88,12 @@ def prefix_maps(shapes: Shapes) -> Iterator[KeyMap]:
             )
 
 
+def shared_parts(paths: Iterable[Sequence[str]]) -> list[str]:
+    """Return the parts that all paths begin with."""
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return [parts[0] for parts in shared]
+
+
 def _cleanings(shapes: Shapes, rename: Callable[[str], str] | None = None) -> list[KeyMap]:
     """Return the keys as they are, then without wrappers, then with legacy names brought up to date as well."""
     plain = KeyMap(source_of={key: key for key in shapes}, renamed={})
@@ -118,20 +125,12 @@ def _without_counter(shapes: Shapes) -> list[str]:
 
 def _prefixes(keys: Iterable[str]) -> list[str]:
     """Return the dotted prefixes that all keys share, the shortest first."""
-    parts: list[str] | None = None
-    for key in keys:
-        own = key.split(".")[:-1]
-        if parts is None:
-            parts = own
-        shared = 0
-        while shared < min(len(parts), len(own)) and parts[shared] == own[shared]:
-            shared += 1
-        parts = parts[:shared]
-    return [".".join((parts or [])[:count]) + "." for count in range(1, len(parts or []) + 1)]
+    parts = shared_parts(key.split(".")[:-1] for key in keys)
+    return [".".join(parts[:count]) + "." for count in range(1, len(parts) + 1)]
 
 
-def _leading_prefixes(short: Iterable[str], long: Iterable[str], *, probes: int = 4) -> set[str]:
+def _leading_prefixes(short: Iterable[str], long: Iterable[str]) -> set[str]:
     """Return the prefixes that keys of ``long`` have before the first few of ``short``."""
-    tails = [f".{key}" for key, _ in zip(short, range(probes), strict=False)]
-    shapes = {key[: -len(tail) + 1] for key in long for tail in tails if key.endswith(tail)}
-    return set(sorted(shapes, key=len)[:8])
+    tails = [f".{key}" for key in islice(short, 4)]
+    prefixes = {key[: -len(tail) + 1] for key in long for tail in tails if key.endswith(tail)}
+    return set(sorted(prefixes, key=len)[:8])

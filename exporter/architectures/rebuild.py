@@ -23,9 +23,8 @@ from exporter.architectures.registry import Architecture, Blueprint, build, reso
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.load import load_tensors
 from exporter.errors import ArchitectureError
+from runtime.errors import listed
 from runtime.manifest import KeyTransform
-
-_LISTED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,14 @@ class _RebuildPlan:
     @property
     def fits(self) -> bool:
         return not shape_differences({**self.shapes, **{key: self.expected[key] for key in self.tied}}, self.expected)
+
+    @property
+    def new_head(self) -> LinearHead | None:
+        """The layer that replaces everything at its target; None where a layer of the architecture's is the head."""
+        head = self.head
+        if isinstance(head, LinearHead) and head.whole and f"{head.target}.weight" in self.expected:
+            return head
+        return None
 
     @property
     def matched(self) -> int:
@@ -182,8 +189,8 @@ def _tied_keys(network: nn.Module) -> dict[str, str]:
 
 def _resize(network: nn.Module, plan: _RebuildPlan) -> None:
     """Replace the head and the stem where the plan says so."""
-    if isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.target}.weight" in plan.expected:
-        head = plan.head
+    head = plan.new_head
+    if head is not None:
         parent, _, name = head.target.rpartition(".")
         setattr(network.get_submodule(parent), name, nn.Linear(head.in_features, head.out_features, bias=head.bias))
     if plan.stem is None:
@@ -234,13 +241,12 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
             f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
         ) from error
     _check_loaded(network, state, checkpoint, reference)
-    whole = isinstance(plan.head, LinearHead) and plan.head.whole and f"{plan.head.target}.weight" in plan.shapes
     return KeyTransform(
         dropped=plan.key_map.dropped,
         removed_prefix=plan.key_map.removed_prefix,
         added_prefix=plan.key_map.added_prefix,
         renamed={**plan.key_map.renamed, **plan.renamed},
-        replaced=_replaced(plan, whole=whole),
+        replaced=_replaced(plan),
         tied=dict(plan.tied),
         filled_counters=counters,
         cast_from=tuple(sorted(cast)),
@@ -253,11 +259,13 @@ def _check_loaded(network: nn.Module, expected: Mapping[str, Any], checkpoint: C
     A tensor that the network uses twice cannot hold two values; a module may also change what it loads.
     """
     loaded = network.state_dict()
-    changed = {key: str(list(tensor.shape)) for key, tensor in expected.items() if not _equal(loaded.get(key), tensor)}
+    changed = [
+        f"'{key}' {list(tensor.shape)}" for key, tensor in expected.items() if not _equal(loaded.get(key), tensor)
+    ]
     if changed:
         raise ArchitectureError(
             f"'{checkpoint.path}': '{reference}' does not keep {len(changed)} of its tensors: expected the file's "
-            f"values, got others ({_listed(changed)}). It shares a tensor between keys, or changes what it loads. "
+            f"values, got others ({listed(changed)}). It shares a tensor between keys, or changes what it loads. "
             "Name the architecture that was trained."
         )
 
@@ -268,11 +276,12 @@ def _equal(tensor: object, other: object) -> bool:
     return torch.equal(tensor, other) or torch.equal(tensor.nan_to_num(0.125), other.nan_to_num(0.125))
 
 
-def _replaced(plan: _RebuildPlan, *, whole: bool) -> dict[str, str]:
+def _replaced(plan: _RebuildPlan) -> dict[str, str]:
     replaced = {}
-    if whole and isinstance(plan.head, LinearHead):
-        bias = "" if plan.head.bias else ", bias=False"
-        replaced[plan.head.target] = f"Linear({plan.head.in_features}, {plan.head.out_features}{bias})"
+    head = plan.new_head
+    if head is not None:
+        bias = "" if head.bias else ", bias=False"
+        replaced[head.target] = f"Linear({head.in_features}, {head.out_features}{bias})"
     if plan.stem is not None:
         replaced[plan.stem[0].removesuffix(".weight")] = f"{plan.stem[1]} input channels"
     return replaced
@@ -287,13 +296,13 @@ def _misfit(blueprint: Blueprint, plan: _RebuildPlan, checkpoint: Checkpoint) ->
             "Write the network as a class in a file of yours and pass --arch FILE.py:NAME."
         )
     difference = shape_differences(plan.shapes, plan.expected)
-    missing = {key: str(list(plan.expected[key])) for key in difference.missing if key not in plan.tied}
-    unexpected = {key: str(list(plan.shapes[key])) for key in difference.unexpected}
-    reshaped = {
-        key: f"expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
-    }
+    missing = [f"'{key}' {list(plan.expected[key])}" for key in difference.missing if key not in plan.tied]
+    unexpected = [f"'{key}' {list(plan.shapes[key])}" for key in difference.unexpected]
+    reshaped = [
+        f"'{key}' expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
+    ]
     lists = [
-        f"{name} {len(keys)} ({_listed(keys)})"
+        f"{name} {len(keys)} ({listed(keys)})"
         for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
         if keys
     ]
@@ -312,11 +321,6 @@ def _nearest(checkpoint: Checkpoint, named: str) -> str:
     if fits and fits[0].matched > fits[0].total // 2:
         return f"The nearest is '{fits[0].architecture}', {fits[0].matched} of {fits[0].total} tensors. "
     return ""
-
-
-def _listed(keys: Mapping[str, str]) -> str:
-    shown = ", ".join(f"'{key}' {text}" for key, text in list(keys.items())[:_LISTED])
-    return shown if len(keys) <= _LISTED else f"{shown}, and {len(keys) - _LISTED} more"
 
 
 def _name(dtype: torch.dtype) -> str:

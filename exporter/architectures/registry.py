@@ -13,6 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
+from exporter.architectures import HUGGING_FACE, TIMM
 from exporter.errors import ArchitectureError
 from exporter.object_path import is_reference, load_object
 
@@ -49,9 +50,9 @@ def resolve(architecture: Architecture) -> Blueprint:
         return _instance(f"{type(architecture).__module__}:{type(architecture).__qualname__}", architecture)
     if not isinstance(architecture, str):
         return Blueprint(reference=f"{architecture.__module__}:{architecture.__qualname__}", build=architecture)
-    if architecture.startswith("timm:"):
+    if architecture.startswith(TIMM):
         return _timm(architecture)
-    if architecture.startswith("hf:"):
+    if architecture.startswith(HUGGING_FACE):
         return _hugging_face(architecture)
     if is_reference(architecture):
         found = load_object(architecture, error=ArchitectureError)
@@ -73,7 +74,7 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
     """
     try:
         with warnings.catch_warnings():
-            # torchvision's googlenet and inception warn that their slow initialisation will change; it is overwritten.
+            # torchvision's googlenet and inception warn that their slow initialization will change; it is overwritten.
             warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
             network = blueprint.build(**arguments)
     except Exception as error:  # the user's constructor may raise anything
@@ -124,13 +125,11 @@ def _torchvision(name: str) -> Blueprint:
 
 
 def _timm(reference: str) -> Blueprint:
-    name = reference.partition(":")[2]
+    name = reference.removeprefix(TIMM)
     try:
         import timm
     except ImportError:
-        raise ArchitectureError(
-            f"'{reference}': timm is not installed: expected its package. Run: pip install 'truecopy[timm]'."
-        ) from None
+        raise ArchitectureError(f"'{reference}': timm is not installed. Run: pip install 'truecopy[timm]'.") from None
     if not timm.is_model(name):
         raise ArchitectureError(
             f"'{reference}': unknown architecture: expected a name of timm {timm.__version__}. "
@@ -158,8 +157,13 @@ class Logits(nn.Module):
         return logits
 
 
+def inner_model(network: nn.Module) -> nn.Module:
+    """Return the model whose logits ``Logits`` returns, or any other network itself."""
+    return network.model if isinstance(network, Logits) else network
+
+
 def _hugging_face(reference: str) -> Blueprint:
-    folder = Path(reference.partition(":")[2])
+    folder = Path(reference.removeprefix(HUGGING_FACE))
     if not (folder / "config.json").is_file():
         raise ArchitectureError(
             f"'{reference}': not a Hugging Face folder: expected a file 'config.json' in it. Name the model's folder."
@@ -168,7 +172,7 @@ def _hugging_face(reference: str) -> Blueprint:
         import transformers
     except ImportError:
         raise ArchitectureError(
-            f"'{reference}': transformers is not installed: expected its package. Run: pip install 'truecopy[hf]'."
+            f"'{reference}': transformers is not installed. Run: pip install 'truecopy[hf]'."
         ) from None
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -181,11 +185,11 @@ def _hugging_face(reference: str) -> Blueprint:
     auto = next(
         (
             loader
-            for postprocessing, loader in (
+            for suffix, loader in (
                 ("ForImageClassification", transformers.AutoModelForImageClassification),
                 ("ForSequenceClassification", transformers.AutoModelForSequenceClassification),
             )
-            if any(name.endswith(postprocessing) for name in names)
+            if any(name.endswith(suffix) for name in names)
         ),
         None,
     )

@@ -7,6 +7,7 @@ from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import Architecture
 from exporter.checkpoint import Checkpoint
 from exporter.errors import ArchitectureError
+from runtime.errors import listed
 
 # More than this many are not built to be compared.
 _COMPARED = 4
@@ -29,9 +30,6 @@ def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str,
             f"'{checkpoint.path}': no known architecture fits: expected all tensors of one, got "
             f"{f'at best {near}' if near else 'none of them'}. Pass the one that was trained with --arch."
         )
-    listed = ", ".join(f"'{fit.architecture}'" for fit in exact[:10])
-    if len(exact) > 10:
-        listed += f", and {len(exact) - 10} more"
     chosen = exact[0]
     if len(exact) == 1:
         return chosen.architecture, dict(chosen.arguments), "the only known architecture that fits"
@@ -42,9 +40,10 @@ def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str,
             dict(chosen.arguments),
             f"fits; {others} fits as well, with equal outputs on a probe",
         )
+    names = listed([f"'{fit.architecture}'" for fit in exact])
     unknown = ", ".join(cannot_tell(exact)) or "what else their code does"
     raise ArchitectureError(
-        f"'{checkpoint.path}': several architectures fit: expected one, got {listed}. The weights cannot tell their "
+        f"'{checkpoint.path}': several architectures fit: expected one, got {names}. The weights cannot tell their "
         f"{unknown}. Name the one that was trained with --arch."
     )
 

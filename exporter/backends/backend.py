@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.bundle import Staging
-from exporter.inputs.adapter import InputAdapter
+from exporter.conversion.network_io import Arrays
+from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.image import PixelFormat
 from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import Arrays, CaseSource, ServedPath
+from exporter.parity.cases import ServedPath
 from exporter.parity.paths import SubgraphCache
 from runtime.artifact.open import Artifact
 from runtime.manifest import Output, Preprocessing, Variant
@@ -59,14 +60,17 @@ class WrittenForm:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenArtifact:
-    """An artifact whose paths are opened: on the device of ``model``, with the cases that it is compared on."""
+    """An artifact whose paths are opened: on the device of ``model``, with the cases of ``adapter`` to compare."""
 
     artifact: Artifact
     model: Model
-    adapter: InputAdapter
-    cases: CaseSource
+    adapter: InputPipeline
     postprocessing: Postprocessing
     subgraphs: SubgraphCache
+
+
+# The smallest normal float32: a probability of zero is at most this.
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from exporter.assemble import assemble, convert_network
 from exporter.backends.backend import (
+    TINY,
     CalibratedForm,
     LogitScales,
     NetworkSource,
@@ -21,29 +21,23 @@ from exporter.backends.backend import (
     WrittenGraphs,
 )
 from exporter.bundle import Staging
-from exporter.conversion.to_onnx import OPSET
+from exporter.conversion.network_io import Arrays
+from exporter.conversion.to_onnx import IR_VERSION, OPSET
 from exporter.inputs.image import PixelFormat, geometry_nodes
 from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
-from exporter.parity.cases import Arrays, Case, ServedPath, ServedStage
+from exporter.parity.cases import Case, ServedPath, ServedStage
 from exporter.parity.paths import Subgraph, graph_stages, prepared_batch, split_batch
 from exporter.progress import megabytes
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
-from runtime.manifest import Preprocessing, Variant
-
-MODEL, NETWORK, WEIGHTS = "model.onnx", "network.onnx", "weights.bin"
+from runtime.manifest import LAYOUT, Preprocessing, Variant
 
 title: str = "ONNX"
-files: tuple[str, ...] = (MODEL, NETWORK, WEIGHTS)
+files: tuple[str, ...] = (LAYOUT.model, LAYOUT.network, LAYOUT.weights)
 
 # Names of the nodes and constants that a calibration adds begin so.
 _CALIBRATION = "calibration"
-
-# The smallest normal float32: a probability of zero is at most this.
-_TINY = float(np.finfo(np.float32).tiny)
-
-_IR_VERSION = 10
 
 
 def write(stage: Staging, source: NetworkSource) -> WrittenForm:
@@ -62,19 +56,19 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
         adapter.network_graph_part(),
         postprocessing,
         outputs,
-        weights_file=WEIGHTS,
+        weights_file=LAYOUT.weights,
     )
-    written = {WEIGHTS: graphs.weights, MODEL: graphs.model.SerializeToString(deterministic=True)}
+    written = {LAYOUT.weights: graphs.weights, LAYOUT.model: graphs.model.SerializeToString(deterministic=True)}
     if graphs.network is not None:
-        written[NETWORK] = graphs.network.SerializeToString(deterministic=True)
+        written[LAYOUT.network] = graphs.network.SerializeToString(deterministic=True)
     for name, data in written.items():
         stage.write(name, data)
-    network = NETWORK if graphs.network is not None else MODEL
-    names = ", ".join(dict.fromkeys((MODEL, network, WEIGHTS)))
+    network = LAYOUT.network if graphs.network is not None else LAYOUT.model
+    names = ", ".join(dict.fromkeys((LAYOUT.model, network, LAYOUT.weights)))
     return WrittenForm(
         finding=f"{names}, {megabytes(sum(map(len, written.values())))} ({converted.exporter})",
         graphs=WrittenGraphs(
-            variant=Variant(precision="fp32", model=MODEL, network=network, weights=WEIGHTS),
+            variant=Variant(precision="fp32", model=LAYOUT.model, network=network, weights=LAYOUT.weights),
             outputs=outputs,
             exporter=converted.exporter,
         ),
@@ -95,7 +89,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
         if borders.decoded:
-            decoded = [opened.cases.decode(case) for case in cases]
+            decoded = [opened.adapter.decode(case) for case in cases]
             arrays: Arrays = {name: np.concatenate([case[name] for case in decoded]) for name in borders.decoded}
         else:
             arrays = prepared_batch(model, cases)
@@ -114,7 +108,7 @@ def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction
         for name, channels in (("image", pixels.channels), ("pixels", "channels"))
     ]
     graph = helper.make_graph(nodes.nodes, "geometry", values[:1], values[1:], list(nodes.constants.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def prepare(image: PixelSource) -> Pixels:
@@ -136,11 +130,11 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
     variant, output = artifact.manifest.variants[0], artifact.manifest.outputs[0].name
     graphs = dict.fromkeys((variant.model, variant.network))
     return CalibratedForm(
-        files={name: scale_graph(artifact.file(name).read_bytes(), scales.values, output=output) for name in graphs}
+        files={name: scale_graph(artifact.file(name).read_bytes(), scales, output=output) for name in graphs}
     )
 
 
-def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> bytes:
+def scale_graph(data: bytes, scales: LogitScales, *, output: str) -> bytes:
     """Return a graph whose logits are multiplied by ``scales`` before the operator that computes ``output`` of them.
 
     Where the network itself ends in probabilities, their logarithms are scaled instead.
@@ -150,10 +144,10 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
     scales_name = f"{_CALIBRATION}/scales"
     known = next((value for value in graph.initializer if value.name == scales_name), None)
     if known is not None:
-        product = (numpy_helper.to_array(known) * scales).astype(np.float32)
+        product = (numpy_helper.to_array(known) * scales.values).astype(np.float32)
         known.CopyFrom(numpy_helper.from_array(product, scales_name))
         return bytes(model.SerializeToString(deterministic=True))
-    constants: dict[str, Any] = {scales_name: scales.astype(np.float32)}
+    constants: dict[str, Any] = {scales_name: scales.values.astype(np.float32)}
     index, last = next((index, node) for index, node in enumerate(graph.node) if output in node.output)
     if last.op_type in ("Softmax", "Sigmoid"):
         scaled = f"{_CALIBRATION}/scaled"
@@ -161,9 +155,11 @@ def scale_graph(data: bytes, scales: NDArray[np.float64], *, output: str) -> byt
         last.input[0] = scaled
         graph.node.insert(index, product_node)
     else:
-        constants |= {f"{_CALIBRATION}/tiny": np.float32(_TINY), f"{_CALIBRATION}/one": np.float32(1)}
+        constants[f"{_CALIBRATION}/tiny"] = np.float32(TINY)
+        if scales.sigmoid:
+            constants[f"{_CALIBRATION}/one"] = np.float32(1)
         last.output[0] = f"{_CALIBRATION}/probabilities"
-        graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=len(scales) > 1))
+        graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=scales.sigmoid))
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -18,14 +18,14 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.paths import SubgraphCache
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence
-from runtime.manifest import Manifest
+from runtime.manifest import LAYOUT, Manifest
 from runtime.model import Model
 
 # By the names of their paths in the evidence, and in its order. A new form is one more line.
 BACKENDS: dict[str, Backend] = {
-    onnx_graph.MODEL: onnx_graph,
+    LAYOUT.model: onnx_graph,
     parity.RUNTIME: runtime,
-    torchscript.FILE: torchscript,
+    LAYOUT.torchscript: torchscript,
 }
 
 
@@ -49,17 +49,17 @@ def geometry_executions() -> dict[str, GeometryExecution]:
 
 
 def network_source(
-    network: nn.Module, kind: InputPipeline, postprocessing: Postprocessing, run: parity.ReferenceRun
+    network: nn.Module, adapter: InputPipeline, postprocessing: Postprocessing, run: parity.ReferenceRun
 ) -> NetworkSource:
-    """Return what the forms of ``network`` are written from; ``run`` is the reference's, on the kind's own cases."""
-    example = kind.example(run.prepared)
+    """Return what the forms of ``network`` are written from; ``run`` is the reference's, on the adapter's own cases."""
+    example = adapter.example(run.prepared)
     return NetworkSource(
         network=network,
         flat=flatten(network, tuple(example), run.values[0], whole=postprocessing.whole),
-        adapter=kind,
+        adapter=adapter,
         postprocessing=postprocessing,
         example=example,
-        validation_inputs=kind.validation_inputs(run.prepared),
+        validation_inputs=adapter.validation_inputs(run.prepared),
     )
 
 
@@ -67,20 +67,19 @@ def network_source(
 def open_paths(
     artifact: Artifact,
     model: Model,
-    kind: InputPipeline,
+    adapter: InputPipeline,
     postprocessing: Postprocessing,
     *,
     only: Collection[str] | None = None,
 ) -> Iterator[Sequence[parity.ServedPath]]:
     """Give the paths through an artifact, each with its inner stages within reach; ``only`` those of some names."""
     with TemporaryDirectory(prefix="truecopy-") as scratch, warnings.catch_warnings():
-        for pattern in kind.expected_warnings:
+        for pattern in adapter.expected_warnings:
             warnings.filterwarnings("ignore", message=pattern, category=UserWarning)
         opened = OpenArtifact(
             artifact=artifact,
             model=model,
-            adapter=kind,
-            cases=kind,
+            adapter=adapter,
             postprocessing=postprocessing,
             subgraphs=SubgraphCache(artifact.path, Path(scratch)),
         )
@@ -92,11 +91,11 @@ def open_paths(
 
 
 def compare_staged(
-    artifact: Artifact, subject: parity.ParityInputs, kind: InputPipeline, postprocessing: Postprocessing
+    artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline, postprocessing: Postprocessing
 ) -> Evidence:
     """Return the evidence on an artifact on the CPU, every form of it run as it will be served."""
     with (
         Model(artifact, device="cpu") as model,
-        open_paths(artifact, model, kind, postprocessing) as paths,
+        open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
         return parity.compare(paths, subject)

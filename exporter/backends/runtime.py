@@ -35,7 +35,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
     return runtime_path(
         model,
         stages={
-            **opened.cases.host_stages(model),
+            **opened.adapter.host_stages(model),
             **graph_stages(opened.subgraphs, graph, model.manifest, opened.postprocessing, opened.adapter.borders),
         },
     )

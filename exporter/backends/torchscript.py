@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.backends.backend import (
+    TINY,
     CalibratedForm,
     LogitScales,
     NetworkSource,
@@ -16,35 +17,22 @@ from exporter.backends.backend import (
     WrittenForm,
 )
 from exporter.bundle import Staging
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace
 from exporter.errors import ConversionError
 from exporter.inputs.image import Geometry, PixelFormat
 from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import (
-    Arrays,
-    Case,
-    ReferenceOutput,
-    ReferenceValue,
-    ServedPath,
-    ServedStage,
-    StageBorders,
-    StageId,
-)
+from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageBorders, StageId
 from exporter.parity.paths import REFERENCE_VALUES, split_batch
 from exporter.progress import megabytes
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
-from runtime.manifest import Preprocessing
-
-FILE = "model.torchscript"
+from runtime.manifest import LAYOUT, Preprocessing
 
 title: str = "TorchScript"
-files: tuple[str, ...] = (FILE,)
-
-# The smallest normal float32: a probability of zero is at most this.
-_TINY = float(np.finfo(np.float32).tiny)
+files: tuple[str, ...] = (LAYOUT.torchscript,)
 
 
 def write(stage: Staging, source: NetworkSource) -> WrittenForm:
@@ -69,19 +57,19 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
             archive = to_torchscript(trace(module.eval(), example))
         except ConversionError:
             return WrittenForm(finding="none: it cannot be traced")
-    stage.write(FILE, archive)
-    return WrittenForm(finding=f"{FILE}, {megabytes(len(archive))}")
+    stage.write(LAYOUT.torchscript, archive)
+    return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(len(archive))}")
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:
     """Return the path through the archive; where it holds a pipeline, the stages are methods of it."""
-    module: Any = load_torchscript(opened.artifact.file(FILE))
+    module: Any = load_torchscript(opened.artifact.file(LAYOUT.torchscript))
     borders, postprocessing, manifest = opened.adapter.borders, opened.postprocessing, opened.model.manifest
     names = borders.decoded or tuple(borders.network)
     outputs = [output.name for output in postprocessing.outputs]
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        decoded = [opened.cases.decode(case) for case in cases]
+        decoded = [opened.adapter.decode(case) for case in cases]
         inputs = (torch.from_numpy(np.concatenate([case[name] for case in decoded])) for name in names)
         with torch.no_grad():
             result = module(*inputs)
@@ -90,7 +78,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         return split_batch(by_name, manifest, len(cases))
 
     stages = _stages(module, borders, postprocessing) if borders.decoded else {}
-    return ServedPath(name=FILE, stages=stages, run=run)
+    return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run)
 
 
 def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunction:
@@ -109,7 +97,7 @@ def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunctio
 
 def open_scorer(artifact: Artifact, device: torch.device) -> Scorer | None:
     """Return the archive from prepared inputs to scores on ``device``, as tensors."""
-    module: Any = load_torchscript(artifact.file(FILE), device)
+    module: Any = load_torchscript(artifact.file(LAYOUT.torchscript), device)
     # An archive without a pipeline takes the network's own inputs, and there is nothing to prepare.
     score = getattr(module, "score", module)
 
@@ -125,14 +113,16 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
 
     An artifact may also have no archive.
     """
-    if FILE not in artifact.manifest.files:
+    if LAYOUT.torchscript not in artifact.manifest.files:
         return CalibratedForm()
     if len(artifact.manifest.inputs) > 1:
-        return CalibratedForm(left_out=(FILE,), notes=(f"{FILE}: left out, as it takes several inputs",))
-    inner: Any = load_torchscript(artifact.file(FILE))
+        note = f"{LAYOUT.torchscript}: left out, as it takes several inputs"
+        return CalibratedForm(left_out=(LAYOUT.torchscript,), notes=(note,))
+    inner: Any = load_torchscript(artifact.file(LAYOUT.torchscript))
     scaling = _Scaling(scales)
     calibrated = _Staged(inner, scaling) if hasattr(inner, "score") else _Whole(inner, scaling)
-    return CalibratedForm(files={FILE: to_torchscript(calibrated)}, notes=(f"{FILE}: also calibrated",))
+    archives = {LAYOUT.torchscript: to_torchscript(calibrated)}
+    return CalibratedForm(files=archives, notes=(f"{LAYOUT.torchscript}: also calibrated",))
 
 
 def _stages(module: Any, borders: StageBorders, postprocessing: Postprocessing) -> dict[Stage, ServedStage]:
@@ -158,7 +148,7 @@ def _stage(
         with torch.no_grad():
             return {target: method(torch.from_numpy(np.array(array))).numpy()}
 
-    return ServedStage(id=StageId(stage=stage, computation=FILE, takes=takes), run=run)
+    return ServedStage(id=StageId(stage=stage, computation=LAYOUT.torchscript, takes=takes), run=run)
 
 
 class Pipeline(nn.Module):
@@ -222,7 +212,7 @@ class _Scaling(nn.Module):
     def __init__(self, scales: LogitScales) -> None:
         super().__init__()
         self.sigmoid = scales.sigmoid
-        self.tiny = _TINY
+        self.tiny = TINY
         self.scales: Tensor
         self.register_buffer("scales", torch.tensor(scales.values, dtype=torch.float32))
 

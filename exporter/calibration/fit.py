@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporter.backends.backend import CalibratedForm, LogitScales
+from exporter.backends.backend import TINY, CalibratedForm, LogitScales
 from exporter.backends.registry import BACKENDS, backends_in
 from exporter.bundle import Staging, staging
 from exporter.errors import ExportError, ParityError
-from exporter.parity.decisions import expected_result
+from exporter.outputs.registry import open_reference
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.evaluation.data import read_labeled, score_labeled
@@ -32,9 +32,6 @@ _PICTURE = "reliability.png"
 
 # Scales outside of this range are no calibration: the data has nothing to do with the model.
 _SMALLEST, _LARGEST = 1e-3, 1e3
-
-# The smallest normal float32: a probability of zero is at most this.
-_TINY = float(np.finfo(np.float32).tiny)
 
 # From here on, float32 has too few digits left between a sigmoid and 1 to tell its logit within a hundredth.
 _SATURATED = 1 - 1e-5
@@ -60,6 +57,7 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     artifact: str
+    task: str
     inputs: int
     failures: dict[str, str]
     scales: tuple[float, ...]
@@ -73,14 +71,14 @@ class CalibrationResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def temperature(self) -> float | None:
         """What a classifier's logits are divided by; None for a multilabel."""
-        return 1 / self.scales[0] if len(self.scales) == 1 else None
+        return 1 / self.scales[0] if self.task == "classify" else None
 
 
 def scaled_scores(scores: NDArray[Any], scales: LogitScales) -> NDArray[np.float64]:
     """Return the scores of the scaled logits, float64 [inputs, classes]."""
     if scales.sigmoid:
         return 1 / (1 + np.exp(-scales.values * _logit(scores)))
-    scaled = scales.values * np.log(np.maximum(scores.astype(np.float64), _TINY))
+    scaled = scales.values * np.log(np.maximum(scores.astype(np.float64), TINY))
     exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=-1, keepdims=True)
     return probabilities
@@ -115,6 +113,7 @@ def calibrate(
     sure_before, sure_after = (interpreter.confidences(scores, labeled.truth) for scores in (labeled.scores, after))
     calibrated = CalibrationResult(
         artifact=str(out or artifact),
+        task=task.kind,
         inputs=len(labeled.names),
         failures=dict(labeled.failures),
         scales=fitted,
@@ -140,7 +139,7 @@ def fit_scales(task: Classify | Multilabel, labeled: Scores) -> tuple[float, ...
             else 1.0
             for index in range(truth.shape[1])
         )
-    logs = np.log(np.maximum(labeled.scores.astype(np.float64), _TINY))
+    logs = np.log(np.maximum(labeled.scores.astype(np.float64), TINY))
     rows = np.arange(len(logs))
 
     def loss(scale: float) -> float:
@@ -171,7 +170,7 @@ def _sigmoid_loss(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> floa
 def _logit(scores: NDArray[Any]) -> NDArray[np.float64]:
     # float32 rounds the largest probabilities to 1: half a step below it is as much as they say.
     half = float(np.finfo(np.float32).epsneg) / 2
-    exact = np.clip(scores.astype(np.float64), _TINY, 1 - half)
+    exact = np.clip(scores.astype(np.float64), TINY, 1 - half)
     return np.log(exact) - np.log1p(-exact)
 
 
@@ -260,7 +259,7 @@ def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> bytes:
 
     def calibrate_case(case: GoldenCase) -> GoldenCase:
         outputs = {**case.outputs, output: scaled_scores(case.outputs[output], scales).astype(np.float32)}
-        result = expected_result(outputs, manifest.task, labels) if case.labels else {}
+        result = open_reference(manifest.task, labels).expected_result(outputs) if case.labels else {}
         return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, labels=result)
 
     cases = read_golden(artifact.path / manifest.golden.file).cases

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
 from exporter.checkpoint.unpickler import PICKLE_LIMIT, Symbol, check_extent, read_pickle
-from exporter.errors import CheckpointError
+from exporter.errors import CheckpointError, first_line
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LFS_MAGIC = b"version https://git-lfs"
@@ -77,7 +77,7 @@ def read_content(path: Path) -> Content:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # damage surfaces as whatever the bytes lead the reader to do
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        reason = first_line(error) or type(error).__name__
         raise CheckpointError(
             f"'{path}': damaged: its description of tensors cannot be read: {reason}. Copy or download it again."
         ) from error

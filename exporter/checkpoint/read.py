@@ -10,6 +10,7 @@ from exporter.checkpoint.pickled_modules import load_module
 from exporter.checkpoint.state_dicts import choose_candidate, find_candidates, module_entry
 from exporter.checkpoint.unpickler import Opaque
 from exporter.errors import CheckpointError
+from runtime.errors import listed
 
 _LISTED = 20
 
@@ -57,9 +58,7 @@ def _check_integrity(path: Path, content: Content, tensors: Mapping[str, StoredT
 
 
 def _refusal(path: Path, content: Content) -> str:
-    names = ", ".join(f"'{name}'" for name in content.imports[:_LISTED])
-    if len(content.imports) > _LISTED:
-        names += f", and {len(content.imports) - _LISTED} more"
+    names = listed([f"'{name}'" for name in content.imports], _LISTED)
     action = "Save the weights alone where it was trained: torch.save(model.state_dict(), 'weights.pth')"
     if any(module_entry(content.root, candidate.entry) for candidate in find_candidates(content.root)):
         action += ", or load the whole module from a source you trust: --trust, with --import PATH for its code"

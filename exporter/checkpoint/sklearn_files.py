@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import PreprocessingError
+from exporter.errors import PreprocessingError, one_line
 
 SKOPS = (".skops",)
 PICKLES = (".joblib", ".pkl", ".pickle")
@@ -50,7 +50,7 @@ def _load_skops(path: Path, *, trust: bool) -> Any:
     except PreprocessingError:
         raise
     except Exception as error:  # a foreign or damaged archive may raise anything
-        raise PreprocessingError(f"'{path}': cannot be read as skops: {_one_line(error)}. Save it again.") from error
+        raise PreprocessingError(f"'{path}': cannot be read as skops: {one_line(error)}. Save it again.") from error
 
 
 def _load_pickle(path: Path, *, trust: bool) -> Any:
@@ -69,7 +69,7 @@ def _load_pickle(path: Path, *, trust: bool) -> Any:
             f"'{path}': needs '{error.name}', which is not installed. Install it, or the truecopy[tabular] extra."
         ) from error
     except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise PreprocessingError(f"'{path}': cannot be loaded: {_one_line(error)}. Save it again.") from error
+        raise PreprocessingError(f"'{path}': cannot be loaded: {one_line(error)}. Save it again.") from error
 
 
 def check_scikit_learn(origin: str) -> None:
@@ -81,7 +81,3 @@ def check_scikit_learn(origin: str) -> None:
         raise PreprocessingError(
             f"'{origin}': needs {error.name}, which is not installed. Run: pip install 'truecopy[tabular]'."
         ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300]

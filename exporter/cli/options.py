@@ -71,7 +71,6 @@ def option_fields() -> Iterator[Field[Any]]:
 
 def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
     option: Option = about.metadata["option"]
-    flag = option.flag or f"--{about.name.replace('_', '-')}"
     settings: dict[str, Any] = {"help": option.help, "rich_help_panel": panel or option.panel}
     if option.metavar:
         settings["metavar"] = option.metavar
@@ -87,8 +86,13 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
         about.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(flag, **settings)],
+        annotation=Annotated[kind, typer.Option(_flag(about), **settings)],
     )
+
+
+def _flag(about: Field[Any]) -> str:
+    option: Option = about.metadata["option"]
+    return option.flag or f"--{about.name.replace('_', '-')}"
 
 
 def _choices(option: Option) -> tuple[str, ...]:
@@ -108,8 +112,7 @@ def _read_options(checkpoint: Path, chosen: dict[str, Field[Any]], texts: dict[s
         try:
             given[name] = option.read(value) if option.read is not None else value
         except ValueError as error:
-            flag = option.flag or f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(str(error), param_hint=flag) from None
+            raise typer.BadParameter(str(error), param_hint=_flag(chosen[name])) from None
     try:
         return ExportOptions.from_keywords(checkpoint, given.pop("arch", None), **given)
     except ExportError as error:

@@ -3,14 +3,21 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from exporter.architectures.registry import Logits
+from exporter.architectures.registry import inner_model
 from exporter.errors import ConversionError
 from runtime.manifest import Entries, Items, Structure, TensorLeaf
+
+# Arrays by name.
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+# By input and axis, the names of the network's dynamic dimensions.
+Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 # The name of an output that has none of its own.
 OUTPUT = "output"
@@ -23,7 +30,7 @@ def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
     """Return whether the forward has parameters of all these names; inputs then go by name, else by position."""
     try:
         # Logits passes its inputs on: the model inside has the names.
-        forward = network.model.forward if isinstance(network, Logits) else network.forward
+        forward = inner_model(network).forward
         parameters = inspect.signature(forward).parameters
     except (ValueError, TypeError):
         return False

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,16 +19,23 @@ from torch import nn
 from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from exporter.conversion.network_io import Flat
+from exporter.conversion.network_io import Dimensions, Flat
 from exporter.errors import ConversionError
 
 # torch.onnx's own default in torch 2.14; every operator that the exporter and the writers use exists in it.
 OPSET = 20
 
+# The version of the file format of graphs that are made here, such as a test of a part.
+IR_VERSION = 10
+
+# Values of the network that would have the name of an input or output of the artifact have this before their own.
+NETWORK_PREFIX = "network/"
+
 # The name of the dimension that every input and output has first.
 BATCH = "batch"
 
-_LOG_FATAL = 4
+# onnxruntime's severity of messages that stops it from printing errors that are raised as well.
+LOG_FATAL = 4
 
 _MASK_DETECTOR = "_detect_is_causal_mask"
 
@@ -39,9 +46,6 @@ _VALUES = " [Caused by"
 
 # A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
 _VALIDATION_LIMIT = 1e-3
-
-# By input and axis, the name of a dimension of any length.
-Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,7 @@ def to_onnx(
 ) -> ConvertedNetwork:
     """Return ``network`` as ONNX, with ``dimensions`` dynamic.
 
-    Inputs go by position. ``example`` has a batch of 2 or more, because torch specialises a dimension of length 1. The
+    Inputs go by position. ``example`` has a batch of 2 or more, because torch specializes a dimension of length 1. The
     legacy exporter is tried where dynamo fails, or gives a graph whose outputs for ``validation_inputs`` differ from
     eager's: dynamo fixes the length of some recurrent networks without an error. Either result has to pass the same
     parity check. Raises ConversionError when both fail.
@@ -184,7 +188,7 @@ def _validate(
 ) -> None:
     """Raise ConversionError unless the graph takes all inputs, and gives about what the network gives."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_FATAL
+    options.log_severity_level = LOG_FATAL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for inputs in validation_inputs:
         _validate_on(session, network, inputs)

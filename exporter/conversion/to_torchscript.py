@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from exporter.errors import ConversionError
+from exporter.errors import ConversionError, first_line
 
 _CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in example)
         raise ConversionError(
             f"'{type(network).__name__}': a forward pass on {shapes} failed: "
-            f"{type(error).__name__}: {_first_line(error)}. Check that the prepared size is the one it was trained on."
+            f"{type(error).__name__}: {first_line(error)}. Check that the prepared size is the one it was trained on."
         ) from error
 
 
@@ -69,7 +69,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
             torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=kept), stream)
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
-            f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {_first_line(error)}. "
+            f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
             "Report this with the architecture and the transform."
         ) from error
     return _canonical(stream.getvalue())
@@ -130,7 +130,3 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

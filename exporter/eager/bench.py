@@ -12,16 +12,18 @@ from torch import Tensor
 from exporter.architectures.registry import Architecture
 from exporter.backends.backend import Scorer
 from exporter.backends.registry import backends_in
+from exporter.conversion.network_io import Arrays, take_apart
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
-from exporter.outputs.probabilities import are_distributions
+from exporter.outputs.postprocessing import main_of
 from exporter.recipe import ExportOptions
+from exporter.recipe_from_artifact import postprocessing_from_artifact
+from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact
 from runtime.bench import Runner
 from runtime.engine.devices import DEVICES, split_device
-from runtime.engine.session import Arrays
-from runtime.manifest import Classify, ImageInput, Manifest, Multilabel, TensorInput
+from runtime.manifest import ImageInput, Manifest, TensorInput
 
 
 def build_baselines(
@@ -46,22 +48,25 @@ def build_baselines(
     to_inputs = _to_inputs(manifest, where)
     options = ExportOptions(checkpoint=checkpoint, arch=arch, trust=trust, imports=tuple(imports))
     network = open_eager_network(artifact, options).network.to(where)
+    with _strict():
+        golden = read_golden(artifact.path / manifest.golden.file).cases
+        to_scores = _to_scores(artifact, [network(*to_inputs(case.prepared)) for case in golden], where)
 
     def runner(module: Callable[..., Any]) -> Runner:
         def score(arrays: Arrays) -> NDArray[Any]:
             with _strict():
-                return _end(module(*to_inputs(arrays)), manifest)
+                return to_scores(module(*to_inputs(arrays)))
 
         return score
 
-    rivals: dict[str, Runner] = {"eager PyTorch": runner(network)}
+    baselines: dict[str, Runner] = {"eager PyTorch": runner(network)}
     for backend in backends_in(manifest).values():
         scorer = backend.open_scorer(artifact, where)
         if scorer is not None:
-            rivals[backend.title] = _scored_by(scorer)
-    rivals["torch.compile"] = runner(torch.compile(network))
+            baselines[backend.title] = _scored_by(scorer)
+    baselines["torch.compile"] = runner(torch.compile(network))
     elsewhere = where.type == "cpu" and device != "cpu"
-    return {f"{name} on the CPU" if elsewhere else name: rival for name, rival in rivals.items()}
+    return {f"{name} on the CPU" if elsewhere else name: baseline for name, baseline in baselines.items()}
 
 
 def _torch_device(device: str) -> torch.device:
@@ -92,6 +97,15 @@ def _to_inputs(manifest: Manifest, where: torch.device) -> Callable[[Arrays], Se
     return lambda arrays: [arithmetic(tensor) for tensor in _tensors(arrays, where)]
 
 
+def _to_scores(artifact: Artifact, values: Sequence[Any], where: torch.device) -> Callable[[Any], NDArray[Any]]:
+    """Return what turns a value that the network returns into the artifact's first output; ``values`` are examples."""
+    postprocessing = postprocessing_from_artifact(artifact, values)
+    if postprocessing.whole:
+        return _first
+    module = postprocessing.module().to(where)
+    return lambda value: _numpy(module(main_of(value)))
+
+
 def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:
     return [torch.from_numpy(array).to(where) for array in arrays.values()]
 
@@ -104,20 +118,8 @@ def _scored_by(scorer: Scorer) -> Runner:
     return score
 
 
-def _end(found: Any, manifest: Manifest) -> NDArray[Any]:
-    """Return the first output as the export ends it, where that is an activation."""
-    logits = torch.from_numpy(_first(found))
-    if isinstance(manifest.task, Multilabel):
-        return _numpy(torch.sigmoid(logits))
-    if isinstance(manifest.task, Classify) and not are_distributions(logits, dimension=-1):
-        return _numpy(torch.softmax(logits, dim=-1))
-    return _numpy(logits)
-
-
-def _first(found: Any) -> NDArray[Any]:
-    while not isinstance(found, Tensor):
-        found = next(iter(found.values() if isinstance(found, dict) else found))
-    return _numpy(found)
+def _first(value: Any) -> NDArray[Any]:
+    return _numpy(next(iter(take_apart(value)[1].values())))
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

@@ -1,1 +1,1 @@
-"""What stands before the network: one file an input kind, each a ``InputAdapter`` (see ``protocol``)."""
+"""Input kinds: one folder each, with an ``InputPipeline`` as ``exporter.inputs.adapter`` describes it."""

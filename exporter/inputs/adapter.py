@@ -9,21 +9,12 @@ import torch
 from torch import nn
 
 from exporter.conversion.decoder_loop import SequenceProbe
+from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.parity.cases import CaseSource, Dimensions, PreparedInput, StageBorders, StepExecution
+from exporter.parity.cases import CaseSource, PreparedInput, StageBorders, StepExecution
 from exporter.recipe import TaskOptions
 from runtime.evidence import Row
 from runtime.manifest import Input
-
-__all__ = [
-    "AdapterDefaults",
-    "CaseSource",
-    "GraphPart",
-    "InputAdapter",
-    "InputPipeline",
-    "TorchScriptPart",
-    "example_of",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +124,7 @@ class AdapterDefaults:
 def example_of(prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
     """Return the network's inputs for tracing: two cases of one shape as a batch, the largest there are.
 
-    torch specialises dimensions of length 1, so cases without such a dimension are taken where there are some.
+    torch specializes dimensions of length 1, so cases without such a dimension are taken where there are some.
     """
     groups: dict[tuple[tuple[int, ...], ...], list[PreparedInput]] = {}
     for case in prepared:

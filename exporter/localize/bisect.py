@@ -15,22 +15,19 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import outer_names
-from exporter.conversion.to_onnx import TracedProgram
+from exporter.conversion.to_onnx import NETWORK_PREFIX, TracedProgram
 from exporter.errors import ConversionError
 from exporter.localize.location import FaultLocation
 from exporter.localize.program import ProgramValues, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
+from exporter.parity.array_diff import largest_difference, size_of
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
 
-# Where an input and an output have one name, the value inside the graph has this before its own (exporter.assemble).
-_CLASH = "network/"
-
 # A few roundings of float32, relative to a value's size: what is left where float64 shows no difference.
 _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ def locate(
     *,
     outputs: Sequence[str],
     max_ratio: float,
-    folder: Path | None = None,
+    folder: Path,
 ) -> FaultLocation | None:
     """Return the first node of ``graph`` whose value is beyond the noise; None where each is right for eager's inputs.
 
@@ -59,8 +56,8 @@ def locate(
     """
     search = _Search(graph, traced, inputs, outputs, max_ratio)
     location = search.bisect()
-    if location is None or folder is None:
-        return location
+    if location is None:
+        return None
     node_alone = search.part([location.output], search.before(location.output))
     write_case(folder, location, node_alone, *search.values(location))
     return replace(location, folder=folder)
@@ -159,9 +156,8 @@ class _Search:
     def _named(self, values: ProgramValues) -> dict[str, NDArray[Any]]:
         """Return a program's values by their names in the graph."""
         named = {name: array for name, array in values.by_node.items() if name in self._producers}
-        named |= {
-            f"{_CLASH}{name}": array for name, array in values.by_node.items() if f"{_CLASH}{name}" in self._producers
-        }
+        prefixed = {f"{NETWORK_PREFIX}{name}": array for name, array in values.by_node.items()}
+        named |= {name: array for name, array in prefixed.items() if name in self._producers}
         return {
             **named,
             **dict(zip(self._inputs, values.inputs, strict=True)),
@@ -199,7 +195,7 @@ class _Search:
         """Return how far a value's float32 is from its float64, or a few roundings of its size; zero for integers."""
         if not all(expected[name].dtype.kind == "f" for expected in self._expected):
             return 0.0
-        size = max(float(np.abs(expected[name]).max(initial=0.0)) for expected in self._expected)
+        size = size_of([expected[name] for expected in self._expected])
         noise = [
             _difference(expected[name].astype(np.float64), exact[name])[0]
             for expected, exact in zip(self._expected, self._exact, strict=True)
@@ -212,7 +208,7 @@ class _Search:
 
     def _location(self, output: str, probe: str, difference: float, finding: str) -> FaultLocation:
         nodes = self._reachable([output], (set(self.before(output)) | set(self._inputs)) - {output})
-        renamed = output.removeprefix(_CLASH)
+        renamed = output.removeprefix(NETWORK_PREFIX)
         return FaultLocation(
             node=nodes[-1].name or output,
             output=output,
@@ -243,9 +239,5 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[float, st
     """Return the largest difference, infinite where the shapes differ, and the same in words."""
     if actual.shape != expected.shape:
         return float("inf"), f"shape {list(actual.shape)} for {list(expected.shape)}"
-    if not actual.size:
-        return 0.0, "no values"
-    first, second = actual.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        largest = float(np.where(first == second, 0.0, np.abs(first - second)).max())
+    largest = largest_difference(actual, expected)
     return largest, f"{largest:.1e}"

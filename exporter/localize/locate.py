@@ -11,9 +11,9 @@ from exporter.conversion.to_onnx import trace_program
 from exporter.errors import ConversionError
 from exporter.localize.bisect import ProbeInputs, locate
 from exporter.localize.location import FaultLocation
-from exporter.parity import EagerModel
+from exporter.parity import RUNTIME, EagerModel
+from runtime.artifact.open import Artifact
 from runtime.evidence import STAGES, Evidence, Row
-from runtime.manifest import Manifest, Tokens
 
 # Stages whose faults lie in the network's graph, or may.
 _OF_NETWORK = ("network", "end to end")
@@ -27,59 +27,57 @@ class FaultReport:
     location: FaultLocation | None = None
 
 
-class FaultLocator:
-    """Knows the eager model as it was called, and finds where a graph differs from it."""
+def locate_fault(
+    eager: EagerModel, evidence: Evidence, artifact: Artifact, *, max_ratio: float, folder: Path
+) -> FaultReport:
+    """Return the first node at fault in the artifact's graph, or in words why there is none.
 
-    def __init__(self, eager: EagerModel, *, max_ratio: float, folder: Path) -> None:
-        self._eager = eager
-        self._max_ratio = max_ratio
-        self._folder = folder
-
-    def find(self, evidence: Evidence, manifest: Manifest, artifact: Path) -> FaultReport:
-        """Return the first node at fault in the artifact's graph, or in words why there is none."""
-        if evidence.passed:
-            return FaultReport(sentence="nothing to locate: parity passed")
-        row = _row_of_network(evidence)
-        if row is None:
-            first = None if evidence.first_fault is None else evidence.rows[evidence.first_fault]
-            fault = f"stage '{first.stage}' of {first.path} is" if first else "nothing was compared"
-            return FaultReport(sentence=f"no node to locate: the network's graph is not at fault, {fault}")
-        if isinstance(manifest.task, Tokens):
-            return FaultReport(sentence="no node to locate: its loop of decoding steps is not taken apart")
-        source, run, postprocessing = self._eager.source, self._eager.run, self._eager.postprocessing
-        example = source.example(run.prepared)
-        flat = flatten(self._eager.reference.network, tuple(example), run.values[0], whole=postprocessing.whole)
-        outputs = postprocessing.inner_names
-        variant = manifest.variants[0]
-        try:
-            traced = trace_program(flat, example, outputs=outputs, dimensions=source.dimensions)
-            location = locate(
-                artifact / variant.network,
-                traced,
-                self._probes(row, example),
-                outputs=outputs,
-                max_ratio=self._max_ratio,
-                folder=self._folder,
-            )
-        except ConversionError as error:
-            return FaultReport(sentence=f"no node could be located: {error}")
-        if location is None:
-            return FaultReport(
-                sentence="no node to locate: each is within the noise, given eager's own inputs; the differences add up"
-            )
-        sentence = f"{location.describe()}. Alone, it is in '{location.folder}': run {location.folder}/run.py"
-        return FaultReport(sentence=sentence, location=location)
-
-    def _probes(self, row: Row, example: Mapping[str, torch.Tensor]) -> list[ProbeInputs]:
-        """Return the input that differed most, and a batch: what depends on its neighbors shows on a batch alone."""
-        names = [case.name for case in self._eager.run.cases]
-        worst = names.index(row.worst_input) if row.worst_input in names else 0
-        single = ProbeInputs(name=names[worst], tensors=self._eager.run.prepared[worst].tensors)
-        return [single, ProbeInputs(name="a batch of two", tensors=example)]
+    ``eager`` is the model as it was called for ``evidence``; ``folder`` gets the node alone, as a script that runs.
+    """
+    if evidence.passed:
+        return FaultReport(sentence="nothing to locate: parity passed")
+    variant = artifact.manifest.variants[0]
+    row = _row_of_network(evidence, variant.model)
+    if row is None:
+        first = None if evidence.first_fault is None else evidence.rows[evidence.first_fault]
+        fault = f"stage '{first.stage}' of {first.path} is" if first else "nothing was compared"
+        return FaultReport(sentence=f"no node to locate: the network's graph is not at fault, {fault}")
+    if eager.postprocessing.stepwise:
+        return FaultReport(sentence="no node to locate: its loop of decoding steps is not taken apart")
+    source, run, postprocessing = eager.source, eager.run, eager.postprocessing
+    example = source.example(run.prepared)
+    flat = flatten(eager.reference.network, tuple(example), run.values[0], whole=postprocessing.whole)
+    outputs = postprocessing.inner_names
+    try:
+        traced = trace_program(flat, example, outputs=outputs, dimensions=source.dimensions)
+        location = locate(
+            artifact.path / variant.network,
+            traced,
+            _probes(eager, row, example),
+            outputs=outputs,
+            max_ratio=max_ratio,
+            folder=folder,
+        )
+    except ConversionError as error:
+        return FaultReport(sentence=f"no node could be located: {error}")
+    if location is None:
+        return FaultReport(
+            sentence="no node to locate: each is within the noise, given eager's own inputs; the differences add up"
+        )
+    sentence = f"{location.describe()}. Alone, it is in '{location.folder}': run {location.folder}/run.py"
+    return FaultReport(sentence=sentence, location=location)
 
 
-def _row_of_network(evidence: Evidence) -> Row | None:
+def _probes(eager: EagerModel, row: Row, example: Mapping[str, torch.Tensor]) -> list[ProbeInputs]:
+    """Return the input that differed most, and a batch: what depends on its neighbors shows on a batch alone."""
+    names = [case.name for case in eager.run.cases]
+    worst = names.index(row.worst_input) if row.worst_input in names else 0
+    single = ProbeInputs(name=names[worst], tensors=eager.run.prepared[worst].tensors)
+    return [single, ProbeInputs(name="a batch of two", tensors=example)]
+
+
+def _row_of_network(evidence: Evidence, graph: str) -> Row | None:
     """Return the first row at fault where that is the network's graph; None where an earlier stage is at fault."""
-    faults = [row for row in evidence.rows if not row.passed and row.path.endswith((".onnx", "runtime"))]
+    faults = [row for row in evidence.rows if not row.passed and row.path in (graph, RUNTIME)]
     first = min(faults, key=lambda row: STAGES.index(row.stage), default=None)
     return first if first is not None and first.stage in _OF_NETWORK else None

@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.conversion.network_io import main_output
+from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError
-from exporter.outputs.interpreter import (
-    Arrays,
-    Decision,
-    ReferenceInterpreter,
-    compare_decisions,
-    margins_of_best,
-    to_words,
-)
+from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
 from exporter.outputs.postprocessing import check_finite, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_distributions, are_probabilities, class_outputs
 from exporter.recipe import TaskOptions

@@ -1,18 +1,16 @@
 """Decisions and expected results of eager outputs, independent of the runtime's code."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from runtime.manifest import Output
 from runtime.outputs.metrics import Scores
-
-# Arrays by name.
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,9 @@ class ReferenceInterpreter(ABC):
     # There is one score for each class, as the rows of a file of labels name them.
     has_class_scores: ClassVar[bool] = False
 
+    # Results mean more than the arrays themselves.
+    has_meaning: ClassVar[bool] = True
+
     def __init__(self, task: Any, labels: Sequence[str]) -> None:
         self.task = task
         self.labels = labels
@@ -67,6 +68,17 @@ class ReferenceInterpreter(ABC):
     @abstractmethod
     def scores_of(self, result: Any, outputs: Sequence[Output]) -> Arrays:
         """Return the scores in a result of the runtime as a batch of one, by the names of the artifact's outputs."""
+
+    def split_batch(self, arrays: Arrays, outputs: Sequence[Output], count: int) -> list[Arrays]:
+        """Return the artifact's ``outputs`` for a batch of ``count`` as batches of one.
+
+        An output without a batch dimension belongs to each.
+        """
+        batched = {output.name for output in outputs if output.batched}
+        return [
+            {name: array[row : row + 1] if name in batched else array for name, array in arrays.items()}
+            for row in range(count)
+        ]
 
     def differences(self, scored: Any, eager: Any) -> dict[str, float | int]:
         """Return how far scores on labeled data, or maps, are from the eager model's, in words.

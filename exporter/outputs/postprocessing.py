@@ -50,6 +50,9 @@ class Postprocessing(ABC):
     # Whether every tensor that the forward returns is an output, and not the main one alone.
     whole: ClassVar[bool] = False
 
+    # Whether the network makes its output step by step, up to an end token.
+    stepwise: ClassVar[bool] = False
+
     @classmethod
     @abstractmethod
     def infer(cls, values: Sequence[Any], options: TaskOptions, *, labels_file: str, name: str) -> "Postprocessing":

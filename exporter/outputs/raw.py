@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.conversion.network_io import take_apart
+from exporter.conversion.network_io import Arrays, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError
-from exporter.outputs.interpreter import Arrays, ReferenceInterpreter
+from exporter.outputs.interpreter import ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing
 from exporter.recipe import TaskOptions
 from runtime.manifest import Entries, Items, Output, Raw, Structure, TensorLeaf
@@ -23,6 +23,7 @@ class RawReference(ReferenceInterpreter):
     """Leaves eager's arrays as they are: they mean nothing beyond themselves."""
 
     task: Raw
+    has_meaning = False
 
     def expected_result(self, outputs: Arrays) -> Arrays:
         """Return nothing."""
@@ -48,10 +49,10 @@ class RawPostprocessing(Postprocessing):
     @classmethod
     def infer(cls, values: Sequence[Any], options: TaskOptions, *, labels_file: str, name: str) -> "RawPostprocessing":
         """Return the outputs of the first value."""
-        del options, labels_file, name
+        del options, labels_file
         structure, tensors = take_apart(values[0])
         if not tensors:
-            raise ConversionError("the network returns no tensor: expected at least one. Return tensors.")
+            raise ConversionError(f"'{name}': returns no tensor: expected at least one. Return tensors.")
         outputs = tuple(
             Output(name=output, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape))
             for output, tensor in tensors.items()

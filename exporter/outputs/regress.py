@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ExportError
-from exporter.outputs.interpreter import Arrays, ReferenceInterpreter, largest_difference, to_words
+from exporter.outputs.interpreter import ReferenceInterpreter, largest_difference, to_words
 from exporter.outputs.postprocessing import LOGITS, Postprocessing, check_finite, main_outputs, to_rows
 from exporter.outputs.target_inverse import inverse_module, inverse_nodes
 from exporter.recipe import TaskOptions

@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
-from exporter.outputs.interpreter import (
-    Arrays,
-    Decision,
-    ReferenceInterpreter,
-    compare_decisions,
-    margins_of_best,
-    to_words,
-)
+from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
 from exporter.outputs.postprocessing import check_finite, main_outputs
 from exporter.outputs.probabilities import PROBABILITIES, ClassPostprocessing, are_distributions, sorted_labels
 from exporter.recipe import TaskOptions

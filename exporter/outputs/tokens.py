@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.outputs.interpreter import Arrays, ReferenceInterpreter, to_words
+from exporter.outputs.interpreter import ReferenceInterpreter, to_words
 from exporter.outputs.labels import read_vocabulary
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_of, main_outputs, not_fitting
 from exporter.recipe import TaskOptions
@@ -42,6 +43,14 @@ class TokensReference(ReferenceInterpreter):
         """Return the token numbers."""
         return {outputs[0].name: np.array([result.tokens], dtype=np.int64)}
 
+    def split_batch(self, arrays: Arrays, outputs: Sequence[Output], count: int) -> list[Arrays]:
+        """Return a batch's sequences, each up to its own end token, not to the batch's longest."""
+        del outputs
+        return [
+            {name: _before_end(array[row], self.task.end_id)[np.newaxis] for name, array in arrays.items()}
+            for row in range(count)
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokensPostprocessing(Postprocessing):
@@ -49,6 +58,7 @@ class TokensPostprocessing(Postprocessing):
 
     task: Tokens
     interpreter = TokensReference
+    stepwise = True
 
     @classmethod
     def infer(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.parity.cases import Arrays
+from exporter.conversion.network_io import Arrays
 from runtime.evidence import HISTOGRAM_EDGES, Fault, Noise, Row, Stage
 
 

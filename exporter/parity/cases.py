@@ -7,13 +7,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays, Dimensions
 from runtime.evidence import Row, Stage
 from runtime.model import Model
-
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-
-# By input and axis, the names of the network's dynamic dimensions.
-Dimensions: TypeAlias = Mapping[str, Mapping[int, str]]
 
 # Batches of these sizes are compared; an adapter's own batch has as many cases as the largest.
 BATCH_SIZES = (1, 2, 3, 7)

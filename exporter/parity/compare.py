@@ -7,11 +7,12 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from exporter.conversion.network_io import Arrays
 from exporter.outputs.interpreter import Decision
 from exporter.outputs.registry import open_reference
 from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey, Tolerance, measure_difference
-from exporter.parity.cases import Arrays, ReferenceOutput, ServedPath, ServedStage, StageId
-from exporter.parity.decisions import decide, expected_result, is_label_map
+from exporter.parity.cases import ReferenceOutput, ServedPath, ServedStage, StageId
+from exporter.parity.decisions import decide, is_label_map
 from exporter.parity.noise import SIGNAL_OF_LIMIT, spread
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
@@ -50,7 +51,7 @@ def compare(paths: Sequence[ServedPath], subject: ParityInputs) -> Evidence:
     where the network amplifies most.
     """
     evidence = _compare(paths, subject)
-    if subject.remeasure is None or not _may_be_noise(evidence):
+    if not _may_be_noise(evidence):
         return evidence
     return _compare(paths, replace(subject, noise=subject.remeasure()))
 
@@ -161,6 +162,7 @@ def _measure_stage(
 
 def _expectation(stage: Stage, subject: ParityInputs) -> Callable[[ReferenceOutput], Arrays]:
     """Return what the reference has after a stage."""
+    interpreter = open_reference(subject.manifest.task, subject.labels)
     by_stage: dict[Stage, Callable[[ReferenceOutput], Arrays]] = {
         "decode": REFERENCE_VALUES["decoded"],
         "geometry": REFERENCE_VALUES["prepared"],
@@ -168,7 +170,7 @@ def _expectation(stage: Stage, subject: ParityInputs) -> Callable[[ReferenceOutp
         "arithmetic": REFERENCE_VALUES["network inputs"],
         "network": REFERENCE_VALUES["network outputs"],
         "activation": REFERENCE_VALUES["outputs"],
-        "labels": lambda reference: expected_result(reference.outputs, subject.manifest.task, subject.labels),
+        "labels": lambda reference: interpreter.expected_result(reference.outputs),
     }
     return by_stage[stage]
 

@@ -1,11 +1,11 @@
-"""Decisions of scores, and expected results, by the task of a manifest."""
+"""Decisions of scores by the task of a manifest."""
 
 from collections.abc import Sequence
 
+from exporter.conversion.network_io import Arrays
 from exporter.outputs.interpreter import Decision
 from exporter.outputs.registry import open_reference
-from exporter.parity.cases import Arrays
-from runtime.manifest import Manifest, Task
+from runtime.manifest import Manifest
 
 
 def decide(actual: Arrays, expected: Arrays, manifest: Manifest, labels: Sequence[str]) -> Decision | None:
@@ -24,11 +24,3 @@ def is_label_map(actual: Arrays, expected: Arrays, manifest: Manifest) -> bool:
     """Return whether ``actual`` holds label maps where ``expected`` holds scores: only decisions can be compared."""
     name = manifest.outputs[0].name
     return name in actual and open_reference(manifest.task, ()).is_label_map(actual[name], expected[name])
-
-
-def expected_result(outputs: Arrays, task: Task, labels: Sequence[str]) -> Arrays:
-    """Return the meaning of eager's outputs, a batch of one, with the labels in the order in which the user gave them.
-
-    It has the form of ``runtime.results.result_to_arrays``; raw outputs have none.
-    """
-    return open_reference(task, labels).expected_result(outputs)

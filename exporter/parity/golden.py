@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from exporter.outputs.registry import open_reference
 from exporter.parity.cases import ReferenceOutput
-from exporter.parity.decisions import expected_result
 from runtime.artifact.golden import GoldenCase, GoldenSet
 from runtime.manifest import Task
 
@@ -38,7 +38,7 @@ def _case(reference: ReferenceOutput, task: Task, labels: Sequence[str]) -> Gold
         source=reference.case.data,
         prepared=reference.prepared.arrays,
         outputs=reference.outputs,
-        labels=expected_result(reference.outputs, task, labels),
+        labels=open_reference(task, labels).expected_result(reference.outputs),
     )
 
 

@@ -16,15 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.conversion.network_io import call
+from exporter.conversion.network_io import Arrays, call
 from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Tolerance, largest_difference, signal_of, size_of
-from exporter.parity.cases import Arrays, ReferenceOutput
+from exporter.parity.cases import ReferenceOutput
 from runtime.evidence import Noise, Stage
-
-# The limit as a multiple of the floor. Measured: kernels that add in another order came to 3 times the floor.
-MAX_RATIO = 10.0
 
 # The least floor, in roundings of the tensor's largest value: what one operator of another library may differ by. The
 # network's input has one: a scale and an offset.
@@ -142,7 +139,7 @@ def measure_noise(
     references: Sequence[ReferenceOutput],
     postprocessing: Postprocessing,
     *,
-    max_ratio: float = MAX_RATIO,
+    max_ratio: float,
     every_input: bool = False,
 ) -> NoiseMeasurement:
     """Return the noise of ``network``, whose outputs the others are compared with.

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import outer_names
 from exporter.errors import ParityError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import open_reference
 from exporter.parity.cases import (
-    Arrays,
     Case,
     ReferenceOutput,
     ReferenceValue,
@@ -29,9 +28,9 @@ from exporter.parity.cases import (
 )
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
-from runtime.manifest import Manifest, Raw, Tokens
+from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.results import Failure, Result, result_to_arrays, split, until_end
+from runtime.results import Failure, Result, result_to_arrays, split
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
@@ -145,7 +144,7 @@ def graph_stages(
     if not postprocessing.computes:
         stages["network"] = subgraphs.stage("network", network, single)
         return stages
-    stages["network"] = subgraphs.stage("network", network, _up_to_end if isinstance(manifest.task, Tokens) else None)
+    stages["network"] = subgraphs.stage("network", network, _up_to_end if postprocessing.stepwise else None)
     activation = Subgraph(graph=graph, takes="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
     stages["activation"] = subgraphs.stage("activation", activation, single)
     return stages
@@ -192,26 +191,14 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> Served
         return result_to_arrays(model.interpret(entry, name=reference.case.name))
 
     labels: dict[Stage, ServedStage] = {}
-    if not isinstance(manifest.task, Raw):
+    if open_reference(manifest.task, ()).has_meaning:
         labels["labels"] = host_stage("labels", interpret, takes="outputs")
     return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
 
 
-def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[dict[str, NDArray[Any]]]:
-    """Return a batch's outputs as batches of one; an output without a batch dimension belongs to each.
-
-    Token sequences end with their own end token, not with the batch's longest.
-    """
-    if isinstance(task := manifest.task, Tokens):
-        return [
-            {name: until_end(array[row], task.end_id)[np.newaxis] for name, array in outputs.items()}
-            for row in range(count)
-        ]
-    batched = {output.name for output in manifest.outputs if output.batched}
-    return [
-        {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
-        for row in range(count)
-    ]
+def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[Arrays]:
+    """Return the outputs of a batch of ``count`` as batches of one."""
+    return open_reference(manifest.task, ()).split_batch(outputs, manifest.outputs, count)
 
 
 def _up_to_end(arrays: Arrays, reference: ReferenceOutput) -> Arrays:

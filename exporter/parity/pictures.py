@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from exporter.conversion.network_io import Arrays
 from exporter.outputs.registry import open_reference
-from exporter.parity.cases import Arrays, ReferenceOutput, ServedPath
+from exporter.parity.cases import ReferenceOutput, ServedPath
 from exporter.parity.subject import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS

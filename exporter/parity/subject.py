@@ -6,7 +6,7 @@ from functools import cached_property, partial
 
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
-from exporter.parity.noise import MAX_RATIO, NoiseMeasurement, measure_noise
+from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
 from runtime.manifest import Manifest
 
@@ -25,9 +25,9 @@ class ParityInputs:
     references: Sequence[ReferenceOutput]
     batch: Sequence[ReferenceOutput]
     noise: NoiseMeasurement
-    remeasure: Callable[[], NoiseMeasurement] | None = None
+    remeasure: Callable[[], NoiseMeasurement]
     labels: Sequence[str]
-    max_ratio: float = MAX_RATIO
+    max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
     not_compared: tuple[str, ...] = ()
 
@@ -60,9 +60,7 @@ class EagerModel:
         return self.run.outputs(self.postprocessing)
 
 
-def build_inputs(
-    eager: EagerModel, *, manifest: Manifest, labels: Sequence[str], max_ratio: float = MAX_RATIO
-) -> ParityInputs:
+def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str], max_ratio: float) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave

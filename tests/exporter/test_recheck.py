@@ -103,7 +103,7 @@ def test_another_device_is_judged_end_to_end_alone(exported, options, monkeypatc
     assert evidence.passed == (off == 0)
     assert any(not row.passed for row in rows) == (off != 0)
     assert all(row.passed for row in evidence.rows if row.device == "cpu")
-    assert "TF32 on CUDA, which sessions leave off: not judged" in " ".join(evidence.not_compared)
+    assert "TF32 on CUDA, which sessions leave off: no verdict" in " ".join(evidence.not_compared)
 
 
 def test_another_checkpoint_is_refused(exported, options, tmp_path, state_dict):

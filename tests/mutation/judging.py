@@ -23,12 +23,13 @@ from exporter import workflow
 from exporter.backends import onnx_graph, torchscript
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError
-from exporter.recheck import GOLDEN, recheck_artifact
+from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions
 from runtime.artifact.open import open_artifact
 from runtime.errors import ModelError
 from runtime.evidence import Evidence
 from runtime.inputs.image.decoder import DecodedImage
+from runtime.manifest import LAYOUT
 from runtime.model import Model
 from runtime.verify import verify
 
@@ -247,7 +248,7 @@ def _stage_of(evidence: Evidence) -> str:
     if evidence.first_fault is None:
         return evidence.verdict
     row = evidence.rows[evidence.first_fault]
-    return f"golden {row.stage}" if row.path == GOLDEN else row.stage
+    return f"golden {row.stage}" if row.path == LAYOUT.golden else row.stage
 
 
 def _verify(artifact: Path) -> str:

@@ -10,8 +10,6 @@ from exporter.inputs.image.plain_options import transform_of_options
 from exporter.inputs.image.to_onnx import arithmetic_nodes, geometry_nodes
 from exporter.inputs.image.to_torchscript import Arithmetic, Geometry
 from exporter.inputs.image.transform import (
-    HUGGING_FACE,
-    TIMM,
     TrainingTransform,
     read_hugging_face,
     read_preset,
@@ -21,9 +19,7 @@ from exporter.inputs.image.transform import (
 
 __all__ = [
     "GRAY",
-    "HUGGING_FACE",
     "RGB",
-    "TIMM",
     "Arithmetic",
     "Geometry",
     "Letterbox",

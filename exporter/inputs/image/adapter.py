@@ -10,6 +10,7 @@ import torch
 from onnx import helper
 from PIL import Image, ImageOps
 
+from exporter.conversion.network_io import Arrays
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.image import (
     Arithmetic,
@@ -21,15 +22,7 @@ from exporter.inputs.image import (
 )
 from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.parity.cases import (
-    Arrays,
-    Case,
-    PreparedInput,
-    ReferenceOutput,
-    ServedStage,
-    StageBorders,
-    StepExecution,
-)
+from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage, StageBorders, StepExecution
 from exporter.parity.paths import decode_stage, host_stage
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
@@ -70,16 +63,6 @@ class ImageAdapter(AdapterDefaults):
         self._samples = samples
         self._read: Images | None = None
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
-
-    @property
-    def reading(self) -> TrainingTransform:
-        """What the user's transform says."""
-        return self._reading
-
-    @property
-    def pixels(self) -> PixelFormat:
-        """What the user's transform gets."""
-        return self._pixels
 
     @property
     def inputs(self) -> tuple[Input, ...]:

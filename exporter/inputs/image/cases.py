@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from exporter.errors import ParityError
 from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.inputs.image.decoder import decode_image
 from runtime.manifest import ImageInput, Preprocessing
 
@@ -128,8 +128,7 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
         raise ParityError(f"'{samples}': no image file in it. Check the path given to --samples.")
     skipped_samples = []
     if other_files:
-        more = f", and {len(other_files) - 3} more" if len(other_files) > 3 else ""
-        skipped_samples.append(f"in '{samples}', files that are no images: {', '.join(other_files[:3])}{more}")
+        skipped_samples.append(f"in '{samples}', files that are no images: {listed(other_files, 3)}")
     rest = len(paths) - len(cases) - len(other_files)
     if rest:
         skipped_samples.append(

@@ -8,7 +8,7 @@ They give different pixels, and the file does not say which of the two a model w
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporter.errors import PreprocessingError
-from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order
+from exporter.errors import PreprocessingError, first_line
+from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order, crop_fits
 from runtime.manifest import (
     ArithmeticStep,
     CenterCrop,
     GeometryStep,
     Interpolation,
-    KeepRatio,
     Normalize,
     Resize,
     ToFloat,
@@ -66,12 +65,13 @@ def read_processor(folder: Path, backend: Backend) -> Processor:
     subject = f"'{folder / CONFIG_NAME}'"
     processor = _load(folder, subject, backend)
     geometry: list[GeometryStep] = []
-    if processor.do_resize:
-        geometry.append(_resize(processor, subject, backend))
+    resize = _resize(processor, subject, backend) if processor.do_resize else None
+    if resize is not None:
+        geometry.append(resize)
     if processor.do_center_crop:
         size = processor.crop_size
         crop = CenterCrop(height=int(size["height"]), width=int(size["width"]), rounding="down")
-        if backend == "pil" and not _crop_fits(geometry, crop):
+        if backend == "pil" and (resize is None or not crop_fits(resize, crop)):
             raise PreprocessingError(
                 f"{subject}: 'crop_size' pads small images, on Pillow with one pixel more above: expected a 'size' of "
                 f"at least {crop.height} x {crop.width}. Pass --preprocess FILE.py:NAME."
@@ -91,15 +91,6 @@ def read_processor(folder: Path, backend: Backend) -> Processor:
     return Processor(geometry=tuple(geometry), arithmetic=_arithmetic(processor, backend), transform=run, pixels=pixels)
 
 
-def _crop_fits(before: Sequence[GeometryStep], crop: CenterCrop) -> bool:
-    """Return whether the resize before a crop never gives less than it takes."""
-    if not before or not isinstance(before[0], Resize) or isinstance(before[0].size, KeepRatio):
-        return False
-    size = before[0].size
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return crop.height <= height and crop.width <= width
-
-
 def _load(folder: Path, subject: str, backend: Backend) -> Any:
     try:
         from transformers import AutoImageProcessor
@@ -113,8 +104,9 @@ def _load(folder: Path, subject: str, backend: Backend) -> Any:
             warnings.simplefilter("ignore")
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend=backend)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise PreprocessingError(f"{subject}: transformers cannot read it: {reason}. Check the folder.") from error
+        raise PreprocessingError(
+            f"{subject}: transformers cannot read it: {first_line(error)}. Check the folder."
+        ) from error
     kind = type(processor)
     base = TorchvisionBackend if backend == "torchvision" else PilBackend
     if not isinstance(processor, base):

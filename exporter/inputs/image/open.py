@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from exporter.architectures import HUGGING_FACE, TIMM
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.errors import PreprocessingError
 from exporter.inputs.image import (
     GRAY,
-    HUGGING_FACE,
     RGB,
-    TIMM,
     PixelFormat,
     TrainingTransform,
     read_hugging_face,
@@ -88,15 +87,15 @@ def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: Pix
         )
         return read_transform(transform, pixels)
     if rebuilt.reference.startswith(TIMM):
-        return read_timm(rebuilt.reference.removeprefix(TIMM))
+        return read_timm(rebuilt.reference.removeprefix(TIMM), pixels)
     if rebuilt.reference.startswith(HUGGING_FACE):
-        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)))
+        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), pixels)
     if not rebuilt.torchvision_name:
         raise PreprocessingError(
             f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "
             "--preprocess FILE.py:NAME; or describe its arrays with --input 'x=float32[batch,3,28,28]'."
         )
-    return read_preset(rebuilt.torchvision_name)
+    return read_preset(rebuilt.torchvision_name, pixels)
 
 
 KIND = InputKind(

@@ -8,9 +8,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
-
-# Of PIL images as torchvision resizes them by default, of uint8 tensors as its v2 does after ToImage, or OpenCV's.
-RESIZERS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
+from exporter.recipe import INTERPOLATIONS, RESIZE_BACKENDS
 
 
 def transform_of_options(
@@ -24,12 +22,12 @@ def transform_of_options(
 ) -> transforms.Compose:
     """Return Resize, CenterCrop, ToTensor and Normalize, each where its option is given.
 
-    ``resize_backend`` is one of RESIZERS. Raises PreprocessingError for an unknown interpolation or resizer, for one
-    that the resizer does not have, or a mean without a deviation.
+    ``resize_backend`` resizes PIL images as torchvision does by default, uint8 tensors as its v2 does after ToImage, or
+    as OpenCV does. Raises PreprocessingError for an unknown interpolation or resizer, for one that the resizer does not
+    have, or a mean without a deviation.
     """
-    modes = [mode.value for mode in InterpolationMode if mode is not InterpolationMode.NEAREST_EXACT]
-    _check_choice("--interpolation", interpolation, modes)
-    _check_choice("--resize-backend", resize_backend, RESIZERS)
+    _check_choice("--interpolation", interpolation, INTERPOLATIONS)
+    _check_choice("--resize-backend", resize_backend, RESIZE_BACKENDS)
     if (mean is None) != (std is None):
         raise PreprocessingError("--mean and --std: one is given without the other. Give both or neither.")
     steps: list[object] = []

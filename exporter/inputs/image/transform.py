@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
+from exporter.architectures import TIMM
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.hugging_face import CONFIG_NAME, Backend, read_processor
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
@@ -26,10 +27,6 @@ from runtime.geometry.arrays import Pixels
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ArithmeticStep, GeometryStep, Normalize, Preprocessing
-
-# How an architecture's reference begins that brings a transform along.
-TIMM = "timm:"
-HUGGING_FACE = "hf:"
 
 _CONTAINERS = (transforms.Compose, v2.Compose, nn.Sequential)
 
@@ -81,12 +78,12 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     transform: object = preprocess
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
-            return replace(read_timm(preprocess.removeprefix(TIMM)), assumed=False)
+            return replace(read_timm(preprocess.removeprefix(TIMM), pixels), assumed=False)
         config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
         if backend == "pil":
-            return read_hugging_face(Path(config), backend="pil", assumed=False)
+            return read_hugging_face(Path(config), pixels, backend="pil", assumed=False)
         if Path(preprocess).name == CONFIG_NAME:
-            return read_hugging_face(Path(preprocess).parent, assumed=False)
+            return read_hugging_face(Path(preprocess).parent, pixels, assumed=False)
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -105,10 +102,10 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     )
 
 
-def read_preset(torchvision_name: str) -> TrainingTransform:
+def read_preset(torchvision_name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
     """Return the transform that torchvision ships for the default weights of an architecture.
 
-    Raises PreprocessingError when it ships none.
+    Raises PreprocessingError when it ships none, or one that does not fit ``pixels``.
     """
     weights = torchvision.models.get_model_weights(torchvision_name)
     default = getattr(weights, "DEFAULT", None)
@@ -122,10 +119,10 @@ def read_preset(torchvision_name: str) -> TrainingTransform:
             f"'{default}': its transform cannot be folded in: expected ImageClassification or SemanticSegmentation, "
             f"got {type(preset).__name__}. Pass yours with --preprocess FILE.py:NAME."
         )
-    return _read(unfold_preset(preset), preset, str(default), assumed=True)
+    return _read(unfold_preset(preset), preset, str(default), pixels, assumed=True)
 
 
-def read_timm(name: str) -> TrainingTransform:
+def read_timm(name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
     """Return the evaluation transform that timm makes of the ``pretrained_cfg`` of one of its architectures.
 
     Raises PreprocessingError when timm is not installed, does not know the name, or its transform cannot be folded in.
@@ -134,17 +131,19 @@ def read_timm(name: str) -> TrainingTransform:
         import timm
         from timm.data import create_transform, resolve_data_config
     except ModuleNotFoundError:
-        raise PreprocessingError(f"'timm:{name}': timm is not installed. Run: pip install timm.") from None
+        raise PreprocessingError(f"'{TIMM}{name}': timm is not installed. Run: pip install 'truecopy[timm]'.") from None
     config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if config is None:
         raise PreprocessingError(
-            f"'timm:{name}': timm knows no such architecture. Check the name with timm.list_models."
+            f"'{TIMM}{name}': timm knows no such architecture. Check the name with timm.list_models."
         )
     transform = create_transform(**resolve_data_config({}, pretrained_cfg=config.to_dict()), is_training=False)
-    return _read(flatten(transform), transform, f"timm:{name}", assumed=True)
+    return _read(flatten(transform), transform, f"{TIMM}{name}", pixels, assumed=True)
 
 
-def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed: bool = True) -> TrainingTransform:
+def read_hugging_face(
+    folder: Path, pixels: PixelFormat = RGB, *, backend: Backend = "torchvision", assumed: bool = True
+) -> TrainingTransform:
     """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
     Raises PreprocessingError when there is none, or it cannot be folded in.
@@ -154,7 +153,7 @@ def read_hugging_face(folder: Path, *, backend: Backend = "torchvision", assumed
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
     processor = read_processor(folder, backend)
     return TrainingTransform(
-        steps=_preprocessing(processor.geometry, processor.arithmetic, origin),
+        steps=_preprocessing(processor.geometry, processor.arithmetic, origin, pixels.channels),
         transform=processor.transform,
         prefixes=(Prefix(name="the processor", steps=len(processor.geometry), pixels=processor.pixels),),
         origin=origin,
@@ -166,7 +165,7 @@ def _read(
     leaves: Sequence[LeafTransform],
     transform: Callable[[Image.Image], torch.Tensor],
     origin: str,
-    pixel_format: PixelFormat = RGB,
+    pixel_format: PixelFormat,
     *,
     assumed: bool = False,
 ) -> TrainingTransform:
@@ -216,7 +215,7 @@ def _call(function: Callable[[], object], origin: str) -> object:
 
 
 def _preprocessing(
-    geometry: tuple[GeometryStep, ...], arithmetic: tuple[ArithmeticStep, ...], origin: str, channels: int = 3
+    geometry: tuple[GeometryStep, ...], arithmetic: tuple[ArithmeticStep, ...], origin: str, channels: int
 ) -> Preprocessing:
     shape = PreparedShape(size=None, channels=channels)
     for step in geometry:

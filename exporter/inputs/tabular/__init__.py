@@ -3,7 +3,6 @@
 from exporter.inputs.tabular.columns import Profile, profile_columns
 from exporter.inputs.tabular.estimator import TabularTransform, is_table_transform, read_table_transform
 from exporter.inputs.tabular.prove import proven_nodes
-from exporter.inputs.tabular.to_onnx import table_nodes
 
 __all__ = [
     "Profile",
@@ -12,5 +11,4 @@ __all__ = [
     "profile_columns",
     "proven_nodes",
     "read_table_transform",
-    "table_nodes",
 ]

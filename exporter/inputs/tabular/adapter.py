@@ -10,22 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exporter.conversion.network_io import Arrays
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, proven_nodes
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
-from exporter.parity.cases import (
-    BATCH_SIZES,
-    GENERATED,
-    SAMPLES,
-    Arrays,
-    Case,
-    PreparedInput,
-    ServedStage,
-    StageBorders,
-)
+from exporter.parity.cases import BATCH_SIZES, GENERATED, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.evidence import Stage
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Column, Input, TabularInput
@@ -79,13 +71,12 @@ class TabularAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the transform and the columns."""
-        columns = ", ".join(
+        columns = [
             f"{column.name} ({'text' if column.dtype == 'string' else column.dtype}"
             f"{', may be empty' if column.nullable else ''})"
-            for column in self._columns[:10]
-        )
-        more = f", and {len(self._columns) - 10} more" if len(self._columns) > 10 else ""
-        return f"{type(self._transform.transformer).__name__} of {len(self._columns)} columns: {columns}{more}"
+            for column in self._columns
+        ]
+        return f"{type(self._transform.transformer).__name__} of {len(columns)} columns: {listed(columns)}"
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen values."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.inputs.tabular.encoding import is_missing
 from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 
 # How far random rows are from the middle, in deviations: a uniform distribution of the same width.
@@ -88,7 +89,7 @@ class _ColumnFacts:
         )
 
     def _add_categories(self, leaf: Any, position: int, column: int) -> None:
-        values = tuple(value for value in leaf.categories_[position].tolist() if not _is_missing(value))
+        values = tuple(value for value in leaf.categories_[position].tolist() if not is_missing(value))
         self.categories.setdefault(column, values)
         if any(isinstance(value, str) for value in values):
             self.strings.add(column)
@@ -168,7 +169,3 @@ def _curve(leaf: Any, position: int, count: int) -> Any:
         return leaf.bin_edges_[position]
     splines = getattr(leaf, "bsplines_", None)
     return splines[position].t[leaf.degree : -leaf.degree] if splines is not None and len(splines) == count else None
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))

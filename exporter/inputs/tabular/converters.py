@@ -256,11 +256,11 @@ def _share(
         raise ValueError("a QuantileTransformer with one quantile is no curve: expected at least 2 quantiles")
     row = writer.constant(quantiles[np.newaxis])
     sides = []
-    for reached, shift in (("GreaterOrEqual", -1), ("Greater", -1)):
+    for reached in ("GreaterOrEqual", "Greater"):
         axes = writer.constant([1], np.int64)
         truth = writer.add("Cast", writer.add(reached, values, row), to=onnx.TensorProto.INT64)
         position = writer.add("ReduceSum", truth, axes, keepdims=1)
-        position = writer.add("Add", position, writer.constant(shift, np.int64))
+        position = writer.add("Add", position, writer.constant(-1, np.int64))
         position = writer.add(
             "Min", writer.add("Max", position, writer.constant(0, np.int64)), writer.constant(last - 1, np.int64)
         )

@@ -201,7 +201,3 @@ def _pandas(origin: str) -> Any:
             "'truecopy[tabular]'."
         ) from None
     return pandas
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300]

@@ -10,20 +10,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.conversion.to_onnx import OPSET
-from exporter.errors import PreprocessingError
+from exporter.conversion.to_onnx import IR_VERSION, LOG_FATAL, OPSET
+from exporter.errors import PreprocessingError, one_line
 from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 from exporter.inputs.tabular.to_onnx import ML_OPSET, WHAT_TO_DO, column_info, table_nodes, to_model
 from runtime.manifest import Column
 
 # Relative to the largest value of a feature: a few roundings of float32.
 _LIMIT = 1e-6
-
-_LOG_FATAL = 4
-_IR_VERSION = 10
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def proven_nodes(
@@ -50,7 +46,7 @@ def proven_nodes(
                 [helper.make_tensor_value_info(features, TensorProto.FLOAT, ["batch", expected.shape[1]])],
                 list(nodes.constants.values()),
             ),
-            ir_version=_IR_VERSION,
+            ir_version=IR_VERSION,
             opset_imports=_OPSETS,
         )
         batch = {name: np.concatenate([row[name] for row in arrays]) for name in arrays[0]}
@@ -68,12 +64,12 @@ _OPSETS = (helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_
 def _check(model: bytes, arrays: Arrays, expected: NDArray[Any], subject: str) -> None:
     """Raise PreprocessingError unless a model computes what is expected, [rows, features]."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_FATAL
+    options.log_severity_level = LOG_FATAL
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         (features,) = session.run(None, dict(arrays))
     except Exception as error:  # onnxruntime's exceptions have no common type of their own
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        reason = one_line(error)
         raise PreprocessingError(f"{subject}: its nodes do not run: {reason}. {WHAT_TO_DO}") from error
     if features.shape != expected.shape:
         raise PreprocessingError(

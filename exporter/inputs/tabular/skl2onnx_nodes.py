@@ -82,9 +82,9 @@ class SklearnNodeBuilder:
         """Return bools as 0 and 1 in float64."""
         return self.add("Cast", truth, to=onnx.TensorProto.DOUBLE)
 
-    def keep_missing(self, values: str, result: str, *, output: str | None = None) -> str:
+    def keep_missing(self, values: str, result: str) -> str:
         """Return ``result``, and NaN where ``values`` are NaN."""
-        return self.add("Where", self.add("IsNaN", values), values, result, output=output)
+        return self.add("Where", self.add("IsNaN", values), values, result)
 
     def finish(self, *parts: str) -> None:
         """Write the step's output: its parts, joined along the columns."""

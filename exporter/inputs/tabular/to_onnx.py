@@ -16,7 +16,7 @@ from onnx import compose, helper
 
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_onnx import OPSET
-from exporter.errors import PreprocessingError
+from exporter.errors import PreprocessingError, one_line
 from exporter.inputs.tabular.converters import converters
 from exporter.inputs.tabular.estimator import ColumnStatistics, TabularTransform
 from runtime.manifest import Column
@@ -58,11 +58,10 @@ def table_nodes(transform: TabularTransform, columns: Sequence[Column], *, featu
     if joined:
         types = [(_JOINED, columns[0].dtype, len(columns))]
     model = to_model(transformer, types, subject=f"'{transform.origin}'")
-    names = _names(columns, joined=joined)
     if joined:
         nodes.add("Concat", *(column.name for column in columns), axis=1, output=_JOINED)
     inner = compose.add_prefix(model, _PREFIX)
-    renamed = {_PREFIX + value.name: name for value, name in zip(model.graph.input, names, strict=True)}
+    renamed = {_PREFIX + value.name: name for value, (name, _, _) in zip(model.graph.input, types, strict=True)}
     for node in inner.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.doc_string = ""
@@ -77,10 +76,6 @@ _JOINED = "table/joined"
 
 # How a user can fix a step that has no nodes.
 WHAT_TO_DO = "Replace that step, or apply it to the rows before the model and leave it out of --preprocess."
-
-
-def _names(columns: Sequence[Column], *, joined: bool) -> list[str]:
-    return [_JOINED] if joined else [column.name for column in columns]
 
 
 def _takes_names(transformer: Any) -> bool:
@@ -118,7 +113,7 @@ def to_model(transformer: Any, types: Sequence[tuple[str, str, int]], *, subject
     except (exceptions.MissingShapeCalculator, utils.InvalidInputTypeException) as error:
         raise PreprocessingError(f"{subject}: no conversion to ONNX in float64 is known. {WHAT_TO_DO}") from error
     except Exception as error:  # skl2onnx raises what each of its converters raises
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        reason = one_line(error)
         raise PreprocessingError(f"{subject}: cannot be converted to ONNX: {reason}. {WHAT_TO_DO}") from error
     if len(model.graph.output) != 1:
         names = ", ".join(value.name for value in model.graph.output)

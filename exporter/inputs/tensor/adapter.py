@@ -198,7 +198,7 @@ class TensorAdapter(AdapterDefaults):
                     accepted[name].add(length)
         fixed = next((name for name, lengths in accepted.items() if len(lengths) < 2), None)
         if not cases or fixed:
-            problem = f"'{fixed}' has no two lengths that it takes" if fixed else "it takes no such input"
+            problem = f"it accepts fewer than two lengths of '{fixed}'" if fixed else "it accepts no such input"
             raise ConversionError(f"--input: the eager network fails: {problem}: {refusal} Correct the input's shape.")
         return tuple(cases)
 

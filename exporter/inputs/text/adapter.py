@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from exporter.conversion.network_io import main_output
+from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
-from exporter.inputs.text.tokenizer import FILE, ReadTokenizer
+from exporter.inputs.text.tokenizer import ReadTokenizer
 from exporter.parity.cases import (
     BATCH_SIZES,
     GENERATED,
     SAMPLES,
-    Arrays,
     Case,
     PreparedInput,
     ReferenceOutput,
@@ -31,7 +30,7 @@ from exporter.parity.paths import host_stage
 from exporter.recipe import TaskOptions
 from runtime.evidence import Stage
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
-from runtime.manifest import TextInput
+from runtime.manifest import LAYOUT, TextInput
 from runtime.model import Model
 
 TEXT = "text"
@@ -100,7 +99,7 @@ class TextAdapter(AdapterDefaults):
         padded = tokenizer.pad_id is not None and self._is_neutral(call)
         self._spec = TextInput(
             name=TEXT,
-            tokenizer=FILE,
+            tokenizer=LAYOUT.tokenizer,
             arrays=self._arrays,
             max_length=tokenizer.max_length,
             pad_id=tokenizer.pad_id if padded else None,
@@ -117,7 +116,7 @@ class TextAdapter(AdapterDefaults):
     @property
     def files(self) -> Mapping[str, bytes]:
         """The tokenizer."""
-        return {FILE: self._tokenizer.data}
+        return {LAYOUT.tokenizer: self._tokenizer.data}
 
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:

@@ -6,11 +6,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from exporter.architectures import HUGGING_FACE
 from exporter.architectures.rebuild import RebuiltNetwork
-from exporter.architectures.registry import Logits
+from exporter.architectures.registry import Logits, inner_model
 from exporter.conversion.network_io import call
 from exporter.errors import PreprocessingError
-from exporter.inputs.image import HUGGING_FACE
 from exporter.inputs.kind import InputKind
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
@@ -25,7 +25,7 @@ def matches(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
     if options.tokenizer is not None:
         return True
     network = rebuilt.network
-    return isinstance(network, Logits) and INPUT_IDS in signature(network.model.forward).parameters
+    return isinstance(network, Logits) and INPUT_IDS in signature(inner_model(network).forward).parameters
 
 
 def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter:
@@ -42,9 +42,9 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
             f"'{rebuilt.reference}': takes text: expected neither --input nor --preprocess beside its tokenizer. Leave "
             "them out."
         )
-    config = getattr(network.model, "config", None) if isinstance(network, Logits) else None
+    model = inner_model(network)
+    config = getattr(model, "config", None) if isinstance(network, Logits) else None
     longest = getattr(config, "max_position_embeddings", None)
-    model = network.model if isinstance(network, Logits) else network
     return TextAdapter(
         read_tokenizer(path, max_length=options.max_length, longest=longest, carried=options.tokenizer_input),
         takes=tuple(signature(model.forward).parameters),

@@ -10,11 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.errors import PreprocessingError
+from exporter.errors import PreprocessingError, first_line
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
-from runtime.manifest import TextInput
+from runtime.manifest import LAYOUT, TextInput
 
-FILE = "tokenizer.json"
 ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 
 # transformers writes a number near 1e30 where a tokenizer has no limit of its own.
@@ -35,7 +34,6 @@ class ReadTokenizer:
     reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
     data: bytes
     arrays: tuple[str, ...]
-    size: int
     max_length: int
     pad_id: int | None
     pad_type_id: int
@@ -66,11 +64,12 @@ def read_tokenizer(
         return _from_file(path, max_length, longest, carried)
     if not path.is_dir():
         raise PreprocessingError(
-            f"'{path}': no such tokenizer: expected a Hugging Face folder, or a file '{FILE}'. Check --tokenizer."
+            f"'{path}': no such tokenizer: expected a Hugging Face folder, or a file '{LAYOUT.tokenizer}'. Check "
+            "--tokenizer."
         )
     if find_spec("transformers") is None:
-        if (path / FILE).is_file():
-            return _from_file(path / FILE, max_length, longest, None)
+        if (path / LAYOUT.tokenizer).is_file():
+            return _from_file(path / LAYOUT.tokenizer, max_length, longest, None)
         raise PreprocessingError(f"'{path}': transformers is not installed. Run: pip install 'truecopy[hf]'.")
     return _from_folder(path, max_length, longest)
 
@@ -81,13 +80,13 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Rea
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises what its tokenizer classes raise
         raise PreprocessingError(
-            f"'{path}': its tokenizer cannot be read: {_first_line(error)}. Check that the folder holds '{FILE}', as "
-            "save_pretrained writes it."
+            f"'{path}': its tokenizer cannot be read: {first_line(error)}. Check that the folder holds "
+            f"'{LAYOUT.tokenizer}', as save_pretrained writes it."
         ) from error
     if not tokenizer.is_fast:
         raise PreprocessingError(
             f"'{path}': its tokenizer, {type(tokenizer).__name__}, runs in Python alone: expected one that the "
-            f"tokenizers library runs. Convert it to a '{FILE}' first."
+            f"tokenizers library runs. Convert it to a '{LAYOUT.tokenizer}' first."
         )
     own = int(tokenizer.model_max_length)
     length, assumed = _length(max_length, own if own < _NO_LIMIT else None, longest, path)
@@ -101,7 +100,6 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None) -> Rea
         reference=reference,
         data=_carried(tokenizer.backend_tokenizer, length, str(tokenizer.truncation_side)),
         arrays=arrays,
-        size=len(tokenizer),
         max_length=length,
         pad_id=tokenizer.pad_token_id,
         pad_type_id=int(tokenizer.pad_token_type_id or 0),
@@ -117,7 +115,8 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         raise PreprocessingError(
-            f"'{path}': not a tokenizer: {_first_line(error)}. Give a '{FILE}' that the tokenizers library wrote."
+            f"'{path}': not a tokenizer: {first_line(error)}. Give a '{LAYOUT.tokenizer}' that the tokenizers "
+            "library wrote."
         ) from error
     padding: Mapping[str, Any] = tokenizer.padding or _padding_of(tokenizer, carried)
     truncation: Mapping[str, Any] = tokenizer.truncation or {}
@@ -135,7 +134,6 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         reference=reference,
         data=_carried(tokenizer, length, side),
         arrays=ARRAYS,
-        size=tokenizer.get_vocab_size(),
         max_length=length,
         pad_id=padding["pad_id"],
         pad_type_id=int(padding.get("pad_type_id", 0)),
@@ -174,7 +172,3 @@ def _carried(tokenizer: Any, length: int, side: str) -> bytes:
     carried.enable_truncation(length, stride=0, strategy="longest_first", direction=side)
     text: str = carried.to_str(pretty=False)
     return text.encode() + b"\n"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

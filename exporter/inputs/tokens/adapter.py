@@ -14,19 +14,17 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from exporter.conversion.decoder_loop import SequenceProbe
-from exporter.conversion.network_io import main_output
+from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
-from exporter.parity.cases import BATCH_SIZES, SAMPLES, Arrays, Case, PreparedInput, ServedStage, StageBorders
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from exporter.recipe import TaskOptions
 from runtime.evidence import Stage
 from runtime.inputs.tokens.decoder import derived_inputs
-from runtime.manifest import TokensInput
+from runtime.manifest import LAYOUT, TokensInput
 from runtime.model import Model
-
-VOCABULARY = "vocabulary.txt"
 
 # Every length up to the first, then longer by half; a network that takes the last one is assumed to take any.
 _EVERY_LENGTH = 16
@@ -80,7 +78,7 @@ class TokensAdapter(AdapterDefaults):
             name=tokens.name,
             vocabulary_size=size,
             max_length=longest,
-            vocabulary=VOCABULARY if options.words else "",
+            vocabulary=LAYOUT.vocabulary if options.words else "",
             pad_id=self._pad_id if neutral else None,
             derived_inputs=self._derived,
         )
@@ -95,7 +93,7 @@ class TokensAdapter(AdapterDefaults):
     @property
     def files(self) -> Mapping[str, bytes]:
         """The vocabulary, where there is one."""
-        return {VOCABULARY: "".join(f"{word}\n" for word in self._words).encode()} if self._words else {}
+        return {LAYOUT.vocabulary: "".join(f"{word}\n" for word in self._words).encode()} if self._words else {}
 
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:

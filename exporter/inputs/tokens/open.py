@@ -22,8 +22,8 @@ def check_described(options: ExportOptions, rebuilt: RebuiltNetwork) -> None:
     """Raise PreprocessingError where a sequence-to-sequence network's tokens are not described."""
     if isinstance(rebuilt.network, GreedySeq2Seq) and not any(map(is_tokens, options.inputs)):
         raise PreprocessingError(
-            f"'{rebuilt.reference}': reads and writes token numbers: expected --input 'tokens=tokens[batch,length]', "
-            "and no tokenizer. Turn texts into numbers before it, and its numbers into texts after it."
+            f"'{rebuilt.reference}': takes and gives token numbers: expected --input 'tokens=tokens[batch,length]', "
+            "and no tokenizer. Pass this --input, and run the tokenizer outside of the artifact."
         )
 
 

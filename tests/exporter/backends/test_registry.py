@@ -37,7 +37,7 @@ class PickledNetwork:
         network = torch.load(opened.artifact.file(PICKLE), weights_only=False)
 
         def run(cases: Sequence[Case]):
-            decoded = [opened.cases.decode(case) for case in cases]
+            decoded = [opened.adapter.decode(case) for case in cases]
             inputs = [np.concatenate([case[name] for case in decoded]) for name in opened.adapter.borders.network]
             with torch.no_grad():
                 value = network(*map(torch.from_numpy, inputs)) + self.offset * torch.tensor([1.0, 0.0, 0.0])

@@ -119,3 +119,24 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
     calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "again")
     archives = [tmp_path / name / "model.torchscript" for name in ("calibrated", "again")]
     assert archives[0].read_bytes() == archives[1].read_bytes()
+
+
+def test_one_class_of_a_multilabel_keeps_its_sigmoid(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    network[0].weight.data *= 3
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    artifact = tmp_path / "artifact"
+    exporter.export(tmp_path / "net.pth", network, inputs=["x=float32[batch,2]"], task="multilabel", out=artifact)
+    points = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    before = runtime.load(artifact).run({"x": points})["probabilities"].astype(float)
+    label = runtime.load(artifact).labels[0]
+    truth = np.random.default_rng(1).random(60) < 1 / (1 + np.exp(-np.log(before / (1 - before))[:, 0] / 2))
+    rows = [{"input": x.tolist(), "label": label if one else ""} for x, one in zip(points, truth, strict=True)]
+    (tmp_path / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    found = calibrate(artifact, tmp_path / "points.jsonl", out=tmp_path / "calibrated")
+
+    assert found.temperature is None
+    after = runtime.load(tmp_path / "calibrated").run({"x": points})["probabilities"]
+    assert after == pytest.approx(1 / (1 + (before / (1 - before)) ** -found.scales[0]), abs=1e-5)

@@ -26,6 +26,42 @@ def test_every_rival_gives_the_artifacts_scores(exported, checkpoint_file):
         assert rival({"pixels": pixels}) == pytest.approx(ours, abs=1e-5), name
 
 
+class Net(torch.nn.Module):
+    """Maps of 3 classes, or one value per input."""
+
+    def __init__(self, maps: bool = False) -> None:
+        super().__init__()
+        self.maps = maps
+        self.line = torch.nn.Conv2d(3, 3 if maps else 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x) if self.maps else 0.5 + self.line(x).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task": "segment", "arguments": {"maps": True}},
+        {"task": "binary"},
+        {"task": "regress", "target_mean": (40.0,), "target_std": (7.0,)},
+    ],
+    ids=lambda options: options["task"],
+)
+def test_eager_scores_are_the_artifacts_for_every_task(options, net_file, tmp_path):
+    torch.manual_seed(0)
+    torch.save(Net(**options.get("arguments", {})).state_dict(), tmp_path / "net.pth")
+    arch = f"{__file__}:Net"
+    done = exporter.export(
+        tmp_path / "net.pth", arch, preprocess=f"{net_file}:transform", out=tmp_path / "artifact", **options
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    (ours,) = runtime.load(done.artifact).run({"pixels": pixels}).values()
+
+    eager = build_baselines(tmp_path / "net.pth", open_artifact(done.artifact))["eager PyTorch"]
+
+    assert eager({"pixels": pixels}) == pytest.approx(ours, abs=1e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and a PyTorch that has it")
 def test_beside_cuda_every_rival_runs_there_in_the_same_arithmetic(exported, checkpoint_file):

@@ -107,6 +107,25 @@ def test_a_sound_graph_has_no_such_node(find):
     assert find(lambda model: None) is None
 
 
+def test_equal_nans_are_no_fault(network, example, tmp_path):
+    class Filled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nan_to_num(torch.log(self.network(x)), nan=0.5)
+
+    names = {"outputs": ("logits",), "dimensions": DIMENSIONS}
+    onnx.save(to_onnx(Filled().eval(), example, **names).model, tmp_path / "network.onnx")
+    traced = trace_program(Filled().eval(), example, **names)
+    probes = [ProbeInputs(name="two", tensors=example)]
+
+    found = locate(tmp_path / "network.onnx", traced, probes, outputs=("logits",), max_ratio=10.0, folder=tmp_path)
+
+    assert found is None
+
+
 @pytest.mark.parametrize("row", [0, 2, 3])
 def test_a_changed_attribute_is_found_in_the_layer_that_it_belongs_to(find, row):
     found = find(lambda model: attribute(nodes(model, "LayerNormalization")[row], "epsilon", 1e-3))

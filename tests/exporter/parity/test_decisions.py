@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from exporter.parity.decisions import decide, expected_result
+from exporter.outputs.registry import open_reference
+from exporter.parity.decisions import decide
 from runtime.manifest import Classify, Labels, Multilabel, Output, Regress, Segment, Tokens, Value
 from runtime.results import interpret, result_to_arrays
 
@@ -90,12 +91,12 @@ def test_numbers_decide_nothing():
 )
 def test_the_runtime_says_what_scores_mean_and_other_names_are_seen(task, outputs, labels):
     result = interpret(task, outputs["scores"][0], labels, name="input", top_k=5, threshold=None)
-    expected = expected_result(outputs, task, labels)
+    expected = open_reference(task, labels).expected_result(outputs)
 
     said = result_to_arrays(result)
     assert said.keys() == expected.keys()
     for name, array in said.items():
         assert np.array_equal(array, expected[name])
     if labels:
-        shifted = expected_result(outputs, task, labels[1:] + labels[:1])
+        shifted = open_reference(task, labels[1:] + labels[:1]).expected_result(outputs)
         assert any(not np.array_equal(said[name], shifted[name]) for name in said)

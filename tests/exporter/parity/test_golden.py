@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from exporter.parity import ReferenceOutput
-from exporter.parity.cases import Case, PreparedInput
+from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
 from exporter.parity.golden import choose_golden
 from runtime.artifact.golden import golden_to_npz, read_golden
 from runtime.manifest import Classify, Labels

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from exporter.outputs.registry import infer_postprocessing
-from exporter.parity import ReferenceOutput, measure_noise, noise
-from exporter.parity.cases import Case, PreparedInput
-from exporter.parity.noise import ROUNDINGS, round_up
+from exporter.parity import noise
+from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
+from exporter.parity.noise import ROUNDINGS, measure_noise, round_up
 from exporter.recipe import TaskOptions
 
 EPS = float(np.finfo(np.float32).eps)
@@ -33,7 +33,7 @@ def answers_of(network, inputs, task="classify"):
 
 def noise_of(network, inputs, task="classify", **more):
     answers, postprocessing = answers_of(network.eval(), inputs, task)
-    return measure_noise(network, answers, postprocessing, **more)
+    return measure_noise(network, answers, postprocessing, **{"max_ratio": 10.0, **more})
 
 
 @pytest.fixture

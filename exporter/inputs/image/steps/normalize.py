@@ -49,7 +49,8 @@ def check_channels(step: Normalize, channels: int, origin: str) -> None:
     if {len(step.mean), len(step.std)} - {1, channels}:
         raise PreprocessingError(
             f"'{origin}': Normalize has the wrong number of channels: expected {channels} values, "
-            f"got a mean of {len(step.mean)} and a std of {len(step.std)}. Correct the transform."
+            f"got a mean of {len(step.mean)} and a std of {len(step.std)}. Correct the transform, or pass another one "
+            "with --preprocess FILE.py:NAME."
         )
 
 

@@ -80,13 +80,13 @@ def axis_order() -> AxisOrder:
 
 def write_onnx(nodes: PixelNodes, pixels: Value, step: Resize, crop: CenterCrop | None = None) -> Value:
     """Append the resize, and the crop that follows it: what a crop drops is not computed, where nothing is padded."""
-    if crop is None or not _crop_fits(step, crop):
+    if crop is None or not crop_fits(step, crop):
         pixels = _resize_nodes(pixels, step, None)
         return pixels if crop is None else center_crop.write_onnx(nodes, pixels, crop)
     return _resize_nodes(pixels, step, crop)
 
 
-def _crop_fits(step: Resize, crop: CenterCrop) -> bool:
+def crop_fits(step: Resize, crop: CenterCrop) -> bool:
     """Return whether a crop is never larger than what ``step`` gives, and may be computed with it.
 
     torch fits the precision of all weights to the largest of them, so none may be left out there.

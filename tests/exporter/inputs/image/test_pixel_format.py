@@ -5,7 +5,9 @@ import io
 import numpy as np
 import pytest
 import tifffile
+import timm
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
 from torchvision import transforms
@@ -166,6 +168,24 @@ def test_a_giant_array_is_refused_by_its_header(export):
 def test_what_does_not_fit_the_pixels_is_refused(export, steps, mode, reason):
     with pytest.raises(exporter.PreprocessingError, match=reason):
         export(4, v2.Compose(steps), pixel_format=mode)
+
+
+@pytest.mark.parametrize(
+    ("arch", "network", "options"),
+    [
+        ("squeezenet1_1", lambda: torchvision.models.squeezenet1_1(num_classes=3), {"pixel_format": "L"}),
+        (
+            "timm:mobilenetv3_small_050",
+            lambda: timm.create_model("mobilenetv3_small_050", in_chans=1, num_classes=3),
+            {"arguments": {"in_chans": 1}},
+        ),
+    ],
+)
+def test_a_shipped_transform_of_rgb_images_is_refused_for_gray_ones(arch, network, options, tmp_path):
+    torch.save(network().state_dict(), tmp_path / "net.pth")
+
+    with pytest.raises(exporter.PreprocessingError, match=r"expected 1 values, got a mean of 3.*--preprocess"):
+        exporter.export(tmp_path / "net.pth", arch, out=tmp_path / "artifact", **options)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_the_structure_of_the_answer_is_in_the_manifest(structured):
 
 
 def test_a_network_without_a_second_length_is_told(tmp_path):
-    with pytest.raises(exporter.ConversionError, match="'length' has no two lengths that it takes"):
+    with pytest.raises(exporter.ConversionError, match="it accepts fewer than two lengths of 'length'"):
         export(nn.Sequential(nn.Flatten(), nn.Linear(14, 3)), tmp_path, inputs=["x=float32[batch,length,2]"])
 
 

@@ -311,5 +311,5 @@ def test_an_encoder_decoder_that_does_not_write_greedily_is_refused(writer, tmp_
 
 
 def test_an_encoder_decoder_takes_token_numbers(writer, tmp_path):
-    with pytest.raises(exporter.PreprocessingError, match="reads and writes token numbers"):
+    with pytest.raises(exporter.PreprocessingError, match="takes and gives token numbers"):
         exporter.export(writer[1], f"hf:{writer[1]}", out=tmp_path / "artifact")

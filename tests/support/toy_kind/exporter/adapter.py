@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from support.toy_kind.manifest import PointInput
 
+from exporter.conversion.network_io import Arrays
 from exporter.inputs.tensor.adapter import TensorAdapter
-from exporter.parity.cases import BATCH_SIZES, GENERATED, Arrays, Case, PreparedInput
+from exporter.parity.cases import BATCH_SIZES, GENERATED, Case, PreparedInput
 from runtime.manifest import TensorInput
 
 
