@@ -2,9 +2,12 @@
 
 from collections.abc import Hashable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+from runtime.errors import InputError
 
 
 class DecodedInput:
@@ -54,3 +57,26 @@ class Decoder(Protocol):
 def subject_of(source: object, position: int) -> str:
     """Return the name of an input in messages and result rows: its path, or its position among the inputs."""
     return str(source) if isinstance(source, str | PathLike) else f"#{position}"
+
+
+def read_source(path: str | PathLike[str], subject: str) -> bytes:
+    """Return the content of a file. Raises InputError, with ``subject`` as its name, where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    except ValueError as error:  # no system has a null character in a path, nor half of one
+        raise InputError(f"{subject}: not a path: {error}. Give the path of a file.") from None
+
+
+def check_unicode(text: str, subject: str) -> None:
+    """Raise InputError where a text holds half of a character, as JSON escapes and damaged files may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{subject}: not text: expected Unicode characters, got half of one, {text[error.start]!r}, at character "
+            f"{error.start}. Decode it again."
+        ) from None

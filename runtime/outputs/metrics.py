@@ -92,10 +92,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Return how many inputs of each true class (rows) were given each class: int64 [classes, classes]."""
-    matrix: NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (truth, predicted), 1)
-    return matrix
+    """Return how many inputs, or pixels, of each true class (rows) were given each class: int64 [classes, classes]."""
+    pairs = truth.astype(np.int64) * classes + predicted
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def reliability(confidence: NDArray[Any], correct: NDArray[Any]) -> list[tuple[float, float, int]]:

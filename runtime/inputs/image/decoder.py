@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, read_source
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.manifest import ImageInput
 
@@ -157,13 +156,7 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
             f"{subject}: not an image: expected a path, bytes, a PIL image or a uint8 array, "
             f"got {type(source).__name__}. Convert it first."
         )
-    path = Path(source)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of an image file.") from error
+    return read_source(source, subject)
 
 
 def _not_an_image(data: bytes, subject: str) -> str:

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, read_source
 from runtime.manifest import TensorInput
 
 ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
@@ -122,12 +121,7 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
 
     Raises InputError when it is none of these, or unpacks to more than a gigabyte.
     """
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    data = source if isinstance(source, bytes) else read_source(source, subject)
     try:
         if data.startswith(b"\x93NUMPY"):
             return np.load(io.BytesIO(data), allow_pickle=False)
@@ -141,7 +135,9 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         return json.loads(data)
-    except (ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # damage surfaces as whatever the bytes lead a reader to do
         raise InputError(
             f"{subject}: not an array: expected .npy, .npz or JSON, got something else ({error}). Convert it first."
         ) from error
@@ -161,6 +157,10 @@ def _from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) ->
         )
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
-    if dtype.kind in "iu" and not np.array_equal(converted, array):
-        raise InputError(f"{subject}: too large for '{name}': expected values that {dtype} has, got {array.max()}.")
+    changed = converted != array
+    if dtype.kind in "iu" and changed.any():
+        raise InputError(
+            f"{subject}: out of range for '{name}': expected values that {dtype} has, got {array[changed][0]}. "
+            "Correct it."
+        )
     return converted
