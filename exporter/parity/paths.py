@@ -31,7 +31,7 @@ from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import Manifest, Raw, Tokens
 from runtime.model import Model
-from runtime.results import Failure, Result, result_to_arrays, split, until_end
+from runtime.results import Failure, Result, split, until_end
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
@@ -155,7 +155,7 @@ def decode_stage(model: Model) -> ServedStage:
     """Return the stage from the encoded input to the inputs of the ``model`` graph, as the runtime decodes it."""
 
     def run(reference: ReferenceOutput) -> Arrays:
-        return model.whole(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
+        return model.raw_arrays(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
 
     return host_stage("decode", run, takes="case")
 
@@ -189,7 +189,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> Served
 
     def interpret(reference: ReferenceOutput) -> Arrays:
         (entry,) = split(manifest.task, reference.outputs, batched=batched, count=1)
-        return result_to_arrays(model.interpret(entry, name=reference.case.name))
+        return model.interpret(entry, name=reference.case.name).to_arrays()
 
     labels: dict[Stage, ServedStage] = {}
     if not isinstance(manifest.task, Raw):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError, listed
-from runtime.inputs.decoder import DecodedInput, check_unicode, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
 from runtime.manifest import Column, TabularInput
 
 RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
@@ -38,7 +38,7 @@ class DecodedRow(DecodedInput):
     values: tuple[float | int | str, ...]
 
 
-class TabularDecoder:
+class TabularDecoder(Decoder):
     """Table rows: all columns and no others; numbers as numbers or as text, strings as text.
 
     A prepared row has its values in the order of the columns; any rows may share a batch.
@@ -51,11 +51,6 @@ class TabularDecoder:
         self._names = {column.name for column in spec.columns}
         self._categories = {column.name: frozenset(column.categories) for column in spec.columns}
         self._dtypes = [(column.name, None if column.dtype == "string" else column.dtype) for column in spec.columns]
-        self.warnings: dict[str, str] = {}
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: RowSource, *, subject: str) -> DecodedRow:
         """Return the row's values. Raises InputError with the column's name where one is missing, extra or wrong.
@@ -83,10 +78,6 @@ class TabularDecoder:
             name: np.array(values, dtype=dtype or object).reshape(-1, 1)
             for (name, dtype), values in zip(self._dtypes, zip(*prepared, strict=True), strict=True)
         }
-
-    def whole(self, decoded: DecodedRow) -> dict[str, NDArray[Any]]:
-        """Return one array per column, [1, 1]."""
-        return self.stack([decoded.values])
 
     def _value(self, column: Column, value: Any, subject: str) -> float | int | str:
         if column.dtype == "string":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.manifest import TensorInput
 
 ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
@@ -31,7 +31,7 @@ class DecodedArray(DecodedInput):
     array: NDArray[Any]
 
 
-class TensorDecoder:
+class TensorDecoder(Decoder):
     """One array per input; arrays of one shape may share a batch.
 
     A prepared input is the array without its batch dimension, in the manifest's dtype.
@@ -41,11 +41,6 @@ class TensorDecoder:
 
     def __init__(self, spec: TensorInput, _artifact: Artifact | None = None) -> None:
         self.spec = spec
-        self.warnings: dict[str, str] = {}
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: ArraySource, *, subject: str) -> DecodedArray:
         """Return the array, checked.
@@ -69,10 +64,6 @@ class TensorDecoder:
     def stack(self, prepared: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the arrays in one batch, [batch, ...]."""
         return {self.spec.name: np.stack(prepared)}
-
-    def whole(self, decoded: DecodedArray) -> dict[str, NDArray[Any]]:
-        """Return the array, [1, ...]."""
-        return self.stack([decoded.array])
 
     def _choose(self, arrays: Mapping[str, Any], subject: str) -> Any:
         if self.spec.name in arrays:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError, DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput, check_unicode, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
 from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
@@ -46,10 +46,9 @@ class DecodedText(DecodedInput):
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
-    warning: str = ""
 
 
-class TextDecoder:
+class TextDecoder(Decoder):
     """Texts, tokenized by the tokenizers library on the host; the graph takes their token numbers.
 
     A prepared text is the decoded one. Texts of like length share a batch, where the model's scores do not depend on
@@ -122,10 +121,6 @@ class TextDecoder:
             arrays[ATTENTION_MASK][row, columns] = 1
             arrays[TOKEN_TYPE_IDS][row, columns] = text.type_ids
         return {name: arrays[name] for name in self.spec.arrays}
-
-    def whole(self, decoded: DecodedText) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one text."""
-        return self.stack([decoded])
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
         expected = "a pair of texts" if self.spec.pairs else "a text"

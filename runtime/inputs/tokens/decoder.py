@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.inputs.text.decoder import length_band
 from runtime.manifest import DerivedInput, TokensInput
@@ -33,7 +33,7 @@ class DecodedTokens(DecodedInput):
     tokens: NDArray[np.int64]
 
 
-class TokensDecoder:
+class TokensDecoder(Decoder):
     """Sequences of token numbers, each from 0 up to the vocabulary's size, exclusive.
 
     A prepared sequence is int64 [length]. Sequences of like length share a batch, the shorter ones padded at their end,
@@ -44,7 +44,6 @@ class TokensDecoder:
 
     def __init__(self, spec: TokensInput, artifact: Artifact) -> None:
         self.spec = spec
-        self.warnings: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
         if spec.vocabulary:
             words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
@@ -96,10 +95,6 @@ class TokensDecoder:
             self.spec.name: tokens,
             **derived_inputs(self.spec.derived_inputs, [len(sequence) for sequence in prepared]),
         }
-
-    def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
-        """Return the sequence, int64 [1, length]."""
-        return self.stack([decoded.tokens])
 
     def _is_token(self, value: object) -> bool:
         """Return whether ``value`` is one token: a number, or a word of the vocabulary."""
