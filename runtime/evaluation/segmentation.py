@@ -1,4 +1,4 @@
-"""True label maps (masks), and confusion matrices of pixels."""
+"""Segmentation scores: true masks, and the confusion matrix of pixels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.evaluation.data import LabeledData, fail
+from runtime.evaluation.data import LabeledData, check_used, fail
 from runtime.geometry.preparation import prepare_mask
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import ImageInput, Segment
@@ -68,9 +68,7 @@ def compare_maps(model: Model, scored: Iterator[Scored], *, keep: bool = False) 
         names.append(item.name)
         if keep:
             maps.append(label_map.astype(np.uint8 if classes <= IGNORED else np.uint16))
-    if not names:
-        reason = next(iter(failures.values()), "it is empty")
-        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
+    check_used(names, failures)
     return Maps(names=tuple(names), confusion=confusion, maps=tuple(maps), failures=failures)
 
 
