@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, build_plan
@@ -22,6 +23,7 @@ from runtime.engine.cpu import usable_cores
 from runtime.engine.session import Arrays
 from runtime.errors import InputError
 from runtime.model import Model
+from runtime.results import Failure
 
 # Runs the network, from the arrays of the network graph to the first output.
 Runner: TypeAlias = Callable[[Arrays], NDArray[Any]]
@@ -205,7 +207,7 @@ def _measure_throughput(
     ) as model:
         warm = max(_MINIMUM_CALLS, plan.workers * plan.batch * 2)
         for result in model.predict([sources[number % len(sources)] for number in range(warm)]):
-            if "error" in result.to_dict():
+            if isinstance(result, Failure):
                 raise InputError(f"{result}")
         start, cpu = time.perf_counter(), time.process_time()
         done = 0
@@ -263,14 +265,12 @@ def _measure_baselines(
             name=name,
             first_ms=first_ms[name],
             p50_ms=statistics.median(times[name]),
-            difference=_difference(scores[name], scores[OURS]),
+            difference=(
+                largest_difference(scores[name], scores[OURS]) if scores[name].shape == scores[OURS].shape else None
+            ),
         )
         for name in runners
     )
-
-
-def _difference(scores: NDArray[Any], ours: NDArray[Any]) -> float | None:
-    return float(np.abs(scores - ours).max()) if scores.shape == ours.shape else None
 
 
 def _since(start: float) -> float:

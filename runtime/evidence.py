@@ -5,7 +5,7 @@ field changes its meaning; readers ignore fields that they do not know.
 """
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -18,16 +18,7 @@ Stage: TypeAlias = Literal[
 ]
 
 # In the order in which an input passes through them: the first at fault is reported.
-STAGES: tuple[Stage, ...] = (
-    "decode",
-    "geometry",
-    "tokens",
-    "arithmetic",
-    "network",
-    "activation",
-    "labels",
-    "end to end",
-)
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 # Kinds of faults; all but ``value`` and ``label`` fail regardless of the noise.
 Fault: TypeAlias = Literal["value", "label", "non-finite", "shape", "dtype", "names", "error"]

@@ -16,7 +16,7 @@ from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor, GraphFile
 from runtime.engine.session import Arrays
 from runtime.errors import DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput, subject_of
+from runtime.inputs.decoder import DecodedInput
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.manifest import Manifest
@@ -146,7 +146,7 @@ class Model:
         """
         check_options(top_k, threshold)
         if not self._decoder.is_list(inputs):
-            result = self._predict_batch([(self._name(inputs, 0), inputs)], top_k, threshold)[0]
+            result = self._predict_batch([(self._decoder.name(inputs, 0), inputs)], top_k, threshold)[0]
             if isinstance(result, Failure):
                 raise InputError(result.error)
             return result
@@ -227,9 +227,9 @@ class Model:
         """Return the arrays that ``run`` takes for prepared inputs of one bucket."""
         return self._decoder.stack(prepared)
 
-    def whole(self, decoded: DecodedInput) -> dict[str, NDArray[Any]]:
+    def raw_arrays(self, decoded: DecodedInput) -> dict[str, NDArray[Any]]:
         """Return the arrays that ``run`` takes for one decoded input that the host does not prepare."""
-        return self._decoder.whole(decoded)
+        return self._decoder.raw_arrays(decoded)
 
     def score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         """Return the network's scores for prepared inputs: one entry per input, in their order.
@@ -329,12 +329,7 @@ class Model:
         return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
-        return [(self._name(source, position), source) for position, source in enumerate(inputs)]
-
-    def _name(self, source: Any, position: int) -> str:
-        """Return the name of an input in results; kinds such as texts have their own rule."""
-        name = getattr(self._decoder, "name", subject_of)
-        return str(name(source, position))
+        return [(self._decoder.name(source, position), source) for position, source in enumerate(inputs)]
 
     def _warn_once(self, warning: str, subject: str) -> None:
         with self._lock:

@@ -32,7 +32,6 @@ __all__ = [
     "interpret",
     "is_finite",
     "non_finite_message",
-    "result_to_arrays",
     "split",
     "until_end",
 ]
@@ -107,12 +106,3 @@ def non_finite_message(name: str) -> str:
         f"'{name}': no result: expected finite scores, got NaN or infinity. The input lies outside what the model, or "
         "the transform before it, was made for, such as a logarithm of a negative number: correct it."
     )
-
-
-def result_to_arrays(result: Result) -> dict[str, NDArray[Any]]:
-    """Return the words and numbers of a result as arrays by name, so that they can be compared and kept.
-
-    Of classes that is their order, of sets the labels, of values their names, of maps the map itself, of sequences
-    tokens and words; probabilities are left out.
-    """
-    return result.to_arrays()

@@ -1,15 +1,14 @@
 """Verification of an artifact on a device, with its golden inputs."""
 
-import math
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.session import Arrays
@@ -18,7 +17,7 @@ from runtime.evidence import Stage
 from runtime.inputs.registry import kind_of
 from runtime.model import Model, PreparedInput
 from runtime.outputs.registry import open_interpreter
-from runtime.results import result_to_arrays, split
+from runtime.results import split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -131,7 +130,7 @@ class _GoldenChecks:
         yield from self._check_labels()
         variant = model.manifest.variants[0]
         if whole_path and model.device == "cpu" and variant.model != variant.network:
-            outputs = [model.run(model.whole(decoded)) for decoded in self._decoded]
+            outputs = [model.run(model.raw_arrays(decoded)) for decoded in self._decoded]
             yield from self._check_end_to_end(variant.model, outputs)
 
     def _check_prepared(self, stacked: Sequence[Arrays]) -> Iterator[Check]:
@@ -139,24 +138,24 @@ class _GoldenChecks:
 
         Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
         """
-        unit = kind_of(self._model.manifest.inputs).prepared_unit
+        kind = kind_of(self._model.manifest.inputs)
         for lossy, limit in ((False, 0.0), (True, self._limits.prepared_limit)):
             differences = [
-                _difference(arrays[name], case.prepared[name])
+                largest_difference(arrays[name], case.prepared[name])
                 for arrays, case in zip(stacked, self._golden, strict=True)
                 for name in arrays
                 if _is_lossy(case) == lossy
             ]
             if differences:
-                worst = _worst(differences)
+                worst = max(differences)
                 yield Check(
                     name="prepared",
-                    stage="geometry" if unit == "gray levels" else "tokens",
+                    stage=kind.prepared_stage,
                     lossy=lossy,
                     passed=worst <= limit,
                     worst=worst,
                     limit=limit,
-                    unit=unit,
+                    unit=kind.prepared_unit,
                 )
 
     def _check_network(self, outputs: Sequence[_Outputs]) -> Iterator[Check]:
@@ -204,9 +203,9 @@ class _GoldenChecks:
         wrong = 0
         for case in cases:
             (scores,) = split(model.manifest.task, case.outputs, batched=model.manifest.batched_outputs, count=1)
-            labels = result_to_arrays(model.interpret(scores, name=""))
+            labels = model.interpret(scores, name="").to_arrays()
             equal = labels.keys() == case.labels.keys() and all(
-                _difference(labels[name], array) == 0.0 for name, array in case.labels.items()
+                largest_difference(labels[name], array) == 0.0 for name, array in case.labels.items()
             )
             wrong += not equal
         if cases:
@@ -219,7 +218,7 @@ class _GoldenChecks:
         trim = open_interpreter(self._model.manifest.task).trim
         trimmed = {row: trim(outputs[row]) for row in rows}
         return {
-            name: _worst([_difference(trimmed[row][name], self._golden[row].outputs[name]) for row in rows])
+            name: max(largest_difference(trimmed[row][name], self._golden[row].outputs[name]) for row in rows)
             for name in names
         }
 
@@ -242,21 +241,3 @@ def _check_of_output(
 
 def _is_lossy(case: GoldenCase) -> bool:
     return case.source.startswith(_LOSSY)
-
-
-def _worst(differences: Sequence[float]) -> float:
-    """Return the largest difference; numpy's max keeps a NaN, which compares false with any limit, and so fails."""
-    return float(np.max(differences))
-
-
-def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest difference; infinite where shapes or strings differ. Two NaNs at one index are equal."""
-    if actual.shape != expected.shape:
-        return math.inf
-    if not actual.size:
-        return 0.0
-    if actual.dtype.kind in "OU":
-        return 0.0 if np.array_equal(actual.astype(str), expected.astype(str)) else math.inf
-    both = np.isnan(actual) & np.isnan(expected) if actual.dtype.kind == "f" and expected.dtype.kind == "f" else False
-    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
-    return float(np.max(np.where(both, 0.0, difference)))

@@ -69,7 +69,7 @@ def parity(
     def write(report: Report) -> None:
         write_reports(report, destinations)
         if github:
-            from runtime.reports.annotations import report_to_github
+            from runtime.reports.github import report_to_github
 
             # Where stdout is JSON, the runner reads commands on stderr as well.
             (sys.stderr if json else sys.stdout).write(report_to_github(report))

@@ -22,7 +22,8 @@ from exporter.errors import ConversionError
 from exporter.localize.location import FaultLocation
 from exporter.localize.program import ProgramValues, run_program, source_location_of
 from exporter.localize.repro import describe_change, write_case
-from exporter.parity.array_diff import largest_difference, size_of
+from exporter.parity.array_diff import size_of
+from runtime.artifact.difference import largest_difference
 from runtime.engine.session import open_session
 from runtime.errors import ModelError
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.conversion.network_io import Arrays
+from runtime.artifact.difference import absolute_difference
 from runtime.evidence import HISTOGRAM_EDGES, Fault, Noise, Row, Stage
 
 
@@ -72,13 +73,6 @@ def measure_difference(actual: Arrays, expected: Arrays, tolerance: Tolerance) -
                 return _form_fault("non-finite", f"'{name}': NaN or infinity in {int(bad.sum())} of {bad.size} values")
         differences.append(_scaled_difference(array, expected_array, tolerance.noise.get(name), tolerance.limit))
     return ArrayDifference(values=np.concatenate(differences) if differences else np.zeros(0))
-
-
-def largest_difference(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest absolute difference; infinite where the shapes differ, zero between equal infinities."""
-    if actual.shape != expected.shape:
-        return float("inf")
-    return float(_absolute_difference(actual, expected).max(initial=0.0))
 
 
 def size_of(arrays: Sequence[NDArray[Any]]) -> float:
@@ -205,20 +199,12 @@ def _scaled_difference(
 ) -> NDArray[np.float64]:
     if actual.dtype.kind in "OUS":
         return np.asarray(actual != expected, dtype=np.float64).ravel()
-    difference = _absolute_difference(actual, expected).ravel()
+    difference = absolute_difference(actual, expected).ravel()
     if noise is None or largest_limit == 0.0:
         return difference
     if noise.limit == 0.0:
         return np.asarray(np.where(difference > 0, np.inf, 0.0))
     return difference * (largest_limit / noise.limit)
-
-
-def _absolute_difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    first, second = actual.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        equal = (first == second) | (np.isnan(first) & np.isnan(second))
-        difference: NDArray[np.float64] = np.where(equal, 0.0, np.abs(first - second))
-    return np.asarray(np.nan_to_num(difference, nan=np.inf, posinf=np.inf), dtype=np.float64)
 
 
 def _finite(array: NDArray[Any]) -> NDArray[np.float64]:

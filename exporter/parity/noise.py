@@ -19,8 +19,9 @@ from torch import nn
 from exporter.conversion.network_io import Arrays, call
 from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.array_diff import Tolerance, largest_difference, signal_of, size_of
+from exporter.parity.array_diff import Tolerance, signal_of, size_of
 from exporter.parity.cases import ReferenceOutput
+from runtime.artifact.difference import largest_difference
 from runtime.evidence import Noise, Stage
 
 # The least floor, in roundings of the tensor's largest value: what one operator of another library may differ by. The

@@ -30,7 +30,7 @@ from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.results import Failure, Result, result_to_arrays, split
+from runtime.results import Failure, Result, split
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
@@ -154,7 +154,7 @@ def decode_stage(model: Model) -> ServedStage:
     """Return the stage from the encoded input to the inputs of the ``model`` graph, as the runtime decodes it."""
 
     def run(reference: ReferenceOutput) -> Arrays:
-        return model.whole(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
+        return model.raw_arrays(model.decode(reference.case.data, subject=f"'{reference.case.name}'"))
 
     return host_stage("decode", run, takes="case")
 
@@ -188,7 +188,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> Served
 
     def interpret(reference: ReferenceOutput) -> Arrays:
         (entry,) = split(manifest.task, reference.outputs, batched=batched, count=1)
-        return result_to_arrays(model.interpret(entry, name=reference.case.name))
+        return model.interpret(entry, name=reference.case.name).to_arrays()
 
     labels: dict[Stage, ServedStage] = {}
     if open_reference(manifest.task, ()).has_meaning:

@@ -47,7 +47,7 @@ typedef struct {
 typedef void (*horizontal_pass)(const uint8_t *const *input, uint8_t *const *output, int rows, size_t row_bytes,
                                 const axis_weights *axis, int channels);
 
-/* Vertical: one output row of `row_bytes` from `taps` input rows; `pairs` is room for 2 * (taps + 1) int32. */
+/* Vertical: one output row of `row_bytes` from `taps` input rows; `pairs` is room for taps + 1 int32. */
 typedef void (*vertical_pass)(const uint8_t *const *input, uint8_t *output, size_t row_bytes, const int32_t *weights,
                               int32_t taps, const axis_weights *axis, int32_t *pairs);
 
@@ -59,14 +59,14 @@ typedef struct {
 extern const pass_functions portable_passes;
 #if TRUECOPY_HAS_AVX2
 extern const pass_functions avx2_passes;
-size_t avx2_vector_stride(int32_t taps, int channels, int is_split);
+size_t avx2_vector_stride(int32_t taps, int channels);
 void avx2_order_weights(axis_weights *axis, int channels, size_t row_bytes);
 #endif
 #if TRUECOPY_HAS_NEON
 extern const pass_functions neon_passes;
 #endif
 
-/* weights.c: the most taps of an axis, or -1; the rest of an axis whose arrays are there. */
+/* weights.c: the most taps of an axis; the rest of an axis whose arrays are there. */
 int64_t most_taps(int64_t size, int64_t resized, int filter);
 void fill_weights(axis_weights *axis, int64_t size, int64_t resized, int64_t start, int filter, int arithmetic,
                   double *row);

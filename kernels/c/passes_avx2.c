@@ -20,11 +20,12 @@
 #define LANES 16
 #define READ_BYTES 16
 
-static int32_t group_taps(int channels) { return channels == 1 ? 16 : channels == 2 ? 8 : 4; }
+static inline int32_t group_taps(int channels) { return channels == 1 ? 16 : channels == 2 ? 8 : 4; }
 
-size_t avx2_vector_stride(int32_t taps, int channels, int is_split) {
+/* The most int16 values of an output pixel: those of weights in two parts. */
+size_t avx2_vector_stride(int32_t taps, int channels) {
     size_t groups = ((size_t)taps + (size_t)group_taps(channels) - 1) / (size_t)group_taps(channels);
-    return groups * LANES * (is_split ? 2 : 1);
+    return groups * LANES * 2;
 }
 
 /* Which of a group's taps each int16 of a register is for. */
@@ -136,7 +137,7 @@ INLINE_AVX2 void write_pixel(uint8_t *out, int32_t pixel, const int channels, in
 /* `channels` and `is_split` are constants where these two are inlined. */
 INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *const *output, size_t row_bytes,
                                       const axis_weights *axis, const int channels, const int is_split) {
-    const int32_t per_group = channels == 1 ? 16 : channels == 2 ? 8 : 4;
+    const int32_t per_group = group_taps(channels);
     const size_t step = (size_t)(per_group * channels);
     const __m256i order = byte_order(channels), zero = _mm256_setzero_si256();
     const __m256i half = _mm256_set1_epi32(axis->bits > 0 ? 1 << (axis->bits - 1) : 0);
@@ -202,7 +203,7 @@ INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *cons
 
 INLINE_AVX2 void horizontal_one_row(const uint8_t *row, uint8_t *out, size_t row_bytes, const axis_weights *axis,
                                     const int channels, const int is_split) {
-    const int32_t per_group = channels == 1 ? 16 : channels == 2 ? 8 : 4;
+    const int32_t per_group = group_taps(channels);
     const size_t step = (size_t)(per_group * channels);
     const __m256i order = byte_order(channels), zero = _mm256_setzero_si256();
     const __m256i half = _mm256_set1_epi32(axis->bits > 0 ? 1 << (axis->bits - 1) : 0);

@@ -49,7 +49,7 @@ static void plan_axis(axis_plan *axis, layout *plan, int64_t size, int64_t resiz
     axis->weights = reserve(plan, (size_t)count * (size_t)axis->weights_of.max_taps, sizeof(int32_t));
 #if TRUECOPY_HAS_AVX2
     if (path == TRUECOPY_AVX2 && is_horizontal) {
-        axis->weights_of.vector_stride = avx2_vector_stride(axis->weights_of.max_taps, channels, 1);
+        axis->weights_of.vector_stride = avx2_vector_stride(axis->weights_of.max_taps, channels);
         axis->vector = reserve(plan, (size_t)count * axis->weights_of.vector_stride, sizeof(int16_t));
         axis->spans = reserve(plan, (size_t)count, sizeof(avx2_span));
     }

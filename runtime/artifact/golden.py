@@ -21,7 +21,7 @@ class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` is the input as the decoders take it: the bytes of an image file, JSON, .npy or .npz. ``prepared`` are
     the arrays of the ``network`` graph, made by the user's own preprocessing. ``labels`` is the expected result, in the
-    form of ``results.result_to_arrays``, by the user's own labels and thresholds; empty for raw outputs.
+    form of a result's ``to_arrays``, by the user's own labels and thresholds; empty for raw outputs.
     """
 
     source: bytes

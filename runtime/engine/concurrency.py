@@ -134,21 +134,18 @@ class ThreadPool:
         """Return the future of ``function(*arguments, **options)``, run by the next free worker."""
         return self._pool.submit(function, *arguments, **options)
 
-    def map(
-        self, function: Callable[[_Item], _Output], items: Iterable[_Item], *, ahead: int | None = None
-    ) -> Iterator[_Output]:
+    def map(self, function: Callable[[_Item], _Output], items: Iterable[_Item]) -> Iterator[_Output]:
         """Yield ``function(item)`` for each item, in the order of ``items``.
 
-        At most ``ahead`` items, by default two per worker, are taken before their results are requested, so that
-        memory does not grow with the number of items. An exception of ``function`` or ``items`` is raised where its
+        At most two items per worker are taken before their results are requested, so that memory does not grow with the
+        number of items. An exception of ``function`` or ``items`` is raised where its
         result would be yielded; items not started by then are dropped, and those in progress are waited for.
         """
-        ahead = 2 * self.count if ahead is None else ahead
         pending: deque[Future[_Output]] = deque()
         try:
             for item in items:
                 pending.append(self.submit(function, item))
-                while len(pending) > ahead or (pending and pending[0].done()):
+                while len(pending) > 2 * self.count or (pending and pending[0].done()):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -1,13 +1,13 @@
-"""Inputs whose answer is known: a folder a class, or a table with a column of labels."""
+"""Labeled inputs: one folder per class, or a table with a column of labels."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Manifest
@@ -31,7 +31,7 @@ class LabeledData:
 def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledData | InputError]:
     """Yield the inputs of ``data`` with their truth, in a fixed order.
 
-    A folder has a folder a class in it, named like the class. A table has the label in ``column``; of a row's other
+    A folder has one folder per class in it, named like the class. A table has the label in ``column``; of a row's other
     columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
     folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names. An unknown
     label is an InputError in the place of its input; a missing column or folder raises one.
@@ -97,10 +97,15 @@ def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> 
             flush()
     if waiting:
         flush()
-    if not names:
-        reason = next(iter(failures.values()), "it is empty")
-        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
+    check_used(names, failures)
     return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+
+
+def check_used(names: Sequence[str], failures: Mapping[str, str]) -> None:
+    """Raise InputError unless one input or more could be used; ``failures`` are the reasons of the others."""
+    if not names:
+        reason = next(iter(failures.values()), "it is empty. Give a folder or a table with inputs.")
+        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
 
 
 def fail(error: InputError) -> tuple[str, InputError]:
@@ -128,9 +133,9 @@ def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterat
     unknown = [folder.name for folder in folders if folder.name not in model.labels]
     if not folders or unknown:
         got = f"'{unknown[0]}'" if unknown else "no folder"
-        known = ", ".join(f"'{label}'" for label in model.labels[:10])
+        known = listed([f"'{label}'" for label in model.labels])
         raise InputError(
-            f"'{data}': expected a folder a class, named as the model's labels ({known}), got {got}. Rename it."
+            f"'{data}': expected one folder per class, named as the model's labels ({known}), got {got}. Rename it."
         )
     for folder in folders:
         truth = open_interpreter(model.manifest.task, model.labels).truth_of_class(model.labels.index(folder.name))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.outputs.metrics import error_of_bins
 
 # With more classes than this, their names do not fit on the axes.
 _NAMED = 40
@@ -24,8 +25,8 @@ def draw_reliability(series: dict[str, Sequence[tuple[float, float, int]]]) -> b
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfectly calibrated")
     for name, points in series.items():
         confidence, correct, counts = zip(*points, strict=True)
-        error = sum(abs(mean - share) * count for mean, share, count in points) / sum(counts)
-        (line,) = axes.plot(confidence, correct, linewidth=0.8, label=f"{name}: expected error {error:.1%}")
+        label = f"{name}: expected error {error_of_bins(points):.1%}"
+        (line,) = axes.plot(confidence, correct, linewidth=0.8, label=label)
         sizes = [4 + 400 * count / sum(counts) for count in counts]
         axes.scatter(confidence, correct, s=sizes, color=line.get_color(), alpha=0.6, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share correct", aspect="equal")

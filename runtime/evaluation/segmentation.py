@@ -1,4 +1,4 @@
-"""True label maps (masks), and confusion matrices of pixels."""
+"""Segmentation scores: true masks, and the confusion matrix of pixels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.evaluation.data import LabeledData, fail
+from runtime.evaluation.data import LabeledData, check_used, fail
 from runtime.geometry.preparation import prepare_mask
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import ImageInput, Segment
 from runtime.model import Model
-from runtime.outputs.metrics import Maps
+from runtime.outputs.metrics import Maps, confusion_matrix
 
 # A pixel that counts for nothing, as in Pascal VOC and Cityscapes.
 IGNORED = 255
@@ -64,14 +64,11 @@ def compare_maps(model: Model, scored: Iterator[Scored], *, keep: bool = False) 
             failures[item.name] = str(error)
             continue
         counted = truth != IGNORED
-        cells = truth[counted].astype(np.int64) * classes + label_map[counted]
-        confusion += np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+        confusion += confusion_matrix(truth[counted], label_map[counted], classes)
         names.append(item.name)
         if keep:
             maps.append(label_map.astype(np.uint8 if classes <= IGNORED else np.uint16))
-    if not names:
-        reason = next(iter(failures.values()), "it is empty")
-        raise InputError(f"labeled data: no input can be used: expected at least one: {reason}")
+    check_used(names, failures)
     return Maps(names=tuple(names), confusion=confusion, maps=tuple(maps), failures=failures)
 
 
@@ -87,19 +84,22 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     subject = f"'{path}'"
     mask = _read(path, subject, task)
     spec = model.manifest.inputs[0]
-    if mask.shape != size and isinstance(spec, ImageInput):
-        _check_size(mask, source, subject, rotatable=spec.exif)
-        mask = prepare_mask(mask.astype(np.uint8), spec.preprocessing.geometry, ignored=IGNORED)
+    photo = spec if isinstance(spec, ImageInput) and mask.shape != size else None
+    if photo is not None:
+        _check_size(mask, source, subject, rotatable=photo.exif)
+    unknown = (mask < 0) | ((mask >= task.labels.count) & (mask != IGNORED))
+    if unknown.any():
+        raise InputError(
+            f"{subject}: no class: expected numbers from 0 to {task.labels.count - 1}, or {IGNORED} for what does not "
+            f"count, got {int(mask[unknown][0])}. Number the classes as the model does."
+        )
+    if photo is not None:
+        dtype = np.uint8 if task.labels.count <= IGNORED else np.int32
+        mask = prepare_mask(mask.astype(dtype), photo.preprocessing.geometry, ignored=IGNORED)
     if mask.shape != size:
         raise InputError(
             f"{subject}: unexpected size: expected {list(size)}, as the network's map, got {list(mask.shape)}. "
             "Resize it to the nearest pixel."
-        )
-    unknown = (mask >= task.labels.count) & (mask != IGNORED)
-    if unknown.any():
-        raise InputError(
-            f"{subject}: no class: expected numbers below {task.labels.count}, or {IGNORED} for what does not count, "
-            f"got {int(mask[unknown][0])}. Number the classes as the model does."
         )
     return mask
 
@@ -117,7 +117,7 @@ def _read(path: Path, subject: str, task: Segment) -> NDArray[Any]:
             colors = np.asarray(image.convert("RGB")).astype(np.int64)
     except FileNotFoundError:
         raise InputError(f"{subject}: no such file: expected the true label map. Check the path.") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damage surfaces as whatever the bytes lead Pillow to do
         raise InputError(f"{subject}: not an image: {error}. Save the label map as PNG.") from error
     codes = colors @ np.array([65536, 256, 1])
     known = np.array(task.colors) @ np.array([65536, 256, 1])

@@ -1,13 +1,16 @@
 """Windows of PIL images, and colors around them."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.geometry.arrays import Pixels
 
 
-def to_array(image: Image.Image) -> Pixels:
-    """Return an image's pixels, uint8 [height, width, channels]."""
+def to_array(image: Image.Image | Pixels) -> NDArray[Any]:
+    """Return the pixels of an image, or of an array [height, width] or [height, width, channels], as the latter."""
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 

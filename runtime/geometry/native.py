@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.images import from_array, to_array
 from runtime.geometry.preparation import prepare as prepare_without_kernel
 from runtime.geometry.preparation import with_crops
 from runtime.geometry.registry import STEPS
@@ -71,8 +72,7 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
     kernel = find_kernel().module
     if kernel is None or not _is_for_kernel(image):
         return prepare_without_kernel(_to_image(image, steps), steps)
-    decoded = np.asarray(image)
-    pixels = decoded if decoded.ndim == 3 else decoded[:, :, np.newaxis]
+    decoded = pixels = to_array(image)
     for step, crop in with_crops(steps):
         match step:
             case Resize():
@@ -90,14 +90,14 @@ def _to_image(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Ima
     is_photo = any(isinstance(step, Grayscale) or getattr(step, "implementation", "") == "pillow" for step in steps)
     if isinstance(image, Image.Image) or not is_photo:
         return image
-    return Image.fromarray(image if image.shape[2] > 1 else image[:, :, 0])
+    return from_array(image)
 
 
 def to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return RGB pixels as Pillow's ``convert("L")`` does, uint8 [height, width, 1]."""
     kernel = find_kernel().module
     if kernel is None:
-        return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, np.newaxis]
+        return to_array(Image.fromarray(pixels).convert("L"))
     gray: NDArray[np.uint8] = kernel.to_gray(_packed(pixels))
     return gray
 
@@ -142,9 +142,8 @@ def _resize(kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCr
 
 
 def _resize_with_pillow(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:
-    image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
     steps: list[GeometryStep] = [step] if crop is None else [step, crop]
-    return prepare_without_kernel(image, steps).astype(np.uint8, copy=False)
+    return prepare_without_kernel(from_array(pixels), steps).astype(np.uint8, copy=False)
 
 
 def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

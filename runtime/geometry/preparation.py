@@ -29,8 +29,8 @@ def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixel
     return to_array(image)
 
 
-def prepare_mask(mask: NDArray[np.uint8], steps: Sequence[GeometryStep], *, ignored: int) -> Pixels:
-    """Return the label map of an image, [height, width], resized and cropped as ``steps`` do with the image.
+def prepare_mask(mask: NDArray[Any], steps: Sequence[GeometryStep], *, ignored: int) -> NDArray[Any]:
+    """Return a label map, uint8 or int32 [height, width], resized and cropped as ``steps`` do with its image.
 
     Classes are not mixed, and ``ignored`` is the class of what padding adds.
     """

@@ -1,12 +1,19 @@
 """Interface of an input decoder."""
 
-from collections.abc import Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Protocol
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.errors import InputError
 
+
+@dataclass(frozen=True, kw_only=True)
 class DecodedInput:
     """One input after decoding, as the ``prepare`` of its decoder takes it; each kind has its own subclass.
 
@@ -17,40 +24,67 @@ class DecodedInput:
     warning: str = ""
 
 
-class Decoder(Protocol):
+class Decoder(ABC):
     """Decoder of one input kind: from a caller's input to arrays.
 
     The type of a prepared input is the kind's own: only ``bucket`` and ``stack`` look into it. ``batch_size`` is the
     largest batch where the model itself makes the batches. ``warnings`` are the texts of warnings, by the key that
-    ``DecodedInput.warning`` names. A decoder may have a method ``name(source, position)``, where ``subject_of`` does
-    not fit.
+    ``DecodedInput.warning`` names.
     """
 
     batch_size: int
-    warnings: dict[str, str]
+    warnings: Mapping[str, str] = MappingProxyType({})
 
     def is_list(self, inputs: object) -> bool:
         """Return whether ``inputs`` are several inputs, and not a single one that is a list."""
+        return isinstance(inputs, list | tuple)
 
+    def name(self, source: object, position: int) -> str:
+        """Return the name of an input in messages and result rows: its path, or its position among the inputs."""
+        return str(source) if isinstance(source, str | PathLike) else f"#{position}"
+
+    @abstractmethod
     def decode(self, source: Any, *, subject: str) -> DecodedInput:
         """Return a caller's input, checked; raise InputError, with ``subject`` as its name, where it is wrong.
 
         Bytes are the input's encoded form: an image file, an .npy file, JSON.
         """
 
+    @abstractmethod
     def prepare(self, decoded: Any) -> Any:
         """Return the prepared input: all that the host computes before the graph."""
 
+    @abstractmethod
     def bucket(self, prepared: Any) -> Hashable:
         """Return a key; prepared inputs of equal keys may share a batch."""
 
+    @abstractmethod
     def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """Return the arrays of the ``network`` graph for inputs of one bucket, padded where necessary."""
 
-    def whole(self, decoded: Any) -> dict[str, NDArray[Any]]:
+    def raw_arrays(self, decoded: Any) -> dict[str, NDArray[Any]]:
         """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
+        return self.stack([self.prepare(decoded)])
 
 
-def subject_of(source: object, position: int) -> str:
-    """Return the name of an input in messages and result rows: its path, or its position among the inputs."""
-    return str(source) if isinstance(source, str | PathLike) else f"#{position}"
+def read_source(path: str | PathLike[str], subject: str) -> bytes:
+    """Return the content of a file. Raises InputError, with ``subject`` as its name, where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{subject}: no such file. Check the path.") from None
+    except OSError as error:
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    except ValueError as error:  # no system has a null character in a path, nor half of one
+        raise InputError(f"{subject}: not a path: {error}. Give the path of a file.") from None
+
+
+def check_unicode(text: str, subject: str) -> None:
+    """Raise InputError where a text holds half of a character, as JSON escapes and damaged files may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{subject}: not text: expected Unicode characters, got half of one, {text[error.start]!r}, at character "
+            f"{error.start}. Decode it again."
+        ) from None

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from runtime.artifact.open import Artifact
+from runtime.evidence import Stage
 from runtime.inputs.decoder import Decoder
 from runtime.inputs.payload import Payload
 from runtime.inputs.source import SourceFormat
@@ -26,16 +27,17 @@ class InputKind:
 
     ``decoder`` is a class that takes the manifest's input, the artifact, and those of ``decoder_options`` that the
     caller sets. ``source`` is a function from the manifest's input to a SourceFormat, ``payload`` a Payload class that
-    takes the manifest's input. ``noun`` names several such inputs, ``example`` is what ``truecopy predict`` takes, and
-    ``prepared_unit`` is what prepared inputs differ by. ``costly_to_decode`` inputs are decoded one per job, and gain
-    nothing from batches on a CPU. ``extras`` returns the optional dependencies that a server needs for an input.
+    takes the manifest's input. ``example`` is what ``truecopy predict`` takes. ``prepared_stage`` is the stage of the
+    parity check whose outputs prepared inputs are, and ``prepared_unit`` is what they differ by. ``costly_to_decode``
+    inputs are decoded one per job, and gain nothing from batches on a CPU. ``extras`` returns the optional dependencies
+    that a server needs for an input.
     """
 
     decoder: str
     source: str
     payload: str
-    noun: str
     example: str
+    prepared_stage: Stage = "tokens"
     prepared_unit: str = "values"
     costly_to_decode: bool = False
     decoder_options: tuple[str, ...] = ()
@@ -47,8 +49,8 @@ INPUT_KINDS: dict[type[Any], InputKind] = {
         decoder="runtime.inputs.image.decoder:ImageDecoder",
         source="runtime.inputs.image.source:source_format",
         payload="runtime.inputs.image.payload:ImagePayload",
-        noun="images",
         example="photo.jpg",
+        prepared_stage="geometry",
         prepared_unit="gray levels",
         costly_to_decode=True,
         decoder_options=("max_pixels",),
@@ -58,21 +60,18 @@ INPUT_KINDS: dict[type[Any], InputKind] = {
         decoder="runtime.inputs.tensor.decoder:TensorDecoder",
         source="runtime.inputs.tensor.source:source_format",
         payload="runtime.inputs.tensor.payload:TensorPayload",
-        noun="arrays",
         example="array.npy",
     ),
     TabularInput: InputKind(
         decoder="runtime.inputs.tabular.decoder:TabularDecoder",
         source="runtime.inputs.tabular.source:source_format",
         payload="runtime.inputs.tabular.payload:TabularPayload",
-        noun="rows",
         example="rows.csv",
     ),
     TextInput: InputKind(
         decoder="runtime.inputs.text.decoder:TextDecoder",
         source="runtime.inputs.text.source:source_format",
         payload="runtime.inputs.text.payload:TextPayload",
-        noun="texts",
         example="sentences.txt",
         extras=lambda _spec: ("text",),
     ),
@@ -80,7 +79,6 @@ INPUT_KINDS: dict[type[Any], InputKind] = {
         decoder="runtime.inputs.tokens.decoder:TokensDecoder",
         source="runtime.inputs.tokens.source:source_format",
         payload="runtime.inputs.tokens.payload:TokensPayload",
-        noun="token sequences",
         example="sequences.jsonl",
     ),
 }
@@ -90,7 +88,6 @@ COMPOSITE = InputKind(
     decoder="runtime.inputs.composite.decoder:CompositeDecoder",
     source="runtime.inputs.composite.source:source_format",
     payload="runtime.inputs.composite.payload:CompositePayload",
-    noun="inputs",
     example="arrays.npz",
 )
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import InputError
-from runtime.inputs.source import is_url
+from runtime.geometry.images import from_array
+from runtime.inputs.source import is_file, is_url
 from runtime.jobs.urls import read_url
 from runtime.manifest import ImageInput
 from runtime.model import Model
@@ -45,18 +46,26 @@ class Overlays:
     def write(self, result: Result) -> Path:
         """Write the picture of a result, and return its path: PNG, RGB, in the size of the label map.
 
-        A photo is under the colors, the part of it that the network saw; other inputs have the colors alone.
+        A photo is under the colors, the part of it that the network saw. Other inputs have the colors alone, as have
+        images that are in a table instead of a file.
         """
         colors: NDArray[np.uint8] = self._interpreter.draw(result)
-        if isinstance(self._model.manifest.inputs[0], ImageInput):
-            source = read_url(result.input) if is_url(result.input) else Path(result.input)
-            pixels = np.asarray(self._model.prepare(source, subject=f"'{result.input}'"))
+        photo = self._photo(result.input)
+        if photo is not None:
             height, width = colors.shape[:2]
-            photo = np.asarray(Image.fromarray(pixels).resize((width, height)))
-            colors = (photo * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)
+            below = np.asarray(photo.convert("RGB").resize((width, height)))
+            colors = (below * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)
         path = self._folder / f"{self.name(result.input)}.png"
         Image.fromarray(colors).save(path)
         return path
+
+    def _photo(self, name: str) -> Image.Image | None:
+        """Return the part of an image's file, RGB or gray, that the network saw; None where there is none."""
+        if not isinstance(self._model.manifest.inputs[0], ImageInput) or not (is_url(name) or is_file(name)):
+            return None
+        source = read_url(name) if is_url(name) else Path(name)
+        pixels = np.asarray(self._model.prepare(source, subject=f"'{name}'"))
+        return from_array(pixels) if pixels.dtype == np.uint8 and pixels.shape[2] in {1, 3} else None
 
     def name(self, source: str) -> str:
         """Return a name for the picture of an input that no other has: files of several folders may be called alike."""

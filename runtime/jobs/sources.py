@@ -24,6 +24,10 @@ STDIN = "-"
 # Arguments with these suffixes that are not files are misspelled paths, and not texts.
 _SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
 
+# Files at a URL that are fetched whole, to be read: tables and lists.
+_LIST = ".txt"
+_READ_WHOLE = frozenset({*READERS, _LIST})
+
 
 class _Argument:
     """One argument of a job, and what it is on the disk, looked up at most once."""
@@ -75,8 +79,8 @@ def read_sources(
 
 
 def count_inputs(arguments: Sequence[str], source_format: SourceFormat, *, column: str | None = None) -> int | None:
-    """Return how many inputs there are; None where only reading them would tell, as on stdin."""
-    if STDIN in arguments:
+    """Return how many inputs there are; None where only reading them would tell: stdin, tables and lists at a URL."""
+    if STDIN in arguments or any(is_url(text) and _suffix_of(text) in _READ_WHOLE for text in arguments):
         return None
     return sum(1 for _ in read_sources(arguments, source_format, column=column))
 
@@ -112,7 +116,7 @@ def _read_batch(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] 
 
 
 def _read_list(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
-    if not argument.is_file or argument.suffix != ".txt":
+    if not argument.is_file or argument.suffix != _LIST:
         return None
     named = _read_list_file(argument.path, reading.source_format, argument.text)
     return _non_empty(named, f"'{argument.text}': no lines in this list")
@@ -200,12 +204,12 @@ def _read_list_file(path: Path, source_format: SourceFormat, name: str) -> Itera
 def _read_url(url: str, reading: _Reading) -> Iterator[NamedInput]:
     """Yield the inputs behind a URL; a table or a list is fetched whole, to a temporary file."""
     name, source_format = Remote(url).name, reading.source_format
-    suffix = Path(name).suffix.lower()
+    suffix = _suffix_of(url)
     if suffix in READERS:
         with local_copy(url) as path:
             yield from _non_empty(_read_rows(path, name, reading), f"'{name}': no rows in this table")
         return
-    if suffix == ".txt":
+    if suffix == _LIST:
         with local_copy(url) as path:
             yield from _non_empty(_read_list_file(path, source_format, name), f"'{name}': no lines in this list")
         return
@@ -215,6 +219,10 @@ def _read_url(url: str, reading: _Reading) -> Iterator[NamedInput]:
         return
     named = (source_format.from_line(remote.url, printable(remote.name)) for remote in files)
     yield from _non_empty(named, f"'{name}': no {_files_of(source_format)} in this folder")
+
+
+def _suffix_of(url: str) -> str:
+    return Path(Remote(url).name).suffix.lower()
 
 
 def _has_suffix(name: str, source_format: SourceFormat) -> bool:

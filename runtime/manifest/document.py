@@ -149,7 +149,9 @@ class Manifest(Part, frozen=True, kw_only=True):
         return frozenset(output.name for output in self.outputs if output.batched)
 
 
-class _FormatVersion(msgspec.Struct):
+class FormatVersion(msgspec.Struct):
+    """The version of a file's format, which is read before the rest of the file."""
+
     format_version: int
 
 
@@ -164,7 +166,7 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
     Raises ArtifactError, with ``subject`` as the file's name, when it is not one of this format version.
     """
     try:
-        version = msgspec.json.decode(data, type=_FormatVersion).format_version
+        version = msgspec.json.decode(data, type=FormatVersion).format_version
         if version != FORMAT_VERSION:
             action = (
                 "Install a newer truecopy runtime, or export again with this one"

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 
 _BINS = 15
 
@@ -92,10 +92,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Return how many inputs of each true class (rows) were given each class: int64 [classes, classes]."""
-    matrix: NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (truth, predicted), 1)
-    return matrix
+    """Return how many inputs, or pixels, of each true class (rows) were given each class: int64 [classes, classes]."""
+    pairs = truth.astype(np.int64) * classes + predicted
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def reliability(confidence: NDArray[Any], correct: NDArray[Any]) -> list[tuple[float, float, int]]:
@@ -113,7 +112,12 @@ def calibration_error(confidence: NDArray[Any], correct: NDArray[Any]) -> float:
 
     Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
-    return sum(abs(mean - share) * count for mean, share, count in reliability(confidence, correct)) / len(confidence)
+    return error_of_bins(reliability(confidence, correct))
+
+
+def error_of_bins(bins: Sequence[tuple[float, float, int]]) -> float:
+    """Return the expected calibration error of the bins that ``reliability`` returns."""
+    return sum(abs(mean - share) * count for mean, share, count in bins) / sum(count for _, _, count in bins)
 
 
 def class_figures(label: str, hits: Any, predicted: Any, true: Any) -> ClassFigures:
@@ -134,5 +138,5 @@ def index_of_label(label: Any, labels: Sequence[str], *, name: str) -> int:
         return labels.index(text)
     if text.isdigit() and int(text) < len(labels):
         return int(text)
-    known = ", ".join(f"'{known}'" for known in labels[:10])
+    known = listed([f"'{known}'" for known in labels])
     raise InputError(f"'{name}': unknown label: expected one of {known}, or its number, got '{text}'. Correct it.")

@@ -10,6 +10,7 @@ import msgspec
 from runtime.errors import InputError
 from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, ToolVersion
 from runtime.manifest import LAYOUT
+from runtime.manifest.document import FormatVersion
 from runtime.reports.report import describe_growth, name_of_row
 
 # The factor by which a figure may grow: another version of a library adds in another order, which about doubles the
@@ -30,7 +31,7 @@ def read_baseline(path: Path) -> Evidence:
     except OSError as error:
         raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Pass a {LAYOUT.parity}.") from None
     try:
-        version = msgspec.json.decode(data, type=_SchemaVersion).format_version
+        version = msgspec.json.decode(data, type=FormatVersion).format_version
         if version != FORMAT_VERSION:
             raise InputError(
                 f"--baseline '{path}': unsupported format: expected format_version {FORMAT_VERSION}, got {version}. "
@@ -105,7 +106,3 @@ def _versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[ToolVe
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     )
-
-
-class _SchemaVersion(msgspec.Struct):
-    format_version: int

@@ -13,7 +13,7 @@ from runtime.reports.report import (
     Picture,
     Report,
     describe_growth,
-    format_figure,
+    format_difference,
     format_ratio,
     format_share,
     name_of_row,
@@ -58,7 +58,7 @@ def _headline(evidence: Evidence) -> str:
     if evidence.passed:
         return f"{name} is a true copy of its PyTorch model"
     if evidence.verdict == "inconclusive":
-        return f"Nothing is proven about {name}"
+        return f"The check of {name} is inconclusive"
     return f"{name} differs more than at its baseline" if _only_grew(evidence) else f"{name} is not a true copy"
 
 
@@ -248,7 +248,7 @@ def _figures(evidence: Evidence) -> Iterable[str]:
             row.stage,
             row.group,
             f"{row.inputs}" if row.inputs == row.planned else f"{row.inputs} of {row.planned}",
-            format_figure(row).partition(",")[0],
+            format_difference(row),
             format_ratio(row),
             "" if row.difference_p99 is None else f"{row.difference_p99:.2g}",
             format_share(row.share),

@@ -1,6 +1,6 @@
 """Contents of a parity report, and its figures in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.evidence import Drift, Evidence, Growth, Row, Stage
@@ -67,14 +67,33 @@ def name_of_row(row: Row | Growth) -> str:
     return f"{row.path} on {row.device}, {row.stage}, {row.group}"
 
 
-def format_figure(row: Row) -> str:
-    """Return the largest difference of a row as text: in its unit, and as a multiple of the noise floor."""
+def problems_of(evidence: Evidence) -> Iterator[tuple[Row | Growth | None, str]]:
+    """Yield what keeps a check from passing, with a message: rows at fault, the first fault first, and growths.
+
+    None stands for the check itself, where it is inconclusive.
+    """
+    rows = [row for row in evidence.rows if row.fault is not None]
+    first = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
+    for row in sorted(rows, key=lambda row: row is not first):
+        yield row, f"{name_of_row(row)}, on {row.worst_input}: {row.finding}"
+    if evidence.verdict == "inconclusive":
+        yield None, evidence.reason
+    if evidence.drift is not None:
+        for growth in evidence.drift.grown:
+            yield growth, describe_growth(growth, evidence.drift)
+
+
+def format_difference(row: Row) -> str:
+    """Return the largest difference of a row as text, in its unit; the kind of its fault where there is none."""
     if row.difference is None:
         return "" if row.fault is None else row.fault
-    if not row.difference:
-        return "equal"
-    ratio = format_ratio(row)
-    return f"{row.difference:.3g} {row.unit}" + (f", {ratio} times the noise floor" if ratio else "")
+    return f"{row.difference:.3g} {row.unit}" if row.difference else "equal"
+
+
+def format_figure(row: Row) -> str:
+    """Return the largest difference of a row as text: in its unit, and as a multiple of the noise floor."""
+    ratio = format_ratio(row) if row.difference else ""
+    return format_difference(row) + (f", {ratio} times the noise floor" if ratio else "")
 
 
 def format_ratio(row: Row) -> str:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from runtime.evidence import STAGES, Evidence
-from runtime.reports.report import Report, describe_growth, name_of_row
+from runtime.evidence import STAGES, Evidence, Growth, Row
+from runtime.reports.report import Report, name_of_row, problems_of
 from runtime.reports.stage_help import STAGE_TEXTS, rule_of
 from runtime.version import package_version
 
@@ -83,16 +83,14 @@ def to_sarif(report: Report) -> bytes:
 
 def _results(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rule, level, name and message of each result, the first fault first."""
-    rows = [row for row in evidence.rows if row.fault is not None]
-    first = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
-    rows.sort(key=lambda row: row is not first)
-    for row in rows:
-        yield rule_of(row.stage), "error", name_of_row(row), f"{name_of_row(row)}, on {row.worst_input}: {row.finding}"
-    if evidence.verdict == "inconclusive":
-        yield _INCONCLUSIVE, "error", evidence.artifact, evidence.reason
-    for growth in evidence.drift.grown if evidence.drift is not None else ():
-        assert evidence.drift is not None
-        yield _DRIFT, "error", f"{name_of_row(growth)}, {growth.figure}", describe_growth(growth, evidence.drift)
+    for subject, message in problems_of(evidence):
+        match subject:
+            case Row():
+                yield rule_of(subject.stage), "error", name_of_row(subject), message
+            case Growth():
+                yield _DRIFT, "error", f"{name_of_row(subject)}, {subject.figure}", message
+            case None:
+                yield _INCONCLUSIVE, "error", evidence.artifact, message
     for tie in evidence.near_ties:
         message = (
             f"{tie.path}, {tie.input}: expected {tie.expected}, got {tie.got}; their scores differ by {tie.margin:.1e}"

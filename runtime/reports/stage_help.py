@@ -40,5 +40,5 @@ STAGE_TEXTS: dict[Stage, tuple[str, str]] = {
 
 
 def rule_of(stage: Stage) -> str:
-    """Return the identifier of a stage's rule, in SARIF and in annotations: ``parity/end-to-end``."""
+    """Return the identifier of a stage's rule, in SARIF: ``parity/end-to-end``."""
     return f"parity/{stage.replace(' ', '-')}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from runtime.evidence import Evidence, Row
-from runtime.reports.report import describe_growth, format_figure, format_ratio, format_share, worst_rows
+from runtime.reports.report import describe_growth, format_difference, format_ratio, format_share, worst_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,7 +48,7 @@ def to_table(evidence: Evidence) -> "RenderableType":
 
 
 def _figure(row: Row) -> str:
-    text = format_figure(row).partition(",")[0]
+    text = format_difference(row)
     return text if row.difference is None or row.difference == 0 else f"{row.difference:.1e} {row.unit}"
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.concurrency import BATCH_SIZES
@@ -149,16 +149,6 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
         )
         for name in batched:
             expected = np.concatenate([single_runs[index][name] for index in indices])
-            if not _is_close(batch_run[name], expected, golden.output_limits[name]):
+            if largest_difference(batch_run[name], expected) > golden.output_limits[name]:
                 return False
     return True
-
-
-def _is_close(array: NDArray[Any], expected: NDArray[Any], limit: float) -> bool:
-    if array.shape != expected.shape:
-        return False
-    if array.dtype.kind not in "fiub":
-        return np.array_equal(array, expected)
-    difference = np.abs(array.astype(np.float64) - expected.astype(np.float64))
-    # A NaN compares false with any limit, and so fails.
-    return not difference.size or bool(difference.max() <= limit)

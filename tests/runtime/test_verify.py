@@ -8,7 +8,6 @@ import pytest
 
 import runtime
 from runtime.artifact.golden import GoldenSet, golden_to_npz, read_golden
-from runtime.results import result_to_arrays
 from runtime.verify import verify
 
 
@@ -100,7 +99,7 @@ def test_labels_that_were_edited_are_found(copy, change_golden, rehash):
 
     def with_words(case):
         (scores,) = case.outputs.values()
-        return msgspec.structs.replace(case, labels=result_to_arrays(model.interpret(scores[0], name="")))
+        return msgspec.structs.replace(case, labels=model.interpret(scores[0], name="").to_arrays())
 
     change_golden(copy, with_words)
     assert {check.title: check.passed for check in verify(copy).checks}["labels"]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.diff.graphs import in_graphs
-from runtime.artifact.diff.values import LISTED, PARTS, Difference, Part, builtins_of, largest, show, values_of, words
+from runtime.artifact.diff.values import LISTED, PARTS, Difference, Part, builtins_of, show, values_of, words
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.evidence import FORMAT_VERSION as EVIDENCE_VERSION
@@ -204,7 +205,7 @@ def _in_arrays(first: NDArray[Any] | None, second: NDArray[Any] | None) -> tuple
         return _shape(first), _shape(second)
     if first.dtype.kind in "OU":
         return None if np.array_equal(first.astype(str), second.astype(str)) else ("", "other strings")
-    difference = largest(first, second)
+    difference = largest_difference(first, second)
     return ("", f"up to {difference:.2g} apart") if difference else None
 
 

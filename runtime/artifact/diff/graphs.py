@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from runtime.artifact.diff.values import LISTED, Difference, largest, show, values_of
+from runtime.artifact.diff.values import LISTED, Difference, show, values_of
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.open import Artifact
 from runtime.engine.onnx_reader import Graph, Node, Tensor, describe, read_graph
 from runtime.manifest import Variant
@@ -89,7 +90,7 @@ def _in_values(first: Tensor, second: Tensor) -> tuple[str, str]:
     if before.dtype.kind == "f":
         unequal &= ~(np.isnan(before) & np.isnan(after))
     count = int(unequal.sum())
-    return describe(first), f"{count} of {before.size} values differ, by up to {largest(before, after):.2g}"
+    return describe(first), f"{count} of {before.size} values differ, by up to {largest_difference(before, after):.2g}"
 
 
 def _in_nodes(file: str, first: Graph, second: Graph) -> Iterable[Difference]:

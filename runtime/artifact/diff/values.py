@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 Part: TypeAlias = Literal[
     "task",
@@ -79,16 +77,6 @@ def show(value: Any) -> str:
         case dict():
             return ", ".join(f"{words(key)} {show(entry)}" for key, entry in value.items())
     return str(value)
-
-
-def largest(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the largest difference; infinite where one value is NaN and the other is not."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(first.astype(np.float64) - second.astype(np.float64))
-    equal = first == second
-    if first.dtype.kind == "f":
-        equal |= np.isnan(first) & np.isnan(second)
-    return float(np.where(equal, 0.0, np.where(np.isnan(difference), np.inf, difference)).max())
 
 
 def words(name: str) -> str:

@@ -96,7 +96,7 @@ def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
             file=variant.model,
             about="the whole path, from decoded inputs to scores",
             inputs=_inputs(artifact, variant.model),
-            golden=[decoder.whole(decoder.decode(case.source, subject="golden input")) for case in cases],
+            golden=[decoder.raw_arrays(decoder.decode(case.source, subject="golden input")) for case in cases],
         )
     yield _ServedGraph(
         file=variant.network,

@@ -17,20 +17,15 @@ class DecodedParts(DecodedInput):
     """The decoded inputs, in the manifest's order."""
 
     parts: tuple[DecodedInput, ...]
-    warning: str = ""
 
 
-class CompositeDecoder:
+class CompositeDecoder(Decoder):
     """Mappings from input names to sources; a prepared input is a tuple of what the inputs' own decoders prepare."""
 
     def __init__(self, decoders: Mapping[str, Decoder]) -> None:
         self._decoders = decoders
         self.batch_size = min(decoder.batch_size for decoder in decoders.values())
         self.warnings = {key: text for decoder in decoders.values() for key, text in decoder.warnings.items()}
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: Any, *, subject: str) -> DecodedParts:
         """Return the inputs, each decoded by its own kind.
@@ -68,11 +63,11 @@ class CompositeDecoder:
             arrays |= decoder.stack([parts[index] for parts in prepared])
         return arrays
 
-    def whole(self, decoded: DecodedParts) -> dict[str, NDArray[Any]]:
+    def raw_arrays(self, decoded: DecodedParts) -> dict[str, NDArray[Any]]:
         """Return all of the inputs' arrays, for a batch of one."""
         arrays: dict[str, NDArray[Any]] = {}
         for decoder, part in zip(self._decoders.values(), decoded.parts, strict=True):
-            arrays |= decoder.whole(part)
+            arrays |= decoder.raw_arrays(part)
         return arrays
 
     def _check_dimensions(self, parts: tuple[DecodedInput, ...], subject: str) -> None:

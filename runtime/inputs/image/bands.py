@@ -53,8 +53,22 @@ def check_bands(array: NDArray[Any], spec: ImageInput, *, subject: str, max_pixe
             f"{subject}: wrong array: expected {spec.dtype} [height, width, {channels}], "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list."
         )
-    _check_pixels(array.shape[:2], subject, max_pixels)
+    check_size(array.shape[:2], subject, max_pixels)
     return np.ascontiguousarray(array)
+
+
+def check_size(shape: tuple[int, ...], subject: str, max_pixels: int) -> None:
+    """Raise InputError for pixels [height, width] of more than ``max_pixels``."""
+    if math.prod(shape) > max_pixels:
+        raise too_large(subject, max_pixels, " x ".join(map(str, reversed(shape))))
+
+
+def too_large(subject: str, max_pixels: int, got: str) -> InputError:
+    """Return the error of an image of more than ``max_pixels``."""
+    return InputError(
+        f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {got}. "
+        "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
+    )
 
 
 def _read_npy(data: bytes, subject: str, max_values: int) -> NDArray[Any]:
@@ -83,23 +97,14 @@ def _read_tiff(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
         ) from None
     with tifffile.TiffFile(io.BytesIO(data)) as opened:
         page = opened.pages.first
-        _check_pixels((page.imagelength, page.imagewidth), subject, max_pixels)
+        check_size((page.imagelength, page.imagewidth), subject, max_pixels)
         array: NDArray[Any] = opened.asarray()
     return array
 
 
 def _read_png(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        _check_pixels((opened.height, opened.width), subject, max_pixels)
+        check_size((opened.height, opened.width), subject, max_pixels)
         opened.load()
         array: NDArray[Any] = np.asarray(opened)
     return array
-
-
-def _check_pixels(shape: tuple[int, ...], subject: str, max_pixels: int) -> None:
-    if math.prod(shape) > max_pixels:
-        size = " x ".join(map(str, shape))
-        raise InputError(
-            f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {size}. "
-            "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
-        )

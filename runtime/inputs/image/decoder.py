@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +15,9 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
-from runtime.inputs.decoder import DecodedInput
+from runtime.geometry.images import to_array
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.image.bands import check_bands, check_size, read_bands, too_large
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.manifest import ImageInput
 
@@ -50,14 +51,13 @@ class DecodedImage(DecodedInput):
 
     image: Image.Image | Pixels
     turned: bool
-    warning: str = ""
 
     def to_array(self) -> Pixels:
         """Return the pixels, [height, width, channels]."""
-        return _to_pixels(np.asarray(self.image))
+        return to_array(self.image)
 
 
-class ImageDecoder:
+class ImageDecoder(Decoder):
     """Photos: decoded, and prepared on the host as the manifest's geometry says.
 
     A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
@@ -77,10 +77,6 @@ class ImageDecoder:
             ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
             "applied here. If yours did, export it with --exif."
         }
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
         """Return the image as ``decode_image`` does."""
@@ -103,7 +99,7 @@ class ImageDecoder:
         # A single image needs no copy.
         return {PIXELS: np.stack(prepared) if len(prepared) > 1 else prepared[0][np.newaxis]}
 
-    def whole(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
+    def raw_arrays(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
         """Return the image as it is, [1, height, width, channels]."""
         return {self._spec.name: decoded.to_array()[np.newaxis]}
 
@@ -123,9 +119,9 @@ def decode_image(
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
     if isinstance(source, np.ndarray):
         array = _check_array(source, spec, subject, max_pixels)
-        return DecodedImage(image=_to_pixels(array) if fast else Image.fromarray(array), turned=False)
+        return DecodedImage(image=to_array(array) if fast else Image.fromarray(array), turned=False)
     if isinstance(source, Image.Image):
-        _check_pixels(source.width, source.height, subject, max_pixels)
+        check_size((source.height, source.width), subject, max_pixels)
         return _load(source, spec, subject)
     data = _read(source, subject)
     frame = read_frame(data) if fast else None
@@ -140,11 +136,11 @@ def decode_image(
     except UnidentifiedImageError:
         raise InputError(_not_an_image(data, subject)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
+        raise too_large(subject, max_pixels, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}") from None
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
-        _check_pixels(opened.width, opened.height, subject, max_pixels)
+        check_size((opened.height, opened.width), subject, max_pixels)
         decoded = None if frame is None else _load_jpeg(opened, data, frame, spec)
         return decoded or _load(opened, spec, subject)
 
@@ -157,13 +153,7 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
             f"{subject}: not an image: expected a path, bytes, a PIL image or a uint8 array, "
             f"got {type(source).__name__}. Convert it first."
         )
-    path = Path(source)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of an image file.") from error
+    return read_source(source, subject)
 
 
 def _not_an_image(data: bytes, subject: str) -> str:
@@ -172,18 +162,6 @@ def _not_an_image(data: bytes, subject: str) -> str:
     known = ", ".join(FORMATS)
     return (
         f"{subject}: not an image: expected one of {known}, got bytes that start with {data[:8]!r}. Convert it first."
-    )
-
-
-def _check_pixels(width: int, height: int, subject: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise _too_large(subject, max_pixels, f"{width} x {height}")
-
-
-def _too_large(subject: str, max_pixels: int, got: str) -> InputError:
-    return InputError(
-        f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {got}. "
-        "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
     )
 
 
@@ -228,8 +206,6 @@ def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
 
 
 def _bands(source: ImageSource, spec: ImageInput, subject: str, max_pixels: int) -> Pixels:
-    from runtime.inputs.image.bands import check_bands, read_bands
-
     if isinstance(source, np.ndarray | Image.Image):
         return check_bands(np.asarray(source), spec, subject=subject, max_pixels=max_pixels)
     return read_bands(_read(source, subject), spec, subject=subject, max_pixels=max_pixels)
@@ -245,10 +221,5 @@ def _check_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels
             f"{subject}: wrong array: expected uint8 {shape}, "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
-    _check_pixels(array.shape[1], array.shape[0], subject, max_pixels)
+    check_size(array.shape[:2], subject, max_pixels)
     return np.ascontiguousarray(array)
-
-
-def _to_pixels(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array [height, width] or [height, width, channels] as the latter."""
-    return array if array.ndim == 3 else array[:, :, np.newaxis]

@@ -19,7 +19,8 @@ def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInp
     if (isinstance(value, bytes) and value) or isinstance(value, np.ndarray):
         return (subject, value)
     if not isinstance(value, str) or not value:
-        return (subject, InputError(f"'{subject}': no image: expected a path or bytes, got {value!r}. Fill the cell."))
+        problem = f"not an image: expected a path or bytes, got {value!r:.80}. Correct the cell."
+        return (subject, InputError(f"'{subject}': {problem}"))
     return path_from_line(value, subject)
 
 

@@ -3,17 +3,17 @@
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
-from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.errors import InputError, listed
+from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
 from runtime.manifest import Column, TabularInput
 
 RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
@@ -23,7 +23,12 @@ _BATCH = 1024
 # The texts of an empty cell, as pandas reads them.
 EMPTY = frozenset({"", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"})
 
-_LISTED = 10
+# The least and the largest number that a column may have.
+_RANGES: dict[str, tuple[float | int, float | int]] = {
+    "int64": (int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)),
+    "float32": (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)),
+    "float64": (float(np.finfo(np.float64).min), float(np.finfo(np.float64).max)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class DecodedRow(DecodedInput):
     values: tuple[float | int | str, ...]
 
 
-class TabularDecoder:
+class TabularDecoder(Decoder):
     """Table rows: all columns and no others; numbers as numbers or as text, strings as text.
 
     A prepared row has its values in the order of the columns; any rows may share a batch.
@@ -46,11 +51,6 @@ class TabularDecoder:
         self._names = {column.name for column in spec.columns}
         self._categories = {column.name: frozenset(column.categories) for column in spec.columns}
         self._dtypes = [(column.name, None if column.dtype == "string" else column.dtype) for column in spec.columns]
-        self.warnings: dict[str, str] = {}
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: RowSource, *, subject: str) -> DecodedRow:
         """Return the row's values. Raises InputError with the column's name where one is missing, extra or wrong.
@@ -79,77 +79,55 @@ class TabularDecoder:
             for (name, dtype), values in zip(self._dtypes, zip(*prepared, strict=True), strict=True)
         }
 
-    def whole(self, decoded: DecodedRow) -> dict[str, NDArray[Any]]:
-        """Return one array per column, [1, 1]."""
-        return self.stack([decoded.values])
-
     def _value(self, column: Column, value: Any, subject: str) -> float | int | str:
         if column.dtype == "string":
             return self._string(column, value, subject)
+        subject = f"{subject}: column '{column.name}'"
         if value is None or (isinstance(value, str) and value.strip() in EMPTY):
-            number = math.nan
+            number: float | int = math.nan
         else:
-            try:
-                # A bool is 0 or 1, as pandas and numpy have it; float() also takes text such as ' 1.5 '.
-                number = float(value)
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"{subject}: column '{column.name}': not a number: expected a {column.dtype}, got {value!r:.80}. "
-                    "Correct the cell."
-                ) from None
+            number = _to_number(column.dtype, value, subject)
         if math.isnan(number):
             if not column.nullable:
                 raise InputError(
-                    f"{subject}: column '{column.name}': empty or NaN: expected a number. This model was trained "
-                    "without empty cells there; fill it in."
+                    f"{subject}: empty or NaN: expected a number. This model was trained without empty cells there; "
+                    "fill it in."
                 )
-        elif math.isinf(number):
-            raise InputError(
-                f"{subject}: column '{column.name}': infinite: expected a number, got {value!r:.80}. Correct the cell."
-            )
-        elif column.dtype == "int64":
-            if number != int(number):
-                raise InputError(
-                    f"{subject}: column '{column.name}': not a whole number: expected an int64, got {value!r:.80}. "
-                    "Correct the cell."
-                )
-            number = int(number)
-        if not math.isnan(number):
-            self._check_known(column, number, subject)
+            return number
+        self._check_known(column, number, subject)
         return number
 
     def _string(self, column: Column, value: Any, subject: str) -> str:
+        subject = f"{subject}: column '{column.name}'"
         if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
             if not column.nullable:
                 raise InputError(
-                    f"{subject}: column '{column.name}': empty: expected a string. This model was trained without "
-                    "empty cells there; fill it in."
+                    f"{subject}: empty: expected a string. This model was trained without empty cells there: fill "
+                    "it in."
                 )
             return ""
         if not isinstance(value, str):
             raise InputError(
-                f"{subject}: column '{column.name}': not a string: expected text, got {value!r:.80} "
-                f"({type(value).__name__}). Convert it as in training."
+                f"{subject}: not a string: expected text, got {_shown(value)} ({type(value).__name__}). Convert it as "
+                "in training."
             )
+        check_unicode(value, subject)
         self._check_known(column, value, subject)
         return value
 
     def _check_known(self, column: Column, value: str | float, subject: str) -> None:
         known = self._categories[column.name]
         if known and value not in known:
-            shown = ", ".join(repr(name) for name in column.categories[:_LISTED])
-            more = f", and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
             raise InputError(
-                f"{subject}: column '{column.name}': unknown category: expected one of {shown}{more}, got "
-                f"{value!r:.80}. The training transform also refuses it."
+                f"{subject}: unknown category: expected one of {listed([repr(name) for name in column.categories])}, "
+                f"got {value!r:.80}. The training transform also refuses it."
             )
 
     def _wrong_columns(self, row: Mapping[str, Any], subject: str) -> str:
         missing = [column.name for column in self._spec.columns if column.name not in row]
         extra = [str(name) for name in row if name not in self._names]
         parts = [
-            f"{word} {', '.join(map(repr, names[:_LISTED]))}"
-            + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+            f"{word} {listed([repr(name) for name in names])}"
             for word, names in (("missing", missing), ("unexpected", extra))
             if names
         ]
@@ -161,6 +139,44 @@ class TabularDecoder:
         )
 
 
+def _to_number(dtype: str, value: Any, subject: str) -> float | int:
+    """Return a cell as a number that ``dtype`` has, or NaN. Raises InputError for any other cell."""
+    try:
+        number = _parse(dtype, value)
+        low, high = _RANGES[dtype]
+        too_large = not low <= number <= high and math.isfinite(number)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{subject}: not a number: expected a {dtype}, got {_shown(value)}. Correct the cell."
+        ) from None
+    except OverflowError:
+        too_large = True
+    if too_large:
+        raise InputError(f"{subject}: too large: expected {dtype}, got {_shown(value)}. Correct the cell.")
+    if math.isinf(number):
+        raise InputError(f"{subject}: infinite: expected a number, got {_shown(value)}. Correct the cell.")
+    if dtype != "int64" or math.isnan(number):
+        return number
+    if number != int(number):
+        raise InputError(f"{subject}: not a whole number: expected an int64, got {_shown(value)}. Correct the cell.")
+    return int(number)
+
+
+def _parse(dtype: str, value: Any) -> float | int:
+    """Return a number, or text with one such as ' 1.5 '; a bool is 0 or 1, as pandas and numpy have it."""
+    if dtype == "int64" and isinstance(value, str | int | np.integer):
+        with suppress(ValueError):  # text such as '1.0'
+            return int(value)  # exact: float() changes whole numbers beyond 2**53
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # more digits than Python writes
+        return f"{type(value).__name__} too long to show"
+
+
 def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
     if not isinstance(source, bytes | str | PathLike):
         raise InputError(
@@ -168,11 +184,7 @@ def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
             "as to_dict('records') does with a DataFrame."
         )
     try:
-        row = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a JSON file.") from error
+        row = json.loads(source if isinstance(source, bytes) else read_source(source, subject))
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{subject}: not a row: expected a JSON object, got something else ({error}). Convert it first."

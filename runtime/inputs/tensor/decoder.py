@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.manifest import TensorInput
 
 ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
@@ -32,7 +31,7 @@ class DecodedArray(DecodedInput):
     array: NDArray[Any]
 
 
-class TensorDecoder:
+class TensorDecoder(Decoder):
     """One array per input; arrays of one shape may share a batch.
 
     A prepared input is the array without its batch dimension, in the manifest's dtype.
@@ -42,11 +41,6 @@ class TensorDecoder:
 
     def __init__(self, spec: TensorInput, _artifact: Artifact | None = None) -> None:
         self.spec = spec
-        self.warnings: dict[str, str] = {}
-
-    def is_list(self, inputs: object) -> bool:
-        """Return whether it is a list or tuple."""
-        return isinstance(inputs, list | tuple)
 
     def decode(self, source: ArraySource, *, subject: str) -> DecodedArray:
         """Return the array, checked.
@@ -70,10 +64,6 @@ class TensorDecoder:
     def stack(self, prepared: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the arrays in one batch, [batch, ...]."""
         return {self.spec.name: np.stack(prepared)}
-
-    def whole(self, decoded: DecodedArray) -> dict[str, NDArray[Any]]:
-        """Return the array, [1, ...]."""
-        return self.stack([decoded.array])
 
     def _choose(self, arrays: Mapping[str, Any], subject: str) -> Any:
         if self.spec.name in arrays:
@@ -122,12 +112,7 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
 
     Raises InputError when it is none of these, or unpacks to more than a gigabyte.
     """
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    data = source if isinstance(source, bytes) else read_source(source, subject)
     try:
         if data.startswith(b"\x93NUMPY"):
             return np.load(io.BytesIO(data), allow_pickle=False)
@@ -141,7 +126,9 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         return json.loads(data)
-    except (ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # damage surfaces as whatever the bytes lead a reader to do
         raise InputError(
             f"{subject}: not an array: expected .npy, .npz or JSON, got something else ({error}). Convert it first."
         ) from error
@@ -161,6 +148,10 @@ def _from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) ->
         )
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
-    if dtype.kind in "iu" and not np.array_equal(converted, array):
-        raise InputError(f"{subject}: too large for '{name}': expected values that {dtype} has, got {array.max()}.")
+    changed = converted != array
+    if dtype.kind in "iu" and changed.any():
+        raise InputError(
+            f"{subject}: out of range for '{name}': expected values that {dtype} has, got {array[changed][0]}. "
+            "Correct it."
+        )
     return converted

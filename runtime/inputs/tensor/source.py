@@ -12,7 +12,7 @@ from runtime.manifest import TensorInput
 def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:
     value = row[choose_column(row, column, subject, ("path", "file", "filename", "input"))]
     if not isinstance(value, str) or not value:
-        return (subject, InputError(f"'{subject}': no path: expected text, got {value!r}. Fill the cell."))
+        return (subject, InputError(f"'{subject}': not a path: expected text, got {value!r:.80}. Correct the cell."))
     return path_from_line(value, subject)
 
 

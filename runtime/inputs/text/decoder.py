@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError, DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
 from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
@@ -46,10 +46,9 @@ class DecodedText(DecodedInput):
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
-    warning: str = ""
 
 
-class TextDecoder:
+class TextDecoder(Decoder):
     """Texts, tokenized by the tokenizers library on the host; the graph takes their token numbers.
 
     A prepared text is the decoded one. Texts of like length share a batch, where the model's scores do not depend on
@@ -86,7 +85,10 @@ class TextDecoder:
         of two in a file. Raises InputError where it is none of these, is empty, or is longer than ``MAX_CHARACTERS``.
         """
         texts = self._texts(source, subject)
-        encoding = self._tokenizer.encode(*texts)
+        try:
+            encoding = self._tokenizer.encode(*texts)
+        except Exception as error:  # the library raises plain Exception, as for a pair of which only one text is cut
+            raise InputError(f"{subject}: cannot be tokenized: {error}. Shorten the text.") from error
         return DecodedText(
             ids=np.array(encoding.ids, dtype=np.int64),
             type_ids=np.array(encoding.type_ids, dtype=np.int64),
@@ -119,10 +121,6 @@ class TextDecoder:
             arrays[ATTENTION_MASK][row, columns] = 1
             arrays[TOKEN_TYPE_IDS][row, columns] = text.type_ids
         return {name: arrays[name] for name in self.spec.arrays}
-
-    def whole(self, decoded: DecodedText) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one text."""
-        return self.stack([decoded])
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
         expected = "a pair of texts" if self.spec.pairs else "a text"
@@ -183,23 +181,13 @@ def _check_text(text: str, subject: str) -> None:
         raise InputError(
             f"{subject}: too long: expected at most {MAX_CHARACTERS} characters, got {len(text)}. Split it first."
         )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{subject}: not text: expected Unicode characters, got half of one, {text[error.start]!r}, at character "
-            f"{error.start}. Decode it again."
-        ) from None
+    check_unicode(text, subject)
 
 
 def _read(source: PathLike[str] | bytes | bytearray | memoryview, subject: str) -> str:
+    data = read_source(source, subject) if isinstance(source, PathLike) else bytes(source)
     try:
-        data = Path(source).read_bytes() if isinstance(source, PathLike) else bytes(source)
         return data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a text file.") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{subject}: not text: expected UTF-8, got byte {error.object[error.start]:#04x} at position "

@@ -5,7 +5,6 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.inputs.text.decoder import length_band
 from runtime.manifest import DerivedInput, TokensInput
@@ -22,7 +21,8 @@ TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any
 
 _BATCH = 32
 
-_NUMBER = re.compile(r"[+-]?\d+")
+# int64 has 18 digits for certain; int() refuses thousands of them.
+_NUMBER = re.compile(r"[+-]?\d{1,18}")
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}([\s,]+{_NUMBER.pattern})*")
 
 
@@ -33,7 +33,7 @@ class DecodedTokens(DecodedInput):
     tokens: NDArray[np.int64]
 
 
-class TokensDecoder:
+class TokensDecoder(Decoder):
     """Sequences of token numbers, each from 0 up to the vocabulary's size, exclusive.
 
     A prepared sequence is int64 [length]. Sequences of like length share a batch, the shorter ones padded at their end,
@@ -44,7 +44,6 @@ class TokensDecoder:
 
     def __init__(self, spec: TokensInput, artifact: Artifact) -> None:
         self.spec = spec
-        self.warnings: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
         if spec.vocabulary:
             words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
@@ -97,10 +96,6 @@ class TokensDecoder:
             **derived_inputs(self.spec.derived_inputs, [len(sequence) for sequence in prepared]),
         }
 
-    def whole(self, decoded: DecodedTokens) -> dict[str, NDArray[Any]]:
-        """Return the sequence, int64 [1, length]."""
-        return self.stack([decoded.tokens])
-
     def _is_token(self, value: object) -> bool:
         """Return whether ``value`` is one token: a number, or a word of the vocabulary."""
         if isinstance(value, str):
@@ -115,13 +110,13 @@ class TokensDecoder:
             if _NUMBER.fullmatch(token):
                 return int(token)
             raise InputError(
-                f"{subject}: not a token: expected whole numbers, as this model has no vocabulary, got {token!r} at "
-                f"position {position}. Look the words up first."
+                f"{subject}: not a token: expected whole numbers of at most 18 digits, as this model has no "
+                f"vocabulary, got {token!r:.80} at position {position}. Look the words up first."
             )
         if not isinstance(token, str) or token not in self._numbers:
             raise InputError(
                 f"{subject}: not a token: expected one of the {len(self._numbers)} words of '{self.spec.vocabulary}', "
-                f"got {token!r} at position {position}. Correct it."
+                f"got {token!r:.80} at position {position}. Correct it."
             )
         return self._numbers[token]
 
@@ -164,12 +159,7 @@ def derived_inputs(kinds: Mapping[str, DerivedInput], lengths: Sequence[int]) ->
 
 def _read(source: PathLike[str] | bytes, subject: str) -> Any:
     """Return the content of a file, or of its bytes: an array, a JSON list, or else a text."""
-    try:
-        data = Path(source).read_bytes() if isinstance(source, PathLike) else source
-    except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+    data = read_source(source, subject) if isinstance(source, PathLike) else source
     if data.startswith((b"\x93NUMPY", b"PK")):
         return read_arrays(data, subject)
     try:

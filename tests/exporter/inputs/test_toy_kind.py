@@ -32,7 +32,6 @@ RUNTIME_KIND = runtime_registry.InputKind(
     decoder="support.toy_kind.runtime.decoder:PointDecoder",
     source="support.toy_kind.runtime.source:source_format",
     payload="support.toy_kind.runtime.payload:PointPayload",
-    noun="points",
     example="points.csv",
 )
 

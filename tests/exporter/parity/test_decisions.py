@@ -6,7 +6,7 @@ import pytest
 from exporter.outputs.registry import open_reference
 from exporter.parity.decisions import decide
 from runtime.manifest import Classify, Labels, Multilabel, Output, Regress, Segment, Tokens, Value
-from runtime.results import interpret, result_to_arrays
+from runtime.results import interpret
 
 LABELS = ("cat", "dog", "cow")
 
@@ -93,7 +93,7 @@ def test_the_runtime_says_what_scores_mean_and_other_names_are_seen(task, output
     result = interpret(task, outputs["scores"][0], labels, name="input", top_k=5, threshold=None)
     expected = open_reference(task, labels).expected_result(outputs)
 
-    said = result_to_arrays(result)
+    said = result.to_arrays()
     assert said.keys() == expected.keys()
     for name, array in said.items():
         assert np.array_equal(array, expected[name])

@@ -16,7 +16,7 @@ def test_answers_come_in_the_order_of_the_items_whatever_they_take():
     assert answers == list(range(40))
 
 
-def test_items_are_taken_only_as_far_ahead_as_asked():
+def test_items_are_taken_only_two_per_worker_ahead():
     """Otherwise a job's memory would grow with its folder."""
     taken = []
 
@@ -26,7 +26,7 @@ def test_items_are_taken_only_as_far_ahead_as_asked():
             yield item
 
     with ThreadPool(2) as workers:
-        answers = workers.map(lambda item: item, items(), ahead=3)
+        answers = workers.map(lambda item: item, items())
         next(answers)
         assert len(taken) <= 5
         time.sleep(0.05)
@@ -52,7 +52,7 @@ def test_what_an_item_raises_is_raised_in_its_place_and_the_rest_is_dropped():
         return item
 
     with ThreadPool(2) as workers:
-        answers = workers.map(work, range(1000), ahead=4)
+        answers = workers.map(work, range(1000))
         assert [next(answers) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ValueError, match="three"):
             next(answers)
@@ -62,7 +62,7 @@ def test_what_an_item_raises_is_raised_in_its_place_and_the_rest_is_dropped():
 def test_an_abandoned_map_leaves_nothing_in_work():
     done = []
     workers = ThreadPool(2)
-    answers = workers.map(lambda item: time.sleep(0.01) or done.append(item), range(1000), ahead=4)
+    answers = workers.map(lambda item: time.sleep(0.01) or done.append(item), range(1000))
     next(answers)
     answers.close()
     finished = len(done)

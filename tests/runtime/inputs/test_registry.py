@@ -27,7 +27,7 @@ def test_every_input_of_the_manifest_has_a_kind():
     assert set(INPUT_KINDS) == set(get_args(Input))
 
 
-@pytest.mark.parametrize("kind", [*INPUT_KINDS.values(), COMPOSITE], ids=lambda kind: kind.noun)
+@pytest.mark.parametrize("kind", [*INPUT_KINDS.values(), COMPOSITE], ids=lambda kind: kind.example)
 def test_a_kinds_code_is_where_its_entry_says(kind):
     assert callable(resolve(kind.decoder))
     assert callable(resolve(kind.source))

@@ -77,6 +77,11 @@ def test_a_dash_reads_lines_from_stdin(monkeypatch):
     assert count_inputs(["-"], IMAGE) is None
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet?region=eu", "list.txt"])
+def test_what_a_url_has_is_not_fetched_only_to_be_counted(name):
+    assert count_inputs(["a.jpg", f"s3://nowhere/{name}"], IMAGE) is None
+
+
 def test_a_name_that_is_not_utf8_is_readable_and_its_file_is_found(folder):
     path = os.fsencode(folder) + b"/caf\xe9.jpg"
     Path(os.fsdecode(path)).write_bytes(b"")

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from runtime.reports.annotations import report_to_github, to_annotations, to_summary
+from runtime.reports.github import report_to_github, to_annotations, to_summary
 
 
 def unescape(text):

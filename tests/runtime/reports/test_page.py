@@ -75,7 +75,7 @@ def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcom
 def test_inconclusive_is_no_pass(inconclusive, outcome_of):
     text = read(outcome_of(inconclusive)).text
 
-    assert "Nothing is proven about 'mine.v2'" in text
+    assert "The check of 'mine.v2' is inconclusive" in text
     assert "true copy of" not in text
     read(outcome_of(unfinished("mine", "'labels.txt': damaged.", max_ratio=10.0, tools={})))
 

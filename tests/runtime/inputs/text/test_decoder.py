@@ -146,3 +146,12 @@ def test_a_line_is_an_input_and_a_bad_one_stands_in_its_place(tmp_path):
     assert found[f"{rows}#1"] == ["good", "bad"]
     assert "not JSON" in str(found[f"{rows}#2"])
     assert found[f"{rows}#3"] == "last"
+
+
+def test_a_pair_that_the_tokenizer_cannot_cut_is_the_inputs_fault(open_decoder, folder):
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(6, strategy="only_first")
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+    with pytest.raises(InputError, match="'pair': cannot be tokenized: Truncation error"):
+        open_decoder(pairs=True).decode(("good", "bad " * 9), subject="'pair'")

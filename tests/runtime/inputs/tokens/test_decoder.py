@@ -91,6 +91,9 @@ def test_one_sequence_is_told_from_several(open_decoder):
         (b"{}", "not a token sequence"),
         (None, "not a token sequence"),
         ([2**70], "not a token sequence"),
+        ("9" * 5000, "at most 18 digits"),
+        (["1", "9" * 5000], "at most 18 digits"),
+        (b"[" + b"9" * 5000 + b"]", "not a token"),
         (Path("missing.json"), "no such file"),
     ],
 )

@@ -12,7 +12,7 @@ from support.toy_kind.manifest import PointInput
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.inputs.decoder import DecodedInput, Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,13 @@ class DecodedPoint(DecodedInput):
     point: NDArray[np.float32]
 
 
-class PointDecoder:
+class PointDecoder(Decoder):
     """Points; any of them may share a batch."""
 
     batch_size = 8
 
     def __init__(self, spec: PointInput, _artifact: Artifact) -> None:
         self._spec = spec
-        self.warnings: dict[str, str] = {}
 
     def is_list(self, inputs: object) -> bool:
         """Return whether it is a list; a tuple is one point."""
@@ -61,7 +60,3 @@ class PointDecoder:
     def stack(self, prepared: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
         """Return the points, float32 [batch, 2]."""
         return {self._spec.name: np.stack(prepared)}
-
-    def whole(self, decoded: DecodedPoint) -> dict[str, NDArray[Any]]:
-        """Return the point, float32 [1, 2]."""
-        return self.stack([decoded.point])

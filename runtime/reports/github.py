@@ -2,17 +2,18 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from runtime.evidence import Evidence
+from runtime.evidence import Growth, Row
 from runtime.reports.report import (
     Report,
     describe_growth,
-    format_figure,
+    format_difference,
     format_ratio,
     format_share,
     name_of_row,
+    problems_of,
     worst_rows,
 )
 
@@ -22,8 +23,7 @@ _SHOWN = 10
 
 def to_annotations(report: Report) -> str:
     """Return one line per row at fault or grown, at most ten, the first fault first; empty where all passed."""
-    evidence = report.evidence
-    errors = list(_errors(evidence))
+    errors = [(_title(subject), message) for subject, message in problems_of(report.evidence)]
     if len(errors) > _SHOWN:
         rest = len(errors) - _SHOWN + 1
         errors[_SHOWN - 1 :] = [
@@ -49,7 +49,7 @@ def to_summary(report: Report) -> str:
         ]
     grown = {name_of_row(growth) for growth in evidence.drift.grown} if evidence.drift is not None else set()
     for row in worst_rows(evidence.rows):
-        difference = format_figure(row).partition(",")[0]
+        difference = format_difference(row)
         verdict = "passed" if row.passed else f"**{row.fault}** on {_cell(row.worst_input)}"
         if row.passed and name_of_row(row) in grown:
             verdict = "**grew**"
@@ -74,17 +74,13 @@ def report_to_github(report: Report, environment: Mapping[str, str] = os.environ
     return to_annotations(report)
 
 
-def _errors(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Yield the title and message of each error."""
-    rows = [row for row in evidence.rows if row.fault is not None]
-    first = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
-    for row in sorted(rows, key=lambda row: row is not first):
-        yield f"parity: {row.stage}", f"{name_of_row(row)}, on {row.worst_input}: {row.finding}"
-    if evidence.verdict == "inconclusive":
-        yield "parity: inconclusive", evidence.reason
-    if evidence.drift is not None:
-        for growth in evidence.drift.grown:
-            yield f"parity: drift, {growth.stage}", describe_growth(growth, evidence.drift)
+def _title(subject: Row | Growth | None) -> str:
+    match subject:
+        case Row():
+            return f"parity: {subject.stage}"
+        case Growth():
+            return f"parity: drift, {subject.stage}"
+    return "parity: inconclusive"
 
 
 def _data(text: str) -> str:

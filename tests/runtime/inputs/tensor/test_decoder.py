@@ -1,0 +1,51 @@
+"""Arrays in files: whatever their bytes are, what is no array is named."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+
+from runtime.errors import InputError
+from runtime.inputs.tensor.decoder import TensorDecoder
+from runtime.manifest import TensorInput
+
+DECODER = TensorDecoder(TensorInput(name="x", dtype="uint8", shape=("batch", "length")))
+
+
+def npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, x=np.zeros(2000, np.uint8))
+    return stream.getvalue()
+
+
+def npy(header: str) -> bytes:
+    data = header.encode() + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(data)) + data
+
+
+def test_damage_anywhere_in_an_archive_is_the_inputs_fault():
+    data = npz()
+    refused = 0
+    for index in range(len(data)):
+        for mask in (1, 8, 255):
+            damaged = bytearray(data)
+            damaged[index] ^= mask
+            try:
+                DECODER.decode(bytes(damaged), subject="'x'")
+            except InputError:
+                refused += 1
+    assert refused > len(data)
+
+
+@pytest.mark.parametrize("shape", [f"({10**30},)", "(-1,)", "(", pytest.param("(2,),)", id="one parenthesis too many")])
+def test_a_damaged_header_is_the_inputs_fault(shape):
+    with pytest.raises(InputError, match="'x': not an array"):
+        DECODER.decode(npy(f"{{'descr':'|u1','fortran_order':False,'shape':{shape}}}"), subject="'x'")
+
+
+@pytest.mark.parametrize("values", [[3, -1, 255], [3, 256, -1]])
+def test_the_number_that_does_not_fit_is_named(values):
+    number = next(value for value in values if not 0 <= value < 256)
+    with pytest.raises(InputError, match=f"out of range for 'x': expected values that uint8 has, got {number}"):
+        DECODER.decode(values, subject="'x'")
