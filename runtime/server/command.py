@@ -34,7 +34,11 @@ def serve(
     ] = 64,
     max_queue: Annotated[
         int,
-        typer.Option(min=1, help="Most inputs that wait or run; requests above it get 429.", rich_help_panel=_LIMITS),
+        typer.Option(
+            min=1,
+            help="Most runs of a model that wait or are in progress; requests above it get 429.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = 128,
     deadline_s: Annotated[
         float, typer.Option(min=0.001, help="Longest time for one request, in seconds.", rich_help_panel=_LIMITS)

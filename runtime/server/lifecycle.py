@@ -166,7 +166,7 @@ class Server:
         self, app: HttpApp, http: uvicorn.Server, serving: asyncio.Task[None], grpc: "GrpcApp | None"
     ) -> None:
         """Stop accepting requests, and wait for the responses of those in flight."""
-        self._log.write_event("stopping", inputs=self._service.admission.inputs)
+        self._log.write_event("stopping", inputs=self._service.admission.runs)
         until = time.monotonic() + self._settings.drain_s
         self._service.ready = False
         app.stopping = True
@@ -181,8 +181,8 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._service.drained()
-        unfinished = self._service.admission.inputs
-        # Inputs that still run belong to requests whose clients are cut off: they must not keep the process alive.
+        unfinished = self._service.admission.runs
+        # Runs still in progress belong to requests whose clients are cut off: they must not keep the process alive.
         self._service.close(within_s=max(0.0, until - time.monotonic()))
         self._log.write_event("stopped", unfinished=unfinished)
         http.force_exit = True

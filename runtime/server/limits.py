@@ -21,8 +21,8 @@ class Limits:
     """Limits of one request, and of all requests together.
 
     ``body_bytes`` bounds one body, compressed and decompressed; ``held_bytes`` all buffered bodies; ``pixels`` an
-    image, checked before it is decoded; ``queue`` the inputs that wait or run; ``deadline_s`` the time for a request,
-    the arrival of its body included.
+    image, checked before it is decoded; ``queue`` the runs of a model that wait or are in progress; ``deadline_s`` the
+    time for a request, the arrival of its body included.
     """
 
     body_bytes: int = 32 * MIB

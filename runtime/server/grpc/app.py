@@ -110,13 +110,8 @@ class GrpcApp:
                 status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except TruecopyError as error:
-                status = self._count_error(error, context, rpc)
-                await rpc.abort(status, str(error))
-            except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
-                status = Status.INTERNAL
-                self._log.write_internal_error(error, context)
-                message = f"server: internal error, request ID {context.request_id}. See the server's log."
+            except Exception as error:
+                status, message = self._report_error(error, context, rpc)
                 await rpc.abort(status, message)
             finally:
                 self._write_log(name, status, context)
@@ -138,13 +133,16 @@ class GrpcApp:
     def _check_token(self, rpc: Any) -> None:
         self._auth.check(dict(rpc.invocation_metadata() or ()).get("authorization", ""))
 
-    def _count_error(self, error: TruecopyError, context: RequestContext, rpc: Any) -> Status:
-        """Count an error, set its trailing metadata, and return its status."""
+    def _report_error(self, error: Exception, context: RequestContext, rpc: Any) -> tuple[Status, str]:
+        """Count an error, or log a fault of ours; return its status and message."""
+        if not isinstance(error, TruecopyError):  # the server goes on
+            self._log.write_internal_error(error, context)
+            return Status.INTERNAL, f"server: internal error, request ID {context.request_id}. See the server's log."
         self._service.metrics.add_rejection(type(error).__name__)
         context.error = str(error)
         if isinstance(error, QueueFullError):
-            rpc.set_trailing_metadata((("retry-after", str(max(1, round(error.retry_after_s)))),))
-        return find_status(error, STATUSES)
+            rpc.set_trailing_metadata((("retry-after", str(error.retry_after_s)),))
+        return find_status(error, STATUSES), str(error)
 
     def _write_log(self, name: str, status: Status, context: RequestContext) -> None:
         seconds = time.monotonic() - context.started
@@ -223,15 +221,17 @@ class GrpcApp:
             status = Status.OK
             try:
                 self._check_token(rpc)
-                yield response_class(infer_response=await self._model_infer(request, context))
+                response = response_class(infer_response=await self._model_infer(request, context))
             except asyncio.CancelledError:
+                status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except TruecopyError as error:
-                status = self._count_error(error, context, rpc)
-                yield response_class(error_message=str(error), infer_response={"id": request.id})
+            except Exception as error:
+                status, message = self._report_error(error, context, rpc)
+                response = response_class(error_message=message, infer_response={"id": request.id})
             finally:
                 self._write_log("ModelStreamInfer", status, context)
+            yield response
 
 
 def _snake(name: str) -> str:

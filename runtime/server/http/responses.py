@@ -33,7 +33,7 @@ def encode_error(error: TruecopyError) -> Response:
     """Return the response for an error: its status, its message, and the headers that go with it."""
     headers = {}
     if isinstance(error, QueueFullError):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, StoppingError):
         headers["retry-after"] = "1"
     if isinstance(error, TokenError):
