@@ -1,5 +1,6 @@
 """The command 'truecopy serve'."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +82,8 @@ def serve(
     """Serve artifacts over HTTP and gRPC, with a web page to try them."""
     from runtime.server.limits import MIB, Limits
 
-    _check_installed("uvicorn", "serve")
+    if find_spec("uvicorn") is None:
+        raise DeviceError("'uvicorn': not installed. Run: pip install 'truecopy[serve,cpu]'.")
     from runtime.server.settings import Settings
     from runtime.server.startup import run_server
 
@@ -108,11 +110,3 @@ def serve(
             log_format=log_format,
         )
     )
-
-
-def _check_installed(module: str, extra: str) -> None:
-    """Raise DeviceError unless ``module``, which the extra brings, is installed."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise DeviceError(f"'{module}': not installed. Run: pip install 'truecopy[{extra},cpu]'.")

@@ -11,6 +11,9 @@ MIB = 2**20
 # buffers of resizing.
 BYTES_PER_PIXEL = 8
 
+# After SIGTERM a server goes on for a moment, not ready: load balancers and clients with open connections notice.
+NOTICE_S = 0.5
+
 # With less than these a server would refuse ordinary photos.
 _LEAST_PIXELS = 1_000_000
 _LEAST_BODY_BYTES = 1 * MIB

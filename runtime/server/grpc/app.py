@@ -18,10 +18,10 @@ from runtime.server.errors import QueueFullError, find_status
 from runtime.server.grpc.messages import POOL, SERVICE, message_class
 from runtime.server.grpc.statuses import STATUSES, Status
 from runtime.server.grpc.tensors import message_from_response, request_from_message
-from runtime.server.open_inference.requests import EXTENSIONS, PLATFORM, model_config, output_specs
-from runtime.server.payloads import input_specs
+from runtime.server.open_inference.requests import EXTENSIONS, model_config, model_metadata
 from runtime.server.service import Service, size_bytes
-from runtime.server.version import MODEL_VERSION, package_version
+from runtime.server.version import MODEL_VERSION
+from runtime.version import package_version
 
 _SERVICE_NAME = SERVICE.full_name
 
@@ -166,17 +166,9 @@ class GrpcApp:
 
     async def _model_metadata(self, request: Any, _context: RequestContext) -> Any:
         model = self._service.find(request.name, request.version)
-
-        def rows(specs: Any) -> list[dict[str, Any]]:
-            return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
-
-        return message_class("ModelMetadataResponse")(
-            name=model.name,
-            versions=[MODEL_VERSION],
-            platform=PLATFORM,
-            inputs=rows(input_specs(model.manifest)),
-            outputs=rows(output_specs(model.manifest)),
-        )
+        metadata = model_metadata(model.name, model.manifest)
+        # The message has no parameters.
+        return json_format.ParseDict(metadata, message_class("ModelMetadataResponse")(), ignore_unknown_fields=True)
 
     async def _model_config(self, request: Any, _context: RequestContext) -> Any:
         model = self._service.find(request.name, request.version)
@@ -199,12 +191,12 @@ class GrpcApp:
     async def _model_infer(self, request: Any, context: RequestContext) -> Any:
         self._service.find(request.model_name, request.model_version)
         self._service.check_admission(context)
-        size = request.ByteSize()
-        self._service.admission.check_body(size - _MESSAGE_OVERHEAD_BYTES)
+        request_bytes = request.ByteSize()
+        self._service.admission.check_body(request_bytes - _MESSAGE_OVERHEAD_BYTES)
         with self._service.reserve_body() as reservation:
-            reservation.extend(size)
+            reservation.extend(request_bytes)
             parsed = await self._service.convert(
-                0 if request.raw_input_contents else size, lambda: request_from_message(request)
+                0 if request.raw_input_contents else request_bytes, lambda: request_from_message(request)
             )
             response, seconds = await self._service.infer(parsed, context)
             context.stage_seconds = dict(seconds)

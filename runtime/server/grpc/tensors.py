@@ -99,15 +99,6 @@ def _from_contents(tensor: Any, subject: str) -> np.ndarray[Any, Any]:
         )
     values = list(getattr(tensor.contents, field))
     count = count_elements(tensor.shape, subject)
-    if tensor.datatype == BYTES:
-        if len(values) != count:
-            raise InputError(
-                f"{subject}: wrong amount of data: expected {count} values for shape {list(tensor.shape)}, "
-                f"got {len(values)}. Send the array's own shape."
-            )
-        array = np.empty(count, dtype=object)
-        array[:] = values
-        return array.reshape(tuple(tensor.shape))
     return from_values(values, tensor.datatype, tuple(tensor.shape), subject, is_base64=False, count=count)
 
 

@@ -7,11 +7,12 @@ import grpc
 import numpy as np
 import pytest
 
+from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
 from runtime.server.grpc.app import GrpcApp
 from runtime.server.grpc.messages import message_class
-from runtime.server.grpc.tensors import message_from_response
+from runtime.server.grpc.tensors import message_from_response, request_from_message
 from runtime.server.limits import Limits
 from runtime.server.open_inference.requests import InferResponse
 from runtime.server.service import Service
@@ -31,6 +32,17 @@ def test_either_all_outputs_are_raw_or_none(outputs, raw_outputs):
 
     assert len(message.raw_output_contents) == raw_outputs
     assert [output.HasField("contents") for output in message.outputs] == [not raw_outputs] * 2
+
+
+def test_typed_bytes_have_the_number_of_their_shape():
+    message = message_class("ModelInferRequest")(model_name="m")
+    tensor = message.inputs.add(name="x", datatype="BYTES", shape=[2, 1])
+    tensor.contents.bytes_contents.extend([b"\xff", b""])
+
+    assert request_from_message(message).inputs["x"].tolist() == [[b"\xff"], [b""]]
+    tensor.contents.bytes_contents.append(b"more")
+    with pytest.raises(InputError, match="expected 2 values"):
+        request_from_message(message)
 
 
 class _FaultyService(Service):
