@@ -12,7 +12,7 @@ from runtime.model import Model, load
 from runtime.results import Result
 
 # By the name that --engine takes: the function that opens it, imported at first use.
-ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:open_ray"}
+ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:RayEngine"}
 
 
 class Stop:

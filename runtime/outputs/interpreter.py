@@ -59,6 +59,15 @@ class Interpreter(ABC):
         (scores,) = outputs.values()
         return scores  # type: ignore[return-value]  # its rows are the entries
 
+    def join(self, entries: Sequence[Any], *, names: Sequence[str], batched: frozenset[str]) -> dict[str, NDArray[Any]]:
+        """Return the graph's outputs ``names`` of a batch of inputs from the entries that ``split`` gives for them.
+
+        Raises InputError where the entries differ in shape.
+        """
+        del batched
+        (name,) = names
+        return {name: stack_rows(name, entries)}
+
     def trim(self, outputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return a graph's outputs, a batch of one, without the padding that neighbors in a batch add."""
         return outputs
@@ -100,6 +109,16 @@ class Interpreter(ABC):
     def confidences(self, scores: NDArray[Any], truth: NDArray[Any]) -> tuple[Any, Any]:
         """Return how sure the model is of each statement, and whether it is right: float [n], bool [n]."""
         raise NotImplementedError(f"a task of {self.task.kind} has no probabilities")
+
+
+def stack_rows(name: str, rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the output ``name`` of a batch from its rows; raises InputError where they differ in shape."""
+    shapes = {row.shape for row in rows}
+    if len(shapes) > 1:
+        raise InputError(
+            f"output '{name}': rows differ in shape: {sorted(shapes)}. Send these inputs in separate requests."
+        )
+    return np.stack(rows)
 
 
 def words_to_array(words: Sequence[str]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from runtime.manifest import Entries, Items, Raw, Structure, TensorLeaf
-from runtime.outputs.interpreter import Interpreter
+from runtime.outputs.interpreter import Interpreter, stack_rows
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,15 @@ class RawInterpreter(Interpreter):
         return [
             {name: array[row] if name in batched else array for name, array in outputs.items()} for row in range(count)
         ]
+
+    def join(
+        self, entries: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str], batched: frozenset[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name, those without a batch dimension as the first entry has them."""
+        return {
+            name: stack_rows(name, [entry[name] for entry in entries]) if name in batched else entries[0][name]
+            for name in names
+        }
 
     def interpret(self, scores: Any, *, name: str, top_k: int, threshold: float | None) -> Outputs:
         """Return the arrays in their structure."""

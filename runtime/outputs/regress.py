@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,7 +21,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     input: str
     values: dict[str, float]
-    units: dict[str, str] = {}
+    # Rows do not have them: the manifest does.
+    units: Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"writeOnly": True})] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, strings and numbers."""

@@ -1,4 +1,4 @@
-"""Admission control: limits on in-flight inputs and buffered body bytes."""
+"""Admission control: limits on runs of the model and buffered body bytes."""
 
 import math
 from typing import Protocol
@@ -38,14 +38,17 @@ class BodyReservation:
 
 
 class Admission:
-    """Tracks in-flight inputs and buffered body bytes; only the event loop's thread uses it."""
+    """Tracks runs of the model and buffered body bytes; only the event loop's thread uses it.
+
+    A run is one input, or several inputs of one request where they share a run.
+    """
 
     def __init__(self, limits: Limits, *, workers: int) -> None:
         self.limits = limits
-        self.inputs = 0
+        self.runs = 0
         self.held_bytes = 0
         self._workers = workers
-        self._seconds_per_input = 0.0
+        self._seconds_per_run = 0.0
 
     def reserve(self, size_bytes: int) -> None:
         """Count ``size_bytes`` of a body; raises QueueFullError where all bodies together would exceed the limit."""
@@ -53,7 +56,7 @@ class Admission:
             raise QueueFullError(
                 f"request: the server is at its limit of buffered request bodies: {self.held_bytes / MIB:.0f} MB of "
                 f"{self.limits.held_bytes / MIB:.0f} MB. Try again later.",
-                retry_after_s=self.expected_wait_s(),
+                retry_after_s=self._retry_after_s(),
             )
         self.held_bytes += size_bytes
 
@@ -65,45 +68,50 @@ class Admission:
                 "Send less in one request, or raise the limit (--max-body-mb)."
             )
 
-    def enter(self, inputs: int, deadline: Deadline) -> None:
-        """Admit ``inputs``; raises what ``check_capacity`` raises."""
-        self.check_capacity(inputs, deadline)
-        self.inputs += inputs
+    def enter(self, runs: int, deadline: Deadline) -> None:
+        """Admit ``runs`` of the model; raises what ``check_capacity`` raises."""
+        self.check_capacity(runs, deadline)
+        self.runs += runs
 
-    def check_capacity(self, inputs: int, deadline: Deadline) -> None:
-        """Raise TooLargeError for more ``inputs`` than the queue ever holds, QueueFullError where it is full now.
+    def check_capacity(self, runs: int, deadline: Deadline) -> None:
+        """Raise TooLargeError for more ``runs`` than the queue ever holds, QueueFullError where it is full now.
 
         A request that could not be completed before its own deadline also gets QueueFullError at once; DeadlineError is
         for one whose deadline has passed already.
         """
         deadline.check()
-        if inputs > self.limits.queue:
+        if runs > self.limits.queue:
             raise TooLargeError(
-                f"request: too many inputs: expected at most {self.limits.queue} in one request, got {inputs}. "
-                "Split the request."
+                f"request: too many inputs: expected at most {self.limits.queue} runs of the model in one request, got "
+                f"{runs}. Split the request, or raise the limit (--max-queue)."
+            )
+        retry_after_s = self._retry_after_s()
+        if self.runs + runs > self.limits.queue:
+            raise QueueFullError(
+                f"request: the queue is full: {self.runs} of at most {self.limits.queue} runs of the model wait or are "
+                f"in progress. Try again in {retry_after_s} s.",
+                retry_after_s=retry_after_s,
             )
         wait_s = self.expected_wait_s()
-        if self.inputs + inputs > self.limits.queue:
-            raise QueueFullError(
-                f"request: the queue is full: {self.inputs} of at most {self.limits.queue} inputs wait or run. "
-                f"Try again in {math.ceil(wait_s)} s.",
-                retry_after_s=wait_s,
-            )
         if wait_s > deadline.remaining_s():
             raise QueueFullError(
                 f"request: the queue is too long for its deadline: {max(deadline.remaining_s(), 0):.1f} s remain, and "
-                f"the expected wait is {wait_s:.1f} s. Try again later, or allow more time.",
-                retry_after_s=wait_s,
+                f"the expected wait is {wait_s:.1f} s. Try again in {retry_after_s} s, or allow more time.",
+                retry_after_s=retry_after_s,
             )
 
-    def leave(self, inputs: int, busy_s: float) -> None:
-        """Release ``inputs`` that kept workers busy for ``busy_s`` seconds in total (0: they never ran)."""
-        self.inputs -= inputs
+    def leave(self, runs: int, busy_s: float) -> None:
+        """Release ``runs`` that kept workers busy for ``busy_s`` seconds in total (0: they never ran)."""
+        self.runs -= runs
         if busy_s > 0:
-            latest = busy_s / inputs
-            before = self._seconds_per_input or latest
-            self._seconds_per_input = before + 0.1 * (latest - before)
+            latest = busy_s / runs
+            before = self._seconds_per_run or latest
+            self._seconds_per_run = before + 0.1 * (latest - before)
 
     def expected_wait_s(self) -> float:
-        """Return about how long an input that arrived now would wait for a worker."""
-        return max(0, self.inputs - self._workers + 1) * self._seconds_per_input / self._workers
+        """Return about how long a run that arrived now would wait for a worker."""
+        return max(0, self.runs - self._workers + 1) * self._seconds_per_run / self._workers
+
+    def _retry_after_s(self) -> int:
+        """Return when a client that is refused now may try again, in whole seconds."""
+        return max(1, math.ceil(self.expected_wait_s()))

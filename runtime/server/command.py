@@ -1,5 +1,6 @@
 """The command 'truecopy serve'."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,11 @@ def serve(
     ] = 64,
     max_queue: Annotated[
         int,
-        typer.Option(min=1, help="Most inputs that wait or run; requests above it get 429.", rich_help_panel=_LIMITS),
+        typer.Option(
+            min=1,
+            help="Most runs of a model that wait or are in progress; requests above it get 429.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = 128,
     deadline_s: Annotated[
         float, typer.Option(min=0.001, help="Longest time for one request, in seconds.", rich_help_panel=_LIMITS)
@@ -77,7 +82,8 @@ def serve(
     """Serve artifacts over HTTP and gRPC, with a web page to try them."""
     from runtime.server.limits import MIB, Limits
 
-    _check_installed("uvicorn", "serve")
+    if find_spec("uvicorn") is None:
+        raise DeviceError("'uvicorn': not installed. Run: pip install 'truecopy[serve,cpu]'.")
     from runtime.server.settings import Settings
     from runtime.server.startup import run_server
 
@@ -104,11 +110,3 @@ def serve(
             log_format=log_format,
         )
     )
-
-
-def _check_installed(module: str, extra: str) -> None:
-    """Raise DeviceError unless ``module``, which the extra brings, is installed."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise DeviceError(f"'{module}': not installed. Run: pip install 'truecopy[{extra},cpu]'.")

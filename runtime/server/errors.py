@@ -46,9 +46,9 @@ class TokenError(InputError):
 
 
 class QueueFullError(BusyError):
-    """The request was refused before any work; ``retry_after_s`` is when to try again, in seconds."""
+    """The request was refused before any work; ``retry_after_s`` is when to try again, in whole seconds."""
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

@@ -14,11 +14,12 @@ import uvicorn
 import uvloop
 
 from runtime.errors import DeviceError, TruecopyError
+from runtime.manifest import LAYOUT
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
 from runtime.server.http.app import HttpApp
 from runtime.server.http.limits import BoundedProtocol
-from runtime.server.limits import Limits
+from runtime.server.limits import NOTICE_S, Limits
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 from runtime.server.settings import Settings, load_served_model
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 # How often --watch looks at the manifests.
 _WATCH_S = 1.0
 
-# After SIGTERM a server goes on for a moment, not ready: load balancers and clients with open connections notice.
-_NOTICE_S = 0.5
-
-# After that, how long a connection without a request stays open for one that is on its way.
+# After the notice, how long a connection without a request stays open for one that is on its way.
 _LAST_REQUESTS_S = 0.2
 
 # How long a thread that holds Python's lock may keep the event loop waiting; Python's default of 5 ms adds up.
@@ -166,13 +164,13 @@ class Server:
         self, app: HttpApp, http: uvicorn.Server, serving: asyncio.Task[None], grpc: "GrpcApp | None"
     ) -> None:
         """Stop accepting requests, and wait for the responses of those in flight."""
-        self._log.write_event("stopping", inputs=self._service.admission.inputs)
+        self._log.write_event("stopping", inputs=self._service.admission.runs)
         until = time.monotonic() + self._settings.drain_s
         self._service.ready = False
         app.stopping = True
         if grpc is not None:
             await grpc.set_serving(False)
-        await asyncio.sleep(min(_NOTICE_S, self._settings.drain_s / 4))
+        await asyncio.sleep(min(NOTICE_S, self._settings.drain_s / 4))
         http.should_exit = True
         closing = [serving]
         if grpc is not None:
@@ -181,8 +179,8 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._service.drained()
-        unfinished = self._service.admission.inputs
-        # Inputs that still run belong to requests whose clients are cut off: they must not keep the process alive.
+        unfinished = self._service.admission.runs
+        # Runs still in progress belong to requests whose clients are cut off: they must not keep the process alive.
         self._service.close(within_s=max(0.0, until - time.monotonic()))
         self._log.write_event("stopped", unfinished=unfinished)
         http.force_exit = True
@@ -270,7 +268,7 @@ def _url(settings: Settings, listening: socket.socket) -> str:
 def _manifest_stamp(path: Path) -> tuple[int, int] | None:
     """Return a value that changes when the manifest in the folder is replaced; None while there is none."""
     try:
-        status = (path / "truecopy.json").stat()
+        status = (path / LAYOUT.manifest).stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns

@@ -11,6 +11,9 @@ MIB = 2**20
 # buffers of resizing.
 BYTES_PER_PIXEL = 8
 
+# After SIGTERM a server goes on for a moment, not ready: load balancers and clients with open connections notice.
+NOTICE_S = 0.5
+
 # With less than these a server would refuse ordinary photos.
 _LEAST_PIXELS = 1_000_000
 _LEAST_BODY_BYTES = 1 * MIB
@@ -21,8 +24,8 @@ class Limits:
     """Limits of one request, and of all requests together.
 
     ``body_bytes`` bounds one body, compressed and decompressed; ``held_bytes`` all buffered bodies; ``pixels`` an
-    image, checked before it is decoded; ``queue`` the inputs that wait or run; ``deadline_s`` the time for a request,
-    the arrival of its body included.
+    image, checked before it is decoded; ``queue`` the runs of a model that wait or are in progress; ``deadline_s`` the
+    time for a request, the arrival of its body included.
     """
 
     body_bytes: int = 32 * MIB

@@ -62,7 +62,9 @@ class Metrics:
         # Looking up a labeled child costs more than counting in it.
         self._by_model: dict[str, tuple[list[tuple[str, Histogram]], Histogram]] = {}
         self._by_status: dict[tuple[str, str], Histogram] = {}
-        self.inputs_in_flight = Gauge("truecopy_inputs_in_flight", "Inputs that wait or run", registry=self._registry)
+        self.inputs_in_flight = Gauge(
+            "truecopy_inputs_in_flight", "Runs of a model that wait or are in progress", registry=self._registry
+        )
         self.body_bytes = Gauge(
             "truecopy_body_bytes", "Bytes of request bodies that are buffered", registry=self._registry
         )

@@ -25,11 +25,6 @@ def kind_of(manifest: Manifest) -> str:
     return kind_name(manifest.inputs)
 
 
-def task_of(manifest: Manifest) -> str:
-    """Return the name of a model's task."""
-    return manifest.task.kind
-
-
 def input_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     """Return the tensors that a model takes, over all its inputs."""
     return open_payload(manifest.inputs).tensors()

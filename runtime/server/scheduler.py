@@ -24,7 +24,6 @@ class Scheduler:
     """A fixed number of threads behind one first-in, first-out queue."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
         self._queue: deque[InferenceJob] = deque()
         self._running = 0
         self._closed = False

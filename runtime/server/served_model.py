@@ -141,13 +141,12 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
     same_shape = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
     single_runs = [models[1].run(case.prepared) for case in same_shape]
-    batched = {output.name for output in artifact.manifest.outputs if output.batched}
     for size, model in models.items():
         indices = [index % len(same_shape) for index in range(size)]
         batch_run = model.run(
             {name: np.concatenate([same_shape[index].prepared[name] for index in indices]) for name in shapes}
         )
-        for name in batched:
+        for name in artifact.manifest.batched_outputs:
             expected = np.concatenate([single_runs[index][name] for index in indices])
             if largest_difference(batch_run[name], expected) > golden.output_limits[name]:
                 return False

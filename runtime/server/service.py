@@ -1,7 +1,7 @@
 """The service behind both APIs, independent of the transport.
 
 Everything here runs on one event loop's thread, except the inference itself, which the scheduler's threads do. A
-request takes the same four steps on every front end: reserve its bytes, read it, admit its inputs, wait for its jobs.
+request takes the same four steps on every front end: reserve its bytes, read it, admit its jobs, wait for its jobs.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Service:
         self.statistics: dict[str, Statistics] = {name: Statistics() for name in self.models}
         self.metrics = Metrics()
         self.admission = Admission(limits, workers=workers)
-        self.metrics.inputs_in_flight.set_function(lambda: self.admission.inputs)
+        self.metrics.inputs_in_flight.set_function(lambda: self.admission.runs)
         self.metrics.body_bytes.set_function(lambda: self.admission.held_bytes)
         self.ready = self.open = False
         self._scheduler = Scheduler(workers)
@@ -198,8 +198,8 @@ class Service:
         self.models[model.name] = model
 
     async def drained(self) -> None:
-        """Return when no input waits or runs."""
-        while self.admission.inputs:
+        """Return when no run waits or is in progress."""
+        while self.admission.runs:
             await asyncio.sleep(0.01)
 
     def close(self, *, within_s: float = 10.0) -> None:
@@ -249,7 +249,7 @@ class Service:
         return jobs
 
     def _count_job(self, model: ServedModel, job: InferenceJob) -> None:
-        """Release a finished job's inputs from admission, and count them in the statistics and metrics."""
+        """Release a finished job from admission, and count its inputs in the statistics and metrics."""
         completed = job.batch_size > 0 and job.error is None
         shared_by = job.batch_size if len(job.results) == 1 else 1
         busy_s = job.seconds["decode"] + job.seconds["geometry"] + job.seconds["network"] / max(1, shared_by)

@@ -11,7 +11,7 @@ from runtime.engine.cpu import usable_cores
 from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
-from runtime.server.limits import limits_for_memory
+from runtime.server.limits import Limits, limits_for_memory
 from runtime.server.served_model import ServedModel
 from runtime.server.settings import Settings, load_served_model
 
@@ -43,12 +43,19 @@ def run_server(settings: Settings) -> None:
             import runtime.server.grpc.app  # noqa: F401  # Server imports it when the models are loaded
         models = loading.result()
     if settings.memory_limit_bytes is not None:
-        limits = limits_for_memory(
-            limits, memory_bytes=settings.memory_limit_bytes, resident_bytes=_resident_bytes(), workers=cores
-        )
-        if limits.pixels < settings.limits.pixels:
-            models = _load_models(settings, cores, limits.pixels)
+        limits = _fit_into_memory(settings, settings.memory_limit_bytes, models, cores)
     Server(settings, models, limits=limits, cores=cores, auth=auth, log=log).run()
+
+
+def _fit_into_memory(settings: Settings, memory_bytes: int, models: list[ServedModel], cores: int) -> Limits:
+    """Return the limits that fit into the memory; ``models`` are replaced where their images have to be smaller."""
+    limits = limits_for_memory(
+        settings.limits, memory_bytes=memory_bytes, resident_bytes=_resident_bytes(), workers=cores
+    )
+    if limits.pixels < settings.limits.pixels:
+        models.clear()  # both at once might not fit
+        models += _load_models(settings, cores, limits.pixels)
+    return limits
 
 
 def _load_models(settings: Settings, cores: int, max_pixels: int) -> list[ServedModel]:

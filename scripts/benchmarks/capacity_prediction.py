@@ -6,7 +6,6 @@ counted, and compete in the simulation as well.
 """
 
 import argparse
-import asyncio
 import contextlib
 import os
 import threading
@@ -20,18 +19,15 @@ from statistics import fmean, median
 from rich.table import Table
 
 from benchmarks.figures import Figure, Results
-from benchmarks.load_generator import Report, Request, run_open
+from benchmarks.load_generator import Report, Request, run, run_open
 from capacity.cluster import Outcome, simulate
 from capacity.measurement import Measurement
 from capacity.server_cost import NAME, Server, serving
 from capacity.simulation_inputs import core_ms, demands_of, most_per_s, process_of
 from capacity.stages import measure as measure_artifact
+from material.paths import ARTIFACT, PHOTOS
 from runtime.engine.cpu import usable_cores
 from runtime.server.limits import Limits
-
-ROOT = Path(__file__).resolve().parents[2]
-ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
-PHOTOS = ROOT / "build" / "demo" / "photos"
 
 # Shares of the measured capacity of the servers; the last is for the saturation.
 LOADS = (0.3, 0.6, 0.8, 1.5)
@@ -56,7 +52,7 @@ class Point:
     refused: tuple[float, float]
 
 
-class Rivals:
+class OtherProcesses:
     """Counts, twice a second, the runnable threads of other processes."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
@@ -66,7 +62,7 @@ class Rivals:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._started, self._cpu = time.perf_counter(), time.process_time()
 
-    def __enter__(self) -> "Rivals":
+    def __enter__(self) -> "OtherProcesses":
         self._thread.start()
         return self
 
@@ -100,14 +96,14 @@ def core_sets(processes: int) -> list[list[int]]:
 
 
 def predict(
-    measured: Measurement, report: Report, *, processes: int, rivals: float, limits: Limits, seed: int
+    measured: Measurement, report: Report, *, processes: int, others: float, limits: Limits, seed: int
 ) -> Outcome:
     """Return the simulated outcome of the requests of a run, at their times, with their inputs."""
     responses = sorted(report.responses, key=lambda response: response.sent)
     first = responses[0].sent
     inputs = [int(response.request.kind) for response in responses]
     return simulate(
-        process_of(measured, limits, rivals=rivals / processes),
+        process_of(measured, limits, others=others / processes),
         replicas=processes,
         arrivals=[response.sent - first for response in responses],
         demands=demands_of(measured, len(responses), seed=seed, inputs=inputs),
@@ -120,8 +116,8 @@ def run_load(
 ) -> tuple[Report, float, float]:
     """Return the responses to a load, the competing threads meanwhile, and the servers' processor seconds."""
     before = sum(sum(server.thread_seconds().values()) for server in servers)
-    with Rivals(servers) as rivals:
-        report = asyncio.run(
+    with OtherProcesses(servers) as others:
+        report = run(
             run_open(
                 servers[0].url,
                 requests,
@@ -131,7 +127,7 @@ def run_load(
                 more_urls=[server.url for server in servers[1:]],
             )
         )
-        mean = rivals.mean
+        mean = others.mean
     return report, mean, sum(sum(server.thread_seconds().values()) for server in servers) - before
 
 
@@ -153,8 +149,8 @@ def run_round(artifact: Path, photos: list[Path], processes: int, seconds: float
         servers = [stack.enter_context(serving(artifact, device="cpu", cores=own)) for own in cores]
         run_load(servers, requests, per_s=most / 2, seconds=2.0, seed=seed)
         for load in LOADS:
-            report, rivals, cpu_s = run_load(servers, requests, per_s=most * load, seconds=seconds, seed=seed)
-            outcome = predict(measured, report, processes=processes, rivals=rivals, limits=limits, seed=seed)
+            report, others, cpu_s = run_load(servers, requests, per_s=most * load, seconds=seconds, seed=seed)
+            outcome = predict(measured, report, processes=processes, others=others, limits=limits, seed=seed)
             # A refusal costs the event loop alone.
             responses_cpu_s = cpu_s - report.statuses[429] * measured.server.loop_ms / 1000
             first = min(response.sent for response in report.responses)
@@ -165,7 +161,7 @@ def run_round(artifact: Path, photos: list[Path], processes: int, seconds: float
                     processes=processes,
                     load=load,
                     per_s=len(report.responses) / sent,
-                    rivals=rivals,
+                    rivals=others,
                     cpu_ms=(responses_cpu_s / report.statuses[200] * 1000, sum(core_ms(measured).values())),
                     p50=(report.quantile_ms(0.5), outcome.quantile_ms(0.5)),
                     p99=(report.quantile_ms(0.99), outcome.quantile_ms(0.99)),

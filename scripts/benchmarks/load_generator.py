@@ -45,7 +45,7 @@ class Response:
 class Report:
     """The responses of one run, and its duration."""
 
-    responses: list[Response] = field(repr=False)  # the event loop's runner requests for the repr of what it ran
+    responses: list[Response] = field(repr=False)  # asyncio's runner takes the repr of what it ran
     seconds: float
 
     def of(self, kind: str) -> "Report":

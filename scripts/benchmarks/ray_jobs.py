@@ -17,9 +17,10 @@ from support.ray_nodes import LOOPBACK, NodeBuilder, running_nodes
 
 from benchmarks.figures import Figure, Results
 from benchmarks.image import TRUECOPY, export_command
+from benchmarks.processes import read_processes, with_descendants
 from material.jpegs import write_jpegs
+from material.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny"
 # Rows before this share are not timed: processes start, and caches fill.
 WARM_SHARE = 0.2
@@ -186,24 +187,9 @@ class Job:
         """Return the CPU seconds of the job's process, of its cluster's, and of all that these started."""
         assert self._process is not None
         roots = {self._process.pid, *([self._nodes.pid] if self._nodes is not None else [])}
-        parents: dict[int, int] = {}
-        ticks: dict[int, int] = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                # The name, in brackets, may hold spaces.
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            pid = int(stat.parent.name)
-            parents[pid] = int(fields[1])
-            ticks[pid] = sum(int(field) for field in fields[11:15])
-
-        def ours(pid: int) -> bool:
-            while pid and pid not in roots:
-                pid = parents.get(pid, 0)
-            return pid in roots
-
-        return sum(count for pid, count in ticks.items() if ours(pid)) / os.sysconf("SC_CLK_TCK")
+        processes = read_processes()
+        ours = [processes[pid] for pid in with_descendants(roots, processes)]
+        return sum(process.cpu_s + process.children_cpu_s for process in ours)
 
 
 def link_photos(folder: Path, count: int, *, small: bool = False) -> Path:

@@ -10,7 +10,8 @@ from benchmarks import servers
 from benchmarks.figures import Figure, Results
 from benchmarks.server_behavior import MEASUREMENTS, Amounts, measure_peak
 from benchmarks.server_comparison import Row, compare, figures_of_comparison
-from benchmarks.servers import ARTIFACT, OURS, PEER_SETUPS, PeerError, ServerSetup, photos, running
+from benchmarks.servers import OURS, PEER_SETUPS, PeerError, ServerSetup, photos, running
+from material.paths import ARTIFACT
 
 COMPARE = "compare"
 PARTS = (COMPARE, *MEASUREMENTS)

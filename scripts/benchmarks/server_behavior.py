@@ -11,7 +11,8 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from benchmarks.load_generator import Connection, Report, Request, run, run_closed, run_open
-from benchmarks.servers import ARTIFACT, RunningServer, photos
+from benchmarks.servers import RunningServer, photos
+from material.paths import ARTIFACT
 
 
 @dataclass(frozen=True, kw_only=True)

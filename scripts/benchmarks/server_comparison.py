@@ -10,7 +10,8 @@ from statistics import median
 
 from benchmarks.figures import Figure
 from benchmarks.load_generator import run, run_closed
-from benchmarks.servers import ARTIFACT, OURS, PHOTOS, PeerError, RunningServer, ServerSetup, install, photos, running
+from benchmarks.servers import OURS, PEER_SETUPS, PeerError, RunningServer, ServerSetup, install, photos, running
+from material.paths import ARTIFACT, PHOTOS
 
 CLIENTS = (1, 4, 32)
 
@@ -152,10 +153,11 @@ def figures_of_comparison(rows: dict[str, Row], without: Baseline) -> list[Figur
             met=ours["resident_mb"] < 250,
         ),
     ]
+    floors = {setup.name: setup.rate_floor for setup in PEER_SETUPS}
     for name, row in rows.items():
         if name == "truecopy":
             continue
-        target = 1.35 if name == "fastapi-pool" else 1.0
+        target = floors[name]
         ratios = [ours[f"per_s_{clients}"] / row[f"per_s_{clients}"] for clients in CLIENTS]
         figures.append(
             Figure(

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.load_generator import Request, run, run_closed
+from benchmarks.processes import ProcessStat, read_processes, with_descendants
+from material.paths import PHOTOS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
-PHOTOS = ROOT / "build" / "demo" / "photos"
 PEERS = ROOT / "build" / "peers"
 SCRIPTS = ROOT / "scripts" / "peers"
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 # The same versions of what does the work, for everyone.
 SHARED = ["onnxruntime==1.31.1", "pillow==13.0.0", "numpy<3"]
@@ -37,7 +35,10 @@ def photos() -> list[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSetup:
-    """A server: its environment, its command for a port, and the form of its requests."""
+    """A server: its environment, its command for a port, and the form of its requests.
+
+    ``rate_floor`` is how many times its rate truecopy's server is to have.
+    """
 
     name: str
     environment: str
@@ -45,12 +46,13 @@ class ServerSetup:
     path: str = "/predict"
     wrap: Callable[[bytes], tuple[bytes, str]] = field(default=lambda body: (body, "image/jpeg"))
     variables: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    rate_floor: float = 1.0
 
     def request(self, body: bytes, kind: str = "good") -> Request:
         """Return the request for one image."""
         wrapped, content_type = self.wrap(body)
-        headers = {"Inference-Header-Content-Length": "0"} if self.name == "pytriton" else {}
-        return Request(path=self.path, body=wrapped, kind=kind, content_type=content_type, headers=headers)
+        return Request(path=self.path, body=wrapped, kind=kind, content_type=content_type, headers=self.headers)
 
 
 def _python(script: str, *more: str) -> Callable[[Path, Path, int], list[str]]:
@@ -79,7 +81,7 @@ OURS = ServerSetup(
 )
 
 PEER_SETUPS = (
-    ServerSetup(name="fastapi-pool", environment="fastapi", command=_uvicorn("fastapi_pool")),
+    ServerSetup(name="fastapi-pool", environment="fastapi", command=_uvicorn("fastapi_pool"), rate_floor=1.35),
     ServerSetup(name="fastapi-loop", environment="fastapi", command=_uvicorn("fastapi_loop")),
     ServerSetup(
         name="mosec",
@@ -108,6 +110,7 @@ PEER_SETUPS = (
         environment="pytriton",
         command=_python("pytriton_server.py", "{port}"),
         path="/v2/models/classify/infer",
+        headers={"Inference-Header-Content-Length": "0"},
     ),
     ServerSetup(
         name="ray",
@@ -169,33 +172,22 @@ class RunningServer:
     process: subprocess.Popen[bytes]
     started: float
 
-    def _pids(self) -> list[int]:
+    def _processes(self) -> dict[int, ProcessStat]:
         """Return the server's processes: those of its session, and all that any of them started."""
-        sessions, parents = {}, {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                parents[int(stat.parent.name)], sessions[int(stat.parent.name)] = int(fields[1]), int(fields[3])
-        pids = {pid for pid, session in sessions.items() if session == self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
-            pids |= more
-        return sorted(pids)
+        processes = read_processes()
+        session = [pid for pid, process in processes.items() if process.session == self.process.pid]
+        return {pid: processes[pid] for pid in sorted(with_descendants(session, processes))}
 
     @property
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
-        total = 0.0
-        for pid in self._pids():
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += (int(fields[11]) + int(fields[12])) * TICK_S
-        return total
+        return sum(process.cpu_s for process in self._processes().values())
 
     @property
     def resident_mb(self) -> float:
         """Memory of all its processes; pages that they share count once."""
         total = 0.0
-        for pid in self._pids():
+        for pid in self._processes():
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 total += int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))) / 1024

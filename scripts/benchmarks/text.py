@@ -60,19 +60,28 @@ def measure(options: argparse.Namespace) -> Results:
     lengths = sorted(len(ids) for ids in tokenizer(texts)["input_ids"])
     assert eager(texts) == [result.label for result in model.predict(texts)]
 
-    contests: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "batch 1": (lambda: [eager([text]) for text in texts], lambda: [model.predict(text) for text in texts]),
-        "batch 32": (lambda: [eager(batch) for batch in batches], lambda: [model.predict(batch) for batch in batches]),
+    contests: dict[str, tuple[Callable[[], object], Callable[[], object], float]] = {
+        "batch 1": (
+            lambda: [eager([text]) for text in texts],
+            lambda: [model.predict(text) for text in texts],
+            FLOOR,
+        ),
+        "batch 32": (
+            lambda: [eager(batch) for batch in batches],
+            lambda: [model.predict(batch) for batch in batches],
+            FLOOR,
+        ),
         "mixed batches against one by one": (
             lambda: [model.predict(text) for text in texts],
             lambda: [model.predict(batch) for batch in batches],
+            1.0,
         ),
     }
-    turns = [lambda sides=sides: both_orders(*sides) for sides in contests.values()]
+    turns = [lambda first=first, second=second: both_orders(first, second) for first, second, _ in contests.values()]
     rounds = alternate(turns, options.rounds)
     figures = [
-        to_figure(name, [pair for pairs in of_contest for pair in pairs], len(texts))
-        for name, of_contest in zip(contests, rounds, strict=True)
+        to_figure(name, [pair for pairs in of_contest for pair in pairs], len(texts), floor)
+        for (name, (_, _, floor)), of_contest in zip(contests.items(), rounds, strict=True)
     ]
     note = f"{len(texts)} sentences of {lengths[0]} to {lengths[-1]} tokens, {threads} threads, {options.rounds} rounds"
     return Results(figures=figures, tables=[note])
@@ -85,13 +94,12 @@ def both_orders(first: Callable[[], object], second: Callable[[], object]) -> tu
     return forth, back[::-1]
 
 
-def to_figure(name: str, pairs: list[Pair], count: int) -> Figure:
+def to_figure(name: str, pairs: list[Pair], count: int, floor: float) -> Figure:
     """Return the ratio of a contest: the first side's time over the second's."""
     (low, ratio, high), (_, busy, _) = (
         statistics.quantiles((first[unit] / second[unit] for first, second in pairs), n=4) for unit in (0, 1)
     )
     rates = [count / statistics.median(wall for wall, _ in side) for side in zip(*pairs, strict=True)]
-    floor = 1.0 if "mixed" in name else FLOOR
     return Figure(
         promise=f"texts, {name}",
         measured=f"{ratio:.2f} times the throughput (half of the rounds from {low:.2f} to {high:.2f}; "

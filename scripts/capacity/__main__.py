@@ -49,7 +49,7 @@ def main(
         int | None, typer.Option(help="Cores of one server process. Default: all of this machine.")
     ] = None,
     balance: Annotated[Balancing, typer.Option(help="Strategy of the load balancer.")] = "round-robin",
-    max_queue: Annotated[int, typer.Option(min=1, help="Inputs that may wait or run in one server.")] = 128,
+    max_queue: Annotated[int, typer.Option(min=1, help="Most runs that wait or are in progress in one server.")] = 128,
     deadline_s: Annotated[float, typer.Option(min=0.001, help="Deadline of a request in each server.")] = 30,
     tolerate_failures: Annotated[int, typer.Option(min=0, help="Replicas that may fail at the same time.")] = 1,
     headroom: Annotated[float, typer.Option(min=0, help="Headroom above --rate, in percent.")] = 20,

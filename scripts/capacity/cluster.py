@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from capacity.clock import Clock
 from capacity.replica import ANSWERED, LOST, REFUSED, Demand, Process, Replica, Request
+from runtime.server.limits import NOTICE_S
 
 Balancing: TypeAlias = Literal["round-robin", "random", "two-choices", "least"]
-
-# A server that is stopping reports itself as not ready and goes on for a moment, so that the balancer notices.
-_NOTICE_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +252,7 @@ class _Fleet:
             return
         backend = self._backends[index]
         self._forget([backend])
-        self._clock.at(self._clock.now + _NOTICE_S, lambda: self._drain(update, index))
+        self._clock.at(self._clock.now + NOTICE_S, lambda: self._drain(update, index))
 
     def _drain(self, update: Update, index: int) -> None:
         """Poll until the last request has its response, as the server does."""

@@ -13,10 +13,8 @@ from capacity.plan import Goal
 from capacity.scale import Scale, Surroundings, scale
 from capacity.simulation_inputs import core_ms
 from capacity.stages import measure
+from material.paths import ARTIFACT, PHOTOS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-ARTIFACT = ROOT / "artifacts" / "efficientnet-lite0"
-PHOTOS = ROOT / "build" / "demo" / "photos"
 PLOT = ROOT / "docs" / "capacity.svg"
 TABLE_RATES = (100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 

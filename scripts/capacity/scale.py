@@ -11,6 +11,7 @@ import msgspec
 from capacity.measurement import Measurement
 from capacity.plan import Goal, bytes_each, replica_rate
 from capacity.simulation_inputs import core_ms
+from runtime.server.limits import NOTICE_S
 
 _BITS = 8
 
@@ -74,7 +75,7 @@ def scale(
         machines = -(-cores // around.machine_cores)
         gbit_s = max(in_bytes, out_bytes) * rate * _BITS / 1e9
         rollout_s = machines * measured.artifact_bytes * _BITS / 1e9 / around.store_gbit_s
-        update_s = replicas / around.updated_at_once * (measured.server.start_s + 0.5)
+        update_s = replicas / around.updated_at_once * (measured.server.start_s + NOTICE_S)
         balancer = {
             "a balancer's link": gbit_s / around.balancer_gbit_s,
             "a balancer's requests": rate / around.balancer_per_s,

@@ -20,9 +20,8 @@ from urllib.parse import urlsplit
 from capacity.bodies import Body
 from capacity.measurement import ServerCost
 from runtime.errors import DeviceError, InputError
+from runtime.server.jobs import STAGES
 
-_START_S = 300
-_STAGES = ("queue", "decode", "geometry", "network")
 _LEAST_REQUESTS = 20
 
 # The model's name in the server.
@@ -197,6 +196,6 @@ def _send(connection: http.client.HTTPConnection, body: Body) -> _Response:
     headers = sum(len(name) + len(value) + 4 for name, value in response.getheaders())
     return _Response(
         seconds=seconds,
-        stages_s=sum(float(stages[stage]) for stage in _STAGES) / 1000,
+        stages_s=sum(float(stages[stage]) for stage in STAGES) / 1000,
         size_bytes=len(content) + headers,
     )

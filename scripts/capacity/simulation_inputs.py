@@ -13,10 +13,10 @@ from runtime.server.limits import Limits
 _BEFORE = 0.5
 
 
-def process_of(measured: Measurement, limits: Limits, *, rivals: float = 0.0) -> Process:
+def process_of(measured: Measurement, limits: Limits, *, others: float = 0.0) -> Process:
     """Return a server process on cores of the measured machine.
 
-    Other processes of the service on that machine are assumed to be as busy as this one. ``rivals`` is the number of
+    Other processes of the service on that machine are assumed to be as busy as this one. ``others`` is the number of
     threads of other programs that compete for its cores all the time, with the same priority.
     """
     cores = measured.process_cores
@@ -24,7 +24,7 @@ def process_of(measured: Measurement, limits: Limits, *, rivals: float = 0.0) ->
     slowdowns = np.maximum.accumulate([max(1.0, busy.slowdown) for busy in measured.busy])
     on_machine = measured.cores / cores
     speeds = [
-        min(1.0, cores / (busy + rivals)) / float(np.interp(busy * on_machine, workers, slowdowns))
+        min(1.0, cores / (busy + others)) / float(np.interp(busy * on_machine, workers, slowdowns))
         for busy in range(1, cores + 1)
     ]
     return Process(

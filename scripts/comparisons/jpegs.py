@@ -1,4 +1,4 @@
-"""JPEGs of every kind, sound and hostile, by the fast decoder against Pillow: pixels, remarks and refusals."""
+"""JPEGs of every kind, sound and hostile, by the fast decoder against Pillow: pixels, warnings and refusals."""
 
 import argparse
 import sys

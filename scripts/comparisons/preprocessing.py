@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -27,6 +26,7 @@ from torch import nn
 from torchvision import transforms
 
 from exporter.inputs.image import Geometry, geometry_nodes, read_transform
+from material.shipped import shipped_photos
 from runtime.geometry.preparation import prepare
 
 # Photos of awkward sizes, (height, width): residues that round otherwise, portraits, one long and one tall.
@@ -38,9 +38,7 @@ Way = Callable[[Image.Image], NDArray[np.uint8]]
 
 
 def main() -> None:
-    names = ("chelsea", "coffee", "rocket", "astronaut")
-    folder = files("exporter.parity") / "photos"
-    photos = [Image.open(io.BytesIO((folder / f"{name}.jpg").read_bytes())).convert("RGB") for name in names]
+    photos = list(shipped_photos().values())
     images = [
         photos[row % 4].resize((width, height), Image.Resampling.LANCZOS)
         for row, (height, width) in enumerate((*SIZES, LARGE))
@@ -101,7 +99,7 @@ def identity() -> onnx.ModelProto:
 
 
 def extensions(opset: int) -> Way:
-    """The preset for ImageNet models, without its normalisation, from the bytes of a PNG."""
+    """The preset for ImageNet models, without its normalization, from the bytes of a PNG."""
     pipeline = steps.PrePostProcessor([steps.create_named_value("image", TensorProto.UINT8, ["bytes"])], opset)
     pipeline.add_pre_processing(
         [

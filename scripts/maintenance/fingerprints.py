@@ -67,7 +67,7 @@ def lines_of(first: Shapes, second: Shapes, kind: str) -> list[str]:
         if key.endswith("num_batches_tracked"):
             continue
         line = f"{key} {template(shape, second[key])}"
-        # torchvision's constructors take no channels; a detector normalises three.
+        # torchvision's constructors take no channels; a detector normalizes three.
         if stem and kind not in ("timm", "detection", "optical_flow") and len(shape) > 3 and shape[1] == 3:
             line = line_of(key, shape).replace(",3,", ",1i+0,", 1)
             stem = False

@@ -18,18 +18,16 @@ from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from runtime.deploy.container.lock import FILE, Environment, LockedFor, marker_variables
+
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "runtime" / "deploy" / "container" / "pylock.toml"
-PYTHONS = ("3.11", "3.12", "3.13")
-MACHINES = ("x86_64", "aarch64")
+LOCKED_FOR = LockedFor(pythons=("3.11", "3.12", "3.13"), machines=("x86_64", "aarch64"))
 # Platform tags of glibc 2.28 and older, which images of the last years have.
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 # Extras that a container may need.
 EXTRAS = ("cpu", "serve", "text", "tiff")
 # Stands for the dependencies without any extra.
 BASE = ""
-
-Environment = tuple[str, str]
 
 
 @dataclass(kw_only=True)
@@ -49,20 +47,19 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = {BASE: project["dependencies"], **{name: project["optional-dependencies"][name] for name in EXTRAS}}
     packages: dict[str, Locked] = {}
-    for python in PYTHONS:
-        for machine in MACHINES:
-            print(f"Python {python}, {machine}", file=sys.stderr)
-            items = resolve([text for texts in requirements.values() for text in texts], python, machine)
-            closures = {extra: closure(texts, items, python, machine) for extra, texts in requirements.items()}
-            # pip evaluates markers for the Python that it runs on: what only that one needs is dropped again.
-            for name, item in items.items():
-                if any(name in names for names in closures.values()):
-                    package = packages.setdefault(name, describe(name, item))
-                    merge(package, item, closures, python, machine)
+    for python, machine in LOCKED_FOR.environments:
+        print(f"Python {python}, {machine}", file=sys.stderr)
+        items = resolve([text for texts in requirements.values() for text in texts], python, machine)
+        closures = {extra: closure(texts, items, python, machine) for extra, texts in requirements.items()}
+        # pip evaluates markers for the Python that it runs on: what only that one needs is dropped again.
+        for name, item in items.items():
+            if any(name in names for names in closures.values()):
+                package = packages.setdefault(name, describe(name, item))
+                merge(package, item, closures, python, machine)
     document = to_document(packages, requires_python=project["requires-python"])
     Pylock.from_dict(document).validate()
-    LOCK.write_text(to_toml(document), encoding="utf-8")
-    print(f"{LOCK.relative_to(ROOT)}: {len(packages)} packages", file=sys.stderr)
+    FILE.write_text(to_toml(document), encoding="utf-8")
+    print(f"{FILE.relative_to(ROOT)}: {len(packages)} packages", file=sys.stderr)
 
 
 def resolve(requirements: list[str], python: str, machine: str) -> dict[str, dict[str, Any]]:
@@ -96,15 +93,7 @@ def merge(package: Locked, item: dict[str, Any], closures: Mapping[str, set[str]
 def requirements_of(item: dict[str, Any], python: str, machine: str) -> set[str]:
     """Return the names of a package's own requirements in an environment."""
     requirements = map(Requirement, item["metadata"].get("requires_dist") or ())
-    variables = {
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "platform_machine": machine,
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "os_name": "posix",
-        "extra": "",
-    }
+    variables = {**marker_variables(python, machine), "extra": ""}
     return {
         canonicalize_name(requirement.name)
         for requirement in requirements
@@ -140,12 +129,14 @@ def to_document(packages: Mapping[str, Locked], *, requires_python: str) -> dict
     """Return the lock as the standard has it."""
     return {
         "lock-version": "1.0",
-        "environments": [f"{marker_of(*environment)} and sys_platform == 'linux'" for environment in everywhere()],
+        "environments": [
+            f"{marker_of(*environment)} and sys_platform == 'linux'" for environment in LOCKED_FOR.environments
+        ],
         "requires-python": requires_python,
         "extras": list(EXTRAS),
         "created-by": "truecopy scripts/lock",
         "packages": [to_entry(package, packages.keys()) for _, package in sorted(packages.items())],
-        "tool": {"truecopy": {"pythons": list(PYTHONS), "machines": list(MACHINES)}},
+        "tool": {"truecopy": {"pythons": list(LOCKED_FOR.pythons), "machines": list(LOCKED_FOR.machines)}},
     }
 
 
@@ -154,7 +145,7 @@ def to_entry(package: Locked, names: Iterable[str]) -> dict[str, Any]:
     clauses = []
     if BASE not in package.extras:
         clauses.append(" or ".join(f"'{extra}' in extras" for extra in sorted(package.extras)))
-    if package.environments != set(everywhere()):
+    if package.environments != set(LOCKED_FOR.environments):
         clauses.append(" or ".join(f"({marker_of(*environment)})" for environment in sorted(package.environments)))
     entry: dict[str, Any] = {"name": package.name, "version": package.version}
     if clauses:
@@ -165,11 +156,6 @@ def to_entry(package: Locked, names: Iterable[str]) -> dict[str, Any]:
     if package.license:
         entry["tool"] = {"truecopy": package.license}
     return entry
-
-
-def everywhere() -> list[Environment]:
-    """Return all environments."""
-    return [(python, machine) for python in PYTHONS for machine in MACHINES]
 
 
 def marker_of(python: str, machine: str) -> str:

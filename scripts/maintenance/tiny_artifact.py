@@ -1,9 +1,7 @@
 """The committed test artifact: a tiny trained network, photos and small graphs in tests/data."""
 
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import net
@@ -12,9 +10,9 @@ import onnx
 import torch
 import training
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 import exporter
+from material.shipped import shipped_photos
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 
@@ -72,11 +70,8 @@ def _value(name: str, rank: int) -> onnx.ValueInfoProto:
 
 
 if __name__ == "__main__":
-    folder = files("exporter.parity") / "photos"
-    photos = {
-        label: Image.open(io.BytesIO((folder / f"{name}.jpg").read_bytes())).convert("RGB")
-        for label, name in PHOTOS.items()
-    }
+    shipped = shipped_photos()
+    photos = {label: shipped[name] for label, name in PHOTOS.items()}
     torch.manual_seed(0)
     network = training.train(net.MyCNN(num_classes=len(PHOTOS)), list(photos.values()), net.transform)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,11 +1,9 @@
 """Cases of a sweep: a checkpoint of one architecture in a random form, read back or exported."""
 
 import hashlib
-import io
 import random
 import re
 import warnings
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from exporter.architectures.fingerprints import read_table
 from exporter.architectures.identify import identify
 from exporter.architectures.rebuild import rebuild
 from exporter.checkpoint import read_checkpoint
+from material.shipped import shipped_photos
 
 CLASSES = 7
 # How far a rounding of a noise image may move a logit, as a share of the photos' deviation. Some untrained networks
@@ -182,11 +181,7 @@ def transform_for(name: str, network: nn.Module) -> Any:
 
 def photo_crops(transform: Any, *, count: int) -> torch.Tensor:
     """Return ``count`` random crops of the shipped photos, transformed, as one batch."""
-    folder = files("exporter.parity") / "photos"
-    photos = [
-        Image.open(io.BytesIO((folder / f"{name}.jpg").read_bytes())).convert("RGB")
-        for name in ("chelsea", "coffee", "rocket", "astronaut")
-    ]
+    photos = list(shipped_photos().values())
     generator = random.Random(0)
     crops = []
     for photo in photos * (count // len(photos)):

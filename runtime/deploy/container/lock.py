@@ -92,7 +92,7 @@ class Lock:
         return tuple(
             (python, machine)
             for python, machine in self.locked_for.environments
-            if marker is None or marker.evaluate({**_variables(python, machine), "extras": extras}, "lock_file")
+            if marker is None or marker.evaluate({**marker_variables(python, machine), "extras": extras}, "lock_file")
         )
 
 
@@ -140,7 +140,7 @@ def _table(tool: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return table
 
 
-def _variables(python: str, machine: str) -> dict[str, str]:
+def marker_variables(python: str, machine: str) -> dict[str, str]:
     """Return the variables of markers in an environment that the lock is for."""
     return {
         "python_version": python,

@@ -184,8 +184,3 @@ def _spooled_stdin() -> Iterator[Path]:
                 yield Path(spool.name)
             finally:
                 sys.stdin = before
-
-
-def open_ray(request: JobOptions, source_format: SourceFormat, total: int | None) -> RayEngine:
-    """Return a job's engine on the Ray cluster at the request's address, or on one started on this machine."""
-    return RayEngine(request, source_format, total)

@@ -23,14 +23,17 @@ from runtime.manifest import TextInput
 
 
 class TextPayload(Payload):
-    """A text, or a pair of texts: BYTES [batch] or [batch, 2], a JSON string or a list of two, or a body of text."""
+    """A text, or a pair of texts: BYTES [batch] or [batch, 2], a JSON string or a list of two.
 
-    media_types = ("text/plain",)
-    body_noun = "'text/plain'"
+    Only a single text is also a body or a file of text: a pair in a file is JSON.
+    """
 
     def __init__(self, spec: TextInput) -> None:
         self._name = spec.name
         self._pairs = spec.pairs
+        if not spec.pairs:
+            self.media_types = ("text/plain",)
+            self.body_noun = "'text/plain'"
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Return the tensor of the texts."""
@@ -61,8 +64,10 @@ class TextPayload(Payload):
         except UnicodeDecodeError as error:
             raise InputError(f"body: not UTF-8: {error}. Send text.") from None
 
-    def from_file(self, data: bytes, subject: str) -> str:
-        """Return the text of a file; raises InputError where it is not UTF-8."""
+    def from_file(self, data: bytes, subject: str) -> str | tuple[str, ...]:
+        """Return the text of a file, or the pair of texts in its JSON; raises InputError where it is neither."""
+        if self._pairs:
+            return super().from_file(data, subject)  # type: ignore[no-any-return]
         try:
             return data.decode()
         except UnicodeDecodeError as error:

@@ -18,10 +18,10 @@ from runtime.server.errors import QueueFullError, find_status
 from runtime.server.grpc.messages import POOL, SERVICE, message_class
 from runtime.server.grpc.statuses import STATUSES, Status
 from runtime.server.grpc.tensors import message_from_response, request_from_message
-from runtime.server.open_inference.requests import EXTENSIONS, PLATFORM, model_config, output_specs
-from runtime.server.payloads import input_specs
+from runtime.server.open_inference.requests import EXTENSIONS, model_config, model_metadata
 from runtime.server.service import Service, size_bytes
-from runtime.server.version import MODEL_VERSION, package_version
+from runtime.server.version import MODEL_VERSION
+from runtime.version import package_version
 
 _SERVICE_NAME = SERVICE.full_name
 
@@ -110,13 +110,8 @@ class GrpcApp:
                 status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except TruecopyError as error:
-                status = self._count_error(error, context, rpc)
-                await rpc.abort(status, str(error))
-            except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
-                status = Status.INTERNAL
-                self._log.write_internal_error(error, context)
-                message = f"server: internal error, request ID {context.request_id}. See the server's log."
+            except Exception as error:
+                status, message = self._report_error(error, context, rpc)
                 await rpc.abort(status, message)
             finally:
                 self._write_log(name, status, context)
@@ -138,13 +133,16 @@ class GrpcApp:
     def _check_token(self, rpc: Any) -> None:
         self._auth.check(dict(rpc.invocation_metadata() or ()).get("authorization", ""))
 
-    def _count_error(self, error: TruecopyError, context: RequestContext, rpc: Any) -> Status:
-        """Count an error, set its trailing metadata, and return its status."""
+    def _report_error(self, error: Exception, context: RequestContext, rpc: Any) -> tuple[Status, str]:
+        """Count an error, or log a fault of ours; return its status and message."""
+        if not isinstance(error, TruecopyError):  # the server goes on
+            self._log.write_internal_error(error, context)
+            return Status.INTERNAL, f"server: internal error, request ID {context.request_id}. See the server's log."
         self._service.metrics.add_rejection(type(error).__name__)
         context.error = str(error)
         if isinstance(error, QueueFullError):
-            rpc.set_trailing_metadata((("retry-after", str(max(1, round(error.retry_after_s)))),))
-        return find_status(error, STATUSES)
+            rpc.set_trailing_metadata((("retry-after", str(error.retry_after_s)),))
+        return find_status(error, STATUSES), str(error)
 
     def _write_log(self, name: str, status: Status, context: RequestContext) -> None:
         seconds = time.monotonic() - context.started
@@ -168,17 +166,9 @@ class GrpcApp:
 
     async def _model_metadata(self, request: Any, _context: RequestContext) -> Any:
         model = self._service.find(request.name, request.version)
-
-        def rows(specs: Any) -> list[dict[str, Any]]:
-            return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
-
-        return message_class("ModelMetadataResponse")(
-            name=model.name,
-            versions=[MODEL_VERSION],
-            platform=PLATFORM,
-            inputs=rows(input_specs(model.manifest)),
-            outputs=rows(output_specs(model.manifest)),
-        )
+        metadata = model_metadata(model.name, model.manifest)
+        # The message has no parameters.
+        return json_format.ParseDict(metadata, message_class("ModelMetadataResponse")(), ignore_unknown_fields=True)
 
     async def _model_config(self, request: Any, _context: RequestContext) -> Any:
         model = self._service.find(request.name, request.version)
@@ -201,12 +191,12 @@ class GrpcApp:
     async def _model_infer(self, request: Any, context: RequestContext) -> Any:
         self._service.find(request.model_name, request.model_version)
         self._service.check_admission(context)
-        size = request.ByteSize()
-        self._service.admission.check_body(size - _MESSAGE_OVERHEAD_BYTES)
+        request_bytes = request.ByteSize()
+        self._service.admission.check_body(request_bytes - _MESSAGE_OVERHEAD_BYTES)
         with self._service.reserve_body() as reservation:
-            reservation.extend(size)
+            reservation.extend(request_bytes)
             parsed = await self._service.convert(
-                0 if request.raw_input_contents else size, lambda: request_from_message(request)
+                0 if request.raw_input_contents else request_bytes, lambda: request_from_message(request)
             )
             response, seconds = await self._service.infer(parsed, context)
             context.stage_seconds = dict(seconds)
@@ -223,15 +213,17 @@ class GrpcApp:
             status = Status.OK
             try:
                 self._check_token(rpc)
-                yield response_class(infer_response=await self._model_infer(request, context))
+                response = response_class(infer_response=await self._model_infer(request, context))
             except asyncio.CancelledError:
+                status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except TruecopyError as error:
-                status = self._count_error(error, context, rpc)
-                yield response_class(error_message=str(error), infer_response={"id": request.id})
+            except Exception as error:
+                status, message = self._report_error(error, context, rpc)
+                response = response_class(error_message=message, infer_response={"id": request.id})
             finally:
                 self._write_log("ModelStreamInfer", status, context)
+            yield response
 
 
 def _snake(name: str) -> str:

@@ -68,14 +68,19 @@ def request_from_message(message: Any) -> InferRequest:
 
 
 def message_from_response(response: InferResponse, *, raw: bool) -> Any:
-    """Return the ModelInferResponse of a response; its tensors are raw where the request's were."""
+    """Return the ModelInferResponse of a response; its tensors are raw where the request's were.
+
+    They are also all raw where one has a datatype without typed contents: the protocol has one raw element per output,
+    or none.
+    """
+    raw = raw or any(datatype_of(array.dtype) not in _CONTENTS for array in response.outputs.values())
     message = message_class("ModelInferResponse")(
         model_name=response.model, model_version=response.version, id=response.id
     )
     for name, array in response.outputs.items():
         datatype = datatype_of(array.dtype)
         tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw or datatype not in _CONTENTS:
+        if raw:
             message.raw_output_contents.append(to_bytes(array))
         else:
             getattr(tensor.contents, _CONTENTS[datatype]).extend(array.ravel().tolist())
@@ -94,15 +99,6 @@ def _from_contents(tensor: Any, subject: str) -> np.ndarray[Any, Any]:
         )
     values = list(getattr(tensor.contents, field))
     count = count_elements(tensor.shape, subject)
-    if tensor.datatype == BYTES:
-        if len(values) != count:
-            raise InputError(
-                f"{subject}: wrong amount of data: expected {count} values for shape {list(tensor.shape)}, "
-                f"got {len(values)}. Send the array's own shape."
-            )
-        array = np.empty(count, dtype=object)
-        array[:] = values
-        return array.reshape(tuple(tensor.shape))
     return from_values(values, tensor.datatype, tuple(tensor.shape), subject, is_base64=False, count=count)
 
 

@@ -110,7 +110,7 @@ class HttpApp:
         return encode_error(error)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = NotFoundError(f"'{scope['path'][:200]}': no such path. See '/docs' for all paths.")
+        error = NotFoundError(f"'{scope['path'][:200]}': no such path. See '/docs'.")
         await self._error(error, scope[_CONTEXT])(scope, receive, send)
 
     def _wrong_method(self, raised: HTTPException, scope: Scope) -> Response:

@@ -15,12 +15,11 @@ from runtime.server.http.page import PageEndpoints
 from runtime.server.http.requests import apply_timeout, parse_infer, parse_predict
 from runtime.server.http.responses import encode_infer_response, encode_json, encode_predictions, size_of_results
 from runtime.server.metrics import CONTENT_TYPE
-from runtime.server.open_inference.json_format import spec_to_json
-from runtime.server.open_inference.requests import EXTENSIONS, PLATFORM, model_config, output_specs
-from runtime.server.payloads import input_specs, kind_of, task_of
+from runtime.server.open_inference.requests import EXTENSIONS, model_config, model_metadata
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service, size_bytes
-from runtime.server.version import MODEL_VERSION, package_version
+from runtime.server.version import MODEL_VERSION
+from runtime.version import package_version
 
 Handler = Callable[[Request, RequestContext], Awaitable[Response]]
 
@@ -158,16 +157,7 @@ class _MetadataEndpoints:
     async def model(self, request: Request, _context: RequestContext) -> Response:
         """Return a model's metadata."""
         model = _find_model(self._service, request)
-        return encode_json(
-            {
-                "name": model.name,
-                "versions": [MODEL_VERSION],
-                "platform": PLATFORM,
-                "inputs": [spec_to_json(spec) for spec in input_specs(model.manifest)],
-                "outputs": [spec_to_json(spec) for spec in output_specs(model.manifest)],
-                "parameters": {"kind": kind_of(model.manifest), "task": task_of(model.manifest)},
-            }
-        )
+        return encode_json(model_metadata(model.name, model.manifest))
 
     async def model_ready(self, request: Request, _context: RequestContext) -> Response:
         """Return whether a model accepts requests."""

@@ -12,17 +12,14 @@ from runtime.outputs.registry import open_interpreter, result_types
 from runtime.results import Failure
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import TensorSpec
-from runtime.server.payloads import encoded_inputs, input_specs, kind_of, schema_of, task_of
+from runtime.server.payloads import body_media_types, encoded_inputs, input_specs, kind_of, schema_of
 from runtime.server.served_model import ServedModel
-from runtime.server.version import package_version
+from runtime.version import package_version
 
 Json = dict[str, Any]
 
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/"
-
-# Fields of a result type that its JSON does not have.
-_NOT_IN_JSON = {"Estimate": ("units",)}
 
 # Labels that a model's description lists: enough to recognize them; a document with thousands opens slowly.
 _EXAMPLE_LABELS = 5
@@ -89,10 +86,11 @@ def _result_schemas() -> Json:
     _, schemas = msgspec.json.schema_components(
         [*result_types(), Failure], schema_hook=schema_of_array, ref_template=_SCHEMAS + "{name}"
     )
-    for name, schema in schemas.items():
+    for schema in schemas.values():
         schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
-        for field in _NOT_IN_JSON.get(name, ()):
-            del schema["properties"][field]
+        schema["properties"] = {
+            field: value for field, value in schema["properties"].items() if not value.get("writeOnly")
+        }
     return schemas
 
 
@@ -111,7 +109,6 @@ def _model_paths(name: str, model: ServedModel) -> Json:
 
 def _predict_operation(name: str, model: ServedModel) -> Json:
     manifest, labels = model.manifest, model.single_threaded.labels
-    task = task_of(manifest)
     result_type = open_interpreter(manifest.task).result_type
     results = {"anyOf": [{"$ref": _SCHEMAS + kind.__name__} for kind in (result_type, Failure)]}
     response = {
@@ -121,12 +118,12 @@ def _predict_operation(name: str, model: ServedModel) -> Json:
     }
     options: Json = {
         "top_k": {"type": "integer", "minimum": 1, "default": 5},
-        "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
     }
     examples = ", ".join(f"'{label}'" for label in labels[:_EXAMPLE_LABELS])
     more = ", ..." if len(labels) > _EXAMPLE_LABELS else ""
     operation = _operation(
-        f"Predict with '{name}': {task} of {kind_of(manifest)}",
+        f"Predict with '{name}': {manifest.task.kind} of {kind_of(manifest)}",
         "Predict",
         response,
         description=f"{len(labels)} labels: {examples}{more}." if labels else "",
@@ -155,8 +152,7 @@ def _predict_content(manifest: Manifest, options: Json) -> Json:
         "properties": {"file": {"type": "string", "format": "binary"}},
     }
     content: Json = {_JSON: {"schema": {"oneOf": bodies}}, "multipart/form-data": {"schema": form}}
-    raw_media = {"image": ("image/*", "application/octet-stream"), "text": ("text/plain",)}
-    for media in raw_media.get(kind_of(manifest), ()):
+    for media in body_media_types(manifest):
         content[media] = {"schema": {"type": "string", "format": "binary"}}
     return content
 

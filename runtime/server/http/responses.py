@@ -2,13 +2,15 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, get_origin
 
 import msgspec
+import numpy as np
 from starlette.responses import Response
 
 from runtime.errors import TruecopyError
-from runtime.results import Failure, Result
+from runtime.results import Result
 from runtime.server.errors import QueueFullError, StoppingError, TokenError, find_status
 from runtime.server.http.requests import HEADER_LENGTH
 from runtime.server.http.statuses import STATUSES
@@ -33,7 +35,7 @@ def encode_error(error: TruecopyError) -> Response:
     """Return the response for an error: its status, its message, and the headers that go with it."""
     headers = {}
     if isinstance(error, QueueFullError):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, StoppingError):
         headers["retry-after"] = "1"
     if isinstance(error, TokenError):
@@ -60,9 +62,14 @@ def encode_infer_response(response: InferResponse, seconds: Mapping[str, float],
 
 def size_of_results(results: list[Result]) -> int:
     """Return about how many bytes of arrays the results hold; those of classes and numbers hold none."""
-    finished = [result for result in results if not isinstance(result, Failure)]
-    arrays = [getattr(result, name, None) for result in finished for name in ("outputs", "label_map")]
-    return sum(map(size_bytes, arrays))
+    return sum(size_bytes(getattr(result, name)) for result in results for name in _array_fields(type(result)))
+
+
+@cache
+def _array_fields(result_type: type[Result]) -> tuple[str, ...]:
+    """Return the fields of a type of results that hold arrays, or whatever a network returned."""
+    types = {field.name: field.type for field in msgspec.structs.fields(result_type)}
+    return tuple(name for name, kind in types.items() if kind is Any or get_origin(kind) is np.ndarray)
 
 
 def _server_timing(seconds: Mapping[str, float]) -> str:

@@ -12,7 +12,6 @@ from runtime.errors import InputError
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.requests import InferRequest, InferResponse, RequestedOutput
 from runtime.server.open_inference.tensors import (
-    TensorSpec,
     datatype_of,
     from_bytes,
     from_json,
@@ -145,12 +144,6 @@ def response_to_body(response: InferResponse) -> tuple[bytes, int | None]:
         {**request_id, "model_name": response.model, "model_version": response.version, "outputs": outputs}
     )
     return (b"".join([header, *binary_data]), len(header)) if response.binary else (header, None)
-
-
-def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
-    """Return a tensor of a model's metadata; the parameter ``also`` lists other accepted forms."""
-    row: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
-    return {**row, "parameters": {"also": list(spec.also)}} if spec.also else row
 
 
 def _requested_output(output: _OutputBody, binary_by_default: bool) -> RequestedOutput:

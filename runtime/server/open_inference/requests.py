@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.registry import open_payload
-from runtime.manifest import Manifest, Raw
+from runtime.manifest import Manifest
+from runtime.outputs.registry import open_interpreter
 from runtime.server.jobs import AcceptedInput, InputSource, PreparedInput
 from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of
-from runtime.server.payloads import input_specs, rows_of
+from runtime.server.payloads import input_specs, kind_of, rows_of
 from runtime.server.version import MODEL_VERSION
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
@@ -62,6 +63,26 @@ def output_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
         )
         for output in manifest.outputs
     )
+
+
+def model_metadata(name: str, manifest: Manifest) -> dict[str, Any]:
+    """Return a model's metadata; a tensor's parameter ``also`` lists other accepted forms."""
+
+    def rows(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+        return [
+            {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+            | ({"parameters": {"also": list(spec.also)}} if spec.also else {})
+            for spec in specs
+        ]
+
+    return {
+        "name": name,
+        "versions": [MODEL_VERSION],
+        "platform": PLATFORM,
+        "inputs": rows(input_specs(manifest)),
+        "outputs": rows(output_specs(manifest)),
+        "parameters": {"kind": kind_of(manifest), "task": manifest.task.kind},
+    }
 
 
 def model_config(name: str, manifest: Manifest) -> dict[str, Any]:
@@ -114,7 +135,9 @@ def build_response(
 
     Raises InputError for the classification of an output without classes, and where rows differ in shape.
     """
-    arrays = _stack_outputs(scores, manifest)
+    arrays = open_interpreter(manifest.task).join(
+        scores, names=[output.name for output in manifest.outputs], batched=manifest.batched_outputs
+    )
     requested = request.outputs or tuple(RequestedOutput(name=name, binary=request.binary_outputs) for name in arrays)
     outputs: dict[str, NDArray[Any]] = {}
     for output in requested:
@@ -126,25 +149,6 @@ def build_response(
         outputs=outputs,
         binary=frozenset(output.name for output in requested if output.binary),
     )
-
-
-def _stack_outputs(scores: Sequence[Any], manifest: Manifest) -> dict[str, NDArray[Any]]:
-    """Return the graph's outputs for all rows, by name; raises InputError where rows differ in shape."""
-    if not isinstance(manifest.task, Raw):
-        return {manifest.outputs[0].name: np.stack(scores)}
-    outputs = {}
-    for output in manifest.outputs:
-        rows = [entry[output.name] for entry in scores]
-        if not output.batched:
-            outputs[output.name] = rows[0]
-            continue
-        if len({row.shape for row in rows}) > 1:
-            raise InputError(
-                f"output '{output.name}': rows differ in shape: {sorted({row.shape for row in rows})}. "
-                "Send these inputs in separate requests."
-            )
-        outputs[output.name] = np.stack(rows)
-    return outputs
 
 
 def check_outputs(request: InferRequest, manifest: Manifest) -> None:

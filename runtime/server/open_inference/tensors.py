@@ -35,9 +35,6 @@ __all__ = [
 
 BF16 = "BF16"
 
-# The name in the manifest of the first dimension of an output that has one row per input.
-BATCH = "batch"
-
 # A length before each element of a BYTES tensor: uint32, little-endian.
 _LENGTH_BYTES = 4
 
@@ -248,6 +245,8 @@ def _check_kind(values: list[Any], dtype: np.dtype[Any], subject: str, datatype:
 
 
 def _from_text(value: Any, subject: str, is_base64: bool) -> bytes:
+    if isinstance(value, bytes):  # of gRPC's typed contents
+        return value
     if not isinstance(value, str):
         raise InputError(
             f"{subject}: wrong values: expected strings for BYTES, got {type(value).__name__}. Convert them."

@@ -73,6 +73,18 @@ def test_a_json_value_of_another_type_is_named(specs, value, message):
         open_payload(specs).from_json(value, "'#0'")
 
 
+def test_a_pair_of_texts_in_a_file_is_json():
+    payload = open_payload([PAIR])
+
+    assert payload.from_file(b'["a", "b"]', "'f'") == ("a", "b")
+    assert payload.media_types == ()
+    assert payload.body_noun == ""
+    with pytest.raises(runtime.InputError, match="'f'"):
+        payload.from_file(b"a text", "'f'")
+    assert open_payload([TEXT]).from_file(b'["a", "b"]', "'f'") == '["a", "b"]'
+    assert open_payload([TEXT]).media_types == ("text/plain",)
+
+
 def test_prepared_pixels_are_rows_of_an_image_model():
     pixels = np.arange(2 * 2 * 5 * 3, dtype=np.uint8).reshape(2, 2, 5, 3)
 

@@ -39,6 +39,29 @@ def test_the_queue_is_bounded_and_says_when_to_try_again():
     admission.enter(1, new_context())
 
 
+def test_a_client_is_never_told_to_try_again_in_0_s():
+    """The message and the number of the header are the same."""
+    admission = Admission(Limits(queue=1), workers=1)
+    admission.enter(1, new_context())
+
+    with pytest.raises(QueueFullError, match="Try again in 1 s") as caught:
+        admission.enter(1, new_context())
+
+    assert caught.value.retry_after_s == 1
+
+
+def test_a_wait_is_rounded_up():
+    admission = Admission(Limits(queue=1), workers=1)
+    admission.enter(1, new_context())
+    admission.leave(1, busy_s=1.2)
+    admission.enter(1, new_context())
+
+    with pytest.raises(QueueFullError, match="Try again in 2 s") as caught:
+        admission.enter(1, new_context())
+
+    assert caught.value.retry_after_s == 2
+
+
 def test_a_request_that_would_be_late_anyway_is_refused_at_once():
     admission = Admission(Limits(queue=100), workers=1)
     admission.enter(1, new_context())

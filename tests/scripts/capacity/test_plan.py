@@ -156,7 +156,7 @@ def test_neighbours_on_the_machine_are_as_busy(measured):
 
 
 def test_programs_beside_it_take_their_part_of_the_cores(measured):
-    assert process_of(measured(), Limits(), rivals=1.0).speeds == [0.5]
+    assert process_of(measured(), Limits(), others=1.0).speeds == [0.5]
 
 
 def test_a_promise_that_one_request_alone_breaks_is_one_sentence(measured):
