@@ -49,8 +49,8 @@ iris.train(Path("."))
 
 COMMANDS = """
 import json, typer
-from runtime.cli.main import EXPORTER_COMMANDS, app
-print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMANDS})))
+from runtime.cli.main import EXPORTER_COMMANDS, build_app
+print(json.dumps(sorted({*typer.main.get_command(build_app()).commands, *EXPORTER_COMMANDS})))
 """
 
 # Options of scripts, and of other people's programs.

@@ -14,7 +14,7 @@ from exporter import recheck as checking
 from exporter.inputs.image import pixel_check as pixels
 from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions
-from runtime.cli.main import app
+from runtime.cli.main import build_app
 from runtime.geometry import sizes
 from runtime.model import Model
 
@@ -37,7 +37,7 @@ def parity(exported, checkpoint_file, net_file):
 
     def run(*more, artifact=exported.artifact, checkpoint=checkpoint_file):
         given = ["parity", artifact, "--checkpoint", checkpoint, "--preprocess", f"{net_file}:transform", *more]
-        return CliRunner().invoke(app, [str(one) for one in given])
+        return CliRunner().invoke(build_app(), [str(one) for one in given])
 
     return run
 
