@@ -30,6 +30,7 @@ app = typer.Typer(
 @takes_options(
     lambda _name, _option: True,
     checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file, or a folder of shards.")],
+    complete=True,
 )
 def export(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")] = False,

@@ -61,6 +61,8 @@ class ImageAdapter(AdapterDefaults):
         )
         self._pixels = pixels
         self._samples = samples
+        if reading.restated:
+            self.assumptions = (f"the transform with training's own: {reading.restated}; --preprocess names another",)
         self._read: Images | None = None
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
@@ -85,9 +87,9 @@ class ImageAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the transform's steps, and whether they were assumed."""
-        assumed = f"assumed, from {self._reading.origin}: " if self._reading.assumed else ""
+        restated = f"{self._reading.restated}: " if self._reading.restated else ""
         mode = "" if self._pixels.mode == "RGB" else f"{self._pixels}, "
-        return assumed + mode + self._reading.describe()
+        return restated + mode + self._reading.describe()
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's photos, or our own, and odd ones made of them."""
