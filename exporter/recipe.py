@@ -257,12 +257,12 @@ class ExportOptions:
         input_kinds=("tokens",),
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
-    labels: Path | None = option_field(
+    labels: Path | tuple[str, ...] | None = option_field(
         kind=Path,
         metavar="FILE",
         panel=OUTPUTS,
         recheck=True,
-        help="Class names, one per line.",
+        help="Class names: one per line, a table with their numbers, or JSON.",
         tasks=(*CLASS_TASKS, "tokens"),
     )
     samples: Path | None = option_field(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import Field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -40,7 +40,8 @@ def field_value(about: Field[Any], value: Any) -> Any:
 
 def _convert(option: Option, field_type: Any, value: Any) -> Any:
     if option.kind is Path:
-        return _path(value)
+        names = isinstance(value, list | tuple) and tuple[str, ...] in get_args(field_type)
+        return msgspec.convert(value, tuple[str, ...]) if names else _path(value)
     if option.kind is str and option.read is not None and isinstance(value, str):
         return option.read(value)
     if hasattr(value, "tolist"):

@@ -8,7 +8,7 @@ They give different pixels, and the file does not say which of the two a model w
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -190,10 +190,13 @@ def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
     levels = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0
     if not processor.do_normalize:
         return (ToFloat(divisor=levels),)
+    mean, std = _per_channel(processor.image_mean), _per_channel(processor.image_std)
     if backend == "pil":
-        mean, std = (tuple(map(float, values)) for values in (processor.image_mean, processor.image_std))
         return (ToFloat(divisor=levels), Normalize(mean=mean, std=std))
-    mean, std = (
-        tuple((torch.tensor(values) * levels).tolist()) for values in (processor.image_mean, processor.image_std)
-    )
+    mean, std = (tuple((torch.tensor(values) * levels).tolist()) for values in (mean, std))
     return (ToFloat(divisor=1.0), Normalize(mean=mean, std=std))
+
+
+def _per_channel(values: float | Sequence[float]) -> tuple[float, ...]:
+    """Return a mean or deviation, which may be one number for all channels, as the manifest has it."""
+    return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))

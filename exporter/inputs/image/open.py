@@ -8,6 +8,7 @@ from torch import nn
 
 from exporter.architectures import HUGGING_FACE, TIMM
 from exporter.architectures.rebuild import RebuiltNetwork
+from exporter.architectures.transformers_config import config_of
 from exporter.errors import PreprocessingError
 from exporter.inputs.image import (
     GRAY,
@@ -48,7 +49,8 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> ImageAdapte
     Raises PreprocessingError where there is neither.
     """
     pixels, transform = _read_pixels(options, rebuilt)
-    return ImageAdapter(transform, pixels, exif=options.exif, samples=options.samples)
+    config = config_of(rebuilt.network)
+    return ImageAdapter(transform, pixels, exif=options.exif, samples=options.samples, config=config)
 
 
 def complete_options(options: ExportOptions, spec: ImageInput, _artifact: Artifact) -> ExportOptions:

@@ -9,6 +9,7 @@ from typing import Any
 from exporter.architectures import HUGGING_FACE
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.registry import Logits, inner_model
+from exporter.architectures.transformers_config import config_of
 from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
 from exporter.inputs.text.adapter import TextAdapter
@@ -37,7 +38,7 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
     path = options.tokenizer or (Path(folder) if folder else None)
     assert path is not None
     model = inner_model(network)
-    config = getattr(model, "config", None) if isinstance(network, Logits) else None
+    config = config_of(network)
     longest = getattr(config, "max_position_embeddings", None)
     return TextAdapter(
         read_tokenizer(path, max_length=options.max_length, longest=longest, carried=options.tokenizer_input),

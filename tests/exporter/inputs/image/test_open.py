@@ -9,9 +9,10 @@ import torchvision
 from torchvision import transforms
 
 import exporter
+from exporter.architectures.registry import Logits
 from exporter.inputs.image.open import open_adapter
 from exporter.parity.cases import Case
-from exporter.recipe import ExportOptions
+from exporter.recipe import ExportOptions, TaskOptions
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
 ASSUMED = "assumed, from ResNet18_Weights.IMAGENET1K_V1"
@@ -122,3 +123,74 @@ def test_a_gray_network_takes_stated_numbers_with_the_assumed_sizes(adapter_of):
 
     assert [type(step) for step in steps_of(adapter)] == [Resize, CenterCrop, ToFloat, Normalize]
     assert steps_of(adapter)[-1] == Normalize(mean=(0.5,), std=(0.25,))
+
+
+@pytest.fixture(scope="module")
+def vit():
+    """A tiny image classifier of transformers, as truecopy calls it."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    def build(**settings: object) -> SimpleNamespace:
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        network = Logits(ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8, **settings)))
+        return SimpleNamespace(network=network, reference="hf:vit", torchvision_name="")
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels", "task"),
+    [
+        ({"id2label": {1: "tulip", 0: "daisy"}}, ("daisy", "tulip"), None),
+        ({"num_labels": 3}, (), None),
+        ({"num_labels": 3, "problem_type": "multi_label_classification"}, (), "multilabel"),
+        ({"num_labels": 1}, (), "regress"),
+    ],
+)
+def test_an_image_classifier_of_transformers_brings_its_labels_and_its_task(vit, settings, labels, task):
+    own = transforms.Compose([transforms.Resize((16, 16)), transforms.ToTensor()])
+    rebuilt = vit(**settings)
+
+    adapter = open_adapter(ExportOptions.from_keywords("m.pth", "hf:vit", preprocess=own), rebuilt)
+
+    assert adapter.labels == labels
+    assert adapter.assume_task(TaskOptions(), rebuilt.network, None).task == task
+    assert adapter.assume_task(TaskOptions(task="raw"), rebuilt.network, None).task == "raw"
+
+
+@pytest.mark.parametrize(
+    ("settings", "stated", "steps"),
+    [
+        ({}, {}, (32, 32, "bilinear", "torch", None, 0.5)),
+        ({}, {"interpolation": "bicubic"}, (32, 32, "bicubic", "torch", None, 0.5)),
+        ({}, {"resize_backend": "pillow"}, (32, 32, "bilinear", "pillow", None, 0.5)),
+        ({}, {"resize": 24, "crop": 16, "mean": (0.25, 0.25, 0.25)}, (24, None, "bilinear", "torch", 16, 0.25)),
+        ({"image_mean": 0.5, "image_std": 0.2}, {}, (32, 32, "bilinear", "torch", None, 0.5)),
+        (
+            {"image_mean": 0.5, "image_std": 0.2},
+            {"resize_backend": "pillow"},
+            (32, 32, "bilinear", "pillow", None, 0.5),
+        ),
+    ],
+)
+def test_options_change_the_settings_of_a_hugging_face_processor(settings, stated, steps, vit, photos, tmp_path):
+    from transformers import ViTImageProcessor
+
+    ViTImageProcessor(size={"height": 32, "width": 32}, **settings).save_pretrained(tmp_path)
+    options = ExportOptions.from_keywords("m.pth", f"hf:{tmp_path}", **stated)
+    rebuilt = vit(num_labels=2)
+    rebuilt.reference = f"hf:{tmp_path}"
+
+    adapter = open_adapter(options, rebuilt)
+    (spec,) = adapter.inputs
+    resize, *crops = spec.preprocessing.geometry
+    scale, normalize = spec.preprocessing.arithmetic
+
+    size = resize.size if isinstance(resize.size, tuple) else (resize.size, None)
+    assert (*size, resize.interpolation, resize.implementation) == steps[:4]
+    assert [crop.height for crop in crops] == ([] if steps[4] is None else [steps[4]])
+    levels = 255 / scale.divisor
+    assert [mean / levels for mean in normalize.mean] == pytest.approx([steps[5]] * len(normalize.mean))
+    prepared = adapter.prepare(adapter.cases()[0])
+    arithmetic = adapter.torchscript_part().arithmetic(torch.from_numpy(prepared.arrays["pixels"]))
+    assert (arithmetic - prepared.tensors["normalized"]).abs().max() < 1e-5
