@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.cli.options import takes_options
+from exporter.cli.preflight import check_export
 from exporter.errors import ParityError
 from exporter.recipe import ExportOptions
 from runtime.console import open_console, run_app
@@ -40,6 +41,7 @@ def export(
     """Export a checkpoint as an artifact proven equal to the eager model; write nothing if it is not."""
     from exporter import check_extra
 
+    check_export(options)
     check_extra()
     from exporter.workflow import run
     from runtime.inputs.registry import kind_of

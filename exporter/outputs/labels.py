@@ -4,7 +4,7 @@ import ast
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,7 +36,7 @@ def read_labels(source: LabelSource, *, classes: int) -> tuple[str, ...]:
     missing or is not UTF-8 text, where the order is ambiguous, and for another number of names than there are classes.
     """
     names = _read_names(source, option="--labels") if isinstance(source, Path) else list(source)
-    subject = f"'{source}'" if isinstance(source, Path) else "--labels"
+    subject = _subject(source)
     if "" in names:
         raise ExportError(
             f"{subject}: line {names.index('') + 1} is empty: expected a label on every line. "
@@ -50,6 +50,24 @@ def read_labels(source: LabelSource, *, classes: int) -> tuple[str, ...]:
             f"{len(names)}. Give the labels that belong to this checkpoint."
         )
     return tuple(names)
+
+
+def check_label_count(source: LabelSource, outputs: Collection[int], *, checkpoint: Path) -> None:
+    """Raise ExportError where no layer of a checkpoint has as many outputs as there are names.
+
+    ``outputs`` are the numbers of outputs of its layers. Raises ExportError as well where the names cannot be read.
+    """
+    names = _read_names(source, option="--labels") if isinstance(source, Path) else list(source)
+    # The first line may be a heading.
+    if len(names) not in outputs and len(names) - 1 not in outputs:
+        raise ExportError(
+            f"{_subject(source)}: wrong number of labels: got {len(names)}, and no layer of '{checkpoint}' has as many "
+            "outputs. Give the labels that belong to this checkpoint."
+        )
+
+
+def _subject(source: LabelSource) -> str:
+    return f"'{source}'" if isinstance(source, Path) else "--labels"
 
 
 def describe_labels(labels: Sequence[str], source: LabelSource) -> str:
@@ -66,7 +84,7 @@ def read_vocabulary(source: LabelSource) -> tuple[str, ...]:
     one.
     """
     words = _read_names(source, option="--vocabulary") if isinstance(source, Path) else list(source)
-    subject = f"'{source}'" if isinstance(source, Path) else "--labels"
+    subject = _subject(source)
     numbers: dict[str, int] = {}
     for number, word in enumerate(words):
         if not word or word != word.strip() or len(word.split()) != 1:
