@@ -14,9 +14,10 @@ from runtime.artifact.open import Artifact
 def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOptions:
     """Return ``given`` with what it leaves open filled in from the artifact.
 
-    Raises ExportError where rows have no transform: the artifact has it as a graph alone, which cannot be its own
-    reference.
+    Raises ExportError for an option that is not for the artifact's inputs or its task, and where rows have no
+    transform: the artifact has it as a graph alone, which cannot be its own reference.
     """
+    given.check(kinds=[spec.kind for spec in artifact.manifest.inputs], task=artifact.manifest.task.kind)
     options = given
     for spec in artifact.manifest.inputs:
         options = INPUT_KINDS[type(spec)].complete_options(options, spec, artifact)

@@ -31,6 +31,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
+from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
@@ -112,6 +113,7 @@ class _Subject:
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
     """Carry out an export; ``listener`` hears of each step."""
     progress = Progress(listener)
+    options.check_export()
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     check_out(options.artifact_path, force=options.force)
     subject = _prepare(options, progress)
@@ -157,6 +159,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases())
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
+        options.check(task=task_options.task or DEFAULT_TASK)
         postprocessing = infer_postprocessing(
             outputs.values, task_options, labels_file=LAYOUT.labels, name=type(untouched).__name__
         )

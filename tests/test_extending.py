@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from exporter import ExportOptions
 from exporter.cli import options as cli_options
 from exporter.cli.options import takes_options
-from exporter.recipe import _option
+from exporter.options.rules import option_field
 from runtime.manifest import ArithmeticStep, GeometryStep, Input, Task
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def test_a_preprocessing_step_is_a_type_a_file_on_each_side_and_two_lines(name):
 
 @dataclass(frozen=True, kw_only=True)
 class MoreOptions(ExportOptions):
-    shade: int | None = _option(kind=int, metavar="N", recheck=True, help="A toy option.")
+    shade: int | None = option_field(kind=int, metavar="N", recheck=True, help="A toy option.")
 
 
 def test_an_option_is_one_field(monkeypatch):

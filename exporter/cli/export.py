@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.cli.options import takes_options
+from exporter.cli.preflight import check_export
 from exporter.errors import ParityError
 from exporter.recipe import ExportOptions
 from runtime.console import open_console, run_app
@@ -30,6 +31,7 @@ app = typer.Typer(
 @takes_options(
     lambda _name, _option: True,
     checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file, or a folder of shards.")],
+    complete=True,
 )
 def export(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")] = False,
@@ -39,6 +41,7 @@ def export(
     """Export a checkpoint as an artifact proven equal to the eager model; write nothing if it is not."""
     from exporter import check_extra
 
+    check_export(options)
     check_extra()
     from exporter.workflow import run
     from runtime.inputs.registry import kind_of

@@ -111,6 +111,7 @@ class AdapterDefaults:
     libraries: tuple[str, ...] = ()
     network_probe: SequenceProbe | None = None
     expected_warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""

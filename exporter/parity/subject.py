@@ -79,5 +79,5 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
-        not_compared=eager.source.skipped_samples,
+        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions),
     )

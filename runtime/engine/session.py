@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.engine.cpu import usable_cores
@@ -26,6 +25,15 @@ from runtime.engine.devices import (
 )
 from runtime.engine.placement import shape_nodes
 from runtime.errors import ArtifactError, DeviceError, InputError
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    if error.name != "onnxruntime":
+        raise
+    raise DeviceError(
+        "'onnxruntime': not installed. Run: pip install 'truecopy[cpu]', or 'truecopy[cuda]' for NVIDIA GPUs."
+    ) from None
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -20,8 +20,10 @@ def serve(
         list[str], typer.Argument(metavar="ARTIFACT...", help="Artifact folders; NAME=FOLDER sets the model's name.")
     ],
     host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one, -1 disables gRPC.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(min=-1, max=65535, help="gRPC port; 0 picks a free one, -1 disables gRPC.")
+    ] = 8001,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     batching: Annotated[
         Batching, typer.Option(help="Dynamic batching of inputs; auto means on accelerators only.")

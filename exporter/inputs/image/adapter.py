@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import helper
 from PIL import Image, ImageOps
+from torch import nn
 
+from exporter.architectures.transformers_config import labels_of, task_of
 from exporter.conversion.network_io import Arrays
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.image import (
@@ -24,6 +28,7 @@ from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pixel_check import pixel_rows
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage, StageBorders, StepExecution
 from exporter.parity.paths import decode_stage, host_stage
+from exporter.recipe import TaskOptions
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image
@@ -49,7 +54,11 @@ class ImageAdapter(AdapterDefaults):
     prepared_limit = 1.0
     decoder_tolerance = 0.02
 
-    def __init__(self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None) -> None:
+    def __init__(
+        self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None, config: Any = None
+    ) -> None:
+        self.labels = labels_of(config)
+        self._task = task_of(config)
         self._reading = reading
         self._spec = ImageInput(
             name=IMAGE,
@@ -61,6 +70,8 @@ class ImageAdapter(AdapterDefaults):
         )
         self._pixels = pixels
         self._samples = samples
+        if reading.restated:
+            self.assumptions = (f"the transform with training's own: {reading.restated}; --preprocess names another",)
         self._read: Images | None = None
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
@@ -85,9 +96,13 @@ class ImageAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the transform's steps, and whether they were assumed."""
-        assumed = f"assumed, from {self._reading.origin}: " if self._reading.assumed else ""
+        restated = f"{self._reading.restated}: " if self._reading.restated else ""
         mode = "" if self._pixels.mode == "RGB" else f"{self._pixels}, "
-        return assumed + mode + self._reading.describe()
+        return restated + mode + self._reading.describe()
+
+    def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
+        """Return the options, with the task of a transformers model's configuration."""
+        return replace(options, task=self._task) if options.task is None and self._task is not None else options
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's photos, or our own, and odd ones made of them."""

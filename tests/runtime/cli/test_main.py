@@ -194,3 +194,17 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(tiny, photos, option
 
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("command", ["predict ARTIFACT cat.jpg", "verify ARTIFACT", "bench ARTIFACT", "doctor"])
+def test_without_onnxruntime_a_command_says_which_package_to_install(tiny, command):
+    arguments = ["truecopy", *command.replace("ARTIFACT", str(tiny)).split()]
+    missing = f"import sys; sys.modules['onnxruntime'] = None; sys.argv = {arguments!r}"
+    code = f"{missing}; from runtime.cli.main import main; main()"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: 'onnxruntime': not installed. Run: pip install 'truecopy[cpu]', or 'truecopy[cuda]' for NVIDIA GPUs.\n"
+    )
