@@ -1,5 +1,6 @@
 """Shared behavior of the command lines: errors, exit status, --debug and --version."""
 
+import logging
 import os
 import signal
 import sys
@@ -36,7 +37,9 @@ def make_app(help_text: str) -> typer.Typer:
 
     @app.callback()
     def options(
-        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+        debug: Annotated[
+            bool, typer.Option("--debug", help="Show the traceback of an error, and of inputs that fail.")
+        ] = False,
         version: Annotated[
             bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
         ] = False,
@@ -44,6 +47,9 @@ def make_app(help_text: str) -> typer.Typer:
         del version  # its callback has done the work
         global _debug
         _debug = debug
+        if debug:
+            logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+            logging.getLogger("runtime").setLevel(logging.DEBUG)
 
     return app
 

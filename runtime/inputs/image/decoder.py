@@ -29,7 +29,7 @@ MAX_PIXELS = 64_000_000
 # The name of the prepared pixels in the graphs.
 PIXELS = "pixels"
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 # Pillow's own limits are looser than ours. Once and for all: catch_warnings() around each call is not for threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -154,7 +154,7 @@ def test_an_empty_folder_is_named(tiny, tmp_path):
     done = truecopy("predict", tiny, tmp_path)
 
     assert done.returncode == 1
-    assert "no files such as .bmp, .gif, .jpeg in this folder" in done.stderr
+    assert "no files such as .bmp, .gif, .jfif in this folder" in done.stderr
 
 
 def test_errors_can_be_accepted_and_a_file_gets_a_row_for_each_input(tiny, photos, tmp_path):
