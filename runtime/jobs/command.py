@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import typer
 
+from runtime.console import is_closed
 from runtime.engine.concurrency import batches
 from runtime.errors import InputError, TruecopyError
 from runtime.inputs.folders import LeftOut
@@ -73,6 +74,8 @@ def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) ->
 
 
 def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[list[Result]], None]) -> None:
+    if is_closed(sys.stdout):
+        raise InputError("stdout: closed: expected somewhere to print the rows. Redirect it, or add --out FILE.")
     engine, inputs, total, left_out = _open(request)
     stop = Stop()
     rows = failed = 0
@@ -85,8 +88,8 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
             if name == "table":
                 print_table(page)
             else:
-                sys.stdout.write(msgspec.json.encode(page[0].to_dict()).decode() + "\n")
-                sys.stdout.flush()
+                sys.stdout.buffer.write(msgspec.json.encode(page[0].to_dict()) + b"\n")  # UTF-8 in every locale
+                sys.stdout.buffer.flush()
             rows += len(page)
             failed += sum(isinstance(result, Failure) for result in page)
             advance(len(page))
