@@ -15,8 +15,8 @@ from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, b
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor, GraphFile
 from runtime.engine.session import Arrays
-from runtime.errors import DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.errors import DeviceError, InputError, TruecopyError, bounded
+from runtime.inputs.decoder import DecodedInput, input_border, to_input_error
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.manifest import Manifest
@@ -37,8 +37,6 @@ PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | 
 
 # The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
 InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
-
-_OUT_OF_MEMORY = "'{}': not enough memory to decode this input and run it. Use a smaller one."
 
 
 class Model:
@@ -203,8 +201,9 @@ class Model:
         return await asyncio.wrap_future(self._executor.submit(self.run, arrays))
 
     def decode(self, source: Any, *, subject: str = "input") -> DecodedInput:
-        """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
-        decoded = self._decoder.decode(source, subject=subject)
+        """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
+        with input_border(subject):
+            decoded = self._decoder.decode(source, subject=subject)
         if decoded.warning:
             self._warn_once(decoded.warning, subject)
         return decoded
@@ -216,7 +215,8 @@ class Model:
         types. Raises InputError, with ``subject`` as its name.
         """
         decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
-        prepared: PreparedInput = self._decoder.prepare(decoded)
+        with input_border(subject):
+            prepared: PreparedInput = self._decoder.prepare(decoded)
         return prepared
 
     def bucket(self, prepared: PreparedInput) -> Hashable:
@@ -297,20 +297,20 @@ class Model:
                 results.append(None)
             except InputError as error:
                 results.append(Failure(input=name, error=str(error)))
-            except MemoryError:
-                results.append(Failure(input=name, error=_OUT_OF_MEMORY.format(name)))
         try:
             scores = iter(self._score(prepared) if prepared else ())
-        except (InputError, MemoryError) as error:
+            return [
+                result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
+                for (name, _), result in zip(batch, results, strict=True)
+            ]
+        except Exception as error:
+            if isinstance(error, TruecopyError) and not isinstance(error, InputError):
+                raise  # the device's fault or the artifact's: no other input would fare better
             if len(batch) > 1:
                 return [self._predict_together([pair], top_k, threshold)[0] for pair in batch]
             name = batch[0][0]
-            message = _OUT_OF_MEMORY.format(name) if isinstance(error, MemoryError) else f"'{name}': {error}"
-            return [Failure(input=name, error=message)]
-        return [
-            result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
-            for (name, _), result in zip(batch, results, strict=True)
-        ]
+            message = f"'{name}': {error}" if isinstance(error, InputError) else str(to_input_error(error, f"'{name}'"))
+            return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         buckets: dict[Hashable, list[int]] = {}

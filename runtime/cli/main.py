@@ -45,7 +45,9 @@ def predict(
         ),
     ],
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the inputs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the rows to: .jsonl, .csv or .parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the rows to: .jsonl, .csv or .parquet; - for JSONL on stdout.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing or unfinished --out.")] = False,
     allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 even if inputs failed.")] = False,
@@ -53,7 +55,12 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest probability of a label; below it, 'unknown'.")
     ] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Refuse larger images before they are decoded.")] = 64,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(
+            help="Refuse images that are larger, or become larger on the way to the network, before they are decoded."
+        ),
+    ] = 64,
     overlays: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for label maps drawn over their images, as PNG.")
     ] = None,
@@ -84,12 +91,13 @@ def predict(
     from runtime.jobs.command import predict as run
     from runtime.jobs.options import JobOptions
 
+    is_stdout = out == Path("-")
     request = JobOptions(
         artifact=artifact,
         inputs=tuple(inputs),
         column=column,
-        out=out,
-        format=format,
+        out=None if is_stdout else out,
+        format="jsonl" if is_stdout and format is None else format,
         resume=resume,
         force=force,
         allow_errors=allow_errors,

@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 import typer
 
+from runtime.console import is_closed
 from runtime.engine.concurrency import batches
 from runtime.errors import InputError, TruecopyError
+from runtime.inputs.folders import LeftOut
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
@@ -72,7 +74,9 @@ def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) ->
 
 
 def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[list[Result]], None]) -> None:
-    engine, inputs, total = _open(request)
+    if is_closed(sys.stdout):
+        raise InputError("stdout: closed: expected somewhere to print the rows. Redirect it, or add --out FILE.")
+    engine, inputs, total, left_out = _open(request)
     stop = Stop()
     rows = failed = 0
     with engine, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
@@ -84,19 +88,19 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
             if name == "table":
                 print_table(page)
             else:
-                sys.stdout.write(msgspec.json.encode(page[0].to_dict()).decode() + "\n")
-                sys.stdout.flush()
+                sys.stdout.buffer.write(msgspec.json.encode(page[0].to_dict()) + b"\n")  # UTF-8 in every locale
+                sys.stdout.buffer.flush()
             rows += len(page)
             failed += sum(isinstance(result, Failure) for result in page)
             advance(len(page))
     if not stop.exhausted:
         sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could continue from there.\n")
         raise typer.Exit(128 + interruption.signal)
-    _exit(request, rows, failed)
+    _exit(request, rows, failed, left_out)
 
 
 def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
-    engine, inputs, total = _open(request)
+    engine, inputs, total, left_out = _open(request)
     overlays = _open_overlays(request, engine)
     options: dict[str, float | int | str | None] = {
         "top_k": request.top_k,
@@ -126,18 +130,21 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     seconds = time.monotonic() - start
     rate = (summary.rows - done.rows) / seconds
     sys.stderr.write(f"'{out}': {summary.rows} rows, {summary.rows - done.rows} of them now ({rate:.1f}/s)\n")
-    _exit(request, summary.rows, summary.failed)
+    _exit(request, summary.rows, summary.failed, left_out)
 
 
-def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None]:
-    """Return the engine, the inputs, and how many there are where that is known."""
+def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None, LeftOut]:
+    """Return the engine, the inputs, how many there are where that is known, and what is left out."""
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
     source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
-    total = count_inputs(request.inputs, source_format, column=request.column)
+    left_out = LeftOut()
+    total = count_inputs(request.inputs, source_format, column=request.column, left_out=left_out)
     engine = open_engine(request, source_format, total)
-    return engine, read_sources(request.inputs, source_format, column=request.column), total
+    counted_by_reading = left_out if total is None else None
+    inputs = read_sources(request.inputs, source_format, column=request.column, left_out=counted_by_reading)
+    return engine, inputs, total, left_out
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
@@ -162,7 +169,9 @@ def _format_name(request: JobOptions) -> str:
     return name
 
 
-def _exit(request: JobOptions, rows: int, failed: int) -> None:
+def _exit(request: JobOptions, rows: int, failed: int, left_out: LeftOut) -> None:
+    if left_out:
+        sys.stderr.write(f"note: {left_out}\n")
     if failed:
         prefix = "note" if request.allow_errors else "error"
         sys.stderr.write(f"{prefix}: {failed} of {rows} inputs failed. Their rows say why.\n")
