@@ -75,7 +75,7 @@ def _makes_gray(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
 
 def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
     if options.preprocess is not None:
-        return read_transform(options.preprocess, pixels)
+        return read_transform(options.preprocess, pixels, trust=options.trust)
     if options.spells_out_transform:
         transform = transform_of_options(
             resize=options.resize,
@@ -89,7 +89,7 @@ def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: Pix
     if rebuilt.reference.startswith(TIMM):
         return read_timm(rebuilt.reference.removeprefix(TIMM), pixels)
     if rebuilt.reference.startswith(HUGGING_FACE):
-        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), pixels)
+        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), pixels, trust=options.trust)
     if not rebuilt.torchvision_name:
         raise PreprocessingError(
             f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "

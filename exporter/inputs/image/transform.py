@@ -65,7 +65,9 @@ class TrainingTransform:
         return ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
-def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> TrainingTransform:
+def read_transform(
+    preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB, *, trust: bool = False
+) -> TrainingTransform:
     """Return the transform that ``preprocess`` is, or names, for images of the format ``pixels``.
 
     Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
@@ -81,9 +83,9 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
             return replace(read_timm(preprocess.removeprefix(TIMM), pixels), assumed=False)
         config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
         if backend == "pil":
-            return read_hugging_face(Path(config), pixels, backend="pil", assumed=False)
+            return read_hugging_face(Path(config), pixels, backend="pil", assumed=False, trust=trust)
         if Path(preprocess).name == CONFIG_NAME:
-            return read_hugging_face(Path(preprocess).parent, pixels, assumed=False)
+            return read_hugging_face(Path(preprocess).parent, pixels, assumed=False, trust=trust)
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -142,16 +144,22 @@ def read_timm(name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
 
 
 def read_hugging_face(
-    folder: Path, pixels: PixelFormat = RGB, *, backend: Backend = "torchvision", assumed: bool = True
+    folder: Path,
+    pixels: PixelFormat = RGB,
+    *,
+    backend: Backend = "torchvision",
+    assumed: bool = True,
+    trust: bool = False,
 ) -> TrainingTransform:
     """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
-    Raises PreprocessingError when there is none, or it cannot be folded in.
+    Python code of the folder runs only if ``trust`` is true. Raises PreprocessingError when there is none, or it
+    cannot be folded in.
     """
     origin = str(folder / CONFIG_NAME)
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
-    processor = read_processor(folder, backend)
+    processor = read_processor(folder, backend, trust=trust)
     return TrainingTransform(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin, pixels.channels),
         transform=processor.transform,
