@@ -292,7 +292,10 @@ class ExportOptions:
         metavar="NAME", help="State dict in the checkpoint. Default: the best candidate, reported."
     )
     trust: bool = option_field(
-        False, kind=bool, recheck=True, help="Load a whole pickled module, which runs the code that it names."
+        False,
+        kind=bool,
+        recheck=True,
+        help="Run code that the input files bring: of a whole pickled module, or of a Hugging Face folder.",
     )
     imports: tuple[Path, ...] = option_field(
         (),

@@ -148,14 +148,14 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         if arch is None:
             arch, arguments, reason = choose_architecture(checkpoint)
         arguments = {**arguments, **options.arguments}
-        rebuilt = rebuild(arch, arguments, checkpoint)
+        rebuilt = rebuild(arch, arguments, checkpoint, trust=options.trust)
         step.finding = _describe_network(rebuilt, checkpoint, reason)
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(arch, arguments, checkpoint).network
+        untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases())
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])

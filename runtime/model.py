@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from numpy.typing import NDArray
 
-from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
 from runtime.engine.devices import DeviceOptions
-from runtime.engine.executor import Executor, GraphFile
+from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays
-from runtime.errors import DeviceError, InputError, TruecopyError, bounded
+from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
 from runtime.inputs.decoder import DecodedInput, input_border, to_input_error
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
@@ -42,6 +42,9 @@ InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
 class Model:
     """A loaded artifact; safe to use from many threads. ``close``, or the end of a ``with``, ends its threads.
 
+    It stays what was verified, whatever happens to the folder. A copy, or one that was pickled, opens the same version
+    of the artifact anew, by its path; in a forked process a model on the CPU starts again from memory.
+
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
     arrays for either graph: raw inputs, such as ``{"image": uint8 [batch, any height, any width, 3]}``, or prepared
@@ -61,17 +64,29 @@ class Model:
         options: DeviceOptions | None = None,
     ) -> None:
         self._artifact = artifact
+        self._settings = {
+            "device": device,
+            "plan": plan,
+            "workers": workers,
+            "threads": threads,
+            "batch": batch,
+            "max_pixels": max_pixels,
+            "options": options,
+        }
         self._labels = artifact.labels()
         self._lock = threading.Lock()
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         self._variant = artifact.manifest.variants[0]
         self._batched = artifact.manifest.batched_outputs
+        self._graph, self._raw_graph = (
+            artifact.graph(name, weights=self._variant.weights) for name in (self._variant.network, self._variant.model)
+        )
         # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
         # speed.
         images = is_costly_to_decode(artifact.manifest.inputs)
         self._executor = Executor(
-            self._graph_file(self._variant.network),
+            self._graph,
             device=device,
             request=PlanRequest(
                 name=plan,
@@ -257,7 +272,7 @@ class Model:
                     f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
                     f"gives other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
                 )
-            return self._executor.run_raw(arrays, self._graph_file(variant.model))
+            return self._executor.run_raw(arrays, self._raw_graph)
         with self._executor.active():
             return self._executor.run(arrays)
 
@@ -268,6 +283,9 @@ class Model:
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the graphs; later calls raise ModelError."""
         self._executor.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._artifact.folder, self._artifact.digest, self._settings)
 
     def __enter__(self) -> "Model":
         return self
@@ -338,15 +356,6 @@ class Model:
         if first:
             warnings.warn(f"{subject}: {self._decoder.warnings[warning]}", stacklevel=2)
 
-    def _graph_file(self, name: str) -> GraphFile:
-        """Return what checks a graph's file, and the weights that it reads, when the graph is opened."""
-
-        def check() -> Path:
-            self._artifact.file(self._variant.weights)
-            return self._artifact.file(name)
-
-        return check
-
 
 def load(
     path: str | Path,
@@ -371,16 +380,29 @@ def load(
     run it.
     """
     limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
-    return Model(
-        open_artifact(path),
-        device=device,
-        plan=plan,
-        workers=workers,
-        threads=threads,
-        batch=batch,
-        max_pixels=max_pixels,
-        options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
-    )
+    artifact = open_artifact(path)
+    with artifact_errors(path):
+        return Model(
+            artifact,
+            device=device,
+            plan=plan,
+            workers=workers,
+            threads=threads,
+            batch=batch,
+            max_pixels=max_pixels,
+            options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
+        )
+
+
+def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:
+    """Return a model that was pickled. Raises ArtifactError where the folder holds another version by now."""
+    artifact = open_artifact(folder)
+    if artifact.digest != digest:
+        raise ArtifactError(
+            f"'{folder}': not the version of the model that was pickled or copied: expected a manifest with SHA-256 "
+            f"{digest}, got {artifact.digest}. Load the artifact again, and put new versions in other folders."
+        )
+    return Model(artifact, **settings)
 
 
 def check_options(top_k: int, threshold: float | None) -> None:

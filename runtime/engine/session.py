@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from runtime.engine.devices import (
     read_machine,
     split_device,
 )
+from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
 from runtime.errors import ArtifactError, DeviceError, InputError
 
@@ -36,6 +37,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 Arrays = Mapping[str, NDArray[Any]]
+
+# A graph as ``open_session`` takes it: a file, its contents, or a verified one.
+Graph: TypeAlias = Path | bytes | StoredGraph
 
 # Operators that onnxruntime adds to compute shapes on the CPU, under names of its own.
 _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
@@ -60,6 +64,11 @@ class Session:
     def inputs(self) -> tuple[str, ...]:
         """The names of the graph's inputs."""
         return tuple(self._inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the graph's outputs."""
+        return tuple(self._outputs)
 
     @property
     def input_types(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
@@ -136,7 +145,7 @@ def this_machine() -> MachineInfo:
 
 
 def open_session(
-    graph: Path | bytes,
+    graph: Graph,
     *,
     device: str = "auto",
     threads: int | None = None,
@@ -144,7 +153,7 @@ def open_session(
     options: DeviceOptions | None = None,
     machine: MachineInfo | None = None,
 ) -> Session:
-    """Load a graph, a file or its contents, on ``device``: one of ``devices.DEVICES``, or ``auto``.
+    """Load a graph on ``device``: one of ``devices.DEVICES``, or ``auto``.
 
     ``threads`` is the number of threads per call, by default the number of usable cores. With ``spin`` they wait for
     one another in a busy loop, which suits calls that have the cores to themselves. Where ``auto`` cannot use a device
@@ -167,7 +176,7 @@ def onnxruntime_version() -> str:
 
 
 def _open_on(
-    device: str, graph: Path | bytes, threads: int | None, spin: bool, chosen: DeviceOptions, machine: MachineInfo
+    device: str, graph: Graph, threads: int | None, spin: bool, chosen: DeviceOptions, machine: MachineInfo
 ) -> Session:
     kind, number = split_device(device)
     entry = DEVICES[kind]
@@ -190,8 +199,9 @@ def _open_on(
         for name, value in entry.environment(chosen).items():
             os.environ.setdefault(name, value)
         providers.insert(0, (entry.provider, entry.options(number, chosen)))
+    source = _source(graph, options, in_memory=entry.provider == CPU_PROVIDER)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:
         absent = missing_number(device, str(error))
         if absent is not None:
@@ -205,8 +215,28 @@ def _open_on(
             "Install a newer onnxruntime, or export the model again."
         ) from error
     if entry.provider != CPU_PROVIDER:
-        _check_placement(session, graph, device, machine)
+        _check_placement(session, source, device, machine)
+        if isinstance(graph, StoredGraph):
+            graph.check_unchanged()  # the provider has read the files itself
     return Session(session, device)
+
+
+def _source(graph: Graph, options: Any, *, in_memory: bool) -> Path | bytes:
+    """Return what onnxruntime loads, and give ``options`` the tensors of a verified graph.
+
+    They are not read from the file again, which may be another one by now, or change while it is mapped: only providers
+    that copy all weights to their device read it.
+    """
+    if not isinstance(graph, StoredGraph):
+        return graph
+    tensors = graph.initializers()
+    if not in_memory:
+        return graph.path
+    make_value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
+    options.add_external_initializers(
+        [name for name, _, _ in tensors], [make_value(values, kind) for _, values, kind in tensors]
+    )
+    return graph.data
 
 
 def _check_placement(session: Any, graph: Path | bytes, device: str, machine: MachineInfo) -> None:
@@ -259,8 +289,9 @@ def _run_error(error: Exception, device: str) -> InputError | DeviceError:
     return InputError(f"inputs: the network cannot run on these values: {reason}. Use other inputs, or fewer at once.")
 
 
-def _name(graph: Path | bytes) -> str:
-    return f"'{graph}'" if isinstance(graph, Path) else "the graph"
+def _name(graph: Graph) -> str:
+    path = graph.path if isinstance(graph, StoredGraph) else graph
+    return f"'{path}'" if isinstance(path, Path) else "the graph"
 
 
 def _numpy_type(onnx_type: str) -> str:

@@ -7,7 +7,6 @@ transformers has two of each processor: on torchvision, which resizes tensors, a
 They give different pixels, and the file does not say which of the two a model was trained with.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporter.errors import PreprocessingError, first_line
+from exporter.architectures.hugging_face import load_auto
+from exporter.errors import PreprocessingError
 from exporter.inputs.image.plain_options import TransformParts
 from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order, crop_fits
 from runtime.manifest import (
@@ -58,14 +58,15 @@ class Processor:
     pixels: Callable[[Image.Image], NDArray[np.uint8]]
 
 
-def read_processor(folder: Path, backend: Backend, changes: Mapping[str, Any]) -> Processor:
+def read_processor(folder: Path, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Processor:
     """Return the processor that transformers makes, on ``backend``, of the configuration in ``folder``.
 
-    ``changes`` are settings that take the place of the configuration's. Raises PreprocessingError when transformers is
-    not installed, cannot read it, or would do what cannot be folded in.
+    ``changes`` are settings that take the place of the configuration's. Python code of the folder runs only if
+    ``trust`` is true. Raises PreprocessingError when transformers is not installed, cannot read it, or would do what
+    cannot be folded in.
     """
     subject = f"'{folder / CONFIG_NAME}'"
-    processor = _load(folder, subject, backend, changes)
+    processor = _load(folder, subject, backend, changes, trust=trust)
     geometry: list[GeometryStep] = []
     resize = _resize(processor, subject, backend) if processor.do_resize else None
     if resize is not None:
@@ -128,22 +129,23 @@ def _sides(size: int | tuple[int, int]) -> dict[str, int]:
     return {"height": height, "width": width}
 
 
-def _load(folder: Path, subject: str, backend: Backend, changes: Mapping[str, Any]) -> Any:
+def _load(folder: Path, subject: str, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Any:
     try:
-        from transformers import AutoImageProcessor
         from transformers.image_processing_backends import PilBackend, TorchvisionBackend
     except ImportError:
         raise PreprocessingError(
             f"{subject}: needs transformers 5, which is not installed. Run: pip install 'truecopy[hf]'."
         ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend=backend, **changes)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
-        raise PreprocessingError(
-            f"{subject}: transformers cannot read it: {first_line(error)}. Check the folder."
-        ) from error
+    processor = load_auto(
+        "AutoImageProcessor",
+        folder,
+        trust=trust,
+        error=PreprocessingError,
+        problem=f"{subject}: transformers cannot read it",
+        fix="Check the folder.",
+        backend=backend,
+        **changes,
+    )
     kind = type(processor)
     base = TorchvisionBackend if backend == "torchvision" else PilBackend
     if not isinstance(processor, base):

@@ -86,10 +86,10 @@ def _makes_gray(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
 def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
     """Return the user's transform; or the one that comes with the architecture, with the parts that options state."""
     if options.preprocess is not None:
-        return read_transform(options.preprocess, pixels)
+        return read_transform(options.preprocess, pixels, trust=options.trust)
     stated = parts_of_options(options)
     if rebuilt.reference.startswith(HUGGING_FACE):
-        return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels)
+        return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels, trust=options.trust)
     if not stated.stated:
         return _assume_transform(rebuilt, pixels)
     try:
@@ -117,10 +117,10 @@ def _assume_transform(rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingT
     return read_preset(rebuilt.torchvision_name, pixels)
 
 
-def _read_processor(folder: Path, stated: TransformParts, pixels: PixelFormat) -> TrainingTransform:
+def _read_processor(folder: Path, stated: TransformParts, pixels: PixelFormat, *, trust: bool) -> TrainingTransform:
     """Return the transform of a Hugging Face folder, by transformers itself, with the settings that options state."""
     backend, changes = settings_of(stated)
-    transform = read_hugging_face(folder, pixels, backend=backend, changes=changes)
+    transform = read_hugging_face(folder, pixels, backend=backend, changes=changes, trust=trust)
     check_no_frame(transform.steps, transform.origin, stated)
     return replace(transform, restated=", ".join([transform.restated, *list_changes(stated, {})]))
 

@@ -66,7 +66,9 @@ class TrainingTransform:
         return ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
-def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> TrainingTransform:
+def read_transform(
+    preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB, *, trust: bool = False
+) -> TrainingTransform:
     """Return the transform that ``preprocess`` is, or names, for images of the format ``pixels``.
 
     Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
@@ -82,9 +84,9 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
             return replace(read_timm(preprocess.removeprefix(TIMM), pixels), restated="")
         config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
         if backend == "pil":
-            return replace(read_hugging_face(Path(config), pixels, backend="pil"), restated="")
+            return replace(read_hugging_face(Path(config), pixels, backend="pil", trust=trust), restated="")
         if Path(preprocess).name == CONFIG_NAME:
-            return replace(read_hugging_face(Path(preprocess).parent, pixels), restated="")
+            return replace(read_hugging_face(Path(preprocess).parent, pixels, trust=trust), restated="")
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -143,17 +145,22 @@ def read_timm(name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
 
 
 def read_hugging_face(
-    folder: Path, pixels: PixelFormat = RGB, *, backend: Backend = "torchvision", changes: Mapping[str, Any] = {}
+    folder: Path,
+    pixels: PixelFormat = RGB,
+    *,
+    backend: Backend = "torchvision",
+    changes: Mapping[str, Any] = {},
+    trust: bool = False,
 ) -> TrainingTransform:
     """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
-    ``changes`` are settings of the processor that take the place of the file's. Raises PreprocessingError when there is
-    none, or it cannot be folded in.
+    ``changes`` are settings of the processor that take the place of the file's. Python code of the folder runs only if
+    ``trust`` is true. Raises PreprocessingError when there is none, or it cannot be folded in.
     """
     origin = str(folder / CONFIG_NAME)
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
-    processor = read_processor(folder, backend, changes)
+    processor = read_processor(folder, backend, changes, trust=trust)
     return TrainingTransform(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin, pixels.channels),
         transform=processor.transform,

@@ -41,7 +41,13 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
     config = config_of(network)
     longest = getattr(config, "max_position_embeddings", None)
     return TextAdapter(
-        read_tokenizer(path, max_length=options.max_length, longest=longest, carried=options.tokenizer_input),
+        read_tokenizer(
+            path,
+            max_length=options.max_length,
+            longest=longest,
+            carried=options.tokenizer_input,
+            trust=options.trust,
+        ),
         takes=tuple(signature(model.forward).parameters),
         pairs=options.text_pairs,
         samples=options.samples,

@@ -60,7 +60,7 @@ class TextDecoder(Decoder):
 
     def __init__(self, spec: TextInput, artifact: Artifact) -> None:
         self.spec = spec
-        self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
+        self._tokenizer = open_tokenizer(artifact.read(spec.tokenizer), artifact.path / spec.tokenizer)
         self.warnings = {
             TRUNCATED: f"longer than the {spec.max_length} tokens that this model takes, so it is cut there, as in "
             "training. Shorten it, or split it."
@@ -146,7 +146,7 @@ class TextDecoder(Decoder):
         return texts
 
 
-def open_tokenizer(path: Path) -> Any:
+def open_tokenizer(data: bytes, path: Path) -> Any:
     """Return the tokenizer in a ``tokenizer.json``.
 
     Raises DeviceError where the tokenizers library is missing, ArtifactError where it cannot read the file.
@@ -158,7 +158,7 @@ def open_tokenizer(path: Path) -> Any:
         )
     tokenizers = import_module("tokenizers")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
         raise ArtifactError(
             f"'{path}': tokenizers {tokenizers.__version__} cannot read it: {str(error).rstrip('.')}. Install a newer "

@@ -47,7 +47,7 @@ class TokensDecoder(Decoder):
         self.spec = spec
         self._numbers: dict[str, int] = {}
         if spec.vocabulary:
-            words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
+            words = artifact.read(spec.vocabulary).decode("utf-8").splitlines()
             self._numbers = {word: number for number, word in enumerate(words)}
 
     def is_list(self, inputs: object) -> bool:

@@ -34,7 +34,7 @@ def folder(tmp_path) -> Path:
 def open_decoder(folder):
     def run(**changes: object) -> TextDecoder:
         settings = {"name": "text", "tokenizer": "tokenizer.json", "arrays": ARRAYS, "max_length": 6, "pad_id": 0}
-        artifact = SimpleNamespace(file=lambda name: folder / name)
+        artifact = SimpleNamespace(path=folder, read=lambda name: (folder / name).read_bytes())
         return TextDecoder(TextInput(**{**settings, **changes}), artifact)
 
     return run

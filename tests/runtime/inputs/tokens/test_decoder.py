@@ -27,7 +27,7 @@ def open_decoder(tmp_path):
 
     def run(**changes: object) -> TokensDecoder:
         settings = {"name": "digits", "vocabulary_size": 4, "max_length": 5}
-        artifact = SimpleNamespace(file=lambda name: tmp_path / name)
+        artifact = SimpleNamespace(path=tmp_path, read=lambda name: (tmp_path / name).read_bytes())
         return TokensDecoder(TokensInput(**{**settings, **changes}), artifact)
 
     return run
