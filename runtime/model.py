@@ -280,6 +280,10 @@ class Model:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
         self._artifact.check_unchanged()
 
+    def terminate(self) -> None:
+        """End the calls in progress as soon as possible; what they return is of no use, and neither is the model."""
+        self._executor.terminate()
+
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the graphs; later calls raise ModelError."""
         self._executor.close()

@@ -127,6 +127,14 @@ class Executor:
         """Raise ModelError after ``close``."""
         self._opened()
 
+    def terminate(self) -> None:
+        """End the runs in progress as soon as possible; the executor is of no use any more."""
+        with self._lock:
+            sessions = (self._network, self._single_threaded, self._raw)
+        for session in sessions:
+            if session is not None:
+                session.terminate()
+
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the sessions."""
         with self._lock:

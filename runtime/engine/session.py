@@ -59,6 +59,7 @@ class Session:
         }
         self._outputs: list[str] = [node.name for node in session.get_outputs()]
         self._bound = device != "cpu"
+        self._run_options = onnxruntime.RunOptions()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -94,10 +95,17 @@ class Session:
         """
         self._check(arrays)
         try:
-            values = self._run_bound(arrays) if self._bound else self._session.run(self._outputs, dict(arrays))
+            if self._bound:
+                values = self._run_bound(arrays)
+            else:
+                values = self._session.run(self._outputs, dict(arrays), self._run_options)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise _run_error(error, self.device) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def terminate(self) -> None:
+        """End the runs in progress at their next node, and every later one, with an InputError."""
+        self._run_options.terminate = True
 
     def warm_up(self, batches: Collection[int]) -> None:
         """Run once with each batch size, so that the first caller does not wait for the selection of kernels."""
@@ -117,7 +125,7 @@ class Session:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._run_options)
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
 

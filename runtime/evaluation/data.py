@@ -17,8 +17,6 @@ from runtime.outputs.metrics import Scores
 from runtime.outputs.registry import open_interpreter
 from runtime.results import is_finite, non_finite_message
 
-_BATCH = 256
-
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledData:
@@ -94,7 +92,7 @@ def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> 
             waiting.append((labeled_input, model.prepare(labeled_input.source, subject=f"'{labeled_input.name}'")))
         except InputError as error:
             failures[labeled_input.name] = str(error)
-        if len(waiting) == _BATCH:
+        if len(waiting) == model.plan.batch:
             flush()
     if waiting:
         flush()

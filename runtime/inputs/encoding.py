@@ -37,7 +37,8 @@ def decode_text(data: bytes, subject: str) -> str:
         name = "UTF-8" if encoding.startswith("utf-8") else "UTF-16"
         at = f"byte {error.object[error.start]:#04x} at position {error.start}"
         raise InputError(f"{subject}: not text: expected {name}, got {at}. {_FIX}") from None
-    check_no_null(text, subject)
+    if _is_utf16_without_mark(data):
+        check_no_null(text, subject)
     return text
 
 
@@ -119,6 +120,12 @@ def check_unicode(text: str, subject: str) -> None:
             f"{subject}: not text: expected Unicode characters, got half of one, {half!r}, at character "
             f"{error.start}. Decode it again."
         ) from None
+
+
+def _is_utf16_without_mark(data: bytes) -> bool:
+    """Return whether most pairs of bytes have a null in one and the same place; a text may have some of its own."""
+    pairs = len(data) // 2
+    return pairs > 0 and max(data[0::2].count(0), data[1::2].count(0)) > pairs / 2
 
 
 def _encoding_of(start: bytes, subject: str) -> str:

@@ -1,15 +1,17 @@
 """Command 'truecopy predict': rows to stdout, or a job to a file."""
 
+import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import typer
@@ -33,30 +35,52 @@ from runtime.results import Failure, Result
 # A table is printed page by page: the first rows come early, and not all rows are in memory.
 _PAGE_ROWS = 200
 
+# What the inputs in flight have to finish after a signal, and what is open to be closed after a second one.
+_GRACE_S = 0.5
+
 TO_STDOUT = ("table", "jsonl")
 
 
 class Interruption:
-    """The first signal asks the job to stop, a second one ends it at once."""
+    """The first signal asks the job to stop, a second one ends it at once.
 
-    def __init__(self, stop: Stop) -> None:
+    The inputs in flight have half a second to finish. After it their runs are terminated, and the main thread no longer
+    waits: not for a run, a read of stdin or the next name of a folder.
+    """
+
+    def __init__(self, stop: Stop, engine: Engine) -> None:
         self._stop = stop
+        self._engine = engine
         self.signal = 0
 
     def __enter__(self) -> "Interruption":
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGALRM: self._give_up}
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signal:
-            raise KeyboardInterrupt
+            self._end(number)
         self.signal = number
         self._stop.ask()
+        signal.setitimer(signal.ITIMER_REAL, _GRACE_S, _GRACE_S)
         sys.stderr.write("\nstopping after the inputs in flight. A second signal ends the job at once.\n")
+
+    def _give_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._engine.terminate()
+        self._stop.abandon()
+
+    def _end(self, number: int) -> NoReturn:
+        """End the process, once what is open had a moment to be closed: a thread may never come back."""
+        timer = threading.Timer(_GRACE_S, os._exit, [128 + number])
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
 
 
 def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) -> None:
@@ -79,8 +103,12 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
     engine, inputs, total, left_out = _open(request)
     stop = Stop()
     rows = failed = 0
-    with engine, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
-        results = engine.predict_each(inputs, skipped=0, stop=stop)
+    with (
+        engine,
+        Interruption(stop, engine) as interruption,
+        _progress(total, 0, shown=not sys.stdout.isatty()) as advance,
+    ):
+        results = stop.each(engine.predict_each(inputs, skipped=0, stop=stop))
         overlays = _open_overlays(request, engine)
         if overlays is not None:
             results = overlays.write_each(results)
@@ -114,7 +142,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     with (
         engine,
         Journal(out, description, resume=request.resume, force=request.force) as journal,
-        Interruption(stop) as interruption,
+        Interruption(stop, engine) as interruption,
     ):
         job = Job(engine=engine, journal=journal, stop=stop, format_name=name, overlays=overlays)
         done = job.skip_done(inputs)
@@ -163,7 +191,7 @@ def _format_name(request: JobOptions) -> str:
     else:
         name = "table"
     if request.out is None and name not in TO_STDOUT:
-        raise InputError(f"format '{name}': expected --out with the file to write, got none. Add it.")
+        raise InputError(f"format '{name}': expected --out with the file to write, got stdout. Name one, or use jsonl.")
     if request.out is None and request.resume:
         raise InputError("--resume: expected --out with the file of an unfinished job, got none. Add it.")
     return name

@@ -85,7 +85,8 @@ class Job:
         checked = time.monotonic()
         try:
             results = self.engine.predict_each(inputs, skipped=done.rows, stop=self.stop)
-            for result in results if self.overlays is None else self.overlays.write_each(results):
+            waited = self.stop.each(results)
+            for result in waited if self.overlays is None else self.overlays.write_each(waited):
                 self.journal.append(result.to_dict())
                 failed += isinstance(result, Failure)
                 on_row()

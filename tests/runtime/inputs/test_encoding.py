@@ -39,6 +39,13 @@ def test_bytes_of_another_encoding_are_an_error_that_says_what_to_do(data, probl
         decode_text(data, "'x'")
 
 
+def test_a_null_character_in_a_text_is_kept():
+    """Tokenizers know what to do with it; only UTF-16 without its mark has one in most characters."""
+    assert decode_text(b"zero \0 width", "'x'") == "zero \0 width"
+    with pytest.raises(InputError, match="a null character at position 0"):
+        decode_text("good".encode("utf-16-be"), "'x'")
+
+
 def test_a_line_that_is_no_text_costs_only_itself():
     lines = list(read_lines(io.BytesIO(b"a\nb\0c\nd\xe9\ne"), "'x'"))
 
