@@ -256,6 +256,14 @@ class ExportOptions:
         recheck=True,
         help="Largest accepted difference, as a multiple of the eager model's own noise.",
     )
+    thorough: bool = _option(
+        False,
+        kind=bool,
+        panel=PROOF,
+        recheck=True,
+        help="Photos: compare the prepared pixels on more made images, and after each step of the transform; takes "
+        "minutes.",
+    )
     locate: Path | None = _option(
         kind=Path,
         metavar="FOLDER",
