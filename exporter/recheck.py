@@ -17,6 +17,7 @@ from exporter.localize.locate import FaultReport, locate_fault
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.pictures import draw_pictures
+from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
@@ -38,24 +39,43 @@ class RecheckResult:
     location: FaultReport | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Extent:
+    """How much is compared and drawn, and who hears of it."""
+
+    pixels: bool
+    thorough: bool
+    pictures: bool
+    progress: Progress
+
+
 def recheck_artifact(
-    path: str | Path, options: ExportOptions, *, pixels: bool = True, pictures: bool = False
+    path: str | Path,
+    options: ExportOptions,
+    *,
+    pixels: bool = True,
+    pictures: bool = False,
+    listener: ProgressListener | None = None,
 ) -> RecheckResult:
     """Return how an artifact compares with the eager model and the user's own preprocessing.
 
     ``options`` repeat those of the export as far as the artifact does not hold them. Every file's hash is compared
-    first. ``pixels`` also compares the pixels after each step of the transform, on images made for that; ``pictures``
-    draws the inputs that differ most. The first faulty node of the network goes into the folder ``options.locate``.
+    first. ``pixels`` also compares the artifact's geometry on images made for that, which ``options.thorough`` takes
+    more of; ``pictures`` draws the inputs that differ most. The first faulty node of the network goes into the folder
+    ``options.locate``. ``listener`` hears of each step.
 
     Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
     in.
     """
-    artifact = open_artifact(path)
-    manifest = artifact.manifest
-    for name in manifest.files:
-        artifact.file(name)
-    check_not_calibrated(manifest)
-    rebuilt = open_eager_network(artifact, options)
+    progress = Progress(listener)
+    with progress.step("read") as step:
+        artifact = open_artifact(path)
+        manifest = artifact.manifest
+        for name in manifest.files:
+            artifact.file(name)
+        check_not_calibrated(manifest)
+        rebuilt = open_eager_network(artifact, options)
+        step.finding = f"{manifest.name}, {len(manifest.files)} files"
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
     if adapter.inputs != manifest.inputs:
         raise ParityError(
@@ -64,7 +84,9 @@ def recheck_artifact(
             "--input, --tokenizer), or export it again."
         )
     reference = parity.Reference(rebuilt.network, adapter.prepare)
-    outputs = reference.run(adapter.cases())
+    with progress.step("reference") as step:
+        outputs = reference.run(adapter.cases())
+        step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
     postprocessing = postprocessing_from_artifact(artifact, outputs.values)
     eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
     labels = artifact.labels()
@@ -72,13 +94,17 @@ def recheck_artifact(
         labels = read_labels(options.labels, classes=len(labels))
     subject = parity.build_inputs(eager, manifest=manifest, labels=labels, max_ratio=options.max_ratio)
     subject = replace(subject, not_compared=(*subject.not_compared, *_own_references(options, manifest.inputs, labels)))
-    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, pictures=pictures)
-    if pixels:
-        evidence = _with_rows(evidence, subject, adapter.check_steps(geometry_executions()))
-    evidence = _with_rows(evidence, subject, _golden_rows(artifact))
+    extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress)
+    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
+    with progress.step("golden") as step:
+        golden = _golden_rows(artifact)
+        evidence = _with_rows(evidence, subject, golden)
+        step.finding = describe_rows(golden)
     location = None
     if options.locate is not None:
-        location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
+        with progress.step("locate") as step:
+            location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
+            step.finding = location.sentence
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 
@@ -87,8 +113,7 @@ def _compare(
     subject: parity.ParityInputs,
     adapter: InputPipeline,
     postprocessing: Postprocessing,
-    *,
-    pictures: bool,
+    extent: _Extent,
 ) -> tuple[Evidence, tuple[Picture, ...]]:
     """Return the evidence on every device that is here, and pictures where they are wanted."""
     missing: list[str] = []
@@ -105,8 +130,21 @@ def _compare(
             only = None if model.device == "cpu" else (parity.RUNTIME,)
             opened = stack.enter_context(open_paths(artifact, model, adapter, postprocessing, only=only))
             paths += opened if model.device == "cpu" else _end_to_end(opened)
-        evidence = parity.compare(paths, replace(subject, not_compared=(*subject.not_compared, *missing)))
-        drawn = draw_pictures(paths, subject, evidence) if pictures else ()
+        progress = extent.progress
+        made: Sequence[Row] = ()
+        if extent.pixels:
+            # Before the comparison, which opens more sessions: the largest images take the most memory.
+            with progress.step("made images") as step:
+                made = adapter.check_steps(
+                    paths, geometry_executions(), thorough=extent.thorough, advance=progress.advance
+                )
+                step.finding = describe_rows(made)
+        with progress.step("compare") as step:
+            subject = replace(subject, not_compared=(*subject.not_compared, *missing))
+            evidence = parity.compare(paths, subject, advance=progress.advance)
+            step.finding = describe_rows(evidence.rows)
+        evidence = _with_rows(evidence, subject, made)
+        drawn = draw_pictures(paths, subject, evidence) if extent.pictures else ()
         if fast is None:
             return evidence, drawn
         opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))

@@ -281,6 +281,14 @@ class ExportOptions:
         recheck=True,
         help="Largest accepted difference, as a multiple of the eager model's own noise.",
     )
+    thorough: bool = option_field(
+        False,
+        kind=bool,
+        panel=PROOF,
+        recheck=True,
+        help="Photos: compare the prepared pixels on more made images, and after each step of the transform; takes "
+        "minutes.",
+    )
     locate: Path | None = option_field(
         kind=Path,
         metavar="FOLDER",

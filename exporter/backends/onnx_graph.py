@@ -24,7 +24,8 @@ from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.to_onnx import IR_VERSION, OPSET
 from exporter.inputs.image import PixelFormat, geometry_nodes
-from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.inputs.image.made_images import PixelSource
+from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import Case, ServedPath, ServedStage
 from exporter.parity.paths import Subgraph, graph_stages, prepared_batch, split_batch
 from exporter.progress import megabytes

@@ -21,7 +21,8 @@ from exporter.conversion.network_io import Arrays
 from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace
 from exporter.errors import ConversionError
 from exporter.inputs.image import Geometry, PixelFormat
-from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.inputs.image.made_images import PixelSource
+from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageBorders, StageId
 from exporter.parity.paths import REFERENCE_VALUES, split_batch

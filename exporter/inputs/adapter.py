@@ -11,7 +11,8 @@ from torch import nn
 from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.parity.cases import CaseSource, PreparedInput, StageBorders, StepExecution
+from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
+from exporter.progress import Advance
 from exporter.recipe import TaskOptions
 from runtime.evidence import Row
 from runtime.manifest import Input
@@ -117,8 +118,15 @@ class AdapterDefaults:
         """Return the options as they are."""
         return options
 
-    def check_steps(self, _executions: Mapping[str, StepExecution]) -> Sequence[Row]:
-        """Return none: there are no steps to look at one by one."""
+    def check_steps(
+        self,
+        _paths: Sequence[ServedPath],
+        _executions: Mapping[str, StepExecution],
+        *,
+        thorough: bool = False,  # noqa: ARG002
+        advance: Advance | None = None,  # noqa: ARG002
+    ) -> Sequence[Row]:
+        """Return none: there is nothing to compare beyond the cases."""
         return ()
 
 

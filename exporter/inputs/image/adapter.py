@@ -25,12 +25,22 @@ from exporter.inputs.image import (
     geometry_nodes,
 )
 from exporter.inputs.image.cases import Images, batch_of, read_cases
-from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage, StageBorders, StepExecution
+from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
+from exporter.parity.cases import (
+    Case,
+    PreparedInput,
+    ReferenceOutput,
+    ServedPath,
+    ServedStage,
+    StageBorders,
+    StepExecution,
+)
 from exporter.parity.paths import decode_stage, host_stage
+from exporter.progress import Advance
 from exporter.recipe import TaskOptions
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.images import from_array, to_array
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image
 from runtime.manifest import ImageInput, Input
 from runtime.model import Model
@@ -170,19 +180,39 @@ class ImageAdapter(AdapterDefaults):
         """Return the runtime's decoder, and its geometry of images that the reference decoded."""
 
         def prepare(reference: ReferenceOutput) -> Arrays:
-            image = DecodedImage(image=self._decode(reference.case), turned=False)
+            array = reference.prepared.decoded[IMAGE][0]
+            image = DecodedImage(image=array if self._pixels.mode == "bands" else from_array(array), turned=False)
             return model.stack([model.prepare(image)])
 
         return {"decode": decode_stage(model), "geometry": host_stage("geometry", prepare, takes="decoded")}
 
-    def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
-        """Return the evidence on each step of the geometry, on generated images."""
-        return pixel_rows(self._reading, self._pixels, executions)
+    def check_steps(
+        self,
+        paths: Sequence[ServedPath],
+        executions: Mapping[str, StepExecution],
+        *,
+        thorough: bool = False,
+        advance: Advance | None = None,
+    ) -> Sequence[Row]:
+        """Return the evidence on decoding and on the geometry of the artifact's files, on made images."""
+        check = PixelCheck(reading=self._reading, pixels=self._pixels, executions=executions)
+        decoding, geometry = (
+            {path.name: path.stages[stage] for path in paths if stage in path.stages}
+            for stage in ("decode", "geometry")
+        )
+        photos = self._pixels.mode != "bands"
+        return [
+            *(decode_rows(decoding, lambda case: self._to_arrays(self._open(case)), IMAGE) if photos else ()),
+            *check.rows(geometry, IMAGE, thorough=thorough, advance=advance),
+        ]
 
     def decode(self, case: Case) -> dict[str, Pixels]:
         """Return a case as the ``model`` graph takes it, decoded without the runtime."""
-        array = np.asarray(self._decode(case))
-        return {IMAGE: (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]}
+        return self._to_arrays(self._decode(case))
+
+    @staticmethod
+    def _to_arrays(image: Image.Image | Pixels) -> dict[str, Pixels]:
+        return {IMAGE: to_array(image)[np.newaxis]}
 
     @property
     def _kind(self) -> int:

@@ -75,6 +75,9 @@ class Listener:
     def started(self, name: str) -> None:
         assert name not in self.findings
 
+    def advanced(self, name: str, done: int, planned: int) -> None:
+        pass
+
     def finished(self, step) -> None:
         self.findings[step.name] = step.finding
 
