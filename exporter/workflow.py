@@ -118,12 +118,12 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     check_out(options.artifact_path, force=options.force)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
-        draft = _write(subject, stage, progress)
+        draft, fallbacks = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         gc.collect()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft))
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft), fallbacks)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, subject.adapter, noise))
             step.finding = describe_parity(evidence, subject.adapter.noun)
@@ -179,8 +179,11 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     )
 
 
-def _write(subject: _Subject, stage: Staging, progress: Progress) -> Manifest:
-    """Write every file of the artifact but the evidence and the manifest, of which the draft is returned."""
+def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...]]:
+    """Write every file of the artifact but the evidence and the manifest.
+
+    Return the manifest's draft, and a sentence for a conversion that fell back on another exporter.
+    """
     eager, adapter = subject.eager, subject.adapter
     source = network_source(subject.rebuilt.network, adapter, eager.postprocessing, eager.run)
     graphs: WrittenGraphs | None = None
@@ -197,10 +200,11 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> Manifest:
     weights = sum(file.size_bytes for file in stage.files().values())
     golden = choose_golden(eager.references, eager.postprocessing.task, subject.labels, weights=weights)
     stage.write(LAYOUT.golden, golden_to_npz(golden))
-    return _manifest(subject, graphs, stage)
+    fallbacks = (f"{parity.LEGACY_EXPORTER}, as dynamo failed: {graphs.fallback}",) if graphs.fallback else ()
+    return _manifest(subject, graphs, stage), fallbacks
 
 
-def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
+def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...]) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
@@ -210,6 +214,7 @@ def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
         labels=subject.labels,
         max_ratio=options.max_ratio,
     )
+    expected = replace(expected, fallbacks=fallbacks)
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence

@@ -155,8 +155,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ``reason`` is one sentence, empty for a pass; ``first_fault`` is the index of the row of the first stage at fault.
     ``batch_sizes``, and ``lengths`` by the name of the dimension, are those that were run. ``tools`` are versions by
     name. ``max_ratio`` is the limit as a multiple of the noise floor. ``not_compared`` has one sentence for each thing
-    that was not compared, such as a device that the machine lacks. ``drift`` is present where the check was compared
-    with a baseline, and may be the reason of a failure.
+    that was not compared, such as a device that the machine lacks. ``fallbacks`` has one for each part of the artifact
+    that was not converted as usual, with the reason where it is known; it is compared like every other. ``drift`` is
+    present where the check was compared with a baseline, and may be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION
@@ -172,6 +173,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     near_ties: tuple[NearTie, ...]
     not_compared: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     tools: dict[str, str]
     drift: Drift | None = None
 
@@ -208,7 +210,7 @@ def evidence_to_json(evidence: Evidence) -> bytes:
     """Return the evidence as JSON with one line per row, so that it is small and a diff of it is readable."""
     parts = []
     for key, value in msgspec.to_builtins(evidence).items():
-        if key == "drift" and value is None:
+        if (key == "drift" and value is None) or (key == "fallbacks" and not value):
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines = ",\n".join(f"    {_compact(entry)}" for entry in value)

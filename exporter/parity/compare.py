@@ -104,6 +104,7 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
             rows=tuple(rows),
             near_ties=tuple(ties),
             not_compared=(*subject.not_compared, *_batches_not_compared(subject), *_constant_outputs(subject)),
+            fallbacks=subject.fallbacks,
             tools=subject.manifest.tools,
         ),
         random=subject.noise.random,

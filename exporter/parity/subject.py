@@ -10,6 +10,9 @@ from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
 from runtime.manifest import Manifest
 
+# What the evidence says of a network that dynamo did not convert.
+LEGACY_EXPORTER = "the network was converted by torch.onnx's legacy exporter"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParityInputs:
@@ -18,7 +21,8 @@ class ParityInputs:
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
     a batch, of which batches of the promised sizes are made. ``labels`` are the class names as the user gave them.
     ``remeasure`` measures the noise on every input, for differences that are just beyond the limits of the few inputs
-    that ``noise`` was measured on.
+    that ``noise`` was measured on. ``fallbacks`` has one sentence for each part of the artifact that is
+    not converted as usual.
     """
 
     manifest: Manifest
@@ -30,6 +34,7 @@ class ParityInputs:
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
     not_compared: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[ReferenceOutput]]:
@@ -80,4 +85,5 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
         not_compared=(*eager.source.skipped_samples, *eager.source.assumptions),
+        fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
