@@ -28,6 +28,8 @@ def test_defaults_are_those_of_settings_and_limits():
     assert defaults["max_megapixels"] * 1_000_000 == limits.pixels
     assert defaults["max_queue"] == limits.queue
     assert defaults["deadline_s"] == limits.deadline_s
+    assert defaults["max_buffered_mb"] * MIB == limits.held_bytes
+    assert defaults["max_connections"] == limits.connections
 
 
 def unwrapped(text):
@@ -45,6 +47,22 @@ def help_text():
 @pytest.mark.parametrize(("option", "choices"), [("--batching", Batching), ("--log-format", LogFormat)])
 def test_help_lists_the_choices(help_text, option, choices):
     assert f"{option} <{'|'.join(get_args(choices))}>" in help_text
+
+
+def test_help_has_every_limit_in_one_panel_with_its_default(help_text):
+    panel = help_text.partition("─ Limits ─")[2].partition("╰")[0]
+
+    assert len(fields(Limits)) == 6
+    for option, default in {
+        "--max-body-mb": "32",
+        "--max-buffered-mb": "256",
+        "--max-megapixels": "64",
+        "--max-queue": "128",
+        "--deadline-s": "30",
+        "--max-connections": "2048",
+        "--drain-s": "30",
+    }.items():
+        assert re.search(rf"{option} .*?\[default: {default}(\.0)?[;\]]", panel), option
 
 
 def test_an_unknown_choice_is_a_usage_error(tiny):

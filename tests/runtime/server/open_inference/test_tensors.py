@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from runtime.errors import InputError
+from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
+from runtime.server.open_inference.json_tensors import from_json
 from runtime.server.open_inference.tensors import (
     DTYPES,
     count_elements,
     datatype_of,
     from_bytes,
-    from_json,
     tensor_to_json,
     to_bytes,
 )
@@ -100,6 +101,7 @@ def test_long_arrays_that_are_no_json_are_refused(end):
             + end
             + b"}]}",
             BodyFormat(header_length=None, base64_inputs=frozenset(), raw_input="x"),
+            TensorClaims(names=["x"], check_rows=lambda _: None, reserve=lambda _: None),
             model="m",
             version="",
         )
