@@ -30,6 +30,9 @@ from runtime.errors import ArtifactError, DeviceError, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+    onnxruntime.disable_telemetry_events()  # the user may have imported it before this package set the variable
+
 # A graph as ``open_session`` takes it: a file, its contents, or a verified one.
 Graph: TypeAlias = Path | bytes | StoredGraph
 
