@@ -38,6 +38,9 @@ except ModuleNotFoundError as error:
 
 Arrays = Mapping[str, NDArray[Any]]
 
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+    onnxruntime.disable_telemetry_events()  # the user may have imported it before this package set the variable
+
 # A graph as ``open_session`` takes it: a file, its contents, or a verified one.
 Graph: TypeAlias = Path | bytes | StoredGraph
 
