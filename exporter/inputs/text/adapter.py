@@ -55,6 +55,9 @@ _TEXTS = (
 _WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _MAX_SAMPLES = 48
 
+# How many texts are tried beside each other, to see whether padding changes what the network gives.
+_TRIED = 8
+
 # Relative to the largest output: what a network that looks away from padding may differ by, with and without it.
 _NEUTRAL_LIMIT = 1e-4
 
@@ -121,8 +124,9 @@ class TextAdapter(AdapterDefaults):
 
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:
-        """Batch and length."""
-        return {name: {0: "batch", 1: "length"} for name in self._arrays}
+        """The batch; and the length, unless the tokenizer gives every text the same."""
+        both = {0: "batch", 1: "length"} if self._tokenizer.fixed_length is None else {0: "batch"}
+        return dict.fromkeys(self._arrays, both)
 
     @property
     def borders(self) -> StageBorders:
@@ -131,15 +135,17 @@ class TextAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the tokenizer, where texts are cut, and what padding does."""
-        cut = f"cut to {self._spec.max_length} tokens"
-        assumed = "assumed; " if self._tokenizer.assumed else ""
-        padding = (
-            "padded within a batch"
-            if self._spec.pad_id is not None
-            else "never padded, as answers would depend on it: texts of equal length share a batch"
-        )
+        cut = f"cut to {self._spec.max_length} tokens (--max-length)"
+        alone = f"{self._tokenizer.padding} by the tokenizer" if self._tokenizer.padding else ""
+        if self._spec.pad_id is not None:
+            together = "padded within a batch"
+        elif self._tokenizer.fixed_length is not None:
+            together = ""
+        else:
+            together = "not padded to share a batch, as scores would depend on it: texts of equal length do"
+        padding = ", ".join(part for part in (alone, together) if part)
         pairs = "pairs of texts, " if self._pairs else ""
-        return f"{pairs}{self._tokenizer.origin}, {cut} ({assumed}--max-length), {padding}"
+        return f"{pairs}{self._tokenizer.origin}, {cut}, {padding}"
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options, with the task of the network's configuration."""
@@ -152,10 +158,13 @@ class TextAdapter(AdapterDefaults):
         return self._cases
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Return cases of different lengths where padding is allowed, and else one over and over."""
+        """Return cases of different lengths where padding is allowed, and else of the length that most of them have."""
+        shared = list(cases)
         if self._spec.pad_id is None:
-            return tuple(cases[:1]) * max(BATCH_SIZES)
-        return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
+            lengths = [_length(self.prepare(case)) for case in cases]
+            most = max(lengths, key=lengths.count)
+            shared = [case for case, length in zip(cases, lengths, strict=True) if length == most]
+        return tuple(shared[row % len(shared)] for row in range(max(BATCH_SIZES)))
 
     def decode(self, _case: Case) -> Arrays:
         """Return none: the graph takes tokens, which are prepared."""
@@ -177,11 +186,9 @@ class TextAdapter(AdapterDefaults):
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone: there are no strings in the graph."""
+        shape = ["batch", self._tokenizer.fixed_length or "length"]
         return GraphPart(
-            inputs=[
-                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in self._arrays
-            ],
-            nodes=[],
+            inputs=[helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in self._arrays], nodes=[]
         )
 
     def network_graph_part(self) -> None:
@@ -247,8 +254,17 @@ class TextAdapter(AdapterDefaults):
         return texts
 
     def _is_neutral(self, call: Callable[[Mapping[str, torch.Tensor]], Any]) -> bool:
-        """Return whether the eager network gives the same for a text alone and one padded beside longer ones."""
-        cases = sorted((self.prepare(case) for case in self._cases[:8]), key=_length)
+        """Return whether the eager network gives the same for a text alone and one padded beside longer ones.
+
+        Texts that the tokenizer pads to one length show nothing, and need no more padding.
+        """
+        prepared = [self.prepare(case) for case in self._cases]
+        tried = prepared[:_TRIED]
+        if len(set(map(_length, tried))) < 2:
+            tried = list({_length(case): case for case in prepared}.values())
+        cases = sorted(tried, key=_length)[:_TRIED]
+        if len(set(map(_length, cases))) < 2:
+            return False
         together = main_output(call(self._padded(cases)))
         alone = [main_output(call(case.tensors)) for case in cases]
         if together is None or any(output is None or output.shape[1:] != together.shape[1:] for output in alone):

@@ -28,8 +28,10 @@ class ReadTokenizer:
     """The tokenizer of a model.
 
     ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
-    the same one as a ``tokenizer.json`` that cuts to ``max_length`` and never pads. ``arrays`` are those that the
-    tokenizer gives; ``pad_id`` is None where it has no padding token. ``assumed`` says that the user named no length.
+    the same one as a ``tokenizer.json`` that cuts to ``max_length``, and pads a text alone as the user's file does.
+    ``padding`` says that in words, empty where it does not; ``fixed_length`` is the length of every text, None where
+    they differ. ``arrays`` are those that the tokenizer gives; ``pad_id``
+    is None where it has no padding token. ``assumptions`` are sentences on what the tokenizer itself does not say.
     """
 
     reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
@@ -40,7 +42,9 @@ class ReadTokenizer:
     pad_type_id: int
     padding_side: Literal["left", "right"]
     origin: str
-    assumed: bool
+    padding: str
+    fixed_length: int | None
+    assumptions: tuple[str, ...]
 
 
 def read_tokenizer(
@@ -54,9 +58,10 @@ def read_tokenizer(
     """Return the tokenizer in a Hugging Face folder, or in a ``tokenizer.json`` of its own.
 
     ``max_length`` is what training cut texts to, special tokens included; by default the tokenizer's own limit, or
-    ``longest``, what the network takes. ``carried`` is the input of the artifact that the file is of: such a file never
-    pads, and the manifest has how it did. Python code of the folder runs only if ``trust`` is true. Raises
-    PreprocessingError where there is none, or none that the tokenizers library runs.
+    ``longest``, what the network takes. A file cuts and pads a text as it says; a folder's tokenizer is called without
+    padding, as transformers does by default. ``carried`` is the input of the artifact that the file is of: such a file
+    does not say how a batch is padded, and the manifest does. Python code of the folder runs only if ``trust`` is
+    true. Raises PreprocessingError where there is none, or none that the tokenizers library runs.
     """
     if find_spec("tokenizers") is None:
         raise PreprocessingError(
@@ -95,7 +100,7 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None, *, tru
             f"tokenizers library runs. Convert it to a '{LAYOUT.tokenizer}' first."
         )
     own = int(tokenizer.model_max_length)
-    length, assumed = _length(max_length, own if own < _NO_LIMIT else None, longest, path)
+    length, assumptions = _length(max_length, own if own < _NO_LIMIT else None, longest, path)
 
     def reference(texts: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
         encoded = tokenizer(*([text] for text in texts), truncation=True, max_length=length, return_tensors="np")
@@ -104,14 +109,19 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None, *, tru
     arrays = tuple(name for name in ARRAYS if name in tokenizer.model_input_names)
     return ReadTokenizer(
         reference=reference,
-        data=_carried(tokenizer.backend_tokenizer, length, str(tokenizer.truncation_side)),
+        data=_carried_call(tokenizer, length),
         arrays=arrays,
         max_length=length,
         pad_id=tokenizer.pad_token_id,
         pad_type_id=int(tokenizer.pad_token_type_id or 0),
         padding_side="left" if tokenizer.padding_side == "left" else "right",
         origin=f"{type(tokenizer).__name__} of '{path}'",
-        assumed=assumed,
+        padding="",
+        fixed_length=None,
+        assumptions=(
+            f"how texts are encoded: assumed, tokenizer(text, truncation=True, max_length={length}) without padding",
+            *assumptions,
+        ),
     )
 
 
@@ -126,10 +136,9 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         ) from error
     padding: Mapping[str, Any] = tokenizer.padding or _padding_of(tokenizer, carried)
     truncation: Mapping[str, Any] = tokenizer.truncation or {}
-    length, assumed = _length(max_length, truncation.get("max_length"), longest, path)
-    side = str(truncation.get("direction", "right"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(length, strategy="longest_first", direction=side)
+    length, assumptions = _length(max_length, truncation.get("max_length"), longest, path)
+    if length != truncation.get("max_length"):
+        tokenizer.enable_truncation(length, **{key: truncation[key] for key in truncation if key != "max_length"})
 
     def reference(texts: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
         encoded = tokenizer.encode(*texts)
@@ -138,14 +147,16 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
 
     return ReadTokenizer(
         reference=reference,
-        data=_carried(tokenizer, length, side),
+        data=_carried_file(tokenizer),
         arrays=ARRAYS,
         max_length=length,
         pad_id=padding["pad_id"],
         pad_type_id=int(padding.get("pad_type_id", 0)),
         padding_side="left" if padding.get("direction") == "left" else "right",
         origin=f"'{path}'",
-        assumed=assumed,
+        padding=_describe_padding(tokenizer.padding),
+        fixed_length=_fixed_length(tokenizer.padding, length),
+        assumptions=assumptions,
     )
 
 
@@ -157,24 +168,55 @@ def _padding_of(tokenizer: Any, carried: TextInput | None) -> dict[str, Any]:
     return {"pad_id": next((number for number in known if number is not None), None)}
 
 
-def _length(max_length: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, bool]:
-    """Return the length that texts are cut to, and whether that is an assumption."""
+def _length(max_length: int | None, own: int | None, longest: int | None, path: Path) -> tuple[int, tuple[str, ...]]:
+    """Return the length that texts are cut to, and a sentence where the tokenizer, which cuts to ``own``, has none."""
     if max_length is not None:
-        return max_length, False
+        stated = f"that texts are cut to {max_length} tokens: stated by options, not compared with training code"
+        return max_length, () if max_length == own else (stated,)
     known = [length for length in (own, longest) if length]
     if not known:
         raise PreprocessingError(
             f"'{path}': has no length to cut texts to: expected one in its configuration. Pass the "
             "length of training with --max-length."
         )
-    return min(known), True
+    length = min(known)
+    return length, () if length == own else (f"that texts are cut to {length} tokens: assumed, see --max-length",)
 
 
-def _carried(tokenizer: Any, length: int, side: str) -> bytes:
-    """Return a copy of a tokenizer as the file that the artifact carries."""
-    tokenizers = import_module("tokenizers")
-    carried = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+def _describe_padding(padding: Mapping[str, Any] | None) -> str:
+    """Return in words how a tokenizer pads a text that is encoded alone; empty where it leaves it as it is."""
+    lengths = []
+    if padding and padding["length"]:
+        lengths.append(f"{padding['length']} tokens")
+    if padding and padding["pad_to_multiple_of"]:
+        lengths.append(f"a multiple of {padding['pad_to_multiple_of']} tokens")
+    return f"padded to {' and '.join(lengths)}" if lengths else ""
+
+
+def _fixed_length(padding: Mapping[str, Any] | None, max_length: int) -> int | None:
+    """Return the length that a tokenizer pads every text to, where it cuts none to more than that."""
+    if not padding or not padding["length"] or padding["length"] < max_length:
+        return None
+    multiple = padding["pad_to_multiple_of"] or 1
+    return -(-int(padding["length"]) // multiple) * multiple
+
+
+def _carried_file(tokenizer: Any) -> bytes:
+    """Return a copy of a tokenizer as the artifact's file; padding that concerns batches alone is the manifest's."""
+    carried = import_module("tokenizers").Tokenizer.from_str(tokenizer.to_str())
+    if not _describe_padding(carried.padding):
+        carried.no_padding()
+    return _to_bytes(carried)
+
+
+def _carried_call(tokenizer: Any, length: int) -> bytes:
+    """Return the artifact's file that encodes as a call of transformers' tokenizer with truncation does."""
+    carried = import_module("tokenizers").Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     carried.no_padding()
-    carried.enable_truncation(length, stride=0, strategy="longest_first", direction=side)
-    text: str = carried.to_str(pretty=False)
+    carried.enable_truncation(length, stride=0, strategy="longest_first", direction=str(tokenizer.truncation_side))
+    return _to_bytes(carried)
+
+
+def _to_bytes(tokenizer: Any) -> bytes:
+    text: str = tokenizer.to_str(pretty=False)
     return text.encode() + b"\n"

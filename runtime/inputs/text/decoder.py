@@ -43,10 +43,14 @@ while _BOUNDS[-1] < 2**17:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedText(DecodedInput):
-    """The tokens of one text: ``ids`` and ``type_ids`` int64 [length], special tokens included."""
+    """The tokens of one text: ``ids``, ``type_ids`` and ``mask`` int64 [length], special tokens included.
+
+    The mask is 0 for what the tokenizer itself pads a text with, whatever its batch.
+    """
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
 
 
 class TextDecoder(Decoder):
@@ -93,6 +97,7 @@ class TextDecoder(Decoder):
         return DecodedText(
             ids=np.array(encoding.ids, dtype=np.int64),
             type_ids=np.array(encoding.type_ids, dtype=np.int64),
+            mask=np.array(encoding.attention_mask, dtype=np.int64),
             warning=TRUNCATED if encoding.overflowing else "",
         )
 
@@ -119,7 +124,7 @@ class TextDecoder(Decoder):
         for row, (text, length) in enumerate(zip(prepared, lengths, strict=True)):
             columns = slice(0, length) if self.spec.padding_side == "right" else slice(shape[1] - length, None)
             arrays[INPUT_IDS][row, columns] = text.ids
-            arrays[ATTENTION_MASK][row, columns] = 1
+            arrays[ATTENTION_MASK][row, columns] = text.mask
             arrays[TOKEN_TYPE_IDS][row, columns] = text.type_ids
         return {name: arrays[name] for name in self.spec.arrays}
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from support.modules import load_file
+from tokenizers import Tokenizer
 
 import exporter
 import runtime
@@ -184,3 +185,100 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path, name, content, messa
 
     with pytest.raises(exporter.PreprocessingError, match=message):
         read_tokenizer(path, max_length=None, longest=16)
+
+
+def padded_tokenizer(path: Path, **padding: object) -> Path:
+    """Write a tokenizer.json that pads each text, as ``padding`` says."""
+    languages.build_tokenizer(path)
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]", **padding)
+    tokenizer.save(str(path))
+    return path
+
+
+class Flat(torch.nn.Module):
+    """Looks at every token of texts of one length, padding among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(20, 4)
+        self.head = torch.nn.Linear(24 * 4, 3)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return 2 * self.head(self.words(input_ids).flatten(1))
+
+
+class Summed(torch.nn.Module):
+    """Counts padding as a word, and its mask: neither may change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(20, 6)
+        self.head = torch.nn.Linear(6, 3)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        weight = (1 + attention_mask).unsqueeze(2).to(torch.float32)
+        return self.head((self.words(input_ids) * weight).sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("network", "padding"),
+    [(Flat, {"length": 24, "direction": "left"}), (Summed, {"pad_to_multiple_of": 8})],
+    ids=["fixed", "multiple"],
+)
+def test_texts_are_padded_as_the_users_tokenizer_pads_them(tmp_path, network, padding):
+    """The network sees the padding: the user's own pipeline, tokenizer.json as it is, is what is served."""
+    path = padded_tokenizer(tmp_path / "tokenizer.json", **padding)
+    torch.manual_seed(0)
+    eager = network().eval()
+    torch.save(eager.state_dict(), tmp_path / "mine.pth")
+
+    exported = exporter.export(tmp_path / "mine.pth", eager, tokenizer=path, out=tmp_path / "mine")
+
+    assert exported.manifest.inputs[0].pad_id is None
+    tokenizer = Tokenizer.from_file(str(path))
+    with runtime.load(exported.artifact, device="cpu") as model:
+        for text, result in zip(SENTENCES, model.predict(SENTENCES), strict=True):
+            encoded = tokenizer.encode(text)
+            arrays = [torch.tensor([encoded.ids]), torch.tensor([encoded.attention_mask])]
+            with torch.no_grad():
+                expected = torch.softmax(eager(*arrays[: 2 if network is Summed else 1]), dim=1)[0]
+            assert {one.index: one.probability for one in result.top} == pytest.approx(
+                dict(enumerate(expected.tolist())), abs=1e-5
+            )
+
+
+def test_a_tokenizers_own_truncation_is_kept(tmp_path):
+    languages.build_tokenizer(tmp_path / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_truncation(12, strategy="only_second", stride=2, direction="left")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    long = "one two three four five six", "seven eight nine ten one two three four"
+
+    as_it_is = read_tokenizer(tmp_path / "tokenizer.json", max_length=None, longest=None)
+    shorter = read_tokenizer(tmp_path / "tokenizer.json", max_length=11, longest=None)
+
+    assert as_it_is.reference(long)["input_ids"].tolist() == [tokenizer.encode(*long).ids]
+    carried = Tokenizer.from_str(as_it_is.data.decode())
+    assert carried.encode(*long).ids == tokenizer.encode(*long).ids
+    assert carried.truncation == tokenizer.truncation
+    assert Tokenizer.from_str(shorter.data.decode()).truncation == {**tokenizer.truncation, "max_length": 11}
+    assert as_it_is.assumptions == ()
+    assert "cut to 11 tokens: stated by options" in shorter.assumptions[0]
+
+
+def test_texts_of_one_length_do_not_show_that_padding_is_harmless(tmp_path):
+    """Samples of the same length alone: beside each other none is padded."""
+    path = padded_tokenizer(tmp_path / "tokenizer.json")
+    (tmp_path / "samples.txt").write_text("good bad\nit is\nvery good\n")
+    torch.manual_seed(0)
+    eager = Summed().eval()
+    adapter = TextAdapter(
+        read_tokenizer(path, max_length=None, longest=None),
+        takes=("input_ids", "attention_mask"),
+        pairs=False,
+        samples=tmp_path / "samples.txt",
+        config=None,
+        call=lambda tensors: eager(**tensors),
+    )
+    assert adapter.inputs[0].pad_id is None
