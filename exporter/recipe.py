@@ -283,6 +283,7 @@ class ExportOptions:
     )
     thorough: bool = option_field(
         False,
+        input_kinds=("image",),
         kind=bool,
         panel=PROOF,
         recheck=True,
