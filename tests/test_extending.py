@@ -73,8 +73,8 @@ STEPS = {
     "Normalize": "normalize",
 }
 # The kernel converts to gray itself. Resizing has several implementations, each of which cuts a crop out as it goes.
-# transformers' processors are made of a resize, a crop and a normalization rather than of transforms; options state them
-# one by one; and the images that parity makes are chosen by what resizes and crops do.
+# transformers' processors are made of a resize, a crop and a normalization rather than of transforms, and options state
+# these one by one. The images that parity makes are chosen by what resizes and crops do.
 _KERNELS = {"runtime/geometry/native.py", "runtime/geometry/pillow.py", "runtime/geometry/preparation.py"}
 _PARTS = {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/plain_options.py"}
 STEP_EXCEPTIONS = {
