@@ -1,9 +1,11 @@
 """The ``truecopy`` command: the runtime's commands, and the exporter's by name."""
 
+import ast
 import sys
 import warnings
 from collections.abc import Callable, Collection
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -235,27 +237,47 @@ _PANELS: dict[str, dict[str, Callable[..., None] | str]] = {
 }
 
 
-def build_app(names: Collection[str] | None = None) -> typer.Typer:
-    """Return the application with the commands of these names, by default all."""
+def build_app(loaded: Collection[str] | None = None) -> typer.Typer:
+    """Return the application; of commands that are not ``loaded``, by default all, it knows the name and the help."""
     app = make_app(
         "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
     )
     for panel, commands in _PANELS.items():
         for name, command in commands.items():
-            if names is not None and name not in names:
-                continue
-            if isinstance(command, str):
+            if loaded is not None and name not in loaded:
+                command = _without_parameters(command)
+            elif isinstance(command, str):
                 module, _, function = command.partition(":")
                 command = getattr(import_module(module), function)
             app.command(name, rich_help_panel=panel)(command)
     return app
 
 
+def _without_parameters(command: Callable[..., None] | str) -> Callable[[], None]:
+    """Return a command that does nothing and has the docstring of another, whose module is not imported."""
+
+    def summarized() -> None: ...
+
+    summarized.__doc__ = _read_docstring(*command.split(":")) if isinstance(command, str) else command.__doc__
+    return summarized
+
+
+def _read_docstring(module: str, function: str) -> str | None:
+    """Return the docstring of a function from its module's source."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    definitions = ast.parse(Path(spec.origin).read_bytes()).body
+    (found,) = (node for node in definitions if isinstance(node, ast.FunctionDef) and node.name == function)
+    return ast.get_docstring(found)
+
+
 def main() -> None:
     """Run the ``truecopy`` command."""
-    # Making the parameters of all commands takes a fifth of the time until the first label.
+    # Importing all commands and making their parameters takes a fifth of the time until the first label.
+    asked = sys.argv[1:2]
     known = {name for commands in _PANELS.values() for name in commands}
-    run_app(build_app(known.intersection(sys.argv[1:2]) or None))
+    run_app(build_app(asked if known.intersection(asked) or asked in (["-h"], ["--help"]) else None))
 
 
 def _print_predictions(results: "Sequence[Result]") -> None:

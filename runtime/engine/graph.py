@@ -1,10 +1,10 @@
 """Graphs in memory: what was verified is what onnxruntime gets, whatever happens to the files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +15,7 @@ from runtime.errors import ArtifactError
 _OTHER_TYPES = {16: "uint16", 17: "uint8", 18: "uint8", 19: "uint8", 20: "uint8"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredGraph:
+class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
     """A verified graph and the weights that it reads, both in memory; several graphs may share ``weights``.
 
     ``path`` is where the graph was read from: for messages, and for execution providers that read files themselves.

@@ -1,6 +1,6 @@
 """Memory that preprocessing takes, from an image's size and the manifest's steps, before anything is decoded."""
 
-from dataclasses import dataclass
+import msgspec
 
 from runtime.geometry.registry import STEPS
 from runtime.geometry.sizes import PreparedShape
@@ -10,8 +10,7 @@ from runtime.manifest import Preprocessing
 _TENSOR_ITEMSIZE = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes of one array or table on the way of an image to the network, and what it is, for messages."""
 
     size_bytes: int

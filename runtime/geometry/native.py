@@ -7,9 +7,9 @@ it is not installed, or fails, ``runtime/geometry/preparation.py`` computes the 
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,8 +36,7 @@ _FILTERS: tuple[Interpolation, ...] = ("nearest", "box", "bilinear", "hamming", 
 _TORCH_FILTERS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     """The native kernel of this process; without ``module``, ``reason`` says why there is none."""
 
     module: Any = None
@@ -61,6 +60,11 @@ def find_kernel() -> Kernel:
             if _kernel is None:
                 _kernel = _open_kernel()
     return _kernel
+
+
+def is_loaded() -> bool:
+    """Return whether the kernel has been looked for: whether ``find_kernel`` costs nothing any more."""
+    return _kernel is not None
 
 
 def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixels:

@@ -4,8 +4,7 @@ Each new pixel is one old pixel (nearest) or a mixture of two along each axis (b
 For models that were trained that way; the weights are fixed-point numbers, which show in the pixels.
 """
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +19,7 @@ from runtime.geometry.filters import (
 from runtime.manifest import Resize
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Taps:
+class _Taps(msgspec.Struct, frozen=True, kw_only=True):
     """Two old pixels for each new one, and their weights as integers of ``bits`` bits."""
 
     near: NDArray[np.int64]

@@ -4,13 +4,12 @@ The host's geometry and the exporter's ONNX and TorchScript writers follow them;
 own.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from runtime.manifest import KeepRatio, Resize
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreparedShape:
+class PreparedShape(msgspec.Struct, frozen=True, kw_only=True):
     """The shape of pixels after some steps: ``size`` is (height, width), None where it follows from the image's."""
 
     size: tuple[int, int] | None

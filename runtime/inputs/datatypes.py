@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from runtime.errors import InputError
@@ -29,14 +29,13 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TensorSpec:
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A tensor in a model's metadata: -1 is a length that a request chooses; ``also`` are other accepted forms."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    also: tuple[str, ...] = field(default=())
+    also: tuple[str, ...] = ()
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:

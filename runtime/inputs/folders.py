@@ -3,7 +3,8 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from runtime.errors import InputError
 
@@ -42,8 +43,7 @@ class LeftOut:
         return f"{self.counts.total()} left out. {'; '.join(reasons[:10])}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Folder:
+class _Folder(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     identity: tuple[int, int]
     entries: Iterator[tuple[str, bool]]

@@ -1,10 +1,11 @@
 """Registry of the input kinds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
+
+import msgspec
 
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
@@ -21,8 +22,7 @@ def _no_extras(_spec: Any) -> tuple[str, ...]:
     return ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputKind:
+class InputKind(msgspec.Struct, frozen=True, kw_only=True):
     """One input kind: its code as ``module:name``, imported at first use, and what other modules say of it.
 
     ``decoder`` is a class that takes the manifest's input, the artifact, and those of ``decoder_options`` that the

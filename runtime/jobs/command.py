@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import typer
@@ -23,14 +23,15 @@ from runtime.inputs.folders import LeftOut
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
-from runtime.jobs.job import Job, describe_job
-from runtime.jobs.journal import Journal
 from runtime.jobs.options import JobOptions
-from runtime.jobs.overlays import Overlays
 from runtime.jobs.sources import count_inputs, read_sources
-from runtime.jobs.writers import SUFFIXES, check_writable
 from runtime.model import check_options, load
 from runtime.results import Failure, Result
+
+if TYPE_CHECKING:
+    # A table of predictions, which a person waits for, needs no file.
+    from runtime.jobs.journal import Journal
+    from runtime.jobs.overlays import Overlays
 
 # A table is printed page by page: the first rows come early, and not all rows are in memory.
 _PAGE_ROWS = 200
@@ -87,6 +88,8 @@ def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) ->
     """Run the command; raises typer.Exit with 1 when inputs failed, or 128 and the signal's number when stopped."""
     name = _format_name(request)
     if request.out is not None:
+        from runtime.jobs.writers import check_writable
+
         check_writable(request.out, name)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -128,6 +131,9 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
 
 
 def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
+    from runtime.jobs.job import Job, describe_job
+    from runtime.jobs.journal import Journal
+
     engine, inputs, total, left_out = _open(request)
     overlays = _open_overlays(request, engine)
     options: dict[str, float | int | str | None] = {
@@ -175,10 +181,12 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None
     return engine, inputs, total, left_out
 
 
-def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
+def _open_overlays(request: JobOptions, engine: Engine) -> "Overlays | None":
     """Return the writer of the pictures that ``--overlays`` asks for; also for rows of a cluster."""
     if request.overlays is None:
         return None
+    from runtime.jobs.overlays import Overlays
+
     model = engine.model if isinstance(engine, LocalEngine) else load(request.artifact, device="cpu")
     return Overlays(model, request.overlays)
 
@@ -187,6 +195,8 @@ def _format_name(request: JobOptions) -> str:
     if request.format is not None:
         name = request.format
     elif request.out is not None:
+        from runtime.jobs.writers import SUFFIXES
+
         name = SUFFIXES.get(request.out.suffix.lower(), "")
     else:
         name = "table"
@@ -207,7 +217,7 @@ def _exit(request: JobOptions, rows: int, failed: int, left_out: LeftOut) -> Non
             raise typer.Exit(1)
 
 
-def _resume_hint(journal: Journal) -> str:
+def _resume_hint(journal: "Journal") -> str:
     arguments = [argument for argument in sys.argv[1:] if argument not in {"--resume", "--force"}]
     command = shlex.join(["truecopy", *arguments, "--resume"])
     return f"{journal.rows} rows are in '{journal.path}'. Continue with: {command}\n"

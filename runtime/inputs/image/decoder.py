@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -64,7 +65,8 @@ class ImageDecoder(Decoder):
     """Photos: decoded, and prepared on the host as the manifest's geometry says.
 
     A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
-    ``fast`` uses the native kernel and simplejpeg where they are installed; without it, Pillow gives the same pixels.
+    ``fast`` uses the native kernel and simplejpeg where they are installed, from the second photo on; without it,
+    Pillow gives the same pixels.
     """
 
     batch_size = _BATCH
@@ -75,6 +77,7 @@ class ImageDecoder(Decoder):
         self._spec = spec
         self._fast = fast
         self._max_pixels = max_pixels
+        self._seen = count()
         _raise_pillows_limit(max_pixels)
         self.warnings = {
             ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
@@ -83,14 +86,14 @@ class ImageDecoder(Decoder):
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
         """Return the image as ``decode_image`` does."""
-        # Only the kernel prepares arrays of photos.
-        fast = self._fast and native.find_kernel().module is not None
+        # Only the kernel prepares arrays of photos. Loading and checking it takes longer than a lone photo without it.
+        fast = self._fast and (native.is_loaded() or next(self._seen) > 0) and native.find_kernel().module is not None
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels, fast=fast)
         return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""
-        prepare = native.prepare if self._fast else preparation.prepare
+        prepare = native.prepare if self._fast and native.is_loaded() else preparation.prepare
         return prepare(decoded.image, self._spec.preprocessing.geometry)
 
     def bucket(self, prepared: Pixels) -> Hashable:

@@ -10,9 +10,9 @@ import math
 import re
 import threading
 import warnings
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -37,8 +37,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _COEFFICIENTS = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class JpegDecoder:
+class JpegDecoder(msgspec.Struct, frozen=True, kw_only=True):
     """The JPEG decoder of this process; without ``module``, ``reason`` says why it is Pillow's."""
 
     module: Any = None
@@ -63,8 +62,7 @@ def find_jpeg_decoder() -> JpegDecoder:
     return _decoder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """The size of a JPEG of a proven kind, of 1 channel or 3.
 
     ``is_plain`` says that it has no application's segments but JFIF's, and so neither EXIF nor anything else that
@@ -120,7 +118,7 @@ def read_frame(data: bytes) -> Frame | None:
             if frame is None or (frame.channels == 3 and not is_ycbcr):
                 return None
             is_whole = _is_whole_scan(segment, ids) if kind == _BASELINE else _has_all_scans(data, position, ids)
-            return replace(frame, is_plain=is_plain) if is_whole else None
+            return msgspec.structs.replace(frame, is_plain=is_plain) if is_whole else None
         if marker in {_BASELINE, _PROGRESSIVE} and frame is None:
             frame, kind, ids = _read_frame_header(segment), marker, segment[6::3]
             if frame is None:

@@ -39,6 +39,22 @@ def test_help_has_the_commands_in_panels_the_main_ones_first():
     ]
 
 
+def test_the_list_of_commands_imports_none_of_their_modules():
+    code = """
+import sys
+sys.argv = ["truecopy", "--help"]
+from runtime.cli.main import main
+try:
+    main()
+finally:
+    print(sorted(name for name in sys.modules if name.startswith(("exporter.", "runtime."))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert "Export a checkpoint as an artifact proven equal" in done.stdout
+    assert not re.search(r"recipe|manifest|server\.command|cli\.options", done.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"), [("truecopy pre", ["predict"]), ("truecopy predict --engine ", ["local", "ray"])]
 )
