@@ -65,8 +65,15 @@ def recheck_artifact(
         )
     reference = parity.Reference(rebuilt.network, adapter.prepare)
     outputs = reference.run(adapter.cases())
-    postprocessing = postprocessing_from_artifact(artifact, outputs.values)
-    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
+    batch = reference.batch_form(outputs)
+    postprocessing = postprocessing_from_artifact(artifact, outputs.values, batch_axes=batch.axes)
+    eager = parity.EagerModel(
+        source=adapter,
+        reference=reference,
+        run=outputs,
+        postprocessing=postprocessing,
+        takes_batches=not batch.obstacle,
+    )
     labels = artifact.labels()
     if options.labels is not None:
         labels = read_labels(options.labels, classes=len(labels))

@@ -15,6 +15,7 @@ from exporter.option_values import (
     read_colors,
     read_columns,
     read_keyword_arguments,
+    read_lengths,
     read_numbers,
     read_size,
     read_values,
@@ -235,6 +236,15 @@ class ExportOptions:
     )
     pad_id: int | None = _option(
         kind=int, metavar="N", panel=OTHER_INPUTS, recheck=True, help="Id of the token that pads shorter sequences."
+    )
+    lengths: Mapping[str, tuple[int, int]] = _option(
+        {},
+        metavar="LOW..HIGH",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        read=read_lengths,
+        help="Lengths of dynamic dimensions to compare, and then to accept: LOW..HIGH, or NAME=LOW..HIGH,... Default: "
+        "up to 512, for arrays with several of them 96.",
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
     labels: Path | None = _option(

@@ -39,7 +39,7 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in example)
         raise ConversionError(
             f"'{type(network).__name__}': a forward pass on {shapes} failed: "
-            f"{type(error).__name__}: {first_line(error)}. Check that the prepared size is the one it was trained on."
+            f"{type(error).__name__}: {first_line(error)}. Eager takes it: the forward does what a trace cannot follow."
         ) from error
 
 
@@ -70,7 +70,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
-            "Report this with the architecture and the transform."
+            "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
     return _canonical(stream.getvalue())
 

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.manifest import BATCH, LengthRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,12 @@ class Decoder(ABC):
 
     The type of a prepared input is the kind's own: only ``bucket`` and ``stack`` look into it. ``batch_size`` is the
     largest batch where the model itself makes the batches. ``warnings`` are the texts of warnings, by the key that
-    ``DecodedInput.warning`` names.
+    ``DecodedInput.warning`` names. ``refuses_lengths`` says that lengths which were not compared with the eager model
+    are refused; without it, they are warned about.
     """
 
     batch_size: int
+    refuses_lengths: bool = True
     warnings: Mapping[str, str] = MappingProxyType({})
 
     def is_list(self, inputs: object) -> bool:
@@ -49,6 +52,11 @@ class Decoder(ABC):
 
         Bytes are the input's encoded form: an image file, an .npy file, JSON.
         """
+
+    def lengths(self, decoded: Any) -> Mapping[str, int]:
+        """Return the lengths of a decoded input by the names of its dynamic dimensions; none where it has none."""
+        del decoded
+        return {}
 
     @abstractmethod
     def prepare(self, decoded: Any) -> Any:
@@ -77,6 +85,31 @@ def read_source(path: str | PathLike[str], subject: str) -> bytes:
         raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
     except ValueError as error:  # no system has a null character in a path, nor half of one
         raise InputError(f"{subject}: not a path: {error}. Give the path of a file.") from None
+
+
+def uncompared_length(lengths: Mapping[str, int], compared: Mapping[str, LengthRange]) -> str:
+    """Return in words which length was not compared with the eager model, and what to do; empty where all were."""
+    for name, length in lengths.items():
+        known = compared.get(name)
+        if known is not None and not known.lowest <= length <= known.highest:
+            if name == BATCH:
+                return (
+                    f"'{name}' outside what was compared with the eager model: expected {known.lowest} to "
+                    f"{known.highest}, got {length}. Pass fewer inputs at once."
+                )
+            return (
+                f"'{name}' outside what was compared with the eager model: expected {known.lowest} to {known.highest}, "
+                f"got {length}. Change the input, or export the model again with such inputs compared: --samples, or "
+                f"for arrays and token sequences --lengths {min(known.lowest, length)}..{max(known.highest, length)}."
+            )
+    return ""
+
+
+def check_compared(lengths: Mapping[str, int], compared: Mapping[str, LengthRange], subject: str) -> None:
+    """Raise InputError, with ``subject`` as its name, where a length was not compared with the eager model."""
+    problem = uncompared_length(lengths, compared)
+    if problem:
+        raise InputError(f"{subject}: {problem}")
 
 
 def check_unicode(text: str, subject: str) -> None:

@@ -124,3 +124,22 @@ def test_python_takes_texts_as_the_command_line_does_and_names_the_option_of_a_w
     assert (options.task_options.target_mean, options.crop) == ((1.0, 2.0), (224, 160))
     with pytest.raises(ExportError, match=r"export\(\): crop: "):
         ExportOptions.from_keywords("m.pth", crop="wide")
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("1..4096", {"": (1, 4096)}),
+        ("time=1..4096,width = 8..64", {"time": (1, 4096), "width": (8, 64)}),
+    ],
+)
+def test_lengths_are_read_for_all_dimensions_or_by_name(read, text, lengths):
+    assert read("model.pth", "--lengths", text).lengths == lengths
+    assert ExportOptions.from_keywords("model.pth", lengths=text).lengths == lengths
+
+
+@pytest.mark.parametrize("text", ["4096", "0..5", "9..3", "time", "time=..4", "1..x"])
+def test_what_is_no_range_of_lengths_is_named(read, text):
+    result = CliRunner().invoke(read.app, ["model.pth", "--lengths", text])
+    assert result.exit_code == 2
+    assert "expected LOW..HIGH" in result.output
