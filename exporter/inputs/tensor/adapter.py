@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -73,7 +74,7 @@ class TensorAdapter(AdapterDefaults):
         specs: Sequence[TensorInput],
         *,
         samples: Path | None,
-        lengths: Mapping[str, tuple[int, int]],
+        lengths: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         probe: Callable[[Mapping[str, torch.Tensor]], Any],
     ) -> None:
         names = [spec.name for spec in specs]
