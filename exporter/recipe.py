@@ -294,6 +294,7 @@ class ExportOptions:
     )
     thorough: bool = option_field(
         False,
+        input_kinds=("image",),
         kind=bool,
         panel=PROOF,
         recheck=True,

@@ -73,20 +73,24 @@ STEPS = {
     "Normalize": "normalize",
 }
 # The kernel converts to gray itself. Resizing has several implementations, each of which cuts a crop out as it goes.
-# transformers' processors are made of a resize, a crop and a normalization rather than of transforms.
+# transformers' processors are made of a resize, a crop and a normalization rather than of transforms, and options state
+# these one by one. The images that parity makes are chosen by what resizes and crops do.
 _KERNELS = {"runtime/geometry/native.py", "runtime/geometry/pillow.py", "runtime/geometry/preparation.py"}
+_PARTS = {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/plain_options.py"}
 STEP_EXCEPTIONS = {
     "Grayscale": {"runtime/geometry/native.py"},
     "CenterCrop": {
         *_KERNELS,
-        "exporter/inputs/image/hugging_face.py",
+        *_PARTS,
+        "exporter/inputs/image/made_images.py",
         "exporter/inputs/image/steps/resize.py",
         "runtime/geometry/steps/resize.py",
     },
     "Resize": {
         *_KERNELS,
+        *_PARTS,
+        "exporter/inputs/image/made_images.py",
         "exporter/inputs/image/antialias_onnx.py",
-        "exporter/inputs/image/hugging_face.py",
         "exporter/inputs/image/plain_onnx.py",
         "exporter/inputs/image/sizes_onnx.py",
         "exporter/inputs/image/sizes_torch.py",
@@ -95,8 +99,8 @@ STEP_EXCEPTIONS = {
         "runtime/geometry/plain.py",
         "runtime/geometry/sizes.py",
     },
-    "ToFloat": {"exporter/inputs/image/hugging_face.py"},
-    "Normalize": {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/transform.py"},
+    "ToFloat": _PARTS,
+    "Normalize": {*_PARTS, "exporter/inputs/image/transform.py"},
 }
 
 

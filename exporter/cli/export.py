@@ -36,8 +36,8 @@ def export(
     """Export a checkpoint as an artifact proven equal to the eager model; write nothing if it is not."""
     from exporter import check_extra
 
-    check_export(options)
     check_extra()
+    check_export(options)
     from exporter.workflow import run
     from runtime.inputs.registry import kind_of
     from runtime.reports.table import to_table

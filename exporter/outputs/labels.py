@@ -223,7 +223,7 @@ def _one_of(first: list[str] | None, second: list[str] | None, count: int, path:
 def _in_order(pairs: Sequence[tuple[str, str]]) -> list[str] | None:
     """Return the second of each pair in the order of the first; None unless those are the numbers from 0 up.
 
-    Names that are equal once their numbers are off were told apart by them: ``1 star``, ``2 stars``.
+    Names that are equal once their numbers are off were distinguished by them: ``1 star``, ``2 stars``.
     """
     if not all(number.isdecimal() for number, _ in pairs):
         return None

@@ -16,7 +16,7 @@ T = TypeVar("T")
 class OutputMemory:
     """The outputs of paths and stages by their inputs, up to a number of bytes, until it is closed.
 
-    Inputs are told apart by identity, and are to live as long as the memory. Failures are not kept.
+    Inputs are distinguished by identity, and are to live as long as the memory. Failures are not kept.
     """
 
     def __init__(self) -> None:

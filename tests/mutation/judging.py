@@ -217,7 +217,7 @@ class Bench:
             known = self._converted[subject]
             model = onnx.ModelProto()
             model.CopyFrom(known.model)
-            return ConvertedNetwork(model=model, exporter=known.exporter)
+            return ConvertedNetwork(model=model, fallback=known.fallback)
 
         onnx_graph.convert_network = once
         try:

@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 
-import joblib
 import numpy as np
 import pytest
 
@@ -126,6 +125,7 @@ def test_a_forked_process_ends_although_it_never_used_the_model(tiny, photo):
 
 
 def test_workers_of_joblib_take_a_model(tiny, photo):
+    joblib = pytest.importorskip("joblib")
     model = runtime.load(tiny, device="cpu")
     predict = joblib.delayed(lambda model, photo: model.predict(photo).label)
 

@@ -31,7 +31,7 @@ def _open_zstd() -> Any:
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
-        return None  # tifffile then needs imagecodecs, which unpacks no more than it is told
+        return None  # tifffile then needs imagecodecs, which unpacks no more than is asked of it
     return zstd.ZstdDecompressor()
 
 

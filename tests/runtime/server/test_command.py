@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from runtime.cli.main import app
+from runtime.cli.main import build_app
 from runtime.server.command import serve
 from runtime.server.limits import MIB, Limits
 from runtime.server.options import Batching, LogFormat
@@ -75,7 +75,7 @@ def test_an_unknown_choice_is_a_usage_error(tiny):
 
 @pytest.mark.parametrize("option", ["--http-port=65536", "--http-port=-1", "--grpc-port=65536", "--grpc-port=-2"])
 def test_a_port_that_no_machine_has_is_a_usage_error(option):
-    result = CliRunner().invoke(app, ["serve", "nowhere", option])
+    result = CliRunner().invoke(build_app(), ["serve", "nowhere", option])
 
     assert result.exit_code == 2
     assert f"Invalid value for '{option.partition('=')[0]}'" in unwrapped(result.output)
