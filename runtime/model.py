@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
@@ -271,13 +272,24 @@ class Model:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return a graph's outputs by name; the names of ``arrays`` select the graph.
 
-        Raises InputError when names, dtypes or shapes fit neither graph, and for batches and lengths beyond those that
-        were compared with the eager model.
+        A batch larger than those that were compared with the eager model runs in parts. Raises InputError when names,
+        dtypes or shapes fit neither graph, and for lengths beyond those that were compared.
         """
-        lengths = self._executor.lengths(arrays)
-        if not self._decoder.refuses_lengths:
-            lengths = {name: length for name, length in lengths.items() if name == BATCH}
-        check_compared(lengths, self.manifest.compared, "inputs")
+        sizes = {array.shape[:1] for array in arrays.values()}
+        most = self.manifest.largest_batch
+        if most is None or len(sizes) != 1 or not (size := sizes.pop()) or size[0] <= most:
+            return self._run(arrays)
+        if len(self._batched) < len(self.manifest.outputs):
+            check_compared({BATCH: size[0]}, self.manifest.compared, "inputs")
+        parts = [
+            self._run({name: array[start : start + most] for name, array in arrays.items()})
+            for start in range(0, size[0], most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        if self._decoder.refuses_lengths:
+            check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
         variant = self._variant
         if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
             self._executor.check_open()

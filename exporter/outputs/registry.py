@@ -7,7 +7,6 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from exporter.conversion.network_io import main_output
 from exporter.errors import ExportError
 from exporter.options.rules import DEFAULT_TASK
 from exporter.recipe import TaskOptions
@@ -49,6 +48,8 @@ def infer_postprocessing(
         raise ExportError(f"task: expected one of {', '.join(TASKS)}, got '{task}'. Correct --task.")
     kind = _load(TASKS[task])
     if batch_axes and not kind.whole:
+        from exporter.conversion.network_io import main_output
+
         values = [main_output(value, batch_axes) for value in values]
     postprocessing = kind.infer(values, options, labels_file=labels_file, name=name)
     return replace(postprocessing, batch_axes=batch_axes) if batch_axes else postprocessing

@@ -286,8 +286,22 @@ def test_photos_of_other_sizes_than_were_compared_are_counted_and_warned_about_o
     assert len({result.label for result in results}) == 1
     assert model.warning_counts == {"uncompared": 3}
     assert model.plan.batch == 2
-    with pytest.raises(runtime.InputError, match=r"'batch' outside what was compared .*: expected 1 to 2, got 3"):
-        model.run(model.stack([model.prepare(Image.new("RGB", (40, 30)))] * 3))
+
+
+def test_a_larger_batch_than_was_compared_runs_in_parts(copy, edit_manifest, photos):
+    compared = {"batch": {"lowest": 1, "highest": 2}}
+    edit_manifest(copy, lambda manifest: manifest.update(compared=compared))
+    model = runtime.load(copy)
+    prepared = [model.prepare(Image.open(photos["cat"]).rotate(angle)) for angle in (0, 90, 180, 270, 45)]
+    sizes = []
+    run = model._executor.run
+    model._executor.run = lambda arrays: (sizes.append(len(arrays["pixels"])), run(arrays))[1]
+
+    (together,) = model.run(model.stack(prepared)).values()
+
+    alone = [next(iter(model.run(model.stack([one])).values()))[0] for one in prepared]
+    assert sizes[:3] == [2, 2, 1]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_an_artifact_of_an_earlier_release_promises_nothing_about_lengths(model):

@@ -183,12 +183,12 @@ def test_python_may_give_one_for_a_sequence_of_one_and_arrays_for_lists():
     ],
 )
 def test_lengths_are_read_for_all_dimensions_or_by_name(read, text, lengths):
-    assert read("model.pth", "--lengths", text).lengths == lengths
+    assert read("model.pth", "--input", "x=float32[batch,time,width]", "--lengths", text).lengths == lengths
     assert ExportOptions.from_keywords("model.pth", lengths=text).lengths == lengths
 
 
 @pytest.mark.parametrize("text", ["4096", "0..5", "9..3", "time", "time=..4", "1..x"])
 def test_what_is_no_range_of_lengths_is_named(read, text):
-    result = CliRunner().invoke(read.app, ["model.pth", "--lengths", text])
+    result = CliRunner().invoke(read.app, ["model.pth", "--input", "x=float32[batch,time]", "--lengths", text])
     assert result.exit_code == 2
     assert "expected LOW..HIGH" in result.output
