@@ -22,10 +22,11 @@ from exporter.conversion.decoder_loop import (
     read_decoder,
     to_loop,
 )
+from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_onnx import NETWORK_PREFIX, ConvertedNetwork, to_onnx
 from exporter.errors import ConversionError
-from exporter.inputs.adapter import GraphPart, InputAdapter
+from exporter.inputs.adapter import GraphPart
 from exporter.outputs.postprocessing import Postprocessing, output_info
 from runtime.manifest import Output
 
@@ -49,30 +50,41 @@ class Graphs:
     weights: bytearray
 
 
+@dataclass(frozen=True, kw_only=True)
+class TracingInputs:
+    """What a network is traced with: an example, and inputs of further shapes that the result has to take.
+
+    ``dimensions`` are the dynamic ones, by the network's inputs and their axes.
+    """
+
+    dimensions: Dimensions
+    example: Mapping[str, torch.Tensor]
+    validation_inputs: Sequence[Mapping[str, torch.Tensor]]
+
+
 def convert_network(
     network: nn.Module,
     flat: nn.Module,
-    adapter: InputAdapter,
     postprocessing: Postprocessing,
-    example: Mapping[str, torch.Tensor],
-    validation_inputs: Sequence[Mapping[str, torch.Tensor]],
+    inputs: TracingInputs,
+    *,
+    probe: SequenceProbe | None,
 ) -> ConvertedNetwork:
     """Return the converted network; ``flat`` is ``network`` with tensors in and out by position.
 
-    A decoder is not converted by its forward, whose loop a trace would unroll, but by its two halves. Raises
-    ConversionError.
+    ``probe`` runs the eager network on token sequences; None for other inputs. A decoder is not converted by its
+    forward, whose loop a trace would unroll, but by its two halves. Raises ConversionError.
     """
-    probe = adapter.network_probe
     if probe is not None and postprocessing.stepwise:
         if is_decoder(network):
-            return _convert_decoder(network, probe, tuple(adapter.dimensions), postprocessing)
+            return _convert_decoder(network, probe, tuple(inputs.dimensions), postprocessing)
         check_no_python_loop(network, probe)
     return to_onnx(
         flat,
-        example,
+        inputs.example,
         outputs=postprocessing.inner_names,
-        dimensions=adapter.dimensions,
-        validation_inputs=validation_inputs,
+        dimensions=inputs.dimensions,
+        validation_inputs=inputs.validation_inputs,
     )
 
 

@@ -1,14 +1,18 @@
-"""What ``truecopy inspect`` says about a checkpoint, as a page for people and as JSON with stable keys."""
+"""What ``truecopy inspect`` says about a checkpoint or artifact, as a page for people and as JSON with stable keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from exporter.architectures.heads import LinearHead, UnknownHead
 from exporter.architectures.identify import Fit, cannot_tell, identify
 from exporter.checkpoint import Checkpoint, read_checkpoint
+from runtime.artifact.open import open_artifact
 from runtime.errors import listed
+from runtime.manifest import LAYOUT, Manifest
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -193,6 +197,63 @@ class Inspection:
         if exact:
             return Text(f"truecopy export {path} --arch {exact[0].architecture}", style="bold")
         return Text(f"truecopy export {path} --arch FILE.py:NAME", style="bold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactInspection:
+    """What an artifact promises: its inputs, its task, and the range of each dimension that was compared."""
+
+    manifest: Manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON shows; the names of the keys stay."""
+        manifest = self.manifest
+        summary: dict[str, Any] = msgspec.to_builtins(manifest.parity)
+        return {
+            "format": "artifact",
+            "name": manifest.name,
+            "architecture": manifest.source.architecture,
+            "task": manifest.task.kind,
+            "inputs": msgspec.to_builtins(manifest.inputs),
+            "outputs": msgspec.to_builtins(manifest.outputs),
+            "onnx_exporter": manifest.source.onnx_exporter,
+            "compared": msgspec.to_builtins(manifest.compared),
+            "parity": summary,
+            "files": sorted(manifest.files),
+        }
+
+    def to_page(self) -> "RenderableType":
+        """Return the page that people see."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        manifest, summary = self.manifest, self.manifest.parity
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", justify="right")
+        table.add_column(overflow="fold")
+        table.add_row("", f"[bold]{escape(manifest.name)}[/], an artifact of {escape(manifest.source.architecture)}")
+        table.add_row("task", manifest.task.kind)
+        for spec in manifest.inputs:
+            table.add_row("input", f"{escape(spec.name)}: {spec.kind}")
+        for output in manifest.outputs:
+            table.add_row("output", escape(f"{output.name}: {output.dtype} [{', '.join(map(str, output.shape))}]"))
+        if summary is not None:
+            table.add_row("compared", f"{summary.inputs} inputs with the eager model")
+        for name, lengths in manifest.compared.items():
+            table.add_row("", f"{escape(name)} {lengths.lowest} to {lengths.highest}")
+        if not manifest.compared:
+            table.add_row("", "lengths: not recorded, by an earlier release")
+        return table
+
+
+def inspect_artifact(path: Path) -> ArtifactInspection:
+    """Return what the artifact in folder ``path`` promises. Raises ArtifactError where it is damaged."""
+    return ArtifactInspection(manifest=open_artifact(path).manifest)
+
+
+def is_artifact(path: Path) -> bool:
+    """Return whether a path is the folder of an artifact, and no checkpoint."""
+    return (path / LAYOUT.manifest).is_file()
 
 
 def inspect_checkpoint(

@@ -86,9 +86,16 @@ def recheck_artifact(
     reference = parity.Reference(rebuilt.network, adapter.prepare)
     with progress.step("reference") as step:
         outputs = reference.run(adapter.cases())
+        batch = reference.batch_form(outputs)
         step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
-    postprocessing = postprocessing_from_artifact(artifact, outputs.values)
-    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
+    postprocessing = postprocessing_from_artifact(artifact, outputs.values, batch_axes=batch.axes)
+    eager = parity.EagerModel(
+        source=adapter,
+        reference=reference,
+        run=outputs,
+        postprocessing=postprocessing,
+        takes_batches=not batch.obstacle,
+    )
     labels = artifact.labels()
     if options.labels is not None:
         labels = read_labels(options.labels, classes=len(labels))

@@ -18,6 +18,7 @@ from exporter.options.values import (
     read_colors,
     read_columns,
     read_keyword_arguments,
+    read_lengths,
     read_numbers,
     read_size,
     read_values,
@@ -255,6 +256,16 @@ class ExportOptions:
         recheck=True,
         help="Id of the token that pads shorter sequences.",
         input_kinds=("tokens",),
+    )
+    lengths: Mapping[str, tuple[int, int]] = option_field(
+        {},
+        input_kinds=("tensor", "tokens"),
+        metavar="LOW..HIGH",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        read=read_lengths,
+        help="Lengths of dynamic dimensions to compare, and then to accept: LOW..HIGH, or NAME=LOW..HIGH,... Default: "
+        "up to 512, for arrays with several of them 96.",
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
     labels: Path | tuple[str, ...] | None = option_field(

@@ -1,7 +1,8 @@
 """How an artifact was exported, as far as its manifest and files tell; the user says the rest again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from exporter.inputs.registry import INPUT_KINDS
@@ -25,8 +26,15 @@ def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOpt
     return replace(options, inputs=given.inputs or options.inputs)
 
 
-def postprocessing_from_artifact(artifact: Artifact, values: Sequence[Any]) -> Postprocessing:
-    """Return what the export put behind the network, for what the eager one returned, one value a case."""
+def postprocessing_from_artifact(
+    artifact: Artifact, values: Sequence[Any], *, batch_axes: Mapping[str, int] = MappingProxyType({})
+) -> Postprocessing:
+    """Return what the export put behind the network, for what the eager one returned, one value per case.
+
+    ``batch_axes`` says which dimension of its tensors is the batch, where it is not the first.
+    """
     manifest = artifact.manifest
     options = options_of_task(manifest.task, values[0])
-    return infer_postprocessing(values, options, labels_file="", name=manifest.source.architecture)
+    return infer_postprocessing(
+        values, options, labels_file="", name=manifest.source.architecture, batch_axes=batch_axes
+    )

@@ -24,7 +24,7 @@ from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.architectures.registry import Architecture
 from exporter.architectures.select import choose_architecture
 from exporter.backends.backend import WrittenGraphs
-from exporter.backends.registry import backends_to_write, compare_staged, network_source
+from exporter.backends.registry import backends_to_write, compare_staged, is_right_unoptimized, network_source
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.errors import ParityError
@@ -35,6 +35,7 @@ from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
+from exporter.parity.advice import advise
 from exporter.parity.golden import choose_golden
 from exporter.progress import (
     Progress,
@@ -118,18 +119,20 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     check_out(options.artifact_path, force=options.force)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
-        draft, fallbacks = _write(subject, stage, progress)
+        draft, fallbacks, missing = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         gc.collect()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft), fallbacks)
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft), fallbacks, missing)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, subject.adapter, noise))
             step.finding = describe_parity(evidence, subject.adapter.noun)
         with progress.step("write") as step:
             stage.write(LAYOUT.parity, evidence_to_json(evidence))
-            manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
+            manifest = msgspec.structs.replace(
+                draft, files=stage.files(), parity=evidence.summary(), compared=evidence.compared()
+            )
             stage.finish(manifest)
             size_bytes = sum(file.size_bytes for file in manifest.files.values())
             step.finding = f"{options.artifact_path}, {megabytes(size_bytes)}"
@@ -158,12 +161,17 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases())
+        batch = reference.batch_form(outputs)
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
         options.check(task=task_options.task or DEFAULT_TASK)
         postprocessing = infer_postprocessing(
-            outputs.values, task_options, labels_file=LAYOUT.labels, name=type(untouched).__name__
+            outputs.values,
+            task_options,
+            labels_file=LAYOUT.labels,
+            name=type(untouched).__name__,
+            batch_axes=batch.axes,
         )
-        step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}: {postprocessing.finding}"
+        step.finding = _describe_reference(outputs, batch, f"{adapter.noun}: {postprocessing.finding}")
     with progress.step("labels") as step:
 
         def assume(classes: int) -> tuple[tuple[str, ...], str]:
@@ -173,25 +181,34 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
 
         labels, step.finding = postprocessing.read_labels(options.labels, assume)
         postprocessing = postprocessing.with_labels(labels, file=LAYOUT.labels)
-    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
+    eager = parity.EagerModel(
+        source=adapter,
+        reference=reference,
+        run=outputs,
+        postprocessing=postprocessing,
+        takes_batches=not batch.obstacle,
+    )
     return _Subject(
         options=options, checkpoint=checkpoint, rebuilt=rebuilt, adapter=adapter, eager=eager, labels=labels
     )
 
 
-def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...]]:
+def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...], tuple[str, ...]]:
     """Write every file of the artifact but the evidence and the manifest.
 
-    Return the manifest's draft, and a sentence for a conversion that fell back on another exporter.
+    Return the manifest's draft, a sentence for a conversion that fell back on another exporter, and one on each form
+    that could not be made.
     """
     eager, adapter = subject.eager, subject.adapter
-    source = network_source(subject.rebuilt.network, adapter, eager.postprocessing, eager.run)
+    source = network_source(subject.rebuilt.network, adapter, eager)
     graphs: WrittenGraphs | None = None
+    missing: list[str] = []
     for backend in backends_to_write():
         with progress.step(backend.title) as step:
             form = backend.write(stage, source)
             step.finding = form.finding
             graphs = form.graphs or graphs
+            missing += [form.missing] if form.missing else []
     assert graphs is not None
     for name, data in adapter.files.items():
         stage.write(name, data)
@@ -201,11 +218,14 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manif
     golden = choose_golden(eager.references, eager.postprocessing.task, subject.labels, weights=weights)
     stage.write(LAYOUT.golden, golden_to_npz(golden))
     fallbacks = (f"{parity.LEGACY_EXPORTER}, as dynamo failed: {graphs.fallback}",) if graphs.fallback else ()
-    return _manifest(subject, graphs, stage), fallbacks
+    return _manifest(subject, graphs, stage), fallbacks, tuple(missing)
 
 
-def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...]) -> Evidence:
-    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
+def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...], missing: tuple[str, ...]) -> Evidence:
+    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed.
+
+    ``missing`` are sentences on the forms that it lacks.
+    """
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
         eager,
@@ -214,7 +234,7 @@ def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...]) ->
         labels=subject.labels,
         max_ratio=options.max_ratio,
     )
-    expected = replace(expected, fallbacks=fallbacks)
+    expected = replace(expected, fallbacks=fallbacks, not_compared=(*expected.not_compared, *missing))
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence
@@ -222,18 +242,25 @@ def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...]) ->
     if options.locate is not None:
         report = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
         location = f" Located: {report.sentence}."
-    verdict, action = (
-        (
-            "not equal to the eager model",
-            "Nothing was written. Do not ship this model; report the stage above with its architecture and transform.",
-        )
-        if evidence.verdict == "failed"
-        else (
-            "the comparison is inconclusive",
-            "Nothing was written. Check that the checkpoint is a trained one, or pass others with --samples.",
-        )
+    failed = evidence.verdict == "failed"
+    verdict = "not equal to the eager model" if failed else "the comparison is inconclusive"
+    action = advise(
+        evidence,
+        right_unoptimized=is_right_unoptimized(artifact, expected, evidence),
+        exporter=artifact.manifest.source.onnx_exporter,
     )
-    raise ParityError(f"'{evidence.artifact}': {verdict}: {evidence.reason}.{location} {action}", report=evidence)
+    raise ParityError(
+        f"'{evidence.artifact}': {verdict}: {evidence.reason}.{location} Nothing was written. {action}", report=evidence
+    )
+
+
+def _describe_reference(run: parity.ReferenceRun, batch: parity.BatchForm, rest: str) -> str:
+    """Return on how many cases the eager model ran, and what is unusual about it."""
+    moved = [
+        f"'{name}' has the batch as dimension {axis}, which becomes the first" for name, axis in batch.axes.items()
+    ]
+    alone = ["it takes one input at a time"] if batch.obstacle else []
+    return "; ".join((f"eager PyTorch on {len(run.cases)} {rest}", *run.dropped, *moved, *alone))
 
 
 def _golden_limits(draft: Manifest, adapter: InputAdapter, noise: parity.NoiseMeasurement) -> Golden:

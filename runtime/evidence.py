@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-from runtime.manifest import ParitySummary
+from runtime.manifest import BATCH, LengthRange, ParitySummary
 
 FORMAT_VERSION = 3
 
@@ -186,6 +186,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     def inputs(self) -> tuple[str, ...]:
         """The names of all inputs, in the order of the groups."""
         return tuple(name for group in self.groups for name in group.inputs)
+
+    def compared(self) -> dict[str, LengthRange]:
+        """Return the range of lengths that were run, by the name of each dynamic dimension."""
+        lengths = {**self.lengths, BATCH: self.batch_sizes}
+        return {
+            name: LengthRange(lowest=min(values), highest=max(values)) for name, values in lengths.items() if values
+        }
 
     def summary(self) -> ParitySummary:
         """Return the worst figures; the verdict has to be ``passed``."""

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
@@ -16,10 +17,10 @@ from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
-from runtime.inputs.decoder import DecodedInput, input_border, to_input_error
+from runtime.inputs.decoder import DecodedInput, check_compared, input_border, to_input_error, uncompared_length
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
-from runtime.manifest import Manifest
+from runtime.manifest import BATCH, Manifest
 from runtime.results import Failure, Result, interpret, split
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | 
 
 # The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
 InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
+
+# The warning of a size that was not compared with the eager model.
+UNCOMPARED = "uncompared"
 
 
 class Model:
@@ -94,6 +98,7 @@ class Model:
                 threads=threads,
                 batch=batch,
                 cpu_batch=None if images else self._decoder.batch_size,
+                most=artifact.manifest.largest_batch,
             ),
             options=options or DeviceOptions(),
             every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
@@ -111,7 +116,7 @@ class Model:
 
     @property
     def warning_counts(self) -> dict[str, int]:
-        """The number of inputs so far with a warning, by its kind: ``rotated``, ``truncated``."""
+        """The number of inputs so far with a warning, by its kind: ``rotated``, ``truncated``, ``uncompared``."""
         with self._lock:
             return dict(self._warning_counts)
 
@@ -219,8 +224,13 @@ class Model:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
         with input_border(subject):
             decoded = self._decoder.decode(source, subject=subject)
+        problem = uncompared_length(self._decoder.lengths(decoded), self.manifest.compared)
+        if problem and self._decoder.refuses_lengths:
+            raise InputError(f"{subject}: {problem}")
+        if problem:
+            self._warn_once(UNCOMPARED, subject, problem)
         if decoded.warning:
-            self._warn_once(decoded.warning, subject)
+            self._warn_once(decoded.warning, subject, self._decoder.warnings[decoded.warning])
         return decoded
 
     def prepare(self, source: Any, *, subject: str = "input") -> PreparedInput:
@@ -262,8 +272,24 @@ class Model:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return a graph's outputs by name; the names of ``arrays`` select the graph.
 
-        Raises InputError when names, dtypes or shapes fit neither graph.
+        A batch larger than those that were compared with the eager model runs in parts. Raises InputError when names,
+        dtypes or shapes fit neither graph, and for lengths beyond those that were compared.
         """
+        sizes = {array.shape[:1] for array in arrays.values()}
+        most = self.manifest.largest_batch
+        if most is None or len(sizes) != 1 or not (size := sizes.pop()) or size[0] <= most:
+            return self._run(arrays)
+        if len(self._batched) < len(self.manifest.outputs):
+            check_compared({BATCH: size[0]}, self.manifest.compared, "inputs")
+        parts = [
+            self._run({name: array[start : start + most] for name, array in arrays.items()})
+            for start in range(0, size[0], most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        if self._decoder.refuses_lengths:
+            check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
         variant = self._variant
         if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
             self._executor.check_open()
@@ -338,10 +364,12 @@ class Model:
         buckets: dict[Hashable, list[int]] = {}
         for index, prepared_input in enumerate(prepared):
             buckets.setdefault(self._decoder.bucket(prepared_input), []).append(index)
-        if len(buckets) == 1:
+        # No larger batch than was compared with the eager model.
+        most = self.manifest.largest_batch or len(prepared)
+        if len(buckets) == 1 and len(prepared) <= most:
             return self._score_batch(prepared)
         scores: dict[int, InputScores] = {}
-        for indices in buckets.values():
+        for indices in (part for bucket in buckets.values() for part in batches(bucket, most)):
             batch = self._score_batch([prepared[index] for index in indices])
             scores.update(zip(indices, batch, strict=True))
         return [scores[index] for index in range(len(prepared))]
@@ -353,12 +381,12 @@ class Model:
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._decoder.name(source, position), source) for position, source in enumerate(inputs)]
 
-    def _warn_once(self, warning: str, subject: str) -> None:
+    def _warn_once(self, warning: str, subject: str, sentence: str) -> None:
         with self._lock:
             self._warning_counts[warning] += 1
             first = self._warning_counts[warning] == 1
         if first:
-            warnings.warn(f"{subject}: {self._decoder.warnings[warning]}", stacklevel=2)
+            warnings.warn(f"{subject}: {sentence}", stacklevel=2)
 
 
 def load(

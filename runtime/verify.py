@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, open_artifact
+from runtime.engine.concurrency import batches
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
 from runtime.evidence import Stage
@@ -183,9 +184,11 @@ class _GoldenChecks:
         for index, prepared_input in enumerate(prepared):
             buckets.setdefault(model.bucket(prepared_input), []).append(index)
         rows: dict[int, _Outputs] = {}
-        for indices in buckets.values():
+        # No larger batch than the runtime makes, and none where it makes none.
+        most = model.manifest.largest_batch or len(prepared)
+        for indices in (part for bucket in buckets.values() for part in batches(bucket, most)):
             # An input that is alone in its bucket is its own neighbor.
-            batch = indices if len(indices) > 1 else indices * 2
+            batch = indices if len(indices) > 1 or most == 1 else indices * 2
             outputs = model.run(model.stack([prepared[index] for index in batch]))
             for row, index in enumerate(indices):
                 rows[index] = {

@@ -91,6 +91,18 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
             f"'{blueprint.reference}': not an architecture: expected it to return a torch.nn.Module, "
             f"got {type(network).__name__}. Name the class."
         )
+    return without_parallel(network)
+
+
+def without_parallel(network: nn.Module) -> nn.Module:
+    """Return a network without the wrappers that spread it over devices, wherever in it they are."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while isinstance(network, wrappers):
+        network = network.module
+    for name, child in network.named_children():
+        inner = without_parallel(child)
+        if inner is not child:
+            setattr(network, name, inner)
     return network
 
 

@@ -1,6 +1,6 @@
 """Interface of a backend: one form of the artifact."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from exporter.assemble import TracingInputs
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
 from exporter.inputs.adapter import InputAdapter, InputPipeline
@@ -29,16 +30,15 @@ Scorer: TypeAlias = Callable[[Arrays], Any]
 class NetworkSource:
     """What every form is written from.
 
-    ``flat`` is ``network`` with tensors in and out by position; ``example`` are its inputs for tracing, a batch of two,
-    ``validation_inputs`` inputs of the shapes that a converted network has to take.
+    ``flat`` is ``network`` with tensors in and out by position; ``inputs`` are those for tracing it, a batch of two, or
+    of one where it takes no more.
     """
 
     network: nn.Module
     flat: nn.Module
     adapter: InputAdapter
     postprocessing: Postprocessing
-    example: Mapping[str, torch.Tensor]
-    validation_inputs: Sequence[Mapping[str, torch.Tensor]]
+    inputs: TracingInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,13 @@ class WrittenGraphs:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenForm:
-    """What a form wrote: in words its files, or the reason why there are none; ``graphs`` where it wrote some."""
+    """What a form wrote: in words its files, or the reason why there are none; ``graphs`` where it wrote some.
+
+    ``missing`` says for the evidence that the form could not be made, and why.
+    """
 
     finding: str
+    missing: str = ""
     graphs: WrittenGraphs | None = None
 
 

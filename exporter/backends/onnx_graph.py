@@ -47,9 +47,7 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     Raises ConversionError where torch cannot convert the network.
     """
     adapter, postprocessing = source.adapter, source.postprocessing
-    converted = convert_network(
-        source.network, source.flat, adapter, postprocessing, source.example, source.validation_inputs
-    )
+    converted = convert_network(source.network, source.flat, postprocessing, source.inputs, probe=adapter.network_probe)
     outputs = postprocessing.with_shapes(converted.shapes)
     graphs = assemble(
         converted.model,
@@ -103,6 +101,17 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         return split_batch(model.run(arrays), model.manifest, len(cases))
 
     return ServedPath(name=graph, stages=stages, run=run)
+
+
+def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:
+    """Return the outputs of the graph that takes prepared inputs, as onnxruntime runs it without optimizations."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        str(artifact.path / artifact.manifest.variants[0].network), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(arrays)), strict=True))
 
 
 def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:

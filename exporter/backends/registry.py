@@ -9,13 +9,15 @@ from tempfile import TemporaryDirectory
 from torch import nn
 
 from exporter import parity
+from exporter.assemble import TracingInputs
 from exporter.backends import onnx_graph, runtime, torchscript
 from exporter.backends.backend import Backend, NetworkSource, OpenArtifact
 from exporter.conversion.network_io import flatten
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.image.pixel_check import GeometryExecution
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.paths import SubgraphCache
+from exporter.parity.array_diff import measure_difference
+from exporter.parity.paths import SubgraphCache, split_batch
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence
 from runtime.manifest import LAYOUT, Manifest
@@ -48,18 +50,21 @@ def geometry_executions() -> dict[str, GeometryExecution]:
     return {path: backend.open_geometry for path, backend in BACKENDS.items()}
 
 
-def network_source(
-    network: nn.Module, adapter: InputPipeline, postprocessing: Postprocessing, run: parity.ReferenceRun
-) -> NetworkSource:
-    """Return what the forms of ``network`` are written from; ``run`` is the reference's, on the adapter's own cases."""
-    example = adapter.example(run.prepared)
+def network_source(network: nn.Module, adapter: InputPipeline, eager: parity.EagerModel) -> NetworkSource:
+    """Return what the forms of ``network`` are written from; ``eager`` is its reference, on the adapter's own cases."""
+    example, postprocessing = eager.example(), eager.postprocessing
     return NetworkSource(
         network=network,
-        flat=flatten(network, tuple(example), run.values[0], whole=postprocessing.whole),
+        flat=flatten(
+            network,
+            tuple(example),
+            eager.run.values[0],
+            whole=postprocessing.whole,
+            batch_axes=postprocessing.batch_axes,
+        ),
         adapter=adapter,
         postprocessing=postprocessing,
-        example=example,
-        validation_inputs=adapter.validation_inputs(run.prepared),
+        inputs=TracingInputs(dimensions=eager.dimensions, example=example, validation_inputs=eager.validation_inputs()),
     )
 
 
@@ -99,3 +104,19 @@ def compare_staged(
         open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
         return parity.compare(paths, subject)
+
+
+def is_right_unoptimized(artifact: Artifact, subject: parity.ParityInputs, evidence: Evidence) -> bool:
+    """Return whether the graph gives eager's outputs for the input at fault, once onnxruntime optimizes nothing."""
+    row = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
+    reference = next((one for one in subject.references if row and one.case.name == row.worst_input), None)
+    if reference is None:
+        return False
+    try:
+        outputs = onnx_graph.run_unoptimized(artifact, reference.prepared.arrays)
+        (single,) = split_batch(outputs, artifact.manifest, 1)
+    except Exception:  # the graph itself may be what fails
+        return False
+    tolerance = subject.noise.tolerance("end to end", "values")
+    difference = measure_difference(single, reference.outputs, tolerance)
+    return difference.fault is None and bool((difference.values <= tolerance.limit).all())

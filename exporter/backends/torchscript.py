@@ -24,9 +24,8 @@ from exporter.inputs.adapter import TorchScriptPart
 from exporter.inputs.image import Geometry, PixelFormat
 from exporter.inputs.image.made_images import PixelSource
 from exporter.inputs.image.pixel_check import GeometryFunction
-from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageBorders, StageId
-from exporter.parity.paths import REFERENCE_VALUES, split_batch
+from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageId
+from exporter.parity.paths import REFERENCE_VALUES, split_batch, up_to_end
 from exporter.progress import megabytes
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
@@ -47,7 +46,8 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     try:
         archive = to_torchscript(_pipeline(source, part))
     except ConversionError as error:
-        return WrittenForm(finding=f"none: it cannot be traced: {str(error).rstrip('.')}")
+        reason = f"it cannot be traced: {str(error).rstrip('.')}"
+        return WrittenForm(finding=f"none: {reason}", missing=f"{LAYOUT.torchscript}: there is none: {reason}")
     stage.write(LAYOUT.torchscript, archive)
     return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(len(archive))}")
 
@@ -57,7 +57,7 @@ def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
 
     Raises ConversionError where it cannot be traced.
     """
-    example, postprocessing = tuple(source.example.values()), source.postprocessing
+    example, postprocessing = tuple(source.inputs.example.values()), source.postprocessing
     if part.geometry is not None and part.arithmetic is not None:
         return Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
     module = NetworkPipeline(source.flat, None if postprocessing.whole else postprocessing.module())
@@ -80,7 +80,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         by_name = {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
         return split_batch(by_name, manifest, len(cases))
 
-    stages = _stages(module, borders, postprocessing) if borders.decoded else {}
+    stages = _stages(module, opened) if borders.decoded else {}
     return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run)
 
 
@@ -128,8 +128,13 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
     return CalibratedForm(files=archives, notes=(f"{LAYOUT.torchscript}: also calibrated",))
 
 
-def _stages(module: Any, borders: StageBorders, postprocessing: Postprocessing) -> dict[Stage, ServedStage]:
+def _stages(module: Any, opened: OpenArtifact) -> dict[Stage, ServedStage]:
     """Return the stages of an archive with a pipeline, each a method of it."""
+    borders, postprocessing = opened.adapter.borders, opened.postprocessing
+
+    def single(arrays: Arrays, _reference: ReferenceOutput) -> Arrays:
+        return split_batch(arrays, opened.model.manifest, 1)[0]
+
     (decoded,), (prepared,), (network,) = borders.decoded, borders.prepared, tuple(borders.network)
     output = postprocessing.outputs[0].name
     inner = postprocessing.inner_names[0] if postprocessing.computes else output
@@ -140,16 +145,31 @@ def _stages(module: Any, borders: StageBorders, postprocessing: Postprocessing) 
     ]
     if postprocessing.computes:
         methods.append(("activation", "network outputs", module.postprocess, inner, output))
-    return {stage: _stage(stage, takes, method, source, target) for stage, takes, method, source, target in methods}
+    finish: dict[Stage, Callable[[Arrays, ReferenceOutput], Arrays]] = {"activation": single}
+    finish["network"] = single if not postprocessing.computes else up_to_end if postprocessing.stepwise else _as_it_is
+    return {
+        stage: _stage(stage, takes, method, (source, target), finish.get(stage, _as_it_is))
+        for stage, takes, method, source, target in methods
+    }
+
+
+def _as_it_is(arrays: Arrays, _reference: ReferenceOutput) -> Arrays:
+    return arrays
 
 
 def _stage(
-    stage: Stage, takes: ReferenceValue, method: Callable[[Tensor], Tensor], source: str, target: str
+    stage: Stage,
+    takes: ReferenceValue,
+    method: Callable[[Tensor], Tensor],
+    ends: tuple[str, str],
+    finish: Callable[[Arrays, ReferenceOutput], Arrays],
 ) -> ServedStage:
+    source, target = ends
+
     def run(reference: ReferenceOutput) -> Arrays:
         array = REFERENCE_VALUES[takes](reference)[source]
         with torch.no_grad():
-            return {target: method(torch.from_numpy(np.array(array))).numpy()}
+            return finish({target: method(torch.from_numpy(np.array(array))).numpy()}, reference)
 
     return ServedStage(id=StageId(stage=stage, computation=LAYOUT.torchscript, takes=takes), run=run)
 

@@ -14,19 +14,25 @@ from runtime.console import open_console
 
 @takes_options(
     named({"weights", "trust", "imports"}),
-    checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file or a folder.")],
+    checkpoint=Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint, a file or a folder; or the folder of an artifact.")
+    ],
 )
 def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
     *,
     options: ExportOptions,
 ) -> None:
-    """Inspect a checkpoint and list matching architectures; runs nothing that it holds, and needs no PyTorch."""
-    from exporter.inspection import inspect_checkpoint
+    """Inspect a checkpoint, or the promise of an artifact; runs nothing that it holds, and needs no PyTorch."""
+    from exporter.inspection import ArtifactInspection, Inspection, inspect_artifact, inspect_checkpoint, is_artifact
 
-    inspection = inspect_checkpoint(
-        options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
-    )
+    inspection: ArtifactInspection | Inspection
+    if is_artifact(options.checkpoint):
+        inspection = inspect_artifact(options.checkpoint)
+    else:
+        inspection = inspect_checkpoint(
+            options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
+        )
     if json:
         sys.stdout.write(json_module.dumps(inspection.to_dict(), indent=2) + "\n")
         return

@@ -138,6 +138,8 @@ def _tools() -> dict[str, str]:
 
 
 def _advice(evidence: "Evidence") -> str:
+    from exporter.parity.advice import advise
+
     if evidence.verdict == "inconclusive":
-        return "The check is inconclusive. Fix the problem above and run it again."
-    return "Do not ship it; export it again."
+        return f"The check is inconclusive. {advise(evidence)}"
+    return f"Export it again; if the fault stays: {advise(evidence)}"

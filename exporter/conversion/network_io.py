@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -24,6 +26,30 @@ OUTPUT = "output"
 
 # Names of the main output, where a forward returns several: those of transformers and torchvision's segmentation.
 _MAIN = ("logits", "out")
+
+# What the messages of torch and Python say of the cause, and what to do about it; the last one is of any other.
+_REMEDIES = (
+    (
+        r"positional argument|unexpected keyword|required .*argument",
+        "Its forward has other parameters: describe an input for each with --input.",
+    ),
+    (
+        r"index out of range|out of bounds|class values|num_classes",
+        "A whole number is outside of what it indexes, such as the rows of an embedding: give numbers in that range.",
+    ),
+    (
+        r"scalar type|same dtype|input type|dtype",
+        "The input has another dtype than the weights or the operation: name it in --input, or convert in the forward.",
+    ),
+    (
+        r"channels|shape|size|dimension|broadcast|multiplied",
+        "The input has another shape than the network takes: give the size and channels of training.",
+    ),
+    (r"", "Its own code raises this for such an input."),
+)
+
+# The batch is the first dimension of every tensor.
+_FIRST: Mapping[str, int] = MappingProxyType({})
 
 
 def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
@@ -49,9 +75,15 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
     except Exception as error:  # the user's forward may raise anything
         shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.values())
         raise ConversionError(
-            f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: {error}. "
-            "Check that the input is prepared as the network was trained on."
+            f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. {_remedy(error)}"
         ) from error
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about an error of the forward, as far as its message tells the cause."""
+    message = str(error)
+    return next(remedy for pattern, remedy in _REMEDIES if re.search(pattern, message, re.IGNORECASE))
 
 
 def take_apart(value: Any) -> tuple[Structure, dict[str, torch.Tensor]]:
@@ -64,41 +96,55 @@ def take_apart(value: Any) -> tuple[Structure, dict[str, torch.Tensor]]:
     return _take_apart(value, "", tensors), tensors
 
 
-def main_output(value: Any) -> torch.Tensor | None:
-    """Return the main tensor of a forward's value: itself, its ``logits`` or ``out``, or its only one."""
-    if isinstance(value, torch.Tensor):
-        return value
-    _, tensors = take_apart(value)
+def batch_first(tensors: Mapping[str, torch.Tensor], batch_axes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Return tensors by name with the batch as their first dimension; ``batch_axes`` has those where it is another."""
+    return {
+        name: tensor.movedim(batch_axes[name], 0) if name in batch_axes else tensor for name, tensor in tensors.items()
+    }
+
+
+def main_output(value: Any, batch_axes: Mapping[str, int] = _FIRST) -> torch.Tensor | None:
+    """Return the main tensor of a forward's value: itself, its ``logits`` or ``out``, or its only one; batch first."""
+    tensors = {OUTPUT: value} if isinstance(value, torch.Tensor) else take_apart(value)[1]
+    tensors = batch_first(tensors, batch_axes)
     if len(tensors) == 1:
         return next(iter(tensors.values()))
     return next((tensors[name] for name in _MAIN if name in tensors), None)
 
 
 class Flat(nn.Module):
-    """A network with tensors in by position, and out a tuple of all tensors or the main one alone, as its graph has."""
+    """A network with tensors in by position, and out a tuple of all tensors or the main one alone, as its graph has.
 
-    def __init__(self, network: nn.Module, names: Sequence[str], *, whole: bool) -> None:
+    The batch is the first dimension of what comes out; ``batch_axes`` says where it is another in the network's own.
+    """
+
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], *, whole: bool, batch_axes: Mapping[str, int] = _FIRST
+    ) -> None:
         super().__init__()
         self.network = network
         self.names = tuple(names)
         self.by_keyword = takes_keywords(network, names)
         self.whole = whole
+        self.batch_axes = dict(batch_axes)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Return the tensors in the order of ``take_apart``, or the main one."""
         named = dict(zip(self.names, inputs, strict=True))
         value = self.network(**named) if self.by_keyword else self.network(*inputs)
         if self.whole:
-            return tuple(take_apart(value)[1].values())
-        main = main_output(value)
+            return tuple(batch_first(take_apart(value)[1], self.batch_axes).values())
+        main = main_output(value, self.batch_axes)
         assert main is not None
         return main
 
 
-def flatten(network: nn.Module, inputs: Sequence[str], value: Any, *, whole: bool) -> nn.Module:
+def flatten(
+    network: nn.Module, inputs: Sequence[str], value: Any, *, whole: bool, batch_axes: Mapping[str, int] = _FIRST
+) -> nn.Module:
     """Return the network with tensors in by position: itself, where it takes one tensor and ``value`` is one."""
-    plain = len(inputs) == 1 and isinstance(value, torch.Tensor) and not whole
-    return network if plain else Flat(network, inputs, whole=whole)
+    plain = len(inputs) == 1 and isinstance(value, torch.Tensor) and not whole and not batch_axes
+    return network if plain else Flat(network, inputs, whole=whole, batch_axes=batch_axes)
 
 
 def _take_apart(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Structure:

@@ -91,7 +91,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
-            "Report this with the architecture and the transform."
+            "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
     return _canonical(stream.getvalue())
 

@@ -16,7 +16,6 @@ from exporter.conversion.network_io import Arrays, take_apart
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
-from exporter.outputs.postprocessing import main_of
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import postprocessing_from_artifact
 from runtime.artifact.golden import read_golden
@@ -103,7 +102,7 @@ def _to_scores(artifact: Artifact, values: Sequence[Any], where: torch.device) -
     if postprocessing.whole:
         return _first
     module = postprocessing.module().to(where)
-    return lambda value: _numpy(module(main_of(value)))
+    return lambda value: _numpy(module(postprocessing.main(value)))
 
 
 def _tensors(arrays: Arrays, where: torch.device) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import onnx
@@ -113,6 +114,7 @@ class AdapterDefaults:
     network_probe: SequenceProbe | None = None
     expected_warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    decoded_dimensions: Dimensions = MappingProxyType({})
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""

@@ -44,12 +44,17 @@ def locate_fault(
         return FaultReport(sentence=f"no node to locate: the network's graph is not at fault, {fault}")
     if eager.postprocessing.stepwise:
         return FaultReport(sentence="no node to locate: its loop of decoding steps is not taken apart")
-    source, run, postprocessing = eager.source, eager.run, eager.postprocessing
-    example = source.example(run.prepared)
-    flat = flatten(eager.reference.network, tuple(example), run.values[0], whole=postprocessing.whole)
+    run, postprocessing, example = eager.run, eager.postprocessing, eager.example()
+    flat = flatten(
+        eager.reference.network,
+        tuple(example),
+        run.values[0],
+        whole=postprocessing.whole,
+        batch_axes=postprocessing.batch_axes,
+    )
     outputs = postprocessing.inner_names
     try:
-        traced = trace_program(flat, example, outputs=outputs, dimensions=source.dimensions)
+        traced = trace_program(flat, example, outputs=outputs, dimensions=eager.dimensions)
         location = locate(
             artifact.path / variant.network,
             traced,

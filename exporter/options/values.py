@@ -106,6 +106,18 @@ def read_numbers(text: str) -> tuple[float, ...]:
         raise ValueError(f"expected numbers separated by commas, got '{text}'") from None
 
 
+def read_lengths(text: str) -> dict[str, tuple[int, int]]:
+    """Return the shortest and the longest length of ``NAME=LOW..HIGH,...``; without a name, of every dimension: ''."""
+    lengths: dict[str, tuple[int, int]] = {}
+    for part in text.split(","):
+        name, _, limits = part.rpartition("=")
+        low, _, high = (number.strip() for number in limits.partition(".."))
+        if not low.isdecimal() or not high.isdecimal() or not 1 <= int(low) <= int(high):
+            raise ValueError(f"expected LOW..HIGH or NAME=LOW..HIGH, such as 1..4096, got '{part}'")
+        lengths[name.strip()] = (int(low), int(high))
+    return lengths
+
+
 def read_columns(text: str) -> tuple[str, ...]:
     """Return names that commas separate."""
     return tuple(text.split(","))

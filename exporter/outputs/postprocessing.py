@@ -6,7 +6,8 @@ It is executed three times: by torch for the reference (``expect``), in the grap
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -23,7 +24,7 @@ from exporter.outputs.labels import LabelSource
 from exporter.recipe import TaskOptions
 from runtime.manifest import Output, Task
 
-Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "argmax", "none"]
+Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "complement", "argmax", "none"]
 
 # Arrays by name.
 Named: TypeAlias = dict[str, NDArray[Any]]
@@ -37,12 +38,15 @@ class Postprocessing(ABC):
     """Computation that follows the network, and the artifact's outputs that it gives.
 
     ``outputs`` are in the order of the network's; their dimensions of the network's own are filled in once it is
-    converted. Subclasses have one output, made of the forward's main one, unless they override what says so.
+    converted. ``batch_axes`` says which dimension of the network's tensors is the batch, by the path to a tensor, where
+    it is not the first; in the artifact's outputs it is. Subclasses have one output, made of the forward's main one,
+    unless they override what says so.
     """
 
     task: Task
     activation: Activation
     outputs: tuple[Output, ...]
+    batch_axes: Mapping[str, int] = field(default_factory=dict)
 
     # The meaning of the outputs.
     interpreter: ClassVar[type[ReferenceInterpreter]]
@@ -97,23 +101,33 @@ class Postprocessing(ABC):
 
     def expect(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
         """Return the artifact's outputs for what the eager network returned; scores are computed in ``dtype``."""
-        return {self.outputs[0].name: self.module()(main_of(value).to(dtype)).numpy()}
+        return {self.outputs[0].name: self.module()(self.main(value).to(dtype)).numpy()}
 
     def expect_inner(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
         """Return the network's own outputs, by their names in the graph; the artifact's where nothing follows them."""
         if not self.computes:
             return self.expect(value, dtype)
-        return {LOGITS: main_of(value).to(dtype).numpy()}
+        return {LOGITS: self.main(value).to(dtype).numpy()}
 
     def expect_rows(self, value: Any, count: int) -> tuple[list[Named], list[Named]]:
-        """Return ``expect_inner`` and ``expect`` for each of ``count`` inputs that shared a batch."""
-        main = main_of(value)
+        """Return ``expect_inner`` and ``expect`` for each of ``count`` inputs that shared a batch.
+
+        Raises ConversionError where the value has no row for each of them.
+        """
+        main = self.main(value)
+        if len(main) != count:
+            raise ConversionError(f"its output is {list(main.shape)} for {count} inputs")
+        rows = replace(self, batch_axes={})
         parts = [main[row : row + 1] for row in range(count)]
-        return [self.expect_inner(part) for part in parts], [self.expect(part) for part in parts]
+        return [rows.expect_inner(part) for part in parts], [rows.expect(part) for part in parts]
 
     def activate(self, inner: Named, dtype: torch.dtype = torch.float32) -> Named:
         """Return the artifact's outputs for the network's own, as ``expect_inner`` gives them."""
-        return self.expect(torch.from_numpy(inner[LOGITS]).to(dtype), dtype)
+        return replace(self, batch_axes={}).expect(torch.from_numpy(inner[LOGITS]).to(dtype), dtype)
+
+    def main(self, value: Any) -> Tensor:
+        """Return the main output of a value that the network returned, its batch first."""
+        return main_of(value, self.batch_axes)
 
     def with_shapes(self, shapes: Mapping[str, Sequence[int | str]]) -> tuple[Output, ...]:
         """Return the outputs with the dimensions that the converted network gives, by inner name."""
@@ -138,9 +152,9 @@ class Postprocessing(ABC):
         return self
 
 
-def main_of(value: Any) -> Tensor:
+def main_of(value: Any, batch_axes: Mapping[str, int] = MappingProxyType({})) -> Tensor:
     """Return the main output of a value that the network returned; ``infer`` has made sure that there is one."""
-    main = main_output(value)
+    main = main_output(value, batch_axes)
     assert main is not None
     return main
 

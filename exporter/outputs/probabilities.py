@@ -50,13 +50,18 @@ class ClassPostprocessing(Postprocessing):
             return "the network gives probabilities itself: none added"
         if self.activation == "binary":
             return "one logit: sigmoid added, both classes' probabilities given"
+        if self.activation == "complement":
+            return "one probability: both classes' given"
         return f"{self.activation} added"
 
     def module(self) -> nn.Module:
         """Return the activation as a module that TorchScript can compile."""
         if self.activation == "softmax":
             return _Softmax(self.dimension)
-        return {"sigmoid": _Sigmoid, "binary": _Binary}.get(self.activation, MainOutput)()
+        if self.activation == "binary" and self.dimension != -1:
+            return _BinaryMaps()
+        modules = {"sigmoid": _Sigmoid, "binary": _Binary, "complement": _Complement}
+        return modules.get(self.activation, MainOutput)()
 
     def add_nodes(self, nodes: NodeBuilder) -> None:
         """Append the activation."""
@@ -67,9 +72,12 @@ class ClassPostprocessing(Postprocessing):
             nodes.add("Sigmoid", LOGITS, output=output)
         elif self.activation == "binary":
             # Both from the logit: 1 - sigmoid would lose the small one's digits.
-            logit = nodes.add("Reshape", LOGITS, nodes.integers(-1, 1))
+            logit = nodes.add("Reshape", LOGITS, nodes.integers(-1, 1)) if self.dimension == -1 else LOGITS
             both = nodes.add("Concat", nodes.add("Neg", logit), logit, axis=1)
             nodes.add("Sigmoid", both, output=output)
+        elif self.activation == "complement":
+            one = nodes.floats([1.0], shape=[1], name="one")
+            nodes.add("Concat", nodes.add("Sub", one, LOGITS), LOGITS, axis=1, output=output)
         else:
             nodes.add("Identity", LOGITS, output=output)
 
@@ -102,6 +110,16 @@ class _Binary(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         logit = logits.reshape(-1, 1)
         return torch.sigmoid(torch.cat((-logit, logit), dim=1))
+
+
+class _BinaryMaps(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(torch.cat((-logits, logits), dim=1))
+
+
+class _Complement(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.cat((1 - logits, logits), dim=1)
 
 
 def sorted_labels(labels: Sequence[str], indices: Sequence[int]) -> list[str]:

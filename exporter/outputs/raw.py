@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.conversion.network_io import Arrays, take_apart
+from exporter.conversion.network_io import Arrays, batch_first, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError
 from exporter.outputs.interpreter import ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing
 from exporter.recipe import TaskOptions
-from runtime.manifest import Entries, Items, Output, Raw, Structure, TensorLeaf
+from runtime.manifest import BATCH, Entries, Items, Output, Raw, Structure, TensorLeaf
 from runtime.outputs.raw import Outputs
 
 
@@ -78,14 +78,21 @@ class RawPostprocessing(Postprocessing):
     def expect(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
         """Return all tensors that the eager network returned, in their own types."""
         del dtype
-        return {name: tensor.numpy() for name, tensor in take_apart(value)[1].items()}
+        return {name: tensor.numpy() for name, tensor in self._tensors(value).items()}
 
     def expect_rows(self, value: Any, count: int) -> tuple[list[Named], list[Named]]:
         """Return the rows of those tensors that have one for each of ``count`` inputs."""
-        tensors = take_apart(value)[1]
+        tensors = self._tensors(value)
         batched = {name: tensor for name, tensor in tensors.items() if tensor.shape[:1] == (count,)}
+        if not batched:
+            shapes = ", ".join(f"'{name}' {list(tensor.shape)}" for name, tensor in tensors.items())
+            raise ConversionError(f"its outputs are {shapes} for {count} inputs")
         rows = [{name: tensor[row : row + 1].numpy() for name, tensor in batched.items()} for row in range(count)]
         return rows, rows
+
+    def _tensors(self, value: Any) -> dict[str, torch.Tensor]:
+        """Return the tensors that the eager network returned, the batch first."""
+        return batch_first(take_apart(value)[1], self.batch_axes)
 
     def module(self) -> nn.Module:
         """Return a module that changes nothing."""
@@ -97,10 +104,16 @@ class RawPostprocessing(Postprocessing):
             nodes.add("Identity", inner, output=output.name)
 
     def with_shapes(self, shapes: Mapping[str, Sequence[int | str]]) -> tuple[Output, ...]:
-        """Return the outputs with the dimensions that the converted network gives, by inner name."""
+        """Return the outputs with the dimensions that the converted network gives, by inner name.
+
+        Where no output has a batch dimension, the network takes one input at a time: a first length of 1 is that input.
+        """
+        given = [tuple(shapes[inner]) for inner in self.inner_names]
+        if not any(shape[:1] == (BATCH,) for shape in given):
+            given = [(BATCH, *shape[1:]) if shape[:1] == (1,) else shape for shape in given]
         return tuple(
-            Output(name=output.name, dtype=output.dtype, shape=tuple(shapes[inner]))
-            for inner, output in zip(self.inner_names, self.outputs, strict=True)
+            Output(name=output.name, dtype=output.dtype, shape=shape)
+            for shape, output in zip(given, self.outputs, strict=True)
         )
 
 

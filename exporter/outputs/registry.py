@@ -1,8 +1,10 @@
 """Registry of the tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ExportError
@@ -28,17 +30,29 @@ TASKS: dict[str, str] = {
 
 
 def infer_postprocessing(
-    values: Sequence[Any], options: TaskOptions, *, labels_file: str, name: str
+    values: Sequence[Any],
+    options: TaskOptions,
+    *,
+    labels_file: str,
+    name: str,
+    batch_axes: Mapping[str, int] = MappingProxyType({}),
 ) -> "Postprocessing":
     """Return the postprocessing for what the eager network returned, one value per case, each a batch of one.
 
-    ``name`` is the network's in messages, ``labels_file`` the artifact's file of class names. Raises ConversionError
-    where the outputs do not fit the task, ExportError where the options do not.
+    ``name`` is the network's in messages, ``labels_file`` the artifact's file of class names; ``batch_axes`` says which
+    dimension of its tensors is the batch, where it is not the first. Raises ConversionError where the outputs do not
+    fit the task, ExportError where the options do not.
     """
     task = options.task or DEFAULT_TASK
     if task not in TASKS:
         raise ExportError(f"task: expected one of {', '.join(TASKS)}, got '{task}'. Correct --task.")
-    return _load(TASKS[task]).infer(values, options, labels_file=labels_file, name=name)
+    kind = _load(TASKS[task])
+    if batch_axes and not kind.whole:
+        from exporter.conversion.network_io import main_output
+
+        values = [main_output(value, batch_axes) for value in values]
+    postprocessing = kind.infer(values, options, labels_file=labels_file, name=name)
+    return replace(postprocessing, batch_axes=batch_axes) if batch_axes else postprocessing
 
 
 def options_of_task(task: "Task", value: Any) -> TaskOptions:

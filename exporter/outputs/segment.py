@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
-from exporter.outputs.postprocessing import check_finite, main_outputs
-from exporter.outputs.probabilities import PROBABILITIES, ClassPostprocessing, are_distributions, sorted_labels
+from exporter.outputs.postprocessing import Activation, check_finite, main_outputs
+from exporter.outputs.probabilities import (
+    PROBABILITIES,
+    ClassPostprocessing,
+    are_distributions,
+    are_probabilities,
+    sorted_labels,
+)
 from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Output, Segment
 from runtime.outputs.metrics import Maps
@@ -67,7 +74,10 @@ class SegmentPostprocessing(ClassPostprocessing):
     def infer(
         cls, values: Sequence[Any], options: TaskOptions, *, labels_file: str, name: str
     ) -> "SegmentPostprocessing":
-        """Return a softmax for logits [batch, classes, height, width], and nothing for probabilities."""
+        """Return a softmax for logits [batch, classes, height, width], and nothing for probabilities.
+
+        One channel is the logit, or the probability, of the second of two classes.
+        """
         logits = main_outputs(
             values,
             dimensions=(4,),
@@ -76,14 +86,15 @@ class SegmentPostprocessing(ClassPostprocessing):
             name=name,
         )
         check_finite(logits, name)
-        count = int(logits[0].shape[1])
+        channels = int(logits[0].shape[1])
+        count = max(2, channels)
         colors = options.colors or tuple(palette(count))
         if len(colors) != count:
             raise ExportError(f"colors: expected {count}, one per class, got {len(colors)}. Correct --colors.")
         output = Output(name=PROBABILITIES, dtype="float32", shape=("batch", count, "height", "width"))
         return cls(
             task=Segment(labels=Labels(file=labels_file, count=count), colors=colors),
-            activation="none" if all(are_distributions(tensor, dimension=1) for tensor in logits) else "softmax",
+            activation=_activation(logits),
             outputs=(output,),
         )
 
@@ -96,7 +107,15 @@ class SegmentPostprocessing(ClassPostprocessing):
     def with_shapes(self, shapes: Mapping[str, Sequence[int | str]]) -> tuple[Output, ...]:
         """Return the output with the map's height and width."""
         (output,), (inner,) = self.outputs, self.inner_names
-        return (Output(name=output.name, dtype=output.dtype, shape=tuple(shapes[inner])),)
+        batch, _, *size = shapes[inner]
+        return (Output(name=output.name, dtype=output.dtype, shape=(batch, self.task.labels.count, *size)),)
+
+
+def _activation(logits: Sequence[Tensor]) -> Activation:
+    """Return what gives the probabilities of all classes."""
+    if logits[0].shape[1] == 1:
+        return "complement" if all(map(are_probabilities, logits)) else "binary"
+    return "none" if all(are_distributions(tensor, dimension=1) for tensor in logits) else "softmax"
 
 
 def palette(count: int) -> list[tuple[int, int, int]]:

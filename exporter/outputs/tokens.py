@@ -15,7 +15,7 @@ from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.outputs.interpreter import ReferenceInterpreter, to_words
 from exporter.outputs.labels import LabelSource, describe_labels, read_vocabulary
-from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_of, main_outputs, not_fitting
+from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_outputs, not_fitting
 from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Output, Tokens
 from runtime.outputs.tokens import TokenSequence
@@ -90,7 +90,7 @@ class TokensPostprocessing(Postprocessing):
     def expect(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
         """Return the tokens before the end token; the numbers of tokens have no other type."""
         del dtype
-        tokens = self.module()(main_of(value))
+        tokens = self.module()(self.main(value))
         return {self.outputs[0].name: _before_end(tokens[0].numpy(), self.task.end_id)[np.newaxis]}
 
     def expect_inner(self, value: Any, dtype: torch.dtype = torch.float32) -> Named:
@@ -101,7 +101,7 @@ class TokensPostprocessing(Postprocessing):
         if not self.computes:
             return self.expect(value)
         steps = self.expect(value)[self.outputs[0].name].shape[1] + 1
-        return {LOGITS: main_of(value)[:, :steps].to(dtype).numpy()}
+        return {LOGITS: self.main(value)[:, :steps].to(dtype).numpy()}
 
     def module(self) -> nn.Module:
         """Return the choice of tokens as a module that TorchScript can compile."""

@@ -4,12 +4,13 @@ from exporter.parity.cases import ServedPath
 from exporter.parity.compare import compare, judge
 from exporter.parity.noise import NoiseMeasurement
 from exporter.parity.paths import RUNTIME
-from exporter.parity.reference import Reference, ReferenceRun
+from exporter.parity.reference import BatchForm, Reference, ReferenceRun
 from exporter.parity.subject import LEGACY_EXPORTER, EagerModel, ParityInputs, build_inputs
 
 __all__ = [
     "LEGACY_EXPORTER",
     "RUNTIME",
+    "BatchForm",
     "EagerModel",
     "NoiseMeasurement",
     "ParityInputs",

@@ -144,6 +144,10 @@ class CaseSource(Protocol):
     def dimensions(self) -> Dimensions:
         """The names of the network's dynamic dimensions, by its inputs and their axes."""
 
+    @property
+    def decoded_dimensions(self) -> Dimensions:
+        """The names of the dynamic dimensions of decoded inputs, where they are not the network's."""
+
     def cases(self) -> tuple[Case, ...]:
         """Return the inputs to compare, of every size and form that the artifact promises."""
 
@@ -180,11 +184,13 @@ class CaseSource(Protocol):
         """
 
 
-def lengths_of(dimensions: Dimensions, prepared: Sequence[PreparedInput]) -> dict[str, tuple[int, ...]]:
-    """Return the lengths that prepared cases have, by the names of the dynamic dimensions except the batch."""
+def lengths_of(source: CaseSource, prepared: Sequence[PreparedInput]) -> dict[str, tuple[int, ...]]:
+    """Return the lengths that the cases have, by the names of the dynamic dimensions except the batch."""
     lengths: dict[str, set[int]] = {}
-    for name, axes in dimensions.items():
-        for axis, dimension in axes.items():
-            if axis:
-                lengths.setdefault(dimension, set()).update(int(case.tensors[name].shape[axis]) for case in prepared)
+    for case in prepared:
+        for dimensions, arrays in ((source.dimensions, case.tensors), (source.decoded_dimensions, case.decoded)):
+            for name, axes in dimensions.items():
+                for axis, dimension in axes.items():
+                    if axis:
+                        lengths.setdefault(dimension, set()).add(int(arrays[name].shape[axis]))
     return {dimension: tuple(sorted(values)) for dimension, values in lengths.items()}

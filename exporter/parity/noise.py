@@ -21,7 +21,9 @@ from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Tolerance, signal_of, size_of
 from exporter.parity.cases import ReferenceOutput
+from exporter.parity.randomness import random_operators
 from runtime.artifact.difference import largest_difference
+from runtime.errors import listed
 from runtime.evidence import Noise, Stage
 
 # The least floor, in roundings of the tensor's largest value: what one operator of another library may differ by. The
@@ -38,10 +40,14 @@ _BATCH = 4
 # threads, draws random numbers: that is no rounding.
 _RANDOM = 1e-3
 
+# How the reason begins where the eager model gives others for the same input.
+RANDOM = "the eager model is random"
+
 # Outputs that move with the batch by more than this many times the rest of the noise depend on it.
 _DEPENDENT = 100.0
 
 # Rows are [batch, columns]; images, sound and series have more dimensions.
+_DIMENSIONS_OF_ROWS = 2
 _DIMENSIONS_OF_SIGNALS = 3
 
 # A tensor has to vary by this many times its limit, or a comparison of it shows nothing.
@@ -56,7 +62,7 @@ class NoiseMeasurement:
     """The noise of every tensor.
 
     ``random`` says, where it is not empty, that the eager model gives different outputs for the same input;
-    ``no_batch`` why it cannot take several inputs at once.
+    ``no_batch`` why it cannot take several inputs at once, or gives others for them.
     """
 
     noise: tuple[Noise, ...]
@@ -159,22 +165,19 @@ def measure_noise(
     precision, note = _against_float64(network, measured, postprocessing) if floats else (None, _INTEGERS)
     few = measured[: len(measured) if small else 2]
     threads = _against_threads(network, few, postprocessing) if floats else None
-    moved = _against_input(network, few, postprocessing) if floats else None
+    moved = _against_input(network, few, postprocessing, _continuous(references)) if floats else None
     batch, no_batch = _against_batch(network, references, postprocessing)
     sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
     report = _NoiseReport(references, sources, max_ratio)
     computes = postprocessing.computes
-    return NoiseMeasurement(
-        noise=(
-            *report.of_inputs(),
-            *(report.of_inner() if computes else ()),
-            *(report.of_activation(measured, postprocessing) if computes else ()),
-            *(() if computes else report.of_outputs("network", sources.of_output)),
-            *report.of_outputs("end to end", sources.of_output_from_input),
-        ),
-        random=random,
-        no_batch=no_batch,
+    noise = (
+        *report.of_inputs(),
+        *(report.of_inner() if computes else ()),
+        *(report.of_activation(measured, postprocessing) if computes else ()),
+        *(() if computes else report.of_outputs("network", sources.of_output)),
+        *report.of_outputs("end to end", sources.of_output_from_input),
     )
+    return NoiseMeasurement(noise=noise, random=random, no_batch=no_batch or report.depends_on_batch)
 
 
 class _NoiseReport:
@@ -184,6 +187,8 @@ class _NoiseReport:
         self._references = references
         self._sources = sources
         self._max_ratio = max_ratio
+        # Why inputs may not share a batch; empty where they may.
+        self.depends_on_batch = ""
 
     def of_inputs(self) -> Iterator[Noise]:
         """Give the noise of the network's inputs."""
@@ -228,6 +233,7 @@ class _NoiseReport:
             batch = causes.batch or 0.0
             if batch > _DEPENDENT * max(causes.without_batch, least):
                 sentence = f"outputs depend on the batch, by {batch:.1e}: no rounding"
+                self.depends_on_batch = f"'{name}' depends on what else is in the batch, by {batch:.1e}"
                 causes = replace(causes, note="; ".join(filter(None, (causes.note, sentence))))
                 batch = 0.0
             floor = round_up(max(causes.without_batch, least, batch))
@@ -267,9 +273,11 @@ def _find_randomness(network: nn.Module, reference: ReferenceOutput, postprocess
             continue
         difference = largest_difference(array, reference.inner[name])
         if difference > _RANDOM * size_of([reference.inner[name]]):
+            operators = random_operators(lambda: call(network, reference.prepared.tensors))
+            drawn = listed(operators, 3) if operators else "what is no operator of torch"
             return (
-                f"the eager model is random: expected the same answer for '{reference.case.name}' twice, got '{name}' "
-                f"{difference:.1e} apart"
+                f"{RANDOM}: expected the same output for '{reference.case.name}' twice, got '{name}' "
+                f"{difference:.1e} apart; {drawn} draws random numbers"
             )
     return ""
 
@@ -307,12 +315,15 @@ def _against_threads(
 
 
 def _against_input(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module,
+    references: Sequence[ReferenceOutput],
+    postprocessing: Postprocessing,
+    continuous: Mapping[str, torch.Tensor],
 ) -> _NoiseSource | None:
     """Return how far the outputs move with a rounding of the input, which another path may round otherwise.
 
     Pixels and samples share one scale and an offset, so that a value near zero is as far off as the largest. Columns of
-    a row have nothing in common: each moves by its own rounding.
+    a row have nothing in common: each moves by its own rounding. What is not ``continuous`` stays as it is.
     """
     generator = torch.Generator().manual_seed(0)
     pairs = []
@@ -323,11 +334,29 @@ def _against_input(
             if tensor.is_floating_point() and tensor.numel():
                 signs = torch.randint(0, 2, tensor.shape, generator=generator).to(tensor.dtype) * 2 - 1
                 sizes = tensor.abs() if tensor.ndim < _DIMENSIONS_OF_SIGNALS else tensor.abs().max()
-                tensors[name] = tensor + signs * (sizes * torch.finfo(tensor.dtype).eps / 2)
+                change = signs * (sizes * torch.finfo(tensor.dtype).eps / 2)
+                tensors[name] = torch.where(continuous[name], tensor + change, tensor)
                 moved = True
         if moved:
             pairs.append((reference, call(network, tensors)))
     return _differences(pairs, postprocessing) if pairs else None
+
+
+def _continuous(references: Sequence[ReferenceOutput]) -> dict[str, torch.Tensor]:
+    """Return, by input, which columns have numbers that a rounding may move, as bool that broadcasts.
+
+    Whole numbers in every case are categories and counts: every path has them exactly, and less a rounding one of them
+    would be another index. Only rows have columns; of other inputs every number counts.
+    """
+    continuous: dict[str, torch.Tensor] = {}
+    for name, first in references[0].prepared.tensors.items():
+        if not first.is_floating_point() or not first.numel():
+            continue
+        tensors = [reference.prepared.tensors[name] for reference in references]
+        has_columns = first.ndim == _DIMENSIONS_OF_ROWS and len({tensor.shape for tensor in tensors}) == 1
+        fractions = [(tensor != tensor.round()).any(dim=0 if has_columns else None) for tensor in tensors]
+        continuous[name] = torch.stack(fractions).any(dim=0)
+    return continuous
 
 
 def _against_batch(

@@ -144,7 +144,7 @@ def graph_stages(
     if not postprocessing.computes:
         stages["network"] = subgraphs.stage("network", network, single)
         return stages
-    stages["network"] = subgraphs.stage("network", network, _up_to_end if postprocessing.stepwise else None)
+    stages["network"] = subgraphs.stage("network", network, up_to_end if postprocessing.stepwise else None)
     activation = Subgraph(graph=graph, takes="network outputs", sources=dict.fromkeys(inner, ()), targets=outputs)
     stages["activation"] = subgraphs.stage("activation", activation, single)
     return stages
@@ -201,7 +201,7 @@ def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[Arrays]
     return open_reference(manifest.task, ()).split_batch(outputs, manifest.outputs, count)
 
 
-def _up_to_end(arrays: Arrays, reference: ReferenceOutput) -> Arrays:
+def up_to_end(arrays: Arrays, reference: ReferenceOutput) -> Arrays:
     """Return the network's outputs as far as the reference has them: beyond its end token there is filling."""
     return {name: array[:, : reference.inner[name].shape[1]] for name, array in arrays.items()}
 

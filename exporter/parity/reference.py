@@ -1,23 +1,29 @@
 """Reference outputs of the eager PyTorch model."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
-from exporter.conversion.network_io import call
+from exporter.conversion.network_io import call, take_apart
+from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
+from exporter.parity.cases import SAMPLES, Case, PreparedInput, ReferenceOutput
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRun:
-    """The cases that the eager network ran on: each one prepared, and the value that its forward returned."""
+    """The cases that the eager network ran on: each one prepared, and the value that its forward returned.
+
+    ``dropped`` has a sentence on our own cases that the network does not take, where there are some.
+    """
 
     cases: tuple[Case, ...]
     prepared: tuple[PreparedInput, ...]
     values: tuple[Any, ...]
+    dropped: tuple[str, ...] = ()
 
     def outputs(self, postprocessing: Postprocessing) -> tuple[ReferenceOutput, ...]:
         """Return the reference for each case: the network's own outputs, and those after the postprocessing."""
@@ -30,6 +36,18 @@ class ReferenceRun:
             )
             for case, prepared, value in zip(self.cases, self.prepared, self.values, strict=True)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchForm:
+    """What the eager network does with several inputs at once.
+
+    ``axes`` says which dimension of its outputs is the batch, by the path to a tensor, where it is not the first;
+    ``obstacle`` why it takes one input at a time, empty where it takes several.
+    """
+
+    axes: Mapping[str, int] = field(default_factory=dict)
+    obstacle: str = ""
 
 
 class Reference:
@@ -47,9 +65,50 @@ class Reference:
     def run(self, cases: Sequence[Case]) -> ReferenceRun:
         """Return the eager network's values for cases.
 
-        One case at a time: the reference does not depend on what else is in the batch. Raises ConversionError where the
-        forward fails.
+        One case at a time: the reference does not depend on what else is in the batch. A network may be for inputs of
+        one kind: those of our own that it does not take are dropped. Raises ConversionError where the forward fails on
+        one of the user's samples, or on all cases.
         """
-        prepared = tuple(self._prepare(case) for case in cases)
-        values = tuple(call(self._network, case.tensors) for case in prepared)
-        return ReferenceRun(cases=tuple(cases), prepared=prepared, values=values)
+        taken: list[tuple[Case, PreparedInput, Any]] = []
+        refusals: dict[str, ConversionError] = {}
+        for case in cases:
+            prepared = self._prepare(case)
+            try:
+                taken.append((case, prepared, call(self._network, prepared.tensors)))
+            except ConversionError as error:
+                if case.group == SAMPLES:
+                    raise
+                refusals[case.name] = error
+        if not taken:
+            raise next(iter(refusals.values()))
+        kept, inputs, values = zip(*taken, strict=True)
+        return ReferenceRun(cases=kept, prepared=inputs, values=values, dropped=_describe(refusals, len(cases)))
+
+    def batch_form(self, run: ReferenceRun) -> BatchForm:
+        """Return what the network does with an input twice, beside what it did with it once."""
+        tensors = {name: torch.cat([tensor, tensor]) for name, tensor in run.prepared[0].tensors.items()}
+        try:
+            twice = take_apart(call(self._network, tensors))[1]
+        except ConversionError as error:
+            return BatchForm(obstacle=str(error))
+        once = take_apart(run.values[0])[1]
+        axes = {name: _batch_axis(tensor, twice[name]) for name, tensor in once.items() if name in twice}
+        if all(axis is None for axis in axes.values()):
+            shapes = ", ".join(f"'{name}' {list(tensor.shape)}" for name, tensor in twice.items())
+            return BatchForm(obstacle=f"for two inputs it gives {shapes}")
+        return BatchForm(axes={name: axis for name, axis in axes.items() if axis})
+
+
+def _describe(refusals: Mapping[str, ConversionError], count: int) -> tuple[str, ...]:
+    if not refusals:
+        return ()
+    name, error = next(iter(refusals.items()))
+    return (f"{len(refusals)} of {count} inputs: the eager network does not take them, such as '{name}': {error}",)
+
+
+def _batch_axis(once: torch.Tensor, twice: torch.Tensor) -> int | None:
+    """Return the dimension that has one index for one input, and two for two; None where there is none."""
+    for axis, length in enumerate(once.shape):
+        if length == 1 and twice.shape == (*once.shape[:axis], 2, *once.shape[axis + 1 :]):
+            return axis
+    return None

@@ -4,10 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import torch
+
+from exporter.conversion.network_io import Dimensions
+from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
+from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
 
 # What the evidence says of a network that dynamo did not convert.
@@ -19,7 +24,8 @@ class ParityInputs:
     """Everything that a comparison needs besides the paths: the reference's side.
 
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
-    a batch, of which batches of the promised sizes are made. ``labels`` are the class names as the user gave them.
+    a batch, of which batches of the promised sizes are made, over and over where they are larger. ``labels`` are the
+    class names as the user gave them.
     ``remeasure`` measures the noise on every input, for differences that are just beyond the limits of the few inputs
     that ``noise`` was measured on. ``fallbacks`` has one sentence for each part of the artifact that is
     not converted as usual.
@@ -46,18 +52,43 @@ class ParityInputs:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The batch sizes that the eager model itself takes."""
-        return (1,) if self.noise.no_batch else BATCH_SIZES
+        """The batch sizes that the eager model itself takes: small ones, and the largest that the runtime makes."""
+        return (1,) if self.noise.no_batch else (*BATCH_SIZES, largest_batch(self.manifest.inputs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EagerModel:
-    """The eager model on its cases: ``run`` is what ``reference`` gave for all of ``source``'s cases."""
+    """The eager model on its cases: ``run`` is what ``reference`` gave for all of ``source``'s cases.
+
+    ``takes_batches`` says whether it takes several inputs at once.
+    """
 
     source: CaseSource
     reference: Reference
     run: ReferenceRun
     postprocessing: Postprocessing
+    takes_batches: bool = True
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """The names of the network's dynamic dimensions, by its inputs and their axes."""
+        if self.takes_batches:
+            return self.source.dimensions
+        return {
+            name: {axis: dimension for axis, dimension in axes.items() if axis}
+            for name, axes in self.source.dimensions.items()
+        }
+
+    def example(self) -> Mapping[str, torch.Tensor]:
+        """Return the network's inputs for tracing: a batch of two, or of one where it takes no more."""
+        return self._as_taken(self.source.example(self.run.prepared))
+
+    def validation_inputs(self) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Return inputs of the shapes that a converted network has to take."""
+        return [self._as_taken(inputs) for inputs in self.source.validation_inputs(self.run.prepared)]
+
+    def _as_taken(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        return inputs if self.takes_batches else {name: tensor[:1] for name, tensor in inputs.items()}
 
     @cached_property
     def references(self) -> tuple[ReferenceOutput, ...]:
@@ -74,7 +105,7 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
     )
-    batch = eager.reference.run(eager.source.batch(eager.run.cases))
+    batch = _run_batch(eager)
     return ParityInputs(
         manifest=manifest,
         references=eager.references,
@@ -83,7 +114,15 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=max_ratio,
-        lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
-        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions),
+        lengths=lengths_of(eager.source, eager.run.prepared),
+        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *eager.run.dropped),
         fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
+
+
+def _run_batch(eager: EagerModel) -> ReferenceRun:
+    """Return the reference for cases that may share a batch."""
+    try:
+        return eager.reference.run(eager.source.batch(eager.run.cases))
+    except ConversionError:  # of the cases that were made for a batch, the network takes none
+        return eager.reference.run(eager.run.cases[:1] * max(BATCH_SIZES))

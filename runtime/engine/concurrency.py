@@ -81,7 +81,7 @@ def build_plan(
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A plan by name, and the numbers that override its own; None leaves the plan's.
 
-    ``cpu_batch`` is the batch on a CPU where ``batch`` is None.
+    ``cpu_batch`` is the batch on a CPU where ``batch`` is None, ``most`` the largest one that may run anywhere.
     """
 
     name: PlanName = "latency"
@@ -89,13 +89,15 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     batch: int | None = None
     cpu_batch: int | None = None
+    most: int | None = None
 
     def plan(self, device: str, *, cores: int) -> ConcurrencyPlan:
         """Return the plan for a device. Raises InputError as ``build_plan`` does."""
         batch = self.cpu_batch if self.batch is None and device == "cpu" else self.batch
-        return build_plan(
+        plan = build_plan(
             self.name, device=device, cores=cores, workers=self.workers, threads=self.threads, batch=batch
         )
+        return msgspec.structs.replace(plan, batch=min(plan.batch, self.most or plan.batch))
 
 
 class ActiveCalls:

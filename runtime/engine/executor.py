@@ -95,6 +95,10 @@ class Executor:
         missing = max(0, self._plan.batch - len(prepared)) if self._fills else 0
         return [*prepared, *[prepared[-1]] * missing]
 
+    def lengths(self, arrays: Arrays) -> dict[str, int]:
+        """Return the lengths that arrays have, by the names of the network's dynamic dimensions."""
+        return self._opened().lengths(arrays)
+
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the network's outputs by name, inside ``active``.
 

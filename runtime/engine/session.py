@@ -90,6 +90,16 @@ class Session:
             for _, shape in self._inputs.values()
         )
 
+    def lengths(self, arrays: Arrays) -> dict[str, int]:
+        """Return the lengths that arrays have, by the names of the graph's dynamic dimensions."""
+        return {
+            dimension: length
+            for name, (_, shape) in self._inputs.items()
+            if name in arrays
+            for dimension, length in zip(shape, arrays[name].shape, strict=False)
+            if isinstance(dimension, str)
+        }
+
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs by name; contiguous inputs are not copied.
 

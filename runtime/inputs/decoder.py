@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.errors import MAX_MESSAGE, InputError, TruecopyError
+from runtime.manifest import BATCH, LengthRange
 
 # One input: more than any image of the largest size takes, encoded. Checked before a file is read.
 MAX_FILE_BYTES = 2**30
@@ -38,10 +39,12 @@ class Decoder(ABC):
 
     The type of a prepared input is the kind's own: only ``bucket`` and ``stack`` look into it. ``batch_size`` is the
     largest batch where the model itself makes the batches. ``warnings`` are the texts of warnings, by the key that
-    ``DecodedInput.warning`` names.
+    ``DecodedInput.warning`` names. ``refuses_lengths`` says that lengths which were not compared with the eager model
+    are refused; without it, they are warned about.
     """
 
     batch_size: int
+    refuses_lengths: bool = True
     warnings: Mapping[str, str] = MappingProxyType({})
 
     def is_list(self, inputs: object) -> bool:
@@ -58,6 +61,11 @@ class Decoder(ABC):
 
         Bytes are the input's encoded form: an image file, an .npy file, JSON.
         """
+
+    def lengths(self, decoded: Any) -> Mapping[str, int]:
+        """Return the lengths of a decoded input by the names of its dynamic dimensions; none where it has none."""
+        del decoded
+        return {}
 
     @abstractmethod
     def prepare(self, decoded: Any) -> Any:
@@ -144,3 +152,28 @@ def _reason(error: Exception) -> str:
     except Exception:  # an exception whose own message cannot be written
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def uncompared_length(lengths: Mapping[str, int], compared: Mapping[str, LengthRange]) -> str:
+    """Return in words which length was not compared with the eager model, and what to do; empty where all were."""
+    for name, length in lengths.items():
+        known = compared.get(name)
+        if known is not None and not known.lowest <= length <= known.highest:
+            if name == BATCH:
+                return (
+                    f"'{name}' outside what was compared with the eager model: expected {known.lowest} to "
+                    f"{known.highest}, got {length}. Pass fewer inputs at once."
+                )
+            return (
+                f"'{name}' outside what was compared with the eager model: expected {known.lowest} to {known.highest}, "
+                f"got {length}. Change the input, or export the model again with such inputs compared: --samples, or "
+                f"for arrays and token sequences --lengths {min(known.lowest, length)}..{max(known.highest, length)}."
+            )
+    return ""
+
+
+def check_compared(lengths: Mapping[str, int], compared: Mapping[str, LengthRange], subject: str) -> None:
+    """Raise InputError, with ``subject`` as its name, where a length was not compared with the eager model."""
+    problem = uncompared_length(lengths, compared)
+    if problem:
+        raise InputError(f"{subject}: {problem}")

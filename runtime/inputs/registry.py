@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from runtime.artifact.open import Artifact
+from runtime.engine.concurrency import BATCH_SIZES
 from runtime.evidence import Stage
 from runtime.inputs.decoder import Decoder
 from runtime.inputs.payload import Payload
@@ -115,6 +116,13 @@ def open_decoder(artifact: Artifact, **options: Any) -> Decoder:
         {spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)}
     )
     return composite
+
+
+def largest_batch(inputs: Sequence[Input]) -> int:
+    """Return the largest batch that the runtime itself makes of a model's inputs, on any device."""
+    kinds = [INPUT_KINDS[type(spec)] for spec in inputs]
+    own: int = min(_load(kind.decoder).batch_size for kind in kinds)
+    return max(BATCH_SIZES[-1], own)
 
 
 def open_payload(inputs: Sequence[Input]) -> Payload:

@@ -5,11 +5,13 @@ the version; unknown fields are refused, so that none is silently ignored.
 """
 
 from runtime.manifest.document import (
+    BATCH,
     FORMAT_VERSION,
     Calibration,
     File,
     Golden,
     KeyTransform,
+    LengthRange,
     Manifest,
     Output,
     ParitySummary,
@@ -65,6 +67,7 @@ from runtime.manifest.tasks import (
 )
 
 __all__ = [
+    "BATCH",
     "FORMAT_VERSION",
     "LAYOUT",
     "Affine",
@@ -91,6 +94,7 @@ __all__ = [
     "KeyTransform",
     "Labels",
     "Layout",
+    "LengthRange",
     "Manifest",
     "Multilabel",
     "Normalize",

@@ -11,6 +11,9 @@ from runtime.manifest.tasks import Labels, Task
 
 FORMAT_VERSION = 2
 
+# The name of the dimension that every input has first.
+BATCH = "batch"
+
 
 class Output(Part, frozen=True, kw_only=True):
     """One output of every graph; dimensions are lengths or names such as ``batch``.
@@ -25,7 +28,7 @@ class Output(Part, frozen=True, kw_only=True):
     @property
     def batched(self) -> bool:
         """Whether the first dimension is ``batch``: one row per input."""
-        return self.shape[:1] == ("batch",)
+        return self.shape[:1] == (BATCH,)
 
 
 class Variant(Part, frozen=True, kw_only=True):
@@ -105,6 +108,13 @@ class ParitySummary(Part, frozen=True, kw_only=True):
     max_ratio: float | None = None
 
 
+class LengthRange(Part, frozen=True, kw_only=True):
+    """The shortest and the longest length of a dimension that were compared with the eager model."""
+
+    lowest: int
+    highest: int
+
+
 class Calibration(Part, frozen=True, kw_only=True):
     """Calibration of probabilities on labeled data, by ``truecopy calibrate``.
 
@@ -123,6 +133,9 @@ class Manifest(Part, frozen=True, kw_only=True):
     """All that the runtime knows about an artifact before it opens another file.
 
     ``parity`` is None only during an export, before its check has passed; the runtime refuses such an artifact.
+    ``compared`` is what was compared, by the name of each dynamic dimension: ``batch``, ``length``, and those that the
+    user named. The runtime refuses other lengths, and runs larger batches in parts. Empty in artifacts of earlier
+    releases, which promise nothing about lengths.
     """
 
     format_version: int
@@ -137,11 +150,18 @@ class Manifest(Part, frozen=True, kw_only=True):
     tools: dict[str, str]
     parity: ParitySummary | None
     calibration: Calibration | None = None
+    compared: dict[str, LengthRange] = msgspec.field(default_factory=dict)
 
     @property
     def labels(self) -> Labels | None:
         """The file of the class names, or of the words of token ids; None for tasks without either."""
         return self.task.labels
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The largest batch that was compared; None where the artifact does not tell."""
+        batch = self.compared.get(BATCH)
+        return batch.highest if batch is not None else None
 
     @property
     def batched_outputs(self) -> frozenset[str]:

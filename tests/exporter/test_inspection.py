@@ -1,6 +1,7 @@
 """What a checkpoint is: said right, without PyTorch, for people and for programs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import exporter
 from exporter.architectures.fingerprints import INDEX_NAME, read_table
 from exporter.architectures.select import choose_architecture
 from exporter.checkpoint import read_checkpoint
-from exporter.inspection import inspect_checkpoint
+from exporter.inspection import inspect_artifact, inspect_checkpoint, is_artifact
 
 STABLE = {
     *("format", "container", "sha256", "parameters", "tensors", "dtypes", "num_classes", "in_channels", "candidates"),
@@ -186,3 +187,17 @@ def test_the_index_is_small_and_says_what_it_was_made_with():
     wanted = {name for name in torchvision.models.list_models() if not name.startswith("quantized_")}
     assert wanted - known == set()
     assert {f"timm:{name}" for name in timm.list_models()} - known == set()
+
+
+def test_the_promise_of_an_artifact_is_shown(exported, capsys):
+    from rich.console import Console
+
+    assert is_artifact(exported.artifact)
+
+    inspection = inspect_artifact(exported.artifact)
+
+    assert inspection.to_dict()["compared"]["batch"] == {"lowest": 1, "highest": 16}
+    Console(width=100).print(inspection.to_page())
+    page = capsys.readouterr().out
+    assert re.search(r"height \d+ to \d+", page)
+    assert "batch 1 to 16" in page

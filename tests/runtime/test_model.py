@@ -270,3 +270,40 @@ def test_where_batches_are_filled_up_a_session_sees_one_number_of_inputs(tiny, p
 def test_only_the_number_of_inputs_varies_where_every_other_length_is_known(tiny):
     assert session.open_session(tiny / "network.onnx").only_batch_varies
     assert not session.open_session(tiny / "model.onnx").only_batch_varies
+
+
+def test_photos_of_other_sizes_than_were_compared_are_counted_and_warned_about_once(copy, edit_manifest, photos):
+    compared = {"height": {"lowest": 10, "highest": 149}, "batch": {"lowest": 1, "highest": 2}}
+    edit_manifest(copy, lambda manifest: manifest.update(compared=compared))
+    model = runtime.load(copy, batch=8)
+
+    with pytest.warns(
+        UserWarning, match="'height' outside what was compared .*: expected 10 to 149, got 150"
+    ) as caught:
+        results = model.predict([photos["cat"]] * 3)
+
+    assert len(caught) == 1
+    assert len({result.label for result in results}) == 1
+    assert model.warning_counts == {"uncompared": 3}
+    assert model.plan.batch == 2
+
+
+def test_a_larger_batch_than_was_compared_runs_in_parts(copy, edit_manifest, photos):
+    compared = {"batch": {"lowest": 1, "highest": 2}}
+    edit_manifest(copy, lambda manifest: manifest.update(compared=compared))
+    model = runtime.load(copy)
+    prepared = [model.prepare(Image.open(photos["cat"]).rotate(angle)) for angle in (0, 90, 180, 270, 45)]
+    sizes = []
+    run = model._executor.run
+    model._executor.run = lambda arrays: (sizes.append(len(arrays["pixels"])), run(arrays))[1]
+
+    (together,) = model.run(model.stack(prepared)).values()
+
+    alone = [next(iter(model.run(model.stack([one])).values()))[0] for one in prepared]
+    assert sizes[:3] == [2, 2, 1]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_an_artifact_of_an_earlier_release_promises_nothing_about_lengths(model):
+    assert model.manifest.compared == {}
+    assert model.manifest.largest_batch is None

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -13,6 +14,8 @@ from onnx import helper
 
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
+from exporter.inputs.lengths import LONGEST, LONGEST_OF_SEVERAL, check_names, range_of, sample_lengths
+from exporter.inputs.tensor.drawing import KINDS, Drawing, find_drawing
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from runtime.errors import InputError
@@ -23,10 +26,7 @@ from runtime.model import Model
 
 _SPEC = re.compile(r"(?P<name>[^\s=]+)=(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\[\]]*)\]")
 
-# Lengths that a named dimension is tried with: short ones, odd ones, and those that strides and poolings want.
-_LENGTHS = (1, 2, 3, 5, 7, 16, 31, 32, 64, 96)
 _FIXED_CASES = 12
-_KINDS = ("normal", "uniform", "large", "small")
 _MAX_SAMPLES = 24
 _SEEDS = (0, 1)
 
@@ -70,7 +70,12 @@ class TensorAdapter(AdapterDefaults):
     decoder_tolerance = 0.0
 
     def __init__(
-        self, specs: Sequence[TensorInput], *, samples: Path | None, probe: Callable[[Mapping[str, torch.Tensor]], Any]
+        self,
+        specs: Sequence[TensorInput],
+        *,
+        samples: Path | None,
+        lengths: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+        probe: Callable[[Mapping[str, torch.Tensor]], Any],
     ) -> None:
         names = [spec.name for spec in specs]
         if len(set(names)) < len(names):
@@ -80,6 +85,9 @@ class TensorAdapter(AdapterDefaults):
         self._specs = tuple(specs)
         self._samples = samples
         self._probe = probe
+        self._names = list(dict.fromkeys(name for spec in specs for name in spec.shape[1:] if isinstance(name, str)))
+        check_names(lengths, self._names)
+        self._ranges = {name: known for name in self._names if (known := range_of(name, lengths)) is not None}
         self.skipped_samples: tuple[str, ...] = ()
 
     @property
@@ -178,37 +186,80 @@ class TensorAdapter(AdapterDefaults):
         return stream.getvalue()
 
     def _own_cases(self) -> tuple[Case, ...]:
+        drawing = find_drawing(self._specs, self._names, self._refusal_of_arrays)
         generators = [np.random.default_rng(seed) for seed in _SEEDS]
-        names = list(dict.fromkeys(name for spec in self._specs for name in spec.shape[1:] if isinstance(name, str)))
         cases: list[Case] = []
-        accepted, refusal = {name: set[int]() for name in names}, ""
-        for row in range(len(_LENGTHS) if names else _FIXED_CASES):
-            # Different lengths for different dimensions, so that none is taken for another.
-            lengths = {name: _LENGTHS[(row + 3 * number) % len(_LENGTHS)] for number, name in enumerate(names)}
-            for kind in _KINDS[:2] if names else (_KINDS[row % len(_KINDS)],):
+        accepted, refusals = {name: set[int]() for name in self._names}, dict[str, str]()
+        for row, lengths in enumerate(self._length_rows()):
+            for kind in KINDS[:2] if self._names else (KINDS[row % len(KINDS)],):
                 seed = (row + len(cases)) % len(_SEEDS)
-                case = self._random_case(row, kind, lengths, seed, generators[seed])
-                try:
-                    self._probe(self.prepare(case).tensors)
-                except ConversionError as error:
-                    refusal = str(error)
+                case = self._random_case(drawing, row, kind, lengths, seed, generators[seed])
+                if refusal := self._refusal(self.prepare(case).tensors):
+                    refusals[case.name] = refusal
                     break
                 cases.append(case)
                 for name, length in lengths.items():
                     accepted[name].add(length)
-        fixed = next((name for name, lengths in accepted.items() if len(lengths) < 2), None)
-        if not cases or fixed:
-            problem = f"it accepts fewer than two lengths of '{fixed}'" if fixed else "it accepts no such input"
-            raise ConversionError(f"--input: the eager network fails: {problem}: {refusal} Correct the input's shape.")
+        self._check_accepted(accepted, refusals, any_case=bool(cases))
+        if refusals:
+            name, reason = next(iter(refusals.items()))
+            count = f"{len(refusals)} of {len(refusals) + len(cases)} generated inputs"
+            self.skipped_samples = (f"{count}: the eager network refuses them, such as '{name}': {reason}",)
         return tuple(cases)
 
+    def _length_rows(self) -> list[dict[str, int]]:
+        """Return the lengths of each row of cases: different ones for different dimensions."""
+        if not self._names:
+            return [{}] * _FIXED_CASES
+        default = (1, LONGEST if len(self._names) == 1 else LONGEST_OF_SEVERAL)
+        samples = {name: sample_lengths(*self._ranges.get(name, default)) for name in self._names}
+        # None is taken for another.
+        return [
+            {name: lengths[(row + 3 * number) % len(lengths)] for number, (name, lengths) in enumerate(samples.items())}
+            for row in range(max(map(len, samples.values())))
+        ]
+
+    def _check_accepted(self, accepted: Mapping[str, set[int]], refusals: Mapping[str, str], *, any_case: bool) -> None:
+        """Raise ConversionError where the network takes too little of what the user described."""
+        refusal = next(iter(refusals.values()), "")
+        fixed = next((name for name, lengths in accepted.items() if len(lengths) < 2), None)
+        if not any_case:
+            raise ConversionError(f"--input: the eager network takes no such input: {refusal}")
+        for name, known in self._ranges.items():
+            missing = [length for length in known if length not in accepted[name]]
+            if missing:
+                raise ConversionError(
+                    f"--lengths: the eager network takes no {missing[0]} for '{name}': {refusal} Give the range that "
+                    "it takes."
+                )
+        if fixed is not None and fixed not in self._ranges:
+            (only,) = accepted[fixed]
+            raise ConversionError(
+                f"--input: it accepts fewer than two lengths of '{fixed}': {refusal} Write the only length, {only}, "
+                "instead of the name."
+            )
+
+    def _refusal(self, tensors: Mapping[str, torch.Tensor]) -> str:
+        """Return why the eager network refuses an input; empty where it takes it."""
+        try:
+            self._probe(tensors)
+        except ConversionError as error:
+            return str(error)
+        return ""
+
+    def _refusal_of_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> str:
+        return self._refusal({name: torch.from_numpy(array[np.newaxis]) for name, array in arrays.items()})
+
     def _random_case(
-        self, row: int, kind: str, lengths: Mapping[str, int], seed: int, generator: np.random.Generator
+        self,
+        drawing: Drawing,
+        row: int,
+        kind: str,
+        lengths: Mapping[str, int],
+        seed: int,
+        generator: np.random.Generator,
     ) -> Case:
-        arrays = {
-            spec.name: _random(generator, self._shape(spec, lengths), np.dtype(spec.dtype), kind)
-            for spec in self._specs
-        }
+        arrays = drawing.draw(generator, lengths, kind, row)
         sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
         name = f"{kind} {row}" + (f", {sizes}" if sizes else "")
         return Case(name=name, data=self._encode(arrays), group=f"random, seed {seed}")
@@ -242,19 +293,3 @@ class TensorAdapter(AdapterDefaults):
 
     def _spec(self, name: str) -> TensorInput:
         return next(spec for spec in self._specs if spec.name == name)
-
-    @staticmethod
-    def _shape(spec: TensorInput, lengths: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(lengths[part] if isinstance(part, str) else part for part in spec.shape[1:])
-
-
-def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], kind: str) -> NDArray[Any]:
-    """Return an array of ``dtype``: numbers of either sign, positive ones below 1, ten times or a tenth as large."""
-    if dtype.kind == "b":
-        return generator.random(shape) < 0.5
-    if dtype.kind == "u":
-        return generator.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
-    if dtype.kind == "i":
-        return generator.integers(0, 10, shape).astype(dtype)
-    values = generator.random(shape) if kind == "uniform" else generator.standard_normal(shape)
-    return (values * {"large": 10.0, "small": 0.1}.get(kind, 1.0)).astype(dtype)

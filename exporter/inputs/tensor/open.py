@@ -9,6 +9,7 @@ import numpy as np
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
+from exporter.inputs.lengths import compared_lengths
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
 from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
@@ -26,12 +27,21 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TensorAdapt
     Raises ExportError for a description that cannot be read.
     """
     specs = [read_input(text) for text in options.inputs]
-    return TensorAdapter(specs, samples=options.samples, probe=lambda tensors: call(rebuilt.network, tensors))
+    return TensorAdapter(
+        specs,
+        samples=options.samples,
+        lengths=options.lengths,
+        probe=lambda tensors: call(rebuilt.network, tensors),
+    )
 
 
-def complete_options(options: ExportOptions, spec: TensorInput, _artifact: Artifact) -> ExportOptions:
-    """Return ``options`` with the description of an artifact's input."""
-    return replace(options, inputs=(*options.inputs, f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]"))
+def complete_options(options: ExportOptions, spec: TensorInput, artifact: Artifact) -> ExportOptions:
+    """Return ``options`` with the description of an artifact's input, and the lengths that were compared."""
+    return replace(
+        options,
+        inputs=(*options.inputs, f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]"),
+        lengths={**compared_lengths(artifact, spec.shape[1:]), **options.lengths},
+    )
 
 
 def to_bytes(source: Any, spec: TensorInput, _subject: str) -> bytes:

@@ -17,11 +17,13 @@ from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
+from exporter.inputs.lengths import LONGEST
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from exporter.recipe import TaskOptions
 from runtime.evidence import Stage
+from runtime.inputs.text.decoder import LENGTH
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import LAYOUT, TokensInput
 from runtime.model import Model
@@ -29,8 +31,8 @@ from runtime.model import Model
 # Every length up to the first, then longer by half; a network that takes the last one is assumed to take any.
 _EVERY_LENGTH = 16
 _LONGEST = 1024
-# The longest sequence that is compared; a longer one only shows that the network takes it.
-_COMPARED_LENGTH = 192
+# The longest sequence that is traced with, and compared where the user wants no other.
+_TRIED_LENGTH = 192
 _TRACED_LENGTH = 7
 
 _MAX_SAMPLES = 48
@@ -83,7 +85,8 @@ class TokensAdapter(AdapterDefaults):
             derived_inputs=self._derived,
         )
         self.skipped_samples: tuple[str, ...] = ()
-        self._cases = self._make_cases(options.samples)
+        low, high = self._compared_lengths(options.lengths)
+        self._cases = self._make_cases(options.samples, low, high)
 
     @property
     def inputs(self) -> tuple[TokensInput, ...]:
@@ -98,7 +101,7 @@ class TokensAdapter(AdapterDefaults):
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:
         """Batch and length."""
-        both = {0: "batch", 1: "length"}
+        both = {0: "batch", 1: LENGTH}
         return {
             self._name: both,
             **{name: {0: "batch"} if kind == "lengths" else both for name, kind in self._derived.items()},
@@ -187,7 +190,7 @@ class TokensAdapter(AdapterDefaults):
 
     def validation_inputs(self, _prepared: Sequence[PreparedInput]) -> tuple[Mapping[str, torch.Tensor], ...]:
         """Return batches of other sizes and lengths."""
-        longest = self._spec.max_length or _COMPARED_LENGTH
+        longest = self._spec.max_length or _TRIED_LENGTH
         shapes = ((1, 1), (3, 1), (3, 2), (2, 13), (1, 29), (5, longest))
         return tuple(self._draw_inputs(batch, min(length, longest)) for batch, length in shapes)
 
@@ -282,13 +285,25 @@ class TokensAdapter(AdapterDefaults):
                 return False
         return True
 
-    def _make_cases(self, samples: Path | None) -> tuple[Case, ...]:
+    def _compared_lengths(self, lengths: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the shortest and the longest sequence to compare."""
         longest = self._spec.max_length
+        if lengths is None:
+            return 1, longest or LONGEST
+        if longest is not None and lengths[1] > longest:
+            raise ExportError(
+                f"--lengths: expected at most {longest}, the longest sequence that the eager network takes, or "
+                f"--max-length, got {lengths[1]}. Give the range that it takes."
+            )
+        for length in lengths:
+            self._run(self.draw(1, length))
+        return lengths
+
+    def _make_cases(self, samples: Path | None, low: int, high: int) -> tuple[Case, ...]:
         lengths = list(range(1, _EVERY_LENGTH + 1))
-        while lengths[-1] < _COMPARED_LENGTH:
-            lengths.append(min(lengths[-1] * 3 // 2, _COMPARED_LENGTH))
-        if longest is not None:
-            lengths = [length for length in lengths if length < longest] + [longest]
+        while lengths[-1] < high:
+            lengths.append(min(lengths[-1] * 3 // 2, high))
+        lengths = sorted({low, *(length for length in lengths if low < length < high), high})
         user_cases = self._read_samples(samples) if samples is not None else ()
         random_cases = [
             self._case(f"length {length}{', again' * again}", self._draw(length))

@@ -10,11 +10,13 @@ from exporter.architectures.seq2seq import GreedySeq2Seq
 from exporter.conversion.network_io import call
 from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
+from exporter.inputs.lengths import check_names, compared_lengths, range_of
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs
 from exporter.outputs.labels import read_vocabulary
 from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
+from runtime.inputs.text.decoder import LENGTH
 from runtime.manifest import TokensInput
 
 
@@ -37,6 +39,7 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapt
 
     Raises ExportError for a description or a vocabulary that cannot be read.
     """
+    check_names(options.lengths, [LENGTH])
     return TokensAdapter(
         read_token_inputs(options.inputs),
         rebuilt.network,
@@ -44,6 +47,7 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapt
             words=read_vocabulary(options.vocabulary) if options.vocabulary is not None else (),
             pad_id=options.pad_id,
             max_length=options.max_length,
+            lengths=range_of(LENGTH, options.lengths),
             samples=options.samples,
         ),
         call=lambda tensors: call(rebuilt.network, tensors),
@@ -63,6 +67,7 @@ def complete_options(options: ExportOptions, spec: TokensInput, artifact: Artifa
         vocabulary=options.vocabulary or vocabulary,
         pad_id=spec.pad_id if options.pad_id is None else options.pad_id,
         max_length=options.max_length or spec.max_length,
+        lengths={**compared_lengths(artifact, [LENGTH]), **options.lengths},
     )
 
 

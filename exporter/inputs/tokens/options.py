@@ -25,12 +25,14 @@ class TokenInputs:
 class TokenOptions:
     """What the user knows of the sequences; None means: find out.
 
-    ``words`` is the vocabulary, in the order of its token numbers; ``samples`` a file of sequences to prove with.
+    ``words`` is the vocabulary, in the order of its token numbers; ``lengths`` are the shortest and the longest
+    sequence to compare, ``samples`` a file of sequences to prove with.
     """
 
     words: Sequence[str] = ()
     pad_id: int | None = None
     max_length: int | None = None
+    lengths: tuple[int, int] | None = None
     samples: Path | None = None
 
 

@@ -46,6 +46,13 @@ class CompositeDecoder(Decoder):
         self._check_dimensions(parts, subject)
         return DecodedParts(parts=parts, warning=next((part.warning for part in parts if part.warning), ""))
 
+    def lengths(self, decoded: DecodedParts) -> Mapping[str, int]:
+        """Return the lengths of all inputs; those of one name are equal."""
+        lengths: dict[str, int] = {}
+        for decoder, part in zip(self._decoders.values(), decoded.parts, strict=True):
+            lengths |= decoder.lengths(part)
+        return lengths
+
     def prepare(self, decoded: DecodedParts) -> tuple[Any, ...]:
         """Return what each input's kind prepares."""
         return tuple(

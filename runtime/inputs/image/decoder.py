@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -45,6 +45,9 @@ _UPRIGHT = 1
 # The warning of an image whose EXIF orientation asks for a rotation that the model was not trained with.
 ROTATED = "rotated"
 
+# The names of the dimensions of an image as the ``model`` graph takes it.
+HEIGHT, WIDTH = "height", "width"
+
 # Batches save nothing on a CPU (measured); a few at a time bounds the memory that a long list takes.
 _BATCH = 8
 
@@ -70,6 +73,8 @@ class ImageDecoder(Decoder):
     """
 
     batch_size = _BATCH
+    # Sizes follow from cameras, and few networks see more of them than what a resize leaves.
+    refuses_lengths = False
 
     def __init__(
         self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS, fast: bool = True
@@ -90,6 +95,12 @@ class ImageDecoder(Decoder):
         fast = self._fast and (native.is_loaded() or next(self._seen) > 0) and native.find_kernel().module is not None
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels, fast=fast)
         return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
+
+    def lengths(self, decoded: DecodedImage) -> Mapping[str, int]:
+        """Return the height and the width."""
+        image = decoded.image
+        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+        return {HEIGHT: int(height), WIDTH: int(width)}
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""

@@ -53,6 +53,11 @@ class TensorDecoder(Decoder):
             value = self._choose(value, subject)
         return DecodedArray(array=self._to_array(value, subject))
 
+    def lengths(self, decoded: DecodedArray) -> Mapping[str, int]:
+        """Return the lengths of the named dimensions."""
+        sizes = zip(self.spec.shape[1:], decoded.array.shape, strict=True)
+        return {name: length for name, length in sizes if isinstance(name, str)}
+
     def prepare(self, decoded: DecodedArray) -> NDArray[Any]:
         """Return the array."""
         return decoded.array

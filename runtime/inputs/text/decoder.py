@@ -21,6 +21,9 @@ from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
 
+# The name of the graph's dimension that the tokens are.
+LENGTH = "length"
+
 # The warning of a text that is longer than the model allows.
 TRUNCATED = "truncated"
 
@@ -61,6 +64,8 @@ class TextDecoder(Decoder):
     """
 
     batch_size = _BATCH
+    # Longer texts are cut, to a length that was compared.
+    refuses_lengths = False
 
     def __init__(self, spec: TextInput, artifact: Artifact) -> None:
         self.spec = spec

@@ -15,7 +15,7 @@ from runtime.errors import InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import decode_text
 from runtime.inputs.tensor.decoder import read_arrays
-from runtime.inputs.text.decoder import length_band
+from runtime.inputs.text.decoder import LENGTH, length_band
 from runtime.manifest import DerivedInput, TokensInput
 
 TokensSource: TypeAlias = Sequence[int] | Sequence[str] | NDArray[np.integer[Any]] | str | PathLike[str] | bytes
@@ -77,6 +77,10 @@ class TokensDecoder(Decoder):
         if isinstance(value, list | tuple) and any(isinstance(token, str) for token in value):
             value = [self._to_number(token, position, subject) for position, token in enumerate(value)]
         return DecodedTokens(tokens=self._to_array(value, subject))
+
+    def lengths(self, decoded: DecodedTokens) -> Mapping[str, int]:
+        """Return the number of tokens."""
+        return {LENGTH: len(decoded.tokens)}
 
     def prepare(self, decoded: DecodedTokens) -> NDArray[np.int64]:
         """Return the sequence."""

@@ -10,6 +10,7 @@ from torch import nn
 
 import exporter
 from exporter.architectures.rebuild import rebuild
+from exporter.architectures.registry import without_parallel
 from exporter.checkpoint import read_checkpoint
 
 
@@ -275,3 +276,13 @@ def test_a_module_instance_is_an_architecture_and_stays_as_it_is(tmp_path, check
 def test_the_architecture_that_would_fit_is_named(checkpoint_of):
     with pytest.raises(exporter.ArchitectureError, match="These tensors fit 'resnet34'"):
         rebuild("resnet18", {}, checkpoint_of(torchvision.models.resnet34(num_classes=5)))
+
+
+def test_wrappers_that_spread_a_network_over_devices_are_taken_off_wherever_they_are():
+    inner = nn.Linear(3, 2)
+    network = nn.DataParallel(nn.Sequential(nn.DataParallel(inner), nn.ReLU()))
+
+    plain = without_parallel(network)
+
+    assert not any(isinstance(module, nn.DataParallel) for module in plain.modules())
+    assert plain[0] is inner

@@ -173,3 +173,22 @@ def test_python_may_give_one_for_a_sequence_of_one_and_arrays_for_lists():
     assert (options.inputs, options.imports) == (("x=float32[batch,3]",), (Path("lib"),))
     assert (options.task_options.thresholds, options.crop) == ((0.9,), None)
     assert ExportOptions.from_keywords("m.pth", mean=np.array([0.5, 0.25]), std=np.int64(1)).mean == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        ("1..4096", {"": (1, 4096)}),
+        ("time=1..4096,width = 8..64", {"time": (1, 4096), "width": (8, 64)}),
+    ],
+)
+def test_lengths_are_read_for_all_dimensions_or_by_name(read, text, lengths):
+    assert read("model.pth", "--input", "x=float32[batch,time,width]", "--lengths", text).lengths == lengths
+    assert ExportOptions.from_keywords("model.pth", lengths=text).lengths == lengths
+
+
+@pytest.mark.parametrize("text", ["4096", "0..5", "9..3", "time", "time=..4", "1..x"])
+def test_what_is_no_range_of_lengths_is_named(read, text):
+    result = CliRunner().invoke(read.app, ["model.pth", "--input", "x=float32[batch,time]", "--lengths", text])
+    assert result.exit_code == 2
+    assert "expected LOW..HIGH" in result.output

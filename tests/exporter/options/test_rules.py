@@ -36,6 +36,7 @@ VALUES = {
     "vocabulary": "words.txt",
     "max_length": 12,
     "pad_id": 0,
+    "lengths": {"": (1, 64)},
     "labels": "names.txt",
     "samples": "photos",
     "max_ratio": 4.0,

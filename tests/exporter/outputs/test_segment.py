@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 import typer
+from onnx import helper
 from PIL import Image
 from torch import nn
 from torchvision import transforms
@@ -17,6 +20,9 @@ from typer.testing import CliRunner
 import runtime
 from exporter.cli.evaluate import evaluate
 from exporter.cli.export import app
+from exporter.outputs.postprocessing import output_info
+from exporter.outputs.registry import infer_postprocessing
+from exporter.recipe import TaskOptions
 from runtime.jobs.job import describe_job
 from runtime.jobs.journal import JobDescription, Journal
 
@@ -239,3 +245,26 @@ def test_only_maps_have_pictures(exported, tmp_path):
 
     assert done.returncode == 1
     assert "needs label maps: expected the task segment, got classify" in done.stderr
+
+
+@pytest.mark.parametrize(("probabilities", "activation"), [(False, "binary"), (True, "complement")])
+def test_one_channel_is_the_second_of_two_classes(probabilities, activation):
+    torch.manual_seed(0)
+    logits = torch.randn(1, 1, 5, 7)
+    value = torch.sigmoid(logits) if probabilities else logits
+
+    postprocessing = infer_postprocessing([value], TaskOptions(task="segment"), labels_file="labels.txt", name="net")
+
+    assert postprocessing.activation == activation
+    assert postprocessing.task.labels.count == len(postprocessing.task.colors) == 2
+    second = torch.sigmoid(logits)
+    expected = torch.cat([1 - second, second], dim=1).numpy()
+    outputs = postprocessing.with_shapes({"logits": ("batch", 1, 5, 7)})
+    assert outputs[0].shape == ("batch", 2, 5, 7)
+    nodes = postprocessing.nodes()
+    given = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 1, 5, 7])
+    graph = helper.make_graph(nodes.nodes, "ending", [given], [output_info(outputs[0])], list(nodes.constants.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for scores in (session.run(None, {"logits": value.numpy()})[0], postprocessing.expect(value)["probabilities"]):
+        assert scores == pytest.approx(expected, abs=1e-6)

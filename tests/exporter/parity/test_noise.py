@@ -1,5 +1,7 @@
 """The noise floor: measured on the network itself, never large enough to hide a fault, never too small for rounding."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -113,7 +115,9 @@ def test_a_random_network_is_no_noise_but_named(inputs):
         def forward(self, x):
             return self.linear(torch.nn.functional.dropout(x, 0.5))  # training=True is the default
 
-    assert "random: expected the same answer" in noise_of(Dropping(), inputs).random
+    random = noise_of(Dropping(), inputs).random
+    assert "random: expected the same output" in random
+    assert re.search(r"aten\.\w+.* at test_noise\.py:\d+ draws random numbers", random)
 
 
 def test_answers_that_depend_on_the_batch_do_not_widen_the_limit(inputs):
@@ -125,8 +129,10 @@ def test_answers_that_depend_on_the_batch_do_not_widen_the_limit(inputs):
         def forward(self, x):
             return self.linear(x + x.mean(dim=0))
 
-    (network,) = [one for one in noise_of(Centred(), inputs).noise if one.stage == "network"]
+    measured = noise_of(Centred(), inputs)
+    (network,) = [one for one in measured.noise if one.stage == "network"]
 
+    assert "depends on what else is in the batch" in measured.no_batch
     assert network.batch > 0.01
     assert network.floor < 1e-5
     assert "depend on the batch" in network.note
@@ -154,3 +160,32 @@ def test_whole_numbers_have_no_noise(inputs):
 @pytest.mark.parametrize(("value", "expected"), [(0.0, 0.0), (1.01e-6, 1.1e-6), (2.0e-7, 2.0e-7), (9.99, 10.0)])
 def test_floors_are_rounded_up_to_two_digits(value, expected):
     assert round_up(value) == pytest.approx(expected)
+
+
+def test_a_category_among_the_numbers_is_not_moved_to_another_one():
+    """A category less a rounding would be the one before it: that is no noise."""
+
+    class Categories(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 100 * self.table(x[:, 0].long()) + x[:, 1:]
+
+    torch.manual_seed(0)
+    inputs = torch.cat([torch.arange(1.0, 5.0)[:, None], torch.randn(4, 3)], dim=1)
+
+    measured = noise_of(Categories(), inputs, task="regress")
+
+    assert all(one.floor <= 1.1 * ROUNDINGS * EPS * one.size for one in measured.noise)
+
+
+def test_whole_numbers_among_others_of_their_column_are_moved(inputs):
+    inputs[0] = inputs[0].round()
+
+    class Amplifying(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e3 * (x - 1e6) + 1e9
+
+    assert noise_of(Amplifying(), inputs + 1e6, task="raw").noise[-1].note

@@ -20,7 +20,10 @@ def eager():
     torch.manual_seed(0)
     network = MeanThenHead().eval()
     source = TensorAdapter(
-        [read_input("x=float32[batch,length,4]")], samples=None, probe=lambda tensors: call(network, tensors)
+        [read_input("x=float32[batch,length,4]")],
+        samples=None,
+        lengths={},
+        probe=lambda tensors: call(network, tensors),
     )
     reference = Reference(network, source.prepare)
     run = reference.run(source.cases())

@@ -122,5 +122,7 @@ def test_on_a_cpu_the_batch_of_the_request_wins_over_that_for_cpus():
     assert PlanRequest(cpu_batch=8).plan("cpu", cores=2).batch == 8
     assert PlanRequest(cpu_batch=8, batch=2).plan("cpu", cores=2).batch == 2
     assert PlanRequest(cpu_batch=8, name="throughput").plan("cuda", cores=2).batch == 16
+    assert PlanRequest(cpu_batch=8, most=3).plan("cpu", cores=2).batch == 3
+    assert PlanRequest(batch=64, most=3).plan("cuda", cores=2).batch == 3
     with pytest.raises(runtime.InputError, match="batch: expected at least 1, got 0"):
         PlanRequest(cpu_batch=8, batch=0).plan("cpu", cores=2)

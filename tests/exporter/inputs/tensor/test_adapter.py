@@ -1,5 +1,7 @@
 """Networks of plain arrays: any number of inputs, named lengths, any structure of outputs."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.inputs.tensor.adapter import read_input
+from exporter.conversion.network_io import call
+from exporter.inputs.tensor.adapter import TensorAdapter, read_input
 from exporter.recipe import TaskOptions
-from runtime.manifest import Entries, Items, TensorInput, TensorLeaf
+from runtime.engine.session import Session
+from runtime.manifest import Entries, Items, LengthRange, TensorInput, TensorLeaf
 
 
 class Digits(nn.Module):
@@ -204,3 +208,153 @@ def test_verify_needs_no_network_to_check_arrays(structured):
 
     assert verification.passed, verification
     assert "network, both.1.sum" in {check.title for check in verification.checks}
+
+
+def test_lengths_and_batches_beyond_those_that_were_compared_are_no_part_of_the_promise(structured):
+    model = runtime.load(structured[1])
+    compared = model.manifest.compared
+    assert compared == {"batch": LengthRange(lowest=1, highest=32), "length": LengthRange(lowest=1, highest=512)}
+
+    def given(length: int) -> dict[str, object]:
+        return {"left": np.ones((length, 4), np.float32), "right": np.int64(1)}
+
+    short, long = model.predict([given(512), given(513)])
+    assert short.outputs["steps"].shape == (512, 6)
+    assert re.search("'length' outside what was compared .*: expected 1 to 512, got 513.*--lengths 1..513", long.error)
+    with pytest.raises(runtime.InputError, match="inputs: 'length' outside what was compared"):
+        model.run({"left": np.ones((1, 600, 4), np.float32), "right": np.ones(1, np.int64)})
+    with pytest.raises(runtime.InputError, match=r"'batch' outside what was compared .*: expected 1 to 32, got 33"):
+        model.run({"left": np.ones((33, 2, 4), np.float32), "right": np.ones(33, np.int64)})
+
+
+def test_more_inputs_than_the_largest_batch_that_was_compared_run_in_parts(structured, monkeypatch):
+    model = runtime.load(structured[1])
+    sizes = []
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda self, arrays: sizes.append(len(arrays["right"])) or run(self, arrays))
+    prepared = [model.prepare({"left": np.ones((2, 4), np.float32), "right": np.int64(row)}) for row in range(70)]
+
+    scores = model.score(prepared)
+
+    assert sizes == [32, 32, 6]
+    assert [int(score["both.0.1"]) for score in scores] == [2 * row for row in range(70)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "known"),
+    [
+        ({}, {1, 2, 3, 96, 512}),
+        ({"": (4, 2000)}, {4, 5, 7, 512, 1024, 2000}),
+        ({"time": (1, 20)}, {1, 2, 16, 20}),
+        ({"time": (30, 40)}, {30, 31, 32, 40}),
+    ],
+)
+def test_the_lengths_that_are_compared_are_the_users_or_the_default_ones(lengths, known):
+    adapter = TensorAdapter([read_input("x=float32[batch,time,2]")], samples=None, lengths=lengths, probe=lambda _: 0)
+
+    tried = {adapter.decode(case)["x"].shape[1] for case in adapter.cases()}
+
+    assert known <= tried
+    low, high = next(iter(lengths.values()), (1, 512))
+    assert (min(tried), max(tried)) == (low, high)
+
+
+def test_a_range_that_the_network_does_not_take_is_named():
+    def probe(tensors):
+        if tensors["x"].shape[1] > 40:
+            raise exporter.ConversionError("too long for the positions.")
+
+    adapter = TensorAdapter([read_input("x=float32[batch,time,2]")], samples=None, lengths={"": (1, 64)}, probe=probe)
+    with pytest.raises(exporter.ConversionError, match="--lengths: the eager network takes no 64 for 'time': too long"):
+        adapter.cases()
+    with pytest.raises(exporter.ExportError, match=r"--lengths: no such dimension: .*time, got 'width'"):
+        TensorAdapter([read_input("x=float32[batch,time,2]")], samples=None, lengths={"width": (1, 2)}, probe=probe)
+
+
+class Categories(nn.Module):
+    """Category numbers in the first two columns, whatever the type of the array."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Embedding(300, 2), nn.Embedding(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        index = x[:, :2].long()
+        return torch.cat([self.first(index[:, 0]), self.second(index[:, 1]), x[:, 2:].float()], dim=1)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "uint8"])
+def test_whole_numbers_are_drawn_from_the_range_of_what_they_index(dtype):
+    network = Categories()
+    adapter = TensorAdapter(
+        [read_input(f"x={dtype}[batch,4]")], samples=None, lengths={}, probe=lambda tensors: call(network, tensors)
+    )
+
+    rows = np.concatenate([adapter.decode(case)["x"] for case in adapter.cases()])
+
+    assert len(rows) == 12
+    assert adapter.skipped_samples == ()
+    if dtype != "uint8":  # which has no number that is outside of the 300
+        assert (rows[:, 0].min(), rows[:, 0].max()) == (0, 299)
+    assert set(rows[:, 1]) == {0, 1}
+    if dtype == "float32":
+        assert (rows[:, 2:] != rows[:, 2:].round()).all()
+
+
+def test_inputs_that_the_network_refuses_are_counted_with_the_reason():
+    def probe(tensors):
+        if float(tensors["x"].min()) < 0:
+            raise exporter.ConversionError("negative numbers have no root.")
+
+    adapter = TensorAdapter([read_input("x=float32[batch,4]")], samples=None, lengths={}, probe=probe)
+
+    assert len(adapter.cases()) < 12
+    (sentence,) = adapter.skipped_samples
+    assert re.search(r"\d+ of 12 generated inputs: .*such as 'normal 0': negative numbers have no root", sentence)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x).transpose(0, 1)
+
+
+class OneAtATime(TimeFirst):
+    """A size that somebody wrote into the forward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x.view(1, -1, 4)).mean(dim=1)
+
+
+def test_outputs_whose_batch_is_not_first_come_with_the_batch_first(tmp_path):
+    torch.manual_seed(0)
+    network = TimeFirst()
+
+    exported = export(network, tmp_path, inputs=["x=float32[batch,6,4]"], task_options=TaskOptions(task="raw"))
+
+    assert exported.manifest.outputs[0].shape == ("batch", 6, 3)
+    inputs = np.random.default_rng(0).random((5, 6, 4), dtype=np.float32)
+    results = runtime.load(exported.artifact).predict(list(inputs))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(inputs)).numpy()
+    for row, result in enumerate(results):
+        assert result.outputs == pytest.approx(expected[:, row], abs=1e-6)
+
+
+def test_a_network_of_one_input_at_a_time_is_exported_and_runs_one_at_a_time(tmp_path):
+    torch.manual_seed(0)
+    network = OneAtATime()
+
+    exported = export(network, tmp_path, inputs=["x=float32[batch,6,4]"], task_options=TaskOptions(task="raw"))
+
+    assert exported.manifest.compared["batch"] == LengthRange(lowest=1, highest=1)
+    assert any("batches of more than one input" in sentence for sentence in exported.parity.not_compared)
+    inputs = np.random.default_rng(0).random((5, 6, 4), dtype=np.float32)
+    results = runtime.load(exported.artifact).predict(list(inputs))
+    with torch.no_grad():
+        expected = [network(torch.from_numpy(given)[None])[0].numpy() for given in inputs]
+    for result, values in zip(results, expected, strict=True):
+        assert result.outputs == pytest.approx(values, abs=1e-6)

@@ -18,6 +18,7 @@ from exporter.conversion import to_onnx
 from exporter.conversion.decoder_loop import SequenceProbe, check_no_python_loop
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
+from runtime.manifest import LengthRange
 from runtime.verify import verify
 
 NETWORKS = Path(__file__).parents[3] / "data" / "languages.py"
@@ -71,6 +72,9 @@ def test_where_dynamo_fixes_the_length_the_legacy_exporter_steps_in_and_is_named
     spec = exported.manifest.inputs[0]
     assert (spec.vocabulary_size, spec.max_length, spec.pad_id) == (20, None, None)
     model = runtime.load(exported.artifact, device="cpu")
+    assert exported.manifest.compared["length"] == LengthRange(lowest=1, highest=512)
+    with pytest.raises(runtime.InputError, match=r"'length' outside what was compared .*expected 1 to 512, got 513"):
+        model.predict([1] * 513)
     sequences = [[1], [4, 5], [6] * 7, list(range(19)) * 20]
     for tokens, result in zip(sequences, model.predict(sequences), strict=True):
         expected = torch.softmax(torch.from_numpy(eager(network, tokens)), dim=0).numpy()

@@ -1,0 +1,76 @@
+"""Advice on a verdict: the cause as far as it was measured, and what to do about it."""
+
+from exporter.parity.compare import BATCHES
+from exporter.parity.noise import RANDOM, SIGNAL_OF_LIMIT
+from runtime.evidence import Evidence, Noise, Row, Stage
+from runtime.manifest import LAYOUT
+
+# What truecopy itself computes: a difference there is no fault of the model.
+_OWN_STAGES: dict[Stage, str] = {
+    "decode": "decoder",
+    "geometry": "version of the transform",
+    "tokens": "version of the tokenizer",
+    "arithmetic": "version of the transform",
+    "activation": "postprocessing",
+    "labels": "reading of the outputs",
+}
+
+
+def advise(evidence: Evidence, *, right_unoptimized: bool = False, exporter: str = "torch.onnx") -> str:
+    """Return the cause of a verdict other than ``passed``, and what to do.
+
+    ``right_unoptimized`` says that the graph gives eager's outputs once onnxruntime changes nothing in it; ``exporter``
+    converted it.
+    """
+    if evidence.reason.startswith(RANDOM):
+        return (
+            "Draw no random numbers in evaluation: give F.dropout training=self.training, or return the mean of a "
+            "distribution instead of a sample."
+        )
+    if evidence.first_fault is None and evidence.verdict == "failed":
+        return "Figures grew since the baseline: the report lists them, and the versions that changed."
+    if evidence.first_fault is None:
+        return _on_missing_signal(evidence)
+    return _on_fault(evidence.rows[evidence.first_fault], right_unoptimized, exporter)
+
+
+def _on_missing_signal(evidence: Evidence) -> str:
+    inner = [noise for noise in evidence.noise if noise.stage == "network"]
+    best = max(inner, key=lambda noise: noise.signal, default=None)
+    if len(evidence.inputs) < 2:
+        return "Only one input was compared: pass several that the network takes with --samples."
+    if best is None or not best.size:
+        return "All outputs of the network are 0: pass inputs that it reacts to with --samples."
+    if varies(best):
+        return (
+            f"The network's own '{best.tensor}' varies by {best.signal:.1e}, and what follows gives the same for all: "
+            "name another --task, such as raw, or pass inputs that it tells apart with --samples."
+        )
+    return (
+        f"The network's own '{best.tensor}' varies by {best.signal:.1e}, where its values are up to {best.size:.1e}: "
+        "pass inputs that it tells apart with --samples. Weights that were never trained may give such outputs."
+    )
+
+
+def varies(noise: Noise) -> bool:
+    """Return whether a tensor varies enough over the inputs for a comparison to show something."""
+    return noise.signal > SIGNAL_OF_LIMIT * noise.limit
+
+
+def _on_fault(row: Row, right_unoptimized: bool, exporter: str) -> str:
+    if row.stage in _OWN_STAGES:
+        return f"The cause is truecopy's own {_OWN_STAGES[row.stage]}, and not the model: report this sentence."
+    if row.path == LAYOUT.torchscript:
+        return "The cause is the TorchScript trace, which keeps what depended on values: use torch.where."
+    if right_unoptimized:
+        return "The cause is onnxruntime's optimization of a graph that is right: install another onnxruntime."
+    if row.fault == "error":
+        return "The cause is onnxruntime, which fails on an input that eager takes: install another onnxruntime."
+    if row.fault == "non-finite":
+        return "The cause is a range: values overflow on the way in one of the two. Scale them in the forward."
+    if row.fault == "shape" and row.group == BATCHES:
+        return "The cause is the batch: its outputs have no row for each input. Return one row per input."
+    return (
+        f"The cause is the conversion to ONNX ({exporter}): pass --locate FOLDER to find the operation, and write it "
+        "in other ones, or install another torch."
+    )
