@@ -4,28 +4,33 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from exporter import parity
-from exporter.backends.registry import geometry_executions, open_paths
+from exporter.backends.registry import compare_manifests, compare_whole, geometry_executions, open_paths
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultReport, locate_fault
+from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.registry import options_of_task
+from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
+from exporter.parity.whole import check_task_name, with_checks
 from exporter.recipe import ExportOptions
-from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
+from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row
-from runtime.manifest import LAYOUT, Input, TextInput
+from runtime.manifest import LAYOUT, Input
 from runtime.model import Model
-from runtime.reports import Picture
+from runtime.reports import Picture, unfinished
 from runtime.verify import verify_model
 
 
@@ -50,6 +55,7 @@ def recheck_artifact(
     Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
     in.
     """
+    options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     artifact = open_artifact(path)
     manifest = artifact.manifest
     for name in manifest.files:
@@ -57,7 +63,7 @@ def recheck_artifact(
     check_not_calibrated(manifest)
     rebuilt = open_eager_network(artifact, options)
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
-    if adapter.inputs != manifest.inputs:
+    if _transforms(adapter.inputs) != _transforms(manifest.inputs):
         raise ParityError(
             f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
             f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
@@ -65,14 +71,35 @@ def recheck_artifact(
         )
     reference = parity.Reference(rebuilt.network, adapter.prepare)
     outputs = reference.run(adapter.cases())
-    postprocessing = postprocessing_from_artifact(artifact, outputs.values)
-    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
     labels = artifact.labels()
     if options.labels is not None:
         labels = read_labels(options.labels, classes=len(labels))
-    subject = parity.build_inputs(eager, manifest=manifest, labels=labels, max_ratio=options.max_ratio)
-    subject = replace(subject, not_compared=(*subject.not_compared, *_own_references(options, manifest.inputs, labels)))
-    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, pictures=pictures)
+    task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
+    stated = options.task_options if task_check.fault is None else None
+    postprocessing = postprocessing_from_artifact(artifact, outputs.values, stated)
+    if manifest.labels is not None:
+        postprocessing = postprocessing.with_labels(labels, file=manifest.labels.file)
+    eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
+    subject = parity.build_inputs(
+        eager,
+        manifest=msgspec.structs.replace(manifest, task=postprocessing.task, inputs=adapter.inputs),
+        labels=labels,
+        max_ratio=options.max_ratio,
+        assumptions=(
+            *output_assumptions(options.task_options, postprocessing),
+            *own_values(artifact, options),
+        ),
+    )
+    drawn: tuple[Picture, ...] = ()
+    differs = [check for check in compare_manifests(artifact, subject, adapter) if check.fault is not None]
+    if differs or task_check.fault is not None:
+        evidence = _not_run(subject)
+        evidence = with_checks(evidence, [task_check], random=subject.noise.random)
+    else:
+        evidence, drawn = _compare(artifact, subject, adapter, postprocessing, pictures=pictures)
+    evidence = compare_whole(artifact, subject, adapter, evidence, labels=options.labels is not None)
+    if differs or task_check.fault is not None:
+        return RecheckResult(evidence=evidence)
     if pixels:
         evidence = _with_rows(evidence, subject, adapter.check_steps(geometry_executions()))
     evidence = _with_rows(evidence, subject, _golden_rows(artifact))
@@ -151,18 +178,16 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
     ]
 
 
-def _own_references(options: ExportOptions, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
-    """Return what was taken from the artifact itself, as no option gave the user's own."""
-    sentences = []
-    if options.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
-        sentences.append(
-            "the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another"
-        )
-    if options.labels is None and labels:
-        sentences.append(
-            "the names of the classes with training's own: the artifact's were taken; --labels names others"
-        )
-    return tuple(sentences)
+def _transforms(inputs: Sequence[Input]) -> list[Any]:
+    """Return the kinds of inputs, and the transforms that are folded in."""
+    return [(type(spec), getattr(spec, "preprocessing", None)) for spec in inputs]
+
+
+def _not_run(subject: parity.ParityInputs) -> Evidence:
+    """Return the evidence on an artifact that was exported with other options: nothing is run."""
+    evidence = unfinished(subject.manifest.name, "", max_ratio=subject.max_ratio, tools=subject.manifest.tools)
+    sentence = "what the artifact does to inputs: not run, as it was exported with other options"
+    return msgspec.structs.replace(evidence, noise=subject.noise.noise, not_compared=(*subject.not_compared, sentence))
 
 
 def _describe(inputs: Sequence[Input]) -> str:

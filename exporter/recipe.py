@@ -78,28 +78,39 @@ class TaskOptions:
     """
 
     task: str | None = _option(
-        choices="exporter.outputs.registry:TASKS", panel=OUTPUTS, help="Task of the network. Default: classify."
+        choices="exporter.outputs.registry:TASKS",
+        panel=OUTPUTS,
+        recheck=True,
+        help="Task of the network. Default: classify.",
     )
     values: tuple[Value, ...] = _option(
         (),
         metavar="NAME=UNIT,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_values,
         help="Names of the numbers that --task regress predicts; units are optional.",
     )
     target_mean: tuple[float, ...] = _option(
-        (), metavar="MEAN,...", panel=OUTPUTS, read=read_numbers, help="Mean of the training target; added back."
+        (),
+        metavar="MEAN,...",
+        panel=OUTPUTS,
+        recheck=True,
+        read=read_numbers,
+        help="Mean of the training target; added back.",
     )
     target_std: tuple[float, ...] = _option(
         (),
         metavar="STD,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_numbers,
         help="Standard deviation of the training target; multiplied back.",
     )
     target_transform: str | Path | tuple[InverseStep, ...] | None = _option(
         metavar="FILE",
         panel=OUTPUTS,
+        recheck=True,
         help="Transform of the training target: fitted, as .skops or .joblib, or log, log1p or sqrt, applied before "
         "--target-mean and --target-std.",
     )
@@ -107,16 +118,18 @@ class TaskOptions:
         (),
         metavar="THRESHOLD,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_numbers,
         help="Thresholds of --task multilabel: one per class, or one for all. Default: 0.5.",
     )
     end_id: int | None = _option(
-        kind=int, metavar="N", panel=OUTPUTS, help="End-of-sequence token id of --task tokens."
+        kind=int, metavar="N", panel=OUTPUTS, recheck=True, help="End-of-sequence token id of --task tokens."
     )
     colors: tuple[tuple[int, int, int], ...] = _option(
         (),
         metavar="COLOR,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_colors,
         help="Colors of --task segment, one per class, such as black,#ff8000, or a file with one per line. Default: "
         "Pascal VOC's.",
@@ -189,12 +202,16 @@ class ExportOptions:
         recheck=True,
         help="Library whose resize the training loader used.",
     )
-    exif: bool = _option(
-        False, kind=bool, panel=IMAGES, help="Rotate photos by their EXIF orientation, as the training loader did."
+    exif: bool | None = _option(
+        kind=bool,
+        panel=IMAGES,
+        recheck=True,
+        help="Rotate photos by their EXIF orientation, as the training loader did.",
     )
     pixel_format: str | None = _option(
         metavar="FORMAT",
         panel=IMAGES,
+        recheck=True,
         help="Input of the transform: RGB, L, uint8[4], uint16[1]. Default: from the network's input.",
     )
     inputs: tuple[str, ...] = _option(
@@ -222,7 +239,9 @@ class ExportOptions:
         recheck=True,
         help="Tokenizer: a Hugging Face folder, or a tokenizer.json. Default: the one in hf:FOLDER.",
     )
-    text_pairs: bool = _option(False, kind=bool, panel=OTHER_INPUTS, help="The network takes pairs of texts.")
+    text_pairs: bool | None = _option(
+        kind=bool, panel=OTHER_INPUTS, recheck=True, help="The network takes pairs of texts."
+    )
     vocabulary: Path | None = _option(
         kind=Path,
         metavar="FILE",
@@ -264,7 +283,7 @@ class ExportOptions:
         help="Find the first faulty node of the network, and write it to this folder as a script that runs.",
     )
     weights: str | None = _option(
-        metavar="NAME", help="State dict in the checkpoint. Default: the best candidate, reported."
+        metavar="NAME", recheck=True, help="State dict in the checkpoint. Default: the best candidate, reported."
     )
     trust: bool = _option(
         False, kind=bool, recheck=True, help="Load a whole pickled module, which runs the code that it names."

@@ -31,6 +31,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
+from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
@@ -107,6 +108,7 @@ class _Subject:
     adapter: InputPipeline
     eager: parity.EagerModel
     labels: tuple[str, ...]
+    labels_finding: str
 
 
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
@@ -172,7 +174,13 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         postprocessing = postprocessing.with_labels(labels, file=LAYOUT.labels)
     eager = parity.EagerModel(source=adapter, reference=reference, run=outputs, postprocessing=postprocessing)
     return _Subject(
-        options=options, checkpoint=checkpoint, rebuilt=rebuilt, adapter=adapter, eager=eager, labels=labels
+        options=options,
+        checkpoint=checkpoint,
+        rebuilt=rebuilt,
+        adapter=adapter,
+        eager=eager,
+        labels=labels,
+        labels_finding=step.finding,
     )
 
 
@@ -206,6 +214,10 @@ def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
         manifest=msgspec.structs.replace(artifact.manifest, task=eager.postprocessing.task, inputs=adapter.inputs),
         labels=subject.labels,
         max_ratio=options.max_ratio,
+        assumptions=(
+            *output_assumptions(options.task_options, eager.postprocessing),
+            *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
+        ),
     )
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:

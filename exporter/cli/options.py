@@ -79,9 +79,9 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
     kind: Any = option.kind
     if option.choices:
         kind = Literal[_choices(option)]  # Typer lists them in help, completion and errors
-    kind = kind if kind is bool else kind | None
-    shown = about.default if isinstance(about.default, str | float) else None
-    default = False if option.kind is bool else shown
+    # A switch without a default of its own can also be switched off: nothing said is something else.
+    kind = kind if kind is bool and about.default is False else kind | None
+    default = about.default if isinstance(about.default, str | float | bool) else None
     return inspect.Parameter(
         about.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -92,7 +92,10 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
 
 def _flag(about: Field[Any]) -> str:
     option: Option = about.metadata["option"]
-    return option.flag or f"--{about.name.replace('_', '-')}"
+    name = about.name.replace("_", "-")
+    if option.kind is bool and about.default is None:
+        return f"--{name}/--no-{name}"
+    return option.flag or f"--{name}"
 
 
 def _choices(option: Option) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ def _read_options(checkpoint: Path, chosen: dict[str, Field[Any]], texts: dict[s
     given: dict[str, Any] = {}
     for name, value in texts.items():
         option: Option = chosen[name].metadata["option"]
-        if value is None or value is False or value == []:
+        if value is None or value == chosen[name].default or value == []:
             continue
         try:
             given[name] = option.read(value) if option.read is not None else value

@@ -13,7 +13,8 @@ from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.parity.cases import CaseSource, PreparedInput, StageBorders, StepExecution
 from exporter.recipe import TaskOptions
-from runtime.evidence import Row
+from runtime.artifact.open import Artifact
+from runtime.evidence import Row, Stage, WholeCheck
 from runtime.manifest import Input
 
 
@@ -47,11 +48,12 @@ class InputAdapter(Protocol):
 
     ``files`` are further files of the artifact. ``prepared_limit`` is how far inputs that the host prepares on another
     machine may be from the user's own, ``decoder_tolerance`` how much more scores may differ end to end for that
-    reason, relative to the largest.
+    reason, relative to the largest. ``inputs_stage`` is the stage that follows what the manifest says of the inputs.
     """
 
     prepared_limit: float
     decoder_tolerance: float
+    inputs_stage: Stage
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -99,6 +101,9 @@ class InputAdapter(Protocol):
     def torchscript_part(self) -> TorchScriptPart:
         """Return the modules of a TorchScript archive before the network."""
 
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the checks of what an artifact has of the user's own preprocessing as a whole, such as a tokenizer."""
+
 
 class InputPipeline(InputAdapter, CaseSource, Protocol):
     """Everything that one input kind has: its adapter and its cases."""
@@ -107,10 +112,16 @@ class InputPipeline(InputAdapter, CaseSource, Protocol):
 class AdapterDefaults:
     """Members of an adapter that few input kinds need, for the others."""
 
+    inputs_stage: Stage = "decode"
     labels: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     network_probe: SequenceProbe | None = None
     expected_warnings: tuple[str, ...] = ()
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """None: the user's own objects say everything."""
+        return ()
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""
@@ -118,6 +129,10 @@ class AdapterDefaults:
 
     def check_steps(self, _executions: Mapping[str, StepExecution]) -> Sequence[Row]:
         """Return none: there are no steps to look at one by one."""
+        return ()
+
+    def compare_whole(self, _artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return none: the manifest says all that there is."""
         return ()
 
 

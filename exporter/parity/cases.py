@@ -136,6 +136,10 @@ class CaseSource(Protocol):
         """Sentences that say which of the user's samples are not among the cases."""
 
     @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Sentences on what was assumed of the inputs, or stated by options: no code of training was compared."""
+
+    @property
     def dimensions(self) -> Dimensions:
         """The names of the network's dynamic dimensions, by its inputs and their axes."""
 

@@ -114,7 +114,8 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
     elif first is not None:
         row = evidence.rows[first]
         on = f"{row.path} on {row.device}" if row.device != "cpu" else row.path
-        verdict, reason = "failed", f"{on}, stage '{row.stage}', input '{row.worst_input}': {row.finding}"
+        shown_by = f", input '{row.worst_input}'" if row.planned else ""
+        verdict, reason = "failed", f"{on}, stage '{row.stage}'{shown_by}: {row.finding}"
     else:
         outputs = [noise for noise in evidence.noise if noise.stage == "end to end"]
         if not evidence.rows or all(noise.signal <= SIGNAL_OF_LIMIT * noise.limit for noise in outputs):

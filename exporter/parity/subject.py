@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from torch import nn
+
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
@@ -16,12 +18,13 @@ class ParityInputs:
     """Everything that a comparison needs besides the paths: the reference's side.
 
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
-    a batch, of which batches of the promised sizes are made. ``labels`` are the class names as the user gave them.
-    ``remeasure`` measures the noise on every input, for differences that are just beyond the limits of the few inputs
-    that ``noise`` was measured on.
+    a batch, of which batches of the promised sizes are made. ``labels`` are the class names as the user gave them,
+    ``network`` is the untouched eager network. ``remeasure`` measures the noise on every input, for differences that
+    are just beyond the limits of the few inputs that ``noise`` was measured on.
     """
 
     manifest: Manifest
+    network: nn.Module
     references: Sequence[ReferenceOutput]
     batch: Sequence[ReferenceOutput]
     noise: NoiseMeasurement
@@ -60,11 +63,19 @@ class EagerModel:
         return self.run.outputs(self.postprocessing)
 
 
-def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str], max_ratio: float) -> ParityInputs:
+def build_inputs(
+    eager: EagerModel,
+    *,
+    manifest: Manifest,
+    labels: Sequence[str],
+    max_ratio: float,
+    assumptions: Sequence[str] = (),
+) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave
-    them; a difference beyond ``max_ratio`` times the noise is a fault.
+    them; a difference beyond ``max_ratio`` times the noise is a fault. ``assumptions`` say what was
+    assumed of the outputs.
     """
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
@@ -72,6 +83,7 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
     batch = eager.reference.run(eager.source.batch(eager.run.cases))
     return ParityInputs(
         manifest=manifest,
+        network=eager.reference.network,
         references=eager.references,
         batch=batch.outputs(eager.postprocessing),
         noise=measure(),
@@ -79,5 +91,5 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
-        not_compared=eager.source.skipped_samples,
+        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *assumptions),
     )

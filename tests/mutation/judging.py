@@ -282,7 +282,7 @@ def _answers(artifact: Path, inputs: Sequence[bytes]) -> dict[str, Any]:
                 _tried(lambda group=group: model.run(model.stack(group))) for group in groups.values()
             ]
             found["whole graph"] = [_tried(lambda one=one: model.run(model.raw_arrays(one))) for one in usable]
-        archive = artifact / torchscript.FILE
+        archive = artifact / LAYOUT.torchscript
         if archive.is_file() and usable and isinstance(usable[0], DecodedImage):
             module: Any = torchscript.load_torchscript(archive)
             with torch.no_grad():

@@ -49,8 +49,21 @@ class ImageAdapter(AdapterDefaults):
     prepared_limit = 1.0
     decoder_tolerance = 0.02
 
-    def __init__(self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None) -> None:
+    def __init__(
+        self,
+        reading: TrainingTransform,
+        pixels: PixelFormat,
+        *,
+        exif: bool,
+        samples: Path | None,
+        stated: bool = False,
+    ) -> None:
         self._reading = reading
+        self._transform_assumptions: tuple[str, ...] = ()
+        if stated:
+            self._transform_assumptions = ("the transform: stated by options, not compared with training code",)
+        elif reading.assumed:
+            self._transform_assumptions = (f"the transform: assumed, from {reading.origin}",)
         self._spec = ImageInput(
             name=IMAGE,
             mode=pixels.mode,
@@ -88,6 +101,11 @@ class ImageAdapter(AdapterDefaults):
         assumed = f"assumed, from {self._reading.origin}: " if self._reading.assumed else ""
         mode = "" if self._pixels.mode == "RGB" else f"{self._pixels}, "
         return assumed + mode + self._reading.describe()
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """How the training loader opened images, and a transform that is no object of the user's."""
+        return (*self._transform_assumptions, *_loader_assumptions(self._spec))
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's photos, or our own, and odd ones made of them."""
@@ -185,3 +203,11 @@ class ImageAdapter(AdapterDefaults):
         with Image.open(io.BytesIO(case.data)) as opened:
             upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
             return upright.convert(self._pixels.mode)
+
+
+def _loader_assumptions(spec: ImageInput) -> tuple[str, ...]:
+    """Return what nobody's loader was compared with: how a file becomes the pixels that a transform gets."""
+    if spec.mode == "bands":
+        return ("how the training loader reads bands: stated by options, not compared with training code",)
+    turned = "turned by their EXIF orientation" if spec.exif else "not turned by their EXIF orientation"
+    return (f"that the training loader opens images with Pillow, as {spec.mode}, {turned}: not compared with its code",)

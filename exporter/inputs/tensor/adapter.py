@@ -100,6 +100,11 @@ class TensorAdapter(AdapterDefaults):
         """The network's inputs: nothing stands before them."""
         return StageBorders(network={spec.name: () for spec in self._specs})
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """That the arrays are made elsewhere."""
+        return ("what makes the arrays of raw data: no part of the artifact",)
+
     def describe(self) -> str:
         """Return the inputs as the user wrote them."""
         return "arrays as they are: " + ", ".join(

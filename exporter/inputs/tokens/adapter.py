@@ -20,8 +20,10 @@ from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
+from exporter.parity.whole import check_list
 from exporter.recipe import TaskOptions
-from runtime.evidence import Stage
+from runtime.artifact.open import Artifact
+from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import LAYOUT, TokensInput
 from runtime.model import Model
@@ -122,6 +124,15 @@ class TokensAdapter(AdapterDefaults):
                 padding += f", as answers depend on padding with {self._pad_id}"
         return f"sequences {lengths}, {size}; {padding}"
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """That the tokens are made elsewhere, and what the network gets beside them."""
+        stated = [
+            f"that '{name}' is the {kind} of the tokens: stated by options, not compared with training code"
+            for name, kind in self._derived.items()
+        ]
+        return ("what makes the token numbers of raw data: no part of the artifact", *stated)
+
     def assume_task(self, options: TaskOptions, network: nn.Module, value: Any) -> TaskOptions:
         """Return the options: with tokens as the task where the network gives some, and its own end token."""
         main = main_output(value)
@@ -158,6 +169,15 @@ class TokensAdapter(AdapterDefaults):
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's decoder."""
         return {"decode": decode_stage(model)}
+
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the check of every word of the vocabulary, where there is one."""
+        if not self._words:
+            return ()
+        name = next((spec.vocabulary for spec in artifact.manifest.inputs if isinstance(spec, TokensInput)), "")
+        words = artifact.file(name).read_text(encoding="utf-8").splitlines() if name else []
+        path, stage = name or LAYOUT.vocabulary, self.inputs_stage
+        return (check_list(self._words, words, subject="vocabulary", path=path, stage=stage),)
 
     def raw_graph_part(self) -> GraphPart:
         """Return the input alone."""
