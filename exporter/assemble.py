@@ -187,5 +187,5 @@ def _convert_decoder(
     )
     return ConvertedNetwork(
         model=to_loop(encoder.model, step.model, decoder, name=name, output=output),
-        exporter="legacy" if "legacy" in (encoder.exporter, step.exporter) else "dynamo",
+        fallback=encoder.fallback or step.fallback,
     )

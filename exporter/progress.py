@@ -1,14 +1,14 @@
-"""Progress of an export: its steps, and what each of them found."""
+"""Progress of an export or a parity check: its steps, and what each of them found."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from exporter.checkpoint import Checkpoint
-from runtime.evidence import Evidence
+from runtime.evidence import Evidence, Row
 from runtime.manifest import KeyTransform
 
 
@@ -20,11 +20,18 @@ class Step(msgspec.Struct, kw_only=True):
     finding: str = ""
 
 
+# Called with how many inputs of a step are done, of how many.
+Advance: TypeAlias = Callable[[int, int], None]
+
+
 class ProgressListener(Protocol):
-    """Receiver of an export's progress, such as a terminal or a log."""
+    """Receiver of the progress of an export or a parity check, such as a terminal or a log."""
 
     def started(self, name: str) -> None:
         """Handle the start of a step."""
+
+    def advanced(self, name: str, done: int, planned: int) -> None:
+        """Handle that ``done`` of a step's ``planned`` inputs or comparisons are done; many steps count none."""
 
     def finished(self, step: Step) -> None:
         """Handle the end of a step that succeeded; a failed one raises instead."""
@@ -36,10 +43,12 @@ class Progress:
     def __init__(self, listener: ProgressListener | None) -> None:
         self.done: list[Step] = []
         self._listener = listener
+        self._running = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Time a block; it writes what it found into the step that it is given."""
+        self._running = name
         if self._listener:
             self._listener.started(name)
         step = Step(name=name)
@@ -49,6 +58,11 @@ class Progress:
         self.done.append(step)
         if self._listener:
             self._listener.finished(step)
+
+    def advance(self, done: int, planned: int) -> None:
+        """Pass on how far the running step is."""
+        if self._listener:
+            self._listener.advanced(self._running, done, planned)
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> str:
@@ -86,6 +100,21 @@ def describe_parity(evidence: Evidence, noun: str) -> str:
         f"{len(evidence.inputs)} {noun}, batches of {', '.join(map(str, evidence.batch_sizes))}: "
         f"{labels}at most {summary.ratio or 0.0:.2g} times eager's own noise; {evidence.max_ratio:g} are allowed"
     )
+
+
+def describe_rows(rows: Sequence[Row]) -> str:
+    """Return how many inputs were compared, on how many paths, and whether any of them failed."""
+    if not rows:
+        return "none"
+    inputs: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        key = (row.path, row.device, row.stage)
+        inputs[key] = inputs.get(key, 0) + row.inputs
+    paths = len({row.path for row in rows})
+    failed = sum(not row.passed for row in rows)
+    found = "equal" if not any(row.difference for row in rows) else "within the limits"
+    verdict = f"{failed} of {len(rows)} rows failed" if failed else found
+    return f"{max(inputs.values())} inputs on {paths} path{'s' if paths > 1 else ''}: {verdict}"
 
 
 def megabytes(size_bytes: int) -> str:

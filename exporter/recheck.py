@@ -22,12 +22,13 @@ from exporter.outputs.registry import options_of_task
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.whole import check_task_name, with_checks
+from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
-from runtime.evidence import Evidence, Row
+from runtime.evidence import Evidence, Row, WholeCheck
 from runtime.manifest import LAYOUT, Input
 from runtime.model import Model
 from runtime.reports import Picture, unfinished
@@ -43,25 +44,44 @@ class RecheckResult:
     location: FaultReport | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Extent:
+    """How much is compared and drawn, and who hears of it."""
+
+    pixels: bool
+    thorough: bool
+    pictures: bool
+    progress: Progress
+
+
 def recheck_artifact(
-    path: str | Path, options: ExportOptions, *, pixels: bool = True, pictures: bool = False
+    path: str | Path,
+    options: ExportOptions,
+    *,
+    pixels: bool = True,
+    pictures: bool = False,
+    listener: ProgressListener | None = None,
 ) -> RecheckResult:
     """Return how an artifact compares with the eager model and the user's own preprocessing.
 
     ``options`` repeat those of the export as far as the artifact does not hold them. Every file's hash is compared
-    first. ``pixels`` also compares the pixels after each step of the transform, on images made for that; ``pictures``
-    draws the inputs that differ most. The first faulty node of the network goes into the folder ``options.locate``.
+    first. ``pixels`` also compares the artifact's geometry on images made for that, which ``options.thorough`` takes
+    more of; ``pictures`` draws the inputs that differ most. The first faulty node of the network goes into the folder
+    ``options.locate``. ``listener`` hears of each step.
 
     Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
     in.
     """
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
-    artifact = open_artifact(path)
-    manifest = artifact.manifest
-    for name in manifest.files:
-        artifact.file(name)
-    check_not_calibrated(manifest)
-    rebuilt = open_eager_network(artifact, options)
+    progress = Progress(listener)
+    with progress.step("read") as step:
+        artifact = open_artifact(path)
+        manifest = artifact.manifest
+        for name in manifest.files:
+            artifact.file(name)
+        check_not_calibrated(manifest)
+        rebuilt = open_eager_network(artifact, options)
+        step.finding = f"{manifest.name}, {len(manifest.files)} files"
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
     if _transforms(adapter.inputs) != _transforms(manifest.inputs):
         raise ParityError(
@@ -70,11 +90,13 @@ def recheck_artifact(
             "--input, --tokenizer), or export it again."
         )
     reference = parity.Reference(rebuilt.network, adapter.prepare)
-    outputs = reference.run(adapter.cases())
+    with progress.step("reference") as step:
+        outputs = reference.run(adapter.cases())
+        step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
+    task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
     labels = artifact.labels()
     if options.labels is not None:
         labels = read_labels(options.labels, classes=len(labels))
-    task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
     stated = options.task_options if task_check.fault is None else None
     postprocessing = postprocessing_from_artifact(artifact, outputs.values, stated)
     if manifest.labels is not None:
@@ -90,22 +112,29 @@ def recheck_artifact(
             *own_values(artifact, options),
         ),
     )
-    drawn: tuple[Picture, ...] = ()
-    differs = [check for check in compare_manifests(artifact, subject, adapter) if check.fault is not None]
-    if differs or task_check.fault is not None:
-        evidence = _not_run(subject)
-        evidence = with_checks(evidence, [task_check], random=subject.noise.random)
-    else:
-        evidence, drawn = _compare(artifact, subject, adapter, postprocessing, pictures=pictures)
-    evidence = compare_whole(artifact, subject, adapter, evidence, labels=options.labels is not None)
-    if differs or task_check.fault is not None:
+    own_labels = options.labels is not None
+    differs = [
+        check for check in (task_check, *compare_manifests(artifact, subject, adapter)) if check.fault is not None
+    ]
+    if differs:
+        with progress.step("compare") as step:
+            evidence = _compare_stated(artifact, subject, adapter, task_check, labels=own_labels)
+            step.finding = differs[0].finding
         return RecheckResult(evidence=evidence)
-    if pixels:
-        evidence = _with_rows(evidence, subject, adapter.check_steps(geometry_executions()))
-    evidence = _with_rows(evidence, subject, _golden_rows(artifact))
+    extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress)
+    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
+    with progress.step("whole") as step:
+        evidence = compare_whole(artifact, subject, adapter, evidence, labels=own_labels)
+        step.finding = ", ".join(dict.fromkeys(check.subject for check in evidence.whole))
+    with progress.step("golden") as step:
+        golden = _golden_rows(artifact)
+        evidence = _with_rows(evidence, subject, golden)
+        step.finding = describe_rows(golden)
     location = None
     if options.locate is not None:
-        location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
+        with progress.step("locate") as step:
+            location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
+            step.finding = location.sentence
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 
@@ -114,8 +143,7 @@ def _compare(
     subject: parity.ParityInputs,
     adapter: InputPipeline,
     postprocessing: Postprocessing,
-    *,
-    pictures: bool,
+    extent: _Extent,
 ) -> tuple[Evidence, tuple[Picture, ...]]:
     """Return the evidence on every device that is here, and pictures where they are wanted."""
     missing: list[str] = []
@@ -132,8 +160,21 @@ def _compare(
             only = None if model.device == "cpu" else (parity.RUNTIME,)
             opened = stack.enter_context(open_paths(artifact, model, adapter, postprocessing, only=only))
             paths += opened if model.device == "cpu" else _end_to_end(opened)
-        evidence = parity.compare(paths, replace(subject, not_compared=(*subject.not_compared, *missing)))
-        drawn = draw_pictures(paths, subject, evidence) if pictures else ()
+        progress = extent.progress
+        made: Sequence[Row] = ()
+        if extent.pixels:
+            # Before the comparison, which opens more sessions: the largest images take the most memory.
+            with progress.step("made images") as step:
+                made = adapter.check_steps(
+                    paths, geometry_executions(), thorough=extent.thorough, advance=progress.advance
+                )
+                step.finding = describe_rows(made)
+        with progress.step("compare") as step:
+            subject = replace(subject, not_compared=(*subject.not_compared, *missing))
+            evidence = parity.compare(paths, subject, advance=progress.advance)
+            step.finding = describe_rows(evidence.rows)
+        evidence = _with_rows(evidence, subject, made)
+        drawn = draw_pictures(paths, subject, evidence) if extent.pictures else ()
         if fast is None:
             return evidence, drawn
         opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))
@@ -183,11 +224,20 @@ def _transforms(inputs: Sequence[Input]) -> list[Any]:
     return [(type(spec), getattr(spec, "preprocessing", None)) for spec in inputs]
 
 
-def _not_run(subject: parity.ParityInputs) -> Evidence:
+def _compare_stated(
+    artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline, task_check: WholeCheck, *, labels: bool
+) -> Evidence:
     """Return the evidence on an artifact that was exported with other options: nothing is run."""
     evidence = unfinished(subject.manifest.name, "", max_ratio=subject.max_ratio, tools=subject.manifest.tools)
     sentence = "what the artifact does to inputs: not run, as it was exported with other options"
-    return msgspec.structs.replace(evidence, noise=subject.noise.noise, not_compared=(*subject.not_compared, sentence))
+    evidence = msgspec.structs.replace(
+        evidence,
+        noise=subject.noise.noise,
+        not_compared=(*subject.not_compared, sentence),
+        fallbacks=subject.fallbacks,
+    )
+    evidence = with_checks(evidence, [task_check], random=subject.noise.random)
+    return compare_whole(artifact, subject, adapter, evidence, labels=labels)
 
 
 def _describe(inputs: Sequence[Input]) -> str:

@@ -4,22 +4,32 @@ The command line, ``truecopy.export``, ``truecopy parity`` and the reference pag
 here imports PyTorch, so that ``--help`` does not wait for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from exporter.errors import ExportError
-from exporter.option_values import (
+from exporter.options.rules import (
+    CLASS_TASKS,
+    DEFAULT_TASK,
+    KINDS_WITH_DEFAULT_TASK,
+    check_use,
+    is_given,
+    option_field,
+    option_fields,
+)
+from exporter.options.target import check_target
+from exporter.options.values import (
+    checkpoint_path,
     read_colors,
     read_columns,
     read_keyword_arguments,
     read_numbers,
     read_size,
     read_values,
+    values_of,
 )
-from runtime.manifest import InverseFunction, InverseFunctionName, InverseStep, TextInput, Value
+from runtime.manifest import InverseStep, TextInput, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,8 +39,6 @@ if TYPE_CHECKING:
 MAX_RATIO = 10.0
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
-# Transforms of a target by name, and what undoes them.
-TARGET_FUNCTIONS: Mapping[str, InverseFunctionName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
 RESIZE_BACKENDS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
 
 # Panels of the help.
@@ -42,34 +50,6 @@ WRITING = "Writing"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
-    """How a field is given on the command line.
-
-    ``kind`` is the type of the command line's value, which ``read`` turns into the field's; it raises ValueError with
-    the reason where it cannot. ``flag`` differs from the field's name where that reads better. ``choices`` may name a
-    registry, as 'module:NAME', whose keys they are. ``recheck`` says that ``truecopy parity`` takes the option too,
-    because an artifact does not hold all of it.
-    """
-
-    help: str
-    kind: Any = str
-    flag: str = ""
-    metavar: str | None = None
-    panel: str | None = None
-    choices: tuple[str, ...] | str = ()
-    minimum: float | None = None
-    read: Callable[[Any], Any] | None = None
-    recheck: bool = False
-
-
-def _option(default: Any = None, **about: Any) -> Any:
-    metadata = {"option": Option(**about)}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """What the outputs mean; None and empty: inferred from the network.
 
@@ -77,55 +57,65 @@ class TaskOptions:
     all; ``target_transform`` undoes what came before that: a file, a name, or the inverse steps themselves.
     """
 
-    task: str | None = _option(
+    task: str | None = option_field(
         choices="exporter.outputs.registry:TASKS",
         panel=OUTPUTS,
         recheck=True,
         help="Task of the network. Default: classify.",
     )
-    values: tuple[Value, ...] = _option(
+    values: tuple[Value, ...] = option_field(
         (),
         metavar="NAME=UNIT,...",
         panel=OUTPUTS,
         recheck=True,
         read=read_values,
         help="Names of the numbers that --task regress predicts; units are optional.",
+        tasks=("regress",),
     )
-    target_mean: tuple[float, ...] = _option(
+    target_mean: tuple[float, ...] = option_field(
         (),
         metavar="MEAN,...",
         panel=OUTPUTS,
         recheck=True,
         read=read_numbers,
         help="Mean of the training target; added back.",
+        tasks=("regress",),
     )
-    target_std: tuple[float, ...] = _option(
+    target_std: tuple[float, ...] = option_field(
         (),
         metavar="STD,...",
         panel=OUTPUTS,
         recheck=True,
         read=read_numbers,
         help="Standard deviation of the training target; multiplied back.",
+        tasks=("regress",),
     )
-    target_transform: str | Path | tuple[InverseStep, ...] | None = _option(
+    target_transform: str | Path | tuple[InverseStep, ...] | None = option_field(
         metavar="FILE",
         panel=OUTPUTS,
         recheck=True,
         help="Transform of the training target: fitted, as .skops or .joblib, or log, log1p or sqrt, applied before "
         "--target-mean and --target-std.",
+        tasks=("regress",),
     )
-    thresholds: tuple[float, ...] = _option(
+    thresholds: tuple[float, ...] = option_field(
         (),
         metavar="THRESHOLD,...",
         panel=OUTPUTS,
         recheck=True,
         read=read_numbers,
         help="Thresholds of --task multilabel: one per class, or one for all. Default: 0.5.",
+        tasks=("multilabel",),
     )
-    end_id: int | None = _option(
-        kind=int, metavar="N", panel=OUTPUTS, recheck=True, help="End-of-sequence token id of --task tokens."
+    end_id: int | None = option_field(
+        kind=int,
+        metavar="N",
+        panel=OUTPUTS,
+        recheck=True,
+        help="End-of-sequence token id of --task tokens.",
+        tasks=("tokens",),
     )
-    colors: tuple[tuple[int, int, int], ...] = _option(
+    colors: tuple[tuple[int, int, int], ...] = option_field(
         (),
         metavar="COLOR,...",
         panel=OUTPUTS,
@@ -133,6 +123,7 @@ class TaskOptions:
         read=read_colors,
         help="Colors of --task segment, one per class, such as black,#ff8000, or a file with one per line. Default: "
         "Pascal VOC's.",
+        tasks=("segment",),
     )
 
 
@@ -147,13 +138,13 @@ class ExportOptions:
     """
 
     checkpoint: Path
-    arch: "str | nn.Module | Callable[..., Any] | None" = _option(
+    arch: "str | nn.Module | Callable[..., Any] | None" = option_field(
         metavar="NAME",
         recheck=True,
         help="Architecture: a torchvision name, timm:NAME, hf:FOLDER, FILE.py:NAME, or package.module:NAME. Default: "
         "the only known one that fits.",
     )
-    arguments: Mapping[str, Any] = _option(
+    arguments: Mapping[str, Any] = option_field(
         {},
         kind=list[str],
         flag="--arch-arg",
@@ -162,59 +153,75 @@ class ExportOptions:
         read=read_keyword_arguments,
         help="Argument of the architecture, as JSON; repeat for more.",
     )
-    preprocess: str | Callable[..., Any] | None = _option(
+    preprocess: str | Callable[..., Any] | None = option_field(
         metavar="FILE.py:NAME",
         recheck=True,
         help="Evaluation transform, timm:NAME, or a transform fitted on columns: FILE.skops, FILE.joblib, statistics "
         "as FILE.json. Default: torchvision's for the architecture.",
+        input_kinds=("image", "tabular"),
+        excludes=("resize", "crop", "mean", "std", "interpolation", "resize_backend"),
     )
-    resize: int | tuple[int, int] | None = _option(
+    resize: int | tuple[int, int] | None = option_field(
         metavar="SIZE",
         panel=IMAGES,
         recheck=True,
         read=read_size,
-        help="Size of the short side, or HEIGHTxWIDTH; instead of --preprocess.",
+        help="Size of the short side, or HEIGHTxWIDTH; changes that of the assumed transform.",
+        input_kinds=("image",),
     )
-    crop: int | tuple[int, int] | None = _option(
-        metavar="SIZE", panel=IMAGES, recheck=True, read=read_size, help="Size of the center crop, or HEIGHTxWIDTH."
+    crop: int | tuple[int, int] | None = option_field(
+        metavar="SIZE",
+        panel=IMAGES,
+        recheck=True,
+        read=read_size,
+        help="Size of the center crop, or HEIGHTxWIDTH.",
+        input_kinds=("image",),
     )
-    mean: tuple[float, ...] | None = _option(
+    mean: tuple[float, ...] | None = option_field(
         metavar="MEAN,MEAN,MEAN",
         panel=IMAGES,
         recheck=True,
         read=read_numbers,
         help="Channel means (pixels scaled to 0-1).",
+        input_kinds=("image",),
     )
-    std: tuple[float, ...] | None = _option(
-        metavar="STD,STD,STD", panel=IMAGES, recheck=True, read=read_numbers, help="Channel standard deviations."
+    std: tuple[float, ...] | None = option_field(
+        metavar="STD,STD,STD",
+        panel=IMAGES,
+        recheck=True,
+        read=read_numbers,
+        help="Channel standard deviations.",
+        input_kinds=("image",),
     )
-    interpolation: str = _option(
-        "bilinear",
+    interpolation: str | None = option_field(
         choices=INTERPOLATIONS,
         panel=IMAGES,
         recheck=True,
-        help="Interpolation of --resize.",
+        help="Interpolation of the resize. Default: bilinear, or the assumed transform's.",
+        input_kinds=("image",),
     )
-    resize_backend: str = _option(
-        "pillow",
+    resize_backend: str | None = option_field(
         choices=RESIZE_BACKENDS,
         panel=IMAGES,
         recheck=True,
-        help="Library whose resize the training loader used.",
+        help="Library whose resize the training loader used. Default: pillow.",
+        input_kinds=("image",),
     )
-    exif: bool | None = _option(
+    exif: bool | None = option_field(
         kind=bool,
         panel=IMAGES,
         recheck=True,
         help="Rotate photos by their EXIF orientation, as the training loader did.",
+        input_kinds=("image",),
     )
-    pixel_format: str | None = _option(
+    pixel_format: str | None = option_field(
         metavar="FORMAT",
         panel=IMAGES,
         recheck=True,
         help="Input of the transform: RGB, L, uint8[4], uint16[1]. Default: from the network's input.",
+        input_kinds=("image",),
     )
-    inputs: tuple[str, ...] = _option(
+    inputs: tuple[str, ...] = option_field(
         (),
         kind=list[str],
         flag="--input",
@@ -223,50 +230,73 @@ class ExportOptions:
         recheck=True,
         read=tuple,
         help="Array input, or a token sequence NAME=tokens\\[batch,length], instead of a photo; repeat for more.",
+        input_kinds=("tensor", "tokens"),
     )
-    columns: tuple[str, ...] = _option(
+    columns: tuple[str, ...] = option_field(
         (),
         metavar="NAME,...",
         panel=OTHER_INPUTS,
         recheck=True,
         read=read_columns,
         help="Columns of a transform that was fitted without names.",
+        input_kinds=("tabular",),
     )
-    tokenizer: Path | None = _option(
+    tokenizer: Path | None = option_field(
         kind=Path,
         metavar="PATH",
         panel=OTHER_INPUTS,
         recheck=True,
         help="Tokenizer: a Hugging Face folder, or a tokenizer.json. Default: the one in hf:FOLDER.",
+        input_kinds=("text",),
     )
-    text_pairs: bool | None = _option(
-        kind=bool, panel=OTHER_INPUTS, recheck=True, help="The network takes pairs of texts."
+    text_pairs: bool | None = option_field(
+        kind=bool,
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="The network takes pairs of texts.",
+        input_kinds=("text",),
     )
-    vocabulary: Path | None = _option(
+    vocabulary: Path | None = option_field(
         kind=Path,
         metavar="FILE",
         panel=OTHER_INPUTS,
         recheck=True,
         help="Words of --input NAME=tokens\\[batch,length], one per line.",
+        input_kinds=("tokens",),
     )
-    max_length: int | None = _option(
-        kind=int, metavar="N", panel=OTHER_INPUTS, recheck=True, help="Most tokens of a text or sequence."
+    max_length: int | None = option_field(
+        kind=int,
+        metavar="N",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="Most tokens of a text or sequence.",
+        input_kinds=("text", "tokens"),
     )
-    pad_id: int | None = _option(
-        kind=int, metavar="N", panel=OTHER_INPUTS, recheck=True, help="Id of the token that pads shorter sequences."
+    pad_id: int | None = option_field(
+        kind=int,
+        metavar="N",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="Id of the token that pads shorter sequences.",
+        input_kinds=("tokens",),
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
-    labels: Path | None = _option(
-        kind=Path, metavar="FILE", panel=OUTPUTS, recheck=True, help="Class names, one per line."
+    labels: Path | tuple[str, ...] | None = option_field(
+        kind=Path,
+        metavar="FILE",
+        panel=OUTPUTS,
+        recheck=True,
+        help="Class names: one per line, a table with their numbers, or JSON.",
+        tasks=(*CLASS_TASKS, "tokens"),
     )
-    samples: Path | None = _option(
+    samples: Path | None = option_field(
         kind=Path,
         metavar="PATH",
         panel=PROOF,
         recheck=True,
         help="Photos, a table or a file of inputs to prove with. Default: bundled photos and generated inputs.",
     )
-    max_ratio: float = _option(
+    max_ratio: float = option_field(
         MAX_RATIO,
         kind=float,
         minimum=1,
@@ -275,20 +305,32 @@ class ExportOptions:
         recheck=True,
         help="Largest accepted difference, as a multiple of the eager model's own noise.",
     )
-    locate: Path | None = _option(
+    thorough: bool = option_field(
+        False,
+        input_kinds=("image",),
+        kind=bool,
+        panel=PROOF,
+        recheck=True,
+        help="Photos: compare the prepared pixels on more made images, and after each step of the transform; takes "
+        "minutes.",
+    )
+    locate: Path | None = option_field(
         kind=Path,
         metavar="FOLDER",
         panel=PROOF,
         recheck=True,
         help="Find the first faulty node of the network, and write it to this folder as a script that runs.",
     )
-    weights: str | None = _option(
+    weights: str | None = option_field(
         metavar="NAME", recheck=True, help="State dict in the checkpoint. Default: the best candidate, reported."
     )
-    trust: bool = _option(
-        False, kind=bool, recheck=True, help="Load a whole pickled module, which runs the code that it names."
+    trust: bool = option_field(
+        False,
+        kind=bool,
+        recheck=True,
+        help="Run code that the input files bring: of a whole pickled module, or of a Hugging Face folder.",
     )
-    imports: tuple[Path, ...] = _option(
+    imports: tuple[Path, ...] = option_field(
         (),
         kind=list[Path],
         flag="--import",
@@ -296,12 +338,15 @@ class ExportOptions:
         recheck=True,
         read=tuple,
         help="With --trust: a file or folder with the module's code; repeat for more.",
+        needs=("trust",),
     )
-    name: str | None = _option(metavar="NAME", panel=WRITING, help="Name of the artifact. Default: the checkpoint's.")
-    out: Path | None = _option(
+    name: str | None = option_field(
+        metavar="NAME", panel=WRITING, help="Name of the artifact. Default: the checkpoint's."
+    )
+    out: Path | None = option_field(
         kind=Path, metavar="FOLDER", panel=WRITING, help="Folder to write. Default: artifacts/NAME."
     )
-    force: bool = _option(False, kind=bool, panel=WRITING, help="Replace an existing artifact.")
+    force: bool = option_field(False, kind=bool, panel=WRITING, help="Replace an existing artifact.")
     tokenizer_input: TextInput | None = None
 
     @property
@@ -315,9 +360,31 @@ class ExportOptions:
         return self.out or Path("artifacts") / self.artifact_name
 
     @property
-    def spells_out_transform(self) -> bool:
-        """Whether numbers take the place of a transform."""
-        return any(value is not None for value in (self.resize, self.crop, self.mean, self.std))
+    def given(self) -> tuple[str, ...]:
+        """The names of the options that differ from their defaults, those of ``task_options`` among them."""
+        return tuple(
+            about.name
+            for owner in (self, self.task_options)
+            for about in fields(owner)
+            if "option" in about.metadata and is_given(about, getattr(owner, about.name))
+        )
+
+    @property
+    def possible_kinds(self) -> tuple[str, ...]:
+        """The input kinds that the model may have, as far as the options alone tell."""
+        if self.tokenizer is not None:
+            return ("text",)
+        if any("=tokens" in text for text in self.inputs):
+            return ("tokens",)
+        described = (("tensor",) if self.inputs else ()) + (("image", "tabular") if self.preprocess is not None else ())
+        if described:
+            return described
+        return ("image",) if self._has_own_network else ("image", "text")
+
+    @property
+    def _has_own_network(self) -> bool:
+        """Whether the user named the network, and not a Hugging Face folder, whose configuration tells more."""
+        return self.arch is not None and not (isinstance(self.arch, str) and self.arch.startswith("hf:"))
 
     @classmethod
     def from_keywords(cls, checkpoint: str | Path, arch: Any = None, **keywords: Any) -> Self:
@@ -326,54 +393,26 @@ class ExportOptions:
         Paths may be strings, sequences lists, and values texts as on the command line. Raises ExportError for an
         unknown name and for options that contradict each other.
         """
-        own = {about.name: about for about in fields(cls)}
-        task = {about.name: about for about in fields(TaskOptions)}
-        for name in keywords:
-            if name not in own and name not in task:
-                close = get_close_matches(name, [*own, *task], n=1)
-                advice = f"Did you mean '{close[0]}'?" if close else "See help(truecopy.ExportOptions)."
-                raise ExportError(f"export(): unknown option '{name}'. {advice}")
-        given = {name: _convert(own[name], value) for name, value in keywords.items() if name in own}
-        of_task = {name: _convert(task[name], value) for name, value in keywords.items() if name in task}
+        own, of_task = values_of(keywords, cls, TaskOptions)
         if of_task:
-            given["task_options"] = replace(given.get("task_options", TaskOptions()), **of_task)
-        options = cls(checkpoint=Path(checkpoint), arch=arch, **given)
+            own["task_options"] = replace(own.get("task_options", TaskOptions()), **of_task)
+        options = cls(checkpoint=checkpoint_path(checkpoint), arch=arch, **own)
         options.check()
         return options
 
-    def check(self) -> None:
-        """Raise ExportError where options contradict each other."""
-        task = self.task_options
-        if self.preprocess is not None and self.spells_out_transform:
-            raise ExportError(
-                "--preprocess: cannot be combined with --resize, --crop, --mean and --std. Leave out one or the other."
-            )
-        scaled = bool(task.target_mean or task.target_std)
-        target = task.target_transform
-        named = str(target) in TARGET_FUNCTIONS or (
-            isinstance(target, tuple) and all(isinstance(step, InverseFunction) for step in target)
-        )
-        if scaled and target is not None and not named:
-            raise ExportError(
-                "--target-transform: a fitted transform cannot be combined with --target-mean and --target-std. Leave "
-                "out one or the other."
-            )
-        if task.colors and task.task != "segment":
-            raise ExportError("--colors: is for --task segment. Leave it out, or name the task.")
+    def check_export(self) -> None:
+        """Raise ExportError as ``check`` does, for an export: these options are all that tells what the model is."""
+        task = self.task_options.task
+        if task is None and self._has_own_network and KINDS_WITH_DEFAULT_TASK.issuperset(self.possible_kinds):
+            task = DEFAULT_TASK
+        self.check(kinds=self.possible_kinds, task=task)
 
+    def check(self, *, kinds: Collection[str] = (), task: str | None = None) -> None:
+        """Raise ExportError for an option that would have no effect, or that contradicts another one.
 
-def _convert(about: Any, value: Any) -> Any:
-    """Return a value of a Python caller as its field has it."""
-    option: Option | None = about.metadata.get("option")
-    if option is None or value is None:
-        return value
-    if option.kind is Path and isinstance(value, str):
-        return Path(value)
-    if option.kind is str and option.read is not None and isinstance(value, str):
-        try:
-            return option.read(value)
-        except ValueError as error:
-            raise ExportError(f"export(): {about.name}: {error}") from None
-    if option.kind == list[Path]:
-        return tuple(map(Path, value))
-    return tuple(value) if isinstance(value, list) else value
+        ``kinds`` are the input kinds that the model may have and ``task`` its task, where they are known.
+        """
+        options = {about.name: about.metadata["option"] for about in option_fields(type(self))}
+        check_use(self.given, options, kinds=kinds, task=task or self.task_options.task)
+        target = self.task_options
+        check_target(target.target_transform, scaled=bool(target.target_mean or target.target_std))

@@ -5,35 +5,25 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.inputs.registry import INPUT_KINDS
+from exporter.options.rules import flag_of, option_fields
+from exporter.options.stated import FLAGS
+from exporter.options.target import is_named_target
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import infer_postprocessing, options_of_task
-from exporter.recipe import TARGET_FUNCTIONS, ExportOptions, TaskOptions
+from exporter.recipe import ExportOptions, TaskOptions
 from runtime.artifact.open import Artifact
-from runtime.manifest import Affine, Labels
-
-# Fields of the manifest's inputs and tasks, and the options that state them.
-_OPTIONS = {
-    "exif": "exif",
-    "mode": "pixel_format",
-    "max_length": "max_length",
-    "pad_id": "pad_id",
-    "pairs": "text_pairs",
-    "tokenizer": "tokenizer",
-    "vocabulary": "vocabulary",
-    "thresholds": "thresholds",
-    "values": "values",
-    "end_id": "end_id",
-    "colors": "colors",
-    "labels": "labels",
-}
+from runtime.manifest import Affine
 
 
 def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOptions:
     """Return ``given`` with what it leaves open filled in from the artifact.
 
-    Raises ExportError where rows have no transform: the artifact has it as a graph alone, which cannot be its own
-    reference.
+    Raises ExportError for an option that is not for the artifact's inputs or its task, and where rows have no
+    transform: the artifact has it as a graph alone, which cannot be its own reference.
     """
+    # A task that the user states is compared with the artifact's as such.
+    task = given.task_options.task or artifact.manifest.task.kind
+    given.check(kinds=[spec.kind for spec in artifact.manifest.inputs], task=task)
     options = given
     for spec in artifact.manifest.inputs:
         options = INPUT_KINDS[type(spec)].complete_options(options, spec, artifact)
@@ -54,24 +44,27 @@ def postprocessing_from_artifact(
 
 
 def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
-    """Yield a sentence on each thing that was taken from the artifact itself, as no option states it."""
+    """Yield a sentence on what was taken from the artifact itself, as no option states it."""
     manifest, completed = artifact.manifest, options_from_artifact(artifact, given)
-    stated = {about.name: getattr(given, about.name) for about in fields(given)}
-    stated |= {about.name: getattr(given.task_options, about.name) for about in fields(given.task_options)}
-    if completed.tokenizer is None or given.tokenizer is not None:
-        # The user's own tokenizer has these.
-        stated |= {"tokenizer": True, "max_length": True, "pad_id": True}
-    parts = [(f"input '{spec.name}'", spec) for spec in manifest.inputs] + [("task", manifest.task)]
-    for subject, part in parts:
-        for field, option in _OPTIONS.items():
-            value = getattr(part, field, None)
-            if value in (None, (), "") or stated[option] not in (None, ()):
-                continue
-            shown = "" if isinstance(value, str | tuple | Labels) else f", {value}"
-            flag = f"--{option.replace('_', '-')}"
-            yield f"'{field}' of the {subject}: the artifact's own was taken{shown}; {flag} states training's"
-    if given.task_options.task is None:
-        yield f"the task: the artifact's own was taken, {manifest.task.kind}; --task states training's"
+    options = {about.name: about.metadata["option"] for about in option_fields(type(given))}
+    stated = {flag_of(name, options[name]) for name in given.given}
+    if completed.tokenizer is None or completed.tokenizer_input is None:
+        stated |= {"--tokenizer", "--max-length", "--pad-id"}  # the user's own tokenizer has these
+    taken = {
+        " or ".join(flags): getattr(part, field)
+        for part in (*manifest.inputs, manifest.task)
+        for field, flags in FLAGS.items()
+        if not stated & set(flags) and getattr(part, field, None) not in (None, (), "")
+    }
+    if taken:
+        listed = ", ".join(_shown(flag, value) for flag, value in taken.items())
+        yield f"what no option states, so that the artifact's own was taken: {listed}"
+
+
+def _shown(flag: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"{flag} ({'on' if value else 'off'})"
+    return f"{flag} ({value})" if isinstance(value, int) else flag
 
 
 def _merged(own: TaskOptions, given: TaskOptions) -> TaskOptions:
@@ -84,15 +77,8 @@ def _merged(own: TaskOptions, given: TaskOptions) -> TaskOptions:
     # The scaling is undone first; what the user does not repeat of it is the artifact's.
     steps = own.target_transform if isinstance(own.target_transform, tuple) else ()
     scaling = steps[0] if steps and isinstance(steps[0], Affine) else None
-    named = given.target_transform is None or _is_named(given.target_transform)
+    named = given.target_transform is None or is_named_target(given.target_transform)
     completed: dict[str, Any] = {"target_transform": given.target_transform or steps[scaling is not None :]}
     if named and scaling is not None:
         completed |= {"target_mean": scaling.offset, "target_std": scaling.scale}
     return replace(own, **{**completed, **stated})
-
-
-def _is_named(target: Any) -> bool:
-    """Return whether a target's transform is one of those that have names, and not a fitted one."""
-    return isinstance(target, tuple) and any(
-        len(target) == 1 and getattr(target[0], "function", None) == inverse for inverse in TARGET_FUNCTIONS.values()
-    )

@@ -31,6 +31,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
+from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
@@ -114,16 +115,17 @@ class _Subject:
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
     """Carry out an export; ``listener`` hears of each step."""
     progress = Progress(listener)
+    options.check_export()
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     check_out(options.artifact_path, force=options.force)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
-        draft = _write(subject, stage, progress)
+        draft, fallbacks = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         gc.collect()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft))
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft), fallbacks)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, subject.adapter, noise))
             step.finding = describe_parity(evidence, subject.adapter.noun)
@@ -148,17 +150,18 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         if arch is None:
             arch, arguments, reason = choose_architecture(checkpoint)
         arguments = {**arguments, **options.arguments}
-        rebuilt = rebuild(arch, arguments, checkpoint)
+        rebuilt = rebuild(arch, arguments, checkpoint, trust=options.trust)
         step.finding = _describe_network(rebuilt, checkpoint, reason)
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(arch, arguments, checkpoint).network
+        untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases())
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
+        options.check(task=task_options.task or DEFAULT_TASK)
         postprocessing = infer_postprocessing(
             outputs.values, task_options, labels_file=LAYOUT.labels, name=type(untouched).__name__
         )
@@ -184,8 +187,11 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     )
 
 
-def _write(subject: _Subject, stage: Staging, progress: Progress) -> Manifest:
-    """Write every file of the artifact but the evidence and the manifest, of which the draft is returned."""
+def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...]]:
+    """Write every file of the artifact but the evidence and the manifest.
+
+    Return the manifest's draft, and a sentence for a conversion that fell back on another exporter.
+    """
     eager, adapter = subject.eager, subject.adapter
     source = network_source(subject.rebuilt.network, adapter, eager.postprocessing, eager.run)
     graphs: WrittenGraphs | None = None
@@ -202,10 +208,11 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> Manifest:
     weights = sum(file.size_bytes for file in stage.files().values())
     golden = choose_golden(eager.references, eager.postprocessing.task, subject.labels, weights=weights)
     stage.write(LAYOUT.golden, golden_to_npz(golden))
-    return _manifest(subject, graphs, stage)
+    fallbacks = (f"{parity.LEGACY_EXPORTER}, as dynamo failed: {graphs.fallback}",) if graphs.fallback else ()
+    return _manifest(subject, graphs, stage), fallbacks
 
 
-def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
+def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...]) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
@@ -219,6 +226,7 @@ def _prove(subject: _Subject, artifact: Artifact) -> Evidence:
             *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
         ),
     )
+    expected = replace(expected, fallbacks=fallbacks)
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence

@@ -6,6 +6,7 @@
 cat.jpg: tiger cat (39.1%)
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,11 @@ __all__ = [
     "load",
     "read_inputs",
 ]
+
+# What dependencies would send to their makers by themselves, some of them with a file in the user's home: off, unless
+# the user set the variable. It counts when they are imported, which is after this module.
+for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_variable, "1")
 
 # Imported at first use, so that 'truecopy --help' waits for neither numpy nor onnxruntime.
 _OWNERS = {"Model": "runtime.model", "load": "runtime.model", "read_inputs": "runtime.jobs.sources"}

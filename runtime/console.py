@@ -1,10 +1,12 @@
 """Shared behavior of the command lines: errors, exit status, --debug and --version."""
 
+import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -36,7 +38,9 @@ def make_app(help_text: str) -> typer.Typer:
 
     @app.callback()
     def options(
-        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+        debug: Annotated[
+            bool, typer.Option("--debug", help="Show the traceback of an error, and of inputs that fail.")
+        ] = False,
         version: Annotated[
             bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
         ] = False,
@@ -44,6 +48,9 @@ def make_app(help_text: str) -> typer.Typer:
         del version  # its callback has done the work
         global _debug
         _debug = debug
+        if debug:
+            logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+            logging.getLogger("runtime").setLevel(logging.DEBUG)
 
     return app
 
@@ -66,6 +73,7 @@ def set_error_exit_code(status: int) -> None:
 
 def run_app(app: typer.Typer) -> None:
     """Run ``app`` on the process's arguments; a TruecopyError becomes one line on stderr and exit status 1."""
+    _open_closed_streams()
     # A terminated command cleans up as an interrupted one does.
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -81,6 +89,21 @@ def run_app(app: typer.Typer) -> None:
     except OSError as error:
         path = f"'{error.filename}': " if error.filename else ""
         _fail(error, f"{path}{error.strerror or error}. Free space or change permissions, and run the command again.")
+
+
+def is_closed(stream: TextIO) -> bool:
+    """Return whether stdout or stderr was closed when the command began, as after '>&-'."""
+    return getattr(stream, "name", "") == os.devnull
+
+
+def _open_closed_streams() -> None:
+    """Let stdout and stderr take everything: what is closed leads nowhere, and what an encoding lacks is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: BaseException, message: str) -> NoReturn:

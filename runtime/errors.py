@@ -15,6 +15,12 @@ Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y``
 
 from collections.abc import Sequence
 
+# The longest message about an input: inputs, and so names and values in them, may be of any length.
+MAX_MESSAGE = 500
+
+# How much of a long message's end is kept, where the fix is.
+_KEPT_END = 150
+
 
 class TruecopyError(Exception):
     """Base class of all errors that this project raises on purpose; the message is one sentence for people."""
@@ -29,7 +35,10 @@ class ArtifactError(ModelError):
 
 
 class InputError(ModelError):
-    """The caller's input cannot be used; other inputs are not affected."""
+    """The caller's input cannot be used; other inputs are not affected. The message has at most 500 characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message))
 
 
 class DeviceError(ModelError):
@@ -38,6 +47,14 @@ class DeviceError(ModelError):
 
 class BusyError(ModelError):
     """The server has as many requests as it accepts: try again later."""
+
+
+def bounded(message: str) -> str:
+    """Return a message of at most ``MAX_MESSAGE`` characters: of a longer one the beginning and the end, the fix."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    gap = " ... "
+    return message[: MAX_MESSAGE - _KEPT_END - len(gap)] + gap + message[-_KEPT_END:]
 
 
 def listed(names: Sequence[str], limit: int = 10) -> str:

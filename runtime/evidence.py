@@ -172,7 +172,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     name. ``max_ratio`` is the limit as a multiple of the noise floor. ``whole`` are the things that were compared
     whole. ``not_compared`` has one sentence for each thing that is not proven: what was assumed, what the user stated
     without code of training to compare with, and what could not be compared, such as a device that the machine lacks.
-    ``drift`` is present where the check was compared with a baseline, and may be the reason of a failure.
+    ``fallbacks`` has one for each part of the artifact that was not converted as usual, with the reason where it is
+    known; it is compared like every other. ``drift`` is present where the check was compared with a baseline, and may
+    be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION
@@ -189,6 +191,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     near_ties: tuple[NearTie, ...]
     whole: tuple[WholeCheck, ...] = ()
     not_compared: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
     tools: dict[str, str]
     drift: Drift | None = None
 
@@ -225,7 +228,7 @@ def evidence_to_json(evidence: Evidence) -> bytes:
     """Return the evidence as JSON with one line per row, so that it is small and a diff of it is readable."""
     parts = []
     for key, value in msgspec.to_builtins(evidence).items():
-        if key == "drift" and value is None:
+        if (key == "drift" and value is None) or (key == "fallbacks" and not value):
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines = ",\n".join(f"    {_compact(entry)}" for entry in value)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from numpy.typing import NDArray
 
-from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
 from runtime.engine.devices import DeviceOptions
-from runtime.engine.executor import Executor, GraphFile
+from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays
-from runtime.errors import DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput
+from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
+from runtime.inputs.decoder import DecodedInput, input_border, to_input_error
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.manifest import Manifest
@@ -38,11 +38,12 @@ PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | 
 # The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
 InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
 
-_OUT_OF_MEMORY = "'{}': not enough memory to decode this input and run it. Use a smaller one."
-
 
 class Model:
     """A loaded artifact; safe to use from many threads. ``close``, or the end of a ``with``, ends its threads.
+
+    It stays what was verified, whatever happens to the folder. A copy, or one that was pickled, opens the same version
+    of the artifact anew, by its path; in a forked process a model on the CPU starts again from memory.
 
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
@@ -63,17 +64,29 @@ class Model:
         options: DeviceOptions | None = None,
     ) -> None:
         self._artifact = artifact
+        self._settings = {
+            "device": device,
+            "plan": plan,
+            "workers": workers,
+            "threads": threads,
+            "batch": batch,
+            "max_pixels": max_pixels,
+            "options": options,
+        }
         self._labels = artifact.labels()
         self._lock = threading.Lock()
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         self._variant = artifact.manifest.variants[0]
         self._batched = artifact.manifest.batched_outputs
+        self._graph, self._raw_graph = (
+            artifact.graph(name, weights=self._variant.weights) for name in (self._variant.network, self._variant.model)
+        )
         # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
         # speed.
         images = is_costly_to_decode(artifact.manifest.inputs)
         self._executor = Executor(
-            self._graph_file(self._variant.network),
+            self._graph,
             device=device,
             request=PlanRequest(
                 name=plan,
@@ -203,8 +216,9 @@ class Model:
         return await asyncio.wrap_future(self._executor.submit(self.run, arrays))
 
     def decode(self, source: Any, *, subject: str = "input") -> DecodedInput:
-        """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name."""
-        decoded = self._decoder.decode(source, subject=subject)
+        """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
+        with input_border(subject):
+            decoded = self._decoder.decode(source, subject=subject)
         if decoded.warning:
             self._warn_once(decoded.warning, subject)
         return decoded
@@ -216,7 +230,8 @@ class Model:
         types. Raises InputError, with ``subject`` as its name.
         """
         decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
-        prepared: PreparedInput = self._decoder.prepare(decoded)
+        with input_border(subject):
+            prepared: PreparedInput = self._decoder.prepare(decoded)
         return prepared
 
     def bucket(self, prepared: PreparedInput) -> Hashable:
@@ -257,7 +272,7 @@ class Model:
                     f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
                     f"gives other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
                 )
-            return self._executor.run_raw(arrays, self._graph_file(variant.model))
+            return self._executor.run_raw(arrays, self._raw_graph)
         with self._executor.active():
             return self._executor.run(arrays)
 
@@ -265,9 +280,16 @@ class Model:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
         self._artifact.check_unchanged()
 
+    def terminate(self) -> None:
+        """End the calls in progress as soon as possible; what they return is of no use, and neither is the model."""
+        self._executor.terminate()
+
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the graphs; later calls raise ModelError."""
         self._executor.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._artifact.folder, self._artifact.digest, self._settings)
 
     def __enter__(self) -> "Model":
         return self
@@ -297,20 +319,20 @@ class Model:
                 results.append(None)
             except InputError as error:
                 results.append(Failure(input=name, error=str(error)))
-            except MemoryError:
-                results.append(Failure(input=name, error=_OUT_OF_MEMORY.format(name)))
         try:
             scores = iter(self._score(prepared) if prepared else ())
-        except (InputError, MemoryError) as error:
+            return [
+                result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
+                for (name, _), result in zip(batch, results, strict=True)
+            ]
+        except Exception as error:
+            if isinstance(error, TruecopyError) and not isinstance(error, InputError):
+                raise  # the device's fault or the artifact's: no other input would fare better
             if len(batch) > 1:
                 return [self._predict_together([pair], top_k, threshold)[0] for pair in batch]
             name = batch[0][0]
-            message = _OUT_OF_MEMORY.format(name) if isinstance(error, MemoryError) else f"'{name}': {error}"
-            return [Failure(input=name, error=message)]
-        return [
-            result or self.interpret(next(scores), name=name, top_k=top_k, threshold=threshold)
-            for (name, _), result in zip(batch, results, strict=True)
-        ]
+            message = f"'{name}': {error}" if isinstance(error, InputError) else str(to_input_error(error, f"'{name}'"))
+            return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         buckets: dict[Hashable, list[int]] = {}
@@ -338,15 +360,6 @@ class Model:
         if first:
             warnings.warn(f"{subject}: {self._decoder.warnings[warning]}", stacklevel=2)
 
-    def _graph_file(self, name: str) -> GraphFile:
-        """Return what checks a graph's file, and the weights that it reads, when the graph is opened."""
-
-        def check() -> Path:
-            self._artifact.file(self._variant.weights)
-            return self._artifact.file(name)
-
-        return check
-
 
 def load(
     path: str | Path,
@@ -371,16 +384,29 @@ def load(
     run it.
     """
     limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
-    return Model(
-        open_artifact(path),
-        device=device,
-        plan=plan,
-        workers=workers,
-        threads=threads,
-        batch=batch,
-        max_pixels=max_pixels,
-        options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
-    )
+    artifact = open_artifact(path)
+    with artifact_errors(path):
+        return Model(
+            artifact,
+            device=device,
+            plan=plan,
+            workers=workers,
+            threads=threads,
+            batch=batch,
+            max_pixels=max_pixels,
+            options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
+        )
+
+
+def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:
+    """Return a model that was pickled. Raises ArtifactError where the folder holds another version by now."""
+    artifact = open_artifact(folder)
+    if artifact.digest != digest:
+        raise ArtifactError(
+            f"'{folder}': not the version of the model that was pickled or copied: expected a manifest with SHA-256 "
+            f"{digest}, got {artifact.digest}. Load the artifact again, and put new versions in other folders."
+        )
+    return Model(artifact, **settings)
 
 
 def check_options(top_k: int, threshold: float | None) -> None:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. A part imports parts of lower layers alone, besides itself; those of one layer do not know each other.
 LAYERS = {
     "exporter": (
-        ("errors", "option_values"),
+        ("errors",),
+        ("options",),
         ("recipe", "object_path", "bundle"),
         ("checkpoint",),
         ("architectures", "progress"),

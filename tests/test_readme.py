@@ -49,8 +49,8 @@ iris.train(Path("."))
 
 COMMANDS = """
 import json, typer
-from runtime.cli.main import EXPORTER_COMMANDS, app
-print(json.dumps(sorted({*typer.main.get_command(app).commands, *EXPORTER_COMMANDS})))
+from runtime.cli.main import EXPORTER_COMMANDS, build_app
+print(json.dumps(sorted({*typer.main.get_command(build_app()).commands, *EXPORTER_COMMANDS})))
 """
 
 # Options of scripts, and of other people's programs.
@@ -114,6 +114,7 @@ def test_the_export_script_is_installed_too(folder):
 def test_every_option_and_script_that_they_name_exists():
     commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
     help_text = "".join(run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands)
+    help_text += run([sys.executable, "-m", "truecopy", "--help"], ROOT)
     help_text += run([sys.executable, "-m", "capacity", "--help"], ROOT / "scripts")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
     assert options

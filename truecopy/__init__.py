@@ -12,6 +12,8 @@ extra ``export``.
 
 from typing import TYPE_CHECKING
 
+import runtime  # light, and sets what keeps dependencies quiet before they are imported
+
 if TYPE_CHECKING:
     from exporter import (
         ArchitectureError,
@@ -87,8 +89,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'truecopy' has no attribute '{name}'")
-        import runtime
-
         if name in runtime.__all__:
             return getattr(runtime, name)
         import exporter

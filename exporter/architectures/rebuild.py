@@ -72,14 +72,17 @@ class _RebuildPlan:
         return sum(self.shapes.get(key) == shape for key, shape in self.expected.items())
 
 
-def rebuild(architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint) -> RebuiltNetwork:
+def rebuild(
+    architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint, *, trust: bool = False
+) -> RebuiltNetwork:
     """Return the network, newly built, with all of the checkpoint's weights and nothing else.
 
     Prefixes are solved; for torchvision and timm the number of classes and input channels come from the tensors unless
-    ``arguments`` gives them. Raises ArchitectureError when the architecture is unknown, does not build, or differs from
-    the checkpoint in any key or shape.
+    ``arguments`` gives them. Python code of a Hugging Face folder runs only if ``trust`` is true. Raises
+    ArchitectureError when the architecture is unknown, does not build, or differs from the checkpoint in any key or
+    shape.
     """
-    blueprint = resolve(architecture)
+    blueprint = resolve(architecture, trust=trust)
     plan = _plan(blueprint, dict(arguments), checkpoint.shapes)
     if not plan.fits:
         raise ArchitectureError(_misfit(blueprint, plan, checkpoint))

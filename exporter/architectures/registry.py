@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ import torchvision
 from torch import nn
 
 from exporter.architectures import HUGGING_FACE, TIMM
+from exporter.architectures.hugging_face import build_auto, load_auto
 from exporter.errors import ArchitectureError
 from exporter.object_path import is_reference, load_object
 
@@ -41,8 +43,8 @@ class Blueprint:
     rename: Callable[[str], str] | None = None
 
 
-def resolve(architecture: Architecture) -> Blueprint:
-    """Return what builds ``architecture``.
+def resolve(architecture: Architecture, *, trust: bool = False) -> Blueprint:
+    """Return what builds ``architecture``; Python code of a Hugging Face folder runs only if ``trust`` is true.
 
     Raises ArchitectureError when there is no such thing, or the library it is from is not installed.
     """
@@ -53,7 +55,7 @@ def resolve(architecture: Architecture) -> Blueprint:
     if architecture.startswith(TIMM):
         return _timm(architecture)
     if architecture.startswith(HUGGING_FACE):
-        return _hugging_face(architecture)
+        return _hugging_face(architecture, trust=trust)
     if is_reference(architecture):
         found = load_object(architecture, error=ArchitectureError)
         if isinstance(found, nn.Module):
@@ -77,6 +79,8 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
             # torchvision's googlenet and inception warn that their slow initialization will change; it is overwritten.
             warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
             network = blueprint.build(**arguments)
+    except ArchitectureError:
+        raise
     except Exception as error:  # the user's constructor may raise anything
         raise ArchitectureError(
             f"'{blueprint.reference}': building it failed: {type(error).__name__}: {error}. "
@@ -162,40 +166,32 @@ def inner_model(network: nn.Module) -> nn.Module:
     return network.model if isinstance(network, Logits) else network
 
 
-def _hugging_face(reference: str) -> Blueprint:
+def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
     folder = Path(reference.removeprefix(HUGGING_FACE))
     if not (folder / "config.json").is_file():
         raise ArchitectureError(
             f"'{reference}': not a Hugging Face folder: expected a file 'config.json' in it. Name the model's folder."
         )
-    try:
-        import transformers
-    except ImportError:
-        raise ArchitectureError(
-            f"'{reference}': transformers is not installed. Run: pip install 'truecopy[hf]'."
-        ) from None
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises what its configuration classes raise
-        raise ArchitectureError(
-            f"'{reference}': its config.json cannot be read: {str(error).partition(chr(10))[0].rstrip('.')}. "
-            "Install the transformers version that it names."
-        ) from error
-    names = [str(name) for name in getattr(config, "architectures", None) or ()]
-    auto = next(
-        (
-            loader
-            for suffix, loader in (
-                ("ForImageClassification", transformers.AutoModelForImageClassification),
-                ("ForSequenceClassification", transformers.AutoModelForSequenceClassification),
-            )
-            if any(name.endswith(suffix) for name in names)
-        ),
-        None,
+    if find_spec("transformers") is None:
+        raise ArchitectureError(f"'{reference}': transformers is not installed. Run: pip install 'truecopy[hf]'.")
+    config = load_auto(
+        "AutoConfig",
+        folder,
+        trust=trust,
+        error=ArchitectureError,
+        problem=f"'{reference}': its config.json cannot be read",
+        fix="Install the transformers version that it names.",
     )
+
+    def make(task: str, **arguments: Any) -> Any:
+        return build_auto(f"AutoModelFor{task}", config, folder, trust=trust, error=ArchitectureError, **arguments)
+
+    names = [str(name) for name in getattr(config, "architectures", None) or ()]
+    tasks = ("ImageClassification", "SequenceClassification")
+    task = next((task for task in tasks if any(name.endswith(f"For{task}") for name in names)), None)
     if any(name.endswith("ForConditionalGeneration") for name in names) and config.is_encoder_decoder:
-        return _hugging_face_writer(reference, folder, config)
-    if auto is None:
+        return _hugging_face_writer(reference, folder, lambda: make("Seq2SeqLM"))
+    if task is None:
         raise ArchitectureError(
             f"'{reference}': its task is not supported: expected an architecture that ends in "
             "'ForImageClassification', 'ForSequenceClassification' or, with encoder and decoder, "
@@ -204,12 +200,12 @@ def _hugging_face(reference: str) -> Blueprint:
         )
     return Blueprint(
         reference=reference,
-        build=lambda **arguments: Logits(auto.from_config(config, **arguments)),
-        rename=_hugging_face_renaming(lambda: auto.from_config(config)),
+        build=lambda **arguments: Logits(make(task, **arguments)),
+        rename=_hugging_face_renaming(lambda: make(task)),
     )
 
 
-def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint:
+def _hugging_face_writer(reference: str, folder: Path, build_model: Callable[[], Any]) -> Blueprint:
     """Return what builds an encoder-decoder that writes step by step; it takes token numbers."""
     import transformers
 
@@ -221,7 +217,8 @@ def _hugging_face_writer(reference: str, folder: Path, config: Any) -> Blueprint
         settings = None
 
     def make() -> Any:
-        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+        model = build_model()
+        config = model.config
         # What generate() does by itself is taken from the settings, which are looked at, and from nothing else.
         model.generation_config = transformers.GenerationConfig(
             decoder_start_token_id=config.decoder_start_token_id,

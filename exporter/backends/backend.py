@@ -43,11 +43,15 @@ class NetworkSource:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenGraphs:
-    """What the manifest says of graphs: their files, their outputs, and the exporter that converted the network."""
+    """What the manifest says of graphs: their files, their outputs, and the exporter that converted the network.
+
+    ``fallback`` is why that is not dynamo, empty where it is.
+    """
 
     variant: Variant
     outputs: tuple[Output, ...]
     exporter: Literal["dynamo", "legacy"]
+    fallback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,10 @@ from exporter.backends.backend import (
 )
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
-from exporter.conversion.to_onnx import IR_VERSION, OPSET
+from exporter.conversion.to_onnx import IR_VERSION, OPSET, ConvertedNetwork
 from exporter.inputs.image import PixelFormat, geometry_nodes
-from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.inputs.image.made_images import PixelSource
+from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import Case, ServedPath, ServedStage
 from exporter.parity.paths import Subgraph, graph_stages, prepared_batch, split_batch
 from exporter.progress import megabytes
@@ -67,13 +68,19 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     network = LAYOUT.network if graphs.network is not None else LAYOUT.model
     names = ", ".join(dict.fromkeys((LAYOUT.model, network, LAYOUT.weights)))
     return WrittenForm(
-        finding=f"{names}, {megabytes(sum(map(len, written.values())))} ({converted.exporter})",
+        finding=f"{names}, {megabytes(sum(map(len, written.values())))} ({_describe(converted)})",
         graphs=WrittenGraphs(
             variant=Variant(precision="fp32", model=LAYOUT.model, network=network, weights=LAYOUT.weights),
             outputs=outputs,
             exporter=converted.exporter,
+            fallback=converted.fallback,
         ),
     )
+
+
+def _describe(converted: ConvertedNetwork) -> str:
+    """Return the exporter that converted a network, and why it is not dynamo."""
+    return f"legacy exporter, as dynamo failed: {converted.fallback}" if converted.fallback else converted.exporter
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:

@@ -21,8 +21,10 @@ from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace
 from exporter.errors import ConversionError
+from exporter.inputs.adapter import TorchScriptPart
 from exporter.inputs.image import Geometry, PixelFormat
-from exporter.inputs.image.pixel_check import GeometryFunction, PixelSource
+from exporter.inputs.image.made_images import PixelSource
+from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageBorders, StageId
 from exporter.parity.paths import REFERENCE_VALUES, split_batch
@@ -37,29 +39,30 @@ files: tuple[str, ...] = (LAYOUT.torchscript,)
 
 
 def write(stage: Staging, source: NetworkSource) -> WrittenForm:
-    """Write the archive, or say why there is none.
-
-    Raises ConversionError where a network of images cannot be traced, or the pipeline does not compile.
-    """
+    """Write the archive, or say why there is none: the graphs do without it."""
     part, postprocessing = source.adapter.torchscript_part(), source.postprocessing
     if part.obstacle:
         return WrittenForm(finding=f"none: {part.obstacle}")
-    example = tuple(source.example.values())
-    if part.geometry is not None and part.arithmetic is not None:
-        if postprocessing.whole:
-            return WrittenForm(finding="none: it returns several outputs")
-        archive = to_torchscript(
-            Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
-        )
-    else:
-        module = NetworkPipeline(source.flat, None if postprocessing.whole else postprocessing.module())
-        try:
-            # A trace of a forward with its own control flow fails here, or in the comparison.
-            archive = to_torchscript(trace(module.eval(), example))
-        except ConversionError:
-            return WrittenForm(finding="none: it cannot be traced")
+    if part.geometry is not None and postprocessing.whole:
+        return WrittenForm(finding="none: it returns several outputs")
+    try:
+        archive = to_torchscript(_pipeline(source, part))
+    except ConversionError as error:
+        return WrittenForm(finding=f"none: it cannot be traced: {str(error).rstrip('.')}")
     stage.write(LAYOUT.torchscript, archive)
     return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(len(archive))}")
+
+
+def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
+    """Return the whole path around the traced network.
+
+    Raises ConversionError where it cannot be traced.
+    """
+    example, postprocessing = tuple(source.example.values()), source.postprocessing
+    if part.geometry is not None and part.arithmetic is not None:
+        return Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
+    module = NetworkPipeline(source.flat, None if postprocessing.whole else postprocessing.module())
+    return trace(module.eval(), example)
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:

@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.cli.options import takes_options
+from exporter.cli.preflight import check_export
+from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ParityError
 from exporter.recipe import ExportOptions
 from runtime.console import open_console, run_app
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from exporter.progress import Step
     from exporter.workflow import ExportResult
-
-_STEP_WIDTH = len("preprocessing")
-
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -30,6 +26,7 @@ app = typer.Typer(
 @takes_options(
     lambda _name, _option: True,
     checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file, or a folder of shards.")],
+    complete=True,
 )
 def export(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")] = False,
@@ -40,14 +37,14 @@ def export(
     from exporter import check_extra
 
     check_extra()
+    check_export(options)
     from exporter.workflow import run
     from runtime.inputs.registry import kind_of
     from runtime.reports.table import to_table
 
     console = open_console(stderr=json, quiet=json)
-    terminal = _Terminal(console)
     try:
-        with terminal:
+        with TerminalProgress(console) as terminal:
             exported = run(options, terminal)
     except ParityError as error:
         if error.report is not None:
@@ -65,34 +62,6 @@ def export(
 def main() -> None:
     """Run the ``export`` command."""
     run_app(app)
-
-
-class _Terminal:
-    """Shows the running step with a spinner, and each finished one as a line."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._status = console.status("")
-
-    def __enter__(self) -> None:
-        self._status.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def started(self, name: str) -> None:
-        self._status.update(name)
-
-    def finished(self, step: "Step") -> None:
-        from rich.markup import escape
-        from rich.table import Table
-
-        line = Table.grid(padding=(0, 2))
-        line.add_column(width=_STEP_WIDTH, style="bold")
-        line.add_column(width=len("000.0 s"), justify="right", style="dim")
-        line.add_column(overflow="fold")
-        line.add_row(step.name, f"{step.seconds:.1f} s", escape(step.finding))
-        self._console.print(line)
 
 
 def _summary(exported: "ExportResult") -> dict[str, Any]:

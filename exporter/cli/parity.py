@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import takes_options
+from exporter.cli.preflight import check_recheck
+from exporter.cli.terminal import TerminalProgress
 from exporter.recipe import ExportOptions
 from runtime.console import open_console
 from runtime.manifest import LAYOUT
@@ -62,8 +64,6 @@ def parity(
         destinations.check()
         before = read_baseline(baseline) if baseline is not None else None
     check_extra()
-    from exporter.recheck import recheck_artifact
-
     manifest = str(artifact / LAYOUT.manifest)
 
     def write(report: Report) -> None:
@@ -74,8 +74,14 @@ def parity(
             # Where stdout is JSON, the runner reads commands on stderr as well.
             (sys.stderr if json else sys.stdout).write(report_to_github(report))
 
-    with _reported_errors(artifact, options.max_ratio, write):
-        result = recheck_artifact(artifact, options, pictures=html is not None)
+    with (
+        _reported_errors(artifact, options.max_ratio, write),
+        TerminalProgress(open_console(stderr=True)) as terminal,
+    ):
+        check_recheck(artifact, options)
+        from exporter.recheck import recheck_artifact
+
+        result = recheck_artifact(artifact, options, pictures=html is not None, listener=terminal)
     evidence = result.evidence
     if before is not None:
         evidence = compare_with_baseline(evidence, before, str(baseline))

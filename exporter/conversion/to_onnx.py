@@ -1,6 +1,7 @@
 """ONNX conversion of a network; the only file that uses torch.onnx."""
 
 import contextlib
+import inspect
 import io
 import logging
 import os
@@ -19,7 +20,9 @@ from torch import nn
 from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from exporter.conversion.network_io import Dimensions, Flat
+from exporter.conversion.network_io import Dimensions
+from exporter.conversion.to_torchscript import traced_reads
+from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
 
 # torch.onnx's own default in torch 2.14; every operator that the exporter and the writers use exists in it.
@@ -50,10 +53,18 @@ _VALIDATION_LIMIT = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedNetwork:
-    """The network alone, from its named inputs to its named outputs, and the exporter that converted it."""
+    """The network alone, from its named inputs to its named outputs, and the exporter that converted it.
+
+    ``fallback`` is why it is not dynamo's graph, empty where it is.
+    """
 
     model: onnx.ModelProto
-    exporter: Literal["dynamo", "legacy"]
+    fallback: str = ""
+
+    @property
+    def exporter(self) -> Literal["dynamo", "legacy"]:
+        """The exporter of torch.onnx."""
+        return "legacy" if self.fallback else "dynamo"
 
     @property
     def shapes(self) -> dict[str, tuple[int | str, ...]]:
@@ -74,21 +85,28 @@ def to_onnx(
     Inputs go by position. ``example`` has a batch of 2 or more, because torch specializes a dimension of length 1. The
     legacy exporter is tried where dynamo fails, or gives a graph whose outputs for ``validation_inputs`` differ from
     eager's: dynamo fixes the length of some recurrent networks without an error. Either result has to pass the same
-    parity check. Raises ConversionError when both fail.
+    parity check. Raises ConversionError when both fail, and where the forward branches on values of its input: dynamo
+    refuses such branches, the legacy exporter keeps the one that the example took.
     """
-    failures = []
-    for name, convert in (("dynamo", _dynamo), ("legacy", _legacy)):
-        try:
-            model = _without_traces(convert(network, example, outputs, dimensions))
-            if validation_inputs:
-                _validate(model, network, validation_inputs)
-            return ConvertedNetwork(model=model, exporter=name)  # type: ignore[arg-type]  # one of the two
-        except Exception as error:  # torch.onnx raises whatever its passes raise
-            failures.append(error)
-    raise ConversionError(
-        f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failures[0])} "
-        f"(legacy exporter: {_reason(failures[1])}). Replace the operation that it names, or upgrade torch."
-    ) from failures[0]
+    check_branches(network, example)
+    try:
+        model = _without_traces(_dynamo(network, example, outputs, dimensions))
+        _validate(model, network, validation_inputs)
+        return ConvertedNetwork(model=model)
+    except Exception as error:  # torch.onnx raises whatever its passes raise
+        failure = error
+    try:
+        reads = traced_reads(network, tuple(example.values()))
+        if not reads:
+            model = _without_traces(_legacy(network, example, outputs, dimensions))
+            _validate(model, network, validation_inputs)
+            return ConvertedNetwork(model=model, fallback=_reason(failure))
+    except Exception as error:
+        raise ConversionError(
+            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failure)} "
+            f"(legacy exporter: {_reason(error)}). Replace the operation that it names, or upgrade torch."
+        ) from failure
+    raise reads[0].refusal(network)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +148,7 @@ def _dynamo(
 def _dynamo_program(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
 ) -> Any:
-    names = sorted({name for axes in dimensions.values() for name in axes.values()})
-    dims = {name: torch.export.Dim(name, min=1) for name in names}
-    shapes: Any = tuple({axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example)
-    if isinstance(network, Flat):  # its forward takes '*inputs', which torch.export counts as one
-        shapes = (shapes,)
+    shapes = _dynamic_shapes(network, example, dimensions)
     with _quiet(), _masks_as_given():
         program = torch.onnx.export(
             network,
@@ -154,6 +168,14 @@ def _dynamo_program(
         )
     assert program is not None
     return program
+
+
+def _dynamic_shapes(network: nn.Module, example: Mapping[str, torch.Tensor], dimensions: Dimensions) -> tuple[Any, ...]:
+    """Return the dynamic dimensions by parameter of the forward: torch.export counts '*inputs' as one, a tuple."""
+    names = sorted({name for axes in dimensions.values() for name in axes.values()})
+    dims = {name: torch.export.Dim(name, min=1) for name in names}
+    axes = [{axis: dims[name] for axis, name in dimensions.get(key, {}).items()} for key in example]
+    return tuple(inspect.signature(network.forward).bind(*axes).arguments.values())
 
 
 def _legacy(
@@ -187,6 +209,8 @@ def _validate(
     model: onnx.ModelProto, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]
 ) -> None:
     """Raise ConversionError unless the graph takes all inputs, and gives about what the network gives."""
+    if not validation_inputs:
+        return
     options = onnxruntime.SessionOptions()
     options.log_severity_level = LOG_FATAL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from exporter.conversion.value_reads import ValueRead, ValueReads
 from exporter.errors import ConversionError, first_line
 
 _CPU = torch.device("cpu")
@@ -27,20 +28,40 @@ _ZIP_HEADER_BYTES = 30
 def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
     """Return ``network`` traced on ``example``, its inputs by position, each with a batch of 2 or more.
 
-    Raises ConversionError when it cannot be traced.
+    Raises ConversionError when it cannot be traced, or Python code reads values that the trace would keep as constants.
     """
+    for read in traced_reads(network, example):
+        raise read.refusal(network)
     try:
         # A traced convolution keeps the setting of TF32 for good, wherever it runs later.
         with _quiet(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             # The check compares with a second trace, and fails on attention's fast path; parity compares with eager.
             traced: nn.Module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
             return traced
-    except Exception as error:  # the user's forward may raise anything
-        shapes = ", ".join(str(list(tensor.shape)) for tensor in example)
-        raise ConversionError(
-            f"'{type(network).__name__}': a forward pass on {shapes} failed: "
-            f"{type(error).__name__}: {first_line(error)}. Check that the prepared size is the one it was trained on."
-        ) from error
+    except Exception as error:  # the user's forward may raise anything, and torch.jit whatever its passes raise
+        raise _no_trace(network, error) from error
+
+
+def traced_reads(network: nn.Module, example: tuple[torch.Tensor, ...]) -> list[ValueRead]:
+    """Return the lines that read values computed from ``example``, which a trace keeps as constants.
+
+    Raises ConversionError when it cannot be traced.
+    """
+    reads = ValueReads(example)
+    try:
+        with _quiet(), torch.no_grad(), reads:
+            torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        if not reads.found:
+            raise _no_trace(network, error) from error
+    return reads.found
+
+
+def _no_trace(network: nn.Module, error: Exception) -> ConversionError:
+    return ConversionError(
+        f"'{type(network).__name__}': torch.jit cannot trace it: {type(error).__name__}: {first_line(error)}. "
+        "Replace the operation that it names."
+    )
 
 
 def script(module: nn.Module) -> nn.Module:
@@ -117,7 +138,7 @@ def _padding(offset: int) -> bytes:
 def _quiet() -> Iterator[None]:
     """Silence deprecations, torch.jit's own and the network's library's, and the tracer's warnings.
 
-    The user can fix none of them here, and the parity check judges the result.
+    The user can fix none of them here: reads of values are watched, and the parity check judges the result.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]

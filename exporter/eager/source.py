@@ -29,7 +29,7 @@ def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNet
     arch = options.arch
     if arch is None:
         arch = checkpoint.module if checkpoint.module is not None else source.architecture
-    return rebuild(arch, {**source.arguments, **options.arguments}, checkpoint)
+    return rebuild(arch, {**source.arguments, **options.arguments}, checkpoint, trust=options.trust)
 
 
 def check_not_calibrated(manifest: Manifest) -> None:

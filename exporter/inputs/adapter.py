@@ -11,7 +11,8 @@ from torch import nn
 from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.parity.cases import CaseSource, PreparedInput, StageBorders, StepExecution
+from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
+from exporter.progress import Advance
 from exporter.recipe import TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.evidence import Row, Stage, WholeCheck
@@ -117,18 +118,21 @@ class AdapterDefaults:
     libraries: tuple[str, ...] = ()
     network_probe: SequenceProbe | None = None
     expected_warnings: tuple[str, ...] = ()
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """None: the user's own objects say everything."""
-        return ()
+    assumptions: tuple[str, ...] = ()
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""
         return options
 
-    def check_steps(self, _executions: Mapping[str, StepExecution]) -> Sequence[Row]:
-        """Return none: there are no steps to look at one by one."""
+    def check_steps(
+        self,
+        _paths: Sequence[ServedPath],
+        _executions: Mapping[str, StepExecution],
+        *,
+        thorough: bool = False,  # noqa: ARG002
+        advance: Advance | None = None,  # noqa: ARG002
+    ) -> Sequence[Row]:
+        """Return none: there is nothing to compare beyond the cases."""
         return ()
 
     def compare_whole(self, _artifact: Artifact) -> Sequence[WholeCheck]:

@@ -30,7 +30,8 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> InputPipeli
     Raises ExportError when the options cannot be read, or do not fit the kind.
     """
     tokens.check_described(options, rebuilt)
-    kind = next(kind for kind in INPUT_KINDS.values() if kind.matches(options, rebuilt))
+    spec, kind = next((spec, kind) for spec, kind in INPUT_KINDS.items() if kind.matches(options, rebuilt))
+    options.check(kinds=(str(spec.__struct_config__.tag),))
     return kind.open_adapter(options, rebuilt)
 
 

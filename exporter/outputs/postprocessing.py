@@ -7,7 +7,6 @@ It is executed three times: by torch for the reference (``expect``), in the grap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from exporter.conversion.network_io import main_output
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.outputs.interpreter import ReferenceInterpreter
+from exporter.outputs.labels import LabelSource
 from exporter.recipe import TaskOptions
 from runtime.manifest import Output, Task
 
@@ -121,17 +121,15 @@ class Postprocessing(ABC):
         return self.outputs
 
     def read_labels(
-        self, path: Path | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
+        self, source: LabelSource | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
     ) -> tuple[tuple[str, ...], str]:
-        """Return the class names or words in the user's file, and where they are from; none for a task without either.
+        """Return the class names or words that the user gave, and where they are from; none for a task without either.
 
-        ``assume`` gives both for a number of classes where the user gave no file.
+        ``assume`` gives both for a number of classes where the user gave none.
         """
         del assume
-        if path is not None:
-            raise ExportError(
-                f"'{path}': labels are for classes: expected none with --task {self.task.kind}. Leave out --labels."
-            )
+        if source is not None:
+            raise ExportError(f"--labels: are for classes: expected none with --task {self.task.kind}. Leave them out.")
         return (), "none: the task has no classes"
 
     def with_labels(self, labels: Sequence[str], *, file: str) -> Self:

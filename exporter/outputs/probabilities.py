@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from exporter.conversion.node_builder import NodeBuilder
-from exporter.outputs.labels import read_labels
+from exporter.outputs.labels import LabelSource, describe_labels, read_labels
 from exporter.outputs.postprocessing import LOGITS, MainOutput, Postprocessing
 from runtime.manifest import Classify, Multilabel, Output, Segment
 
@@ -75,14 +74,14 @@ class ClassPostprocessing(Postprocessing):
             nodes.add("Identity", LOGITS, output=output)
 
     def read_labels(
-        self, path: Path | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
+        self, source: LabelSource | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
     ) -> tuple[tuple[str, ...], str]:
-        """Return the class names in the user's file, or assumed ones, and where they are from."""
+        """Return the class names that the user gave, or assumed ones, and where they are from."""
         classes = self.task.labels.count
-        if path is None:
+        if source is None:
             return assume(classes)
-        labels = read_labels(path, classes=classes)
-        return labels, f"{len(labels)} from {path}"
+        labels = read_labels(source, classes=classes)
+        return labels, describe_labels(labels, source)
 
 
 class _Softmax(nn.Module):

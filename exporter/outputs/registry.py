@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ExportError
+from exporter.options.rules import DEFAULT_TASK
 from exporter.recipe import TaskOptions
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ TASKS: dict[str, str] = {
     "raw": "exporter.outputs.raw:RawPostprocessing",
 }
 
-_DEFAULT = "classify"
-
 
 def infer_postprocessing(
     values: Sequence[Any], options: TaskOptions, *, labels_file: str, name: str
@@ -36,7 +35,7 @@ def infer_postprocessing(
     ``name`` is the network's in messages, ``labels_file`` the artifact's file of class names. Raises ConversionError
     where the outputs do not fit the task, ExportError where the options do not.
     """
-    task = options.task or _DEFAULT
+    task = options.task or DEFAULT_TASK
     if task not in TASKS:
         raise ExportError(f"task: expected one of {', '.join(TASKS)}, got '{task}'. Correct --task.")
     return _load(TASKS[task]).infer(values, options, labels_file=labels_file, name=name)

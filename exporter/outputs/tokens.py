@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.outputs.interpreter import ReferenceInterpreter, to_words
-from exporter.outputs.labels import read_vocabulary
+from exporter.outputs.labels import LabelSource, describe_labels, read_vocabulary
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_of, main_outputs, not_fitting
 from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Output, Tokens
@@ -117,14 +116,14 @@ class TokensPostprocessing(Postprocessing):
             nodes.add("Cast", LOGITS, to=onnx.TensorProto.INT64, output=output)
 
     def read_labels(
-        self, path: Path | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
+        self, source: LabelSource | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
     ) -> tuple[tuple[str, ...], str]:
-        """Return the words in the user's file, and where they are from; without one there are none."""
+        """Return the words that the user gave, and where they are from; without one there are none."""
         del assume
-        if path is None:
+        if source is None:
             return (), "no --labels: token numbers stay numbers"
-        words = read_vocabulary(path)
-        return words, f"{len(words)} words from {path}"
+        words = read_vocabulary(source)
+        return words, describe_labels(words, source)
 
     def with_labels(self, labels: Sequence[str], *, file: str) -> "TokensPostprocessing":
         """Return the postprocessing with the words that ``file`` of the artifact holds, if there are any."""

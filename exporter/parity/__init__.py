@@ -5,9 +5,10 @@ from exporter.parity.compare import compare, judge
 from exporter.parity.noise import NoiseMeasurement
 from exporter.parity.paths import RUNTIME
 from exporter.parity.reference import Reference, ReferenceRun
-from exporter.parity.subject import EagerModel, ParityInputs, build_inputs
+from exporter.parity.subject import LEGACY_EXPORTER, EagerModel, ParityInputs, build_inputs
 
 __all__ = [
+    "LEGACY_EXPORTER",
     "RUNTIME",
     "EagerModel",
     "NoiseMeasurement",

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.conversion.network_io import Arrays, Dimensions
+from exporter.progress import Advance
 from runtime.evidence import Row, Stage
 from runtime.model import Model
 
@@ -137,7 +138,7 @@ class CaseSource(Protocol):
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """Sentences on what was assumed of the inputs, or stated by options: no code of training was compared."""
+        """Sentences on which parts of the reference are not the user's own code, but assumed, restated or left out."""
 
     @property
     def dimensions(self) -> Dimensions:
@@ -164,10 +165,18 @@ class CaseSource(Protocol):
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the stages that the runtime's host computes before the graph."""
 
-    def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
-        """Return the evidence on each step of the preprocessing alone; none where it has no steps.
+    def check_steps(
+        self,
+        paths: Sequence[ServedPath],
+        executions: Mapping[str, StepExecution],
+        *,
+        thorough: bool = False,
+        advance: Advance | None = None,
+    ) -> Sequence[Row]:
+        """Return the evidence on the preprocessing of the artifact's files alone, on many more inputs than the cases.
 
-        ``executions`` are those of the artifact's forms, by their paths.
+        ``paths`` are those through the artifact; ``executions`` are this exporter's own of the same steps, by the names
+        of the paths, which a difference is traced to a step with. ``thorough`` takes minutes.
         """
 
 

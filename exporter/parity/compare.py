@@ -14,8 +14,10 @@ from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey,
 from exporter.parity.cases import ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
 from exporter.parity.noise import SIGNAL_OF_LIMIT, spread
+from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
+from exporter.progress import Advance
 from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
 from runtime.manifest import ImageInput
 
@@ -44,16 +46,19 @@ _COMPARED: Mapping[Stage, str] = {
 }
 
 
-def compare(paths: Sequence[ServedPath], subject: ParityInputs) -> Evidence:
+def compare(paths: Sequence[ServedPath], subject: ParityInputs, *, advance: Advance | None = None) -> Evidence:
     """Return the evidence on ``paths``: each stage given the reference's input to it, and end to end.
 
     Before a difference is called a fault, the noise is measured on the inputs at fault as well: one of them may be
-    where the network amplifies most.
+    where the network amplifies most. What the paths gave is then judged again, and not computed again. ``advance``
+    hears how many stages are compared.
     """
-    evidence = _compare(paths, subject)
-    if not _may_be_noise(evidence):
-        return evidence
-    return _compare(paths, replace(subject, noise=subject.remeasure()))
+    with OutputMemory() as memory:
+        paths = [memory.remember(path) for path in paths]
+        evidence = _compare(paths, subject, advance)
+        if not _may_be_noise(evidence):
+            return evidence
+        return _compare(paths, replace(subject, noise=subject.remeasure()), None)
 
 
 def _may_be_noise(evidence: Evidence) -> bool:
@@ -65,11 +70,13 @@ def _may_be_noise(evidence: Evidence) -> bool:
     )
 
 
-def _compare(paths: Sequence[ServedPath], subject: ParityInputs) -> Evidence:
+def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advance | None) -> Evidence:
     rows: list[Row] = []
     ties: list[NearTie] = []
     compared: dict[tuple[StageId, bool], list[Row]] = {}
-    for path in paths:
+    for done, path in enumerate(paths):
+        if advance is not None:
+            advance(done, len(paths))
         end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject))
         # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
         few = all(row.passed for row in end_to_end)
@@ -97,6 +104,7 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs) -> Evidence:
             rows=tuple(rows),
             near_ties=tuple(ties),
             not_compared=(*subject.not_compared, *_batches_not_compared(subject), *_constant_outputs(subject)),
+            fallbacks=subject.fallbacks,
             tools=subject.manifest.tools,
         ),
         random=subject.noise.random,

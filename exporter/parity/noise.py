@@ -227,7 +227,7 @@ class _NoiseReport:
             least = roundings * float(np.finfo(arrays[0].dtype).eps) * size
             batch = causes.batch or 0.0
             if batch > _DEPENDENT * max(causes.without_batch, least):
-                sentence = f"answers depend on the batch, by {batch:.1e}: no rounding"
+                sentence = f"outputs depend on the batch, by {batch:.1e}: no rounding"
                 causes = replace(causes, note="; ".join(filter(None, (causes.note, sentence))))
                 batch = 0.0
             floor = round_up(max(causes.without_batch, least, batch))

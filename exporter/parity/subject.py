@@ -12,6 +12,9 @@ from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
 from runtime.manifest import Manifest
 
+# What the evidence says of a network that dynamo did not convert.
+LEGACY_EXPORTER = "the network was converted by torch.onnx's legacy exporter"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParityInputs:
@@ -20,7 +23,8 @@ class ParityInputs:
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
     a batch, of which batches of the promised sizes are made. ``labels`` are the class names as the user gave them,
     ``network`` is the untouched eager network. ``remeasure`` measures the noise on every input, for differences that
-    are just beyond the limits of the few inputs that ``noise`` was measured on.
+    are just beyond the limits of the few inputs that ``noise`` was measured on. ``fallbacks`` has one sentence for each
+    part of the artifact that is not converted as usual.
     """
 
     manifest: Manifest
@@ -33,6 +37,7 @@ class ParityInputs:
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
     not_compared: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[ReferenceOutput]]:
@@ -92,4 +97,5 @@ def build_inputs(
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
         not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *assumptions),
+        fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )

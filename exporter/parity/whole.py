@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from exporter.options.stated import flags_of_field
 from exporter.parity.compare import judge
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, Row, Stage, WholeCheck
@@ -47,9 +48,8 @@ def check_task(expected: Task, actual: Task) -> Iterator[WholeCheck]:
     for stage, is_part in _PARTS_OF_TASK.items():
         parts = [{name: value for name, value in one.items() if is_part(name)} for one in facts]
         if parts[0] or parts[1]:
-            yield _check_facts(
-                *parts, subject="task" if stage == "activation" else "meaning of the scores", stage=stage
-            )
+            subject = "task" if stage == "activation" else "meaning of the scores"
+            yield _check_facts(*parts, subject=subject, stage=stage)
 
 
 def check_task_name(expected: str | None, actual: str | None) -> WholeCheck:
@@ -64,7 +64,7 @@ def check_inputs(expected: Sequence[Input], actual: Sequence[Input], *, stage: S
         yield _check_facts({"inputs": len(expected)}, {"inputs": len(actual)}, subject="inputs", stage=stage)
         return
     for one, other in zip(expected, actual, strict=True):
-        yield _check_facts(_facts(one), _facts(other), subject=f"input '{one.name}'", stage=stage)
+        yield _check_facts(_facts(one), _facts(other), subject=f"input '{one.name}'", stage=stage, kind=one.kind)
 
 
 def with_checks(evidence: Evidence, checks: Sequence[WholeCheck], *, random: str = "") -> Evidence:
@@ -100,14 +100,19 @@ def _add_facts(value: Any, path: str, facts: dict[str, Any]) -> None:
         facts[path] = value
 
 
-def _check_facts(expected: Mapping[str, Any], actual: Mapping[str, Any], *, subject: str, stage: Stage) -> WholeCheck:
+def _check_facts(
+    expected: Mapping[str, Any], actual: Mapping[str, Any], *, subject: str, stage: Stage, kind: str = ""
+) -> WholeCheck:
     missing = object()
     names = [name for name in {**expected, **actual} if expected.get(name, missing) != actual.get(name, missing)]
     finding = ""
     if names:
         name = names[0]
-        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-        finding = f"{subject}: '{name}': expected {_shown(expected, name)}, got {_shown(actual, name)}{more}"
+        more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
+        finding = (
+            f"{subject}: '{name}': expected {_shown(expected, name)}, got {_shown(actual, name)}{more}; state "
+            f"{flags_of_field(name, kind=kind)} as it was exported, or export it again as stated"
+        )
     return WholeCheck(
         subject=subject,
         path=LAYOUT.manifest,

@@ -4,81 +4,177 @@ Nothing in an artifact is executed; no link is followed, and no file outside the
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from runtime.errors import ArtifactError
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact.manifest_checks import check_manifest
+from runtime.engine.graph import StoredGraph
+from runtime.errors import ArtifactError, TruecopyError
 from runtime.manifest import LAYOUT, Manifest, manifest_from_json
 
 # A manifest holds a few kilobytes: a file near this size is not one.
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
+# Weights begin at a multiple of this, as onnxruntime's own memory does.
+_ALIGNMENT_BYTES = 64
+
+# Numbers that change when a file is replaced or written to: its inode, size and time.
+_Signature: TypeAlias = tuple[int, int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """An artifact folder whose manifest has been read; each file is checked when its path is requested."""
+    """An artifact folder whose manifest has been read; each file is checked when it is read, or its path requested.
+
+    ``digest`` is the SHA-256 of the manifest, which holds those of the files: it identifies the version. What ``read``
+    and ``graph`` return stays as it was verified, whatever happens to the folder.
+    """
 
     path: Path
     manifest: Manifest
-    _checked: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    digest: str = ""
+    folder: Path = field(init=False)
+    _checked: dict[str, _Signature] = field(default_factory=dict, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.path.absolute())  # the process may change its current folder
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the artifact, whose size and SHA-256 are compared with the manifest once.
 
-        Raises ArtifactError when the file is not declared, missing, a link, or not the one that was exported.
+        Raises ArtifactError when the file is not declared, missing, a link, not the one that was exported, or no longer
+        the one that was checked.
         """
-        declared = self.manifest.files.get(name)
-        if declared is None:
-            raise ArtifactError(f"'{self.path}': '{name}' is not listed in its manifest. Export the model again.")
-        path = self.path / name
-        if name in self._checked:
-            return path
-        _check_regular(path)
-        size = path.stat().st_size
-        if size != declared.size_bytes:
-            raise ArtifactError(
-                f"'{path}': wrong size: expected {declared.size_bytes} bytes, got {size}. "
-                "Copy the artifact again, or export the model again."
-            )
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != declared.sha256:
-            raise ArtifactError(
-                f"'{path}': damaged: expected SHA-256 {declared.sha256}, got {digest}. "
-                "Copy the artifact again, or export the model again."
-            )
-        self._checked[name] = _signature(path)
-        return path
+        if name not in self._checked:
+            with self._open(name) as stream:
+                self._compare(name, stream, hashlib.file_digest(stream, "sha256").hexdigest())
+        elif not self._is_unchanged(name):
+            raise self._changed(name)
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file of the artifact: the very bytes that were compared with the manifest.
+
+        Raises ArtifactError as ``file`` does.
+        """
+        with self._open(name) as stream:
+            data = stream.read(self.manifest.files[name].size_bytes)
+            self._compare(name, stream, hashlib.sha256(data).hexdigest())
+        return data
+
+    def graph(self, name: str, *, weights: str) -> StoredGraph:
+        """Return a graph of the artifact and the file of weights that it reads, in memory; weights are kept once.
+
+        Raises ArtifactError as ``file`` does.
+        """
+        if weights not in self._kept:
+            self._kept[weights] = self._read_aligned(weights)
+        if name not in self._kept:
+            self._kept[name] = self.read(name)
+        return StoredGraph(
+            path=self.folder / name,
+            data=self._kept[name],
+            weights_file=weights,
+            weights=self._kept[weights],
+            check_unchanged=self.check_unchanged,
+        )
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file that was checked has been replaced, changed or removed since.
 
-        Weights are mapped into memory, not copied: a change of their file would change the results.
+        What is loaded goes on with what was verified; but the folder no longer holds what is in use.
         """
-        for name, signature in self._checked.items():
-            path = self.path / name
-            try:
-                same = _signature(path) == signature
-            except OSError:
-                same = False
-            if not same:
-                raise ArtifactError(
-                    f"'{path}': changed while in use. Load the artifact again; to replace one that is in use, put the "
-                    "new one in another folder."
-                )
+        for name in self._checked:
+            if not self._is_unchanged(name):
+                raise self._changed(name)
 
     def labels(self) -> tuple[str, ...]:
         """Return the class names in the order of the scores; empty for a task without classes."""
         labels = self.manifest.labels
         if labels is None:
             return ()
-        path = self.file(labels.file)
-        names = tuple(path.read_text(encoding="utf-8").splitlines())
+        names = tuple(self.read(labels.file).decode("utf-8").splitlines())
         if len(names) != labels.count:
             raise ArtifactError(
-                f"'{path}': wrong number of labels: expected {labels.count}, got {len(names)}. Export the model again."
+                f"'{self.path / labels.file}': wrong number of labels: expected {labels.count}, got {len(names)}. "
+                "Export the model again."
             )
         return names
+
+    def _open(self, name: str) -> BufferedReader:
+        """Return the opened file, which is a regular one of the declared size."""
+        declared = self.manifest.files.get(name)
+        if declared is None:
+            raise ArtifactError(f"'{self.path}': '{name}' is not listed in its manifest. Export the model again.")
+        _check_regular(self.folder / name)
+        stream = (self.folder / name).open("rb")
+        size_bytes = os.fstat(stream.fileno()).st_size
+        if size_bytes != declared.size_bytes:
+            stream.close()
+            raise ArtifactError(
+                f"'{self.path / name}': wrong size: expected {declared.size_bytes} bytes, got {size_bytes}. "
+                "Copy the artifact again, or export the model again."
+            )
+        return stream
+
+    def _compare(self, name: str, stream: BufferedReader, digest: str) -> None:
+        """Raise ArtifactError unless ``digest``, of what ``stream`` gave, is the declared one."""
+        expected = self.manifest.files[name].sha256
+        if digest != expected:
+            raise ArtifactError(
+                f"'{self.path / name}': damaged: expected SHA-256 {expected}, got {digest}. "
+                "Copy the artifact again, or export the model again."
+            )
+        self._checked.setdefault(name, _signature(os.fstat(stream.fileno())))
+
+    def _read_aligned(self, name: str) -> NDArray[np.uint8]:
+        size_bytes = self.manifest.files[name].size_bytes if name in self.manifest.files else 0
+        with self._open(name) as stream:
+            memory = np.empty(size_bytes + _ALIGNMENT_BYTES, np.uint8)
+            start = -memory.ctypes.data % _ALIGNMENT_BYTES
+            data = memory[start : start + size_bytes]
+            stream.readinto(data.data)
+            self._compare(name, stream, hashlib.sha256(data.data).hexdigest())
+        data.flags.writeable = False
+        return data
+
+    def _is_unchanged(self, name: str) -> bool:
+        try:
+            return _signature((self.folder / name).stat()) == self._checked[name]
+        except OSError:
+            return False
+
+    def _changed(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"'{self.path / name}': changed while in use. Load the artifact again; to replace one that is in use, put "
+            "the new one in another folder."
+        )
+
+
+@contextmanager
+def artifact_errors(path: str | Path) -> Iterator[None]:
+    """Turn whatever an artifact leads its reader to raise into ArtifactError, in one sentence.
+
+    What an artifact says is not to be trusted: each of its files may break a library in a way of its own.
+    """
+    try:
+        yield
+    except (TruecopyError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(" :.")
+        raise ArtifactError(
+            f"'{path}': cannot be used: {reason[:300]}. Do not use this artifact; export the model again."
+        ) from error
 
 
 def open_artifact(path: str | Path) -> Artifact:
@@ -103,21 +199,14 @@ def open_artifact(path: str | Path) -> Artifact:
             f"'{manifest_path}': too large for a manifest: expected at most {_MANIFEST_LIMIT_BYTES} bytes, "
             f"got {manifest_path.stat().st_size}. Export the model again."
         )
-    manifest = manifest_from_json(manifest_path.read_bytes(), subject=f"'{manifest_path}'")
-    if manifest.parity is None:
-        raise ArtifactError(f"'{manifest_path}': never proven equal to its model. Export the model again.")
-    for name in manifest.files:
-        if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
-            raise ArtifactError(
-                f"'{manifest_path}': file name leaves the artifact: expected a plain name, got '{name}'. "
-                "Do not use this artifact; export the model again."
-            )
-    return Artifact(path=folder, manifest=manifest)
+    with artifact_errors(folder):
+        data = manifest_path.read_bytes()
+        manifest = manifest_from_json(data, subject=f"'{manifest_path}'")
+        check_manifest(manifest, subject=f"'{manifest_path}'")
+    return Artifact(path=folder, manifest=manifest, digest=hashlib.sha256(data).hexdigest())
 
 
-def _signature(path: Path) -> tuple[int, int, int]:
-    """Return numbers that change when a file is replaced or written to, at the cost of one system call."""
-    status = path.stat()
+def _signature(status: os.stat_result) -> _Signature:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 

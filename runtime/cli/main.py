@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from runtime.console import DEVICE_HELP, make_app, run_app, set_error_exit_code
-from runtime.deploy.command import deploy
-from runtime.server.command import serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +45,9 @@ def predict(
         ),
     ],
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the inputs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the rows to: .jsonl, .csv or .parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the rows to: .jsonl, .csv or .parquet; - for JSONL on stdout.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing or unfinished --out.")] = False,
     allow_errors: Annotated[bool, typer.Option("--allow-errors", help="Exit with 0 even if inputs failed.")] = False,
@@ -55,7 +55,12 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest probability of a label; below it, 'unknown'.")
     ] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Refuse larger images before they are decoded.")] = 64,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(
+            help="Refuse images that are larger, or become larger on the way to the network, before they are decoded."
+        ),
+    ] = 64,
     overlays: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for label maps drawn over their images, as PNG.")
     ] = None,
@@ -86,12 +91,13 @@ def predict(
     from runtime.jobs.command import predict as run
     from runtime.jobs.options import JobOptions
 
+    is_stdout = out == Path("-")
     request = JobOptions(
         artifact=artifact,
         inputs=tuple(inputs),
         column=column,
-        out=out,
-        format=format,
+        out=None if is_stdout else out,
+        format="jsonl" if is_stdout and format is None else format,
         resume=resume,
         force=force,
         allow_errors=allow_errors,
@@ -216,34 +222,40 @@ def doctor(
         raise typer.Exit(1)
 
 
-# The commands in the order of 'truecopy --help', by panel; those of EXPORTER_COMMANDS are imported from there.
-_PANELS: dict[str, dict[str, Callable[..., None] | None]] = {
-    "Make": {"export": None, "inspect": None, "parity": None},
-    "Use": {"predict": predict, "serve": serve, "evaluate": None, "calibrate": None},
+# The commands in the order of 'truecopy --help', by panel; those of other modules by module and function.
+_PANELS: dict[str, dict[str, Callable[..., None] | str]] = {
+    "Make": {name: EXPORTER_COMMANDS[name] for name in ("export", "inspect", "parity")},
+    "Use": {
+        "predict": predict,
+        "serve": "runtime.server.command:serve",
+        **{name: EXPORTER_COMMANDS[name] for name in ("evaluate", "calibrate")},
+    },
     "Check": {"verify": verify, "diff": diff, "doctor": doctor, "bench": bench},
-    "Deploy": {"deploy": deploy},
+    "Deploy": {"deploy": "runtime.deploy.command:deploy"},
 }
 
 
-def _make_app() -> typer.Typer:
+def build_app(names: Collection[str] | None = None) -> typer.Typer:
+    """Return the application with the commands of these names, by default all."""
     app = make_app(
         "Turn a PyTorch checkpoint into an artifact proven equal to the eager model, and run it without PyTorch."
     )
     for panel, commands in _PANELS.items():
         for name, command in commands.items():
-            if command is None:
-                module, _, function = EXPORTER_COMMANDS[name].partition(":")
+            if names is not None and name not in names:
+                continue
+            if isinstance(command, str):
+                module, _, function = command.partition(":")
                 command = getattr(import_module(module), function)
             app.command(name, rich_help_panel=panel)(command)
     return app
 
 
-app = _make_app()
-
-
 def main() -> None:
     """Run the ``truecopy`` command."""
-    run_app(app)
+    # Making the parameters of all commands takes a fifth of the time until the first label.
+    known = {name for commands in _PANELS.values() for name in commands}
+    run_app(build_app(known.intersection(sys.argv[1:2]) or None))
 
 
 def _print_predictions(results: "Sequence[Result]") -> None:

@@ -45,6 +45,8 @@ spec:
     env:
     - name: HOME
       value: /tmp
+    - name: ORT_DISABLE_TELEMETRY
+      value: "1"
     ports:
     - name: http
       containerPort: {http_port}

@@ -1,25 +1,28 @@
 """Execution of a network: sessions, worker threads and batches by a concurrency plan."""
 
+import ctypes
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from runtime.engine.concurrency import ActiveCalls, ConcurrencyPlan, PlanRequest, ThreadPool
 from runtime.engine.cpu import usable_cores
 from runtime.engine.devices import DeviceOptions
-from runtime.engine.session import Arrays, Session, open_session
-from runtime.errors import ModelError
-
-# Returns the path of a graph whose file, and those that it reads, have been checked.
-GraphFile: TypeAlias = Callable[[], Path]
+from runtime.engine.session import Arrays, Graph, Session, open_session
+from runtime.errors import DeviceError, ModelError
 
 _Item = TypeVar("_Item")
 _Output = TypeVar("_Output")
+
+
+# The executors of this process, which a forked child must not use as they are.
+_LOADED: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 
 
 class Executor:
@@ -31,7 +34,7 @@ class Executor:
 
     def __init__(
         self,
-        network: GraphFile,
+        network: Graph,
         *,
         device: str,
         request: PlanRequest,
@@ -39,25 +42,31 @@ class Executor:
         every_output_batched: bool,
     ) -> None:
         self._options = options
-        self._network_file = network
-        self._lock = threading.Lock()
-        self._calls = ActiveCalls()
-        self._pool: ThreadPool | None = None
+        self._graph = network
+        self._closed = False
+        self._network: Session | None = None
         self._single_threaded: Session | None = None
         self._raw: Session | None = None
+        self._start()
         # Only the opened session shows which device 'auto' selected.
         self._plan = request.plan("cpu", cores=usable_cores())
         # A requested number of threads holds for every call; without one, overlapping calls have one thread each.
         self._shares_cores = self._plan.threads > 1 and request.threads is None
-        spin = self._shares_cores or (self._plan.threads > 1 and self._plan.workers == 1)
-        session = self._open(network, device, threads=self._plan.threads, spin=spin)
-        self._network: Session | None = session
+        self._spin = self._shares_cores or (self._plan.threads > 1 and self._plan.workers == 1)
+        session = self._open(network, device, threads=self._plan.threads, spin=self._spin)
+        self._network = session
         self._device = session.device
         # An output without a batch dimension may depend on all inputs, including those that only fill the batch.
         self._fills = self._device != "cpu" and session.only_batch_varies and every_output_batched
         if self._device != "cpu":
             self._plan = request.plan(self._device, cores=usable_cores())
             session.warm_up([self._plan.batch])
+        _LOADED.add(self)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = ActiveCalls()
+        self._pool: ThreadPool | None = None
 
     @property
     def device(self) -> str:
@@ -93,7 +102,7 @@ class Executor:
         """
         return self._session().run(arrays)
 
-    def run_raw(self, arrays: Arrays, graph: GraphFile) -> dict[str, NDArray[Any]]:
+    def run_raw(self, arrays: Arrays, graph: Graph) -> dict[str, NDArray[Any]]:
         """Return the outputs of the graph that takes raw inputs, on the CPU; the graph is loaded at its first use."""
         self.check_open()
         with self._lock:
@@ -118,9 +127,18 @@ class Executor:
         """Raise ModelError after ``close``."""
         self._opened()
 
+    def terminate(self) -> None:
+        """End the runs in progress as soon as possible; the executor is of no use any more."""
+        with self._lock:
+            sessions = (self._network, self._single_threaded, self._raw)
+        for session in sessions:
+            if session is not None:
+                session.terminate()
+
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the sessions."""
         with self._lock:
+            self._closed = True
             pool = self._pool
             self._pool = self._network = self._single_threaded = self._raw = None
         if pool is not None:
@@ -128,9 +146,35 @@ class Executor:
 
     def _opened(self) -> Session:
         network = self._network
+        if network is None and not self._closed:
+            network = self._reopen()
         if network is None:
             raise ModelError("This model is closed. Load the artifact again.")
         return network
+
+    def _reopen(self) -> Session | None:
+        """Return the session of a process that was forked from the one that loaded the model; None after ``close``."""
+        with self._lock:
+            if self._network is None and not self._closed:
+                if self._device != "cpu":
+                    raise DeviceError(
+                        f"device '{self._device}': cannot be used in a process that was forked after the model was "
+                        "loaded. Load the model in each process, or start them with 'spawn'."
+                    )
+                self._network = self._open(self._graph, "cpu", threads=self._plan.threads, spin=self._spin)
+            return self._network
+
+    def leave_parent(self) -> None:
+        """Forget sessions and threads in a forked process, where the threads of both do not exist.
+
+        The sessions are opened again, from memory, at their next use. The parent's are never freed here: that would
+        wait for their threads.
+        """
+        for session in (self._network, self._single_threaded, self._raw):
+            if session is not None:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+        self._network = self._single_threaded = self._raw = None
+        self._start()
 
     def _workers(self) -> ThreadPool:
         self._opened()
@@ -146,8 +190,17 @@ class Executor:
             return network
         with self._lock:
             if self._single_threaded is None:
-                self._single_threaded = self._open(self._network_file, "cpu", threads=1)
+                self._single_threaded = self._open(self._graph, "cpu", threads=1)
             return self._single_threaded
 
-    def _open(self, graph: GraphFile, device: str, *, threads: int, spin: bool = False) -> Session:
-        return open_session(graph(), device=device, threads=threads, spin=spin, options=self._options)
+    def _open(self, graph: Graph, device: str, *, threads: int, spin: bool = False) -> Session:
+        return open_session(graph, device=device, threads=threads, spin=spin, options=self._options)
+
+
+def _leave_parent() -> None:
+    for executor in list(_LOADED):
+        executor.leave_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parent)

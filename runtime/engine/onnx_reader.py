@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.errors import ArtifactError
 
 # Types by their number in TensorProto.DataType; tensors of other types are compared by their bytes.
-_DTYPES = {
+DTYPES = {
     1: "float32",
     2: "uint8",
     3: "int8",
@@ -35,8 +35,21 @@ _STRING = 8
 _TYPED_DATA = (4, 5, 6, 7, 10, 11)
 _EXTERNAL = 1
 
+# Where tensors can be: by kind of message, the fields that hold further messages, and their kind.
+_INSIDE = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+
 # Loops and branches nest graphs; exporters write far fewer levels.
 _MAX_DEPTH = 16
+_MAX_DIMENSIONS = 32
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -56,7 +69,7 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
     def array(self) -> NDArray[Any] | None:
         """Return the values; None for types that numpy lacks, and values that are not raw bytes."""
-        if self.dtype not in _DTYPES.values():
+        if self.dtype not in DTYPES.values():
             return None
         values = np.frombuffer(self.data, dtype=np.dtype(self.dtype).newbyteorder("<"))
         return values.reshape(self.shape) if values.size == np.prod(self.shape, dtype=np.int64) else None
@@ -189,7 +202,7 @@ def _tensor(data: memoryview, weights: memoryview) -> Tensor:
     if last.get(14) == _EXTERNAL:
         raw = _external_bytes(name, [value for number, value in entries if number == 13], weights)
     kind = last.get(2, 0)
-    dtype = _DTYPES.get(kind, "string" if kind == _STRING else f"type {kind}")
+    dtype = DTYPES.get(kind, "string" if kind == _STRING else f"type {kind}")
     if raw is None and typed:
         # Another dtype than that of raw bytes, which array() may read.
         return Tensor(name=name, dtype=f"{dtype} values", shape=shape, data=typed)
@@ -211,6 +224,68 @@ def _external_bytes(name: str, entries: list[memoryview], weights: memoryview) -
     if start < 0 or size < 0 or start + size > len(weights):
         raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
     return bytes(weights[start : start + size])
+
+
+class ExternalTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of a graph whose values lie in the file of weights; ``kind`` is its number in TensorProto.DataType.
+
+    ``length`` is in bytes, as ``offset`` is; None where the graph does not say it.
+    """
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    offset: int
+    length: int | None
+
+
+def external_tensors(data: bytes, *, location: str) -> Iterator[ExternalTensor]:
+    """Yield the tensors of an ONNX file whose values lie in another file.
+
+    Raises ValueError where that file is not ``location``, beside the graph; where such a tensor is not one of the
+    graph's own initializers, which runtimes look for in the current folder; or for what is not an ONNX file.
+    """
+    pending = [("model", memoryview(data), 0)]
+    while pending:
+        kind, message, depth = pending.pop()
+        if depth > 4 * _MAX_DEPTH:
+            raise ValueError(f"graphs are nested too deep: expected at most {_MAX_DEPTH}, got more")
+        for number, value in fields(message):
+            inner = _INSIDE[kind].get(number)
+            # The key of a file's name: without it, nothing in the message lies in another file.
+            if inner is None or isinstance(value, int) or b"location" not in bytes(value):
+                continue
+            if inner != "tensor":
+                pending.append((inner, value, depth + 1))
+            elif (tensor := _external_tensor(value, location)) is not None:
+                if (kind, depth) != ("graph", 1):
+                    raise ValueError(f"tensor '{tensor.name[:80]}' of an inner graph lies in another file")
+                yield tensor
+
+
+def _external_tensor(data: memoryview, location: str) -> ExternalTensor | None:
+    entries = list(fields(data))
+    if not any(number == 14 and value for number, value in entries):
+        return None
+    pairs: dict[str, str] = {}
+    for number, value in entries:
+        if number == 13:
+            texts = {key: _text(text) for key, text in fields(value)}
+            if texts.get(1, "") in pairs:
+                raise ValueError(f"its '{texts.get(1, '')[:20]}' is given twice")
+            pairs[texts.get(1, "")] = texts.get(2, "")
+    names = [value for number, value in entries if number == 8]
+    kinds = [value for number, value in entries if number == 2]
+    name = _text(names[-1]) if names else ""
+    if pairs.get("location") != location:
+        raise ValueError(
+            f"tensor '{name[:80]}' lies in another file: expected '{location}', got '{pairs.get('location', '')[:80]}'"
+        )
+    shape = tuple(length for number, value in entries if number == 1 for length in _integers(value))
+    offset, length = (int(pairs[key]) if key in pairs else None for key in ("offset", "length"))
+    if min((*shape, offset or 0, length or 0)) < 0 or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"tensor '{name[:80]}' has an impossible shape or offset")
+    return ExternalTensor(name=name, kind=kinds[-1] if kinds else 0, shape=shape, offset=offset or 0, length=length)
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:

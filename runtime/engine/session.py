@@ -5,10 +5,9 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from runtime.engine.cpu import usable_cores
@@ -24,10 +23,26 @@ from runtime.engine.devices import (
     read_machine,
     split_device,
 )
+from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
 from runtime.errors import ArtifactError, DeviceError, InputError
 
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    if error.name != "onnxruntime":
+        raise
+    raise DeviceError(
+        "'onnxruntime': not installed. Run: pip install 'truecopy[cpu]', or 'truecopy[cuda]' for NVIDIA GPUs."
+    ) from None
+
 Arrays = Mapping[str, NDArray[Any]]
+
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+    onnxruntime.disable_telemetry_events()  # the user may have imported it before this package set the variable
+
+# A graph as ``open_session`` takes it: a file, its contents, or a verified one.
+Graph: TypeAlias = Path | bytes | StoredGraph
 
 # Operators that onnxruntime adds to compute shapes on the CPU, under names of its own.
 _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Constant", "Slice", "Reshape"}
@@ -47,11 +62,17 @@ class Session:
         }
         self._outputs: list[str] = [node.name for node in session.get_outputs()]
         self._bound = device != "cpu"
+        self._run_options = onnxruntime.RunOptions()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the graph's inputs."""
         return tuple(self._inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the graph's outputs."""
+        return tuple(self._outputs)
 
     @property
     def input_types(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
@@ -77,10 +98,17 @@ class Session:
         """
         self._check(arrays)
         try:
-            values = self._run_bound(arrays) if self._bound else self._session.run(self._outputs, dict(arrays))
+            if self._bound:
+                values = self._run_bound(arrays)
+            else:
+                values = self._session.run(self._outputs, dict(arrays), self._run_options)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise _run_error(error, self.device) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def terminate(self) -> None:
+        """End the runs in progress at their next node, and every later one, with an InputError."""
+        self._run_options.terminate = True
 
     def warm_up(self, batches: Collection[int]) -> None:
         """Run once with each batch size, so that the first caller does not wait for the selection of kernels."""
@@ -100,7 +128,7 @@ class Session:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._run_options)
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
 
@@ -128,7 +156,7 @@ def this_machine() -> MachineInfo:
 
 
 def open_session(
-    graph: Path | bytes,
+    graph: Graph,
     *,
     device: str = "auto",
     threads: int | None = None,
@@ -136,7 +164,7 @@ def open_session(
     options: DeviceOptions | None = None,
     machine: MachineInfo | None = None,
 ) -> Session:
-    """Load a graph, a file or its contents, on ``device``: one of ``devices.DEVICES``, or ``auto``.
+    """Load a graph on ``device``: one of ``devices.DEVICES``, or ``auto``.
 
     ``threads`` is the number of threads per call, by default the number of usable cores. With ``spin`` they wait for
     one another in a busy loop, which suits calls that have the cores to themselves. Where ``auto`` cannot use a device
@@ -159,7 +187,7 @@ def onnxruntime_version() -> str:
 
 
 def _open_on(
-    device: str, graph: Path | bytes, threads: int | None, spin: bool, chosen: DeviceOptions, machine: MachineInfo
+    device: str, graph: Graph, threads: int | None, spin: bool, chosen: DeviceOptions, machine: MachineInfo
 ) -> Session:
     kind, number = split_device(device)
     entry = DEVICES[kind]
@@ -182,8 +210,9 @@ def _open_on(
         for name, value in entry.environment(chosen).items():
             os.environ.setdefault(name, value)
         providers.insert(0, (entry.provider, entry.options(number, chosen)))
+    source = _source(graph, options, in_memory=entry.provider == CPU_PROVIDER)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:
         absent = missing_number(device, str(error))
         if absent is not None:
@@ -197,8 +226,28 @@ def _open_on(
             "Install a newer onnxruntime, or export the model again."
         ) from error
     if entry.provider != CPU_PROVIDER:
-        _check_placement(session, graph, device, machine)
+        _check_placement(session, source, device, machine)
+        if isinstance(graph, StoredGraph):
+            graph.check_unchanged()  # the provider has read the files itself
     return Session(session, device)
+
+
+def _source(graph: Graph, options: Any, *, in_memory: bool) -> Path | bytes:
+    """Return what onnxruntime loads, and give ``options`` the tensors of a verified graph.
+
+    They are not read from the file again, which may be another one by now, or change while it is mapped: only providers
+    that copy all weights to their device read it.
+    """
+    if not isinstance(graph, StoredGraph):
+        return graph
+    tensors = graph.initializers()
+    if not in_memory:
+        return graph.path
+    make_value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
+    options.add_external_initializers(
+        [name for name, _, _ in tensors], [make_value(values, kind) for _, values, kind in tensors]
+    )
+    return graph.data
 
 
 def _check_placement(session: Any, graph: Path | bytes, device: str, machine: MachineInfo) -> None:
@@ -251,8 +300,9 @@ def _run_error(error: Exception, device: str) -> InputError | DeviceError:
     return InputError(f"inputs: the network cannot run on these values: {reason}. Use other inputs, or fewer at once.")
 
 
-def _name(graph: Path | bytes) -> str:
-    return f"'{graph}'" if isinstance(graph, Path) else "the graph"
+def _name(graph: Graph) -> str:
+    path = graph.path if isinstance(graph, StoredGraph) else graph
+    return f"'{path}'" if isinstance(path, Path) else "the graph"
 
 
 def _numpy_type(onnx_type: str) -> str:

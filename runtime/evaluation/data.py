@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import InputError, listed
+from runtime.inputs.folders import OUTSIDE_FOLDERS, LeftOut, walk_folder
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Manifest
@@ -15,8 +16,6 @@ from runtime.model import Model
 from runtime.outputs.metrics import Scores
 from runtime.outputs.registry import open_interpreter
 from runtime.results import is_finite, non_finite_message
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
     label is an InputError in the place of its input; a missing column or folder raises one.
 
     The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
-    its path in ``column``.
+    its path in ``column``. What a folder has besides inputs is counted in an InputError at the end.
     """
     interpreter = open_interpreter(model.manifest.task, model.labels)
     suffixes = source_format_of(model.manifest.inputs).suffixes
@@ -93,7 +92,7 @@ def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> 
             waiting.append((labeled_input, model.prepare(labeled_input.source, subject=f"'{labeled_input.name}'")))
         except InputError as error:
             failures[labeled_input.name] = str(error)
-        if len(waiting) == _BATCH:
+        if len(waiting) == model.plan.batch:
             flush()
     if waiting:
         flush()
@@ -121,15 +120,25 @@ def _read_masked(data: Path, suffixes: Collection[str]) -> Iterator[LabeledData 
             "or give a table with the columns 'path' and 'label'."
         )
     known = {path.stem: path for path in sorted(masks.iterdir()) if path.is_file()}
-    for path in sorted(file for file in images.iterdir() if file.suffix.lower() in suffixes):
-        if path.stem in known:
+    left_out = LeftOut()
+    for path in sorted(images.iterdir()):
+        if path.is_dir() or path.suffix.lower() not in suffixes:
+            left_out.add_file(str(path))
+        elif path.stem in known:
             yield LabeledData(name=str(path), source=path, truth=known[path.stem])
         else:
             yield InputError(f"'{path}': no mask: expected one named '{path.stem}' in '{masks}'. Add it.")
+    if left_out:
+        yield InputError(f"'{data}': {left_out}")
 
 
-def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData]:
-    folders = sorted(path for path in data.iterdir() if path.is_dir())
+def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterator[LabeledData | InputError]:
+    left_out = LeftOut()
+    entries = sorted(data.iterdir())
+    folders = [path for path in entries if path.is_dir()]
+    for path in entries:
+        if path not in folders:
+            left_out.add(OUTSIDE_FOLDERS, str(path))
     unknown = [folder.name for folder in folders if folder.name not in model.labels]
     if not folders or unknown:
         got = f"'{unknown[0]}'" if unknown else "no folder"
@@ -139,8 +148,10 @@ def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterat
         )
     for folder in folders:
         truth = open_interpreter(model.manifest.task, model.labels).truth_of_class(model.labels.index(folder.name))
-        for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes):
-            yield LabeledData(name=str(path), source=path, truth=truth)
+        for found in walk_folder(str(folder), suffixes, left_out):
+            yield found[1] if isinstance(found, tuple) else LabeledData(name=found, source=Path(found), truth=truth)
+    if left_out:
+        yield InputError(f"'{data}': {left_out}")
 
 
 def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth_columns: Collection[str]) -> Any:

@@ -28,7 +28,9 @@ def resample_array(
         return pixels[tuple(window)]
     weights, first = _weights(size, resized, interpolation)
     taps = weights.shape[1]
-    bands = []
+    shape = list(pixels.shape)
+    shape[axis] = length
+    resampled = np.empty(shape, np.uint8)
     for band in range(start, start + length, _BAND):
         outputs = range(band, min(band + _BAND, start + length))
         origin, end = int(first[outputs[0]]), int(first[outputs[-1]]) + taps
@@ -40,12 +42,18 @@ def resample_array(
         if axis == 0:
             span = pixels[origin : origin + len(matrix)]
             product = matrix.T @ span.reshape(len(span), -1).astype(np.float64)
-            bands.append(product.reshape(len(outputs), *span.shape[1:]))
+            rows = product.reshape(len(outputs), *span.shape[1:])
+            resampled[band - start : band - start + len(outputs)] = _rounded(rows)
         else:
-            span = pixels[:, origin : origin + len(matrix)].transpose(0, 2, 1).astype(np.float64)
-            bands.append((span @ matrix).transpose(0, 2, 1))
-    levels = np.floor(np.concatenate(bands, axis=axis) + 0.5)
-    return np.ascontiguousarray(levels.clip(0.0, 255.0).astype(np.uint8))
+            block = pixels[:, origin : origin + len(matrix)].transpose(0, 2, 1).astype(np.float64)
+            columns: NDArray[np.float64] = (block @ matrix).transpose(0, 2, 1)
+            resampled[:, band - start : band - start + len(outputs)] = _rounded(columns)
+    return resampled
+
+
+def _rounded(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return gray levels as bytes, band by band: the floats of a whole image would take eight times its memory."""
+    return np.floor(levels + 0.5).clip(0.0, 255.0).astype(np.uint8)
 
 
 def _weights(size: int, resized: int, interpolation: Interpolation) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

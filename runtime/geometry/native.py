@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.geometry.arrays import Pixels
+from runtime.geometry.arrays import Pixels, make_noise
 from runtime.geometry.images import from_array, to_array
 from runtime.geometry.preparation import prepare as prepare_without_kernel
 from runtime.geometry.preparation import with_crops
@@ -182,7 +182,7 @@ def _switched_off(reason: str) -> Kernel:
 
 def check_kernel(kernel: Any) -> str:
     """Return what a few resizes, up and down, with each filter and in both orders, show to be wrong, or nothing."""
-    noise = np.random.default_rng(0).integers(0, 256, (61, 47, 3), dtype=np.uint8)
+    noise = make_noise(61, 47, 3)
     sizes: tuple[tuple[tuple[int, int], AxisOrder], ...] = (
         ((23, 40), "horizontal_first"),
         ((17, 45), "larger_cut_first"),

@@ -16,6 +16,12 @@ class StepModule(Protocol):
     def shape_after(self, shape: PreparedShape, step: Any, /) -> PreparedShape:
         """Return the shape of pixels after the step, from their shape before it."""
 
+    def measure(self, shape: PreparedShape, step: Any, /) -> tuple[PreparedShape, int]:
+        """Return the shape of an image of ``shape``, whose size is known, after the step, and what the step takes.
+
+        That is the bytes, with one per value of a pixel, of the largest array on the way that follows from the image.
+        """
+
     def run_on_image(self, image: Image.Image, step: Any, /) -> Image.Image:
         """Return an image, RGB or gray, after the step."""
 

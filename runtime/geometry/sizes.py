@@ -16,6 +16,12 @@ class PreparedShape:
     size: tuple[int, int] | None
     channels: int
 
+    @property
+    def values(self) -> int:
+        """The number of values of all pixels, of a known size."""
+        assert self.size is not None, "the size is known"
+        return self.size[0] * self.size[1] * self.channels
+
 
 def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     """Return the (height, width) that ``step`` gives an image, as torchvision's ``_compute_resized_output_size``.

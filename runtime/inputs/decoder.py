@@ -1,16 +1,25 @@
 """Interface of an input decoder."""
 
+import errno
+import logging
+import os
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import MAX_MESSAGE, InputError, TruecopyError
+
+# One input: more than any image of the largest size takes, encoded. Checked before a file is read.
+MAX_FILE_BYTES = 2**30
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +77,70 @@ class Decoder(ABC):
 
 
 def read_source(path: str | PathLike[str], subject: str) -> bytes:
-    """Return the content of a file. Raises InputError, with ``subject`` as its name, where it cannot be read."""
+    """Return the content of a file.
+
+    Raises InputError, with ``subject`` as its name, where it cannot be read, is larger than ``MAX_FILE_BYTES``, or is
+    no regular file: reading a pipe or a device may never end.
+    """
     try:
-        return Path(path).read_bytes()
+        # Without O_NONBLOCK, opening a pipe waits for its writer.
+        with open(path, "rb", opener=_open_without_waiting) as stream:
+            status = os.fstat(stream.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(
+                    f"{subject}: not a file: expected a regular file, got a pipe or device. Copy it first."
+                )
+            data = stream.read(MAX_FILE_BYTES + 1) if status.st_size <= MAX_FILE_BYTES else None
     except FileNotFoundError:
         raise InputError(f"{subject}: no such file. Check the path.") from None
     except OSError as error:
         raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
     except ValueError as error:  # no system has a null character in a path, nor half of one
         raise InputError(f"{subject}: not a path: {error}. Give the path of a file.") from None
-
-
-def check_unicode(text: str, subject: str) -> None:
-    """Raise InputError where a text holds half of a character, as JSON escapes and damaged files may."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+    if data is None or len(data) > MAX_FILE_BYTES:
         raise InputError(
-            f"{subject}: not text: expected Unicode characters, got half of one, {text[error.start]!r}, at character "
-            f"{error.start}. Decode it again."
-        ) from None
+            f"{subject}: too large: expected a file of at most {MAX_FILE_BYTES} bytes, got {status.st_size}. Split it."
+        )
+    return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def to_input_error(error: Exception, subject: str) -> InputError:
+    """Return the InputError of whatever decoding, preparing or running one input raised.
+
+    This is the border between an input and the work on it: libraries raise anything for damaged bytes. The traceback of
+    an error that is not ours goes to the log at the level DEBUG, which ``--debug`` shows.
+    """
+    if isinstance(error, InputError):
+        return error
+    _logger.debug("%s", subject, exc_info=error)
+    if isinstance(error, MemoryError):
+        return InputError(f"{subject}: not enough memory to decode this input and run it. Use a smaller one.")
+    return InputError(
+        f"{subject}: damaged, or not an input of this model: {_reason(error)}. Write it again; --debug shows more."
+    )
+
+
+@contextmanager
+def input_border(subject: str) -> Iterator[None]:
+    """Raise whatever the block raises as an InputError with ``subject`` as its name, except other errors of ours."""
+    try:
+        yield
+    except TruecopyError:
+        raise
+    except Exception as error:
+        raise to_input_error(error, subject) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the type and the message of an error, on one line."""
+    try:
+        message = " ".join(str(error)[:MAX_MESSAGE].split()).rstrip(".")
+    except Exception:  # an exception whose own message cannot be written
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

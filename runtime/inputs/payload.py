@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of
+from runtime.inputs.encoding import decode_text
 
 T = TypeVar("T")
 
@@ -70,15 +71,10 @@ class Payload(ABC):
     def from_file(self, data: bytes, subject: str) -> Any:
         """Return the source that a file of a form is; raises InputError for one that is not JSON."""
         try:
-            value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise not_json_or_text(error, subject) from None
+            value = msgspec.json.decode(decode_text(data, subject))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InputError(f"{subject}: neither JSON nor text: {error}. Send one of these.") from None
         return self.from_json(value, subject)
-
-
-def not_json_or_text(error: Exception, subject: str) -> InputError:
-    """Return the error for a file of a form that is neither JSON nor text."""
-    return InputError(f"{subject}: neither JSON nor text: {error}. Send one of these.")
 
 
 def check_array(
@@ -123,11 +119,8 @@ def to_column(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_text(name: str, element: bytes) -> str:
-    """Return an element of a BYTES tensor as text; raises InputError where it is not UTF-8."""
-    try:
-        return element.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"input '{name}': not UTF-8: {error}. Send text.") from None
+    """Return an element of a BYTES tensor as text; raises InputError where it is of another encoding."""
+    return decode_text(element, f"input '{name}'")
 
 
 def check_json_type(value: Any, expected: type[T], description: str, subject: str) -> T:

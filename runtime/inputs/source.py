@@ -8,9 +8,13 @@ from typing import Any, TypeAlias
 import msgspec
 
 from runtime.errors import InputError
+from runtime.inputs.encoding import check_unicode
 
 # An input's name, as its row has it, and what the model takes; or the InputError of one that could not be read.
 NamedInput: TypeAlias = tuple[str, Any]
+
+# No system has longer ones; URLs are as long at most.
+_MAX_PATH = 4096
 
 # pyarrow's file systems by their schemes. Anything else that looks like a URL is an input like any other text.
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
@@ -34,7 +38,8 @@ class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
     an input. ``from_line`` turns a line of a list, or an argument, into an input; ``from_row`` turns a row of a table
     into one, given the column that was asked for. Both take a name for the input. A .json file with a list of
     ``json_rows`` is a table. A .npy file with an array of ``batch_rank`` dimensions has one input per entry of the
-    first. ``row_columns`` are the columns that make up an input; None where one column holds it.
+    first. ``row_columns`` are the columns that make up an input; None where one column holds it. ``usual_columns`` are
+    the names of such a column, in lower case.
     """
 
     suffixes: frozenset[str] = frozenset()
@@ -44,6 +49,7 @@ class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
     json_rows: tuple[type, ...] = ()
     batch_rank: int | None = None
     row_columns: frozenset[str] | None = None
+    usual_columns: tuple[str, ...] = ()
 
 
 def is_url(text: str) -> bool:
@@ -63,8 +69,13 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def path_from_line(line: str, _subject: str) -> NamedInput:
-    """Return the path or URL that a line is."""
+def path_from_line(line: str, subject: str) -> NamedInput:
+    """Return the path or URL that a line is; a line longer than any path is an InputError."""
+    if len(line) > _MAX_PATH:
+        problem = (
+            f"'{subject}': not a path: expected at most {_MAX_PATH} characters, got {len(line)}. Correct the line."
+        )
+        return (subject[:_MAX_PATH], InputError(problem))
     if is_url(line):
         remote = Remote(line)
         return (printable(remote.name), remote)
@@ -73,7 +84,13 @@ def path_from_line(line: str, _subject: str) -> NamedInput:
 
 def value_from_line(line: str, subject: str) -> NamedInput:
     """Return the path or URL that a line is, which stands for its contents; any other line is the input itself."""
-    return path_from_line(line, subject) if is_url(line) or is_file(line) else (subject, line.encode())
+    if is_url(line) or is_file(line):
+        return path_from_line(line, subject)
+    try:
+        check_unicode(line, f"'{subject}'")
+    except InputError as error:
+        return (subject, error)
+    return (subject, line.encode())
 
 
 def whole_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:

@@ -1,21 +1,25 @@
 """Command 'truecopy predict': rows to stdout, or a job to a file."""
 
+import os
 import shlex
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import typer
 
+from runtime.console import is_closed
 from runtime.engine.concurrency import batches
 from runtime.errors import InputError, TruecopyError
+from runtime.inputs.folders import LeftOut
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
@@ -31,30 +35,52 @@ from runtime.results import Failure, Result
 # A table is printed page by page: the first rows come early, and not all rows are in memory.
 _PAGE_ROWS = 200
 
+# What the inputs in flight have to finish after a signal, and what is open to be closed after a second one.
+_GRACE_S = 0.5
+
 TO_STDOUT = ("table", "jsonl")
 
 
 class Interruption:
-    """The first signal asks the job to stop, a second one ends it at once."""
+    """The first signal asks the job to stop, a second one ends it at once.
 
-    def __init__(self, stop: Stop) -> None:
+    The inputs in flight have half a second to finish. After it their runs are terminated, and the main thread no longer
+    waits: not for a run, a read of stdin or the next name of a folder.
+    """
+
+    def __init__(self, stop: Stop, engine: Engine) -> None:
         self._stop = stop
+        self._engine = engine
         self.signal = 0
 
     def __enter__(self) -> "Interruption":
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGALRM: self._give_up}
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signal:
-            raise KeyboardInterrupt
+            self._end(number)
         self.signal = number
         self._stop.ask()
+        signal.setitimer(signal.ITIMER_REAL, _GRACE_S, _GRACE_S)
         sys.stderr.write("\nstopping after the inputs in flight. A second signal ends the job at once.\n")
+
+    def _give_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._engine.terminate()
+        self._stop.abandon()
+
+    def _end(self, number: int) -> NoReturn:
+        """End the process, once what is open had a moment to be closed: a thread may never come back."""
+        timer = threading.Timer(_GRACE_S, os._exit, [128 + number])
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
 
 
 def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) -> None:
@@ -72,11 +98,17 @@ def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) ->
 
 
 def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[list[Result]], None]) -> None:
-    engine, inputs, total = _open(request)
+    if is_closed(sys.stdout):
+        raise InputError("stdout: closed: expected somewhere to print the rows. Redirect it, or add --out FILE.")
+    engine, inputs, total, left_out = _open(request)
     stop = Stop()
     rows = failed = 0
-    with engine, Interruption(stop) as interruption, _progress(total, 0, shown=not sys.stdout.isatty()) as advance:
-        results = engine.predict_each(inputs, skipped=0, stop=stop)
+    with (
+        engine,
+        Interruption(stop, engine) as interruption,
+        _progress(total, 0, shown=not sys.stdout.isatty()) as advance,
+    ):
+        results = stop.each(engine.predict_each(inputs, skipped=0, stop=stop))
         overlays = _open_overlays(request, engine)
         if overlays is not None:
             results = overlays.write_each(results)
@@ -84,19 +116,19 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
             if name == "table":
                 print_table(page)
             else:
-                sys.stdout.write(msgspec.json.encode(page[0].to_dict()).decode() + "\n")
-                sys.stdout.flush()
+                sys.stdout.buffer.write(msgspec.json.encode(page[0].to_dict()) + b"\n")  # UTF-8 in every locale
+                sys.stdout.buffer.flush()
             rows += len(page)
             failed += sum(isinstance(result, Failure) for result in page)
             advance(len(page))
     if not stop.exhausted:
         sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could continue from there.\n")
         raise typer.Exit(128 + interruption.signal)
-    _exit(request, rows, failed)
+    _exit(request, rows, failed, left_out)
 
 
 def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
-    engine, inputs, total = _open(request)
+    engine, inputs, total, left_out = _open(request)
     overlays = _open_overlays(request, engine)
     options: dict[str, float | int | str | None] = {
         "top_k": request.top_k,
@@ -110,7 +142,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     with (
         engine,
         Journal(out, description, resume=request.resume, force=request.force) as journal,
-        Interruption(stop) as interruption,
+        Interruption(stop, engine) as interruption,
     ):
         job = Job(engine=engine, journal=journal, stop=stop, format_name=name, overlays=overlays)
         done = job.skip_done(inputs)
@@ -126,18 +158,21 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     seconds = time.monotonic() - start
     rate = (summary.rows - done.rows) / seconds
     sys.stderr.write(f"'{out}': {summary.rows} rows, {summary.rows - done.rows} of them now ({rate:.1f}/s)\n")
-    _exit(request, summary.rows, summary.failed)
+    _exit(request, summary.rows, summary.failed, left_out)
 
 
-def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None]:
-    """Return the engine, the inputs, and how many there are where that is known."""
+def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None, LeftOut]:
+    """Return the engine, the inputs, how many there are where that is known, and what is left out."""
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
     source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
-    total = count_inputs(request.inputs, source_format, column=request.column)
+    left_out = LeftOut()
+    total = count_inputs(request.inputs, source_format, column=request.column, left_out=left_out)
     engine = open_engine(request, source_format, total)
-    return engine, read_sources(request.inputs, source_format, column=request.column), total
+    counted_by_reading = left_out if total is None else None
+    inputs = read_sources(request.inputs, source_format, column=request.column, left_out=counted_by_reading)
+    return engine, inputs, total, left_out
 
 
 def _open_overlays(request: JobOptions, engine: Engine) -> Overlays | None:
@@ -156,13 +191,15 @@ def _format_name(request: JobOptions) -> str:
     else:
         name = "table"
     if request.out is None and name not in TO_STDOUT:
-        raise InputError(f"format '{name}': expected --out with the file to write, got none. Add it.")
+        raise InputError(f"format '{name}': expected --out with the file to write, got stdout. Name one, or use jsonl.")
     if request.out is None and request.resume:
         raise InputError("--resume: expected --out with the file of an unfinished job, got none. Add it.")
     return name
 
 
-def _exit(request: JobOptions, rows: int, failed: int) -> None:
+def _exit(request: JobOptions, rows: int, failed: int, left_out: LeftOut) -> None:
+    if left_out:
+        sys.stderr.write(f"note: {left_out}\n")
     if failed:
         prefix = "note" if request.allow_errors else "error"
         sys.stderr.write(f"{prefix}: {failed} of {rows} inputs failed. Their rows say why.\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from runtime.errors import InputError
 from runtime.inputs.source import NamedInput, SourceFormat
@@ -15,12 +15,25 @@ from runtime.results import Result
 ENGINES = {"local": "runtime.jobs.engines:open_local", "ray": "runtime.deploy.ray.job:RayEngine"}
 
 
+_T = TypeVar("_T")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the wait for the next result."""
+
+
 class Stop:
-    """A request to finish the inputs in flight and take no more."""
+    """A request to finish the inputs in flight and take no more.
+
+    ``waiting`` says that the main thread waits for a result, where a signal handler may raise Interrupted: everywhere
+    else a row is being written.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self.exhausted = False
+        self.waiting = False
+        self._abandoned = False
 
     def ask(self) -> None:
         """Request the stop; further calls change nothing."""
@@ -34,6 +47,28 @@ class Stop:
                 self.exhausted = True
                 return
             yield named
+
+    def each(self, results: Iterator[_T]) -> Iterator[_T]:
+        """Yield results as they come, until ``abandon``: what follows it is no result, and the inputs have no end."""
+        while not self._abandoned:
+            try:
+                self.waiting = True
+                result = next(results)
+            except (StopIteration, Interrupted):
+                break
+            finally:
+                self.waiting = False
+            if not self._abandoned:
+                yield result
+        if self._abandoned:
+            self.exhausted = False
+
+    def abandon(self) -> None:
+        """End ``each``; raises Interrupted, for a signal handler, where it waits."""
+        self._abandoned = True
+        if self.waiting:
+            self.waiting = False
+            raise Interrupted
 
 
 class Engine(Protocol):
@@ -51,6 +86,9 @@ class Engine(Protocol):
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
+
+    def terminate(self) -> None:
+        """End the runs in progress as soon as possible."""
 
 
 class LocalEngine:
@@ -75,6 +113,10 @@ class LocalEngine:
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
         self.model.check_unchanged()
+
+    def terminate(self) -> None:
+        """End the runs in progress as soon as possible."""
+        self.model.terminate()
 
 
 def open_local(request: JobOptions, source_format: SourceFormat, total: int | None) -> LocalEngine:

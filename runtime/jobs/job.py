@@ -11,7 +11,7 @@ import msgspec
 from runtime.errors import ArtifactError, InputError
 from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, Stop
-from runtime.jobs.journal import JobDescription, Journal
+from runtime.jobs.journal import Ended, JobDescription, Journal
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.writers import write_results
 from runtime.manifest import LAYOUT
@@ -55,6 +55,8 @@ class Job:
 
         The names of the pictures that those rows have are kept, so that no other picture takes them.
         """
+        if self.journal.ended is not None:
+            return Summary(rows=self.journal.ended.rows, failed=self.journal.ended.failed, finished=True)
         failed = 0
         for row in self.journal.recover():
             name = next(inputs, (None, None))[0]
@@ -76,11 +78,15 @@ class Job:
         stays, whole, to be resumed. Raises ArtifactError when the artifact changed while in use, OSError when a row
         cannot be written.
         """
+        if done.finished:  # killed after the result was in its place
+            self.journal.finish(Ended(rows=done.rows, failed=done.failed))
+            return done
         failed = done.failed
         checked = time.monotonic()
         try:
             results = self.engine.predict_each(inputs, skipped=done.rows, stop=self.stop)
-            for result in results if self.overlays is None else self.overlays.write_each(results):
+            waited = self.stop.each(results)
+            for result in waited if self.overlays is None else self.overlays.write_each(waited):
                 self.journal.append(result.to_dict())
                 failed += isinstance(result, Failure)
                 on_row()
@@ -96,5 +102,5 @@ class Job:
         if self.stop.exhausted:
             self.journal.sync()
             write_results(self.format_name, self.journal.path, self.journal.out)
-            self.journal.remove()
+            self.journal.finish(Ended(rows=self.journal.rows, failed=failed))
         return Summary(rows=self.journal.rows, failed=failed, finished=self.stop.exhausted)

@@ -27,6 +27,20 @@ class JobDescription(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended: its rows, and the failed ones among them."""
+
+    rows: int
+    failed: int
+
+
+class _JobFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``OUT.partial.json`` has; ``ended`` once the result is in its place."""
+
+    job: JobDescription
+    ended: Ended | None = None
+
+
 class Journal:
     """The unfinished rows of one job, locked against a second one; use it in a ``with``."""
 
@@ -39,8 +53,10 @@ class Journal:
         self.path = out.with_name(out.name + ".partial")
         self._job_path = out.with_name(out.name + ".partial.json")
         self.rows = 0
+        self.ended: Ended | None = None
+        self._job = job
         self._end = self._confirmed_end = self._confirmed_rows = 0
-        # The job's file is written after the rows' and removed before them: without it there is nothing to resume.
+        # The job's file is written after the rows' and removed after them: without it there is nothing to resume.
         resume = resume and self._job_path.exists()
         if resume:
             self._check_same(job)
@@ -52,7 +68,7 @@ class Journal:
             self._lock()
             if not resume:
                 os.ftruncate(self._descriptor, 0)
-                _write_whole(self._job_path, msgspec.json.encode(job))
+                _write_whole(self._job_path, msgspec.json.encode(_JobFile(job=job)))
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -102,10 +118,11 @@ class Journal:
         """Write the rows so far to the disk, to survive a power failure."""
         os.fsync(self._descriptor)
 
-    def remove(self) -> None:
-        """Remove the journal, once the result is written."""
-        self._job_path.unlink(missing_ok=True)
+    def finish(self, ended: Ended) -> None:
+        """Remove the journal, once the result is written; killed at any point, ``--resume`` finds how the job ended."""
+        _write_whole(self._job_path, msgspec.json.encode(_JobFile(job=self._job, ended=ended)))
         self.path.unlink(missing_ok=True)
+        self._job_path.unlink(missing_ok=True)
 
     def _check_no_output(self) -> None:
         if self._job_path.exists():
@@ -118,9 +135,10 @@ class Journal:
 
     def _check_same(self, job: JobDescription) -> None:
         try:
-            before = msgspec.json.decode(self._job_path.read_bytes(), type=JobDescription)
+            file = msgspec.json.decode(self._job_path.read_bytes(), type=_JobFile)
         except msgspec.DecodeError as error:
             raise InputError(f"'{self._job_path}': damaged: {error}. Start again with --force.") from error
+        before, self.ended = file.job, file.ended if self.out.exists() else None
         different = [
             f"{name} was {old!r}, is {new!r}"
             for name in JobDescription.__struct_fields__

@@ -19,6 +19,9 @@ from runtime.results import Failure, Result
 # How much of the color covers the image.
 _OPACITY = 0.5
 
+# Bytes of a picture's name without its number and suffix; file systems take 255.
+_LONGEST_STEM = 200
+
 
 class Overlays:
     """A folder of pictures, one per result, named like its input."""
@@ -37,11 +40,20 @@ class Overlays:
         folder.mkdir(parents=True, exist_ok=True)
 
     def write_each(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Yield results as they come, after their pictures are written; failures have none."""
+        """Yield results as they come, after their pictures are written; failures have none.
+
+        A photo that cannot be read again is that result's failure.
+        """
         for result in results:
-            if not isinstance(result, Failure):
+            if isinstance(result, Failure):
+                yield result
+                continue
+            try:
                 self.write(result)
-            yield result
+            except InputError as error:
+                yield Failure(input=result.input, error=str(error))
+            else:
+                yield result
 
     def write(self, result: Result) -> Path:
         """Write the picture of a result, and return its path: PNG, RGB, in the size of the label map.
@@ -69,7 +81,8 @@ class Overlays:
 
     def name(self, source: str) -> str:
         """Return a name for the picture of an input that no other has: files of several folders may be called alike."""
-        name = stem = Path(source).stem
+        # A name of a row may be longer than a file's.
+        name = stem = Path(source).stem.encode()[:_LONGEST_STEM].decode(errors="ignore") or "picture"
         number = 2
         while name in self._written:
             name, number = f"{stem}-{number}", number + 1

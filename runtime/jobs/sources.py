@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.inputs.decoder import input_border, read_source, to_input_error
+from runtime.inputs.encoding import decode_text, read_lines
+from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut, suffix_of, walk_folder
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput, Remote, SourceFormat, is_file, is_url, printable
-from runtime.inputs.tabular.tables import READERS, read_json
+from runtime.inputs.tabular.tables import READERS, WITH_HEADER, Row, read_json
 from runtime.jobs.urls import local_copy, walk_url
 from runtime.model import Model
 
@@ -23,6 +27,8 @@ STDIN = "-"
 
 # Arguments with these suffixes that are not files are misspelled paths, and not texts.
 _SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
+
+_NO_ROWS = "no rows in this table, whose first line names its columns"
 
 # Files at a URL that are fetched whole, to be read: tables and lists.
 _LIST = ".txt"
@@ -49,40 +55,61 @@ class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     source_format: SourceFormat
     column: str | None
     stdin: BinaryIO | None
+    left_out: LeftOut
 
 
 def read_inputs(model: Model, *paths: str | Path, column: str | None = None) -> Iterator[NamedInput]:
     """Yield the (name, input) pairs of files, folders and tables, as ``truecopy predict`` reads them.
 
     They are what ``Model.predict_each`` takes: tables are streamed, and ``column`` is the one of them that holds the
-    inputs, where inputs are not rows. Raises InputError for a folder or table without inputs.
+    inputs, where inputs are not rows. A warning at the end counts what was left out. Raises InputError for a folder or
+    table without inputs.
     """
-    return read_sources([str(path) for path in paths], source_format_of(model.manifest.inputs), column=column)
+    left_out = LeftOut()
+    kind = source_format_of(model.manifest.inputs)
+    yield from read_sources([str(path) for path in paths], kind, column=column, left_out=left_out)
+    if left_out:
+        warnings.warn(str(left_out), stacklevel=2)
 
 
 def read_sources(
-    arguments: Sequence[str], source_format: SourceFormat, *, column: str | None = None, stdin: BinaryIO | None = None
+    arguments: Sequence[str],
+    source_format: SourceFormat,
+    *,
+    column: str | None = None,
+    stdin: BinaryIO | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[NamedInput]:
     """Yield the inputs that ``arguments`` name, in their order; folders and globs in the order of their names.
 
     An argument is a file, a folder (searched at any depth), a glob, ``-`` (lines on ``stdin``, by default the
     process's), a ``.txt`` list of lines, or a table (``tables.READERS``, or ``.json`` with a list), of which ``column``
     is read; or the URL of a file, folder, list or table. Of a folder, the names of one directory at a time are in
-    memory. Raises InputError for a folder, glob or table without inputs; a list or table that does not exist is an
-    InputError instead of its inputs.
+    memory. ``left_out`` counts what is there and not read. Raises InputError for a folder, glob or table without
+    inputs; a list or table that does not exist is an InputError instead of its inputs.
     """
-    reading = _Reading(source_format=source_format, column=column, stdin=stdin)
+    left_out = LeftOut() if left_out is None else left_out
+    reading = _Reading(source_format=source_format, column=column, stdin=stdin, left_out=left_out)
     for text in arguments:
         argument = _Argument(text)
         by_form = (read(argument, reading) for read in _FORMS)
         yield from next(named for named in by_form if named is not None)
 
 
-def count_inputs(arguments: Sequence[str], source_format: SourceFormat, *, column: str | None = None) -> int | None:
-    """Return how many inputs there are; None where only reading them would tell: stdin, tables and lists at a URL."""
+def count_inputs(
+    arguments: Sequence[str],
+    source_format: SourceFormat,
+    *,
+    column: str | None = None,
+    left_out: LeftOut | None = None,
+) -> int | None:
+    """Return how many inputs there are; None where only reading them would tell: stdin, tables and lists at a URL.
+
+    ``left_out`` counts what is there and not read, unless it is None that is returned.
+    """
     if STDIN in arguments or any(is_url(text) and _suffix_of(text) in _READ_WHOLE for text in arguments):
         return None
-    return sum(1 for _ in read_sources(arguments, source_format, column=column))
+    return sum(1 for _ in read_sources(arguments, source_format, column=column, left_out=left_out))
 
 
 def _read_remote(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
@@ -92,20 +119,25 @@ def _read_remote(argument: _Argument, reading: _Reading) -> Iterator[NamedInput]
 def _read_stdin(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     if argument.text != STDIN:
         return None
-    return _read_lines(reading.stdin or sys.stdin.buffer, reading.source_format, "stdin")
+    stream = reading.stdin or (sys.stdin.buffer if sys.stdin is not None else None)
+    if stream is None:  # as after '<&-'
+        raise InputError(
+            "stdin: closed: expected one input per line on it. Pipe them in, or name files instead of '-'."
+        )
+    return _read_lines(stream, reading.source_format, "stdin")
 
 
 def _read_folder(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     if argument.is_file or not os.path.isdir(argument.text):  # noqa: PTH112 - as in is_file
         return None
-    named = _walk(argument.text, reading.source_format)
+    named = _walk(argument.text, reading)
     return _non_empty(named, f"'{argument.text}': no {_files_of(reading.source_format)} in this folder")
 
 
 def _read_table(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     if not argument.is_file or not (argument.suffix in READERS or _is_json_table(argument.path, reading.source_format)):
         return None
-    return _non_empty(_read_rows(argument.path, argument.text, reading), f"'{argument.text}': no rows in this table")
+    return _non_empty(_read_rows(argument.path, argument.text, reading), f"'{argument.text}': {_NO_ROWS}")
 
 
 def _read_batch(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
@@ -126,8 +158,10 @@ def _read_glob(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] |
     pattern, source_format = argument.text, reading.source_format
     if not source_format.suffixes or not glob.has_magic(pattern) or argument.path.exists():
         return None
-    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    names = sorted(name for name in matches if not Path(name).is_dir())
+    matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    names = [name for name in matches if not Path(name).is_dir()]
+    for folder in () if "**" in pattern else sorted({*matches}.difference(names)):
+        reading.left_out.add(FOLDER_OF_GLOB, folder)
     return _non_empty((source_format.from_line(name, name) for name in names), f"'{pattern}': nothing matches")
 
 
@@ -161,8 +195,8 @@ def _is_json_table(path: Path, source_format: SourceFormat) -> bool:
     if path.suffix.lower() != ".json" or not source_format.json_rows:
         return False
     try:
-        value = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = msgspec.json.decode(decode_text(read_source(path, str(path)), str(path)))
+    except (msgspec.DecodeError, RecursionError, InputError):
         return False  # its reader says what is wrong with it
     return isinstance(value, list) and bool(value) and isinstance(value[0], source_format.json_rows)
 
@@ -178,22 +212,21 @@ def _open_batch(path: Path, source_format: SourceFormat) -> NDArray[Any] | None:
     return array if array.ndim == source_format.batch_rank and len(array) != 1 else None
 
 
-def _walk(folder: str, source_format: SourceFormat) -> Iterator[NamedInput]:
-    with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    for name, is_folder in names:
-        path = f"{folder.rstrip('/')}/{name}"
-        if is_folder:
-            yield from _walk(path, source_format)
-        elif _has_suffix(name, source_format):
-            yield source_format.from_line(path, path)
+def _walk(folder: str, reading: _Reading) -> Iterator[NamedInput]:
+    for found in walk_folder(folder, reading.source_format.suffixes, reading.left_out):
+        if isinstance(found, str):
+            yield reading.source_format.from_line(found, found)
+        else:
+            yield (printable(found[0]), found[1])
 
 
-def _read_lines(stream: Any, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
-    for number, line in enumerate(stream, 1):
-        text = os.fsdecode(line).rstrip("\r\n")
-        if text or source_format.empty_lines:
-            yield source_format.from_line(text, f"{printable(name)}#{number}")
+def _read_lines(stream: BinaryIO, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
+    for number, line in enumerate(read_lines(stream, f"'{printable(name)}'"), 1):
+        subject = f"{printable(name)}#{number}"
+        if isinstance(line, InputError):
+            yield (subject, line)
+        elif line or source_format.empty_lines:
+            yield source_format.from_line(line, subject)
 
 
 def _read_list_file(path: Path, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
@@ -207,13 +240,20 @@ def _read_url(url: str, reading: _Reading) -> Iterator[NamedInput]:
     suffix = _suffix_of(url)
     if suffix in READERS:
         with local_copy(url) as path:
-            yield from _non_empty(_read_rows(path, name, reading), f"'{name}': no rows in this table")
+            yield from _non_empty(_read_rows(path, name, reading), f"'{name}': {_NO_ROWS}")
         return
     if suffix == _LIST:
         with local_copy(url) as path:
             yield from _non_empty(_read_list_file(path, source_format, name), f"'{name}': no lines in this list")
         return
-    files = None if suffix in source_format.suffixes else walk_url(url, lambda file: _has_suffix(file, source_format))
+
+    def is_input(file: str) -> bool:
+        if suffix_of(file) in source_format.suffixes:
+            return True
+        reading.left_out.add_file(file)
+        return False
+
+    files = None if suffix in source_format.suffixes else walk_url(url, is_input)
     if files is None:
         yield source_format.from_line(url, printable(name))
         return
@@ -225,23 +265,57 @@ def _suffix_of(url: str) -> str:
     return Path(Remote(url).name).suffix.lower()
 
 
-def _has_suffix(name: str, source_format: SourceFormat) -> bool:
-    return os.path.splitext(name)[1].lower() in source_format.suffixes  # noqa: PTH122 - a Path per file costs more
-
-
 def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]:
-    reader = READERS.get(path.suffix.lower(), read_json)
-    for number, row in enumerate(reader(path), 1):
+    for number, row in enumerate(_rows_of_table(path, name), 1):
         subject = f"{printable(name)}#{number}"
         if isinstance(row, InputError):
             yield (subject, row)
             continue
+        if number == 1 and path.suffix.lower() in WITH_HEADER:
+            _check_header(row, name, reading)
         try:
-            yield reading.source_format.from_row(row, reading.column, subject)
+            with input_border(f"'{subject}'"):
+                named = reading.source_format.from_row(row, reading.column, subject)
         except InputError as error:
             if number == 1:  # the column is wrong, and so all rows would be
                 raise
-            yield (subject, error)
+            named = (subject, error)
+        yield named
+
+
+def _rows_of_table(path: Path, name: str) -> Iterator[Row]:
+    """Yield the rows of a table; where its reader fails behind the first row, the rest of the table is one error."""
+    rows = READERS.get(path.suffix.lower(), read_json)(path)
+    is_first = True
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            failure = to_input_error(
+                error, f"'{printable(name)}'" if is_first else f"'{printable(name)}', from here on"
+            )
+            if is_first:
+                raise failure from error
+            row = failure
+            rows = iter(())
+        if row is None:
+            return
+        yield row
+        is_first = False
+
+
+def _check_header(row: dict[str, Any], name: str, reading: _Reading) -> None:
+    """Raise InputError where a header is no header but an input; count a header that might be one."""
+    source_format = reading.source_format
+    file = next((cell for cell in row if suffix_of(cell) in source_format.suffixes), None)
+    if file is not None:
+        raise InputError(
+            f"'{name}': no header: expected the names of columns in its first line, got '{file:.200}'. Add a first "
+            "line such as 'path', or save the list as .txt."
+        )
+    is_guess = reading.column is None and len(row) == 1 and source_format.row_columns is None
+    if is_guess and next(iter(row)).lower() not in source_format.usual_columns:
+        reading.left_out.add(FIRST_LINE, f"{name}: {next(iter(row))}")
 
 
 def _non_empty(named: Iterator[NamedInput], problem: str) -> Iterator[NamedInput]:

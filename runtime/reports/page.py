@@ -228,6 +228,9 @@ def _lists(evidence: Evidence) -> Iterable[str]:
     if sentences:
         yield "<h2>What was not compared</h2>"
         yield f"<ul>{''.join(f'<li>{escape(_sentence(text))}</li>' for text in sentences)}</ul>"
+    if evidence.fallbacks:
+        yield "<h2>Fallbacks</h2>"
+        yield f"<ul>{''.join(f'<li>{escape(_sentence(text))}</li>' for text in evidence.fallbacks)}</ul>"
     if evidence.near_ties:
         yield "<h2>Near ties</h2>"
         yield (

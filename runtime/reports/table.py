@@ -71,3 +71,5 @@ def _notes(evidence: Evidence) -> Iterator[str]:
             yield f"drift: {describe_growth(growth, evidence.drift)}"
     for sentence in evidence.not_compared:
         yield f"not compared: {sentence}"
+    for sentence in evidence.fallbacks:
+        yield f"fallback: {sentence}"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runtime.server.context import RequestContext
+from runtime.server.decoding import describe
 from runtime.server.options import LogFormat
 
 _logger = logging.getLogger("truecopy.server")
@@ -45,9 +46,9 @@ class AccessLog:
         """Write the line of an event that is not a request, such as a start, a reload or a stop."""
         self._write(event, fields)
 
-    def write_internal_error(self, error: Exception, context: RequestContext) -> None:
+    def write_internal_error(self, error: BaseException, context: RequestContext) -> None:
         """Write a fault of the server itself, with its traceback."""
-        _logger.error("request %s: %s", context.request_id, error, exc_info=error)
+        _logger.error("request %s: %s", context.request_id, describe(error), exc_info=error)
 
     def _write(self, event: str, fields: dict[str, Any]) -> None:
         if self._format == "json":

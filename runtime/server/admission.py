@@ -1,6 +1,7 @@
 """Admission control: limits on runs of the model and buffered body bytes."""
 
 import math
+from threading import Lock
 from typing import Protocol
 
 from runtime.server.errors import QueueFullError, TooLargeError
@@ -18,14 +19,22 @@ class Deadline(Protocol):
 
 
 class BodyReservation:
-    """The buffered bytes of one request's body; released when the request ends."""
+    """The memory of one request: its body, and what is made of it; released when the request ends.
+
+    Everything is reserved before it is made, by what the request claims, or as it arrives.
+    """
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.size_bytes = 0
 
     def extend(self, size_bytes: int) -> None:
-        """Reserve ``size_bytes`` more; raises QueueFullError where all bodies together would exceed the limit."""
+        """Reserve ``size_bytes`` more.
+
+        Raises TooLargeError for more than one request may hold, QueueFullError where all requests together would exceed
+        their limit.
+        """
+        self._admission.check_request(self.size_bytes + size_bytes)
         self._admission.reserve(size_bytes)
         self.size_bytes += size_bytes
 
@@ -33,14 +42,15 @@ class BodyReservation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.held_bytes -= self.size_bytes
+        self._admission.release(self.size_bytes)
         self.size_bytes = 0
 
 
 class Admission:
-    """Tracks runs of the model and buffered body bytes; only the event loop's thread uses it.
+    """Tracks runs of the model and buffered body bytes.
 
-    A run is one input, or several inputs of one request where they share a run.
+    A run is one input, or several inputs of one request where they share a run. Bytes are also reserved by the thread
+    that decompresses and converts bodies; everything else is for the event loop's thread alone.
     """
 
     def __init__(self, limits: Limits, *, workers: int) -> None:
@@ -49,16 +59,41 @@ class Admission:
         self.held_bytes = 0
         self._workers = workers
         self._seconds_per_run = 0.0
+        self._bytes_lock = Lock()
 
     def reserve(self, size_bytes: int) -> None:
-        """Count ``size_bytes`` of a body; raises QueueFullError where all bodies together would exceed the limit."""
-        if self.held_bytes + size_bytes > self.limits.held_bytes:
-            raise QueueFullError(
-                f"request: the server is at its limit of buffered request bodies: {self.held_bytes / MIB:.0f} MB of "
-                f"{self.limits.held_bytes / MIB:.0f} MB. Try again later.",
-                retry_after_s=self._retry_after_s(),
+        """Count ``size_bytes`` of a request; raises QueueFullError where all together would exceed the limit."""
+        with self._bytes_lock:
+            if self.held_bytes + size_bytes > self.limits.held_bytes:
+                raise QueueFullError(
+                    f"request: the server is at its limit of buffered request bodies: {self.held_bytes / MIB:.0f} MB "
+                    f"of {self.limits.held_bytes / MIB:.0f} MB (--max-buffered-mb). Try again later.",
+                    retry_after_s=self._retry_after_s(),
+                )
+            self.held_bytes += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """Stop counting ``size_bytes`` of a request."""
+        with self._bytes_lock:
+            self.held_bytes -= size_bytes
+
+    def check_request(self, size_bytes: int) -> None:
+        """Raise TooLargeError for a request that would take more bytes of memory than one request may."""
+        if size_bytes > self.limits.request_bytes:
+            raise TooLargeError(
+                f"request: too much memory for what it claims: expected at most {self.limits.request_bytes} bytes for "
+                f"the body and its values, got {size_bytes} or more. Send less in one request, send tensors as binary "
+                "data, or raise the limit (--max-body-mb: four times that)."
             )
-        self.held_bytes += size_bytes
+
+    def check_inputs(self, inputs: int, inputs_per_run: int) -> None:
+        """Raise TooLargeError for more ``inputs`` than the queue ever holds, of a model that runs so many at a time."""
+        most = self.limits.most_inputs(inputs_per_run)
+        if inputs > most:
+            raise TooLargeError(
+                f"request: too many inputs: expected at most {most} in one request, got {inputs}. Split the request, "
+                "or raise the limit (--max-queue)."
+            )
 
     def check_body(self, size_bytes: int) -> None:
         """Raise TooLargeError for a body of more bytes than one request may have."""

@@ -22,6 +22,11 @@ class Batcher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has started and not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
     def put(self, job: InferenceJob, prepared: Any) -> None:
         """Queue a job of one prepared input."""
         job.queued_at = time.monotonic()
@@ -73,7 +78,7 @@ def _run(batch: list[tuple[InferenceJob, Any]]) -> None:
         try:
             job.context.check()
             live.append((job, prepared))
-        except Exception as error:  # the client disconnected or the deadline passed: the others run
+        except BaseException as error:  # the client disconnected or the deadline passed: the others run
             job.fail(error)
     if not live:
         return
@@ -81,7 +86,7 @@ def _run(batch: list[tuple[InferenceJob, Any]]) -> None:
     try:
         models = live[0][0].model.batch_models
         rows = models[next(size for size in models if size >= len(live))].score([prepared for _, prepared in live])
-    except Exception as error:  # caused by one input or by all: running them one by one shows which
+    except BaseException as error:  # caused by one input or by all: running them one by one shows which
         if len(live) == 1:
             live[0][0].fail(error)
             return

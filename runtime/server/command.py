@@ -20,16 +20,31 @@ def serve(
         list[str], typer.Argument(metavar="ARTIFACT...", help="Artifact folders; NAME=FOLDER sets the model's name.")
     ],
     host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one, -1 disables gRPC.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(min=-1, max=65535, help="gRPC port; 0 picks a free one, -1 disables gRPC.")
+    ] = 8001,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     batching: Annotated[
         Batching, typer.Option(help="Dynamic batching of inputs; auto means on accelerators only.")
     ] = "auto",
     max_body_mb: Annotated[
         float,
-        typer.Option(min=0.001, help="Largest request body, in MB, after decompression.", rich_help_panel=_LIMITS),
+        typer.Option(
+            min=0.001,
+            help="Largest request body, in MB, as sent and after decompression; with its values it may take four times "
+            "that.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = 32,
+    max_buffered_mb: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            help="Most memory for the bodies and values of all requests, in MB; above it they get 429.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 256,
     max_megapixels: Annotated[
         float, typer.Option(help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
     ] = 64,
@@ -37,12 +52,25 @@ def serve(
         int,
         typer.Option(
             min=1,
-            help="Most runs of a model that wait or are in progress; requests above it get 429.",
+            help="Most runs of a model that wait or are in progress; above it requests get 429. One request may have "
+            "so many inputs, or 32 times that where inputs share a run.",
             rich_help_panel=_LIMITS,
         ),
     ] = 128,
     deadline_s: Annotated[
         float, typer.Option(min=0.001, help="Longest time for one request, in seconds.", rich_help_panel=_LIMITS)
+    ] = 30,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Most HTTP connections; above it, the one that has been idle longest is closed.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 2048,
+    drain_s: Annotated[
+        float,
+        typer.Option(min=0, help="Longest time to finish requests after SIGTERM, in seconds.", rich_help_panel=_LIMITS),
     ] = 30,
     memory_limit: Annotated[
         int | None,
@@ -51,12 +79,6 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = None,
-    drain_s: Annotated[
-        float,
-        typer.Option(
-            min=0, help="Longest time to finish requests after SIGTERM, in seconds.", rich_help_panel=_OPERATION
-        ),
-    ] = 30,
     watch: Annotated[
         bool,
         typer.Option(
@@ -97,9 +119,11 @@ def serve(
             batching=batching,
             limits=Limits(
                 body_bytes=int(max_body_mb * MIB),
+                held_bytes=int(max_buffered_mb * MIB),
                 pixels=int(max_megapixels * 1_000_000),
                 queue=max_queue,
                 deadline_s=deadline_s,
+                connections=max_connections,
             ),
             memory_limit_bytes=None if memory_limit is None else memory_limit * MIB,
             drain_s=drain_s,

@@ -24,6 +24,9 @@ from runtime.errors import BusyError, InputError, ModelError, TruecopyError
 
 T = TypeVar("T")
 
+# The most characters of a message to a client, or in a line of the log: an error repeats some of what was sent.
+MESSAGE_CHARACTERS = 500
+
 
 class NotFoundError(InputError):
     """There is no such model, version or path."""
@@ -70,6 +73,20 @@ class ClientLeftError(LateError):
 
     def __init__(self, message: str = "request: the client disconnected before its response was ready.") -> None:
         super().__init__(message)
+
+
+def bounded(text: str, most: int = MESSAGE_CHARACTERS) -> str:
+    """Return ``text``, with its middle left out where it has more than ``most`` characters: its end has the fix."""
+    if len(text) > most:
+        end = most // 3
+        text = f"{text[: most - end - 5]} ... {text[-end:]}"
+    # Lone surrogates, which JSON can hold, have no UTF-8.
+    return text.encode("utf-8", "backslashreplace").decode() if not text.isascii() else text
+
+
+def message_of(error: TruecopyError) -> str:
+    """Return the message of an error for the client and the log, of at most ``MESSAGE_CHARACTERS``."""
+    return bounded(str(error))
 
 
 def find_status(error: TruecopyError, statuses: Mapping[type[TruecopyError], T]) -> T:

@@ -91,14 +91,14 @@ class InferenceJob:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.batch_size = 0
         self.results: list[InputResult | None] = [None] * len(sources)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def finish(self) -> None:
         """Release the sources and call ``on_finish``, whatever the outcome."""
         self.sources = ()
         self.on_finish(self)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Finish the job with an error."""
         self.error = error
         self.finish()

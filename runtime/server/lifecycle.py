@@ -2,24 +2,29 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
 
 from runtime.errors import DeviceError, TruecopyError
-from runtime.manifest import LAYOUT
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
+from runtime.server.decoding import describe
+from runtime.server.errors import message_of
+from runtime.server.folder_watch import FolderWatch
 from runtime.server.http.app import HttpApp
-from runtime.server.http.limits import BoundedProtocol
+from runtime.server.http.limits import BoundedProtocol, drop_unread
 from runtime.server.limits import NOTICE_S, Limits
+from runtime.server.loading import end_process, load_in_thread
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 from runtime.server.settings import Settings, load_served_model
@@ -27,7 +32,7 @@ from runtime.server.settings import Settings, load_served_model
 if TYPE_CHECKING:
     from runtime.server.grpc.app import GrpcApp
 
-# How often --watch looks at the manifests.
+# How often --watch looks at the files; what is copied has settled when it has not changed for so long.
 _WATCH_S = 1.0
 
 # After the notice, how long a connection without a request stays open for one that is on its way.
@@ -35,9 +40,6 @@ _LAST_REQUESTS_S = 0.2
 
 # How long a thread that holds Python's lock may keep the event loop waiting; Python's default of 5 ms adds up.
 _SWITCH_S = 0.001
-
-# Above this limit new connections get 503 before anything is buffered.
-_MOST_CONNECTIONS = 2048
 
 
 class _HttpServer(uvicorn.Server):
@@ -48,7 +50,8 @@ class _HttpServer(uvicorn.Server):
         yield
 
     def _new_protocol(self) -> BoundedProtocol:
-        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
+        build: Callable[..., BoundedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
+        return build(self.config, self.server_state, self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening without resetting connections already in the accept queue; give them a grace period.
@@ -93,12 +96,16 @@ class Server:
         self._service = Service(models, limits=limits, workers=cores)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._stamps = {name: _manifest_stamp(model.path) for name, model in self._service.models.items()}
+        self._watches = {name: FolderWatch(model.path) for name, model in self._service.models.items()}
+        self._loading: Future[ServedModel] | None = None
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT; ends the process where a load or a run is still in progress after that."""
         sys.setswitchinterval(_SWITCH_S)
+        _raise_descriptor_limit()
         uvloop.run(self._serve())
+        if self._service.busy or (self._loading is not None and not self._loading.done()):
+            end_process(0)
 
     async def _serve(self) -> None:
         """Listen, write the addresses to the log, and serve until a signal."""
@@ -122,9 +129,11 @@ class Server:
             await grpc.set_serving(True)
         self._log.write_event("serving", models=", ".join(self._service.models), **addresses)
         reloading = asyncio.create_task(self._reload_artifacts())
+        sweeping = asyncio.create_task(drop_unread(http.server_state.connections, most_bytes=self._limits.held_bytes))
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
         reloading.cancel()
+        sweeping.cancel()
         await self._drain(app, http, serving, grpc)
 
     def _build_http_server(self, app: HttpApp) -> _HttpServer:
@@ -135,7 +144,7 @@ class Server:
         return _HttpServer(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=partial(BoundedProtocol, most_connections=self._limits.connections),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -143,7 +152,6 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                limit_concurrency=_MOST_CONNECTIONS,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
                 **tls,
             )
@@ -189,7 +197,7 @@ class Server:
                 task.result()
 
     async def _reload_artifacts(self) -> None:
-        """Reload all artifacts on SIGHUP, and with --watch those whose manifest has changed."""
+        """Reload all artifacts on SIGHUP, and with --watch those whose files have changed and then stayed the same."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S if self._settings.watch else None):
@@ -197,26 +205,27 @@ class Server:
             requested = self._reload.is_set()
             self._reload.clear()
             for name, model in list(self._service.models.items()):
-                stamp = _manifest_stamp(model.path)
-                if requested or (self._settings.watch and stamp not in {self._stamps[name], None}):
-                    self._stamps[name] = stamp
+                if (self._settings.watch and self._watches[name].has_settled()) or requested:
                     await self._reload_artifact(model)
 
     async def _reload_artifact(self, model: ServedModel) -> None:
         """Swap in the artifact that is now in the folder of ``model``; one that fails to verify is not served."""
+        self._loading = load_in_thread(
+            load_served_model,
+            self._settings,
+            model.name,
+            model.path,
+            cores=self._cores,
+            max_pixels=self._limits.pixels,
+        )
         try:
-            reloaded = await asyncio.to_thread(
-                load_served_model,
-                self._settings,
-                model.name,
-                model.path,
-                cores=self._cores,
-                max_pixels=self._limits.pixels,
-            )
+            reloaded = await asyncio.wrap_future(self._loading)
         except TruecopyError as error:
-            self._keep(model, str(error))
-        except Exception as error:  # whatever is in that folder: the loaded model stays in service
-            self._keep(model, repr(error))
+            self._keep(model, message_of(error))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # whatever is in that folder: the loaded model stays in service
+            self._keep(model, describe(error))
         else:
             self._service.swap(reloaded)
             self._service.metrics.add_reload(model.name, "swapped")
@@ -265,10 +274,8 @@ def _url(settings: Settings, listening: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _manifest_stamp(path: Path) -> tuple[int, int] | None:
-    """Return a value that changes when the manifest in the folder is replaced; None while there is none."""
-    try:
-        status = (path / LAYOUT.manifest).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files, connections among them, as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

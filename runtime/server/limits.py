@@ -14,6 +14,9 @@ BYTES_PER_PIXEL = 8
 # After SIGTERM a server goes on for a moment, not ready: load balancers and clients with open connections notice.
 NOTICE_S = 0.5
 
+# Values that JSON and typed tensors become take more memory than their bytes in the body.
+_REQUEST_PER_BODY = 4
+
 # With less than these a server would refuse ordinary photos.
 _LEAST_PIXELS = 1_000_000
 _LEAST_BODY_BYTES = 1 * MIB
@@ -23,9 +26,9 @@ _LEAST_BODY_BYTES = 1 * MIB
 class Limits:
     """Limits of one request, and of all requests together.
 
-    ``body_bytes`` bounds one body, compressed and decompressed; ``held_bytes`` all buffered bodies; ``pixels`` an
+    ``body_bytes`` bounds one body, compressed and decompressed; ``held_bytes`` all buffered requests; ``pixels`` an
     image, checked before it is decoded; ``queue`` the runs of a model that wait or are in progress; ``deadline_s`` the
-    time for a request, the arrival of its body included.
+    time for a request, the arrival of its body included; ``connections`` the open HTTP connections.
     """
 
     body_bytes: int = 32 * MIB
@@ -33,6 +36,16 @@ class Limits:
     pixels: int = MAX_PIXELS
     queue: int = 128
     deadline_s: float = 30.0
+    connections: int = 2048
+
+    @property
+    def request_bytes(self) -> int:
+        """What one request may hold: its body as sent, decompressed, and the values and tensors that it claims."""
+        return min(_REQUEST_PER_BODY * self.body_bytes, self.held_bytes)
+
+    def most_inputs(self, inputs_per_run: int) -> int:
+        """Return how many inputs one request may have, of a model that takes ``inputs_per_run`` of them at a time."""
+        return self.queue * inputs_per_run
 
 
 def limits_for_memory(limits: Limits, *, memory_bytes: int, resident_bytes: int, workers: int) -> Limits:

@@ -9,12 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.inputs.datatypes import TensorSpec
 from runtime.inputs.payload import Json
 from runtime.inputs.registry import kind_name, open_payload
 from runtime.manifest import Manifest
-from runtime.server.errors import MediaTypeError
+from runtime.server.errors import MediaTypeError, bounded
+
+_NAME_CHARACTERS = 100
 
 # A body of one of these types is an input of a kind whatever the client calls it; curl --data-binary calls it a form.
 _UNNAMED = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
@@ -55,7 +57,7 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], manifest: Manifest, model: str) 
     names = [tensor.name for tensor in payload.tensors()]
     if arrays.keys() != set(names):
         expected = ", ".join(f"'{name}'" for name in names)
-        got = ", ".join(f"'{name}'" for name in arrays) or "none"
+        got = listed([f"'{bounded(name, _NAME_CHARACTERS)}'" for name in arrays]) or "none"
         raise InputError(f"inputs: wrong names for model '{model}': expected {expected}, got {got}. Rename them.")
     for name, array in arrays.items():
         if not array.ndim or not len(array):

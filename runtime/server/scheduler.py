@@ -17,6 +17,7 @@ from runtime.errors import InputError
 from runtime.model import Model
 from runtime.server.batcher import Batcher
 from runtime.server.context import RequestContext
+from runtime.server.decoding import decode, detached
 from runtime.server.jobs import AcceptedInput, InferenceJob, InputResult, PreparedInput, RejectedInput, Scores
 
 
@@ -40,6 +41,11 @@ class Scheduler:
     def waiting(self) -> int:
         """How many jobs wait for a thread."""
         return len(self._queue)
+
+    @property
+    def alive(self) -> bool:
+        """Whether a thread has not ended; after ``close`` it is one that was abandoned."""
+        return self._batcher.alive or any(thread.is_alive() for thread in self._threads)
 
     def put(self, jobs: Sequence[InferenceJob]) -> None:
         """Queue a request's jobs, in order."""
@@ -79,6 +85,7 @@ class Scheduler:
             try:
                 self._run(job)
             finally:
+                del job  # while this thread waits for the next one
                 with self._lock:
                     self._running -= 1
 
@@ -94,7 +101,7 @@ class Scheduler:
             if prepared:
                 job.context.check()
                 self._score_inputs(job, list(prepared.values()), list(prepared))
-        except Exception as error:  # a deadline that passed, or a fault of ours: it costs this job, not the thread
+        except BaseException as error:  # a deadline that passed, or a fault of ours: it costs this job, not the thread
             job.error = error
         job.finish()
 
@@ -127,10 +134,7 @@ def _prepare_inputs(job: InferenceJob) -> dict[int, Any]:
         try:
             prepared[index] = _prepare_input(job, source)
         except InputError as error:
-            job.results[index] = error
-        except MemoryError:
-            message = f"{source.subject}: not enough memory to decode this input. Use a smaller one."
-            job.results[index] = InputError(message)
+            job.results[index] = detached(error)
     return prepared
 
 
@@ -140,11 +144,11 @@ def _prepare_input(job: InferenceJob, source: AcceptedInput | PreparedInput) -> 
         return source.value
     model = job.model.single_threaded
     started = time.monotonic()
-    decoded = model.decode(source.value, subject=source.subject)
+    decoded = decode(lambda: model.decode(source.value, subject=source.subject), source.subject)
     decoded_at = time.monotonic()
     job.seconds["decode"] += decoded_at - started
     job.context.check()
-    prepared = model.prepare(decoded, subject=source.subject)
+    prepared = decode(lambda: model.prepare(decoded, subject=source.subject), source.subject)
     job.seconds["geometry"] += time.monotonic() - decoded_at
     return prepared
 
@@ -155,7 +159,7 @@ def _score(session: Model, prepared: Sequence[Any]) -> list[InputResult]:
         return [Scores(value=row) for row in session.score(prepared)]
     except InputError as error:
         if len(prepared) == 1:
-            return [error]
+            return [detached(error)]
         return [_score(session, [value])[0] for value in prepared]
 
 

@@ -16,10 +16,12 @@ from runtime.model import check_options
 from runtime.results import Failure, Result
 from runtime.server.admission import Admission, BodyReservation
 from runtime.server.context import RequestContext
-from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError
+from runtime.server.decoding import decode
+from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError, message_of
 from runtime.server.jobs import STAGES, InferenceJob, InputResult, InputSource
 from runtime.server.limits import Limits
 from runtime.server.metrics import Metrics
+from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.requests import (
     InferRequest,
     InferResponse,
@@ -27,6 +29,7 @@ from runtime.server.open_inference.requests import (
     check_outputs,
     to_sources,
 )
+from runtime.server.payloads import input_specs
 from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel
 from runtime.server.statistics import Statistics
@@ -59,6 +62,7 @@ class Service:
         self.metrics.body_bytes.set_function(lambda: self.admission.held_bytes)
         self.ready = self.open = False
         self._scheduler = Scheduler(workers)
+        self._converting = False
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="converter")
 
     @property
@@ -75,10 +79,10 @@ class Service:
         model = self.models.get(name)
         if model is None:
             names = ", ".join(f"'{known}'" for known in self.models)
-            raise NotFoundError(f"model '{name}': not served here: expected {names}. Check the name.")
+            raise NotFoundError(f"model '{name[:200]}': not served here: expected {names}. Check the name.")
         if version not in {"", MODEL_VERSION}:
             raise NotFoundError(
-                f"model '{name}': no such version: expected '{MODEL_VERSION}', got '{version}'. Omit the version."
+                f"model '{name}': no such version: expected '{MODEL_VERSION}', got '{version[:40]}'. Omit the version."
             )
         return model
 
@@ -103,7 +107,31 @@ class Service:
         """Return the result of ``function``, which processes ``size_bytes``; large data keeps the event loop free."""
         if size_bytes <= _ON_LOOP_BYTES:
             return function()
-        return await asyncio.get_running_loop().run_in_executor(self._converter, function)
+
+        def run() -> T:
+            self._converting = True
+            try:
+                return function()
+            finally:
+                self._converting = False
+
+        # No local variable holds the future: its error would hold this frame, and with it the request's body.
+        return await asyncio.get_running_loop().run_in_executor(self._converter, run)
+
+    async def decode(self, size_bytes: int, function: Callable[[], T], subject: str) -> T:
+        """Return the result of ``function``, which decodes what a client sent, as ``convert`` does.
+
+        Whatever it raises is the client's error, with ``subject`` as the name of what was sent.
+        """
+        return await self.convert(size_bytes, lambda: decode(function, subject))
+
+    def tensor_claims(self, model: ServedModel, reservation: BodyReservation) -> TensorClaims:
+        """Return what checks the tensors that a request claims for ``model``, before they are made."""
+        return TensorClaims(
+            names=[spec.name for spec in input_specs(model.manifest)],
+            check_rows=lambda rows: self.admission.check_inputs(rows, model.inputs_per_job),
+            reserve=reservation.extend,
+        )
 
     async def predict(
         self,
@@ -122,7 +150,7 @@ class Service:
 
         def interpret(source: InputSource, result: InputResult) -> Result:
             if isinstance(result, InputError):
-                return Failure(input=source.name, error=str(result))
+                return Failure(input=source.name, error=message_of(result))
             return model.single_threaded.interpret(result.value, name=source.name, top_k=top_k, threshold=threshold)
 
         with _OutcomeCounter(self.statistics[model.name]) as counter:
@@ -144,7 +172,9 @@ class Service:
         model = self.find(request.model, request.version)
         with _OutcomeCounter(self.statistics[model.name]) as counter:
             check_outputs(request, model.manifest)
-            sources = to_sources(request, model.manifest)
+            sources = await self.decode(
+                size_bytes(request.inputs), lambda: to_sources(request, model.manifest), "inputs"
+            )
             context.shorten(request.timeout_s)
             jobs = await self._run_jobs(model, sources, context)
             rows = []
@@ -201,6 +231,11 @@ class Service:
         """Return when no run waits or is in progress."""
         while self.admission.runs:
             await asyncio.sleep(0.01)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work that ``close`` did not wait for."""
+        return self._converting or self._scheduler.alive
 
     def close(self, *, within_s: float = 10.0) -> None:
         """Accept no more requests, and end the threads when the queue is empty, or after ``within_s`` seconds."""

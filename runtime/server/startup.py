@@ -2,9 +2,9 @@
 
 import logging
 import resource
+import signal
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from runtime.engine.cpu import usable_cores
@@ -12,6 +12,7 @@ from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
 from runtime.server.limits import Limits, limits_for_memory
+from runtime.server.loading import end_process, load_in_thread
 from runtime.server.served_model import ServedModel
 from runtime.server.settings import Settings, load_served_model
 
@@ -34,14 +35,16 @@ def run_server(settings: Settings) -> None:
     cores, limits = usable_cores(), settings.limits
     # Loading waits for the disk, for hashes and for the network, all outside Python's lock: meanwhile the libraries of
     # the server are imported.
-    with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
-        loading = loader.submit(_load_models, settings, cores, limits.pixels)
-        auth, log = BearerAuth(read_token(settings.token_file)), AccessLog(settings.log_format)
+    auth, log = BearerAuth(read_token(settings.token_file)), AccessLog(settings.log_format)
+    loading = load_in_thread(_load_models, settings, cores, limits.pixels)
+    try:
         from runtime.server.lifecycle import Server
 
         if settings.grpc_port is not None:
             import runtime.server.grpc.app  # noqa: F401  # Server imports it when the models are loaded
         models = loading.result()
+    except (SystemExit, KeyboardInterrupt):  # a signal; the golden inputs of a graph may take for ever
+        end_process(128 + signal.SIGTERM)
     if settings.memory_limit_bytes is not None:
         limits = _fit_into_memory(settings, settings.memory_limit_bytes, models, cores)
     Server(settings, models, limits=limits, cores=cores, auth=auth, log=log).run()

@@ -119,11 +119,11 @@ def test_an_interruption_leaves_nothing_behind(checkpoint_file, net_file, labels
     script = (
         "import os, signal, sys\n"
         "from exporter.cli import export as cli\n"
-        "started = cli._Terminal.started\n"
+        "started = cli.TerminalProgress.started\n"
         "def interrupt(self, name):\n"
         f"    if name == {step!r}: os.kill(os.getpid(), signal.{signal_name})\n"
         "    started(self, name)\n"
-        "cli._Terminal.started = interrupt\n"
+        "cli.TerminalProgress.started = interrupt\n"
         f"sys.argv[1:] = [{str(checkpoint_file)!r}, '--arch', {f'{net_file}:MyCNN'!r}, '--arch-arg', 'num_classes=4',\n"
         f"    '--preprocess', {f'{net_file}:transform'!r}, '--labels', {str(labels_file)!r}]\n"
         "cli.main()\n"

@@ -3,18 +3,23 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from mutation.planting import rehash
 from typer.testing import CliRunner
 
 import exporter
 from exporter import recheck as checking
-from exporter.inputs.image import pixel_check as pixels
+from exporter.inputs.image import pixel_check
+from exporter.inputs.image.made_images import drawings_of
 from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions
-from runtime.cli.main import app
+from runtime.cli.main import build_app
 from runtime.geometry import sizes
 from runtime.model import Model
 
@@ -26,9 +31,9 @@ def options(checkpoint_file, net_file):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Images of a few sizes: the sweep over all of them is for people."""
-    original = pixels.compare_pixels
-    monkeypatch.setattr(pixels, "compare_pixels", lambda *given: original(*given, sizes=[(1, 1), (61, 44), (90, 120)]))
+    """Images of a few sizes: what the others are for is tested with the pixel check alone."""
+    few = drawings_of([(1, 1), (61, 44), (90, 120)])
+    monkeypatch.setattr(pixel_check, "choose_drawings", lambda _steps, *, thorough=False: few)
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def parity(exported, checkpoint_file, net_file):
 
     def run(*more, artifact=exported.artifact, checkpoint=checkpoint_file):
         given = ["parity", artifact, "--checkpoint", checkpoint, "--preprocess", f"{net_file}:transform", *more]
-        return CliRunner().invoke(app, [str(one) for one in given])
+        return CliRunner().invoke(build_app(), [str(one) for one in given])
 
     return run
 
@@ -47,14 +52,16 @@ def junit_of(path):
     return ElementTree.fromstring(path.read_bytes())  # noqa: S314 - our own
 
 
-def test_an_artifact_is_proven_again_and_its_pixels_after_each_step(exported, options):
+def test_an_artifact_is_proven_again_and_its_pixels_of_made_images(exported, options):
     evidence = recheck_artifact(exported.artifact, options).evidence
 
     assert evidence.passed, evidence.reason
     assert evidence.first_fault is None
-    made = [row for row in evidence.rows if row.group.startswith("made pixels, after")]
-    assert {row.path for row in made} == {"model.onnx", "runtime", "model.torchscript"}
-    assert len({row.group for row in made}) == 2
+    made = [row for row in evidence.rows if row.group == "made pixels"]
+    assert [(row.path, row.stage) for row in made] == [
+        ("runtime", "decode"),
+        *((path, "geometry") for path in ("model.onnx", "runtime", "model.torchscript")),
+    ]
     before = {(row.path, row.stage, row.group): row.difference for row in exported.parity.rows}
     # What travels along is checked here, and cannot be before it is written.
     golden = [row for row in evidence.rows if row.path == "golden.npz"]
@@ -73,9 +80,69 @@ def test_a_fault_of_the_runtime_is_named_by_its_step(exported, options, monkeypa
 
     assert evidence.verdict == "failed"
     assert evidence.rows[evidence.first_fault].stage == "geometry"
-    failed = {(row.path, row.group) for row in evidence.rows if row.fault and row.group.startswith("made pixels")}
-    assert [path for path, _ in failed] == ["runtime"]
-    assert all("CenterCrop" in group for _, group in failed)
+    (failed,) = [row for row in evidence.rows if row.fault and row.group == "made pixels"]
+    assert failed.path == "runtime"
+    assert "the same steps apart from the artifact differ from step 2 of 4, 'CenterCrop' on" in failed.finding
+
+
+def test_a_fault_of_the_artifacts_own_graph_is_in_its_row_alone(exported, options, tmp_path):
+    """The same steps written anew have none: rows come from the files, not from the transform."""
+    folder = tmp_path / "edited"
+    shutil.copytree(exported.artifact, folder)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for node in model.graph.node:
+        node.input[:] = ["mirrored" if name == "image" else name for name in node.input]
+    for name, value in (("first", -1), ("end", -(1 << 30)), ("axis", 2), ("step", -1)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), f"mirrored/{name}"))
+    inputs = ["image", *(f"mirrored/{name}" for name in ("first", "end", "axis", "step"))]
+    model.graph.node.insert(0, onnx.helper.make_node("Slice", inputs, ["mirrored"]))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    rehash(folder)
+
+    evidence = recheck_artifact(folder, options).evidence
+
+    made = {(row.path, row.stage): row for row in evidence.rows if row.group == "made pixels"}
+    assert [key for key, row in made.items() if row.fault] == [("model.onnx", "geometry")]
+    assert "the same steps apart from the artifact are equal" in made["model.onnx", "geometry"].finding
+
+
+class Log:
+    """A listener that keeps what it hears."""
+
+    def __init__(self):
+        self.steps = []
+        self.most = {}
+
+    def started(self, name):
+        self.steps.append(name)
+
+    def advanced(self, name, done, planned):
+        assert done < planned
+        self.most[name] = done
+
+    def finished(self, step):
+        assert step.name == self.steps[-1]
+        assert step.finding
+
+
+def test_its_progress_is_heard_stage_by_stage(exported, options):
+    log = Log()
+
+    recheck_artifact(exported.artifact, options, listener=log)
+
+    assert log.steps == ["read", "reference", "made images", "compare", "whole", "golden"]
+    assert log.most == {"made images": 11, "compare": 2}
+
+
+def test_a_thorough_check_also_compares_each_step_written_anew(exported, options):
+    evidence = recheck_artifact(exported.artifact, replace(options, thorough=True)).evidence
+
+    assert evidence.passed, evidence.reason
+    anew = {(row.path, row.group) for row in evidence.rows if row.path.endswith("written anew")}
+    assert anew == {
+        (f"{path}, written anew", "made pixels, after 1 of 4, 'Resize'")
+        for path in ("model.onnx", "runtime", "model.torchscript")
+    }
 
 
 @pytest.mark.parametrize("off", [0.0, 0.1])
@@ -159,6 +226,7 @@ def test_the_command_prints_evidence_and_writes_every_report(parity, exported, t
     done = parity("--json", "--github", "--baseline", exported.artifact / "parity.json", *options)
 
     assert done.exit_code == 0, done.output
+    assert "made images" in done.stderr  # progress, a line for each step
     evidence = json.loads(done.stdout)
     assert evidence["verdict"] == "passed"
     assert evidence["drift"]["grown"] == []

@@ -151,6 +151,9 @@ class Heard:
     def started(self, name: str) -> None:
         assert name not in self.findings
 
+    def advanced(self, name: str, done: int, planned: int) -> None:
+        pass
+
     def finished(self, step: workflow.Step) -> None:
         self.findings[step.name] = step.finding
 

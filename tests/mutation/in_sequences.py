@@ -47,7 +47,7 @@ def mask_beside_tokens_of_ones(planting: Planting) -> None:
 
 @fault("tokens", "end to end", subject="tokens")
 def tokens_read_backwards(planting: Planting) -> None:
-    """A sequence is reversed for a decoder, and the classifier gets it, too."""
+    """A sequence is reversed for a decoder, and the classifier gets the reversed one as well."""
     prepare = tokens.TokensDecoder.prepare
     planting.host(tokens.TokensDecoder, "prepare", lambda decoder, found: prepare(decoder, found)[::-1].copy())
 

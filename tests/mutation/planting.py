@@ -143,26 +143,30 @@ Plant = Callable[[Planting], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A fault, the subject it is planted in, the stages any of which names it rightly, and who ships such."""
+    """A fault, the subject it is planted in, the stages any of which names it rightly, and who ships such.
+
+    ``in_golden`` says that small inputs show it, as those of the export and of verify are.
+    """
 
     name: str
     subject: str
     stages: tuple[str, ...]
     story: str
     plant: Plant
+    in_golden: bool = True
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*stages: str, subject: str) -> Callable[[Plant], Plant]:
+def fault(*stages: str, subject: str, in_golden: bool = True) -> Callable[[Plant], Plant]:
     """Enter a function in the table: its docstring is the story."""
 
     def enter(plant: Plant) -> Plant:
         name = plant.__name__.replace("_", " ")  # type: ignore[attr-defined]
         assert name not in FAULTS, name
         story = " ".join((plant.__doc__ or "").split())
-        FAULTS[name] = Fault(name=name, subject=subject, stages=stages, story=story, plant=plant)
+        FAULTS[name] = Fault(name=name, subject=subject, stages=stages, story=story, plant=plant, in_golden=in_golden)
         return plant
 
     return enter

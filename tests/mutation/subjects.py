@@ -119,6 +119,19 @@ def _odd_photos() -> list[bytes]:
     return encoded
 
 
+def _photo_of_any_size(folder: Path) -> Subject:
+    """Return the network of photos, with large and odd photos as probes: noise shows any weight and any order."""
+    made = []
+    for height, width, kind in ((1200, 1600, "JPEG"), (300, 4200, "PNG"), (4200, 300, "PNG"), (600, 300, "PNG")):
+        noise = np.random.default_rng(height).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST)
+        stream = io.BytesIO()
+        image.save(stream, kind)
+        made.append(stream.getvalue())
+    subject = _photo(folder)
+    return Subject(options=subject.options, probes=(*subject.probes, *made))
+
+
 def _segment(folder: Path) -> Subject:
     network = networks.Places()
     images = torch.stack([networks.transform(photo) for photo in photos()])
@@ -222,6 +235,7 @@ def _series(folder: Path) -> Subject:
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "photo": _photo,
     "photo, turned by EXIF": lambda folder: _photo(folder, exif=True),
+    "photo of any size": _photo_of_any_size,
     "photo, gray": lambda folder: _photo(folder, channels=1, pixel_format="RGB"),
     "photo, large activations": lambda folder: _photo(folder, large=True),
     "photo, several labels": lambda folder: _photo(

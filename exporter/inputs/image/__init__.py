@@ -6,7 +6,7 @@ A new step takes a type in ``runtime/manifest/steps.py``, a module in ``runtime/
 
 from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 from exporter.inputs.image.pixel_format import GRAY, RGB, PixelFormat, read_pixel_format
-from exporter.inputs.image.plain_options import transform_of_options
+from exporter.inputs.image.plain_options import TransformParts, transform_of_parts
 from exporter.inputs.image.to_onnx import arithmetic_nodes, geometry_nodes
 from exporter.inputs.image.to_torchscript import Arithmetic, Geometry
 from exporter.inputs.image.transform import (
@@ -26,6 +26,7 @@ __all__ = [
     "OpenCVResize",
     "PixelFormat",
     "TrainingTransform",
+    "TransformParts",
     "arithmetic_nodes",
     "geometry_nodes",
     "read_hugging_face",
@@ -33,5 +34,5 @@ __all__ = [
     "read_preset",
     "read_timm",
     "read_transform",
-    "transform_of_options",
+    "transform_of_parts",
 ]

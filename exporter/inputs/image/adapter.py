@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import helper
 from PIL import Image, ImageOps
+from torch import nn
 
+from exporter.architectures.transformers_config import labels_of, task_of
 from exporter.conversion.network_io import Arrays
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.image import (
@@ -21,11 +25,22 @@ from exporter.inputs.image import (
     geometry_nodes,
 )
 from exporter.inputs.image.cases import Images, batch_of, read_cases
-from exporter.inputs.image.pixel_check import pixel_rows
-from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage, StageBorders, StepExecution
+from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
+from exporter.parity.cases import (
+    Case,
+    PreparedInput,
+    ReferenceOutput,
+    ServedPath,
+    ServedStage,
+    StageBorders,
+    StepExecution,
+)
 from exporter.parity.paths import decode_stage, host_stage
+from exporter.progress import Advance
+from exporter.recipe import TaskOptions
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.images import from_array, to_array
 from runtime.inputs.image.decoder import PIXELS, DecodedImage, decode_image
 from runtime.manifest import ImageInput, Input
 from runtime.model import Model
@@ -50,20 +65,11 @@ class ImageAdapter(AdapterDefaults):
     decoder_tolerance = 0.02
 
     def __init__(
-        self,
-        reading: TrainingTransform,
-        pixels: PixelFormat,
-        *,
-        exif: bool,
-        samples: Path | None,
-        stated: bool = False,
+        self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None, config: Any = None
     ) -> None:
+        self.labels = labels_of(config)
+        self._task = task_of(config)
         self._reading = reading
-        self._transform_assumptions: tuple[str, ...] = ()
-        if stated:
-            self._transform_assumptions = ("the transform: stated by options, not compared with training code",)
-        elif reading.assumed:
-            self._transform_assumptions = (f"the transform: assumed, from {reading.origin}",)
         self._spec = ImageInput(
             name=IMAGE,
             mode=pixels.mode,
@@ -74,6 +80,10 @@ class ImageAdapter(AdapterDefaults):
         )
         self._pixels = pixels
         self._samples = samples
+        self.assumptions = _loader_assumptions(self._spec)
+        if reading.restated:
+            transform = f"the transform with training's own: {reading.restated}; --preprocess names another"
+            self.assumptions = (transform, *self.assumptions)
         self._read: Images | None = None
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
@@ -98,14 +108,13 @@ class ImageAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the transform's steps, and whether they were assumed."""
-        assumed = f"assumed, from {self._reading.origin}: " if self._reading.assumed else ""
+        restated = f"{self._reading.restated}: " if self._reading.restated else ""
         mode = "" if self._pixels.mode == "RGB" else f"{self._pixels}, "
-        return assumed + mode + self._reading.describe()
+        return restated + mode + self._reading.describe()
 
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """How the training loader opened images, and a transform that is no object of the user's."""
-        return (*self._transform_assumptions, *_loader_assumptions(self._spec))
+    def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
+        """Return the options, with the task of a transformers model's configuration."""
+        return replace(options, task=self._task) if options.task is None and self._task is not None else options
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's photos, or our own, and odd ones made of them."""
@@ -173,19 +182,39 @@ class ImageAdapter(AdapterDefaults):
         """Return the runtime's decoder, and its geometry of images that the reference decoded."""
 
         def prepare(reference: ReferenceOutput) -> Arrays:
-            image = DecodedImage(image=self._decode(reference.case), turned=False)
+            array = reference.prepared.decoded[IMAGE][0]
+            image = DecodedImage(image=array if self._pixels.mode == "bands" else from_array(array), turned=False)
             return model.stack([model.prepare(image)])
 
         return {"decode": decode_stage(model), "geometry": host_stage("geometry", prepare, takes="decoded")}
 
-    def check_steps(self, executions: Mapping[str, StepExecution]) -> Sequence[Row]:
-        """Return the evidence on each step of the geometry, on generated images."""
-        return pixel_rows(self._reading, self._pixels, executions)
+    def check_steps(
+        self,
+        paths: Sequence[ServedPath],
+        executions: Mapping[str, StepExecution],
+        *,
+        thorough: bool = False,
+        advance: Advance | None = None,
+    ) -> Sequence[Row]:
+        """Return the evidence on decoding and on the geometry of the artifact's files, on made images."""
+        check = PixelCheck(reading=self._reading, pixels=self._pixels, executions=executions)
+        decoding, geometry = (
+            {path.name: path.stages[stage] for path in paths if stage in path.stages}
+            for stage in ("decode", "geometry")
+        )
+        photos = self._pixels.mode != "bands"
+        return [
+            *(decode_rows(decoding, lambda case: self._to_arrays(self._open(case)), IMAGE) if photos else ()),
+            *check.rows(geometry, IMAGE, thorough=thorough, advance=advance),
+        ]
 
     def decode(self, case: Case) -> dict[str, Pixels]:
         """Return a case as the ``model`` graph takes it, decoded without the runtime."""
-        array = np.asarray(self._decode(case))
-        return {IMAGE: (array if array.ndim == 3 else array[:, :, np.newaxis])[np.newaxis]}
+        return self._to_arrays(self._decode(case))
+
+    @staticmethod
+    def _to_arrays(image: Image.Image | Pixels) -> dict[str, Pixels]:
+        return {IMAGE: to_array(image)[np.newaxis]}
 
     @property
     def _kind(self) -> int:

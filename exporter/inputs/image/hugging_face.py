@@ -7,8 +7,7 @@ transformers has two of each processor: on torchvision, which resizes tensors, a
 They give different pixels, and the file does not say which of the two a model was trained with.
 """
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporter.errors import PreprocessingError, first_line
+from exporter.architectures.hugging_face import load_auto
+from exporter.errors import PreprocessingError
+from exporter.inputs.image.plain_options import TransformParts
 from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order, crop_fits
 from runtime.manifest import (
     ArithmeticStep,
@@ -57,13 +58,15 @@ class Processor:
     pixels: Callable[[Image.Image], NDArray[np.uint8]]
 
 
-def read_processor(folder: Path, backend: Backend) -> Processor:
+def read_processor(folder: Path, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Processor:
     """Return the processor that transformers makes, on ``backend``, of the configuration in ``folder``.
 
-    Raises PreprocessingError when transformers is not installed, cannot read it, or would do what cannot be folded in.
+    ``changes`` are settings that take the place of the configuration's. Python code of the folder runs only if
+    ``trust`` is true. Raises PreprocessingError when transformers is not installed, cannot read it, or would do what
+    cannot be folded in.
     """
     subject = f"'{folder / CONFIG_NAME}'"
-    processor = _load(folder, subject, backend)
+    processor = _load(folder, subject, backend, changes, trust=trust)
     geometry: list[GeometryStep] = []
     resize = _resize(processor, subject, backend) if processor.do_resize else None
     if resize is not None:
@@ -91,22 +94,58 @@ def read_processor(folder: Path, backend: Backend) -> Processor:
     return Processor(geometry=tuple(geometry), arithmetic=_arithmetic(processor, backend), transform=run, pixels=pixels)
 
 
-def _load(folder: Path, subject: str, backend: Backend) -> Any:
+def settings_of(parts: TransformParts) -> tuple[Backend, dict[str, Any]]:
+    """Return the backend and the settings of a processor that do what the user stated, for the file's others.
+
+    Raises PreprocessingError for what no processor does.
+    """
+    backends: dict[str, Backend] = {"pillow": "pil", "torch": "torchvision"}
+    if parts.resize_backend is not None and parts.resize_backend not in backends:
+        raise PreprocessingError(
+            f"--resize-backend {parts.resize_backend}: not one of transformers' processors: expected "
+            f"{' or '.join(backends)}. Pass the whole transform with --preprocess FILE.py:NAME."
+        )
+    settings: dict[str, Any] = {}
+    if parts.resize is not None:
+        exact = isinstance(parts.resize, tuple)
+        settings |= {"do_resize": True, "size": _sides(parts.resize) if exact else {"shortest_edge": parts.resize}}
+        settings |= {"do_center_crop": False} if exact else {}
+    if parts.crop is not None:
+        settings |= {"do_center_crop": True, "crop_size": _sides(parts.crop)}
+    if parts.interpolation is not None:
+        settings["resample"] = next(number for number, name in PILLOW_FILTERS.items() if name == parts.interpolation)
+    for key, values in (("image_mean", parts.mean), ("image_std", parts.std)):
+        settings |= {"do_normalize": True, key: list(values)} if values is not None else {}
+    if parts.mean is not None and max(map(abs, parts.mean)) > 1:
+        raise PreprocessingError(
+            f"--mean {','.join(f'{value:g}' for value in parts.mean)}: in gray levels from 0 to 255, which the "
+            "processor scales to 0-1. Divide it by 255."
+        )
+    return backends.get(parts.resize_backend or "torch", "torchvision"), settings
+
+
+def _sides(size: int | tuple[int, int]) -> dict[str, int]:
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return {"height": height, "width": width}
+
+
+def _load(folder: Path, subject: str, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Any:
     try:
-        from transformers import AutoImageProcessor
         from transformers.image_processing_backends import PilBackend, TorchvisionBackend
     except ImportError:
         raise PreprocessingError(
             f"{subject}: needs transformers 5, which is not installed. Run: pip install 'truecopy[hf]'."
         ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend=backend)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
-        raise PreprocessingError(
-            f"{subject}: transformers cannot read it: {first_line(error)}. Check the folder."
-        ) from error
+    processor = load_auto(
+        "AutoImageProcessor",
+        folder,
+        trust=trust,
+        error=PreprocessingError,
+        problem=f"{subject}: transformers cannot read it",
+        fix="Check the folder.",
+        backend=backend,
+        **changes,
+    )
     kind = type(processor)
     base = TorchvisionBackend if backend == "torchvision" else PilBackend
     if not isinstance(processor, base):
@@ -153,10 +192,13 @@ def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
     levels = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0
     if not processor.do_normalize:
         return (ToFloat(divisor=levels),)
+    mean, std = _per_channel(processor.image_mean), _per_channel(processor.image_std)
     if backend == "pil":
-        mean, std = (tuple(map(float, values)) for values in (processor.image_mean, processor.image_std))
         return (ToFloat(divisor=levels), Normalize(mean=mean, std=std))
-    mean, std = (
-        tuple((torch.tensor(values) * levels).tolist()) for values in (processor.image_mean, processor.image_std)
-    )
+    mean, std = (tuple((torch.tensor(values) * levels).tolist()) for values in (mean, std))
     return (ToFloat(divisor=1.0), Normalize(mean=mean, std=std))
+
+
+def _per_channel(values: float | Sequence[float]) -> tuple[float, ...]:
+    """Return a mean or deviation, which may be one number for all channels, as the manifest has it."""
+    return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))

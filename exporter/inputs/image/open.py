@@ -8,6 +8,7 @@ from torch import nn
 
 from exporter.architectures import HUGGING_FACE, TIMM
 from exporter.architectures.rebuild import RebuiltNetwork
+from exporter.architectures.transformers_config import config_of
 from exporter.errors import PreprocessingError
 from exporter.inputs.image import (
     GRAY,
@@ -19,9 +20,17 @@ from exporter.inputs.image import (
     read_preset,
     read_timm,
     read_transform,
-    transform_of_options,
 )
 from exporter.inputs.image.adapter import ImageAdapter
+from exporter.inputs.image.hugging_face import settings_of
+from exporter.inputs.image.plain_options import (
+    TransformParts,
+    change_parts,
+    check_no_frame,
+    list_changes,
+    parts_of_options,
+    transform_of_parts,
+)
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.open import array_to_bytes
 from exporter.recipe import ExportOptions
@@ -40,8 +49,8 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> ImageAdapte
     Raises PreprocessingError where there is neither.
     """
     pixels, transform = _read_pixels(options, rebuilt)
-    stated = options.preprocess is None and options.spells_out_transform
-    return ImageAdapter(transform, pixels, exif=bool(options.exif), samples=options.samples, stated=stated)
+    config = config_of(rebuilt.network)
+    return ImageAdapter(transform, pixels, exif=bool(options.exif), samples=options.samples, config=config)
 
 
 def complete_options(options: ExportOptions, spec: ImageInput, _artifact: Artifact) -> ExportOptions:
@@ -76,28 +85,45 @@ def _makes_gray(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
 
 
 def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
+    """Return the user's transform; or the one that comes with the architecture, with the parts that options state."""
     if options.preprocess is not None:
-        return read_transform(options.preprocess, pixels)
-    if options.spells_out_transform:
-        transform = transform_of_options(
-            resize=options.resize,
-            crop=options.crop,
-            mean=options.mean,
-            std=options.std,
-            interpolation=options.interpolation,
-            resize_backend=options.resize_backend,
-        )
-        return read_transform(transform, pixels)
+        return read_transform(options.preprocess, pixels, trust=options.trust)
+    stated = parts_of_options(options)
+    if rebuilt.reference.startswith(HUGGING_FACE):
+        return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels, trust=options.trust)
+    if not stated.stated:
+        return _assume_transform(rebuilt, pixels)
+    try:
+        assumed: TrainingTransform | None = _assume_transform(rebuilt, RGB)
+    except PreprocessingError:  # there is none, or none that can be followed: what is stated stands alone, and says so
+        assumed = None
+    if assumed is not None:
+        changed = change_parts(assumed.steps, assumed.origin, stated)
+        transform = read_transform(transform_of_parts(changed.parts), pixels)
+        check_no_frame(transform.steps, assumed.origin, stated)
+        changes = "".join(f", {change}" for change in changed.changes)
+        return replace(transform, origin=assumed.origin, restated=f"{assumed.restated}{changes}")
+    return replace(read_transform(transform_of_parts(stated), pixels), restated="stated by options")
+
+
+def _assume_transform(rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
+    """Return the transform that a library has for the architecture."""
     if rebuilt.reference.startswith(TIMM):
         return read_timm(rebuilt.reference.removeprefix(TIMM), pixels)
-    if rebuilt.reference.startswith(HUGGING_FACE):
-        return read_hugging_face(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), pixels)
     if not rebuilt.torchvision_name:
         raise PreprocessingError(
             f"'{rebuilt.reference}': no transform is known for it. Pass the one that you evaluate with: "
             "--preprocess FILE.py:NAME; or describe its arrays with --input 'x=float32[batch,3,28,28]'."
         )
     return read_preset(rebuilt.torchvision_name, pixels)
+
+
+def _read_processor(folder: Path, stated: TransformParts, pixels: PixelFormat, *, trust: bool) -> TrainingTransform:
+    """Return the transform of a Hugging Face folder, by transformers itself, with the settings that options state."""
+    backend, changes = settings_of(stated)
+    transform = read_hugging_face(folder, pixels, backend=backend, changes=changes, trust=trust)
+    check_no_frame(transform.steps, transform.origin, stated)
+    return replace(transform, restated=", ".join([transform.restated, *list_changes(stated, {})]))
 
 
 KIND = InputKind(

@@ -1,124 +1,256 @@
-"""Prepared pixels against the user's own transform, step by step, on images where rounding matters."""
+"""Prepared pixels of an artifact's own files against the user's own transform, on made images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from exporter.inputs.image import PixelFormat, TrainingTransform
-from runtime.evidence import Row
+from exporter.conversion.network_io import Arrays
+from exporter.inputs.image.made_images import ENCODED, Drawing, MadeImage, PixelSource, choose_drawings
+from exporter.inputs.image.pixel_format import RGB, PixelFormat
+from exporter.inputs.image.transform import Prefix, TrainingTransform
+from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage
+from exporter.progress import Advance
+from runtime.evidence import Fault, Row, Stage
 from runtime.geometry.arrays import Pixels
+from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import Preprocessing
-
-# (height, width): one pixel, long and tall strips, sides whose halves and thirds round either way, and a whole photo.
-SIZES = (
-    *((1, 1), (1, 640), (480, 1), (2, 3), (13, 17), (33, 613), (700, 29)),
-    *((224, 224), (255, 257), (256, 256), (299, 299), (427, 640), (640, 427), (480, 640), (701, 290), (1080, 1920)),
-)
-LARGE = (3000, 4000)
-
-PixelSource: TypeAlias = Image.Image | Pixels
 
 # From the steps and the pixel format to one form's own execution of the geometry, for a decoded image.
 GeometryFunction: TypeAlias = Callable[[PixelSource], Pixels]
 GeometryExecution: TypeAlias = Callable[[Preprocessing, PixelFormat], GeometryFunction]
 
+# The group of the rows of evidence.
+MADE = "made pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelTest:
+    """What is compared with the transform up to one of its steps: ``run`` takes an image and the pixels expected."""
+
+    path: str
+    prefix: Prefix
+    run: Callable[[MadeImage, Pixels], Pixels]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRow:
-    """One path up to one step of the transform: the largest difference in gray levels, and the share that differs."""
+    """One path up to one step of the transform: the largest difference in gray levels, and the share that differs.
+
+    ``worst`` is the image that shows it, None where there is none; ``fault`` and ``sentence`` say what is wrong with
+    the form of the pixels, or that there are none. ``images`` were compared, of ``planned`` ones.
+    """
 
     step: str
     path: str
+    planned: int
     images: int
     difference: int
     share: float
-    worst: str
+    worst: Drawing | None
+    fault: Fault | None
+    sentence: str
 
 
-def compare_pixels(
-    reading: TrainingTransform,
-    pixels: PixelFormat,
-    executions: Mapping[str, GeometryExecution],
-    *,
-    sizes: Sequence[tuple[int, int]] = (*SIZES, LARGE),
-) -> list[PixelRow]:
-    """Return one row per step and path: the user's transform on generated images, against each of our executions."""
+@dataclass(frozen=True, kw_only=True)
+class PixelCheck:
+    """The transform to compare with, its images' format, and this exporter's own executions of its steps, by path."""
+
+    reading: TrainingTransform
+    pixels: PixelFormat
+    executions: Mapping[str, GeometryExecution]
+
+    def rows(
+        self, stages: Mapping[str, ServedStage], image: str, *, thorough: bool = False, advance: Advance | None = None
+    ) -> list[Row]:
+        """Return the evidence on the geometry of an artifact's files, one row per path, on made images.
+
+        ``stages`` are the files' geometry by path, ``image`` the name of the decoded image in them. A difference is
+        traced to a step with the executions. ``thorough`` takes many more images, and compares the executions after
+        each step, in rows that say so.
+        """
+        whole = self.reading.prefixes[-1]
+        drawings = choose_drawings(self.reading.steps, thorough=thorough)
+        tests = [PixelTest(path=path, prefix=whole, run=_through(stage, image)) for path, stage in stages.items()]
+        rewritten = self.step_tests(self.reading.prefixes[:-1]) if thorough else []
+        rows = compare_pixels([*tests, *rewritten], self.pixels, drawings, advance=advance)
+        return [
+            *(_row(row, path=row.path, group=MADE, cause=self._cause(row)) for row in rows[: len(tests)]),
+            *(
+                _row(row, path=f"{row.path}, written anew", group=f"{MADE}, after {row.step}")
+                for row in rows[len(tests) :]
+            ),
+        ]
+
+    def step_tests(self, prefixes: Sequence[Prefix]) -> list[PixelTest]:
+        """Return the tests of the executions after each of ``prefixes``."""
+        return [
+            PixelTest(path=path, prefix=prefix, run=_apart(execution(self._steps_of(prefix), self.pixels)))
+            for prefix in prefixes
+            for path, execution in self.executions.items()
+        ]
+
+    def _steps_of(self, prefix: Prefix) -> Preprocessing:
+        steps = self.reading.steps
+        return msgspec.structs.replace(steps, geometry=steps.geometry[: prefix.steps])
+
+    def _cause(self, row: PixelRow) -> str:
+        """Return from which step on an execution differs on the worst image, or that it does not."""
+        execution = self.executions.get(row.path)
+        if row.worst is None or execution is None:
+            return ""
+        traced = replace(self, executions={row.path: execution})
+        for prefix in self.reading.prefixes:
+            steps = compare_pixels(traced.step_tests([prefix]), self.pixels, [row.worst])
+            if any(step.fault is not None for step in steps):
+                return f"; the same steps apart from the artifact differ from step {prefix.name} on"
+        return "; the same steps apart from the artifact are equal: its file was changed, or is of another version"
+
+
+def decode_rows(stages: Mapping[str, ServedStage], decode: Callable[[Case], Arrays], image: str) -> list[Row]:
+    """Return the evidence on decoding a JPEG of several megapixels, one row per path that decodes.
+
+    ``decode`` gives what the user's loader decodes, ``image`` is the name of that array. The cases of a check are small
+    photos, and decoders take shortcuts for large ones.
+    """
+    if not stages:
+        return []
+    drawing = Drawing(size=ENCODED, pattern="waves")
+    stream = io.BytesIO()
+    Image.fromarray(drawing.draw(RGB).array).save(stream, "JPEG", quality=90)
+    case = Case(name=f"{drawing.name}, JPEG", data=stream.getvalue())
+    decoded = decode(case)
+    reference = ReferenceOutput(
+        case=case, prepared=PreparedInput(decoded=decoded, arrays={}, tensors={}), inner={}, outputs={}
+    )
     rows = []
-    for prefix in reading.prefixes:
-        steps = msgspec.structs.replace(reading.steps, geometry=reading.steps.geometry[: prefix.steps])
-        for name, execution in executions.items():
-            prepare = execution(steps, pixels)
-            images, worst, share, worst_image = 0, 0, 0.0, ""
-            for image_name, image in made_images(sizes, pixels):
-                difference = np.abs(prepare(image).astype(np.int32) - prefix.pixels(image))
-                images += 1
-                share = max(share, float((difference > 0).mean()))
-                if int(difference.max(initial=0)) > worst:
-                    worst, worst_image = int(difference.max()), image_name
-            rows.append(
-                PixelRow(step=prefix.name, path=name, images=images, difference=worst, share=share, worst=worst_image)
-            )
+    for path, stage in stages.items():
+        tally = _Tally()
+        tally.add(drawing, partial(_decoded, stage, reference, image), decoded[image])
+        found = tally.row(path=path, step="decoding", planned=1)
+        rows.append(_row(found, stage="decode", path=path, group=MADE))
     return rows
 
 
-def pixel_rows(
-    reading: TrainingTransform, pixels: PixelFormat, executions: Mapping[str, GeometryExecution]
-) -> list[Row]:
-    """Return what ``compare_pixels`` finds as rows of evidence, one group per step."""
+def compare_pixels(
+    tests: Sequence[PixelTest], pixels: PixelFormat, drawings: Sequence[Drawing], *, advance: Advance | None = None
+) -> list[PixelRow]:
+    """Return one row per test: each image is drawn, and prepared by the user's transform, once for all of them."""
+    tallies = [_Tally() for _ in tests]
+    for done, drawing in enumerate(drawings):
+        if advance is not None:
+            advance(done, len(drawings))
+        made = drawing.draw(pixels)
+        expected: dict[str, Pixels] = {}
+        for test, tally in zip(tests, tallies, strict=True):
+            if test.prefix.name not in expected:
+                expected[test.prefix.name] = test.prefix.pixels(made.source())
+            pixels_expected = expected[test.prefix.name]
+            tally.add(drawing, partial(test.run, made, pixels_expected), pixels_expected)
     return [
-        Row(
-            path=row.path,
-            device="cpu",
-            stage="geometry",
-            group=f"made pixels, after {row.step}",
-            planned=row.images,
-            inputs=row.images,
-            fault="value" if row.difference else None,
-            finding=f"prepared pixels after {row.step}: expected eager's, got {row.difference} gray levels off"
-            if row.difference
-            else "",
-            worst_input=row.worst,
-            unit="gray levels",
-            difference=float(row.difference),
-            difference_p99=None,
-            share=row.share,
-            floor=0.0,
-            limit=0.0,
-        )
-        for row in compare_pixels(reading, pixels, executions)
+        tally.row(path=test.path, step=test.prefix.name, planned=len(drawings))
+        for test, tally in zip(tests, tallies, strict=True)
     ]
 
 
-def made_images(sizes: Sequence[tuple[int, int]], pixels: PixelFormat) -> Iterator[tuple[str, PixelSource]]:
-    """Yield, of every size, ramps (exact ties at half a level), noise, waves as in photos, and edges as of text."""
-    for height, width in sizes:
-        y, x = np.mgrid[0:height, 0:width]
-        patterns = {
-            "ramps": np.stack([x * 2, y * 2 + x, x + y], axis=-1),
-            "noise": np.random.default_rng(height * 10_007 + width).integers(0, 256, (height, width, 3)),
-            "waves": 127 * np.stack([np.sin(x / 3.1 + y / 7.7), np.cos(x / 17.3), np.sin((x + y) / 29.0)], -1) + 128,
-            "text": _text(height, width),
-        }
-        for pattern, values in patterns.items():
-            photo = values.astype(np.int64).astype(np.uint8)
-            yield f"{pattern} {height} x {width}", _of_format(photo, pixels)
+class _Tally:
+    """The differences of one test, image by image."""
+
+    def __init__(self) -> None:
+        self.images = self.difference = 0
+        self.share = 0.0
+        self.worst: Drawing | None = None
+        self.fault: Fault | None = None
+        self.sentence = ""
+
+    def add(self, drawing: Drawing, run: Callable[[], Pixels], expected: Pixels) -> None:
+        """Add one image; pixels that cannot be computed are a fault, and no image."""
+        try:
+            actual = run()
+        except Exception as error:  # whatever a runtime raises for an image that the transform takes
+            self._fail(drawing, "error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return
+        self.images += 1
+        if actual.shape != expected.shape:
+            self._fail(drawing, "shape", f"expected {list(expected.shape)}, got {list(actual.shape)}")
+        elif actual.dtype != expected.dtype:
+            self._fail(drawing, "dtype", f"expected {expected.dtype}, got {actual.dtype}")
+        elif not np.array_equal(actual, expected):
+            # Of unsigned numbers, without a wider copy of a large image.
+            difference = np.where(actual > expected, actual - expected, expected - actual)
+            self.share = max(self.share, float((difference > 0).mean()))
+            if int(difference.max()) > self.difference:
+                self.difference = int(difference.max())
+                if self.fault in (None, "value"):
+                    self.fault, self.worst = "value", drawing
+
+    def row(self, *, path: str, step: str, planned: int) -> PixelRow:
+        """Return the row."""
+        return PixelRow(
+            step=step,
+            path=path,
+            planned=planned,
+            images=self.images,
+            difference=self.difference,
+            share=self.share,
+            worst=self.worst,
+            fault=self.fault,
+            sentence=self.sentence or f"expected eager's, got {self.difference} gray levels off",
+        )
+
+    def _fail(self, drawing: Drawing, fault: Fault, sentence: str) -> None:
+        """Keep the first fault of form, which is worse than any value."""
+        if self.fault in (None, "value"):
+            self.fault, self.sentence, self.worst = fault, sentence, drawing
 
 
-def _of_format(photo: NDArray[np.uint8], pixels: PixelFormat) -> PixelSource:
-    if pixels.mode != "bands":
-        return Image.fromarray(photo).convert(pixels.mode)
-    bands = np.take(photo, np.arange(pixels.channels) % 3, axis=2)
-    return bands.astype(np.uint16) * 257 if pixels.dtype == "uint16" else bands
+def _decoded(stage: ServedStage, reference: ReferenceOutput, image: str) -> Pixels:
+    decoded: Pixels = stage.run(reference)[image]
+    return decoded
 
 
-def _text(height: int, width: int) -> NDArray[np.uint8]:
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    for row in range(0, height, 14):
-        draw.text((row % 23, row), "The quick brown fox jumps over 0123456789 " * (1 + width // 250), fill="black")
-    return np.asarray(image)
+def _through(stage: ServedStage, image: str) -> Callable[[MadeImage, Pixels], Pixels]:
+    """Return an artifact's geometry as a function of made images."""
+
+    def run(made: MadeImage, expected: Pixels) -> Pixels:
+        reference = ReferenceOutput(
+            case=Case(name=made.name, data=b""),
+            prepared=PreparedInput(
+                decoded={image: made.array[np.newaxis]}, arrays={PIXELS: expected[np.newaxis]}, tensors={}
+            ),
+            inner={},
+            outputs={},
+        )
+        prepared: Pixels = stage.run(reference)[PIXELS][0]
+        return prepared
+
+    return run
+
+
+def _apart(prepare: GeometryFunction) -> Callable[[MadeImage, Pixels], Pixels]:
+    return lambda made, _expected: prepare(made.source())
+
+
+def _row(row: PixelRow, *, path: str, group: str, cause: str = "", stage: Stage = "geometry") -> Row:
+    return Row(
+        path=path,
+        device="cpu",
+        stage=stage,
+        group=group,
+        planned=row.planned,
+        inputs=row.images,
+        fault=row.fault,
+        finding=f"pixels after {row.step}: {row.sentence}{cause}" if row.fault is not None else "",
+        worst_input=row.worst.name if row.worst is not None else "",
+        unit="gray levels",
+        difference=float(row.difference) if row.images else None,
+        difference_p99=None,
+        share=row.share,
+        floor=0.0,
+        limit=0.0,
+    )

@@ -1,7 +1,7 @@
 """Training transforms: the manifest's steps, and the untouched reference to compare with."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,15 @@ class TrainingTransform:
 
     ``transform`` takes a PIL image, or an array of bands, and gives the network's input, float32 [channels, height,
     width]. ``prefixes`` are its parts before the arithmetic, each one step longer, if it can be taken apart; ``pixels``
-    is the longest: [height, width, channels]. ``assumed`` says that the user did not name it.
+    is the longest: [height, width, channels]. ``restated`` says in words where it is from if it is not the user's own
+    object: what it was assumed from and what options changed of that, or that options alone state it.
     """
 
     steps: Preprocessing
     transform: Callable[[Any], torch.Tensor]
     prefixes: tuple[Prefix, ...]
     origin: str
-    assumed: bool
+    restated: str = ""
 
     @property
     def pixels(self) -> Callable[[Any], Pixels]:
@@ -65,7 +66,9 @@ class TrainingTransform:
         return ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
 
 
-def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB) -> TrainingTransform:
+def read_transform(
+    preprocess: str | Callable[..., Any], pixels: PixelFormat = RGB, *, trust: bool = False
+) -> TrainingTransform:
     """Return the transform that ``preprocess`` is, or names, for images of the format ``pixels``.
 
     Names are ``FILE.py:NAME``, ``package.module:NAME``, ``timm:NAME``, ``FOLDER/preprocessor_config.json`` and, for
@@ -78,12 +81,12 @@ def read_transform(preprocess: str | Callable[..., Any], pixels: PixelFormat = R
     transform: object = preprocess
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
-            return replace(read_timm(preprocess.removeprefix(TIMM), pixels), assumed=False)
+            return replace(read_timm(preprocess.removeprefix(TIMM), pixels), restated="")
         config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
         if backend == "pil":
-            return read_hugging_face(Path(config), pixels, backend="pil", assumed=False)
+            return replace(read_hugging_face(Path(config), pixels, backend="pil", trust=trust), restated="")
         if Path(preprocess).name == CONFIG_NAME:
-            return read_hugging_face(Path(preprocess).parent, pixels, assumed=False)
+            return replace(read_hugging_face(Path(preprocess).parent, pixels, trust=trust), restated="")
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -142,22 +145,28 @@ def read_timm(name: str, pixels: PixelFormat = RGB) -> TrainingTransform:
 
 
 def read_hugging_face(
-    folder: Path, pixels: PixelFormat = RGB, *, backend: Backend = "torchvision", assumed: bool = True
+    folder: Path,
+    pixels: PixelFormat = RGB,
+    *,
+    backend: Backend = "torchvision",
+    changes: Mapping[str, Any] = {},
+    trust: bool = False,
 ) -> TrainingTransform:
     """Return the transform of the ``preprocessor_config.json`` in a Hugging Face folder, on one of its two backends.
 
-    Raises PreprocessingError when there is none, or it cannot be folded in.
+    ``changes`` are settings of the processor that take the place of the file's. Python code of the folder runs only if
+    ``trust`` is true. Raises PreprocessingError when there is none, or it cannot be folded in.
     """
     origin = str(folder / CONFIG_NAME)
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
-    processor = read_processor(folder, backend)
+    processor = read_processor(folder, backend, changes, trust=trust)
     return TrainingTransform(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin, pixels.channels),
         transform=processor.transform,
         prefixes=(Prefix(name="the processor", steps=len(processor.geometry), pixels=processor.pixels),),
         origin=origin,
-        assumed=assumed,
+        restated=f"assumed, from {origin}",
     )
 
 
@@ -186,7 +195,7 @@ def _read(
         transform=transform,
         prefixes=tuple(prefixes) or (Prefix(name="the image itself", steps=0, pixels=_pixels_of([])),),
         origin=origin,
-        assumed=assumed,
+        restated=f"assumed, from {origin}" if assumed else "",
     )
 
 

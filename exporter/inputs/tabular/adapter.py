@@ -52,6 +52,10 @@ class TabularAdapter(AdapterDefaults):
         self._profiles = profile_columns(transform)
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
+        if isinstance(transform.transformer, ColumnStatistics):  # anything else is the user's own object
+            self.assumptions = (
+                f"the statistics in '{transform.origin}': stated by options, not compared with training code",
+            )
         self._middle = self._find_middle()
         self._columns = tuple(self._column(profile) for profile in self._profiles)
         self._cases = self._make_cases()
@@ -110,13 +114,6 @@ class TabularAdapter(AdapterDefaults):
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's decoder."""
         return {"decode": decode_stage(model)}
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """That statistics are no code of training; a fitted transform is the user's own object."""
-        if not isinstance(self._transform.transformer, ColumnStatistics):
-            return ()
-        return (f"the statistics in '{self._transform.origin}': stated by options, not compared with training code",)
 
     def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
         """Return the check of every category of every column, where there are some."""

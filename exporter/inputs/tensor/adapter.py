@@ -81,6 +81,7 @@ class TensorAdapter(AdapterDefaults):
         self._samples = samples
         self._probe = probe
         self.skipped_samples: tuple[str, ...] = ()
+        self.assumptions = ("what makes the arrays of raw data: no part of the artifact",)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -99,11 +100,6 @@ class TensorAdapter(AdapterDefaults):
     def borders(self) -> StageBorders:
         """The network's inputs: nothing stands before them."""
         return StageBorders(network={spec.name: () for spec in self._specs})
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """That the arrays are made elsewhere."""
-        return ("what makes the arrays of raw data: no part of the artifact",)
 
     def describe(self) -> str:
         """Return the inputs as the user wrote them."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.conversion.network_io import call
-from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
 from exporter.recipe import ExportOptions
@@ -24,13 +23,8 @@ def matches(options: ExportOptions, _rebuilt: RebuiltNetwork) -> bool:
 def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TensorAdapter:
     """Return the adapter of the inputs that the user described.
 
-    Raises ExportError for a description that cannot be read, or a transform beside it.
+    Raises ExportError for a description that cannot be read.
     """
-    if options.preprocess is not None:
-        raise PreprocessingError(
-            "--input and --preprocess: describe the same thing: expected one of them. Arrays go to the network as "
-            "they are; leave out one."
-        )
     specs = [read_input(text) for text in options.inputs]
     return TensorAdapter(specs, samples=options.samples, probe=lambda tensors: call(rebuilt.network, tensors))
 

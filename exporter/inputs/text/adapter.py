@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
+from exporter.architectures.transformers_config import labels_of, task_of
 from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
@@ -99,8 +100,9 @@ class TextAdapter(AdapterDefaults):
         self._pairs = pairs
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
-        self.labels = _labels_of(config)
-        self._task = _task_of(config)
+        self.assumptions = tokenizer.assumptions
+        self.labels = labels_of(config)
+        self._task = task_of(config)
         self._cases = self._read_cases()
         padded = tokenizer.pad_id is not None and self._is_neutral(call)
         self._spec = TextInput(
@@ -148,11 +150,6 @@ class TextAdapter(AdapterDefaults):
         padding = ", ".join(part for part in (alone, together) if part)
         pairs = "pairs of texts, " if self._pairs else ""
         return f"{pairs}{self._tokenizer.origin}, {cut}, {padding}"
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """What the tokenizer itself does not say."""
-        return self._tokenizer.assumptions
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options, with the task of the network's configuration."""
@@ -302,21 +299,6 @@ class TextAdapter(AdapterDefaults):
             name: torch.from_numpy(np.concatenate([pad(case.arrays[name], fill[name]) for case in cases]))
             for name in self._arrays
         }
-
-
-def _labels_of(config: Any) -> tuple[str, ...]:
-    """Return the class names of a transformers configuration, unless they are its placeholders."""
-    names = getattr(config, "id2label", None) or {}
-    labels = tuple(str(names[index]) for index in sorted(names))
-    return () if labels == tuple(f"LABEL_{index}" for index in range(len(labels))) else labels
-
-
-def _task_of(config: Any) -> str | None:
-    """Return the task of a transformers configuration's head; one class is a regression there."""
-    kind = getattr(config, "problem_type", None)
-    if kind == "multi_label_classification":
-        return "multilabel"
-    return "regress" if kind == "regression" or getattr(config, "num_labels", None) == 1 else None
 
 
 def _length(prepared: PreparedInput) -> int:

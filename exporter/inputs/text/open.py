@@ -9,8 +9,8 @@ from typing import Any
 from exporter.architectures import HUGGING_FACE
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.architectures.registry import Logits, inner_model
+from exporter.architectures.transformers_config import config_of
 from exporter.conversion.network_io import call
-from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
@@ -31,22 +31,23 @@ def matches(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
 def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter:
     """Return the adapter with the user's tokenizer, or the one in the model's folder.
 
-    Raises ExportError where the tokenizer cannot be read, or another option describes the inputs.
+    Raises ExportError where the tokenizer cannot be read.
     """
     network = rebuilt.network
     folder = rebuilt.reference.removeprefix(HUGGING_FACE) if rebuilt.reference.startswith(HUGGING_FACE) else None
     path = options.tokenizer or (Path(folder) if folder else None)
     assert path is not None
-    if options.inputs or options.preprocess is not None:
-        raise PreprocessingError(
-            f"'{rebuilt.reference}': takes text: expected neither --input nor --preprocess beside its tokenizer. Leave "
-            "them out."
-        )
     model = inner_model(network)
-    config = getattr(model, "config", None) if isinstance(network, Logits) else None
+    config = config_of(network)
     longest = getattr(config, "max_position_embeddings", None)
     return TextAdapter(
-        read_tokenizer(path, max_length=options.max_length, longest=longest, carried=options.tokenizer_input),
+        read_tokenizer(
+            path,
+            max_length=options.max_length,
+            longest=longest,
+            carried=options.tokenizer_input,
+            trust=options.trust,
+        ),
         takes=tuple(signature(model.forward).parameters),
         pairs=bool(options.text_pairs),
         samples=options.samples,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.architectures.hugging_face import load_auto
 from exporter.errors import PreprocessingError, first_line
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
@@ -49,15 +50,20 @@ class ReadTokenizer:
 
 
 def read_tokenizer(
-    path: Path, *, max_length: int | None, longest: int | None, carried: TextInput | None = None
+    path: Path,
+    *,
+    max_length: int | None,
+    longest: int | None,
+    carried: TextInput | None = None,
+    trust: bool = False,
 ) -> ReadTokenizer:
     """Return the tokenizer in a Hugging Face folder, or in a ``tokenizer.json`` of its own.
 
     ``max_length`` is what training cut texts to, special tokens included; by default the tokenizer's own limit, or
     ``longest``, what the network takes. A file cuts and pads a text as it says; a folder's tokenizer is called without
     padding, as transformers does by default. ``carried`` is the input of the artifact that the file is of: such a file
-    does not say how a batch is padded, and the manifest does. Raises PreprocessingError where there is none, or none
-    that the tokenizers library runs.
+    does not say how a batch is padded, and the manifest does. Python code of the folder runs only if ``trust`` is
+    true. Raises PreprocessingError where there is none, or none that the tokenizers library runs.
     """
     if find_spec("tokenizers") is None:
         raise PreprocessingError(
@@ -78,18 +84,18 @@ def read_tokenizer(
         if (path / LAYOUT.tokenizer).is_file():
             return _from_file(path / LAYOUT.tokenizer, max_length, longest, None)
         raise PreprocessingError(f"'{path}': transformers is not installed. Run: pip install 'truecopy[hf]'.")
-    return _from_folder(path, max_length, longest)
+    return _from_folder(path, max_length, longest, trust=trust)
 
 
-def _from_folder(path: Path, max_length: int | None, longest: int | None) -> ReadTokenizer:
-    transformers = import_module("transformers")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises what its tokenizer classes raise
-        raise PreprocessingError(
-            f"'{path}': its tokenizer cannot be read: {first_line(error)}. Check that the folder holds "
-            f"'{LAYOUT.tokenizer}', as save_pretrained writes it."
-        ) from error
+def _from_folder(path: Path, max_length: int | None, longest: int | None, *, trust: bool) -> ReadTokenizer:
+    tokenizer = load_auto(
+        "AutoTokenizer",
+        path,
+        trust=trust,
+        error=PreprocessingError,
+        problem=f"'{path}': its tokenizer cannot be read",
+        fix=f"Check that the folder holds '{LAYOUT.tokenizer}', as save_pretrained writes it.",
+    )
     if not tokenizer.is_fast:
         raise PreprocessingError(
             f"'{path}': its tokenizer, {type(tokenizer).__name__}, runs in Python alone: expected one that the "

@@ -85,6 +85,13 @@ class TokensAdapter(AdapterDefaults):
             derived_inputs=self._derived,
         )
         self.skipped_samples: tuple[str, ...] = ()
+        self.assumptions = (
+            "what makes the token numbers of raw data: no part of the artifact",
+            *(
+                f"that '{name}' is the {kind} of the tokens: stated by options, not compared with training code"
+                for name, kind in self._derived.items()
+            ),
+        )
         self._cases = self._make_cases(options.samples)
 
     @property
@@ -123,15 +130,6 @@ class TokensAdapter(AdapterDefaults):
             if self._pad_id is not None:
                 padding += f", as answers depend on padding with {self._pad_id}"
         return f"sequences {lengths}, {size}; {padding}"
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """That the tokens are made elsewhere, and what the network gets beside them."""
-        stated = [
-            f"that '{name}' is the {kind} of the tokens: stated by options, not compared with training code"
-            for name, kind in self._derived.items()
-        ]
-        return ("what makes the token numbers of raw data: no part of the artifact", *stated)
 
     def assume_task(self, options: TaskOptions, network: nn.Module, value: Any) -> TaskOptions:
         """Return the options: with tokens as the task where the network gives some, and its own end token."""

@@ -35,13 +35,8 @@ def matches(options: ExportOptions, _rebuilt: RebuiltNetwork) -> bool:
 def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapter:
     """Return the adapter of the token sequences that the user described.
 
-    Raises ExportError for a description or a vocabulary that cannot be read, or a transform beside it.
+    Raises ExportError for a description or a vocabulary that cannot be read.
     """
-    if options.preprocess is not None:
-        raise PreprocessingError(
-            "--input and --preprocess: describe the same thing: expected one of them. Tokens go to the network as they "
-            "are; leave out --preprocess."
-        )
     return TokensAdapter(
         read_token_inputs(options.inputs),
         rebuilt.network,

@@ -42,7 +42,7 @@ RUN /opt/truecopy/bin/truecopy verify /opt/artifact
 FROM ${{BASE}}
 COPY --from=build /opt/truecopy /opt/truecopy
 COPY --from=build /opt/artifact /opt/artifact
-ENV PATH="/opt/truecopy/bin:${{PATH}}" HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+ENV PATH="/opt/truecopy/bin:${{PATH}}" HOME=/tmp PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 USER {user}:{user}
 EXPOSE {http_port} {grpc_port}
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD {health}

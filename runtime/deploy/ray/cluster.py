@@ -170,7 +170,8 @@ def explain(error: BaseException) -> TruecopyError:
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, TruecopyError):
-            return ModelError(str(cause)) if type(cause).__init__ is not Exception.__init__ else type(cause)(str(cause))
+            takes_message = type(cause).__init__ in {Exception.__init__, InputError.__init__}
+            return type(cause)(str(cause)) if takes_message else ModelError(str(cause))
     text = " ".join(f"{type(cause).__name__} {cause}" for cause in chain)
     for name, problem, fix in _REASONS:
         if name in text:
@@ -200,7 +201,7 @@ def _build_survey() -> Callable[..., tuple[str | None, str]]:
 
         try:
             place_artifact = importlib.import_module("runtime.deploy.artifact_copies").place_artifact
-            for name in ("runtime.deploy.ray.job", "onnxruntime", "pyarrow"):
+            for name in ("onnxruntime", "pyarrow", "runtime.deploy.ray.job"):
                 importlib.import_module(name)
         except ImportError as error:
             return "node", (

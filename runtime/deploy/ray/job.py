@@ -78,6 +78,9 @@ class RayEngine:
     def check_unchanged(self) -> None:
         """Do nothing: actors check their files with every parcel."""
 
+    def terminate(self) -> None:
+        """Do nothing: closing the engine ends its actors."""
+
     def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:
         """Yield the result of each of the job's inputs after the first ``skipped``; the cluster lists them itself."""
         del inputs

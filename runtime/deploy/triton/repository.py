@@ -108,7 +108,8 @@ def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
 
 def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
     """Return the inputs of a graph as its session lists them."""
-    types = open_session(artifact.file(file), device="cpu", threads=1).input_types
+    graph = artifact.graph(file, weights=artifact.manifest.variants[0].weights)
+    types = open_session(graph, device="cpu", threads=1).input_types
     return [
         TensorSpec(
             name=name,

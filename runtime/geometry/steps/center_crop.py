@@ -16,6 +16,11 @@ def shape_after(shape: PreparedShape, step: CenterCrop) -> PreparedShape:
     return PreparedShape(size=(step.height, step.width), channels=shape.channels)
 
 
+def measure(shape: PreparedShape, step: CenterCrop) -> tuple[PreparedShape, int]:
+    """Return the crop's shape, which no image changes."""
+    return shape_after(shape, step), 0
+
+
 def run_on_image(image: Image.Image, step: CenterCrop) -> Image.Image:
     """Return the middle of an image, padded where it is smaller."""
     top, bottom = kept_span(image.height, step.height, step.rounding)

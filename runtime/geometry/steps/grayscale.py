@@ -12,6 +12,12 @@ def shape_after(shape: PreparedShape, step: Grayscale) -> PreparedShape:
     return PreparedShape(size=shape.size, channels=step.channels)
 
 
+def measure(shape: PreparedShape, step: Grayscale) -> tuple[PreparedShape, int]:
+    """Return the shape with the step's channels."""
+    after = shape_after(shape, step)
+    return after, after.values
+
+
 def run_on_image(image: Image.Image, step: Grayscale) -> Image.Image:
     """Return Pillow's gray image, repeated over the step's channels."""
     gray = image.convert("L")

@@ -21,6 +21,12 @@ def shape_after(shape: PreparedShape, step: Pad) -> PreparedShape:
     return PreparedShape(size=size, channels=shape.channels)
 
 
+def measure(shape: PreparedShape, step: Pad) -> tuple[PreparedShape, int]:
+    """Return the shape with the padding of each side."""
+    after = shape_after(shape, step)
+    return after, after.values
+
+
 def run_on_image(image: Image.Image, step: Pad) -> Image.Image:
     """Return an image with what ``step`` adds on each side."""
     if step.mode != "constant":

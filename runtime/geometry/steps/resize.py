@@ -9,17 +9,38 @@ from PIL import Image
 
 from runtime.geometry.antialias import resample_array
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.filters import SUPPORT
 from runtime.geometry.images import from_array, to_array
 from runtime.geometry.pillow import resize_image
 from runtime.geometry.plain import sample
-from runtime.geometry.sizes import PreparedShape, kept_span, resized_size
+from runtime.geometry.sizes import PreparedShape, kept_span, resized_size, vertical_first
 from runtime.geometry.steps import center_crop
 from runtime.manifest import CenterCrop, Resize
+
+# The bytes of a filter's weight, and of a value that is mixed of two pixels.
+_WEIGHT_ITEMSIZE = 8
+_MIXED_ITEMSIZE = 4
 
 
 def shape_after(shape: PreparedShape, step: Resize) -> PreparedShape:
     """Return the shape of resized pixels; only an exact size is the same for all images."""
     return PreparedShape(size=step.size if isinstance(step.size, tuple) else None, channels=shape.channels)
+
+
+def measure(shape: PreparedShape, step: Resize) -> tuple[PreparedShape, int]:
+    """Return the shape of a resized image, and the largest of the pixels, those between the passes and the weights."""
+    assert shape.size is not None, "the size of an image is known"
+    (height, width), (new_height, new_width) = shape.size, resized_size(*shape.size, step)
+    after = PreparedShape(size=(new_height, new_width), channels=shape.channels)
+    if step.implementation == "pillow":
+        rows_first = vertical_first(height, width, (new_height, new_width), step)
+    else:
+        rows_first = step.implementation == "opencv"
+    between = new_height * width if rows_first else height * new_width
+    pixels = 0 if isinstance(step.size, tuple) else after.values * (1 if step.antialias else _MIXED_ITEMSIZE)
+    reach = SUPPORT.get(step.interpolation, 0) if step.antialias else 1
+    weights = _WEIGHT_ITEMSIZE * int(2 * reach + 1) * max(height, width, new_height, new_width)
+    return after, max(pixels, between * shape.channels, weights)
 
 
 def run_on_image(image: Image.Image, step: Resize, crop: CenterCrop | None = None) -> Image.Image:

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from PIL import Image
 
 from runtime.errors import InputError
 from runtime.geometry.arrays import Pixels
+from runtime.inputs.image.limits import check_size, limit_bytes
+from runtime.inputs.image.tiff import read_tiff
 from runtime.manifest import ImageInput
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -22,13 +26,14 @@ def read_bands(data: bytes, spec: ImageInput, *, subject: str, max_pixels: int) 
 
     Raises InputError when it is of another kind, damaged, of another shape or type, or larger than ``max_pixels``.
     """
+    check = partial(check_size, spec=spec, subject=subject, max_pixels=max_pixels)
     try:
         if data.startswith(_NPY_MAGIC):
-            array = _read_npy(data, subject, max_pixels * spec.channels)
+            array = _read_npy(data, subject, limit_bytes(max_pixels))
         elif data.startswith(_TIFF_MAGICS):
-            array = _read_tiff(data, subject, max_pixels)
+            array = read_tiff(data, check, subject=subject, max_pixels=max_pixels)
         elif data.startswith(_PNG_MAGIC):
-            array = _read_png(data, subject, max_pixels)
+            array = _read_png(data, check)
         else:
             raise InputError(
                 f"{subject}: not pixels: expected an .npy, TIFF or PNG file, got bytes that start with {data[:8]!r}. "
@@ -53,32 +58,18 @@ def check_bands(array: NDArray[Any], spec: ImageInput, *, subject: str, max_pixe
             f"{subject}: wrong array: expected {spec.dtype} [height, width, {channels}], "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list."
         )
-    check_size(array.shape[:2], subject, max_pixels)
+    check_size(array.shape[:2], spec, subject=subject, max_pixels=max_pixels)
     return np.ascontiguousarray(array)
 
 
-def check_size(shape: tuple[int, ...], subject: str, max_pixels: int) -> None:
-    """Raise InputError for pixels [height, width] of more than ``max_pixels``."""
-    if math.prod(shape) > max_pixels:
-        raise too_large(subject, max_pixels, " x ".join(map(str, reversed(shape))))
-
-
-def too_large(subject: str, max_pixels: int, got: str) -> InputError:
-    """Return the error of an image of more than ``max_pixels``."""
-    return InputError(
-        f"{subject}: too large: expected at most {max_pixels / 1e6:g} megapixels, got {got}. "
-        "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
-    )
-
-
-def _read_npy(data: bytes, subject: str, max_values: int) -> NDArray[Any]:
+def _read_npy(data: bytes, subject: str, max_bytes: int) -> NDArray[Any]:
     stream = io.BytesIO(data)
     major, _ = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
-    if math.prod(shape) > max_values:
+    if math.prod(shape) * dtype.itemsize > max_bytes:
         raise InputError(
-            f"{subject}: too large: expected at most {max_values:,} values, got an array {list(shape)}. "
+            f"{subject}: too large: expected at most {max_bytes:,} bytes, got {dtype} {list(shape)}. "
             "Make it smaller, or raise the limit (max_pixels, --max-megapixels)."
         )
     if math.prod(shape) * dtype.itemsize > len(data):
@@ -88,23 +79,9 @@ def _read_npy(data: bytes, subject: str, max_values: int) -> NDArray[Any]:
     return array
 
 
-def _read_tiff(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
-    try:
-        import tifffile
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{subject}: reading TIFF files needs tifffile: not installed. Run: pip install 'truecopy[tiff]'."
-        ) from None
-    with tifffile.TiffFile(io.BytesIO(data)) as opened:
-        page = opened.pages.first
-        check_size((page.imagelength, page.imagewidth), subject, max_pixels)
-        array: NDArray[Any] = opened.asarray()
-    return array
-
-
-def _read_png(data: bytes, subject: str, max_pixels: int) -> NDArray[Any]:
+def _read_png(data: bytes, check: Callable[[tuple[int, ...]], None]) -> NDArray[Any]:
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        check_size((opened.height, opened.width), subject, max_pixels)
+        check((opened.height, opened.width))
         opened.load()
         array: NDArray[Any] = np.asarray(opened)
     return array

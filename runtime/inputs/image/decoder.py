@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -17,8 +18,10 @@ from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import to_array
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
-from runtime.inputs.image.bands import check_bands, check_size, read_bands, too_large
+from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
+from runtime.inputs.image.limits import check_size, too_large
+from runtime.inputs.image.tiff import check_tiff_tags
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -29,7 +32,7 @@ MAX_PIXELS = 64_000_000
 # The name of the prepared pixels in the graphs.
 PIXELS = "pixels"
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 # Pillow's own limits are looser than ours. Once and for all: catch_warnings() around each call is not for threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -113,19 +116,22 @@ def decode_image(
     RGB order for photos.
     ``subject`` names it in messages. With ``fast``, the image is an array [height, width, channels] where no PIL image
     is needed on the way to the same pixels. Raises InputError when it is missing, not an image of a known format,
-    damaged, or larger than ``max_pixels``.
+    damaged, or larger than ``max_pixels``; or becomes larger than these take on its way to the network.
     """
     if spec.mode == "bands":
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
+    check = partial(check_size, spec=spec, subject=subject, max_pixels=max_pixels)
     if isinstance(source, np.ndarray):
-        array = _check_array(source, spec, subject, max_pixels)
+        array = _check_array(source, spec, subject)
+        check(array.shape[:2])
         return DecodedImage(image=to_array(array) if fast else Image.fromarray(array), turned=False)
     if isinstance(source, Image.Image):
-        check_size((source.height, source.width), subject, max_pixels)
+        check((source.height, source.width))
         return _load(source, spec, subject)
     data = _read(source, subject)
     frame = read_frame(data) if fast else None
     if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
+        check((frame.height, frame.width))
         pixels = decode_jpeg(data, frame, spec.mode)
         if pixels is not None:
             return DecodedImage(image=pixels, turned=False)
@@ -140,7 +146,8 @@ def decode_image(
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
-        check_size((opened.height, opened.width), subject, max_pixels)
+        check((opened.height, opened.width))
+        check_tiff_tags(opened, subject=subject, max_pixels=max_pixels)
         decoded = None if frame is None else _load_jpeg(opened, data, frame, spec)
         return decoded or _load(opened, spec, subject)
 
@@ -211,7 +218,7 @@ def _bands(source: ImageSource, spec: ImageInput, subject: str, max_pixels: int)
     return read_bands(_read(source, subject), spec, subject=subject, max_pixels=max_pixels)
 
 
-def _check_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+def _check_array(array: NDArray[Any], spec: ImageInput, subject: str) -> NDArray[np.uint8]:
     if spec.mode == "L" and array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     fits = array.ndim == 2 if spec.mode == "L" else array.ndim == 3 and array.shape[2] == 3
@@ -221,5 +228,4 @@ def _check_array(array: NDArray[Any], spec: ImageInput, subject: str, max_pixels
             f"{subject}: wrong array: expected uint8 {shape}, "
             f"got {array.dtype} {list(array.shape)}. Convert it, or pass a batch as a list of images."
         )
-    check_size(array.shape[:2], subject, max_pixels)
     return np.ascontiguousarray(array)

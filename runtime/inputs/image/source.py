@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from runtime.errors import InputError
@@ -24,13 +25,21 @@ def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInp
     return path_from_line(value, subject)
 
 
+# The names of what Pillow's decoders read; among them all of torchvision's IMG_EXTENSIONS.
+_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
+_NETPBM = {".ppm", ".pgm", ".pbm", ".pnm"}
+_TIFF = {".tif", ".tiff"}
+
 FORMAT = SourceFormat(
-    suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}),
+    suffixes=frozenset({*_JPEG, *_NETPBM, *_TIFF, ".png", ".webp", ".bmp", ".gif"}),
     from_line=path_from_line,
     from_row=_from_row,
+    usual_columns=_USUAL_COLUMNS,
 )
 
 
-def source_format(_spec: ImageInput) -> SourceFormat:
+def source_format(spec: ImageInput) -> SourceFormat:
     """Return how images are stored: one file each, or a column of paths or of encoded images."""
+    if spec.mode == "bands":
+        return msgspec.structs.replace(FORMAT, suffixes=frozenset({*_TIFF, ".npy", ".png"}))
     return FORMAT

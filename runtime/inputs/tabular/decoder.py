@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError, listed
-from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.encoding import check_unicode, decode_text
 from runtime.manifest import Column, TabularInput
 
 RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
@@ -184,7 +185,8 @@ def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
             "as to_dict('records') does with a DataFrame."
         )
     try:
-        row = json.loads(source if isinstance(source, bytes) else read_source(source, subject))
+        data = source if isinstance(source, bytes) else read_source(source, subject)
+        row = json.loads(decode_text(data, subject))
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{subject}: not a row: expected a JSON object, got something else ({error}). Convert it first."

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of
+from runtime.inputs.encoding import decode_text
 from runtime.inputs.payload import Json, Payload, check_bytes, check_json_type, to_column, to_text
 from runtime.inputs.tensor.payload import array_to_json
 from runtime.manifest import Column, TabularInput
@@ -39,7 +40,7 @@ class TabularPayload(Payload):
 
     def to_json(self, source: Any) -> Any:
         """Return a row, or the bytes of a JSON file with one, as an object."""
-        return msgspec.json.decode(source) if isinstance(source, bytes) else array_to_json(source)
+        return msgspec.json.decode(decode_text(source, "input")) if isinstance(source, bytes) else array_to_json(source)
 
     def schema(self) -> Json:
         """Return the schema of an object with the columns by name."""

@@ -1,18 +1,25 @@
 """Readers of tables: CSV, TSV, JSONL, JSON and Parquet."""
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import msgspec
 
 from runtime.errors import InputError
+from runtime.inputs.decoder import read_source
+from runtime.inputs.encoding import check_unicode, decode_text, open_text, read_line, read_lines, torn_text
 
 # A row by column names; or, where a row could not be read, the error of this row alone.
 Row: TypeAlias = dict[str, Any] | InputError
 
 _PARQUET_ROWS = 1024
+
+# The csv module's own limit of 131,072 characters is less than a text may have. It is one per process.
+MAX_CELL_CHARACTERS = 2**24
+csv.field_size_limit(MAX_CELL_CHARACTERS)
 
 
 def read_csv(path: Path) -> Iterator[Row]:
@@ -20,8 +27,8 @@ def read_csv(path: Path) -> Iterator[Row]:
 
     Semicolons separate where the header has those and no comma, as spreadsheets write it in much of Europe.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        header = stream.readline()
+    with open_text(path, f"'{path}'") as stream:
+        header = read_line(stream, f"'{path}', line 1")
     return _read_separated(path, ";" if ";" in header and "," not in header else ",")
 
 
@@ -36,22 +43,29 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     A line with another value, such as a string or a list of token numbers, is a row with that value under ``input``.
     """
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.isspace():
+        for number, line in enumerate(read_lines(stream, f"'{path}'"), 1):
+            if isinstance(line, InputError):
+                yield line
                 continue
+            if not line or line.isspace():
+                continue
+            subject = f"'{path}', line {number}"
             try:
+                check_unicode(line, subject)
                 value = msgspec.json.decode(line)
-            except msgspec.DecodeError as error:
-                yield InputError(f"'{path}', line {number}: not JSON: {error}. Correct the line.")
-                continue
-            yield _row_of(value)
+            except InputError as error:
+                yield error
+            except (msgspec.DecodeError, RecursionError) as error:
+                yield InputError(f"{subject}: not JSON: {error}. Correct the line.")
+            else:
+                yield _row_of(value)
 
 
 def read_json(path: Path) -> Iterator[Row]:
     """Yield the entries of a JSON file with a list of rows; an entry that is not an object is a row, as in JSONL."""
     try:
-        entries = msgspec.json.decode(path.read_bytes(), type=list[Any])
-    except msgspec.DecodeError as error:
+        entries = msgspec.json.decode(decode_text(read_source(path, f"'{path}'"), f"'{path}'"), type=list[Any])
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
     yield from map(_row_of, entries)
 
@@ -74,6 +88,9 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".ndjson": read_jsonl,
     ".parquet": read_parquet,
 }
+
+# Those whose first line has the names of the columns.
+WITH_HEADER = frozenset({".csv", ".tsv"})
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -107,29 +124,92 @@ def _row_of(value: Any) -> dict[str, Any]:
 
 
 def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
-    # Bytes that are not UTF-8 become surrogates, as in the names of files.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
-        header = reader.fieldnames or ()
-        repeated = next((name for name in header if header.count(name) > 1), None)
-        if repeated is not None:
-            raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
+    with open_text(path, f"'{path}'") as stream:
+        header: list[str] = []
+        for line, cells in _Records(stream, delimiter, path):
+            if isinstance(cells, InputError):
+                if not header:
+                    raise cells  # nothing tells what the columns are
+                yield cells
+            elif not header:
+                header = cells
+                repeated = next((name for name in header if header.count(name) > 1), None)
+                if repeated is not None:
+                    raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
+            elif len(cells) > len(header):
+                yield InputError(
+                    f"'{path}', line {line}: too many values: expected {len(header)}, got {len(cells)}. Quote values "
+                    f"that hold '{delimiter}'."
+                )
+            elif len(cells) < len(header):
+                yield InputError(
+                    f"'{path}', line {line}: too few values: expected {len(header)}, got {len(cells)}. Fill in the "
+                    "line."
+                )
+            else:
+                yield dict(zip(header, cells, strict=True))
+
+
+class _Records:
+    """The records of a separated file: iterating yields their cells with the number of their first line.
+
+    After a record that cannot be read, the next one begins at the line after its first: an opened quote that is never
+    closed would take the rest of the table with it. Empty lines are no records.
+    """
+
+    def __init__(self, stream: TextIO, delimiter: str, path: Path) -> None:
+        self._stream = stream
+        self._delimiter = delimiter
+        self._name = f"'{path}'"
+        self._number = 0
+        self._taken: list[str | InputError] = []  # the lines of the current record
+        self._waiting: deque[str | InputError] = deque()  # lines that were read ahead
+
+    def __iter__(self) -> Iterator[tuple[int, list[str] | InputError]]:
+        reader = self._open_reader()
+        while True:
+            self._taken.clear()
+            number = self._number + 1
+            try:
+                cells = next(reader, None)
+            except UnicodeError as error:
+                yield number, torn_text(error, f"{self._name}, line {number}")
+                return
+            except (csv.Error, InputError) as error:
+                yield number, self._error(error, number)
+                self._number = number
+                self._waiting.extendleft(reversed(self._taken[1:]))
+                reader = self._open_reader()
+                continue
+            if cells is None:
+                return
+            if cells:
+                yield number, cells
+            self._number += len(self._taken)
+
+    def _open_reader(self) -> Iterator[list[str]]:
+        return csv.reader(self._take_lines(), delimiter=self._delimiter, strict=True)
+
+    def _take_lines(self) -> Iterator[str]:
+        line: str | InputError
+        while line := self._waiting.popleft() if self._waiting else self._read_line():
+            self._taken.append(line)
+            if isinstance(line, InputError):
+                raise line
+            yield line
+
+    def _read_line(self) -> str | InputError:
         try:
-            for row in reader:
-                # DictReader puts surplus cells under the key None, and gives missing cells the value None.
-                extra = row.pop(None, None)
-                if extra is not None:
-                    yield InputError(
-                        f"'{path}', line {reader.line_num}: too many values: expected {len(header)}, "
-                        f"got {len(header) + len(extra)}. Quote values that hold '{delimiter}'."
-                    )
-                elif None in row.values():
-                    got = sum(value is not None for value in row.values())
-                    yield InputError(
-                        f"'{path}', line {reader.line_num}: too few values: expected {len(header)}, got {got}. "
-                        "Fill in the line."
-                    )
-                else:
-                    yield dict(row)
-        except csv.Error as error:
-            raise InputError(f"'{path}', line {reader.line_num}: not CSV: {error}. Correct the line.") from error
+            return read_line(self._stream, f"{self._name}, line {self._number + len(self._taken) + 1}")
+        except InputError as error:
+            return error
+
+    def _error(self, error: csv.Error | InputError, number: int) -> InputError:
+        first = self._taken[0]
+        if isinstance(first, InputError):
+            return first
+        reason = error if isinstance(error, csv.Error) else "a quote is not closed"
+        return InputError(
+            f"{self._name}, line {number}: not CSV: {reason}. Quote a value that has quotes, and write each of them "
+            "twice; or save the table as .jsonl."
+        )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError, DeviceError, InputError
-from runtime.inputs.decoder import DecodedInput, Decoder, check_unicode, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.encoding import check_unicode, decode_text
 from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
@@ -63,7 +64,7 @@ class TextDecoder(Decoder):
 
     def __init__(self, spec: TextInput, artifact: Artifact) -> None:
         self.spec = spec
-        self._tokenizer = open_tokenizer(artifact.file(spec.tokenizer))
+        self._tokenizer = open_tokenizer(artifact.read(spec.tokenizer), artifact.path / spec.tokenizer)
         self.warnings = {
             TRUNCATED: f"longer than the {spec.max_length} tokens that this model takes, so it is cut there, as in "
             "training. Shorten it, or split it."
@@ -85,7 +86,7 @@ class TextDecoder(Decoder):
     def decode(self, source: TextSource, *, subject: str) -> DecodedText:
         """Return the tokens of a text, or of a pair of texts where the model takes pairs.
 
-        ``source`` is a string, a path to a UTF-8 text file, or the bytes of one; a pair is two strings, or a JSON list
+        ``source`` is a string, a path to a text file, or the bytes of one; a pair is two strings, or a JSON list
         of two in a file. Raises InputError where it is none of these, is empty, or is longer than ``MAX_CHARACTERS``.
         """
         texts = self._texts(source, subject)
@@ -150,7 +151,7 @@ class TextDecoder(Decoder):
         return texts
 
 
-def open_tokenizer(path: Path) -> Any:
+def open_tokenizer(data: bytes, path: Path) -> Any:
     """Return the tokenizer in a ``tokenizer.json``.
 
     Raises DeviceError where the tokenizers library is missing, ArtifactError where it cannot read the file.
@@ -162,7 +163,7 @@ def open_tokenizer(path: Path) -> Any:
         )
     tokenizers = import_module("tokenizers")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
         raise ArtifactError(
             f"'{path}': tokenizers {tokenizers.__version__} cannot read it: {str(error).rstrip('.')}. Install a newer "
@@ -190,14 +191,7 @@ def _check_text(text: str, subject: str) -> None:
 
 
 def _read(source: PathLike[str] | bytes | bytearray | memoryview, subject: str) -> str:
-    data = read_source(source, subject) if isinstance(source, PathLike) else bytes(source)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{subject}: not text: expected UTF-8, got byte {error.object[error.start]:#04x} at position "
-            f"{error.start}. Save it as UTF-8."
-        ) from None
+    return decode_text(read_source(source, subject) if isinstance(source, PathLike) else bytes(source), subject)
 
 
 def _pair_from_json(text: str, subject: str) -> Any:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec
+from runtime.inputs.encoding import decode_text
 from runtime.inputs.payload import (
     Json,
     Payload,
     check_array,
     check_bytes,
     check_json_type,
-    not_json_or_text,
     to_column,
     to_text,
 )
@@ -58,26 +58,20 @@ class TextPayload(Payload):
         return tuple(pair)
 
     def from_body(self, body: bytes) -> str:
-        """Return the text of a body; raises InputError where it is not UTF-8."""
-        try:
-            return body.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"body: not UTF-8: {error}. Send text.") from None
+        """Return the text of a body; raises InputError where it is of another encoding."""
+        return decode_text(body, "body")
 
     def from_file(self, data: bytes, subject: str) -> str | tuple[str, ...]:
         """Return the text of a file, or the pair of texts in its JSON; raises InputError where it is neither."""
         if self._pairs:
             return super().from_file(data, subject)  # type: ignore[no-any-return]
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise not_json_or_text(error, subject) from None
+        return decode_text(data, subject)
 
     def to_json(self, source: Any) -> Any:
         """Return a text, or a pair of texts, which bytes hold as a JSON list."""
         if not isinstance(source, bytes):
             return source
-        text = source.decode()
+        text = decode_text(source, "input")
         return msgspec.json.decode(text) if text.lstrip().startswith("[") else text
 
     def schema(self) -> Json:

@@ -8,6 +8,8 @@ from runtime.errors import InputError
 from runtime.inputs.source import NamedInput, SourceFormat, choose_column
 from runtime.manifest import TextInput
 
+_USUAL_COLUMNS = ("text", "sentence", "input")
+
 
 def _from_line(line: str, subject: str) -> NamedInput:
     return (subject, line)
@@ -16,7 +18,7 @@ def _from_line(line: str, subject: str) -> NamedInput:
 def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:
     if column is not None and "," in column and column not in row:  # the two columns of a pair
         return (subject, [row[choose_column(row, name, subject, ())] for name in column.split(",")])
-    return (subject, row[choose_column(row, column, subject, ("text", "sentence", "input"))])
+    return (subject, row[choose_column(row, column, subject, _USUAL_COLUMNS)])
 
 
 def _pair_from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:
@@ -30,7 +32,13 @@ def _pair_from_row(row: dict[str, Any], column: str | None, subject: str) -> Nam
     return _from_row(row, column, subject)
 
 
-FORMAT = SourceFormat(empty_lines=True, from_line=_from_line, from_row=_from_row, json_rows=(dict, list, str))
+FORMAT = SourceFormat(
+    empty_lines=True,
+    from_line=_from_line,
+    from_row=_from_row,
+    json_rows=(dict, list, str),
+    usual_columns=_USUAL_COLUMNS,
+)
 
 
 def source_format(spec: TextInput) -> SourceFormat:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.encoding import decode_text
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.inputs.text.decoder import length_band
 from runtime.manifest import DerivedInput, TokensInput
@@ -46,7 +47,7 @@ class TokensDecoder(Decoder):
         self.spec = spec
         self._numbers: dict[str, int] = {}
         if spec.vocabulary:
-            words = artifact.file(spec.vocabulary).read_text(encoding="utf-8").splitlines()
+            words = artifact.read(spec.vocabulary).decode("utf-8").splitlines()
             self._numbers = {word: number for number, word in enumerate(words)}
 
     def is_list(self, inputs: object) -> bool:
@@ -162,10 +163,7 @@ def _read(source: PathLike[str] | bytes, subject: str) -> Any:
     data = read_source(source, subject) if isinstance(source, PathLike) else source
     if data.startswith((b"\x93NUMPY", b"PK")):
         return read_arrays(data, subject)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{subject}: not tokens: expected .npy, JSON or text, got other bytes. Convert it.") from None
+    text = decode_text(data, subject)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

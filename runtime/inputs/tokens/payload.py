@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.inputs.datatypes import TensorSpec
+from runtime.inputs.encoding import decode_text
 from runtime.inputs.payload import Json, Payload, check_array, check_json_type
 from runtime.inputs.tensor.payload import array_to_json
 from runtime.manifest import TokensInput
@@ -39,9 +40,10 @@ class TokensPayload(Payload):
         """Return a sequence as a list; bytes are those of an .npy or JSON file, or words with blanks between."""
         if not isinstance(source, bytes) or source.startswith(b"\x93NUMPY"):
             return array_to_json(source)
-        if source.startswith(b"["):
-            return msgspec.json.decode(source)
-        words = source.decode().replace(",", " ").split()
+        text = decode_text(source, "input")
+        if text.startswith("["):
+            return msgspec.json.decode(text)
+        words = text.replace(",", " ").split()
         return [int(word) if word.isdigit() else word for word in words]
 
     def schema(self) -> Json:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import descriptor_pb2, json_format
@@ -12,12 +12,16 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from runtime.errors import TruecopyError
 from runtime.server.access_log import AccessLog
+from runtime.server.admission import BodyReservation
 from runtime.server.auth import BearerAuth
 from runtime.server.context import RequestContext, new_context
-from runtime.server.errors import QueueFullError, find_status
+from runtime.server.decoding import ENDINGS
+from runtime.server.errors import QueueFullError, find_status, message_of
+from runtime.server.grpc.gate import Gate
 from runtime.server.grpc.messages import POOL, SERVICE, message_class
 from runtime.server.grpc.statuses import STATUSES, Status
 from runtime.server.grpc.tensors import message_from_response, request_from_message
+from runtime.server.grpc.wire import check_message, read_id
 from runtime.server.open_inference.requests import EXTENSIONS, model_config, model_metadata
 from runtime.server.service import Service, size_bytes
 from runtime.server.version import MODEL_VERSION
@@ -25,11 +29,17 @@ from runtime.version import package_version
 
 _SERVICE_NAME = SERVICE.full_name
 
+# Returns the response message for a request message.
+_Handler: TypeAlias = Callable[[Any, RequestContext, BodyReservation], Awaitable[Any]]
+
 # The most bytes of a message besides its tensors.
 _MESSAGE_OVERHEAD_BYTES = 64 * 1024
 
-# Methods that need no token.
-_PUBLIC_METHODS = {"ServerLive", "ServerReady"}
+# Only messages as they are: gRPC unpacks compressed ones to any size before it knows how large they are.
+_IDENTITY_ONLY = 1
+
+# Connections without a call are closed: they take file descriptors.
+_MOST_IDLE_MS = 300_000
 
 
 class GrpcApp:
@@ -53,7 +63,10 @@ class GrpcApp:
                 ("grpc.max_receive_message_length", largest_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
-            ]
+                ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
+                ("grpc.max_connection_idle_ms", _MOST_IDLE_MS),
+            ],
+            interceptors=[Gate(_SERVICE_NAME, auth=self._auth, abort=self._abort)],
         )
         handlers = {method.name: self._method_handler(method) for method in SERVICE.methods}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_NAME, handlers),))
@@ -87,36 +100,51 @@ class GrpcApp:
             await self._server.stop(grace_s)
 
     def _method_handler(self, method: Any) -> Any:
-        """Return gRPC's handler of a method of the service."""
-        request_class, response_class = message_class(method.input_type.name), message_class(method.output_type.name)
+        """Return gRPC's handler of a method of the service; messages are decoded and encoded inside the call."""
         handler = getattr(self, f"_{_snake(method.name)}")
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                handler, request_class.FromString, response_class.SerializeToString
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(method.name, handler), request_class.FromString, response_class.SerializeToString
-        )
+            return grpc.stream_stream_rpc_method_handler(handler)
+        return grpc.unary_unary_rpc_method_handler(self._unary(method, handler))
 
-    def _unary(self, name: str, handler: Callable[..., Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def respond(request: Any, rpc: Any) -> Any:
+    def _unary(self, method: Any, handler: _Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def respond(data: bytes, rpc: Any) -> bytes:
             context = self._new_context(rpc)
             status = Status.OK
             try:
-                if name not in _PUBLIC_METHODS:
-                    self._check_token(rpc)
-                return await handler(request, context)
+                return await self._respond(data, method.input_type, handler, context)
             except asyncio.CancelledError:
                 status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except Exception as error:
+            except ENDINGS:
+                raise
+            except BaseException as error:
                 status, message = self._report_error(error, context, rpc)
-                await rpc.abort(status, message)
             finally:
-                self._write_log(name, status, context)
+                self._write_log(f"/{_SERVICE_NAME}/{method.name}", status, context)
+            # gRPC keeps the error that this raises, and with it all that this frame and its causes hold.
+            del data
+            await rpc.abort(status, message)
+            raise AssertionError("abort raises an error")
 
         return respond
+
+    async def _respond(self, data: bytes, descriptor: Any, handler: _Handler, context: RequestContext) -> bytes:
+        """Return the encoded response to an encoded request, whose memory is reserved before it is decoded."""
+        if descriptor.name == "ModelInferRequest":
+            self._service.check_admission(context)
+        self._service.admission.check_body(len(data) - _MESSAGE_OVERHEAD_BYTES)
+        with self._service.reserve_body() as reservation:
+            reservation.extend(len(data))
+
+            def read() -> Any:
+                check_message(data, descriptor, reservation.extend)
+                return message_class(descriptor.name).FromString(data)
+
+            request = await self._service.decode(len(data), read, "message")
+            response = await handler(request, context, reservation)
+            encoded: bytes = await self._service.convert(response.ByteSize(), response.SerializeToString)
+            return encoded
 
     def _new_context(self, rpc: Any) -> RequestContext:
         metadata = dict(rpc.invocation_metadata() or ())
@@ -130,57 +158,61 @@ class GrpcApp:
             context.shorten(remaining_s)
         return context
 
-    def _check_token(self, rpc: Any) -> None:
-        self._auth.check(dict(rpc.invocation_metadata() or ()).get("authorization", ""))
+    async def _abort(self, path: str, error: TruecopyError, rpc: Any) -> None:
+        """End a call with the status of an error, and log it."""
+        context = self._new_context(rpc)
+        status, message = self._report_error(error, context, rpc)
+        self._write_log(path, status, context)
+        await rpc.abort(status, message)
 
-    def _report_error(self, error: Exception, context: RequestContext, rpc: Any) -> tuple[Status, str]:
+    def _report_error(self, error: BaseException, context: RequestContext, rpc: Any) -> tuple[Status, str]:
         """Count an error, or log a fault of ours; return its status and message."""
         if not isinstance(error, TruecopyError):  # the server goes on
             self._log.write_internal_error(error, context)
             return Status.INTERNAL, f"server: internal error, request ID {context.request_id}. See the server's log."
         self._service.metrics.add_rejection(type(error).__name__)
-        context.error = str(error)
+        context.error = message_of(error)
         if isinstance(error, QueueFullError):
             rpc.set_trailing_metadata((("retry-after", str(error.retry_after_s)),))
-        return find_status(error, STATUSES), str(error)
+        return find_status(error, STATUSES), context.error
 
-    def _write_log(self, name: str, status: Status, context: RequestContext) -> None:
+    def _write_log(self, path: str, status: Status, context: RequestContext) -> None:
         seconds = time.monotonic() - context.started
         self._service.metrics.add_request("grpc", status.name, seconds)
-        self._log.write_request("grpc", "POST", f"/{_SERVICE_NAME}/{name}", status.name, context, seconds)
+        self._log.write_request("grpc", "POST", path, status.name, context, seconds)
 
-    async def _server_live(self, _request: Any, _context: RequestContext) -> Any:
+    async def _server_live(self, _request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         return message_class("ServerLiveResponse")(live=True)
 
-    async def _server_ready(self, _request: Any, _context: RequestContext) -> Any:
+    async def _server_ready(self, _request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         return message_class("ServerReadyResponse")(ready=self._service.ready)
 
-    async def _model_ready(self, request: Any, _context: RequestContext) -> Any:
+    async def _model_ready(self, request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         self._service.find(request.name, request.version)
         return message_class("ModelReadyResponse")(ready=self._service.ready)
 
-    async def _server_metadata(self, _request: Any, _context: RequestContext) -> Any:
+    async def _server_metadata(self, _request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         return message_class("ServerMetadataResponse")(
             name="truecopy", version=package_version(), extensions=EXTENSIONS
         )
 
-    async def _model_metadata(self, request: Any, _context: RequestContext) -> Any:
+    async def _model_metadata(self, request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         model = self._service.find(request.name, request.version)
         metadata = model_metadata(model.name, model.manifest)
         # The message has no parameters.
         return json_format.ParseDict(metadata, message_class("ModelMetadataResponse")(), ignore_unknown_fields=True)
 
-    async def _model_config(self, request: Any, _context: RequestContext) -> Any:
+    async def _model_config(self, request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         model = self._service.find(request.name, request.version)
         config = {"config": model_config(model.name, model.manifest)}
         return json_format.ParseDict(config, message_class("ModelConfigResponse")())
 
-    async def _model_statistics(self, request: Any, _context: RequestContext) -> Any:
+    async def _model_statistics(self, request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         names = [self._service.find(request.name, request.version).name] if request.name else list(self._service.models)
         rows = {"model_stats": [self._service.statistics[name].to_dict(name, MODEL_VERSION) for name in names]}
         return json_format.ParseDict(rows, message_class("ModelStatisticsResponse")())
 
-    async def _repository_index(self, request: Any, _context: RequestContext) -> Any:
+    async def _repository_index(self, request: Any, _context: RequestContext, _reservation: BodyReservation) -> Any:
         state = "READY" if self._service.ready else "UNAVAILABLE"
         if request.ready and not self._service.ready:
             return message_class("RepositoryIndexResponse")()
@@ -188,41 +220,46 @@ class GrpcApp:
             models=[{"name": name, "version": MODEL_VERSION, "state": state} for name in self._service.models]
         )
 
-    async def _model_infer(self, request: Any, context: RequestContext) -> Any:
-        self._service.find(request.model_name, request.model_version)
-        self._service.check_admission(context)
-        request_bytes = request.ByteSize()
-        self._service.admission.check_body(request_bytes - _MESSAGE_OVERHEAD_BYTES)
-        with self._service.reserve_body() as reservation:
-            reservation.extend(request_bytes)
-            parsed = await self._service.convert(
-                0 if request.raw_input_contents else request_bytes, lambda: request_from_message(request)
-            )
-            response, seconds = await self._service.infer(parsed, context)
-            context.stage_seconds = dict(seconds)
-            raw = bool(request.raw_input_contents)
-            return await self._service.convert(
-                0 if raw else size_bytes(response.outputs), lambda: message_from_response(response, raw=raw)
-            )
+    async def _model_infer(self, request: Any, context: RequestContext, reservation: BodyReservation) -> Any:
+        service = self._service
+        model = service.find(request.model_name, request.model_version)
+        claims = service.tensor_claims(model, reservation)
+        raw = bool(request.raw_input_contents)
+        parsed = await service.decode(
+            0 if raw else request.ByteSize(), lambda: request_from_message(request, claims), "request"
+        )
+        response, seconds = await service.infer(parsed, context)
+        context.stage_seconds = dict(seconds)
+        return await service.convert(
+            0 if raw else size_bytes(response.outputs), lambda: message_from_response(response, raw=raw)
+        )
 
-    async def _model_stream_infer(self, requests: AsyncIterator[Any], rpc: Any) -> AsyncIterator[Any]:
+    async def _model_infer_in_stream(self, request: Any, context: RequestContext, reservation: BodyReservation) -> Any:
+        response = await self._model_infer(request, context, reservation)
+        return message_class("ModelStreamInferResponse")(infer_response=response)
+
+    async def _model_stream_infer(self, requests: AsyncIterator[bytes], rpc: Any) -> AsyncIterator[bytes]:
         """Yield the responses of a stream in order; the response to a request that fails has its error."""
-        response_class = message_class("ModelStreamInferResponse")
-        async for request in requests:
+        request_type = message_class("ModelInferRequest").DESCRIPTOR
+        async for data in requests:
             context = self._new_context(rpc)
             status = Status.OK
             try:
-                self._check_token(rpc)
-                response = response_class(infer_response=await self._model_infer(request, context))
+                response = await self._respond(data, request_type, self._model_infer_in_stream, context)
             except asyncio.CancelledError:
                 status = Status.CANCELLED
                 self._service.cancel(context)
                 raise
-            except Exception as error:
+            except ENDINGS:
+                raise
+            except BaseException as error:
                 status, message = self._report_error(error, context, rpc)
-                response = response_class(error_message=message, infer_response={"id": request.id})
+                failed = message_class("ModelStreamInferResponse")(
+                    error_message=message, infer_response={"id": read_id(data)}
+                )
+                response = failed.SerializeToString()
             finally:
-                self._write_log("ModelStreamInfer", status, context)
+                self._write_log(f"/{_SERVICE_NAME}/ModelStreamInfer", status, context)
             yield response
 
 

@@ -5,18 +5,25 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import InputError
+from runtime.server.errors import bounded
 from runtime.server.grpc.messages import message_class
 from runtime.server.numbers import whole_number
+from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.requests import InferRequest, InferResponse, RequestedOutput
 from runtime.server.open_inference.tensors import (
     BYTES,
+    DTYPES,
+    amount_error,
     check_datatype,
     count_elements,
     datatype_of,
     from_bytes,
     from_values,
     to_bytes,
+    to_numbers,
 )
+
+_NAME_CHARACTERS = 100
 
 # The field of InferTensorContents for each datatype.
 _CONTENTS = {
@@ -35,8 +42,12 @@ _CONTENTS = {
 }
 
 
-def request_from_message(message: Any) -> InferRequest:
-    """Return the request in a ModelInferRequest, its tensors raw or typed; raises InputError for a mixture."""
+def request_from_message(message: Any, claims: TensorClaims) -> InferRequest:
+    """Return the request in a ModelInferRequest, its tensors raw or typed.
+
+    Raises InputError for a mixture, TooLargeError for claims that one request may not make.
+    """
+    claims.check_count(len(message.inputs))
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise InputError(
@@ -45,9 +56,11 @@ def request_from_message(message: Any) -> InferRequest:
         )
     inputs = {}
     for index, tensor in enumerate(message.inputs):
-        subject = f"input '{tensor.name}'"
+        subject = f"input '{bounded(tensor.name, _NAME_CHARACTERS)}'"
         if tensor.name in inputs:
             raise InputError(f"{subject}: duplicate name. Send each input once.")
+        most_elements = len(raw[index]) if raw else tensor.contents.ByteSize()
+        claims.check_tensor(tensor.datatype, tensor.shape, subject, most_elements=most_elements, shared=bool(raw))
         if raw:
             if tensor.HasField("contents"):
                 raise InputError(f"{subject}: both raw and typed contents. Omit one of them.")
@@ -97,9 +110,13 @@ def _from_contents(tensor: Any, subject: str) -> np.ndarray[Any, Any]:
         raise InputError(
             f"{subject}: wrong contents for {tensor.datatype}: expected '{field}', got '{others[0]}'. Use '{field}'."
         )
-    values = list(getattr(tensor.contents, field))
-    count = count_elements(tensor.shape, subject)
-    return from_values(values, tensor.datatype, tuple(tensor.shape), subject, is_base64=False, count=count)
+    values, shape = getattr(tensor.contents, field), tuple(tensor.shape)
+    count = count_elements(shape, subject)
+    if tensor.datatype == BYTES:
+        return from_values(list(values), BYTES, shape, subject, is_base64=False, count=count)
+    if len(values) != count:
+        raise amount_error(len(values), count, shape, subject)
+    return to_numbers(values, DTYPES[tensor.datatype], subject, tensor.datatype).reshape(shape)
 
 
 def _whole_parameter(parameters: Any, name: str) -> int:

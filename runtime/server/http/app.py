@@ -13,7 +13,8 @@ from runtime.errors import TruecopyError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
 from runtime.server.context import RequestContext, new_context
-from runtime.server.errors import MethodError, NotFoundError
+from runtime.server.decoding import ENDINGS
+from runtime.server.errors import MethodError, NotFoundError, message_of
 from runtime.server.http.endpoints import Endpoint, build_endpoints
 from runtime.server.http.responses import encode_error, encode_json
 from runtime.server.service import Service
@@ -95,7 +96,9 @@ class HttpApp:
                 response = await endpoint.handler(request, context)
             except TruecopyError as error:
                 response = self._error(error, context)
-            except Exception as error:  # a fault of ours: the server goes on, the log has the traceback
+            except ENDINGS:
+                raise
+            except BaseException as error:  # a fault of ours: the server goes on, the log has the traceback
                 self._log.write_internal_error(error, context)
                 message = f"server: internal error, request ID {context.request_id}. See the server's log."
                 response = encode_json({"error": message}, 500)
@@ -106,7 +109,7 @@ class HttpApp:
     def _error(self, error: TruecopyError, context: RequestContext) -> Response:
         """Return the response for an error, and count it."""
         self._service.metrics.add_rejection(type(error).__name__)
-        context.error = str(error)
+        context.error = message_of(error)
         return encode_error(error)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -95,7 +95,7 @@ class _InferenceEndpoints:
         service.check_admission(context)
         with service.reserve_body() as reservation:
             body = await read_body(request, reservation, service, context)
-            parsed = await parse_predict(request, body, model.manifest, service)
+            parsed = await parse_predict(request, body, model, service, reservation)
             predicting = service.predict(model, parsed.sources, context, top_k=parsed.top_k, threshold=parsed.threshold)
             predictions = await service.cancel_on_disconnect(predicting, _wait_for_disconnect(request), context)
             context.stage_seconds = dict(predictions.seconds)
@@ -115,7 +115,7 @@ class _InferenceEndpoints:
         service.check_admission(context)
         with service.reserve_body() as reservation:
             body = await read_body(request, reservation, service, context)
-            parsed = await parse_infer(request, body, model, service)
+            parsed = await parse_infer(request, body, model, service, reservation)
             inferring = service.infer(parsed, context)
             response, seconds = await service.cancel_on_disconnect(inferring, _wait_for_disconnect(request), context)
             context.stage_seconds = dict(seconds)

@@ -1,18 +1,21 @@
 """HTTP requests, parsed into the inputs and options that they carry."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from runtime.errors import InputError
 from runtime.manifest import Manifest
+from runtime.server.admission import BodyReservation
 from runtime.server.context import RequestContext
+from runtime.server.decoding import decode, detached
+from runtime.server.errors import bounded
+from runtime.server.http.forms import FormPart, count_parts, read_form
 from runtime.server.jobs import AcceptedInput, InputSource, RejectedInput
+from runtime.server.json_size import json_bytes
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.requests import InferRequest
@@ -28,6 +31,9 @@ _BODY = "body"
 _DEFAULT_TOP_K = 5
 _OPTIONS = ("top_k", "threshold")
 _MOST_FIELDS = 16
+
+# The most characters of an input's name, which its result repeats.
+_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +64,6 @@ class _JsonBody(msgspec.Struct, forbid_unknown_fields=True):
     threshold: float | msgspec.UnsetType = msgspec.UNSET
 
 
-class _FormParser(MultiPartParser):
-    """Starlette's parser, which would spool large parts to a disk that may be read-only."""
-
-    spool_max_size = 2**40
-
-
 _json_decoder = msgspec.json.Decoder(_JsonBody)
 
 
@@ -77,34 +77,35 @@ def apply_timeout(request: Request, context: RequestContext) -> None:
         context.shorten(seconds)
 
 
-async def parse_predict(request: Request, body: bytes, manifest: Manifest, service: Service) -> PredictRequest:
+async def parse_predict(
+    request: Request, body: bytes, model: ServedModel, service: Service, reservation: BodyReservation
+) -> PredictRequest:
     """Return the inputs and options of a prediction; options in the body override those in the query.
 
     An input of the wrong kind is a RejectedInput. Raises InputError for a body or an option that cannot be read,
-    MediaTypeError for a content type that the model's kind does not have.
+    TooLargeError for more inputs than a request may have, MediaTypeError for a content type that the model's kind does
+    not have.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json":
-        parsed = await service.convert(len(body), lambda: _parse_json(body, manifest))
-    elif media_type == "multipart/form-data":
-        parsed = await _parse_form(request, body, manifest, most_files=service.limits.queue)
-    else:
-        value = source_from_body(body, media_type, manifest)
-        parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
-    if not parsed.sources:
-        raise InputError("body: no inputs. Send at least one.")
-    query = request.query_params if request.scope["query_string"] else {}
-    options: dict[str, Any] = {name: query[name] for name in _OPTIONS if name in query} | parsed.options
-    top_k = options.get("top_k", _DEFAULT_TOP_K)
-    return PredictRequest(
-        sources=parsed.sources,
-        is_list=parsed.is_list,
-        top_k=whole_number(str(top_k), "top_k", from_text=True),
-        threshold=_number(options["threshold"], "threshold") if "threshold" in options else None,
-    )
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+
+    def parse() -> PredictRequest:
+        if media_type == "application/json":
+            parsed = _parse_json(body, model, service, reservation)
+        elif media_type == "multipart/form-data":
+            parsed = _parse_form(body, content_type, model, service)
+        else:
+            value = source_from_body(body, media_type, model.manifest)
+            parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
+        query = request.query_params if request.scope["query_string"] else {}
+        return _with_options(parsed, {name: query[name] for name in _OPTIONS if name in query} | parsed.options)
+
+    return await service.decode(len(body), parse, "body")
 
 
-async def parse_infer(request: Request, body: bytes, model: ServedModel, service: Service) -> InferRequest:
+async def parse_infer(
+    request: Request, body: bytes, model: ServedModel, service: Service, reservation: BodyReservation
+) -> InferRequest:
     """Return the request of the Open Inference Protocol in a body; raises InputError for anything else."""
     header = request.headers.get(HEADER_LENGTH)
     header_length = None if header is None else whole_number(header, HEADER_LENGTH, from_text=True)
@@ -116,13 +117,16 @@ async def parse_infer(request: Request, body: bytes, model: ServedModel, service
         )
     body_format = BodyFormat(header_length=header_length, base64_inputs=encoded, raw_input=inputs[0].name)
     version = request.path_params.get("version", "")
-    return await service.convert(
+    claims = service.tensor_claims(model, reservation)
+    return await service.decode(
         len(body) if header_length is None else header_length,
-        lambda: request_from_body(body, body_format, model=model.name, version=version),
+        lambda: request_from_body(body, body_format, claims, model=model.name, version=version),
+        "body",
     )
 
 
-def _parse_json(body: bytes, manifest: Manifest) -> _ParsedBody:
+def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: BodyReservation) -> _ParsedBody:
+    reservation.extend(json_bytes(body))
     try:
         parsed = _json_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -133,50 +137,61 @@ def _parse_json(body: bytes, manifest: Manifest) -> _ParsedBody:
         raise InputError("body: expected either 'input' or 'inputs', got both or neither. Send one of them.")
     is_list = not isinstance(parsed.inputs, msgspec.UnsetType)
     values = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
+    service.admission.check_inputs(len(values), model.inputs_per_job)
     options = {"top_k": parsed.top_k, "threshold": parsed.threshold}
     return _ParsedBody(
-        sources=[_read_source(source_from_json, value, manifest, f"#{index}") for index, value in enumerate(values)],
+        sources=[
+            _read_source(source_from_json, value, model.manifest, f"#{index}") for index, value in enumerate(values)
+        ],
         is_list=is_list,
         options={name: value for name, value in options.items() if value is not msgspec.UNSET},
     )
 
 
-async def _parse_form(request: Request, body: bytes, manifest: Manifest, *, most_files: int) -> _ParsedBody:
+def _with_options(parsed: _ParsedBody, options: Mapping[str, Any]) -> PredictRequest:
+    if not parsed.sources:
+        raise InputError("body: no inputs. Send at least one.")
+    top_k = options.get("top_k", _DEFAULT_TOP_K)
+    return PredictRequest(
+        sources=parsed.sources,
+        is_list=parsed.is_list,
+        top_k=whole_number(top_k, "top_k", from_text=isinstance(top_k, str)),
+        threshold=_number(options["threshold"], "threshold") if "threshold" in options else None,
+    )
+
+
+def _parse_form(body: bytes, content_type: str, model: ServedModel, service: Service) -> _ParsedBody:
     """Return the files of a multipart body as inputs, and its options; all of it is kept in memory."""
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
-    try:
-        parser = _FormParser(
-            request.headers,
-            stream(),  # type: ignore[arg-type]  # any asynchronous iterator
-            max_files=most_files + 1,
-            max_fields=_MOST_FIELDS,
-            max_part_size=len(body),
+    service.admission.check_inputs(count_parts(body, content_type) - _MOST_FIELDS - 1, model.inputs_per_job)
+    parts = read_form(body, content_type)
+    files = [part for part in parts if part.filename is not None]
+    service.admission.check_inputs(len(files), model.inputs_per_job)
+    if len(parts) - len(files) > _MOST_FIELDS:
+        raise InputError(
+            f"body: too many fields: expected at most {_MOST_FIELDS} beside the files, got {len(parts) - len(files)}. "
+            "Omit some."
         )
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        reason = getattr(error, "message", str(error))
-        raise InputError(f"body: not multipart/form-data: {reason}. Send it as a browser's form does.") from None
-    sources = []
-    options: dict[str, Any] = {}
-    for name, part in form.multi_items():
-        if isinstance(part, UploadFile):
-            sources.append(_read_source(source_from_part, await part.read(), manifest, part.filename or name))
-        elif name in _OPTIONS:
-            options[name] = part
-    await form.close()
-    return _ParsedBody(sources=sources, is_list=len(sources) > 1, options=options)
+    return _ParsedBody(
+        sources=[
+            _read_source(source_from_part, part.data, model.manifest, part.filename or part.name) for part in files
+        ],
+        is_list=len(files) > 1,
+        options={part.name: _to_option(part) for part in parts if part.filename is None and part.name in _OPTIONS},
+    )
+
+
+def _to_option(part: FormPart) -> str:
+    return part.data.decode("utf-8", "replace")
 
 
 def _read_source(read: Callable[[Any, Manifest, str], Any], value: Any, manifest: Manifest, name: str) -> InputSource:
     """Return the input that ``read`` makes of a value, or its error, which costs no other input."""
+    name = bounded(name, _NAME_CHARACTERS)
     subject = f"'{name}'"
     try:
-        return AcceptedInput(name=name, subject=subject, value=read(value, manifest, subject))
+        return AcceptedInput(name=name, subject=subject, value=decode(lambda: read(value, manifest, subject), subject))
     except InputError as error:
-        return RejectedInput(name=name, subject=subject, error=error)
+        return RejectedInput(name=name, subject=subject, error=detached(error))
 
 
 def _number(value: Any, subject: str) -> float:

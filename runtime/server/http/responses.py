@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from runtime.errors import TruecopyError
 from runtime.results import Result
-from runtime.server.errors import QueueFullError, StoppingError, TokenError, find_status
+from runtime.server.errors import QueueFullError, StoppingError, TokenError, find_status, message_of
 from runtime.server.http.requests import HEADER_LENGTH
 from runtime.server.http.statuses import STATUSES
 from runtime.server.open_inference.json_format import response_to_body
@@ -40,7 +40,7 @@ def encode_error(error: TruecopyError) -> Response:
         headers["retry-after"] = "1"
     if isinstance(error, TokenError):
         headers["www-authenticate"] = "Bearer"
-    return encode_json({"error": str(error)}, find_status(error, STATUSES), headers)
+    return encode_json({"error": message_of(error)}, find_status(error, STATUSES), headers)
 
 
 def encode_predictions(predictions: Predictions, accept_encoding: str) -> Response:

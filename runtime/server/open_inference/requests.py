@@ -11,6 +11,7 @@ from runtime.errors import InputError
 from runtime.inputs.registry import open_payload
 from runtime.manifest import Manifest
 from runtime.outputs.registry import open_interpreter
+from runtime.server.errors import bounded
 from runtime.server.jobs import AcceptedInput, InputSource, PreparedInput
 from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of
 from runtime.server.payloads import input_specs, kind_of, rows_of
@@ -18,6 +19,8 @@ from runtime.server.version import MODEL_VERSION
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
 PLATFORM = "onnxruntime_onnx"
+
+_NAME_CHARACTERS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ def to_sources(request: InferRequest, manifest: Manifest) -> list[InputSource]:
     An image model also takes prepared pixels, [batch, height, width, channels], by the name that ``Model.run`` has for
     them. Raises InputError when names, datatypes or shapes are not the model's.
     """
-    prefix = f"input '{next(iter(request.inputs), '')}' row"
+    prefix = f"input '{bounded(next(iter(request.inputs), ''), _NAME_CHARACTERS)}' row"
     prepared = open_payload(manifest.inputs).prepared_rows(request.inputs)
     if prepared is not None:
         return [PreparedInput(name="", subject=f"{prefix} {row}", value=value) for row, value in enumerate(prepared)]
@@ -158,7 +161,8 @@ def check_outputs(request: InferRequest, manifest: Manifest) -> None:
         if output.name not in known:
             expected = ", ".join(f"'{name}'" for name in sorted(known))
             raise InputError(
-                f"output '{output.name}': unknown for model '{request.model}': expected {expected}. Name one of these."
+                f"output '{bounded(output.name, _NAME_CHARACTERS)}': unknown for model '{request.model}': expected "
+                f"{expected}. Name one of these."
             )
 
 

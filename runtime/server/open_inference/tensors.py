@@ -6,31 +6,29 @@ read into float32. Shapes are checked against the data before anything is alloca
 
 import base64
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, DTYPES, TensorSpec, datatype_of, from_base64
 
-T = TypeVar("T")
-
 __all__ = [
     "BYTES",
     "DTYPES",
     "TensorSpec",
+    "amount_error",
     "check_datatype",
     "count_elements",
     "datatype_of",
     "from_bytes",
-    "from_json",
     "from_values",
     "tensor_to_json",
     "to_bytes",
+    "to_numbers",
 ]
 
 BF16 = "BF16"
@@ -39,31 +37,24 @@ BF16 = "BF16"
 _LENGTH_BYTES = 4
 
 _MOST_DIMENSIONS = 16
-
-# JSON is parsed under Python's lock: longer arrays of numbers are read in pieces of this size, a millisecond each,
-# between which the event loop can run.
-_PIECE_BYTES = 64 * 1024
-
-_NESTED = re.compile(rb"\s*\[\s*\[")
-_FLAT = re.compile(rb"\s*\[")
-
-_raw_items = msgspec.json.Decoder(list[msgspec.Raw])
+_LONGEST = 2**63 - 1
 
 
 def check_datatype(datatype: str, subject: str) -> None:
     """Raise InputError unless the protocol knows ``datatype``."""
     if datatype not in DTYPES and datatype not in {BYTES, BF16}:
         raise InputError(
-            f"{subject}: unknown datatype: expected one of {', '.join(DTYPES)}, {BF16}, {BYTES}, got '{datatype}'. "
-            "Use one of these."
+            f"{subject}: unknown datatype: expected one of {', '.join(DTYPES)}, {BF16}, {BYTES}, got "
+            f"'{datatype[:40]}'. Use one of these."
         )
 
 
 def count_elements(shape: Sequence[int], subject: str) -> int:
     """Return how many elements ``shape`` has; raises InputError for one that no tensor has."""
-    if len(shape) > _MOST_DIMENSIONS or any(length < 0 for length in shape):
+    if len(shape) > _MOST_DIMENSIONS or any(not 0 <= length <= _LONGEST for length in shape):
+        lengths = [length if abs(length) <= _LONGEST else "a number of too many digits" for length in shape[:20]]
         raise InputError(
-            f"{subject}: wrong shape: expected up to {_MOST_DIMENSIONS} lengths of 0 or more, got {list(shape)[:20]}. "
+            f"{subject}: wrong shape: expected up to {_MOST_DIMENSIONS} lengths from 0 to {_LONGEST}, got {lengths}. "
             "Send the array's own shape."
         )
     return math.prod(shape)
@@ -100,37 +91,26 @@ def to_bytes(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
-def from_json(data: bytes, datatype: str, shape: Sequence[int], subject: str, *, is_base64: bool) -> NDArray[Any]:
-    """Return the tensor that a JSON array holds, flat or nested; ``is_base64`` says how strings carry bytes."""
-    check_datatype(datatype, subject)
-    count = count_elements(shape, subject)
-    if datatype == BF16:
-        raise InputError(f"{subject}: BF16 has no JSON form. Send it as binary data, or send FP32.")
-    if datatype != BYTES and len(data) > _PIECE_BYTES:
-        if _NESTED.match(data):
-            return _from_rows(data, datatype, shape, subject)
-        if _FLAT.match(data):
-            return _from_pieces(data, datatype, shape, subject, count)
-    values = _decode(msgspec.json.decode, data, subject)
-    if not isinstance(values, list):
-        raise InputError(f"{subject}: wrong data: expected an array, got {type(values).__name__}. Put it in brackets.")
-    return from_values(values, datatype, shape, subject, is_base64=is_base64, count=count)
-
-
 def from_values(
     values: list[Any], datatype: str, shape: Sequence[int], subject: str, *, is_base64: bool, count: int
 ) -> NDArray[Any]:
     """Return the tensor of a list of Python values, flat or nested as ``shape`` says."""
     nested = bool(values) and isinstance(values[0], list)
     flat = _flatten(values, shape, subject) if nested else values
-    _check_amount(len(flat), count, shape, subject)
+    if len(flat) != count:
+        raise amount_error(len(flat), count, shape, subject)
     if datatype == BYTES:
         return _objects([_from_text(value, subject, is_base64) for value in flat], shape)
     dtype = DTYPES[datatype]
     _check_kind(flat, dtype, subject, datatype)
+    return to_numbers(flat, dtype, subject, datatype).reshape(shape)
+
+
+def to_numbers(values: Sequence[Any], dtype: np.dtype[Any], subject: str, datatype: str) -> NDArray[Any]:
+    """Return Python's numbers as a flat array; raises InputError where one does not fit."""
     try:
         with np.errstate(over="ignore"):
-            return np.array(flat, dtype=dtype).reshape(shape)
+            return np.fromiter(values, dtype=dtype, count=len(values))
     except (OverflowError, ValueError, TypeError) as error:
         raise InputError(f"{subject}: a value does not fit {datatype}: {error}. Send it as another type.") from None
 
@@ -142,47 +122,16 @@ def tensor_to_json(array: NDArray[Any]) -> list[Any]:
     return [_to_text(_encoded(element)) for element in array.ravel()]
 
 
-def _decode(decode: Callable[[bytes], T], data: bytes, subject: str) -> T:
-    try:
-        return decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{subject}: 'data' is not JSON: {error}. Send an array of values.") from None
+def amount_error(actual: int | str, count: int, shape: Sequence[int], subject: str) -> InputError:
+    """Return the error of a tensor whose number of values is not that of its shape."""
+    return InputError(
+        f"{subject}: wrong amount of data: expected {count} values for shape {list(shape)}, got {actual}. "
+        "Send the array's own shape."
+    )
 
 
-def _from_rows(data: bytes, datatype: str, shape: Sequence[int], subject: str) -> NDArray[Any]:
-    """Return the tensor of a long nested array of numbers, read row by row."""
-    rows = _decode(_raw_items.decode, data, subject)
-    rest = shape[1:]
-    alike = bool(shape) and len(rows) == shape[0] and all(bool(_NESTED.match(row)) == (len(rest) > 1) for row in rows)
-    if not alike:
-        raise _not_of_shape(subject, shape, depth=1)
-    return np.stack([from_json(bytes(row), datatype, rest, subject, is_base64=False) for row in rows])
-
-
-def _from_pieces(data: bytes, datatype: str, shape: Sequence[int], subject: str, count: int) -> NDArray[Any]:
-    """Return the tensor of a long flat array of numbers, cut at commas."""
-    start, end = data.index(b"[") + 1, data.rindex(b"]")
-    pieces = []
-    while start < end:
-        cut = data.find(b",", min(start + _PIECE_BYTES, end), end)
-        cut = end if cut < 0 else cut
-        values = _decode(msgspec.json.decode, b"[" + data[start:cut] + b"]", subject)
-        size = len(values)
-        pieces.append(from_values(values, datatype, [size], subject, is_base64=False, count=size))
-        start = cut + 1
-    _check_amount(sum(map(len, pieces)), count, shape, subject)
-    return np.concatenate(pieces).reshape(shape)
-
-
-def _check_amount(actual: int, count: int, shape: Sequence[int], subject: str) -> None:
-    if actual != count:
-        raise InputError(
-            f"{subject}: wrong amount of data: expected {count} values for shape {list(shape)}, got {actual}. "
-            "Send the array's own shape."
-        )
-
-
-def _not_of_shape(subject: str, shape: Sequence[int], *, depth: int) -> InputError:
+def _shape_error(subject: str, shape: Sequence[int], *, depth: int) -> InputError:
+    """Return the error of nested data that is not of its shape; ``depth`` counts from 1."""
     expected = shape[depth - 1] if shape else 0
     return InputError(
         f"{subject}: nested data is not of its shape: expected {expected} values at depth {depth} of {list(shape)}. "
@@ -219,18 +168,12 @@ def _objects(elements: Iterable[bytes], shape: Sequence[int]) -> NDArray[Any]:
 
 
 def _flatten(values: list[Any], shape: Sequence[int], subject: str) -> list[Any]:
-    """Return the innermost values of nested lists, each level of the length that ``shape`` says."""
-    level = values
+    """Return the innermost values of nested lists; raises InputError where a level is not as long as ``shape`` says."""
+    level: list[Any] = [values]
     for depth, length in enumerate(shape):
-        if depth == 0:
-            wrong = len(values) != length
-            continue_with = values
-        else:
-            wrong = any(not isinstance(part, list) or len(part) != length for part in level)
-            continue_with = [] if wrong else [value for part in level for value in part]
-        if wrong:
-            raise _not_of_shape(subject, shape, depth=depth + 1)
-        level = continue_with
+        if any(not isinstance(part, list) or len(part) != length for part in level):
+            raise _shape_error(subject, shape, depth=depth + 1)
+        level = list(chain.from_iterable(level))
     return level
 
 

@@ -78,6 +78,9 @@ class Listener:
     def started(self, name: str) -> None:
         assert name not in self.findings
 
+    def advanced(self, name: str, done: int, planned: int) -> None:
+        pass
+
     def finished(self, step) -> None:
         self.findings[step.name] = step.finding
 
@@ -130,7 +133,7 @@ def test_an_artifact_without_an_archive_has_no_such_path(export, monkeypatch):
 
     exported = export(listener=listener)
 
-    assert listener.findings["TorchScript"] == "none: it cannot be traced"
+    assert listener.findings["TorchScript"] == "none: it cannot be traced: its forward has its own control flow"
     assert list(registry.backends_in(exported.manifest)) == ["model.onnx", "runtime"]
     assert {row.path for row in exported.parity.rows} == {"model.onnx", "runtime"}
 

@@ -4,13 +4,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from exporter import ExportError, ExportOptions, TaskOptions
-from exporter.cli.options import named, option_fields, takes_options
-from exporter.recipe import Option
+from exporter.cli.options import named, takes_options
+from exporter.options.rules import Option, option_fields
 from runtime.manifest import Value
 
 NOT_OPTIONS = {"checkpoint", "task_options", "tokenizer_input"}
@@ -23,7 +24,7 @@ def read():
     app = typer.Typer(pretty_exceptions_enable=False)
 
     @app.command()
-    @takes_options(lambda _name, _option: True, checkpoint=Annotated[Path | None, typer.Argument()])
+    @takes_options(lambda _name, _option: True, checkpoint=Annotated[Path | None, typer.Argument()], complete=True)
     def command(*, options: ExportOptions | None) -> None:
         seen.append(options)
 
@@ -38,7 +39,7 @@ def read():
 
 def test_every_field_is_an_option_with_a_help_text():
     names = {field.name for kind in (ExportOptions, TaskOptions) for field in fields(kind)} - NOT_OPTIONS
-    options = {field.name: field.metadata["option"] for field in option_fields()}
+    options = {field.name: field.metadata["option"] for field in option_fields(ExportOptions)}
 
     assert set(options) == names
     assert all(isinstance(option, Option) and option.help.endswith(".") for option in options.values())
@@ -47,9 +48,9 @@ def test_every_field_is_an_option_with_a_help_text():
 def test_what_the_command_line_says_is_what_python_says(read):
     options = read(
         *("m.pth", "--arch", "net.py:Net", "--arch-arg", "width=3", "--arch-arg", "mode=fast", "--resize", "40x50"),
-        *("--mean", "0.5,0.4,0.3", "--std", "1,1,1", "--interpolation", "bicubic", "--input", "x=float32[batch,3]"),
-        *("--columns", "a,b", "--task", "regress", "--values", "price=EUR,area", "--target-mean", "2", "--exif"),
-        *("--import", "lib", "--max-ratio", "4", "--labels", "names.txt"),
+        *("--mean", "0.5,0.4,0.3", "--std", "1,1,1", "--interpolation", "bicubic", "--exif"),
+        *("--task", "regress", "--values", "price=EUR,area", "--target-mean", "2"),
+        *("--trust", "--import", "lib", "--max-ratio", "4"),
     )
 
     assert options == ExportOptions.from_keywords(
@@ -60,15 +61,16 @@ def test_what_the_command_line_says_is_what_python_says(read):
         mean=[0.5, 0.4, 0.3],
         std=[1, 1, 1],
         interpolation="bicubic",
-        inputs=["x=float32[batch,3]"],
-        columns=["a", "b"],
         task="regress",
         values=[Value(name="price", unit="EUR"), Value(name="area")],
         target_mean=[2.0],
         exif=True,
+        trust=True,
         imports=["lib"],
         max_ratio=4.0,
-        labels="names.txt",
+    )
+    assert read("m.pth", "--arch", "a", "--input", "x=float32[batch,3]", "--labels", "names.txt") == (
+        ExportOptions.from_keywords("m.pth", "a", inputs=["x=float32[batch,3]"], labels="names.txt")
     )
 
 
@@ -89,9 +91,14 @@ def test_without_a_checkpoint_there_are_no_options(read):
         (["--colors", "no-color", "--task", "segment"], "expected colors such as black"),
         (["--task", "guess"], "'guess' is not one of"),
         (["--interpolation", "cubic"], "'cubic' is not one of"),
-        (["--preprocess", "t.py:t", "--crop", "3"], "cannot be combined with --resize"),
-        (["--colors", "red"], "is for --task segment"),
-        (["--target-transform", "fitted.skops", "--target-mean", "1"], "cannot be combined with --target-mean"),
+        (["--preprocess", "t.py:t", "--crop", "3"], "--preprocess: cannot be combined with --crop"),
+        (["--arch", "resnet18", "--colors", "red"], "is for --task segment"),
+        (["--arch", "resnet18", "--vocabulary", "no-such-file"], "is for token sequences, and this model takes images"),
+        (["--import", "lib"], "has no effect without --trust"),
+        (
+            ["--task", "regress", "--target-transform", "fitted.skops", "--target-mean", "1"],
+            "cannot be combined with --target-mean",
+        ),
     ],
 )
 def test_a_wrong_value_is_wrong_usage_and_named(read, arguments, reason):
@@ -108,7 +115,9 @@ def test_an_unknown_keyword_says_which_is_close():
 
 def test_a_command_may_take_some_options():
     assert [
-        field.name for field in option_fields() if named({"trust", "arch"})(field.name, field.metadata["option"])
+        field.name
+        for field in option_fields(ExportOptions)
+        if named({"trust", "arch"})(field.name, field.metadata["option"])
     ] == [
         "arch",
         "trust",
@@ -124,3 +133,44 @@ def test_python_takes_texts_as_the_command_line_does_and_names_the_option_of_a_w
     assert (options.task_options.target_mean, options.crop) == ((1.0, 2.0), (224, 160))
     with pytest.raises(ExportError, match=r"export\(\): crop: "):
         ExportOptions.from_keywords("m.pth", crop="wide")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"resize": 2.5}, "resize: expected int or list, got float. Correct it."),
+        ({"resize": [1, 2, 3]}, "resize: expected list of length 2, got 3. Correct it."),
+        ({"values": 3}, "values: expected list, got int. Correct it."),
+        ({"arguments": [1]}, "arguments: expected dict, got list. Correct it."),
+        ({"imports": 3}, "imports: expected list, got int. Correct it."),
+        ({"imports": [3]}, "imports: expected a path, got int. Correct it."),
+        ({"tokenizer": 5}, "tokenizer: expected a path, got int. Correct it."),
+        ({"exif": "yes"}, "exif: expected bool, got str. Correct it."),
+        ({"task": 3}, "task: expected str, got int. Correct it."),
+        ({"task": "guess"}, "task: expected one of classify, binary"),
+        ({"interpolation": "cubic"}, "interpolation: expected one of nearest, "),
+        ({"max_ratio": 0.1}, "max_ratio: expected 1 or more, got 0.1. Correct it."),
+        ({"colors": [(1, 2)]}, "colors: expected list of length 3, got 2 at `[0]`. Correct it."),
+        ({"task_options": 3}, "task_options: expected TaskOptions, got int. Correct it, or pass its fields by name."),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_a_sentence(given, problem):
+    with pytest.raises(ExportError) as caught:
+        ExportOptions.from_keywords("m.pth", "resnet18", **given)
+
+    assert str(caught.value).startswith(f"export(): {problem}")
+
+
+def test_a_checkpoint_in_memory_is_refused_with_the_way_to_save_it():
+    with pytest.raises(ExportError, match=r"checkpoint: expected the path of a file or folder, got dict\. Save the"):
+        ExportOptions.from_keywords({"fc.weight": 1})
+
+
+def test_python_may_give_one_for_a_sequence_of_one_and_arrays_for_lists():
+    options = ExportOptions.from_keywords(
+        "m.pth", inputs="x=float32[batch,3]", imports="lib", trust=True, task="multilabel", thresholds=0.9, crop=None
+    )
+
+    assert (options.inputs, options.imports) == (("x=float32[batch,3]",), (Path("lib"),))
+    assert (options.task_options.thresholds, options.crop) == ((0.9,), None)
+    assert ExportOptions.from_keywords("m.pth", mean=np.array([0.5, 0.25]), std=np.int64(1)).mean == (0.5, 0.25)

@@ -30,6 +30,7 @@ def test_either_exporter_gives_the_networks_answers_at_every_batch_size(maker, m
     converted = convert()
 
     assert converted.exporter == maker
+    assert converted.fallback == ("" if maker == "dynamo" else "RuntimeError: cannot export this operator")
     session = onnxruntime.InferenceSession(converted.model.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in (1, 2, 3, 7):
         images = torch.rand(batch, 3, 8, 8)
@@ -64,3 +65,21 @@ def test_what_cannot_be_exported_is_one_sentence_that_names_the_operator_and_not
     assert "\n" not in str(found.value)
     assert "\x1b" not in str(found.value)
     assert capfd.readouterr() == ("", "")
+
+
+class Variadic(nn.Module):
+    """As wrappers have it, such as those of transformers' models: any number of inputs, of which it gets one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = NETWORK
+
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        return self.network(*inputs, **named)
+
+
+def test_a_forward_that_takes_any_number_of_inputs_needs_no_fallback():
+    converted = to_onnx.to_onnx(Variadic().eval(), {"x": EXAMPLE}, outputs=["y"], dimensions={"x": {0: "batch"}})
+
+    assert (converted.exporter, converted.fallback) == ("dynamo", "")
+    assert converted.shapes == {"y": ("batch", 5)}

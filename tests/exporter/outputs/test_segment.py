@@ -126,7 +126,7 @@ def job_of(command: list[object]) -> JobDescription:
     ("options", "reason"),
     [
         (["--task", "segment", "--colors", "black,nocolour"], "nocolour"),
-        (["--colors", "black"], "is for --task segment"),
+        (["--task", "classify", "--colors", "black"], "is for --task segment"),
     ],
 )
 def test_colors_that_are_none_are_refused(options, reason, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -154,7 +155,7 @@ def test_an_empty_folder_is_named(tiny, tmp_path):
     done = truecopy("predict", tiny, tmp_path)
 
     assert done.returncode == 1
-    assert "no files such as .bmp, .gif, .jpeg in this folder" in done.stderr
+    assert "no files such as .bmp, .gif, .jfif in this folder" in done.stderr
 
 
 def test_errors_can_be_accepted_and_a_file_gets_a_row_for_each_input(tiny, photos, tmp_path):
@@ -179,6 +180,66 @@ def test_names_on_stdin_are_labeled_in_their_order(tiny, photos):
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == list(photos)
 
 
+def in_shell(line: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    command = f"{shlex.quote(sys.executable)} -m truecopy {line}"
+    return subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, check=False, timeout=60, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("out", ["--format jsonl", "--out -"])
+def test_rows_are_utf8_in_every_locale(tiny, photos, tmp_path, out):
+    (tmp_path / "\u732b.jpg").symlink_to(photos["cat"])
+
+    done = in_shell(f"predict {tiny} {tmp_path} {out}", PYTHONIOENCODING="latin-1")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode())["input"] == f"{tmp_path}/\u732b.jpg"
+    assert not Path("-").exists()
+
+
+def test_a_table_in_an_ascii_locale_is_escaped(tiny, photos, tmp_path):
+    (tmp_path / "\u732b.jpg").symlink_to(photos["cat"])
+
+    done = in_shell(f"predict {tiny} {tmp_path}", PYTHONIOENCODING="ascii", COLUMNS="300")
+
+    assert done.returncode == 0, done.stderr
+    assert b"\\u732b.jpg" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirection", "returncode", "rows", "message"),
+    [
+        (">&-", 1, 0, b"error: stdout: closed: expected somewhere to print the rows"),
+        ("2>&-", 0, 1, b""),
+        ("<&-", 0, 1, b""),
+        ("- <&-", 1, 0, b"error: stdin: closed: expected one input per line"),
+    ],
+)
+def test_closed_streams_are_no_tracebacks(tiny, photos, redirection, returncode, rows, message):
+    done = in_shell(f"predict {tiny} {photos['cat']} --format jsonl {redirection}")
+
+    assert done.returncode == returncode, done.stderr
+    assert done.stdout.count(b"\n") == rows
+    assert message in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_a_folder_has_besides_photos_is_said(tiny, photos, tmp_path):
+    """A named pipe is the error of its row, and not waited for."""
+    (tmp_path / "a.jpg").symlink_to(photos["cat"])
+    (tmp_path / "b.heic").write_bytes(b"")
+    os.mkfifo(tmp_path / "c.jpg")
+
+    done = truecopy("predict", tiny, tmp_path, "--format", "jsonl")
+
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert first["label"] == "cat"
+    assert "not a file: expected a regular file, got a pipe or device" in second["error"]
+    assert f"note: 1 left out. .heic files: 1, such as '{tmp_path}/b.heic'\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -194,3 +255,17 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(tiny, photos, option
 
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("command", ["predict ARTIFACT cat.jpg", "verify ARTIFACT", "bench ARTIFACT", "doctor"])
+def test_without_onnxruntime_a_command_says_which_package_to_install(tiny, command):
+    arguments = ["truecopy", *command.replace("ARTIFACT", str(tiny)).split()]
+    missing = f"import sys; sys.modules['onnxruntime'] = None; sys.argv = {arguments!r}"
+    code = f"{missing}; from runtime.cli.main import main; main()"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: 'onnxruntime': not installed. Run: pip install 'truecopy[cpu]', or 'truecopy[cuda]' for NVIDIA GPUs.\n"
+    )

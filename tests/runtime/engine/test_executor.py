@@ -28,7 +28,7 @@ def opened(monkeypatch) -> list[tuple[int, bool]]:
 
 def make(tiny, **request) -> Executor:
     return Executor(
-        lambda: tiny / "network.onnx",
+        tiny / "network.onnx",
         device="cpu",
         request=PlanRequest(**request),
         options=DeviceOptions(),
@@ -73,7 +73,7 @@ def test_the_graph_of_raw_inputs_is_opened_once_and_at_its_first_use(tiny, opene
     executor = make(tiny)
     image = {"image": np.zeros((2, 40, 50, 3), np.uint8)}
     for _ in range(2):
-        assert executor.run_raw(image, lambda: tiny / "model.onnx")["probabilities"].shape == (2, 4)
+        assert executor.run_raw(image, tiny / "model.onnx")["probabilities"].shape == (2, 4)
     executor.close()
 
     assert opened == [(3, True), (3, False)]
@@ -110,7 +110,7 @@ def test_close_ends_the_threads_and_refuses_later_calls(tiny):
     for use in (
         executor.check_open,
         lambda: executor.run(pixels(1)),
-        lambda: executor.run_raw({}, lambda: tiny / "model.onnx"),
+        lambda: executor.run_raw({}, tiny / "model.onnx"),
         lambda: executor.submit(print),
         lambda: list(executor.map(print, [1])),
     ):

@@ -54,6 +54,26 @@ def test_an_inputs_json_value_is_read_back(specs, source, expected):
     assert payload.from_json(value, "'#0'") == expected
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_mark_of_a_text_in_a_request_is_no_part_of_it(encoding):
+    """As a body, as a file of a form, and in a BYTES tensor."""
+    text, pair, row = (open_payload([spec]) for spec in (TEXT, PAIR, ROW))
+    data = "na\u00efve".encode(encoding)
+
+    assert text.from_body(data) == text.from_file(data, "'f'") == "na\u00efve"
+    assert text.rows({"text": np.array([data], dtype=object)}) == ["na\u00efve"]
+    assert pair.from_file('["a", "b"]'.encode(encoding), "'f'") == ("a", "b")
+    assert row.from_file('{"age": 3}'.encode(encoding), "'f'") == {"age": 3}
+
+
+@pytest.mark.parametrize("data", ["caf\u00e9".encode("latin-1"), "text".encode("utf-16-le"), "text".encode("utf-32")])
+def test_text_of_another_encoding_in_a_request_is_refused_with_the_fix(data):
+    text, row = open_payload([TEXT]), open_payload([ROW])
+    for read in (text.from_body, lambda data: text.from_file(data, "'f'"), lambda data: row.from_file(data, "'f'")):
+        with pytest.raises(runtime.InputError, match=r"not text: .*Save it as UTF-8"):
+            read(data)
+
+
 @pytest.mark.parametrize(
     ("specs", "value", "message"),
     [

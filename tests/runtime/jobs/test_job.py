@@ -10,13 +10,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.commands import TRUECOPY
 
 import runtime
 from runtime.jobs.engines import LocalEngine, Stop
 from runtime.jobs.job import Job, describe_job
-from runtime.jobs.journal import Journal, read_rows
+from runtime.jobs.journal import Ended, Journal, read_rows
 from runtime.jobs.writers import write_results
 
 COMMAND = [*TRUECOPY, "predict"]
@@ -306,3 +307,39 @@ def test_a_result_that_cannot_be_written_leaves_none(journal, tmp_path):
     assert not list((tmp_path / "rows.csv").iterdir())
     assert not (tmp_path / "rows.csv.new").exists()
     assert len(list(read_rows(journal))) == 3
+
+
+@pytest.mark.parametrize("step", ["path", "_job_path"])
+def test_a_job_killed_while_it_cleans_up_is_finished_by_resuming(model, tiny, named, tmp_path, monkeypatch, step):
+    """Whichever of the journal's files was the next to go."""
+    out = tmp_path / "rows.jsonl"
+    unlink = Path.unlink
+
+    def kill(path, **options):
+        if path.name == {"path": "rows.jsonl.partial", "_job_path": "rows.jsonl.partial.json"}[step]:
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tiny, named, out)
+    monkeypatch.undo()
+    rows = out.read_bytes()
+
+    summary = run(model, tiny, named, out, resume=True)
+
+    assert summary.finished
+    assert (summary.rows, summary.failed) == (len(named), 0)
+    assert out.read_bytes() == rows
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_result_that_is_gone_is_made_again(model, tiny, named, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    job = describe_job(tiny, ("photos",), column=None, options={"top_k": 5})
+    with Journal(out, job, resume=False, force=False) as journal:
+        journal.finish(Ended(rows=7, failed=0))
+    ended = {"job": job, "ended": {"rows": 7, "failed": 0}}
+    (tmp_path / "rows.jsonl.partial.json").write_bytes(msgspec.json.encode(ended))
+
+    assert run(model, tiny, named, out, resume=True).rows == len(named)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.errors import InputError
 from runtime.jobs.overlays import Overlays
 from runtime.manifest import ImageInput, Labels, Preprocessing, Segment
-from runtime.results import Segmentation
+from runtime.results import Failure, Segmentation
 
 RED = (200, 0, 0)
 
@@ -52,3 +53,33 @@ def test_an_image_of_a_table_has_the_colors_alone(overlays, name):
     pixels = np.full((2, 3, 1), 100, np.uint8)
 
     assert (picture_of(overlays(pixels), name) == RED).all()
+
+
+def test_a_photo_that_cannot_be_read_again_is_its_row_alone(overlays, tmp_path):
+    writer = overlays(np.full((2, 3, 1), 100, np.uint8))
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"")
+
+    def refuse(source, subject):
+        raise InputError(f"{subject}: damaged")
+
+    writer._model.prepare = refuse
+    results = [
+        Segmentation(input=name, label_map=np.zeros((2, 3), np.int64), shares={"a": 1.0})
+        for name in (str(photo), "rows.parquet#1")
+    ]
+    failed, written = writer.write_each(results)
+
+    assert isinstance(failed, Failure)
+    assert failed.error == f"'{photo}': damaged"
+    assert written is results[1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rows.png"]
+
+
+def test_names_longer_than_a_files_are_cut(overlays):
+    writer = overlays(np.full((2, 3, 1), 100, np.uint8))
+
+    names = [writer.name("\u732b" * 500), writer.name("\u732b" * 501)]
+
+    assert len(set(names)) == 2
+    assert max(len(name.encode()) for name in names) < 250

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 import runtime
+from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut
 from runtime.inputs.image import source as image
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.tabular import source as tabular
+from runtime.inputs.tabular.tables import READERS
 from runtime.inputs.tensor import source as tensor
 from runtime.inputs.text import source as text
 from runtime.inputs.tokens import source as tokens
@@ -233,6 +236,86 @@ def test_a_misspelt_file_is_no_text(folder, kind, name):
     assert subject == name
     assert str(error) == f"'{name}': no such file. Check the path."
     assert dict(read_sources(["See notes.txt"], FORMATS["text"])) == {"See notes.txt": "See notes.txt"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_and_tables_of_other_programs_are_read_by_their_mark(folder, encoding):
+    """As Windows and spreadsheets write them; the name of the first file has no mark in it."""
+    for name, content in {"list.txt": "b.jpg\r\na.PNG\r\n", "table.csv": "path\r\nb.jpg\r\na.PNG\r\n"}.items():
+        (folder / name).write_bytes(content.encode(encoding))
+    for name, content in {
+        "texts.txt": "one\ntwo\n",
+        "rows.jsonl": '"one"\n"two"\n',
+        "a.json": '["one", "two"]',
+    }.items():
+        (folder / name).write_bytes(content.encode(encoding))
+
+    assert names(["list.txt"]) == names(["table.csv"]) == ["b.jpg", "a.PNG"]
+    assert names(["-"], stdin=io.BytesIO("b.jpg\n".encode(encoding))) == ["b.jpg"]
+    for name in ("texts.txt", "rows.jsonl", "a.json"):
+        assert [text for _, text in read_sources([name], FORMATS["text"])] == ["one", "two"]
+
+
+def test_a_list_that_find_print0_wrote_is_an_error_that_says_so(folder):
+    ((name, error),) = read_sources(["-"], IMAGE, stdin=io.BytesIO(b"a.PNG\0b.jpg\0"))
+
+    assert name == "stdin#1"
+    assert "list files with -print, not -print0" in str(error)
+
+
+def test_a_closed_stdin_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with pytest.raises(runtime.InputError, match=r"stdin: closed: expected one input per line"):
+        names(["-"])
+
+
+def test_a_line_that_is_longer_than_a_path_is_a_short_error(folder):
+    (folder / "list.txt").write_text("b.jpg\n" + "x" * 100_000 + "\n")
+
+    (_, (name, error)) = read_sources(["list.txt"], IMAGE)
+
+    assert name == "list.txt#2"
+    assert len(str(error)) < 200
+
+
+def test_a_table_of_files_without_a_header_is_refused(folder):
+    (folder / "bare.csv").write_text("b.jpg\na.PNG\n")
+    (folder / "one.csv").write_text("b.jpg\n")
+
+    with pytest.raises(
+        runtime.InputError, match=r"'bare.csv': no header: .* got 'b.jpg'. Add a first line such as 'pa"
+    ):
+        names(["bare.csv"])
+    with pytest.raises(runtime.InputError, match=r"'one.csv': no rows in this table, whose first line names its col"):
+        names(["one.csv"])
+
+
+def test_what_is_not_read_is_counted(folder):
+    left_out = LeftOut()
+    (folder / "texts.csv").write_text("a good film\na bad film\n")
+    (folder / "named.csv").write_text("sentence\na bad film\n")
+
+    list(read_sources(["."], IMAGE, left_out=left_out))
+    list(read_sources(["*.jpg"], IMAGE, left_out=left_out))
+    list(read_sources(["texts.csv", "named.csv"], FORMATS["text"], left_out=left_out))
+
+    assert dict(left_out.counts) == {".csv files": 2, ".txt files": 1, FOLDER_OF_GLOB: 1, FIRST_LINE: 1}
+
+
+def test_a_table_whose_end_is_damaged_gives_the_rows_before_it(folder, monkeypatch):
+    def read(path):
+        yield {"path": "b.jpg"}
+        raise zlib.error("incorrect data check")
+
+    monkeypatch.setitem(READERS, ".csv", read)
+    (folder / "x.csv").write_text("")
+
+    (first, (name, error)) = read_sources(["x.csv"], IMAGE)
+
+    assert first == ("b.jpg", Path("b.jpg"))
+    assert name == "x.csv#2"
+    assert "'x.csv', from here on: damaged" in str(error)
 
 
 def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):

@@ -10,7 +10,17 @@ from support.serving import DATA, Server, serving
 # A deployment of the runtime alone has no server; scripts/test-wheel says so when it leaves these out.
 SERVER_INSTALLED = all(find_spec(name) for name in ("uvicorn", "starlette", "grpc", "prometheus_client", "httpx"))
 
-collect_ignore_glob = [] if SERVER_INSTALLED else ["test_*.py", "*/test_requests.py", "*/test_triton.py"]
+collect_ignore_glob = (
+    []
+    if SERVER_INSTALLED
+    else [
+        "test_*.py",
+        "grpc/test_*.py",
+        "http/test_*.py",
+        "*/test_requests.py",
+        "*/test_triton.py",
+    ]
+)
 
 
 @pytest.fixture(scope="session")

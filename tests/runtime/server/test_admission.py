@@ -251,3 +251,61 @@ def test_health_is_fast_while_the_cores_are_busy(start, tiny):
 
     assert len(times) > 10
     assert sorted(times)[int(len(times) * 0.9)] < 0.25
+
+
+def test_bytes_are_held_when_they_arrive_and_not_when_they_are_declared(start, tiny, cat):
+    """Connections that send headers alone once kept everyone else out until their deadline."""
+    with start(tiny, "--max-body-mb", 4, "--max-buffered-mb", 4) as server, contextlib.ExitStack() as open_connections:
+        address = urlsplit(server.url)
+        for _ in range(8):
+            connection = socket.create_connection((address.hostname, address.port), timeout=5)
+            open_connections.enter_context(connection)
+            connection.sendall(b"POST /predict/tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n")
+        time.sleep(0.2)
+        assert server.post("/predict/tiny", cat).status == 200
+
+
+@pytest.mark.parametrize("value", ["0", "{}", "[]", '{"a":0}', '"a"'])
+def test_countless_inputs_in_json_are_refused_before_they_are_made(server, value):
+    body = ('{"inputs":[' + f"{value}," * 1_000_000 + value + "]}").encode()
+    before = server.resident_mb
+    response = server.post("/predict/tiny", body, Content_Type="application/json")
+
+    assert response.status == 413
+    assert "--max-queue" in response.json["error"] or "--max-body-mb" in response.json["error"]
+    assert server.line_of(response.headers["x-request-id"])["ms"] < 5000
+    assert server.resident_mb < before + 150
+
+
+def test_rows_are_counted_by_the_shape_alone(server):
+    rows = 1_000_000
+    header = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "image",
+                    "datatype": "UINT8",
+                    "shape": [rows, 1, 1, 3],
+                    "parameters": {"binary_data_size": rows * 3},
+                }
+            ]
+        }
+    ).encode()
+    response = server.post(
+        "/v2/models/tiny/infer", header + bytes(rows * 3), Inference_Header_Content_Length=str(len(header))
+    )
+
+    assert response.status == 413
+    assert "expected at most 128 in one request, got 1000000" in response.json["error"]
+    assert "--max-queue" in response.json["error"]
+    assert server.line_of(response.headers["x-request-id"])["ms"] < 1000
+
+
+def test_one_request_may_not_hold_more_than_its_share():
+    admission = Admission(Limits(body_bytes=10, held_bytes=1000), workers=1)
+    with BodyReservation(admission) as reservation:
+        reservation.extend(40)
+        with pytest.raises(TooLargeError, match="--max-body-mb"):
+            reservation.extend(1)
+    assert admission.held_bytes == 0
+    assert Limits(body_bytes=10, held_bytes=20).request_bytes == 20

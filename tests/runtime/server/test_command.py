@@ -8,7 +8,9 @@ from dataclasses import fields
 from typing import get_args
 
 import pytest
+from typer.testing import CliRunner
 
+from runtime.cli.main import build_app
 from runtime.server.command import serve
 from runtime.server.limits import MIB, Limits
 from runtime.server.options import Batching, LogFormat
@@ -26,6 +28,8 @@ def test_defaults_are_those_of_settings_and_limits():
     assert defaults["max_megapixels"] * 1_000_000 == limits.pixels
     assert defaults["max_queue"] == limits.queue
     assert defaults["deadline_s"] == limits.deadline_s
+    assert defaults["max_buffered_mb"] * MIB == limits.held_bytes
+    assert defaults["max_connections"] == limits.connections
 
 
 def unwrapped(text):
@@ -45,9 +49,33 @@ def test_help_lists_the_choices(help_text, option, choices):
     assert f"{option} <{'|'.join(get_args(choices))}>" in help_text
 
 
+def test_help_has_every_limit_in_one_panel_with_its_default(help_text):
+    panel = help_text.partition("─ Limits ─")[2].partition("╰")[0]
+
+    assert len(fields(Limits)) == 6
+    for option, default in {
+        "--max-body-mb": "32",
+        "--max-buffered-mb": "256",
+        "--max-megapixels": "64",
+        "--max-queue": "128",
+        "--deadline-s": "30",
+        "--max-connections": "2048",
+        "--drain-s": "30",
+    }.items():
+        assert re.search(rf"{option} .*?\[default: {default}(\.0)?[;\]]", panel), option
+
+
 def test_an_unknown_choice_is_a_usage_error(tiny):
     command = [sys.executable, "-m", "truecopy", "serve", str(tiny), "--batching", "sometimes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode == 2
     assert "'auto', 'on', 'off'" in unwrapped(done.stderr)
+
+
+@pytest.mark.parametrize("option", ["--http-port=65536", "--http-port=-1", "--grpc-port=65536", "--grpc-port=-2"])
+def test_a_port_that_no_machine_has_is_a_usage_error(option):
+    result = CliRunner().invoke(build_app(), ["serve", "nowhere", option])
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option.partition('=')[0]}'" in unwrapped(result.output)

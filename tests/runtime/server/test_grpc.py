@@ -14,6 +14,7 @@ from runtime.server.grpc.app import GrpcApp
 from runtime.server.grpc.messages import message_class
 from runtime.server.grpc.tensors import message_from_response, request_from_message
 from runtime.server.limits import Limits
+from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.requests import InferResponse
 from runtime.server.service import Service
 
@@ -39,10 +40,11 @@ def test_typed_bytes_have_the_number_of_their_shape():
     tensor = message.inputs.add(name="x", datatype="BYTES", shape=[2, 1])
     tensor.contents.bytes_contents.extend([b"\xff", b""])
 
-    assert request_from_message(message).inputs["x"].tolist() == [[b"\xff"], [b""]]
+    claims = TensorClaims(names=["x"], check_rows=lambda _: None, reserve=lambda _: None)
+    assert request_from_message(message, claims).inputs["x"].tolist() == [[b"\xff"], [b""]]
     tensor.contents.bytes_contents.append(b"more")
     with pytest.raises(InputError, match="expected 2 values"):
-        request_from_message(message)
+        request_from_message(message, claims)
 
 
 class _FaultyService(Service):
@@ -54,6 +56,9 @@ class _FaultyService(Service):
 
     def check_admission(self, context):
         pass
+
+    def tensor_claims(self, model, reservation):
+        return TensorClaims(names=[], check_rows=lambda _: None, reserve=reservation.extend)
 
     async def infer(self, request, context):
         await asyncio.sleep(60)

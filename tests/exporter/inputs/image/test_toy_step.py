@@ -15,7 +15,8 @@ import exporter
 from exporter.backends.registry import geometry_executions
 from exporter.conversion.to_torchscript import script
 from exporter.inputs.image import RGB, Geometry, TrainingTransform, geometry_nodes, read_transform
-from exporter.inputs.image.pixel_check import compare_pixels
+from exporter.inputs.image.made_images import drawings_of
+from exporter.inputs.image.pixel_check import PixelCheck, PixelRow, compare_pixels
 from runtime.geometry.preparation import prepare, prepare_mask
 from runtime.manifest import GeometryStep
 
@@ -28,6 +29,12 @@ def reading(monkeypatch) -> TrainingTransform:
     toy_step.register(monkeypatch)
     steps = [transforms.Resize(40), AdjustGamma(2.2), transforms.CenterCrop(33), transforms.ToTensor()]
     return read_transform(transforms.Compose(steps))
+
+
+def rows_of(reading: TrainingTransform) -> list[PixelRow]:
+    """Return each execution's pixels after each step of the transform, on made images, compared with its own."""
+    check = PixelCheck(reading=reading, pixels=RGB, executions=geometry_executions())
+    return compare_pixels(check.step_tests(reading.prefixes), RGB, drawings_of(SIZES))
 
 
 def noise(height: int, width: int) -> Image.Image:
@@ -44,7 +51,7 @@ def test_the_reader_gives_its_type_between_the_others(reading):
 
 def test_every_execution_gives_the_transforms_pixels(reading):
     """Made images through model.onnx, the host and TorchScript, after each step, as 'truecopy parity' compares them."""
-    rows = compare_pixels(reading, RGB, geometry_executions(), sizes=SIZES)
+    rows = rows_of(reading)
 
     assert {(row.step, row.path) for row in rows} == {
         (step, path)
@@ -82,11 +89,7 @@ def test_a_wrong_execution_is_named_by_its_step_and_path(reading, monkeypatch):
     monkeypatch.setattr(toy_step, "run_on_image", lambda image, _: image)  # the host without the native kernel
     monkeypatch.setattr(toy_step, "run_on_array", lambda pixels, _: pixels)  # and with it
 
-    wrong = {
-        (row.step, row.path)
-        for row in compare_pixels(reading, RGB, geometry_executions(), sizes=SIZES)
-        if row.difference
-    }
+    wrong = {(row.step, row.path) for row in rows_of(reading) if row.difference}
 
     assert wrong == {("2 of 4, 'AdjustGamma'", "runtime"), ("3 of 4, 'CenterCrop'", "runtime")}
 

@@ -10,7 +10,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 
 import exporter
-from exporter.inputs.image import read_preset, read_timm, read_transform, transform_of_options
+from exporter.inputs.image import TransformParts, read_preset, read_timm, read_transform, transform_of_parts
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
 BICUBIC = InterpolationMode.BICUBIC
@@ -60,7 +60,7 @@ def test_the_reference_stays_the_users_own(photos):
 def test_a_preset_is_assumed_and_described():
     reading = read_preset("resnet18")
 
-    assert reading.assumed
+    assert reading.restated == "assumed, from ResNet18_Weights.IMAGENET1K_V1"
     assert reading.origin == "ResNet18_Weights.IMAGENET1K_V1"
     assert reading.describe() == (
         "Resize 256 bilinear antialias, CenterCrop 224, divide by 255, "
@@ -141,23 +141,51 @@ def test_timms_pretrained_configuration(name, photos):
     pixels = torch.from_numpy(reading.pixels(photos[0]).copy()).permute(2, 0, 1)
 
     assert ((pixels / 255 - mean) / std - reading.transform(photos[0])).abs().max() < 1e-5
-    assert reading.assumed
-    assert not read_transform(f"timm:{name}").assumed
+    assert reading.restated == f"assumed, from timm:{name}"
+    assert not read_transform(f"timm:{name}").restated
     with pytest.raises(exporter.PreprocessingError, match="timm knows no such architecture"):
         read_timm("resnet_fifty")
 
 
-def test_plain_options_are_a_compose():
-    transform = transform_of_options(resize=40, crop=(32, 30), mean=MEAN, std=STD, interpolation="lanczos")
-    reading = read_transform(transform)
+def test_stated_parts_are_a_compose():
+    parts = TransformParts(resize=40, crop=(32, 30), mean=tuple(MEAN), std=tuple(STD), interpolation="lanczos")
+    reading = read_transform(transform_of_parts(parts))
 
     assert reading.steps.geometry[0].interpolation == "lanczos"
     assert reading.steps.geometry[1] == CenterCrop(height=32, width=30)
     assert reading.steps.arithmetic == (ToFloat(divisor=255.0), Normalize(mean=tuple(MEAN), std=tuple(STD)))
-    with pytest.raises(exporter.PreprocessingError, match="expected one of nearest, "):
-        transform_of_options(resize=1, crop=1, mean=None, std=None, interpolation="cubic")
-    with pytest.raises(exporter.PreprocessingError, match="one is given without the other"):
-        transform_of_options(resize=1, crop=1, mean=MEAN, std=None, interpolation="box")
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"mean": (0.5,)}, "--mean and --std: one is given without the other"),
+        ({"crop": 30, "interpolation": "bicubic"}, "--interpolation bicubic: nothing to resize"),
+        ({"crop": 30, "resize_backend": "torch"}, "--resize-backend torch: nothing to resize"),
+        ({"resize": 30, "resize_backend": "opencv"}, "needs an exact size"),
+        ({"resize": 30, "resize_backend": "letterbox", "interpolation": "nearest"}, "expected bilinear. Pass one"),
+        ({"mean": (104.0, 117.0, 123.0), "std": (0.2, 0.2, 0.2)}, "of different units"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (58.0, 57.0, 57.0)}, "of different units"),
+    ],
+)
+def test_stated_parts_that_contradict_each_other_are_refused(parts, problem):
+    with pytest.raises(exporter.PreprocessingError, match=problem):
+        transform_of_parts(TransformParts(**parts))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((104.0, 117.0, 123.0), (1.0, 1.0, 1.0)), ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))]
+)
+@pytest.mark.parametrize("backend", ["pillow", "torch"])
+def test_a_mean_in_gray_levels_is_taken_off_undivided_pixels(mean, std, backend, photos):
+    reading = read_transform(
+        transform_of_parts(TransformParts(resize=(9, 8), mean=mean, std=std, resize_backend=backend))
+    )
+    levels = torch.from_numpy(reading.pixels(photos[0]).copy()).permute(2, 0, 1)
+
+    assert reading.steps.arithmetic == (ToFloat(divisor=1.0), Normalize(mean=mean, std=std))
+    expected = (levels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    assert (reading.transform(photos[0]) - expected).abs().max() < 1e-5
 
 
 def test_a_hugging_face_processor_with_steps_of_its_own_is_refused_by_name(tmp_path):

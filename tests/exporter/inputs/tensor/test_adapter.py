@@ -112,6 +112,11 @@ def test_a_length_that_dynamo_would_fix_stays_free(tmp_path):
     exported = export(network, tmp_path, inputs=["series=float32[batch,length,3]"])
 
     assert exported.manifest.source.onnx_exporter == "legacy"
+    (onnx_step,) = (step for step in exported.steps if step.name == "ONNX")
+    assert "(legacy exporter, as dynamo failed: " in onnx_step.finding
+    assert exported.parity.fallbacks[0].startswith(
+        "the network was converted by torch.onnx's legacy exporter, as dynamo"
+    )
     model = runtime.load(exported.artifact)
     for length in (1, 2, 40, 200):
         series = torch.randn(2, length, 3)

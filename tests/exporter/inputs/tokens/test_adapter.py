@@ -65,6 +65,9 @@ def test_where_dynamo_fixes_the_length_the_legacy_exporter_steps_in_and_is_named
     exported, network = export_network("Recurrent", arguments={"kind": "RNN", "layers": 2})
 
     assert exported.manifest.source.onnx_exporter == "legacy"
+    (fallback,) = exported.parity.fallbacks
+    assert fallback.startswith("the network was converted by torch.onnx's legacy exporter, as dynamo failed: ")
+    assert (exported.artifact / "parity.json").read_bytes().count(b'"fallbacks"') == 1
     spec = exported.manifest.inputs[0]
     assert (spec.vocabulary_size, spec.max_length, spec.pad_id) == (20, None, None)
     model = runtime.load(exported.artifact, device="cpu")

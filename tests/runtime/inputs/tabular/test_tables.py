@@ -5,7 +5,7 @@ import json
 import pytest
 
 import runtime
-from runtime.inputs.tabular.tables import read_rows
+from runtime.inputs.tabular.tables import MAX_CELL_CHARACTERS, read_rows
 
 ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 
@@ -44,7 +44,11 @@ def test_every_format_gives_the_same_rows_in_order(suffix, tmp_path):
         ("x.csv", "a,b\n1,2\n3\n5,6\n", "line 3: too few values: expected 2, got 1"),
         ("x.csv", "a,b\n1,2\n3,4,5\n5,6\n", "line 3: too many values: expected 2, got 3"),
         ("x.csv", ",a\n0,1\n1,2,3\n2,3\n", "line 3: too many values: expected 2, got 3"),
+        ("x.csv", 'a,b\n1,2\n3,"a "quoted" word"\n5,6\n', "line 3: not CSV: ',' expected after"),
+        ("x.tsv", 'a\tb\n1\tthe "good"\n3\t"bad film\n5\t6\n', "line 3: not CSV: unexpected end of data"),
+        ("x.csv", "a,b\n1,2\n3,\0\n5,6\n", "line 3: not text: a null character"),
         ("x.jsonl", '{"a": 1}\nnope\n{"a": 3}\n', "line 2: not JSON"),
+        ("x.jsonl", '{"a": 1}\n' + "[" * 100_000 + '\n{"a": 3}\n', "line 2: not JSON"),
     ],
 )
 def test_a_bad_line_costs_only_itself(name, content, reason, tmp_path):
@@ -56,6 +60,47 @@ def test_a_bad_line_costs_only_itself(name, content, reason, tmp_path):
     assert isinstance(last, dict)
     assert isinstance(bad, runtime.InputError)
     assert reason in str(bad)
+
+
+def test_an_open_quote_takes_no_other_line_with_it(tmp_path):
+    """Neither those that were read while looking for its end, nor one of them that is bad itself."""
+    (tmp_path / "x.csv").write_bytes(b'a,b\n1,"two\nlines"\n\n"x,3\n4,5\n\0\n6,7\n')
+
+    rows = [row for _, row in read_rows(tmp_path / "x.csv")]
+
+    assert [row for row in rows if isinstance(row, dict)] == [
+        {"a": "1", "b": "two\nlines"},
+        {"a": "4", "b": "5"},
+        {"a": "6", "b": "7"},
+    ]
+    assert "line 5: not CSV: a quote is not closed" in str(rows[1])
+    assert "line 7: not text" in str(rows[3])
+
+
+def test_cells_are_as_long_as_texts_may_be_up_to_a_limit(tmp_path):
+    long, longest = "x" * 1_000_000, "y" * (MAX_CELL_CHARACTERS + 1)
+    (tmp_path / "x.csv").write_text(f"a,b\n1,{long}\n2,{longest}\n3,z\n")
+
+    first, bad, last = [row for _, row in read_rows(tmp_path / "x.csv")]
+
+    assert (first, last) == ({"a": "1", "b": long}, {"a": "3", "b": "z"})
+    assert "line 3: not CSV: field larger than field limit" in str(bad)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_is_read_by_its_mark(encoding, delimiter, tmp_path):
+    file = tmp_path / ("x.tsv" if delimiter == "\t" else "x.csv")
+    file.write_bytes(f"a{delimiter}b\r\n1{delimiter}na\u00efve\r\n".encode(encoding))
+
+    assert [row for _, row in read_rows(file)] == [{"a": "1", "b": "na\u00efve"}]
+
+
+def test_a_table_in_utf16_without_a_mark_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_bytes("a,b\n1,2\n".encode("utf-16-le"))
+
+    with pytest.raises(runtime.InputError, match=r"line 1: not text: a null character .* Save it as UTF-8"):
+        list(read_rows(tmp_path / "x.csv"))
 
 
 @pytest.mark.parametrize(

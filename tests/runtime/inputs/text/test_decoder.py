@@ -34,7 +34,7 @@ def folder(tmp_path) -> Path:
 def open_decoder(folder):
     def run(**changes: object) -> TextDecoder:
         settings = {"name": "text", "tokenizer": "tokenizer.json", "arrays": ARRAYS, "max_length": 6, "pad_id": 0}
-        artifact = SimpleNamespace(file=lambda name: folder / name)
+        artifact = SimpleNamespace(path=folder, read=lambda name: (folder / name).read_bytes())
         return TextDecoder(TextInput(**{**settings, **changes}), artifact)
 
     return run
@@ -102,7 +102,13 @@ def test_pairs_are_two_texts_of_different_types(open_decoder):
         ("", "empty: expected a text, got 0 blank characters"),
         ("\n \t", "empty"),
         (b"", "empty"),
-        (b"\xff\xfe", "expected UTF-8, got byte 0xff at position 0"),
+        (b"\xff\xfd", "expected UTF-8, got byte 0xff at position 0. Save it as UTF-8"),
+        (b"\xff\xfe", "empty: expected a text, got 0 blank characters"),
+        (
+            "good".encode("utf-16-le"),
+            "a null character at position 1: expected UTF-8, or UTF-16 with a byte order mark",
+        ),
+        ("good".encode("utf-32"), "got UTF-32. Save it as UTF-8"),
         ("a\ud800", "half of one, '\\\\ud800', at character 1"),
         (7, "expected a string, got int"),
         (["a", "b"], "expected one string, got 2"),

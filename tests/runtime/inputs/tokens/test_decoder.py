@@ -27,7 +27,7 @@ def open_decoder(tmp_path):
 
     def run(**changes: object) -> TokensDecoder:
         settings = {"name": "digits", "vocabulary_size": 4, "max_length": 5}
-        artifact = SimpleNamespace(file=lambda name: tmp_path / name)
+        artifact = SimpleNamespace(path=tmp_path, read=lambda name: (tmp_path / name).read_bytes())
         return TokensDecoder(TokensInput(**{**settings, **changes}), artifact)
 
     return run
@@ -87,7 +87,7 @@ def test_one_sequence_is_told_from_several(open_decoder):
         ("1 2 x", "no vocabulary, got 'x' at position 2"),
         (["1", "9"], "from 0 to 3, got 9 at position 1"),
         (["1 2", "3"], "no vocabulary, got '1 2' at position 0"),
-        (b"\xff\xff", "got other bytes"),
+        (b"\xff\xff", "expected UTF-8, got byte 0xff"),
         (b"{}", "not a token sequence"),
         (None, "not a token sequence"),
         ([2**70], "not a token sequence"),

@@ -1,0 +1,41 @@
+"""Files and folders that options name: whether they are there, before anything is loaded."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import ExportError
+from exporter.options.rules import Option, flag_of
+
+# Options whose paths are written.
+_WRITTEN = {"out", "locate"}
+
+# Options whose text may name a file.
+_REFERENCES = {"arch", "preprocess", "target_transform"}
+
+
+def check_paths(given: Mapping[str, Any], options: Mapping[str, Option]) -> None:
+    """Raise ExportError for a file or folder that a given option names and that is not there.
+
+    ``given`` are the values of the fields that the user set, ``options`` all fields that are options.
+    """
+    for name, value in given.items():
+        for path in () if name in _WRITTEN else _paths_in(name, value):
+            if not path.exists():
+                flag = flag_of(name, options[name])
+                raise ExportError(f"'{path}': no such file or folder. Check the path in {flag}.")
+
+
+def _paths_in(name: str, value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (part for part in value if isinstance(part, Path))
+    elif isinstance(value, str) and name in _REFERENCES:
+        location, colon, _ = value.rpartition(":")
+        if value.startswith("hf:"):
+            yield Path(value.removeprefix("hf:"))
+        elif colon and Path(location).suffix in {".py", ".json"}:
+            yield Path(location)
+        elif not colon and Path(value).suffix in {".json", ".skops", ".joblib", ".pkl", ".pickle"}:
+            yield Path(value)

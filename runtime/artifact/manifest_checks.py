@@ -1,0 +1,21 @@
+"""Consistency of a manifest: its parts fit one another, and nothing that is compared is left out."""
+
+from pathlib import Path
+
+from runtime.errors import ArtifactError
+from runtime.manifest import Manifest
+
+
+def check_manifest(manifest: Manifest, *, subject: str) -> None:
+    """Raise ArtifactError, with ``subject`` as the file's name, where the parts of a manifest do not fit one another.
+
+    Each part by itself has been checked by its type.
+    """
+    if manifest.parity is None:
+        raise ArtifactError(f"{subject}: never proven equal to its model. Export the model again.")
+    for name in manifest.files:
+        if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
+            raise ArtifactError(
+                f"{subject}: file name leaves the artifact: expected a plain name, got '{name[:80]}'. "
+                "Do not use this artifact; export the model again."
+            )

@@ -1,0 +1,64 @@
+"""Graphs in memory: what was verified is what onnxruntime gets, whatever happens to the files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engine.onnx_reader import DTYPES, ExternalTensor, external_tensors
+from runtime.errors import ArtifactError
+
+# Numbers of TensorProto.DataType that numpy lacks, and how wide their values are.
+_OTHER_TYPES = {16: "uint16", 17: "uint8", 18: "uint8", 19: "uint8", 20: "uint8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredGraph:
+    """A verified graph and the weights that it reads, both in memory; several graphs may share ``weights``.
+
+    ``path`` is where the graph was read from: for messages, and for execution providers that read files themselves.
+    ``weights_file`` is the only file that its tensors may lie in, and ``weights`` its bytes, aligned.
+    ``check_unchanged`` raises ArtifactError where the files are no longer those that were verified.
+    """
+
+    path: Path
+    data: bytes
+    weights_file: str
+    weights: NDArray[np.uint8]
+    check_unchanged: Callable[[], None]
+
+    def initializers(self) -> list[tuple[str, NDArray[Any], int]]:
+        """Return name, values and ONNX type of each tensor that lies in the weights; the values are not copied.
+
+        Those of types that numpy lacks are unsigned integers of the same width.
+
+        Raises ArtifactError for a tensor in another file, beyond the end of the weights, or of an unknown type.
+        """
+        try:
+            tensors = external_tensors(self.data, location=self.weights_file)
+            return [(tensor.name, self._values(tensor), tensor.kind) for tensor in tensors]
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
+            raise ArtifactError(
+                f"'{self.path}': its tensors cannot be read: {str(error).rstrip('.')}. Do not use this artifact; "
+                "export the model again."
+            ) from error
+
+    def _values(self, tensor: ExternalTensor) -> NDArray[Any]:
+        dtype = np.dtype(DTYPES.get(tensor.kind) or _OTHER_TYPES.get(tensor.kind) or _unknown(tensor))
+        size_bytes = dtype.itemsize
+        for length in tensor.shape:
+            size_bytes *= length
+        end = tensor.offset + size_bytes
+        if tensor.length not in (None, size_bytes) or end > len(self.weights):
+            raise ValueError(
+                f"tensor '{tensor.name[:80]}' has other bytes than its shape says: expected {size_bytes} at "
+                f"{tensor.offset} of {len(self.weights)}, got {tensor.length}"
+            )
+        return self.weights[tensor.offset : end].view(dtype).reshape(tensor.shape)
+
+
+def _unknown(tensor: ExternalTensor) -> str:
+    raise ValueError(f"tensor '{tensor.name[:80]}' is of the unknown type {tensor.kind}")

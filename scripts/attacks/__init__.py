@@ -1,0 +1,1 @@
+"""Attacks on a server: what one hostile request costs, and fuzzed requests."""

@@ -1,0 +1,129 @@
+"""The names of the classes are read in the order of the scores from any form that says it, and refused from others."""
+
+import json
+
+import pytest
+
+from exporter import ExportError
+from exporter.outputs.labels import describe_labels, read_labels, read_vocabulary
+
+FLOWERS = ("daisy", "rose", "tulip")
+IN_ORDER = {"daisy": 0, "rose": 1, "tulip": 2}
+TO_NAMES = {"2": "tulip", "0": "daisy", "1": "rose"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("names.txt", "daisy\nrose\ntulip\n\n"),
+        ("names.txt", "\ufeffdaisy\r\nrose\r\ntulip"),
+        ("names.csv", "daisy\nrose\ntulip\n"),
+        ("names.csv", "name\ndaisy\nrose\ntulip\n"),
+        ("list.json", json.dumps(FLOWERS)),
+        ("list.txt", json.dumps(FLOWERS, indent=2)),
+        ("printed.txt", "{0: 'daisy', 1: 'rose', 2: 'tulip'}"),
+        ("to_names.json", json.dumps(TO_NAMES)),
+        ("class_to_idx.json", json.dumps(dict(reversed(IN_ORDER.items())))),
+        ("config.json", json.dumps({"model_type": "vit", "id2label": TO_NAMES, "label2id": IN_ORDER})),
+        ("numbered.txt", "0 daisy\n2 tulip\n1 rose\n"),
+        ("numbered.txt", "0: daisy\n1: rose\n2: tulip\n"),
+        ("numbered.txt", "0 - daisy\n1 - rose\n2 - tulip\n"),
+        ("numbered.txt", "0,daisy\n1,rose\n2,tulip\n"),
+        ("numbered.txt", "daisy,0\ntulip,2\nrose,1\n"),
+        ("numbered.txt", "0, 'daisy'\n1, 'rose'\n2, 'tulip'\n"),
+        ("numbered.txt", "0\tdaisy\n1\trose\n2\ttulip\n"),
+        ("labels.csv", "1,rose\n0,daisy\n2,tulip\n"),
+        ("labels.csv", "index,name\n0,daisy\n1,rose\n2,tulip\n"),
+        ("labels.csv", "Name;ID;Color\ndaisy;0;white\nrose;1;red\ntulip;2;red\n"),
+        ("labels.csv", "flower,place\ndaisy,0\nrose,1\ntulip,2\n"),
+        ("labels.tsv", "0\tdaisy\n1\trose\n2\ttulip\n"),
+    ],
+)
+def test_names_come_in_the_order_of_the_scores(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+
+    assert read_labels(path, classes=3) == FLOWERS
+    assert describe_labels(FLOWERS, path) == f"3 from {path}: daisy, ..., tulip"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("tench, Tinca tinca", "goldfish, Carassius auratus"),
+        ("1", "0"),
+        ("3D model", "2D drawing"),
+        ("0 stars", "some stars"),
+        ("class 1", "class 0"),
+    ],
+)
+def test_lines_that_are_not_all_numbered_stay_as_they_are(tmp_path, names):
+    (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8")
+
+    assert read_labels(tmp_path / "names.txt", classes=2) == names
+
+
+def test_names_with_commas_and_quotes_in_a_table(tmp_path):
+    (tmp_path / "labels.csv").write_text('index,label\n1,"tench, Tinca tinca"\n0,"say ""hi"""\n', encoding="utf-8")
+
+    assert read_labels(tmp_path / "labels.csv", classes=2) == ('say "hi"', "tench, Tinca tinca")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("from_one.txt", "1 daisy\n2 rose\n3 tulip\n"),
+        ("with_a_gap.txt", "0 daisy\n1 rose\n3 tulip\n"),
+        ("twice.csv", "0,daisy\n1,rose\n1,tulip\n"),
+        ("counts.txt", "0 star\n1 star\n2 star\n"),
+        ("numbers_of_numbers.csv", "0,2\n1,0\n2,1\n"),
+        ("three_columns.csv", "0,daisy,red\n1,rose,red\n2,tulip,red\n"),
+        ("no_numbers.csv", "daisy,red\nrose,red\ntulip,red\n"),
+        ("gap.json", json.dumps({"0": "daisy", "1": "rose", "3": "tulip"})),
+        ("digits.json", json.dumps({"0": 0, "10": 1, "2": 2, "1": 10})),
+        ("sorted_as_text.json", json.dumps({"0": 0, "2": 1, "1": 2})),
+        ("synsets.json", json.dumps({"0": ["n1", "daisy"], "1": ["n2", "rose"], "2": ["n3", "tulip"]})),
+        ("objects.json", json.dumps([{"id": 1}])),
+        ("broken.json", '["daisy", '),
+    ],
+)
+def test_an_ambiguous_order_is_refused_with_the_way_to_state_it(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    with pytest.raises(ExportError, match=r"Save the names as a JSON list in the order of the scores, such as \["):
+        read_labels(tmp_path / name, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("daisy\n\ntulip\n", "line 2 is empty: expected a label on every line"),
+        ("daisy\nrose\n", "wrong number of labels: expected 3, one for each score of the model, got 2"),
+        ('["daisy"]', "wrong number of labels: expected 3, one for each score of the model, got 1"),
+    ],
+)
+def test_names_that_do_not_fit_the_scores_are_refused(tmp_path, text, problem):
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
+
+    with pytest.raises(ExportError, match=problem):
+        read_labels(tmp_path / "names.txt", classes=3)
+
+
+def test_names_in_memory_are_taken_as_they_are():
+    assert read_labels(("0 daisy", "1 rose"), classes=2) == ("0 daisy", "1 rose")
+    assert describe_labels(("a", "b"), ("a", "b")) == "2 from the list given: a, ..., b"
+    with pytest.raises(ExportError, match="--labels: wrong number of labels: expected 3"):
+        read_labels(("a", "b"), classes=3)
+
+
+def test_a_vocabulary_may_be_a_dictionary_of_numbers(tmp_path):
+    (tmp_path / "word2idx.json").write_text(json.dumps({"the": 2, "<pad>": 0, "<unk>": 1}), encoding="utf-8")
+    (tmp_path / "words.txt").write_text("<pad>\n<unk>\nthe\n", encoding="utf-8")
+
+    assert read_vocabulary(tmp_path / "word2idx.json") == read_vocabulary(tmp_path / "words.txt")
+    (tmp_path / "words.txt").write_text("the\nthe\n", encoding="utf-8")
+    with pytest.raises(ExportError, match="line 2 repeats line 1"):
+        read_vocabulary(tmp_path / "words.txt")
+    (tmp_path / "words.txt").write_text("", encoding="utf-8")
+    with pytest.raises(ExportError, match="empty: expected one word per line"):
+        read_vocabulary(tmp_path / "words.txt")

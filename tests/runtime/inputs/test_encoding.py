@@ -1,0 +1,72 @@
+"""Text that comes in as bytes: UTF-8 and UTF-16 by their marks, anything else an error that names it."""
+
+import io
+
+import pytest
+
+from runtime.errors import InputError
+from runtime.inputs.encoding import MAX_LINE_CHARACTERS, check_unicode, decode_text, read_lines
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
+
+
+def big_endian(text: str) -> bytes:
+    return b"\xfe\xff" + text.encode("utf-16-be")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_mark_is_no_part_of_the_text(encoding):
+    assert decode_text("na\u00efve\U0001f600".encode(encoding), "'x'") == "na\u00efve\U0001f600"
+    assert list(read_lines(io.BytesIO("na\u00efve\r\n\nend".encode(encoding)), "'x'")) == ["na\u00efve", "", "end"]
+
+
+def test_utf16_of_either_order_is_read():
+    assert decode_text(big_endian("good"), "'x'") == "good"
+    assert list(read_lines(io.BytesIO(big_endian("good\nbad\n")), "'x'")) == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("caf\u00e9".encode("latin-1"), "expected UTF-8, got byte 0xe9 at position 3. Save it as UTF-8."),
+        (b"\xff\xfea", "expected UTF-16, got byte 0x61"),
+        ("good".encode("utf-16-le"), "a null character at position 1"),
+        ("good".encode("utf-32"), "got UTF-32. Save it as UTF-8."),
+    ],
+)
+def test_bytes_of_another_encoding_are_an_error_that_says_what_to_do(data, problem):
+    with pytest.raises(InputError, match=f"^'x': not text: .*{problem}"):
+        decode_text(data, "'x'")
+
+
+def test_a_null_character_in_a_text_is_kept():
+    """Tokenizers know what to do with it; only UTF-16 without its mark has one in most characters."""
+    assert decode_text(b"zero \0 width", "'x'") == "zero \0 width"
+    with pytest.raises(InputError, match="a null character at position 0"):
+        decode_text("good".encode("utf-16-be"), "'x'")
+
+
+def test_a_line_that_is_no_text_costs_only_itself():
+    lines = list(read_lines(io.BytesIO(b"a\nb\0c\nd\xe9\ne"), "'x'"))
+
+    assert [line for line in lines if isinstance(line, str)] == ["a", "d\udce9", "e"]
+    assert "'x', line 2: not text: a null character at position 1" in str(lines[1])
+    with pytest.raises(InputError, match="'x': not text: expected UTF-8, got byte 0xe9 at character 1"):
+        check_unicode(str(lines[2]), "'x'")
+
+
+def test_a_torn_end_of_utf16_is_an_error_after_the_lines_before_it():
+    *whole, torn = read_lines(io.BytesIO("a\nb\n".encode("utf-16") + b"c"), "'x'")
+
+    assert whole == ["a", "b"]
+    assert "'x', line 3: not text: expected UTF-16" in str(torn)
+
+
+def test_a_line_without_an_end_is_not_read_into_memory(monkeypatch):
+    monkeypatch.setattr("runtime.inputs.encoding.MAX_LINE_CHARACTERS", 8)
+
+    short, long, last = read_lines(io.BytesIO(b"123456\n" + b"x" * 100 + b"\nlast"), "'x'")
+
+    assert (short, last) == ("123456", "last")
+    assert "'x', line 2: too long: expected fewer than 8 characters" in str(long)
+    assert MAX_LINE_CHARACTERS == 2**26
