@@ -170,7 +170,7 @@ def _compare(
                 )
                 step.finding = describe_rows(made)
         with progress.step("compare") as step:
-            subject = replace(subject, not_compared=(*subject.not_compared, *missing))
+            subject = replace(subject, not_proven=(*subject.not_proven, *missing))
             evidence = parity.compare(paths, subject, advance=progress.advance)
             step.finding = describe_rows(evidence.rows)
         evidence = _with_rows(evidence, subject, made)
@@ -181,7 +181,7 @@ def _compare(
         with_tf32 = parity.compare(_end_to_end(opened), subject)
         worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
         tf32 = f"TF32 on CUDA, which sessions leave off: no verdict, {worst:.2g} times the noise floor end to end"
-        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, tf32)), drawn
+        return msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, tf32)), drawn
 
 
 def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
@@ -233,7 +233,7 @@ def _compare_stated(
     evidence = msgspec.structs.replace(
         evidence,
         noise=subject.noise.noise,
-        not_compared=(*subject.not_compared, sentence),
+        not_proven=(*subject.not_proven, sentence),
         fallbacks=subject.fallbacks,
     )
     evidence = with_checks(evidence, [task_check], random=subject.noise.random)

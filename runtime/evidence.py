@@ -170,7 +170,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ``reason`` is one sentence, empty for a pass; ``first_fault`` is the index of the row of the first stage at fault.
     ``batch_sizes``, and ``lengths`` by the name of the dimension, are those that were run. ``tools`` are versions by
     name. ``max_ratio`` is the limit as a multiple of the noise floor. ``whole`` are the things that were compared
-    whole. ``not_compared`` has one sentence for each thing that is not proven: what was assumed, what the user stated
+    whole. ``not_proven`` has one sentence for each thing that is not proven: what was assumed, what the user stated
     without code of training to compare with, and what could not be compared, such as a device that the machine lacks.
     ``fallbacks`` has one for each part of the artifact that was not converted as usual, with the reason where it is
     known; it is compared like every other. ``drift`` is present where the check was compared with a baseline, and may
@@ -190,7 +190,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     near_ties: tuple[NearTie, ...]
     whole: tuple[WholeCheck, ...] = ()
-    not_compared: tuple[str, ...] = ()
+    not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     tools: dict[str, str]
     drift: Drift | None = None

@@ -122,7 +122,7 @@ def compare_whole(
             check, sentence = compare_weights(subject.network, constants, path)
             checks.append(check)
             left_out += [sentence] if sentence else []
-    evidence = msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, *left_out))
+    evidence = msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, *left_out))
     return with_checks(evidence, checks, random=subject.noise.random)
 
 

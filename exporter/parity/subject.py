@@ -36,7 +36,7 @@ class ParityInputs:
     labels: Sequence[str]
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
-    not_compared: tuple[str, ...] = ()
+    not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
 
     @property
@@ -96,6 +96,6 @@ def build_inputs(
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
-        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *assumptions),
+        not_proven=(*eager.source.skipped_samples, *eager.source.assumptions, *assumptions),
         fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
