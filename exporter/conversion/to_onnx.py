@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.conversion.to_torchscript import traced_reads
@@ -91,7 +92,7 @@ def to_onnx(
     """
     check_branches(network, example)
     try:
-        model = _without_traces(_dynamo(network, example, outputs, dimensions))
+        model = _finish(_dynamo(network, example, outputs, dimensions))
         _validate(model, network, validation_inputs)
         return ConvertedNetwork(model=model)
     except Exception as error:  # torch.onnx raises whatever its passes raise
@@ -99,7 +100,7 @@ def to_onnx(
     try:
         reads = traced_reads(network, tuple(example.values()))
         if not reads:
-            model = _without_traces(_legacy(network, example, outputs, dimensions))
+            model = _finish(_legacy(network, example, outputs, dimensions))
             _validate(model, network, validation_inputs)
             return ConvertedNetwork(model=model, fallback=_reason(failure))
     except Exception as error:
@@ -136,7 +137,7 @@ def trace_program(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
             "The faulty node cannot be found."
         ) from error
-    return TracedProgram(program=program.exported_program, model=_without_traces(program.model_proto))
+    return TracedProgram(program=program.exported_program, model=_finish(program.model_proto))
 
 
 def _dynamo(
@@ -241,6 +242,10 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
         dimension.dim_param if dimension.HasField("dim_param") else dimension.dim_value
         for dimension in value.type.tensor_type.shape.dim
     )
+
+
+def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
+    return avoid_known_faults(_without_traces(model))
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
