@@ -4,29 +4,34 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from exporter import parity
-from exporter.backends.registry import geometry_executions, open_paths
+from exporter.backends.registry import compare_manifests, compare_whole, geometry_executions, open_paths
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultReport, locate_fault
+from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.registry import options_of_task
+from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
+from exporter.parity.whole import check_task_name, with_checks
 from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe import ExportOptions
-from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
+from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
-from runtime.evidence import Evidence, Row
-from runtime.manifest import LAYOUT, Input, TextInput
+from runtime.evidence import Evidence, Row, WholeCheck
+from runtime.manifest import LAYOUT, Input
 from runtime.model import Model
-from runtime.reports import Picture
+from runtime.reports import Picture, unfinished
 from runtime.verify import verify_model
 
 
@@ -67,6 +72,7 @@ def recheck_artifact(
     Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
     in.
     """
+    options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     progress = Progress(listener)
     with progress.step("read") as step:
         artifact = open_artifact(path)
@@ -77,7 +83,7 @@ def recheck_artifact(
         rebuilt = open_eager_network(artifact, options)
         step.finding = f"{manifest.name}, {len(manifest.files)} files"
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
-    if adapter.inputs != manifest.inputs:
+    if _transforms(adapter.inputs) != _transforms(manifest.inputs):
         raise ParityError(
             f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
             f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
@@ -88,7 +94,14 @@ def recheck_artifact(
         outputs = reference.run(adapter.cases())
         batch = reference.batch_form(outputs)
         step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
-    postprocessing = postprocessing_from_artifact(artifact, outputs.values, batch_axes=batch.axes)
+    task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
+    labels = artifact.labels()
+    if options.labels is not None:
+        labels = read_labels(options.labels, classes=len(labels))
+    stated = options.task_options if task_check.fault is None else None
+    postprocessing = postprocessing_from_artifact(artifact, outputs.values, stated, batch_axes=batch.axes)
+    if manifest.labels is not None:
+        postprocessing = postprocessing.with_labels(labels, file=manifest.labels.file)
     eager = parity.EagerModel(
         source=adapter,
         reference=reference,
@@ -96,13 +109,30 @@ def recheck_artifact(
         postprocessing=postprocessing,
         takes_batches=not batch.obstacle,
     )
-    labels = artifact.labels()
-    if options.labels is not None:
-        labels = read_labels(options.labels, classes=len(labels))
-    subject = parity.build_inputs(eager, manifest=manifest, labels=labels, max_ratio=options.max_ratio)
-    subject = replace(subject, not_compared=(*subject.not_compared, *_own_references(options, manifest.inputs, labels)))
+    subject = parity.build_inputs(
+        eager,
+        manifest=msgspec.structs.replace(manifest, task=postprocessing.task, inputs=adapter.inputs),
+        labels=labels,
+        max_ratio=options.max_ratio,
+        assumptions=(
+            *output_assumptions(options.task_options, postprocessing),
+            *own_values(artifact, options),
+        ),
+    )
+    own_labels = options.labels is not None
+    differs = [
+        check for check in (task_check, *compare_manifests(artifact, subject, adapter)) if check.fault is not None
+    ]
+    if differs:
+        with progress.step("compare") as step:
+            evidence = _compare_stated(artifact, subject, adapter, task_check, labels=own_labels)
+            step.finding = differs[0].finding
+        return RecheckResult(evidence=evidence)
     extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress)
     evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
+    with progress.step("whole") as step:
+        evidence = compare_whole(artifact, subject, adapter, evidence, labels=own_labels)
+        step.finding = ", ".join(dict.fromkeys(check.subject for check in evidence.whole))
     with progress.step("golden") as step:
         golden = _golden_rows(artifact)
         evidence = _with_rows(evidence, subject, golden)
@@ -147,7 +177,7 @@ def _compare(
                 )
                 step.finding = describe_rows(made)
         with progress.step("compare") as step:
-            subject = replace(subject, not_compared=(*subject.not_compared, *missing))
+            subject = replace(subject, not_proven=(*subject.not_proven, *missing))
             evidence = parity.compare(paths, subject, advance=progress.advance)
             step.finding = describe_rows(evidence.rows)
         evidence = _with_rows(evidence, subject, made)
@@ -158,7 +188,7 @@ def _compare(
         with_tf32 = parity.compare(_end_to_end(opened), subject)
         worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
         tf32 = f"TF32 on CUDA, which sessions leave off: no verdict, {worst:.2g} times the noise floor end to end"
-        return msgspec.structs.replace(evidence, not_compared=(*evidence.not_compared, tf32)), drawn
+        return msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, tf32)), drawn
 
 
 def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:
@@ -196,18 +226,25 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
     ]
 
 
-def _own_references(options: ExportOptions, inputs: Sequence[Input], labels: Sequence[str]) -> tuple[str, ...]:
-    """Return what was taken from the artifact itself, as no option gave the user's own."""
-    sentences = []
-    if options.tokenizer is None and any(isinstance(spec, TextInput) for spec in inputs):
-        sentences.append(
-            "the tokenizer with training's own: the artifact's was taken for it; --tokenizer names another"
-        )
-    if options.labels is None and labels:
-        sentences.append(
-            "the names of the classes with training's own: the artifact's were taken; --labels names others"
-        )
-    return tuple(sentences)
+def _transforms(inputs: Sequence[Input]) -> list[Any]:
+    """Return the kinds of inputs, and the transforms that are folded in."""
+    return [(type(spec), getattr(spec, "preprocessing", None)) for spec in inputs]
+
+
+def _compare_stated(
+    artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline, task_check: WholeCheck, *, labels: bool
+) -> Evidence:
+    """Return the evidence on an artifact that was exported with other options: nothing is run."""
+    evidence = unfinished(subject.manifest.name, "", max_ratio=subject.max_ratio, tools=subject.manifest.tools)
+    sentence = "what the artifact does to inputs: not run, as it was exported with other options"
+    evidence = msgspec.structs.replace(
+        evidence,
+        noise=subject.noise.noise,
+        not_proven=(*subject.not_proven, sentence),
+        fallbacks=subject.fallbacks,
+    )
+    evidence = with_checks(evidence, [task_check], random=subject.noise.random)
+    return compare_whole(artifact, subject, adapter, evidence, labels=labels)
 
 
 def _describe(inputs: Sequence[Input]) -> str:

@@ -4,17 +4,23 @@ The command line, ``truecopy.export``, ``truecopy parity`` and the reference pag
 here imports PyTorch, so that ``--help`` does not wait for it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
-from difflib import get_close_matches
-from os import PathLike
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from exporter.errors import ExportError
-from exporter.options.rules import CLASS_TASKS, DEFAULT_TASK, KINDS_WITH_DEFAULT_TASK, check_use, is_given, option_field
+from exporter.options.rules import (
+    CLASS_TASKS,
+    DEFAULT_TASK,
+    KINDS_WITH_DEFAULT_TASK,
+    check_use,
+    is_given,
+    option_field,
+    option_fields,
+)
+from exporter.options.target import check_target
 from exporter.options.values import (
-    field_value,
+    checkpoint_path,
     read_colors,
     read_columns,
     read_keyword_arguments,
@@ -22,8 +28,9 @@ from exporter.options.values import (
     read_numbers,
     read_size,
     read_values,
+    values_of,
 )
-from runtime.manifest import InverseFunction, InverseFunctionName, InverseStep, TextInput, Value
+from runtime.manifest import InverseStep, TextInput, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
 MAX_RATIO = 10.0
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
-# Transforms of a target by name, and what undoes them.
-TARGET_FUNCTIONS: Mapping[str, InverseFunctionName] = {"log": "exp", "log1p": "expm1", "sqrt": "square"}
 RESIZE_BACKENDS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
 
 # Panels of the help.
@@ -54,12 +59,16 @@ class TaskOptions:
     """
 
     task: str | None = option_field(
-        choices="exporter.outputs.registry:TASKS", panel=OUTPUTS, help="Task of the network. Default: classify."
+        choices="exporter.outputs.registry:TASKS",
+        panel=OUTPUTS,
+        recheck=True,
+        help="Task of the network. Default: classify.",
     )
     values: tuple[Value, ...] = option_field(
         (),
         metavar="NAME=UNIT,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_values,
         help="Names of the numbers that --task regress predicts; units are optional.",
         tasks=("regress",),
@@ -68,6 +77,7 @@ class TaskOptions:
         (),
         metavar="MEAN,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_numbers,
         help="Mean of the training target; added back.",
         tasks=("regress",),
@@ -76,6 +86,7 @@ class TaskOptions:
         (),
         metavar="STD,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_numbers,
         help="Standard deviation of the training target; multiplied back.",
         tasks=("regress",),
@@ -83,6 +94,7 @@ class TaskOptions:
     target_transform: str | Path | tuple[InverseStep, ...] | None = option_field(
         metavar="FILE",
         panel=OUTPUTS,
+        recheck=True,
         help="Transform of the training target: fitted, as .skops or .joblib, or log, log1p or sqrt, applied before "
         "--target-mean and --target-std.",
         tasks=("regress",),
@@ -91,17 +103,24 @@ class TaskOptions:
         (),
         metavar="THRESHOLD,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_numbers,
         help="Thresholds of --task multilabel: one per class, or one for all. Default: 0.5.",
         tasks=("multilabel",),
     )
     end_id: int | None = option_field(
-        kind=int, metavar="N", panel=OUTPUTS, help="End-of-sequence token id of --task tokens.", tasks=("tokens",)
+        kind=int,
+        metavar="N",
+        panel=OUTPUTS,
+        recheck=True,
+        help="End-of-sequence token id of --task tokens.",
+        tasks=("tokens",),
     )
     colors: tuple[tuple[int, int, int], ...] = option_field(
         (),
         metavar="COLOR,...",
         panel=OUTPUTS,
+        recheck=True,
         read=read_colors,
         help="Colors of --task segment, one per class, such as black,#ff8000, or a file with one per line. Default: "
         "Pascal VOC's.",
@@ -189,16 +208,17 @@ class ExportOptions:
         help="Library whose resize the training loader used. Default: pillow.",
         input_kinds=("image",),
     )
-    exif: bool = option_field(
-        False,
+    exif: bool | None = option_field(
         kind=bool,
         panel=IMAGES,
+        recheck=True,
         help="Rotate photos by their EXIF orientation, as the training loader did.",
         input_kinds=("image",),
     )
     pixel_format: str | None = option_field(
         metavar="FORMAT",
         panel=IMAGES,
+        recheck=True,
         help="Input of the transform: RGB, L, uint8[4], uint16[1]. Default: from the network's input.",
         input_kinds=("image",),
     )
@@ -230,8 +250,12 @@ class ExportOptions:
         help="Tokenizer: a Hugging Face folder, or a tokenizer.json. Default: the one in hf:FOLDER.",
         input_kinds=("text",),
     )
-    text_pairs: bool = option_field(
-        False, kind=bool, panel=OTHER_INPUTS, help="The network takes pairs of texts.", input_kinds=("text",)
+    text_pairs: bool | None = option_field(
+        kind=bool,
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="The network takes pairs of texts.",
+        input_kinds=("text",),
     )
     vocabulary: Path | None = option_field(
         kind=Path,
@@ -309,7 +333,7 @@ class ExportOptions:
         help="Find the first faulty node of the network, and write it to this folder as a script that runs.",
     )
     weights: str | None = option_field(
-        metavar="NAME", help="State dict in the checkpoint. Default: the best candidate, reported."
+        metavar="NAME", recheck=True, help="State dict in the checkpoint. Default: the best candidate, reported."
     )
     trust: bool = option_field(
         False,
@@ -380,29 +404,10 @@ class ExportOptions:
         Paths may be strings, sequences lists, and values texts as on the command line. Raises ExportError for an
         unknown name and for options that contradict each other.
         """
-        own = {about.name: about for about in fields(cls)}
-        task = {about.name: about for about in fields(TaskOptions)}
-        for name in keywords:
-            if name not in own and name not in task:
-                close = get_close_matches(name, [*own, *task], n=1)
-                advice = f"Did you mean '{close[0]}'?" if close else "See help(truecopy.ExportOptions)."
-                raise ExportError(f"export(): unknown option '{name}'. {advice}")
-        keywords = {name: value for name, value in keywords.items() if value is not None}
-        given = {name: field_value(own[name], value) for name, value in keywords.items() if name in own}
-        of_task = {name: field_value(task[name], value) for name, value in keywords.items() if name in task}
+        own, of_task = values_of(keywords, cls, TaskOptions)
         if of_task:
-            given["task_options"] = replace(given.get("task_options", TaskOptions()), **of_task)
-        if not isinstance(checkpoint, str | PathLike):
-            raise ExportError(
-                f"export(): checkpoint: expected the path of a file or folder, got {type(checkpoint).__name__}. Save "
-                "the weights with torch.save(model.state_dict(), PATH), and pass the path."
-            )
-        if not isinstance(keywords.get("task_options", TaskOptions()), TaskOptions):
-            raise ExportError(
-                f"export(): task_options: expected TaskOptions, got {type(keywords['task_options']).__name__}. Correct "
-                "it, or pass its fields by name."
-            )
-        options = cls(checkpoint=Path(checkpoint), arch=arch, **given)
+            own["task_options"] = replace(own.get("task_options", TaskOptions()), **of_task)
+        options = cls(checkpoint=checkpoint_path(checkpoint), arch=arch, **own)
         options.check()
         return options
 
@@ -421,21 +426,4 @@ class ExportOptions:
         options = {about.name: about.metadata["option"] for about in option_fields(type(self))}
         check_use(self.given, options, kinds=kinds, task=task or self.task_options.task)
         target = self.task_options
-        named = str(target.target_transform) in TARGET_FUNCTIONS or (
-            isinstance(target.target_transform, tuple)
-            and all(isinstance(step, InverseFunction) for step in target.target_transform)
-        )
-        if (target.target_mean or target.target_std) and target.target_transform is not None and not named:
-            raise ExportError(
-                "--target-transform: a fitted transform cannot be combined with --target-mean and --target-std. Leave "
-                "out one or the other."
-            )
-
-
-def option_fields(kind: type[ExportOptions] = ExportOptions) -> Iterator[Field[Any]]:
-    """Yield the fields that are options, in the order of the help."""
-    for about in fields(kind):
-        if about.name == "task_options":
-            yield from fields(TaskOptions)
-        elif "option" in about.metadata:
-            yield about
+        check_target(target.target_transform, scaled=bool(target.target_mean or target.target_std))

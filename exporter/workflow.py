@@ -32,6 +32,7 @@ from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
 from exporter.options.rules import DEFAULT_TASK
+from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
@@ -109,6 +110,7 @@ class _Subject:
     adapter: InputPipeline
     eager: parity.EagerModel
     labels: tuple[str, ...]
+    labels_finding: str
 
 
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
@@ -189,7 +191,13 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         takes_batches=not batch.obstacle,
     )
     return _Subject(
-        options=options, checkpoint=checkpoint, rebuilt=rebuilt, adapter=adapter, eager=eager, labels=labels
+        options=options,
+        checkpoint=checkpoint,
+        rebuilt=rebuilt,
+        adapter=adapter,
+        eager=eager,
+        labels=labels,
+        labels_finding=step.finding,
     )
 
 
@@ -233,8 +241,12 @@ def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...], mi
         manifest=msgspec.structs.replace(artifact.manifest, task=eager.postprocessing.task, inputs=adapter.inputs),
         labels=subject.labels,
         max_ratio=options.max_ratio,
+        assumptions=(
+            *output_assumptions(options.task_options, eager.postprocessing),
+            *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
+        ),
     )
-    expected = replace(expected, fallbacks=fallbacks, not_compared=(*expected.not_compared, *missing))
+    expected = replace(expected, fallbacks=fallbacks, not_proven=(*expected.not_proven, *missing))
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence

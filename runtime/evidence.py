@@ -102,6 +102,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return self.difference / self.floor if self.floor else math.inf
 
 
+class WholeCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was compared whole and exactly, and not by what it does to inputs.
+
+    ``subject`` says what: the labels, the tokenizer, the weights. ``path`` is the artifact's file that has it,
+    ``count`` how many parts of it were compared, such as labels. A fault is also a row, of the stage ``stage``.
+    """
+
+    subject: str
+    path: str
+    stage: Stage
+    count: int
+    fault: Fault | None = None
+    finding: str = ""
+
+
 # Multiples of the noise floor, for histograms.
 HISTOGRAM_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 1e5)
 
@@ -154,10 +169,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reason`` is one sentence, empty for a pass; ``first_fault`` is the index of the row of the first stage at fault.
     ``batch_sizes``, and ``lengths`` by the name of the dimension, are those that were run. ``tools`` are versions by
-    name. ``max_ratio`` is the limit as a multiple of the noise floor. ``not_compared`` has one sentence for each thing
-    that was not compared, such as a device that the machine lacks. ``fallbacks`` has one for each part of the artifact
-    that was not converted as usual, with the reason where it is known; it is compared like every other. ``drift`` is
-    present where the check was compared with a baseline, and may be the reason of a failure.
+    name. ``max_ratio`` is the limit as a multiple of the noise floor. ``whole`` are the things that were compared
+    whole. ``not_proven`` has one sentence for each thing that is not proven: what was assumed, what the user stated
+    without code of training to compare with, and what could not be compared, such as a device that the machine lacks.
+    ``fallbacks`` has one for each part of the artifact that was not converted as usual, with the reason where it is
+    known; it is compared like every other. ``drift`` is present where the check was compared with a baseline, and may
+    be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION
@@ -172,7 +189,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     lengths: dict[str, tuple[int, ...]] = {}
     rows: tuple[Row, ...]
     near_ties: tuple[NearTie, ...]
-    not_compared: tuple[str, ...] = ()
+    whole: tuple[WholeCheck, ...] = ()
+    not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     tools: dict[str, str]
     drift: Drift | None = None

@@ -117,6 +117,9 @@ class Backend(Protocol):
     def open_path(self, opened: OpenArtifact) -> ServedPath:
         """Return the path through the form, with its inner stages within reach."""
 
+    def read_weights(self, artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+        """Return the constants of each file of the form, by name where it keeps names; none without files."""
+
     def open_geometry(self, steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:
         """Return the form's own execution of an image transform's geometry."""
 

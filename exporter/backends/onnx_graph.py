@@ -1,12 +1,13 @@
 """Backend of the ONNX graphs: the whole path in standard operators, over one weights file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from exporter.assemble import assemble, convert_network
@@ -114,6 +115,15 @@ def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:
     return dict(zip(names, session.run(names, dict(arrays)), strict=True))
 
 
+def read_weights(artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+    """Return the constants of each graph; those in the file of weights are mapped, not read."""
+    variant = artifact.manifest.variants[0]
+    return {
+        name: dict(_constants_of(onnx.load(artifact.file(name), load_external_data=False).graph, artifact))
+        for name in dict.fromkeys((variant.model, variant.network))
+    }
+
+
 def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:
     """Return the geometry's nodes as a graph of their own."""
     wide = pixels.dtype == "uint16"
@@ -178,6 +188,31 @@ def scale_graph(data: bytes, scales: LogitScales, *, output: str) -> bytes:
         graph.node.extend(_rescaled_probabilities(last.output[0], scales_name, output, sigmoid=scales.sigmoid))
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _constants_of(graph: onnx.GraphProto, artifact: Artifact) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the constants of a graph and of those inside it, by name."""
+    for tensor in graph.initializer:
+        yield tensor.name, _array_of(tensor, artifact)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.HasField("t"):
+                yield node.output[0], _array_of(attribute.t, artifact)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _constants_of(inner, artifact)
+
+
+def _array_of(tensor: onnx.TensorProto, artifact: Artifact) -> NDArray[Any]:
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    return np.memmap(
+        artifact.file(place["location"]),
+        dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type),
+        mode="r",
+        offset=int(place.get("offset", 0)),
+        shape=tuple(tensor.dims),
+    )
 
 
 def _rescaled_probabilities(

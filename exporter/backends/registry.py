@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 from torch import nn
 
 from exporter import parity
@@ -18,8 +19,10 @@ from exporter.inputs.image.pixel_check import GeometryExecution
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import measure_difference
 from exporter.parity.paths import SubgraphCache, split_batch
+from exporter.parity.weights import compare_weights
+from exporter.parity.whole import check_inputs, check_labels, check_task, with_checks
 from runtime.artifact.open import Artifact
-from runtime.evidence import Evidence
+from runtime.evidence import Evidence, WholeCheck
 from runtime.manifest import LAYOUT, Manifest
 from runtime.model import Model
 
@@ -103,7 +106,37 @@ def compare_staged(
         Model(artifact, device="cpu") as model,
         open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
-        return parity.compare(paths, subject)
+        return compare_whole(artifact, subject, adapter, parity.compare(paths, subject))
+
+
+def compare_whole(
+    artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline, evidence: Evidence, *, labels: bool = True
+) -> Evidence:
+    """Return the evidence with what can be compared whole: the manifest, the labels, the adapter's own, the weights.
+
+    Without ``labels`` they are the artifact's own, and prove nothing.
+    """
+    manifest = artifact.manifest
+    checks = compare_manifests(artifact, subject, adapter)
+    if labels and subject.labels:
+        checks.append(check_labels(artifact, subject.labels))
+    checks += adapter.compare_whole(artifact)
+    left_out = []
+    for backend in backends_in(manifest).values():
+        for path, constants in backend.read_weights(artifact).items():
+            check, sentence = compare_weights(subject.network, constants, path)
+            checks.append(check)
+            left_out += [sentence] if sentence else []
+    evidence = msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, *left_out))
+    return with_checks(evidence, checks, random=subject.noise.random)
+
+
+def compare_manifests(artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline) -> list[WholeCheck]:
+    """Return the checks of the inputs and the task in a manifest with those that the user asked for."""
+    return [
+        *check_inputs(subject.manifest.inputs, artifact.manifest.inputs, stage=adapter.inputs_stage),
+        *check_task(subject.manifest.task, artifact.manifest.task),
+    ]
 
 
 def is_right_unoptimized(artifact: Artifact, subject: parity.ParityInputs, evidence: Evidence) -> bool:

@@ -1,6 +1,10 @@
 """Backend of the runtime: host preprocessing and the network graph, as the artifact is served."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 
 from exporter.backends.backend import (
     CalibratedForm,
@@ -39,6 +43,11 @@ def open_path(opened: OpenArtifact) -> ServedPath:
             **graph_stages(opened.subgraphs, graph, model.manifest, opened.postprocessing, opened.adapter.borders),
         },
     )
+
+
+def read_weights(_artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+    """Return none: the graphs have them."""
+    return {}
 
 
 def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunction:

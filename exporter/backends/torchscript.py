@@ -1,10 +1,11 @@
 """Backend of TorchScript: the whole path as one archive for libtorch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exporter.backends.backend import (
@@ -82,6 +83,18 @@ def open_path(opened: OpenArtifact) -> ServedPath:
 
     stages = _stages(module, opened) if borders.decoded else {}
     return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run)
+
+
+def read_weights(artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+    """Return the constants of the frozen archive's forward, which have numbers and no names."""
+    module: Any = load_torchscript(artifact.file(LAYOUT.torchscript))
+    _, constants = module.code_with_constants
+    arrays = {
+        name: value.detach().numpy()
+        for name, value in constants.const_mapping.items()
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.dtype != torch.bfloat16
+    }
+    return {LAYOUT.torchscript: arrays}
 
 
 def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunction:

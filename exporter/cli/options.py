@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from exporter.errors import ExportError
-from exporter.options.rules import Option, choices_of, flag_of
-from exporter.recipe import ExportOptions, option_fields
+from exporter.options.rules import Option, choices_of, flag_of, option_fields
+from exporter.recipe import ExportOptions
 
 Command = Callable[..., Any]
 
@@ -73,14 +73,17 @@ def _parameter(about: Field[Any], panel: str | None) -> inspect.Parameter:
     kind: Any = option.kind
     if option.choices:
         kind = Literal[choices_of(option)]  # Typer lists them in help, completion and errors
-    kind = kind if kind is bool else kind | None
-    shown = about.default if isinstance(about.default, str | float) else None
-    default = False if option.kind is bool else shown
+    # A switch without a default of its own can also be switched off: nothing said is something else.
+    kind = kind if kind is bool and about.default is False else kind | None
+    default = about.default if isinstance(about.default, str | float | bool) else None
+    flag = flag_of(about.name, option)
+    if option.kind is bool and default is None:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     return inspect.Parameter(
         about.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(flag_of(about.name, option), **settings)],
+        annotation=Annotated[kind, typer.Option(flag, **settings)],
     )
 
 
@@ -91,7 +94,7 @@ def _read_options(
     given: dict[str, Any] = {}
     for name, value in texts.items():
         option: Option = chosen[name].metadata["option"]
-        if value is None or value is False or value == []:
+        if value is None or value == chosen[name].default or value == []:
             continue
         try:
             given[name] = option.read(value) if option.read is not None else value

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from exporter.options.paths import check_paths
-from exporter.recipe import ExportOptions, option_fields
+from exporter.options.rules import option_fields
+from exporter.recipe import ExportOptions
 
 
 def check_export(options: ExportOptions) -> None:
@@ -41,7 +42,7 @@ def check_recheck(artifact: Path, options: ExportOptions) -> None:
 def _check_paths(options: ExportOptions) -> None:
     owners = (options, options.task_options)
     given = {name: getattr(owner, name) for name in options.given for owner in owners if hasattr(owner, name)}
-    check_paths(given, {about.name: about.metadata["option"] for about in option_fields()})
+    check_paths(given, {about.name: about.metadata["option"] for about in option_fields(ExportOptions)})
 
 
 def _has_known_head(options: ExportOptions) -> bool:

@@ -20,7 +20,9 @@ from torch import nn
 from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
+from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.conversion.to_torchscript import traced_reads
 from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
@@ -90,7 +92,7 @@ def to_onnx(
     """
     check_branches(network, example)
     try:
-        model = _without_traces(_dynamo(network, example, outputs, dimensions))
+        model = _finish(_dynamo(network, example, outputs, dimensions))
         _validate(model, network, validation_inputs)
         return ConvertedNetwork(model=model)
     except Exception as error:  # torch.onnx raises whatever its passes raise
@@ -98,7 +100,7 @@ def to_onnx(
     try:
         reads = traced_reads(network, tuple(example.values()))
         if not reads:
-            model = _without_traces(_legacy(network, example, outputs, dimensions))
+            model = _finish(_legacy(network, example, outputs, dimensions))
             _validate(model, network, validation_inputs)
             return ConvertedNetwork(model=model, fallback=_reason(failure))
     except Exception as error:
@@ -135,7 +137,7 @@ def trace_program(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
             "The faulty node cannot be found."
         ) from error
-    return TracedProgram(program=program.exported_program, model=_without_traces(program.model_proto))
+    return TracedProgram(program=program.exported_program, model=_finish(program.model_proto))
 
 
 def _dynamo(
@@ -221,7 +223,7 @@ def _validate(
 def _validate_on(session: Any, network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     names = {value.name for value in session.get_inputs()}
     outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items() if name in names})
-    with torch.no_grad():
+    with torch.no_grad(), SigmoidWatch() as sigmoids:
         value = network(*inputs.values())
     for actual, tensor in zip(outputs, value if isinstance(value, tuple) else (value,), strict=True):
         expected = tensor.numpy()
@@ -230,7 +232,8 @@ def _validate_on(session: Any, network: nn.Module, inputs: Mapping[str, torch.Te
         if not expected.size:
             continue
         largest = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
-        if largest > _VALIDATION_LIMIT * float(np.abs(expected).max()):
+        own_error = SIGMOID_LIMIT if sigmoids.made(tensor) else 0.0
+        if largest > max(_VALIDATION_LIMIT * float(np.abs(expected).max()), own_error):
             raise ConversionError(f"its graph is {largest:.1e} off eager for inputs of another length")
 
 
@@ -239,6 +242,10 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
         dimension.dim_param if dimension.HasField("dim_param") else dimension.dim_value
         for dimension in value.type.tensor_type.shape.dim
     )
+
+
+def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
+    return avoid_known_faults(_without_traces(model))
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

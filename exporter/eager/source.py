@@ -16,7 +16,10 @@ def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNet
     """
     source, name = artifact.manifest.source, artifact.manifest.name
     checkpoint = read_checkpoint(
-        options.checkpoint, weights=source.checkpoint_entry or None, trust=options.trust, imports=options.imports
+        options.checkpoint,
+        weights=options.weights or source.checkpoint_entry or None,
+        trust=options.trust,
+        imports=options.imports,
     )
     if checkpoint.sha256 != source.checkpoint_sha256:
         raise CheckpointError(

@@ -15,7 +15,8 @@ from exporter.conversion.node_builder import NodeBuilder
 from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
 from exporter.progress import Advance
 from exporter.recipe import TaskOptions
-from runtime.evidence import Row
+from runtime.artifact.open import Artifact
+from runtime.evidence import Row, Stage, WholeCheck
 from runtime.manifest import Input
 
 
@@ -49,11 +50,12 @@ class InputAdapter(Protocol):
 
     ``files`` are further files of the artifact. ``prepared_limit`` is how far inputs that the host prepares on another
     machine may be from the user's own, ``decoder_tolerance`` how much more scores may differ end to end for that
-    reason, relative to the largest.
+    reason, relative to the largest. ``inputs_stage`` is the stage that follows what the manifest says of the inputs.
     """
 
     prepared_limit: float
     decoder_tolerance: float
+    inputs_stage: Stage
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -101,6 +103,9 @@ class InputAdapter(Protocol):
     def torchscript_part(self) -> TorchScriptPart:
         """Return the modules of a TorchScript archive before the network."""
 
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the checks of what an artifact has of the user's own preprocessing as a whole, such as a tokenizer."""
+
 
 class InputPipeline(InputAdapter, CaseSource, Protocol):
     """Everything that one input kind has: its adapter and its cases."""
@@ -109,6 +114,7 @@ class InputPipeline(InputAdapter, CaseSource, Protocol):
 class AdapterDefaults:
     """Members of an adapter that few input kinds need, for the others."""
 
+    inputs_stage: Stage = "decode"
     labels: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     network_probe: SequenceProbe | None = None
@@ -129,6 +135,10 @@ class AdapterDefaults:
         advance: Advance | None = None,  # noqa: ARG002
     ) -> Sequence[Row]:
         """Return none: there is nothing to compare beyond the cases."""
+        return ()
+
+    def compare_whole(self, _artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return none: the manifest says all that there is."""
         return ()
 
 

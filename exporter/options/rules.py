@@ -1,7 +1,7 @@
 """Rules of options: which input kind, task and companion each one is for."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
@@ -63,6 +63,16 @@ def option_field(default: Any = None, **about: Any) -> Any:
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def option_fields(owner: Any) -> Iterator[Field[Any]]:
+    """Yield the fields of a dataclass that are options, in the order of the help; those of a field that has some."""
+    for about in fields(owner):
+        inner: Any = about.default_factory
+        if "option" in about.metadata:
+            yield about
+        elif is_dataclass(inner):
+            yield from option_fields(inner)
 
 
 def is_given(about: Field[Any], value: Any) -> bool:

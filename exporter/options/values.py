@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import Field
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,32 @@ from exporter.options.rules import Option, choices_of
 from runtime.manifest import Value
 
 
+def values_of(keywords: Mapping[str, Any], *owners: Any) -> list[dict[str, Any]]:
+    """Return the values of keyword arguments, apart for each of the dataclasses ``owners``; None is not given.
+
+    Raises ExportError for a name that none of them has, and for a value that an option does not have.
+    """
+    known = [{about.name: about for about in fields(owner)} for owner in owners]
+    names = [name for abouts in known for name in abouts]
+    for name in keywords:
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
+            advice = f"Did you mean '{close[0]}'?" if close else "See help(truecopy.ExportOptions)."
+            raise ExportError(f"export(): unknown option '{name}'. {advice}")
+    given = {name: value for name, value in keywords.items() if value is not None}
+    return [{name: field_value(abouts[name], given[name]) for name in given if name in abouts} for abouts in known]
+
+
+def checkpoint_path(checkpoint: Any) -> Path:
+    """Return the path of a checkpoint; raise ExportError where a Python caller passed something else."""
+    if not isinstance(checkpoint, str | PathLike):
+        raise ExportError(
+            f"export(): checkpoint: expected the path of a file or folder, got {type(checkpoint).__name__}. Save "
+            "the weights with torch.save(model.state_dict(), PATH), and pass the path."
+        )
+    return Path(checkpoint)
+
+
 def field_value(about: Field[Any], value: Any) -> Any:
     """Return the value of a Python caller as the field ``about`` has it.
 
@@ -23,6 +50,12 @@ def field_value(about: Field[Any], value: Any) -> Any:
     """
     option: Option | None = about.metadata.get("option")
     if option is None:
+        owner: Any = about.default_factory
+        if isinstance(owner, type) and not isinstance(value, owner):
+            raise ExportError(
+                f"export(): {about.name}: expected {owner.__name__}, got {type(value).__name__}. Correct it, or pass "
+                "its fields by name."
+            )
         return value
     try:
         value = _convert(option, about.type, value)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from exporter.checkpoint.sklearn_files import load_estimator
 from exporter.errors import PreprocessingError
+from exporter.options.target import TARGET_FUNCTIONS
 from exporter.outputs.target_inverse import apply_inverse
-from exporter.recipe import TARGET_FUNCTIONS, TaskOptions
+from exporter.recipe import TaskOptions
 from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 
 # Functions of numpy, as the inverse function of a FunctionTransformer; arrays of any size.

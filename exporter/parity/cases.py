@@ -138,7 +138,7 @@ class CaseSource(Protocol):
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """Sentences that say which of the reference's parts are not the user's own, but assumed or restated."""
+        """Sentences on which parts of the reference are not the user's own code, but assumed, restated or left out."""
 
     @property
     def dimensions(self) -> Dimensions:

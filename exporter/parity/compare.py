@@ -18,7 +18,7 @@ from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
 from exporter.progress import Advance
-from runtime.evidence import STAGES, Evidence, Group, NearTie, Row, Stage, Verdict
+from runtime.evidence import STAGES, Evidence, Group, NearTie, Noise, Row, Stage, Verdict
 from runtime.manifest import ImageInput
 
 BATCHES = "batches"
@@ -103,7 +103,12 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
             lengths=dict(subject.lengths),
             rows=tuple(rows),
             near_ties=tuple(ties),
-            not_compared=(*subject.not_compared, *_batches_not_compared(subject), *_constant_outputs(subject)),
+            not_proven=(
+                *subject.not_proven,
+                *_batches_not_compared(subject),
+                *_sizes_not_compared(subject),
+                *_constant_outputs(subject),
+            ),
             fallbacks=subject.fallbacks,
             tools=subject.manifest.tools,
         ),
@@ -122,20 +127,36 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
     elif first is not None:
         row = evidence.rows[first]
         on = f"{row.path} on {row.device}" if row.device != "cpu" else row.path
-        verdict, reason = "failed", f"{on}, stage '{row.stage}', input '{row.worst_input}': {row.finding}"
+        shown_by = f", input '{row.worst_input}'" if row.planned else ""
+        verdict, reason = "failed", f"{on}, stage '{row.stage}'{shown_by}: {row.finding}"
     else:
         outputs = [noise for noise in evidence.noise if noise.stage == "end to end"]
-        # Of whole numbers, such as the likeliest class of each step, the logits before them show as much.
-        inner = [noise for noise in evidence.noise if noise.stage == "network"]
-        judged = inner if outputs and inner and all(noise.floor == 0.0 for noise in outputs) else outputs
-        if not evidence.rows or all(noise.signal <= SIGNAL_OF_LIMIT * noise.limit for noise in judged):
+        # A saturated softmax or sigmoid gives every input the same scores: its logits then tell.
+        if not evidence.rows or not any(map(_shows_something, (*outputs, *_logits(evidence.noise)))):
             verdict = "inconclusive"
             best = max(outputs, key=lambda noise: noise.signal)
             reason = (
                 "the eager model gives every input the same scores: expected some output to vary by more than "
-                f"{max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, got '{best.tensor}' by {best.signal:.1e}"
+                f"{max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, got '{best.tensor}' by {best.signal:.1e}{_advice(best)}"
             )
     return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
+
+
+def _logits(noise: Sequence[Noise]) -> list[Noise]:
+    """Return the network's own outputs, where something is computed of them."""
+    outputs = {entry.tensor for entry in noise if entry.stage == "end to end"}
+    return [entry for entry in noise if entry.stage == "network" and entry.tensor not in outputs]
+
+
+def _advice(noise: Noise) -> str:
+    if "sigmoid" not in noise.note:
+        return ""
+    return f" ({noise.note}; drop it from the forward: --task multilabel adds one, and its logits are compared)"
+
+
+def _shows_something(noise: Noise) -> bool:
+    """Return whether a tensor varies enough over the inputs for a comparison of it to prove anything."""
+    return noise.signal > SIGNAL_OF_LIMIT * noise.limit
 
 
 def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> Sequence[int]:
@@ -304,13 +325,23 @@ def _batches_not_compared(subject: ParityInputs) -> tuple[str, ...]:
     return (f"batches of more than one input, which the runtime does not make either: {subject.noise.no_batch}",)
 
 
+def _sizes_not_compared(subject: ParityInputs) -> tuple[str, ...]:
+    """Return a sentence on larger sizes than were run; a length that the manifest limits may have been run whole."""
+    limits = [limit for spec in subject.manifest.inputs if (limit := getattr(spec, "max_length", None)) is not None]
+    largest = {name: max(lengths) for name, lengths in subject.lengths.items()}
+    sizes = [f"'{name}' above {length}" for name, length in largest.items() if length not in limits]
+    if not subject.noise.no_batch:
+        sizes.append(f"batches of more than {max(subject.batch_sizes)}")
+    return (f"larger sizes than were run: {', '.join(sizes)}",) if sizes else ()
+
+
 def _constant_outputs(subject: ParityInputs) -> tuple[str, ...]:
     """Return a sentence for each output of several that hardly varies over the inputs, so that it proves nothing."""
     outputs = [noise for noise in subject.noise.noise if noise.stage == "end to end"]
-    if len(outputs) < 2:
+    if len(outputs) < 2 and not _logits(subject.noise.noise):
         return ()
     return tuple(
         f"output '{noise.tensor}': it varies by {noise.signal:.1e} over the inputs, which shows nothing"
         for noise in outputs
-        if noise.signal <= SIGNAL_OF_LIMIT * noise.limit
+        if not _shows_something(noise)
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.conversion.network_io import Arrays, call
+from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Tolerance, signal_of, size_of
@@ -54,6 +55,7 @@ _DIMENSIONS_OF_SIGNALS = 3
 SIGNAL_OF_LIMIT = 3.0
 
 _NO_TRANSFORM = "the transform's own precision cannot be changed: a rounding of the largest value"
+_SIGMOID = f"values of a sigmoid, of which onnxruntime's own error is up to {SIGMOID_LIMIT:g}"
 _INTEGERS = "whole numbers: they have to be equal"
 
 
@@ -168,7 +170,7 @@ def measure_noise(
     moved = _against_input(network, few, postprocessing, _continuous(references)) if floats else None
     batch, no_batch = _against_batch(network, references, postprocessing)
     sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
-    report = _NoiseReport(references, sources, max_ratio)
+    report = _NoiseReport(references, sources, max_ratio, _sigmoids(network, measured[0], postprocessing))
     computes = postprocessing.computes
     noise = (
         *report.of_inputs(),
@@ -183,12 +185,19 @@ def measure_noise(
 class _NoiseReport:
     """Floors and limits of the reference's tensors, for the measured causes."""
 
-    def __init__(self, references: Sequence[ReferenceOutput], sources: _NoiseSources, max_ratio: float) -> None:
+    def __init__(
+        self,
+        references: Sequence[ReferenceOutput],
+        sources: _NoiseSources,
+        max_ratio: float,
+        sigmoids: Mapping[Stage, frozenset[str]],
+    ) -> None:
         self._references = references
         self._sources = sources
         self._max_ratio = max_ratio
         # Why inputs may not share a batch; empty where they may.
         self.depends_on_batch = ""
+        self._sigmoids = sigmoids
 
     def of_inputs(self) -> Iterator[Noise]:
         """Give the noise of the network's inputs."""
@@ -237,6 +246,10 @@ class _NoiseReport:
                 causes = replace(causes, note="; ".join(filter(None, (causes.note, sentence))))
                 batch = 0.0
             floor = round_up(max(causes.without_batch, least, batch))
+            # The error of the function itself, which does not shrink with its values.
+            if name in self._sigmoids[stage] and self._max_ratio * floor < SIGMOID_LIMIT:
+                causes = replace(causes, note="; ".join(filter(None, (causes.note, _SIGMOID))))
+                floor = round_up(SIGMOID_LIMIT / self._max_ratio)
         return Noise(
             tensor=name,
             stage=stage,
@@ -249,6 +262,20 @@ class _NoiseReport:
             limit=float(f"{self._max_ratio * floor:.3g}"),
             note=causes.note,
         )
+
+
+def _sigmoids(
+    network: nn.Module, reference: ReferenceOutput, postprocessing: Postprocessing
+) -> Mapping[Stage, frozenset[str]]:
+    """Return the tensors that are values of sigmoids, the network's own or an added one, by stage."""
+    with SigmoidWatch() as watch:
+        value = call(network, reference.prepared.tensors)
+        inner, outputs = (
+            frozenset(name for name, array in arrays.items() if watch.made(array))
+            for arrays in (postprocessing.expect_inner(value), postprocessing.expect(value))
+        )
+    network_stage = inner if postprocessing.computes else outputs
+    return {"arithmetic": frozenset(), "network": network_stage, "activation": outputs, "end to end": outputs}
 
 
 def round_up(value: float) -> float:

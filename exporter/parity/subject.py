@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
+from torch import nn
 
 from exporter.conversion.network_io import Dimensions
 from exporter.errors import ConversionError
@@ -25,13 +26,13 @@ class ParityInputs:
 
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
     a batch, of which batches of the promised sizes are made, over and over where they are larger. ``labels`` are the
-    class names as the user gave them.
-    ``remeasure`` measures the noise on every input, for differences that are just beyond the limits of the few inputs
-    that ``noise`` was measured on. ``fallbacks`` has one sentence for each part of the artifact that is
-    not converted as usual.
+    class names as the user gave them, ``network`` is the untouched eager network. ``remeasure`` measures the noise on
+    every input, for differences that are just beyond the limits of the few inputs that ``noise`` was measured on.
+    ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual.
     """
 
     manifest: Manifest
+    network: nn.Module
     references: Sequence[ReferenceOutput]
     batch: Sequence[ReferenceOutput]
     noise: NoiseMeasurement
@@ -39,7 +40,7 @@ class ParityInputs:
     labels: Sequence[str]
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
-    not_compared: tuple[str, ...] = ()
+    not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
 
     @property
@@ -96,11 +97,19 @@ class EagerModel:
         return self.run.outputs(self.postprocessing)
 
 
-def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str], max_ratio: float) -> ParityInputs:
+def build_inputs(
+    eager: EagerModel,
+    *,
+    manifest: Manifest,
+    labels: Sequence[str],
+    max_ratio: float,
+    assumptions: Sequence[str] = (),
+) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave
-    them; a difference beyond ``max_ratio`` times the noise is a fault.
+    them; a difference beyond ``max_ratio`` times the noise is a fault. ``assumptions`` say what was
+    assumed of the outputs.
     """
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
@@ -108,6 +117,7 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
     batch = _run_batch(eager)
     return ParityInputs(
         manifest=manifest,
+        network=eager.reference.network,
         references=eager.references,
         batch=batch.outputs(eager.postprocessing),
         noise=measure(),
@@ -115,7 +125,7 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source, eager.run.prepared),
-        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *eager.run.dropped),
+        not_proven=(*eager.source.skipped_samples, *eager.source.assumptions, *eager.run.dropped, *assumptions),
         fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
 

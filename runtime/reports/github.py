@@ -59,7 +59,7 @@ def to_summary(report: Report) -> str:
     notes = [f"near tie on {tie.path}, {tie.input}: {tie.expected} or {tie.got}" for tie in evidence.near_ties]
     if evidence.drift is not None:
         notes += [describe_growth(growth, evidence.drift) for growth in evidence.drift.grown]
-    notes += [*evidence.not_compared, *evidence.fallbacks]
+    notes += [*evidence.not_proven, *evidence.fallbacks]
     lines += ["", *(f"- {_cell(note)}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n\n"
 

@@ -15,13 +15,13 @@ def to_junit(report: Report) -> bytes:
     """Return one suite per path and device, with one case per stage and group of inputs.
 
     A case fails with the sentence of its finding. An inconclusive verdict is an error of a case called ``verdict``;
-    what was not compared is skipped. There are no times and dates, so that equal evidence gives equal bytes.
+    what is not proven is skipped. There are no times and dates, so that equal evidence gives equal bytes.
     """
     evidence = report.evidence
     suites: dict[str, list[ElementTree.Element]] = {}
     for row in evidence.rows:
         suites.setdefault(f"{row.path} on {row.device}", []).append(_case_of(row, evidence))
-    about = [_case(evidence, "verdict", "not compared", ("skipped", sentence)) for sentence in evidence.not_compared]
+    about = [_case(evidence, "verdict", "not proven", ("skipped", sentence)) for sentence in evidence.not_proven]
     if evidence.verdict == "inconclusive":
         about.insert(0, _case(evidence, "verdict", "verdict", ("error", evidence.reason)))
     if about:

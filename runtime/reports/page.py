@@ -34,6 +34,7 @@ def to_page(report: Report) -> bytes:
         *(_bars(evidence) if evidence.rows else ()),
         *_pictures(report.pictures),
         *_histograms(evidence),
+        *_whole(evidence),
         *_lists(evidence),
         *_figures(evidence),
         *_noise_table(evidence.noise),
@@ -218,15 +219,27 @@ def _drift(drift: Drift) -> Iterable[str]:
             yield f"<p>{title}: {escape('; '.join(names))}</p>"
 
 
+def _whole(evidence: Evidence) -> Iterable[str]:
+    if not evidence.whole:
+        return
+    yield "<h2>What was compared whole</h2>"
+    yield "<p>These are compared part by part and exactly, and not by what they do to inputs.</p>"
+    rows = [
+        (check.subject, check.path, f"{check.count}", check.fault or "passed", check.finding)
+        for check in evidence.whole
+    ]
+    yield _table(("what", "file", "parts", "verdict", "finding"), rows, numbers=frozenset({2}), wrap=4)
+
+
 def _lists(evidence: Evidence) -> Iterable[str]:
     incomplete = dict.fromkeys(
         f"{row.group}: {row.inputs} of {row.planned} inputs were compared"
         for row in evidence.rows
         if row.inputs < row.planned
     )
-    sentences = [*incomplete, *evidence.not_compared]
+    sentences = [*incomplete, *evidence.not_proven]
     if sentences:
-        yield "<h2>What was not compared</h2>"
+        yield "<h2>What is not proven</h2>"
         yield f"<ul>{''.join(f'<li>{escape(_sentence(text))}</li>' for text in sentences)}</ul>"
     if evidence.fallbacks:
         yield "<h2>Fallbacks</h2>"

@@ -62,6 +62,15 @@ def unfinished(artifact: str, reason: str, *, max_ratio: float, tools: dict[str,
     )
 
 
+def describe_whole(evidence: Evidence) -> str:
+    """Return in words what was compared whole and is equal, file by file; empty where nothing was."""
+    files: dict[str, list[str]] = {}
+    for check in evidence.whole:
+        if check.fault is None and check.count:
+            files.setdefault(check.path, []).append(f"{check.subject} ({check.count})")
+    return "; ".join(f"{path}: {', '.join(subjects)}" for path, subjects in files.items())
+
+
 def name_of_row(row: Row | Growth) -> str:
     """Return a row's name, unique in its evidence: ``model.onnx on cpu, network, photos``."""
     return f"{row.path} on {row.device}, {row.stage}, {row.group}"

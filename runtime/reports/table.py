@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from runtime.evidence import Evidence, Row
-from runtime.reports.report import describe_growth, format_difference, format_ratio, format_share, worst_rows
+from runtime.reports.report import (
+    describe_growth,
+    describe_whole,
+    format_difference,
+    format_ratio,
+    format_share,
+    worst_rows,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,6 +66,8 @@ def _agreement(rows: list[Row]) -> str:
 
 def _notes(evidence: Evidence) -> Iterator[str]:
     """Yield notes below the table, one line each."""
+    if whole := describe_whole(evidence):
+        yield f"compared whole: {whole}"
     for tie in evidence.near_ties[:_LISTED]:
         yield (
             f"near tie: {tie.path}, {tie.input}: '{tie.expected}' or '{tie.got}', whose scores differ by only "
@@ -69,7 +78,7 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     if evidence.drift is not None:
         for growth in evidence.drift.grown[:_LISTED]:
             yield f"drift: {describe_growth(growth, evidence.drift)}"
-    for sentence in evidence.not_compared:
-        yield f"not compared: {sentence}"
+    for sentence in evidence.not_proven:
+        yield f"not proven: {sentence}"
     for sentence in evidence.fallbacks:
         yield f"fallback: {sentence}"

@@ -69,7 +69,7 @@ def test_an_artifact_is_proven_again_and_its_pixels_of_made_images(exported, opt
     again = [row for row in evidence.rows if row not in made and row not in golden]
     now = {(row.path, row.stage, row.group): row.difference for row in again}
     assert now == before
-    assert any(sentence.startswith("CUDA: ") for sentence in evidence.not_compared) or any(
+    assert any(sentence.startswith("CUDA: ") for sentence in evidence.not_proven) or any(
         row.device == "cuda" for row in evidence.rows
     )
 
@@ -130,7 +130,7 @@ def test_its_progress_is_heard_stage_by_stage(exported, options):
 
     recheck_artifact(exported.artifact, options, listener=log)
 
-    assert log.steps == ["read", "reference", "made images", "compare", "golden"]
+    assert log.steps == ["read", "reference", "made images", "compare", "whole", "golden"]
     assert log.most == {"made images": 11, "compare": 2}
 
 
@@ -170,7 +170,7 @@ def test_another_device_is_judged_end_to_end_alone(exported, options, monkeypatc
     assert evidence.passed == (off == 0)
     assert any(not row.passed for row in rows) == (off != 0)
     assert all(row.passed for row in evidence.rows if row.device == "cpu")
-    assert "TF32 on CUDA, which sessions leave off: no verdict" in " ".join(evidence.not_compared)
+    assert "TF32 on CUDA, which sessions leave off: no verdict" in " ".join(evidence.not_proven)
 
 
 def test_another_checkpoint_is_refused(exported, options, tmp_path, state_dict):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,7 +12,29 @@ from onnx import numpy_helper
 from support.kinds import NAMES, kinds_in
 
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
+from exporter.recipe import ExportOptions, TaskOptions
+from runtime.manifest import Value
+
+# Options that contradict the artifact, by kind, and what the reason has to name: the option and both values.
+WRONG = {
+    "regress": [
+        ({"task_options": TaskOptions(target_mean=(110.0,))}, ("--target-mean", "expected 110.0", "got 100.0")),
+        ({"task_options": TaskOptions(target_std=(2.0,))}, ("--target-std", "expected 2.0", "got 20.0")),
+        ({"task_options": TaskOptions(target_transform="log")}, ("--target-transform", "expected", "got none")),
+        ({"task_options": TaskOptions(values=(Value(name="rent"),))}, ("--values", 'expected "rent"', 'got "price"')),
+    ],
+    "multilabel": [
+        ({"task_options": TaskOptions(thresholds=(0.25,))}, ("--thresholds", "expected 0.25", "got 0.5", "4 more")),
+        ({"task_options": TaskOptions(task="raw")}, ("--task", 'expected "raw"', 'got "multilabel"')),
+        ({"labels": ("green", "red", "blue", "white", "black")}, ("labels", "expected 'green'", "got 'red'")),
+        ({"exif": True}, ("--exif", "expected true", "got false")),
+    ],
+    "binary": [({"task_options": TaskOptions(task="classify")}, ("--task", 'expected "classify"', 'got "binary"'))],
+    "text": [({"max_length": 7}, ("--max-length", "expected 7", "got 24")), ({"text_pairs": True}, ("--text-pairs",))],
+    "segment": [
+        ({"task_options": TaskOptions(colors=((1, 2, 3),) * 5)}, ("--colors", "expected 1", "got ")),
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +68,12 @@ def test_every_kind_is_proven_again_and_another_days_weights_are_found(kinds, na
     assert {row.path for row in evidence.rows} >= {"model.onnx", "runtime", "golden.npz"}
     for one in evidence.noise:
         assert one.limit < 0.01 * one.size or one.limit == 0, one
+
+    for more, findings in WRONG.get(name, ()):
+        refused = recheck_artifact(artifact, replace(options, **more), pixels=False).evidence
+        assert refused.verdict == "failed"
+        for finding in findings:
+            assert finding in refused.reason, refused.reason
 
     edited = tmp_path / "edited"
     shutil.copytree(artifact, edited)

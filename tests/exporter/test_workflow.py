@@ -253,7 +253,7 @@ def test_the_users_own_photos_are_what_is_compared(export_mine, tmp_path, photos
     evidence = export_mine(samples=samples).parity
     assert evidence.groups[0].inputs == ("a.png", "b.webp")
     assert evidence.groups[0].name == "samples"
-    assert any("notes.txt" in sentence for sentence in evidence.not_compared)
+    assert any("notes.txt" in sentence for sentence in evidence.not_proven)
     with pytest.raises(exporter.ParityError, match="no such file or folder"):
         export_mine(samples=tmp_path / "nowhere", force=True)
 

@@ -82,8 +82,10 @@ class ImageAdapter(AdapterDefaults):
         )
         self._pixels = pixels
         self._samples = samples
+        self.assumptions = _loader_assumptions(self._spec)
         if reading.restated:
-            self.assumptions = (f"the transform with training's own: {reading.restated}; --preprocess names another",)
+            transform = f"the transform with training's own: {reading.restated}; --preprocess names another"
+            self.assumptions = (transform, *self.assumptions)
         self._read: Images | None = None
         self._decoded: dict[bytes, Image.Image | Pixels] = {}
 
@@ -232,3 +234,11 @@ class ImageAdapter(AdapterDefaults):
         with Image.open(io.BytesIO(case.data)) as opened:
             upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
             return upright.convert(self._pixels.mode)
+
+
+def _loader_assumptions(spec: ImageInput) -> tuple[str, ...]:
+    """Return what nobody's loader was compared with: how a file becomes the pixels that a transform gets."""
+    if spec.mode == "bands":
+        return ("how the training loader reads bands: stated by options, not compared with training code",)
+    turned = "turned by their EXIF orientation" if spec.exif else "not turned by their EXIF orientation"
+    return (f"that the training loader opens images with Pillow, as {spec.mode}, {turned}: not compared with its code",)

@@ -50,13 +50,14 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> ImageAdapte
     """
     pixels, transform = _read_pixels(options, rebuilt)
     config = config_of(rebuilt.network)
-    return ImageAdapter(transform, pixels, exif=options.exif, samples=options.samples, config=config)
+    return ImageAdapter(transform, pixels, exif=bool(options.exif), samples=options.samples, config=config)
 
 
 def complete_options(options: ExportOptions, spec: ImageInput, _artifact: Artifact) -> ExportOptions:
     """Return ``options`` with the pixel format and the EXIF rotation of an artifact's input."""
     pixel_format = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
-    return replace(options, exif=options.exif or spec.exif, pixel_format=options.pixel_format or pixel_format)
+    exif = spec.exif if options.exif is None else options.exif
+    return replace(options, exif=exif, pixel_format=options.pixel_format or pixel_format)
 
 
 def to_bytes(source: Any, spec: ImageInput, _subject: str) -> bytes:

@@ -14,11 +14,14 @@ from exporter.conversion.network_io import Arrays
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, proven_nodes
+from exporter.inputs.tabular.categories import check_categories
+from exporter.inputs.tabular.estimator import ColumnStatistics
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
 from exporter.parity.cases import BATCH_SIZES, GENERATED, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
-from exporter.parity.paths import decode_stage
+from exporter.parity.paths import Subgraph, decode_stage
+from runtime.artifact.open import Artifact
 from runtime.errors import InputError, listed
-from runtime.evidence import Stage
+from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Column, Input, TabularInput
 from runtime.model import Model
@@ -49,6 +52,10 @@ class TabularAdapter(AdapterDefaults):
         self._profiles = profile_columns(transform)
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
+        if isinstance(transform.transformer, ColumnStatistics):  # anything else is the user's own object
+            self.assumptions = (
+                f"the statistics in '{transform.origin}': stated by options, not compared with training code",
+            )
         self._middle = self._find_middle()
         self._columns = tuple(self._column(profile) for profile in self._profiles)
         self._cases = self._make_cases()
@@ -107,6 +114,28 @@ class TabularAdapter(AdapterDefaults):
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's decoder."""
         return {"decode": decode_stage(model)}
+
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the check of every category of every column, where there are some."""
+        if not any(profile.categories for profile in self._profiles):
+            return ()
+        columns = [column.name for column in self._columns]
+        subgraph = Subgraph(
+            graph=artifact.manifest.variants[0].model,
+            takes="prepared",
+            sources=dict.fromkeys(columns, ()),
+            targets=[FEATURES],
+        )
+        return (
+            check_categories(
+                artifact,
+                self._transform,
+                self._profiles,
+                self._middle,
+                subgraph,
+                lambda row: to_arrays(row, self._columns),
+            ),
+        )
 
     def raw_graph_part(self) -> GraphPart:
         """Return the transform, from one input per column, [batch, 1]."""

@@ -89,6 +89,7 @@ class TensorAdapter(AdapterDefaults):
         check_names(lengths, self._names)
         self._ranges = {name: known for name in self._names if (known := range_of(name, lengths)) is not None}
         self.skipped_samples: tuple[str, ...] = ()
+        self.assumptions = ("what makes the arrays of raw data: no part of the artifact",)
 
     @property
     def inputs(self) -> tuple[Input, ...]:

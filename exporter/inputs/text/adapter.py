@@ -16,6 +16,7 @@ from exporter.architectures.transformers_config import labels_of, task_of
 from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
+from exporter.inputs.text.comparison import check_tokenizer
 from exporter.inputs.text.tokenizer import ReadTokenizer
 from exporter.parity.cases import (
     BATCH_SIZES,
@@ -29,7 +30,8 @@ from exporter.parity.cases import (
 )
 from exporter.parity.paths import host_stage
 from exporter.recipe import TaskOptions
-from runtime.evidence import Stage
+from runtime.artifact.open import Artifact
+from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
 from runtime.model import Model
@@ -75,6 +77,7 @@ class TextAdapter(AdapterDefaults):
     expected_warnings = (".*longer than the",)
     prepared_limit = 0.0
     decoder_tolerance = 0.0
+    inputs_stage: Stage = "tokens"
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class TextAdapter(AdapterDefaults):
         self._pairs = pairs
         self._samples = samples
         self.skipped_samples: tuple[str, ...] = ()
+        self.assumptions = tokenizer.assumptions
         self.labels = labels_of(config)
         self._task = task_of(config)
         self._cases = self._read_cases()
@@ -183,6 +187,12 @@ class TextAdapter(AdapterDefaults):
             return model.stack([model.prepare(reference.case.data, subject=f"'{reference.case.name}'")])
 
         return {"tokens": host_stage("tokens", tokenize, takes="case")}
+
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the check of the artifact's tokenizer with the user's; none where it is the only one."""
+        if self._tokenizer.from_artifact:
+            return ()
+        return (check_tokenizer(self._tokenizer.data, artifact.file(self._spec.tokenizer)),)
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone: there are no strings in the graph."""

@@ -17,7 +17,7 @@ from exporter.inputs.text.tokenizer import read_tokenizer
 from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.inputs.text.decoder import INPUT_IDS
-from runtime.manifest import TextInput
+from runtime.manifest import LAYOUT, TextInput
 
 
 def matches(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
@@ -49,7 +49,7 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
             trust=options.trust,
         ),
         takes=tuple(signature(model.forward).parameters),
-        pairs=options.text_pairs,
+        pairs=bool(options.text_pairs),
         samples=options.samples,
         config=config,
         call=lambda tensors: call(network, tensors),
@@ -57,14 +57,24 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
 
 
 def complete_options(options: ExportOptions, spec: TextInput, artifact: Artifact) -> ExportOptions:
-    """Return ``options`` with the tokenizer and the lengths of an artifact's input."""
+    """Return ``options`` with the lengths of an artifact's input, and its tokenizer where the user's is not at hand."""
+    own = options.tokenizer is None and not _has_tokenizer(options, artifact)
     return replace(
         options,
-        tokenizer=options.tokenizer or artifact.file(spec.tokenizer),
-        tokenizer_input=spec if options.tokenizer is None else None,
-        text_pairs=spec.pairs,
+        tokenizer=artifact.file(spec.tokenizer) if own else options.tokenizer,
+        tokenizer_input=spec if own else None,
+        text_pairs=spec.pairs if options.text_pairs is None else options.text_pairs,
         max_length=options.max_length or spec.max_length,
     )
+
+
+def _has_tokenizer(options: ExportOptions, artifact: Artifact) -> bool:
+    """Return whether the model's own folder, which an export takes the tokenizer from, is here."""
+    reference = artifact.manifest.source.architecture if options.arch is None else options.arch
+    if not isinstance(reference, str) or not reference.startswith(HUGGING_FACE):
+        return False
+    folder = Path(reference.removeprefix(HUGGING_FACE))
+    return any((folder / name).is_file() for name in (LAYOUT.tokenizer, "tokenizer_config.json"))
 
 
 def to_bytes(source: Any, spec: TextInput, _subject: str) -> bytes:

@@ -30,8 +30,9 @@ class ReadTokenizer:
     ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
     the same one as a ``tokenizer.json`` that cuts to ``max_length``, and pads a text alone as the user's file does.
     ``padding`` says that in words, empty where it does not; ``fixed_length`` is the length of every text, None where
-    they differ. ``arrays`` are those that the tokenizer gives; ``pad_id``
-    is None where it has no padding token. ``assumptions`` are sentences on what the tokenizer itself does not say.
+    they differ. ``arrays`` are those that the tokenizer gives; ``pad_id`` is None where it has no padding token.
+    ``from_artifact`` says that the file is the artifact's own. ``assumptions`` are sentences on what the tokenizer
+    itself does not say.
     """
 
     reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
@@ -44,6 +45,7 @@ class ReadTokenizer:
     origin: str
     padding: str
     fixed_length: int | None
+    from_artifact: bool = False
     assumptions: tuple[str, ...]
 
 
@@ -156,6 +158,7 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         origin=f"'{path}'",
         padding=_describe_padding(tokenizer.padding),
         fixed_length=_fixed_length(tokenizer.padding, length),
+        from_artifact=carried is not None,
         assumptions=assumptions,
     )
 

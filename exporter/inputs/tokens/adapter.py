@@ -21,8 +21,10 @@ from exporter.inputs.lengths import LONGEST
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
+from exporter.parity.whole import check_list
 from exporter.recipe import TaskOptions
-from runtime.evidence import Stage
+from runtime.artifact.open import Artifact
+from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.text.decoder import LENGTH
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import LAYOUT, TokensInput
@@ -85,6 +87,13 @@ class TokensAdapter(AdapterDefaults):
             derived_inputs=self._derived,
         )
         self.skipped_samples: tuple[str, ...] = ()
+        self.assumptions = (
+            "what makes the token numbers of raw data: no part of the artifact",
+            *(
+                f"that '{name}' is the {kind} of the tokens: stated by options, not compared with training code"
+                for name, kind in self._derived.items()
+            ),
+        )
         low, high = self._compared_lengths(options.lengths)
         self._cases = self._make_cases(options.samples, low, high)
 
@@ -161,6 +170,15 @@ class TokensAdapter(AdapterDefaults):
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's decoder."""
         return {"decode": decode_stage(model)}
+
+    def compare_whole(self, artifact: Artifact) -> Sequence[WholeCheck]:
+        """Return the check of every word of the vocabulary, where there is one."""
+        if not self._words:
+            return ()
+        name = next((spec.vocabulary for spec in artifact.manifest.inputs if isinstance(spec, TokensInput)), "")
+        words = artifact.file(name).read_text(encoding="utf-8").splitlines() if name else []
+        path, stage = name or LAYOUT.vocabulary, self.inputs_stage
+        return (check_list(self._words, words, subject="vocabulary", path=path, stage=stage),)
 
     def raw_graph_part(self) -> GraphPart:
         """Return the input alone."""

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from exporter import ExportError, ExportOptions, TaskOptions
 from exporter.cli.options import named, takes_options
-from exporter.options.rules import Option
-from exporter.recipe import option_fields
+from exporter.options.rules import Option, option_fields
 from runtime.manifest import Value
 
 NOT_OPTIONS = {"checkpoint", "task_options", "tokenizer_input"}
@@ -40,7 +39,7 @@ def read():
 
 def test_every_field_is_an_option_with_a_help_text():
     names = {field.name for kind in (ExportOptions, TaskOptions) for field in fields(kind)} - NOT_OPTIONS
-    options = {field.name: field.metadata["option"] for field in option_fields()}
+    options = {field.name: field.metadata["option"] for field in option_fields(ExportOptions)}
 
     assert set(options) == names
     assert all(isinstance(option, Option) and option.help.endswith(".") for option in options.values())
@@ -116,7 +115,9 @@ def test_an_unknown_keyword_says_which_is_close():
 
 def test_a_command_may_take_some_options():
     assert [
-        field.name for field in option_fields() if named({"trust", "arch"})(field.name, field.metadata["option"])
+        field.name
+        for field in option_fields(ExportOptions)
+        if named({"trust", "arch"})(field.name, field.metadata["option"])
     ] == [
         "arch",
         "trust",

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from exporter import ExportError, ExportOptions, TaskOptions
-from exporter.options.rules import NOUNS, flag_of
+from exporter.options.rules import NOUNS, flag_of, option_fields
 from exporter.outputs.registry import TASKS
-from exporter.recipe import option_fields
 from runtime.manifest import Value
 
 ROOT = Path(__file__).parents[3]
-OPTIONS = {about.name: about.metadata["option"] for about in option_fields()}
+OPTIONS = {about.name: about.metadata["option"] for about in option_fields(ExportOptions)}
 KINDS = tuple(NOUNS)
 
 # A value of each option that has no effect on others.

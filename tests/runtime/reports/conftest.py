@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.evidence import Evidence, Group, NearTie, Noise, Row
+from runtime.evidence import Evidence, Group, NearTie, Noise, Row, WholeCheck
 from runtime.reports import Report
 
 STAGES = {
@@ -74,8 +74,12 @@ def passed() -> Evidence:
             for stage in STAGES
             for group in ("photos", "generated")
         ),
+        whole=(
+            WholeCheck(subject="weights", path="model.onnx", stage="network", count=14),
+            WholeCheck(subject="labels", path="labels.txt", stage="labels", count=4),
+        ),
         near_ties=(NearTie(path="runtime", input="tall", expected="cat", got="dog", margin=3e-8),),
-        not_compared=("CUDA: this machine has no such device",),
+        not_proven=("CUDA: this machine has no such device",),
         tools={"torch": "2.14.1", "onnxruntime": "1.31.1"},
     )
 

@@ -1,15 +1,20 @@
 """The page: well formed, alone in the world, and saying what was found to someone who was not there."""
 
+import io
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from runtime.evidence import evidence_to_json
 from runtime.reports import Image, Picture, Score, compare_with_baseline, unfinished
 from runtime.reports.charts import LogScale, draw_histogram
 from runtime.reports.page import to_page
+from runtime.reports.table import to_table
 
 VOID = {"meta", "img", "br"}
 
@@ -61,6 +66,22 @@ def test_a_pass_says_what_was_compared_and_how_close_it_is(passed, outcome_of):
     assert "noise floor is 1.0e-06 for 'logits'" in text
     for said in ("CUDA: this machine has no such device", "2.14.1", "Near ties", "no batch was run", "tall, wide"):
         assert said in text
+
+
+def test_what_was_compared_whole_and_what_is_not_proven_stand_in_the_page_and_below_the_table(passed, outcome_of):
+    stale = msgspec.structs.replace(passed.whole[0], fault="value", finding="the weights: 'line.weight' differs")
+    evidence = msgspec.structs.replace(passed, whole=(*passed.whole, stale))
+
+    page = to_page(outcome_of(evidence)).decode()
+    console = Console(width=200, file=io.StringIO())
+    console.print(to_table(evidence))
+    table = console.file.getvalue()
+
+    for text in ("What was compared whole", "&#x27;line.weight&#x27; differs", "What is not proven"):
+        assert text in page
+    assert "compared whole: model.onnx: weights (14); labels.txt: labels (4)" in table
+    assert "not proven: CUDA: this machine has no such device" in table
+    assert json.loads(evidence_to_json(evidence))["not_proven"] == ["CUDA: this machine has no such device"]
 
 
 def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcome_of):

@@ -15,6 +15,10 @@ from exporter.parity.cases import Case
 from exporter.recipe import ExportOptions, TaskOptions
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
+LOADER = (
+    "that the training loader opens images with Pillow, as RGB, not turned by their EXIF orientation: not compared "
+    "with its code"
+)
 ASSUMED = "assumed, from ResNet18_Weights.IMAGENET1K_V1"
 OF_RESNET18 = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -67,6 +71,7 @@ def test_an_option_changes_its_own_part_of_an_assumed_transform(adapter_of, opti
     assert adapter.describe().startswith(f"{ASSUMED}, {changes}: Resize ")
     assert adapter.assumptions == (
         f"the transform with training's own: {ASSUMED}, {changes}; --preprocess names another",
+        LOADER,
     )
 
 
@@ -105,17 +110,22 @@ def test_a_stated_size_that_would_frame_every_photo_is_refused(adapter_of, optio
 
 
 def test_nothing_stated_is_the_assumed_transform_and_everything_stated_says_so(adapter_of):
-    assert adapter_of().assumptions == (f"the transform with training's own: {ASSUMED}; --preprocess names another",)
+    assert adapter_of().assumptions == (
+        f"the transform with training's own: {ASSUMED}; --preprocess names another",
+        LOADER,
+    )
     own = adapter_of("net.py:Net", resize=40, crop=32)
     assert [type(step) for step in steps_of(own)] == [Resize, CenterCrop, ToFloat]
     assert own.describe().startswith("stated by options: Resize 40 bilinear")
-    assert own.assumptions == ("the transform with training's own: stated by options; --preprocess names another",)
+    stated = "the transform with training's own: stated by options; --preprocess names another"
+    assert own.assumptions == (stated, LOADER)
 
 
-def test_the_users_own_object_assumes_nothing(adapter_of):
+def test_the_users_own_object_assumes_nothing_but_how_images_are_opened(adapter_of):
     own = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()])
 
-    assert adapter_of(preprocess=own).assumptions == ()
+    assert adapter_of(preprocess=own).assumptions == (LOADER,)
+    assert adapter_of(preprocess=own, exif=True).assumptions == (LOADER.replace("not turned", "turned"),)
 
 
 def test_a_gray_network_takes_stated_numbers_with_the_assumed_sizes(adapter_of):

@@ -1,0 +1,25 @@
+"""Assumptions about a network's outputs, in sentences."""
+
+from collections.abc import Iterator
+
+from exporter.outputs.postprocessing import Postprocessing
+from exporter.recipe import TaskOptions
+from runtime.manifest import Affine
+
+_STATED = "stated by options, not compared with training code"
+
+
+def output_assumptions(options: TaskOptions, postprocessing: Postprocessing) -> Iterator[str]:
+    """Yield what of the outputs' meaning no code of training was compared with."""
+    if postprocessing.activation in ("softmax", "sigmoid", "binary"):
+        added = "sigmoid" if postprocessing.activation == "binary" else postprocessing.activation
+        yield f"that the network gives logits, so that a {added} follows: assumed, as none look like probabilities"
+    if thresholds := getattr(postprocessing.task, "thresholds", ()):
+        own = f"the thresholds: {_STATED}" if options.thresholds else "the thresholds: assumed"
+        yield f"{own}, {', '.join(f'{threshold:g}' for threshold in dict.fromkeys(thresholds))}"
+    steps = options.target_transform if isinstance(options.target_transform, tuple) else ()
+    named = len(steps) == 1 and not isinstance(steps[0], Affine) and not steps[0].lambdas
+    if options.target_mean or options.target_std or named:
+        yield f"what undoes the target's transform: {_STATED}"
+    if options.end_id is not None:
+        yield f"the end token {options.end_id}: {_STATED}"

@@ -1,0 +1,272 @@
+"""Comparison of a network's weights with the constants of an artifact's file, one by one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from runtime.errors import listed
+from runtime.evidence import Stage, WholeCheck
+
+# Names before the network's own, where a graph has the network inside of something.
+_PREFIXES = ("", "network.", "network/")
+
+# What a batch norm counts while it is trained; evaluation does not look at it.
+_COUNTER = "num_batches_tracked"
+
+# Relative to the largest value: the roundings of a multiplication in float32, and of a root and a division before it.
+_PRODUCT = 1e-5
+_SCALE = 1e-4
+
+# Layers that use their weights as they are; subclasses may do anything before.
+_PLAIN = (
+    *(nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+_STAGE: Stage = "network"
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Norm:
+    """A batch norm in evaluation, ``x * scale + shift``; ``tensors`` are its names in the state dict."""
+
+    scale: Array
+    shift: Array
+    tensors: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class _Findings:
+    """What was found of each tensor, by name: as it is, or in another form."""
+
+    kept: set[str] = field(default_factory=set)
+    other: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+
+def compare_weights(network: nn.Module, constants: Mapping[str, Array], path: str) -> tuple[WholeCheck, str]:
+    """Return the check of every weight of the eager network in the file ``path``, and a sentence on those left out.
+
+    ``constants`` are the file's, by name where it keeps names. A weight may be transposed, joined with others, or
+    multiplied with the batch norm that follows it; what the conversion computed anything else of, or left out, is
+    named in the sentence, which is empty where there is none.
+    """
+    comparison = _Comparison(network, constants)
+    findings = comparison.run()
+    sentence = ""
+    if findings.other:
+        total = len(comparison.tensors)
+        sentence = (
+            f"{path}: {len(findings.other)} of {total} weights, which the conversion computes others of or does not "
+            f"use: {listed(sorted(findings.other))}"
+        )
+    check = WholeCheck(
+        subject="weights",
+        path=path,
+        stage=_STAGE,
+        count=len(findings.kept),
+        fault="value" if findings.faults else None,
+        finding="" if not findings.faults else f"the weights: {listed(findings.faults)}",
+    )
+    return check, sentence
+
+
+class _Comparison:
+    """One network's tensors, and the constants of one file."""
+
+    def __init__(self, network: nn.Module, constants: Mapping[str, Array]) -> None:
+        self.tensors = {
+            name: _to_numpy(tensor)
+            for name, tensor in network.state_dict().items()
+            if isinstance(tensor, torch.Tensor) and tensor.numel() and not name.endswith(_COUNTER)
+        }
+        self._modules = dict(network.named_modules())
+        self._norms = [norm for name, module in self._modules.items() if (norm := _norm_of(name, module)) is not None]
+        self._constants = constants
+        self._by_size: dict[int, list[str]] = {}
+        for name, array in constants.items():
+            self._by_size.setdefault(array.size, []).append(name)
+        self._used: set[str] = set()
+        self._findings = _Findings()
+
+    def run(self) -> _Findings:
+        """Return what became of each tensor: first those that are there as they are, then what was made of others."""
+        left = [name for name, tensor in self.tensors.items() if not self._is_kept(name, tensor)]
+        for name in [name for name in left if self.tensors[name].ndim > 1]:
+            self._compare_changed(name, self.tensors[name])
+        for name in [name for name in left if self.tensors[name].ndim < 2]:
+            self._compare_vector(name, self.tensors[name])
+        findings = self._findings
+        findings.other -= findings.kept
+        return findings
+
+    def _is_kept(self, name: str, tensor: Array) -> bool:
+        named = self._named(name)
+        candidates = [named] if named is not None else []
+        candidates += [other for other in self._by_size.get(tensor.size, ()) if other != named]
+        for other in candidates:
+            if _is_same(tensor, self._constants[other]):
+                self._used.add(other)
+                self._findings.kept.add(name)
+                return True
+        return False
+
+    def _compare_changed(self, name: str, tensor: Array) -> None:
+        """Compare a tensor of two or more dimensions that is not there as it is."""
+        named = self._named(name)
+        alike = [named] if named is not None and self._constants[named].shape == tensor.shape else self._alike(name)
+        scales = [scale for other in alike for scale in _scales(tensor, self._constants[other])]
+        if any(self._is_folded(name, scale) for scale in scales):
+            return
+        if (rows := self._shared_rows(tensor)) is not None:
+            wrong, first, total = rows
+            if not wrong:
+                self._findings.kept.add(name)
+            else:
+                self._findings.faults.append(f"'{name}': {wrong} of {total} rows differ, the first is row {first}")
+            return
+        if not alike or (named is None and scales):
+            self._findings.other.add(name)
+            return
+        difference = np.abs(self._constants[alike[0]].astype(np.float64).reshape(-1) - tensor.reshape(-1))
+        count = int((difference > 0).sum())
+        largest = f", by at most {difference.max():.3g}" if named is not None else ""
+        self._findings.faults.append(f"'{name}': {count} of {tensor.size} numbers differ{largest}")
+
+    def _compare_vector(self, name: str, tensor: Array) -> None:
+        """Compare a tensor of one dimension, or a number, that is not there as it is."""
+        if name in self._findings.kept or name in self._findings.other:
+            return
+        named = self._named(name)
+        if named is None or self._constants[named].shape != tensor.shape or named in self._used:
+            self._findings.other.add(name)
+            return
+        difference = np.abs(self._constants[named].astype(np.float64) - tensor)
+        self._findings.faults.append(
+            f"'{name}': {int((difference > 0).sum())} of {tensor.size} numbers differ, by at most "
+            f"{difference.max():.3g}"
+        )
+
+    def _named(self, name: str) -> str | None:
+        return next((prefix + name for prefix in _PREFIXES if prefix + name in self._constants), None)
+
+    def _alike(self, name: str) -> list[str]:
+        """Return the constants without a tensor of their own that a plain layer's weight may have become."""
+        owner, _, attribute = name.rpartition(".")
+        if attribute != "weight" or type(self._modules.get(owner)) not in _PLAIN:
+            return []
+        tensor = self.tensors[name]
+        return [
+            other
+            for other in self._by_size.get(tensor.size, ())
+            if other not in self._used and self._constants[other].shape == tensor.shape
+        ]
+
+    def _is_folded(self, name: str, scale: Array) -> bool:
+        """Return whether a batch norm explains the scale of a layer's channels; its bias has to be there as well."""
+        owner = name.rpartition(".")[0]
+        bias = f"{owner}.bias" if owner else "bias"
+        before = self.tensors.get(bias, np.zeros(1, dtype=np.float64))
+        for norm in self._norms:
+            if norm.scale.shape != scale.shape or not _is_close(norm.scale, scale, _SCALE):
+                continue
+            expected = before * norm.scale + norm.shift
+            after = next(
+                (other for other in self._by_size.get(expected.size, ()) if self._is_bias(other, expected)), ""
+            )
+            found = self._findings.kept if after else self._findings.other
+            found.add(name)
+            found.update({bias} & self.tensors.keys(), norm.tensors)
+            self._used.add(after)
+            return True
+        return False
+
+    def _is_bias(self, other: str, expected: Array) -> bool:
+        array = self._constants[other]
+        return array.dtype.kind == "f" and _is_close(array.reshape(-1), expected, _SCALE)
+
+    def _shared_rows(self, tensor: Array) -> tuple[int, int, int] | None:
+        """Return how many rows of a matrix are in no constant that has others of them, the first one, and all.
+
+        None where no constant has any, or the constant is too small to have all of them: a part of the matrix.
+        """
+        if tensor.dtype.kind != "f":
+            return None
+        for turned in (tensor, tensor.T) if tensor.ndim == 2 else (tensor,):
+            rows = _rows(turned)
+            matrix = turned.reshape(-1, turned.shape[-1])
+            # Rows of one number, such as zeros for padding, are in many constants.
+            telling = np.flatnonzero((matrix != matrix[:, :1]).any(axis=1)).tolist()
+            for array in self._constants.values():
+                if array.ndim < 2 or array.shape[-1] != turned.shape[-1] or array.size < turned.size:
+                    continue
+                pool = set(_rows(array))
+                missing = [index for index in telling if rows[index] not in pool]
+                if len(missing) < len(telling):
+                    return len(missing), missing[0] if missing else 0, len(rows)
+        return None
+
+
+def _to_numpy(tensor: torch.Tensor) -> Array:
+    plain = tensor.detach().cpu()
+    array: Array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    return array
+
+
+def _norm_of(name: str, module: nn.Module) -> _Norm | None:
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_var is None:
+        return None
+    assert module.running_mean is not None
+    variance, mean = (_to_numpy(tensor).astype(np.float64) for tensor in (module.running_var, module.running_mean))
+    weight = 1.0 if module.weight is None else _to_numpy(module.weight).astype(np.float64)
+    bias = 0.0 if module.bias is None else _to_numpy(module.bias).astype(np.float64)
+    scale = weight / np.sqrt(variance + module.eps)
+    tensors = tuple(f"{name}.{part}" if name else part for part in module.state_dict() if part != _COUNTER)
+    return _Norm(scale=scale, shift=bias - mean * scale, tensors=tensors)
+
+
+def _is_same(tensor: Array, other: Array) -> bool:
+    """Return whether arrays have the same numbers in one order, or with their axes in another."""
+    if tensor.dtype != other.dtype or tensor.size != other.size:
+        return False
+    flat = other.reshape(-1)
+    if np.array_equal(tensor.reshape(-1), flat, equal_nan=tensor.dtype.kind == "f"):
+        return True
+    if not 2 <= tensor.ndim <= 4 or tensor.min() != other.min() or tensor.max() != other.max():
+        return False
+    return any(
+        np.array_equal(tensor.transpose(axes).reshape(-1), flat) for axes in list(permutations(range(tensor.ndim)))[1:]
+    )
+
+
+def _scales(tensor: Array, other: Array) -> Iterator[Array]:
+    """Yield the factors of the channels, along the first axis or the second, that make one array of the other."""
+    if tensor.dtype.kind != "f" or tensor.shape != other.shape:
+        return
+    for axis in (0, 1):
+        before = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1).astype(np.float64)
+        after = np.moveaxis(other, axis, 0).reshape(tensor.shape[axis], -1).astype(np.float64)
+        size = (before**2).sum(axis=1)
+        # A channel of zeros has any factor: NaN.
+        scale = np.where(size > 0, (before * after).sum(axis=1) / np.where(size > 0, size, 1.0), np.nan)
+        if np.abs(before * np.nan_to_num(scale)[:, np.newaxis] - after).max() <= _PRODUCT * np.abs(after).max():
+            yield scale
+
+
+def _is_close(one: Array, other: Array, limit: float) -> bool:
+    """Return whether numbers are equal but for ``limit``, relative to the largest; NaN in ``other`` is any number."""
+    known = ~np.isnan(other)
+    off = np.abs(one.astype(np.float64) - other)[known]
+    return not off.size or bool(off.max() <= limit * float(np.abs(other[known]).max()))
+
+
+def _rows(array: Array) -> Sequence[bytes]:
+    rows = np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
+    return [row.tobytes() for row in rows]

@@ -1,0 +1,180 @@
+"""Weights one by one: what a conversion keeps, what it folds, and a row or a layer of another day."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from exporter.conversion.to_onnx import to_onnx
+from exporter.conversion.to_torchscript import load_torchscript, to_torchscript, trace
+from exporter.parity.weights import compare_weights
+
+
+class Folded(nn.Module):
+    """Layers that a batch norm is folded into, of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.wide = nn.ConvTranspose2d(6, 4, 2)
+        self.norm2 = nn.BatchNorm2d(4)
+        self.line = nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm2(self.wide(torch.relu(self.norm(self.first(x)))))
+        return self.head(torch.relu(self.line(x.mean(dim=(2, 3)))))
+
+
+class Words(nn.Module):
+    """An embedding, and recurrent layers whose weights are joined and reordered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 4, padding_idx=0)
+        self.reader = nn.LSTM(4, 5, batch_first=True, bidirectional=True)
+        self.attention = nn.MultiheadAttention(10, 2, batch_first=True)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        states = self.reader(self.words(ids))[0]
+        return self.head(self.attention(states, states, states)[0].mean(dim=1))
+
+
+def graph_of(network: nn.Module, example: torch.Tensor, **axes: str) -> dict[str, np.ndarray]:
+    dimensions = {"x": {int(axis.strip("_")): name for axis, name in axes.items()}}
+    model = to_onnx(network, {"x": example}, outputs=["logits"], dimensions=dimensions).model
+    return {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in model.graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def folded():
+    torch.manual_seed(0)
+    network = Folded()
+    with torch.no_grad():
+        for norm in (network.norm, network.norm2):
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                tensor.uniform_(0.5, 2)
+    network.eval()
+    return network, graph_of(network, torch.randn(2, 3, 9, 9), _0="batch")
+
+
+@pytest.fixture(scope="module")
+def words():
+    torch.manual_seed(0)
+    network = Words().eval()
+    return network, graph_of(network, torch.randint(0, 9, (2, 7)), _0="batch", _1="length")
+
+
+def test_a_batch_norm_that_is_folded_into_its_layer_is_compared_with_it(folded):
+    network, constants = folded
+    assert "norm.weight" not in constants, "nothing is folded"
+
+    check, left_out = compare_weights(network, constants, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert check.count == len([name for name in network.state_dict() if "num_batches" not in name])
+    assert left_out == ""
+
+
+@pytest.mark.parametrize("name", ["first.weight", "wide.weight", "line.weight", "head.bias"])
+def test_a_stale_layer_is_found_folded_or_not(folded, name):
+    network, constants = folded
+    other = {**constants, name: constants[name] * np.float32(1.001)}
+
+    check, _ = compare_weights(network, other, "model.onnx")
+
+    assert (check.fault, check.stage) == ("value", "network")
+    assert f"'{name}'" in check.finding
+
+
+def test_one_row_of_an_embedding_is_found(words):
+    network, constants = words
+    table = constants["words.weight"].copy()
+    table[7] += 0.5
+    for name in ("words.weight", "val_99"):  # by its name, and where the file keeps none
+        others = {key: array for key, array in constants.items() if key != "words.weight"}
+        check, _ = compare_weights(network, {**others, name: table}, "model.onnx")
+        assert check.finding == "the weights: 'words.weight': 1 of 9 rows differ, the first is row 7"
+
+
+def test_weights_that_are_reordered_are_compared_and_what_is_not_is_named(words):
+    network, constants = words
+
+    check, left_out = compare_weights(network, constants, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert "'reader.weight_ih_l0'" not in left_out
+    assert left_out.startswith("model.onnx: ")
+    assert "reader.bias_ih_l0" in left_out
+    for name in ("words.weight", "attention.in_proj_weight", "reader.weight_hh_l0", "head.weight"):
+        assert name not in left_out
+
+
+def test_one_changed_row_of_a_reordered_matrix_is_found(words):
+    network, constants = words
+    recurrent = next(name for name, array in constants.items() if array.shape == (2, 20, 5))
+    changed = constants[recurrent].copy()
+    changed[1, 3] += 0.25
+
+    check, _ = compare_weights(network, {**constants, recurrent: changed}, "model.onnx")
+
+    assert "weight_hh_l0_reverse': 1 of 20 rows differ" in check.finding
+
+
+def test_a_part_of_a_table_is_no_fault():
+    """A graph of one length keeps as many rows of a table of positions."""
+
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("places", torch.randn(50, 4))
+            self.head = nn.Linear(4, 2)
+
+    network = Placed().eval()
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    constants = {**state, "val_1": state.pop("places")[:7]}
+    del constants["places"]
+
+    check, left_out = compare_weights(network, constants, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert left_out.endswith(": places")
+
+
+def test_the_constants_of_a_torchscript_archive_are_compared_without_names(folded, tmp_path):
+    network, _ = folded
+
+    def constants_of(exported: nn.Module) -> dict[str, np.ndarray]:
+        class Whole(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.network = trace(exported, (torch.randn(2, 3, 9, 9),))
+
+            def forward(self, x: torch.Tensor):
+                return self.network(x)
+
+        (tmp_path / "archive").write_bytes(to_torchscript(Whole().eval()))
+        mapping = load_torchscript(tmp_path / "archive").code_with_constants[1].const_mapping
+        return {name: value.numpy() for name, value in mapping.items()}
+
+    check, left_out = compare_weights(network, constants_of(network), "model.torchscript")
+    assert check.fault is None, check.finding
+    assert check.count > 8, left_out
+
+    stale = Folded().eval()
+    stale.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        stale.line.weight[2, 1] += 0.1
+    check, _ = compare_weights(network, constants_of(stale), "model.torchscript")
+    assert "'line.weight'" in check.finding
+
+
+def test_types_that_numpy_lacks_and_numbers_that_are_not_numbers_are_compared():
+    network = nn.Linear(3, 2)
+    with torch.no_grad():
+        network.weight[0, 0] = float("nan")
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    assert compare_weights(network, state, "model.onnx")[0].count == 2
