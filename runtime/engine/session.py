@@ -25,7 +25,7 @@ from runtime.engine.devices import (
 )
 from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
-from runtime.errors import ArtifactError, DeviceError, InputError
+from runtime.errors import ArtifactError, DeviceError, InputError, listed
 
 try:
     import onnxruntime
@@ -60,7 +60,8 @@ class Session:
         self._inputs: dict[str, tuple[str, list[int | str | None]]] = {
             node.name: (_numpy_type(node.type), node.shape) for node in session.get_inputs()
         }
-        self._outputs: list[str] = [node.name for node in session.get_outputs()]
+        self._output_types: dict[str, str] = {node.name: _numpy_type(node.type) for node in session.get_outputs()}
+        self._outputs: list[str] = list(self._output_types)
         self._bound = device != "cpu"
         self._run_options = onnxruntime.RunOptions()
 
@@ -89,6 +90,14 @@ class Session:
             shape and not isinstance(shape[0], int) and all(isinstance(length, int) for length in shape[1:])
             for _, shape in self._inputs.values()
         )
+
+    def check_outputs(self, declared: Mapping[str, str]) -> None:
+        """Raise ArtifactError unless the graph's outputs have the declared names and dtypes."""
+        if self._output_types != declared:
+            raise ArtifactError(
+                f"graph: other outputs than its manifest declares: expected {_typed(declared)}, got "
+                f"{_typed(self._output_types)}. Do not use this artifact; export the model again."
+            )
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs by name; contiguous inputs are not copied.
@@ -312,6 +321,10 @@ def _numpy_type(onnx_type: str) -> str:
 
 def _quoted(names: Mapping[str, object]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _typed(outputs: Mapping[str, str]) -> str:
+    return listed([f"'{name[:80]}' ({dtype[:20]})" for name, dtype in outputs.items()]) or "none"
 
 
 def _dimensions(shape: list[int | str | None]) -> str:
