@@ -92,7 +92,8 @@ def test_a_golden_set_without_its_labels_fails(copy, rehash):
 
 
 @pytest.mark.parametrize(
-    "name", ["golden.npz", "labels.txt", "model.onnx", "model.torchscript", "network.onnx", "parity.json", "weights.bin"]
+    "name",
+    ["golden.npz", "labels.txt", "model.onnx", "model.torchscript", "network.onnx", "parity.json", "weights.bin"],
 )
 def test_a_thinned_file_list_is_refused(copy, edit_manifest, name):
     edit_manifest(copy, lambda manifest: manifest["files"].pop(name))
@@ -104,7 +105,7 @@ def test_a_thinned_file_list_is_refused(copy, edit_manifest, name):
 def test_what_verify_refuses_is_not_served(copy, edit_manifest):
     edit_manifest(copy, LIMITS["a score of one"])
 
-    with pytest.raises(runtime.ArtifactError, match="too wide: expected at most 1.92e-05, got 1"):
+    with pytest.raises(runtime.ArtifactError, match=r"too wide: expected at most 1\.92e-05, got 1"):
         load_verified(copy, name="tiny", device="cpu", cores=1, max_pixels=10**7)
 
 
