@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -49,6 +50,33 @@ _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast",
 
 # onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own messages first.
 _LOG_FATAL = 4
+
+
+# The interruption of the current thread's runs, where there is one.
+_current = threading.local()
+
+
+class Interruption:
+    """A context whose runs, in the thread that enters it, can be ended from another thread.
+
+    ``interrupted`` says that they were; such runs raise InputError at their next node, however long they would take.
+    """
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+        self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End the run in progress, and those that follow inside the context."""
+        self.interrupted = True
+        self.options.terminate = True
+
+    def __enter__(self) -> "Interruption":
+        _current.interruption = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.interruption = None
 
 
 class Session:
@@ -106,11 +134,13 @@ class Session:
         them, or when the graph cannot run on these values; DeviceError when the device has failed.
         """
         self._check(arrays)
+        interruption: Interruption | None = getattr(_current, "interruption", None)
+        options = self._run_options if interruption is None else interruption.options
         try:
             if self._bound:
-                values = self._run_bound(arrays)
+                values = self._run_bound(arrays, options)
             else:
-                values = self._session.run(self._outputs, dict(arrays), self._run_options)
+                values = self._session.run(self._outputs, dict(arrays), options)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise _run_error(error, self.device) from error
         return dict(zip(self._outputs, values, strict=True))
@@ -130,14 +160,14 @@ class Session:
                 arrays[name] = np.zeros(lengths, dtype)
             self.run(arrays)
 
-    def _run_bound(self, arrays: Arrays) -> list[NDArray[Any]]:
+    def _run_bound(self, arrays: Arrays, options: Any) -> list[NDArray[Any]]:
         """Run with inputs and outputs bound to host memory: the device's provider makes one copy in each direction."""
         binding = self._session.io_binding()
         for name, array in arrays.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding, self._run_options)
+        self._session.run_with_iobinding(binding, options)
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
 
