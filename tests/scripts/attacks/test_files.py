@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_sample_of_files_leads_to_one_sentence_each():
     """In a process of its own, which forks before it has threads."""
     command = [sys.executable, "-m", "attacks", "files"]
-    command += ["--checkpoints", "40", "--hostile", "40", "--artifacts", "10"]
+    command += ["--checkpoints", "20", "--hostile", "20", "--artifacts", "6"]
     paths = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
