@@ -1,5 +1,8 @@
 """Writing of an artifact folder: complete, or not at all."""
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -10,6 +13,9 @@ from pathlib import Path
 
 from exporter.errors import ExportError
 from runtime.manifest import LAYOUT, File, Manifest, struct_to_json
+
+# The end of the name of a folder that is being written.
+_PARTIAL = ".partial"
 
 
 class Staging:
@@ -42,7 +48,9 @@ def staging(out: Path, *, force: bool) -> Iterator[Staging]:
     """
     check_out(out, force=force)
     made = _make_parents(out.parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    _remove_abandoned(out)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_PARTIAL, dir=out.parent))
+    lock = _lock(folder)
     try:
         folder.chmod(0o755 & ~_umask())
         stage = Staging(folder)
@@ -57,7 +65,34 @@ def staging(out: Path, *, force: bool) -> Iterator[Staging]:
             except OSError:  # another process has put something there
                 break
         raise
+    finally:
+        os.close(lock)
     _sync(out.parent)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove what exports to ``out`` left beside it that were killed, and not what others are writing now."""
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{_PARTIAL}"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # another export, which holds its lock
+            descriptor = _lock(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor that holds the folder's lock until it is closed, at the end of the process at the latest.
+
+    Raises OSError where another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def check_out(out: Path, *, force: bool) -> None:

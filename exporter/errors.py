@@ -15,7 +15,7 @@ Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y``
 
 from typing import TYPE_CHECKING
 
-from runtime.errors import TruecopyError
+from runtime.errors import TruecopyError, bounded
 
 if TYPE_CHECKING:
     from runtime.evidence import Evidence
@@ -26,7 +26,10 @@ class ExportError(TruecopyError):
 
 
 class CheckpointError(ExportError):
-    """The checkpoint is missing, damaged, or holds something else."""
+    """The checkpoint is missing, damaged, or holds something else. The message has at most 2,000 characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message, 2000))
 
 
 class ArchitectureError(ExportError):

@@ -50,11 +50,9 @@ from exporter.progress import (
 from exporter.recipe import ExportOptions
 from runtime.artifact.golden import golden_to_npz
 from runtime.artifact.open import Artifact
-from runtime.evidence import Evidence, evidence_to_json
+from runtime.artifact.proof import OTHER_MACHINES, golden_input
+from runtime.evidence import Evidence, GoldenInput, evidence_to_json
 from runtime.manifest import FORMAT_VERSION, LAYOUT, Golden, Manifest, Source
-
-# Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
-_OTHER_MACHINES = 4.0
 
 
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +111,20 @@ class _Subject:
     labels_finding: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What an export has written before it is proven.
+
+    ``draft`` is the manifest's, ``fallbacks`` has a sentence for a conversion that fell back on another exporter,
+    ``missing`` one on each form that could not be made, and ``golden`` names the golden inputs.
+    """
+
+    draft: Manifest
+    fallbacks: tuple[str, ...]
+    missing: tuple[str, ...]
+    golden: tuple[GoldenInput, ...]
+
+
 def run(options: ExportOptions, listener: ProgressListener | None = None) -> ExportResult:
     """Carry out an export; ``listener`` hears of each step."""
     progress = Progress(listener)
@@ -121,19 +133,24 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     check_out(options.artifact_path, force=options.force)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
-        draft, fallbacks, missing = _write(subject, stage, progress)
+        written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         gc.collect()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=draft), fallbacks, missing)
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written)
+            evidence = msgspec.structs.replace(evidence, golden=written.golden)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
-            draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, subject.adapter, noise))
+            golden = _golden_limits(written.draft, subject.adapter, noise)
             step.finding = describe_parity(evidence, subject.adapter.noun)
         with progress.step("write") as step:
             stage.write(LAYOUT.parity, evidence_to_json(evidence))
             manifest = msgspec.structs.replace(
-                draft, files=stage.files(), parity=evidence.summary(), compared=evidence.compared()
+                written.draft,
+                golden=golden,
+                files=stage.files(),
+                parity=evidence.summary(),
+                compared=evidence.compared(),
             )
             stage.finish(manifest)
             size_bytes = sum(file.size_bytes for file in manifest.files.values())
@@ -201,12 +218,8 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     )
 
 
-def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...], tuple[str, ...]]:
-    """Write every file of the artifact but the evidence and the manifest.
-
-    Return the manifest's draft, a sentence for a conversion that fell back on another exporter, and one on each form
-    that could not be made.
-    """
+def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
+    """Write every file of the artifact but the evidence and the manifest."""
     eager, adapter = subject.eager, subject.adapter
     source = network_source(subject.rebuilt.network, adapter, eager)
     graphs: WrittenGraphs | None = None
@@ -226,14 +239,17 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manif
     golden = choose_golden(eager.references, eager.postprocessing.task, subject.labels, weights=weights)
     stage.write(LAYOUT.golden, golden_to_npz(golden))
     fallbacks = (f"{parity.LEGACY_EXPORTER}, as dynamo failed: {graphs.fallback}",) if graphs.fallback else ()
-    return _manifest(subject, graphs, stage), fallbacks, tuple(missing)
+    names = {reference.case.data: reference.case.name for reference in eager.references}
+    return _Written(
+        draft=_manifest(subject, graphs, stage),
+        fallbacks=fallbacks,
+        missing=tuple(missing),
+        golden=tuple(golden_input(names[case.source], case.source) for case in golden.cases),
+    )
 
 
-def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...], missing: tuple[str, ...]) -> Evidence:
-    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed.
-
-    ``missing`` are sentences on the forms that it lacks.
-    """
+def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence:
+    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
         eager,
@@ -246,7 +262,7 @@ def _prove(subject: _Subject, artifact: Artifact, fallbacks: tuple[str, ...], mi
             *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
         ),
     )
-    expected = replace(expected, fallbacks=fallbacks, not_proven=(*expected.not_proven, *missing))
+    expected = replace(expected, fallbacks=written.fallbacks, not_proven=(*expected.not_proven, *written.missing))
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence
@@ -277,7 +293,7 @@ def _describe_reference(run: parity.ReferenceRun, batch: parity.BatchForm, rest:
 
 def _golden_limits(draft: Manifest, adapter: InputAdapter, noise: parity.NoiseMeasurement) -> Golden:
     """Return how far another machine may stray: some times as far as this one, and for what its decoder rounds."""
-    limits = {name: _OTHER_MACHINES * limit for name, limit in noise.limits().items()}
+    limits = {name: OTHER_MACHINES * limit for name, limit in noise.limits().items()}
     return msgspec.structs.replace(
         draft.golden,
         prepared_limit=adapter.prepared_limit,

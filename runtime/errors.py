@@ -31,7 +31,13 @@ class ModelError(TruecopyError):
 
 
 class ArtifactError(ModelError):
-    """The artifact is damaged, foreign or newer than this runtime: export it again."""
+    """The artifact is damaged, foreign or newer than this runtime: export it again.
+
+    The message has at most 500 characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message))
 
 
 class InputError(ModelError):
@@ -49,12 +55,12 @@ class BusyError(ModelError):
     """The server has as many requests as it accepts: try again later."""
 
 
-def bounded(message: str) -> str:
-    """Return a message of at most ``MAX_MESSAGE`` characters: of a longer one the beginning and the end, the fix."""
-    if len(message) <= MAX_MESSAGE:
+def bounded(message: str, limit: int = MAX_MESSAGE) -> str:
+    """Return a message of at most ``limit`` characters: of a longer one the beginning and the end, the fix."""
+    if len(message) <= limit:
         return message
     gap = " ... "
-    return message[: MAX_MESSAGE - _KEPT_END - len(gap)] + gap + message[-_KEPT_END:]
+    return message[: limit - _KEPT_END - len(gap)] + gap + message[-_KEPT_END:]
 
 
 def listed(names: Sequence[str], limit: int = 10) -> str:

@@ -121,6 +121,13 @@ class WholeCheck(msgspec.Struct, frozen=True, kw_only=True):
 HISTOGRAM_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 1e5)
 
 
+class GoldenInput(msgspec.Struct, frozen=True, kw_only=True):
+    """An input that travels with the artifact: its name in ``groups``, and the SHA-256 of its encoded bytes."""
+
+    name: str
+    sha256: str
+
+
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The names of inputs of one origin: the user's samples, photos, generated inputs, batches."""
 
@@ -173,8 +180,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     whole. ``not_proven`` has one sentence for each thing that is not proven: what was assumed, what the user stated
     without code of training to compare with, and what could not be compared, such as a device that the machine lacks.
     ``fallbacks`` has one for each part of the artifact that was not converted as usual, with the reason where it is
-    known; it is compared like every other. ``drift`` is present where the check was compared with a baseline, and may
-    be the reason of a failure.
+    known; it is compared like every other. ``golden`` are the inputs of golden.npz, in its order, in the evidence of an
+    artifact. ``drift`` is present where the check was compared with a baseline, and may be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION
@@ -193,6 +200,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     tools: dict[str, str]
+    golden: tuple[GoldenInput, ...] = ()
     drift: Drift | None = None
 
     @property
@@ -235,7 +243,7 @@ def evidence_to_json(evidence: Evidence) -> bytes:
     """Return the evidence as JSON with one line per row, so that it is small and a diff of it is readable."""
     parts = []
     for key, value in msgspec.to_builtins(evidence).items():
-        if (key == "drift" and value is None) or (key == "fallbacks" and not value):
+        if (key == "drift" and value is None) or (key in ("fallbacks", "golden") and not value):
             continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines = ",\n".join(f"    {_compact(entry)}" for entry in value)

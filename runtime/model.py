@@ -77,32 +77,35 @@ class Model:
             "max_pixels": max_pixels,
             "options": options,
         }
-        self._labels = artifact.labels()
         self._lock = threading.Lock()
         self._warning_counts: Counter[str] = Counter()
-        self._decoder = open_decoder(artifact, max_pixels=max_pixels)
-        self._variant = artifact.manifest.variants[0]
-        self._batched = artifact.manifest.batched_outputs
-        self._graph, self._raw_graph = (
-            artifact.graph(name, weights=self._variant.weights) for name in (self._variant.network, self._variant.model)
-        )
-        # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
-        # speed.
-        images = is_costly_to_decode(artifact.manifest.inputs)
-        self._executor = Executor(
-            self._graph,
-            device=device,
-            request=PlanRequest(
-                name=plan,
-                workers=workers,
-                threads=threads,
-                batch=batch,
-                cpu_batch=None if images else self._decoder.batch_size,
-                most=artifact.manifest.largest_batch,
-            ),
-            options=options or DeviceOptions(),
-            every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
-        )
+        with artifact_errors(artifact.path):
+            self._labels = artifact.labels()
+            self._decoder = open_decoder(artifact, max_pixels=max_pixels)
+            self._variant = artifact.manifest.variants[0]
+            self._batched = artifact.manifest.batched_outputs
+            self._graph, self._raw_graph = (
+                artifact.graph(name, weights=self._variant.weights)
+                for name in (self._variant.network, self._variant.model)
+            )
+            # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
+            # speed.
+            images = is_costly_to_decode(artifact.manifest.inputs)
+            self._executor = Executor(
+                self._graph,
+                device=device,
+                request=PlanRequest(
+                    name=plan,
+                    workers=workers,
+                    threads=threads,
+                    batch=batch,
+                    cpu_batch=None if images else self._decoder.batch_size,
+                    most=artifact.manifest.largest_batch,
+                ),
+                options=options or DeviceOptions(),
+                every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
+                outputs={output.name: output.dtype for output in artifact.manifest.outputs},
+            )
 
     @property
     def manifest(self) -> Manifest:
@@ -412,18 +415,16 @@ def load(
     run it.
     """
     limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
-    artifact = open_artifact(path)
-    with artifact_errors(path):
-        return Model(
-            artifact,
-            device=device,
-            plan=plan,
-            workers=workers,
-            threads=threads,
-            batch=batch,
-            max_pixels=max_pixels,
-            options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
-        )
+    return Model(
+        open_artifact(path),
+        device=device,
+        plan=plan,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        max_pixels=max_pixels,
+        options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
+    )
 
 
 def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden
-from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.open import Artifact, artifact_errors, open_artifact
+from runtime.artifact.proof import check_proof
 from runtime.engine.concurrency import batches
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
@@ -74,22 +75,28 @@ def verify(path: str | Path, *, device: str = "auto") -> Verification:
     device that cannot run.
     """
     artifact = open_artifact(path)
-    for name in artifact.manifest.files:
-        artifact.file(name)
+    with artifact_errors(path):
+        for name in artifact.manifest.files:
+            artifact.file(name)
     return verify_model(artifact, Model(artifact, device=device), whole_path=True)
 
 
 def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verification:
-    """Compare a loaded ``model`` with the golden outputs; the graph that takes raw inputs only if ``whole_path``."""
+    """Compare a loaded ``model`` with the golden outputs; the graph that takes raw inputs only if ``whole_path``.
+
+    Raises ArtifactError where limits, golden inputs or files are not those of the artifact's evidence.
+    """
     manifest = artifact.manifest
-    golden = read_golden(artifact.file(manifest.golden.file)).cases
-    return Verification(
-        artifact=str(artifact.path),
-        device=model.device,
-        files=len(manifest.files),
-        inputs=len(golden),
-        checks=tuple(_GoldenChecks(model, golden).run(whole_path=whole_path)),
-    )
+    with artifact_errors(artifact.path):
+        golden = read_golden(artifact.file(manifest.golden.file)).cases
+        check_proof(artifact, golden)
+        return Verification(
+            artifact=str(artifact.path),
+            device=model.device,
+            files=len(manifest.files),
+            inputs=len(golden),
+            checks=tuple(_GoldenChecks(model, golden).run(whole_path=whole_path)),
+        )
 
 
 def check_answers(artifact: Artifact, model: Model) -> None:
@@ -197,21 +204,22 @@ class _GoldenChecks:
         return [rows[index] for index in range(len(prepared))]
 
     def _check_labels(self) -> Iterator[Check]:
-        """Yield the check of the results that the runtime makes of the eager model's outputs; none in older sets.
+        """Yield the check of the results that the runtime makes of the eager model's outputs; none for raw outputs.
 
         They depend on no device, and so have to be equal.
         """
         model = self._model
-        cases = [case for case in self._golden if case.labels]
         wrong = 0
-        for case in cases:
+        expected = False
+        for case in self._golden:
             (scores,) = split(model.manifest.task, case.outputs, batched=model.manifest.batched_outputs, count=1)
             labels = model.interpret(scores, name="").to_arrays()
             equal = labels.keys() == case.labels.keys() and all(
                 largest_difference(labels[name], array) == 0.0 for name, array in case.labels.items()
             )
             wrong += not equal
-        if cases:
+            expected = expected or bool(labels)
+        if expected:
             yield Check(name="labels", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
 
     def _worst_by_output(

@@ -4,7 +4,7 @@ The scale multiplies the logits. It can be fitted and applied on probabilities a
 to a constant that softmax drops, and ``log p - log(1 - p)`` the logit of a sigmoid: so no checkpoint is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from exporter.errors import ExportError, ParityError
 from exporter.outputs.registry import open_reference
 from runtime.artifact.golden import GoldenCase, GoldenSet, golden_to_npz, read_golden
 from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.proof import FORMULA_LIMIT, golden_input, read_evidence
 from runtime.evaluation.data import read_labeled, score_labeled
-from runtime.manifest import Calibration, Classify, Golden, Multilabel, struct_to_json
+from runtime.evidence import evidence_to_json
+from runtime.manifest import LAYOUT, Calibration, Classify, Golden, Multilabel, struct_to_json
 from runtime.model import Model
 from runtime.outputs.metrics import Scores, calibration_error, reliability
 from runtime.outputs.registry import open_interpreter
@@ -35,10 +37,6 @@ _SMALLEST, _LARGEST = 1e-3, 1e3
 
 # From here on, float32 has too few digits left between a sigmoid and 1 to tell its logit within a hundredth.
 _SATURATED = 1 - 1e-5
-
-# The formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds once more. How
-# much a scale amplifies that is not in the export's noise floor.
-_FORMULA_LIMIT = 1e-4
 
 _PARITY_STAYS = (
     "parity.json: as exported, of the scores before calibration; golden.npz, and so 'truecopy verify', has the "
@@ -181,7 +179,9 @@ def _write(artifact: Artifact, out: Path, scales: LogitScales, calibrated: Calib
     notes = (_PARITY_STAYS, *(note for form in forms for note in form.notes))
     calibrated = msgspec.structs.replace(calibrated, notes=notes)
     with staging(out, force=True) as stage:
-        _write_files(stage, artifact, forms, _calibrated_golden(artifact, scales))
+        golden = _calibrated_golden(artifact, scales)
+        evidence = _evidence(artifact, golden, forms)
+        _write_files(stage, artifact, forms, {manifest.golden.file: golden_to_npz(golden), LAYOUT.parity: evidence})
         stage.write(_FILE, struct_to_json(calibrated))
         picture = _draw(calibrated)
         if picture is not None:
@@ -212,10 +212,26 @@ def _write(artifact: Artifact, out: Path, scales: LogitScales, calibrated: Calib
     return msgspec.structs.replace(calibrated, formula_difference=max(differences))
 
 
-def _write_files(stage: Staging, artifact: Artifact, forms: Sequence[CalibratedForm], golden: bytes) -> None:
-    """Write the artifact's files, those of its forms and its golden set as they are calibrated."""
+def _evidence(artifact: Artifact, golden: GoldenSet, forms: Sequence[CalibratedForm]) -> bytes:
+    """Return the artifact's evidence on the golden inputs and on the forms that stay."""
+    evidence = read_evidence(artifact)
+    left_out = {name for form in forms for name in form.left_out}
+    kept = {golden_input("", case.source).sha256 for case in golden.cases}
+    return evidence_to_json(
+        msgspec.structs.replace(
+            evidence,
+            golden=tuple(entry for entry in evidence.golden if entry.sha256 in kept),
+            rows=tuple(row for row in evidence.rows if row.path not in left_out),
+        )
+    )
+
+
+def _write_files(
+    stage: Staging, artifact: Artifact, forms: Sequence[CalibratedForm], replaced: Mapping[str, bytes]
+) -> None:
+    """Write the artifact's files, those of its forms and the ``replaced`` ones as they are calibrated."""
     left_out = {_FILE, _PICTURE, *(name for form in forms for name in form.left_out)}
-    changed = {artifact.manifest.golden.file: golden}
+    changed = dict(replaced)
     for form in forms:
         changed |= form.files
     for name in artifact.manifest.files:
@@ -226,7 +242,7 @@ def _write_files(stage: Staging, artifact: Artifact, forms: Sequence[CalibratedF
 def _widened(golden: Golden) -> Golden:
     """Return the limits of the golden outputs, widened by the precision of the formula."""
     output, end_to_end = (
-        {name: max(limit, _FORMULA_LIMIT) for name, limit in limits.items()}
+        {name: max(limit, FORMULA_LIMIT) for name, limit in limits.items()}
         for limits in (golden.output_limits, golden.end_to_end_limits)
     )
     return msgspec.structs.replace(golden, output_limits=output, end_to_end_limits=end_to_end)
@@ -235,7 +251,7 @@ def _widened(golden: Golden) -> Golden:
 def _check_scorers(artifact: Artifact, out: Path) -> None:
     """Raise ParityError where a form that PyTorch runs does not give the golden set's calibrated scores."""
     golden, output = artifact.manifest.golden, artifact.manifest.outputs[0].name
-    limit = max(_FORMULA_LIMIT, *golden.output_limits.values())
+    limit = max(FORMULA_LIMIT, *golden.output_limits.values())
     for path, backend in backends_in(artifact.manifest).items():
         score = backend.open_scorer(artifact, torch.device("cpu"))
         if score is None:
@@ -249,7 +265,7 @@ def _check_scorers(artifact: Artifact, out: Path) -> None:
                 )
 
 
-def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> bytes:
+def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> GoldenSet:
     """Return the golden set with the eager model's scores calibrated by the formula, not by the graphs.
 
     Cases with a sigmoid that float32 has rounded to 1 are dropped where others stay: their logits are unknown.
@@ -265,7 +281,7 @@ def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> bytes:
     cases = read_golden(artifact.path / manifest.golden.file).cases
     if scales.sigmoid:
         cases = tuple(case for case in cases if case.outputs[output].max() < _SATURATED) or cases
-    return golden_to_npz(GoldenSet(cases=tuple(map(calibrate_case, cases))))
+    return GoldenSet(cases=tuple(map(calibrate_case, cases)))
 
 
 def _draw(calibrated: CalibrationResult) -> bytes | None:

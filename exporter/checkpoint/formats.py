@@ -6,7 +6,8 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
 from exporter.checkpoint.unpickler import PICKLE_LIMIT, Symbol, check_extent, read_pickle
 from exporter.errors import CheckpointError, first_line
+from runtime.errors import TruecopyError
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LFS_MAGIC = b"version https://git-lfs"
@@ -22,8 +24,8 @@ _PICKLE_MAGIC = b"\x80"
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 _EXPECTED = "expected a file that torch.save or safetensors wrote"
 
-# A safetensors header of more is refused by safetensors itself.
-_HEADER_LIMIT = 100_000_000
+# A header describes tensors in a hundred bytes each; Python objects made from one take thirty times its size at worst.
+_HEADER_LIMIT = 25_000_000
 _SAFE_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -68,16 +70,27 @@ def read_content(path: Path) -> Content:
 
     Raises CheckpointError when it is missing, empty, damaged or no checkpoint.
     """
-    try:
+    with checkpoint_errors(path):
         return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+@contextmanager
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Turn whatever a checkpoint leads its reader to raise into CheckpointError, in one sentence.
+
+    What a file says is not to be trusted: damage surfaces as whatever its bytes lead a reader to do.
+    """
+    try:
+        yield
     except DamagedFileError as error:
-        raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
+        raise CheckpointError(f"'{path}': damaged: {first_line(error)[:300]}. Copy or download it again.") from error
     except OSError as error:
-        raise CheckpointError(f"'{path}': cannot be read: {error.strerror}. Check its permissions.") from error
-    except (CheckpointError, MemoryError):
+        reason = error.strerror or first_line(error)
+        raise CheckpointError(f"'{path}': cannot be read: {reason}. Check its permissions.") from error
+    except (TruecopyError, MemoryError):
         raise
-    except Exception as error:  # damage surfaces as whatever the bytes lead the reader to do
-        reason = first_line(error) or type(error).__name__
+    except Exception as error:
+        reason = first_line(error)[:300] or type(error).__name__
         raise CheckpointError(
             f"'{path}': damaged: its description of tensors cannot be read: {reason}. Copy or download it again."
         ) from error
@@ -136,6 +149,7 @@ def _read_zip(path: Path) -> Content:
         if "data.pkl" not in entries:
             raise DamagedFileError("an archive without 'data.pkl', so not one of torch.save")
         storages = {name: _storage_of(path, stream, info, size_bytes) for name, info in entries.items()}
+        _check_apart(storages)
         if "byteorder" in entries and _bytes_of(stream, storages["byteorder"], 16).strip() != b"little":
             raise DamagedFileError("its numbers are big-endian")
         if storages["data.pkl"].size_bytes > PICKLE_LIMIT:
@@ -180,6 +194,15 @@ def _storage_of(path: Path, stream: BinaryIO, info: zipfile.ZipInfo, size_bytes:
     return Storage(path=path, offset=offset, size_bytes=info.file_size)
 
 
+def _check_apart(storages: Mapping[str, Storage]) -> None:
+    """Raise DamagedFileError where entries share bytes: a small archive could claim any number of them."""
+    end = 0
+    for storage in sorted(storages.values(), key=lambda storage: storage.offset):
+        if storage.offset < end:
+            raise DamagedFileError("its entries overlap")
+        end = storage.offset + storage.size_bytes
+
+
 def _bytes_of(stream: BinaryIO, storage: Storage, limit: int) -> bytes:
     stream.seek(storage.offset)
     return stream.read(min(storage.size_bytes, limit))
@@ -187,16 +210,19 @@ def _bytes_of(stream: BinaryIO, storage: Storage, limit: int) -> bytes:
 
 def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     size_bytes = path.stat().st_size
-    pending: dict[str, int] = {}
+    pending: dict[str, Storage] = {}
 
     def find_storage(key: str, needed_bytes: int) -> Storage:
-        # Its offset is known after the pickle; until then the key stands for it.
-        if needed_bytes > size_bytes or pending.setdefault(key, needed_bytes) != needed_bytes:
+        # Where it lies is known after the pickle: _place_storages says it.
+        storage = pending.setdefault(key, Storage(path=path, offset=-1, size_bytes=needed_bytes))
+        if needed_bytes > size_bytes or storage.size_bytes != needed_bytes:
             raise pickle.UnpicklingError(f"storage '{key[:20]}' is longer than the file")
-        return Storage(path=Path(key), offset=-1, size_bytes=needed_bytes)
+        return storage
 
     number, first_imports = read_pickle(stream, find_storage)
     if number != _LEGACY_NUMBER:
+        if pending:
+            raise DamagedFileError("its tensors have no values")
         # A bare pickle: nothing in it can be a tensor, but it may want to run something.
         return Content(
             format="state_dict", container="legacy", root=number, files=(path,), imports=tuple(first_imports)
@@ -206,50 +232,31 @@ def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise DamagedFileError("its numbers are big-endian, or its header is broken")
     root, imports = read_pickle(stream, find_storage)
-    if imports:
-        return Content(format="state_dict", container="legacy", root=root, files=(path,), imports=tuple(imports))
     keys, _ = read_pickle(stream, find_storage)
-    if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
+    if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
         raise DamagedFileError("its list of storages is broken")
-    storages = _read_storages(path, stream, [str(key) for key in keys], pending)
-    return Content(format="state_dict", container="legacy", root=_with_storages(root, storages, {}), files=(path,))
+    _place_storages(path, stream, [str(key) for key in keys], pending)
+    return Content(format="state_dict", container="legacy", root=root, files=(path,), imports=tuple(imports))
 
 
-def _read_storages(path: Path, stream: BinaryIO, keys: Sequence[str], pending: Mapping[str, int]) -> dict[str, Storage]:
-    """Return the storages that follow a legacy file's pickles, by key; ``pending`` are their sizes in bytes."""
-    storages: dict[str, Storage] = {}
+def _place_storages(path: Path, stream: BinaryIO, keys: Sequence[str], pending: Mapping[str, Storage]) -> None:
+    """Say where the storages lie that follow a legacy file's pickles; ``pending`` are those of its tensors, by key."""
     offset = stream.tell()
+    if set(pending) != set(keys) or len(set(keys)) != len(keys):
+        raise DamagedFileError("its list of storages is broken")
     for key in keys:
         stream.seek(offset)
         prefix = stream.read(8)
-        if len(prefix) != 8 or key not in pending:
+        if len(prefix) != 8:
             raise DamagedFileError(f"storage '{key[:20]}' is missing: the file ends early or is broken")
-        needed_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
+        needed_bytes, (numel,) = pending[key].size_bytes, struct.unpack("<q", prefix)
         if numel < 0 or (numel and needed_bytes % numel) or (not numel and needed_bytes):
             raise DamagedFileError(f"storage '{key[:20]}' has another length than the tensors say")
-        storages[key] = Storage(path=path, offset=offset + 8, size_bytes=needed_bytes)
+        # Tensors all over the file's objects refer to it, and nothing has been computed from it yet.
+        object.__setattr__(pending[key], "offset", offset + 8)
         offset += 8 + needed_bytes
     if offset != (size_bytes := path.stat().st_size):
         raise DamagedFileError(f"expected {offset} bytes, got {size_bytes}")
-    return storages
-
-
-def _with_storages(value: object, storages: Mapping[str, Storage], seen: dict[int, object]) -> object:
-    """Return ``value`` with the storages of its tensors resolved to offsets in the file."""
-    if isinstance(value, StoredTensor):
-        return StoredTensor(
-            dtype=value.dtype,
-            shape=value.shape,
-            strides=value.strides,
-            offset=value.offset,
-            storage=storages[str(value.storage.path)],
-        )
-    if not isinstance(value, dict):
-        return value
-    if id(value) not in seen:
-        seen[id(value)] = copy = {}
-        copy.update({key: _with_storages(item, storages, seen) for key, item in value.items()})
-    return seen[id(value)]
 
 
 def _read_safetensors(path: Path, stream: BinaryIO) -> dict[str, StoredTensor]:
@@ -339,5 +346,5 @@ def _read_folder(path: Path) -> Content:
 def describe_root(root: object) -> str:
     """Return a description of a file's top level, for an error."""
     if isinstance(root, Mapping):
-        return "keys " + (", ".join(f"'{key}'" for key in list(root)[:10]) or "none")
-    return f"'{root}'" if isinstance(root, Symbol) else type(root).__name__
+        return "keys " + (", ".join(f"'{str(key)[:80]}'" for key in list(root)[:10]) or "none")
+    return f"'{str(root)[:200]}'" if isinstance(root, Symbol) else type(root).__name__

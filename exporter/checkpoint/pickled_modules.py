@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exporter.checkpoint.state_dicts import value_at
 from exporter.errors import CheckpointError
 from exporter.object_path import import_file
 
@@ -30,8 +31,7 @@ def load_module(path: Path, entry: str, names: Sequence[str], imports: Sequence[
             f"'{path}': loading the module failed: {type(error).__name__}: {error}. Install the versions it was saved "
             "with, or save model.state_dict() there."
         ) from error
-    for part in entry.split(".") if entry else ():
-        loaded = loaded[part]
+    loaded = value_at(loaded, entry)
     if not isinstance(loaded, torch.nn.Module):
         raise CheckpointError(
             f"'{path}': loading it gave no module: expected torch.nn.Module, got {type(loaded).__name__}. "

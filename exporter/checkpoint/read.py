@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exporter.checkpoint.description import Checkpoint, Format, StoredTensor
-from exporter.checkpoint.formats import Content, DamagedFileError, read_content
-from exporter.checkpoint.integrity import Integrity, check_integrity
+from exporter.checkpoint.formats import Content, checkpoint_errors, read_content
+from exporter.checkpoint.integrity import check_integrity
 from exporter.checkpoint.pickled_modules import load_module
 from exporter.checkpoint.state_dicts import choose_candidate, find_candidates, module_entry
 from exporter.checkpoint.unpickler import Opaque
@@ -13,6 +13,7 @@ from exporter.errors import CheckpointError
 from runtime.errors import listed
 
 _LISTED = 20
+_LONGEST_NAME = 200
 
 
 def read_checkpoint(
@@ -26,11 +27,18 @@ def read_checkpoint(
     """
     path = Path(path)
     content = read_content(path)
+    with checkpoint_errors(path):
+        return _describe_checkpoint(path, content, weights=weights, trust=trust, imports=imports)
+
+
+def _describe_checkpoint(
+    path: Path, content: Content, *, weights: str | None, trust: bool, imports: Sequence[Path]
+) -> Checkpoint:
     if content.imports and not trust:
         raise CheckpointError(_refusal(path, content))
     candidates = find_candidates(content.root)
     chosen, choice = choose_candidate(path, content.root, candidates, weights)
-    integrity = _check_integrity(path, content, chosen.tensors)
+    integrity = check_integrity(content, chosen.tensors.values())
     module = None
     if trust and content.format != "torchscript" and module_entry(content.root, chosen.entry) is not None:
         module = load_module(path, chosen.entry, content.imports, imports)
@@ -50,15 +58,8 @@ def read_checkpoint(
     )
 
 
-def _check_integrity(path: Path, content: Content, tensors: Mapping[str, StoredTensor]) -> Integrity:
-    try:
-        return check_integrity(content, tensors.values())
-    except DamagedFileError as error:
-        raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
-
-
 def _refusal(path: Path, content: Content) -> str:
-    names = listed([f"'{name}'" for name in content.imports], _LISTED)
+    names = listed([f"'{name[:_LONGEST_NAME]}'" for name in content.imports], _LISTED)
     action = "Save the weights alone where it was trained: torch.save(model.state_dict(), 'weights.pth')"
     if any(module_entry(content.root, candidate.entry) for candidate in find_candidates(content.root)):
         action += ", or load the whole module from a source you trust: --trust, with --import PATH for its code"
@@ -92,7 +93,7 @@ def _describe(value: object) -> str:
     if isinstance(value, StoredTensor):
         return f"{value.dtype} {list(value.shape)}"
     if isinstance(value, Opaque):
-        return str(value.symbol)
+        return str(value.symbol)[:_LONGEST_NAME]
     if isinstance(value, Mapping | list | tuple):
         return f"{len(value)} entries"
     return type(value).__name__

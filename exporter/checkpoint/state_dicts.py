@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from exporter.checkpoint.description import Candidate, StoredTensor
+from exporter.checkpoint.description import Candidate
 from exporter.checkpoint.formats import describe_root
-from exporter.checkpoint.unpickler import Opaque, is_module, module_tensors
+from exporter.checkpoint.object_tensors import TensorSearch, is_module
+from exporter.checkpoint.unpickler import Opaque
 from exporter.errors import CheckpointError
+from runtime.errors import listed
 
 # Keys under which training scripts save the weights, the most specific first.
 _USUAL = (
@@ -16,32 +18,29 @@ _USUAL = (
 )
 # Training state; its tensors are not the network's.
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
+_LONGEST_KEY = 1000
 _AVERAGED = re.compile(r"ema(?![a-z])|averag|swa(?![a-z])|shadow|polyak", re.I)
 
 
 def find_candidates(root: object) -> tuple[Candidate, ...]:
-    """Return every dictionary of tensors in ``root`` and two levels down, in the file's order."""
-    return tuple(_walk(root, (), depth=2))
+    """Return every dictionary of tensors in ``root`` and two levels down, in the file's order.
+
+    Raises UnpicklingError where a file says so little in so many words that it would take too long.
+    """
+    return tuple(_walk(root, (), TensorSearch(), depth=2))
 
 
-def _walk(value: object, keys: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
-    tensors = _state_dict(value)
+def _walk(value: object, keys: tuple[str, ...], search: TensorSearch, *, depth: int) -> Iterator[Candidate]:
+    tensors = search.tensors_of(value)
     if tensors:
+        search.step(len(tensors))
         yield Candidate(entry=".".join(keys), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in keys))
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
-            if isinstance(key, str) and not _TRAINING.search(key):
-                yield from _walk(item, (*keys, key), depth=depth - 1)
-
-
-def _state_dict(value: object) -> Mapping[str, StoredTensor]:
-    if isinstance(value, Opaque):
-        return module_tensors(value)
-    if not isinstance(value, Mapping):
-        return {}
-    if all(isinstance(key, str) and isinstance(item, StoredTensor) for key, item in value.items()):
-        return value
-    return {}
+            search.step()
+            named = isinstance(key, str) and len(key) <= _LONGEST_KEY and isinstance(item, Mapping | Opaque)
+            if named and not _TRAINING.search(key):
+                yield from _walk(item, (*keys, key), search, depth=depth - 1)
 
 
 def choose_candidate(
@@ -51,7 +50,7 @@ def choose_candidate(
 
     Raises CheckpointError when there is none, or none of that name.
     """
-    listed = ", ".join(f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates)
+    entries = listed([f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates])
     if not candidates:
         raise CheckpointError(
             f"'{path}': holds no state dict: expected a dictionary of tensors at most two levels down, got "
@@ -62,14 +61,15 @@ def choose_candidate(
             if candidate.entry == name:
                 return candidate, "as --weights says"
         raise CheckpointError(
-            f"'{path}': holds no weights '{name}': expected one of {listed}. Name one of these with --weights."
+            f"'{path}': holds no weights '{name}': expected one of {entries}. Name one of these with --weights."
         )
     raw = [candidate for candidate in candidates if not candidate.averaged]
     averaged = [candidate for candidate in candidates if candidate.averaged]
     if not raw:
         return averaged[0], _of("the averaged weights, the only ones", averaged)
     chosen = min(raw, key=_rank)
-    complete = [candidate for candidate in averaged if _names(candidate) == _names(chosen)]
+    names = _names(chosen)
+    complete = [candidate for candidate in averaged if _names(candidate) == names]
     if complete:
         return complete[0], f"the averaged weights, complete; without --weights {chosen.entry} they are preferred"
     if averaged:
@@ -96,7 +96,16 @@ def _names(candidate: Candidate) -> dict[str, tuple[int, ...]]:
 
 def module_entry(root: object, entry: str) -> Opaque | None:
     """Return the pickled module at ``entry``, or None where a plain dictionary is."""
-    value = root
-    for part in entry.split(".") if entry else ():
-        value = value[part] if isinstance(value, Mapping) else None
+    value = value_at(root, entry)
     return value if isinstance(value, Opaque) and is_module(value) else None
+
+
+def value_at(root: object, entry: str) -> object:
+    """Return what a tree of dictionaries has at a candidate's ``entry``, whose keys may hold dots; None without it."""
+    if not entry or not isinstance(root, Mapping):
+        return None if entry else root
+    if entry in root:
+        return root[entry]
+    dots = [index for index, character in enumerate(entry) if character == "."]
+    values = (value_at(root[entry[:dot]], entry[dot + 1 :]) for dot in dots if entry[:dot] in root)
+    return next((value for value in values if value is not None), None)

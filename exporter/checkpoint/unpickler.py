@@ -6,7 +6,7 @@ Built on Python's own pure-Python unpickler, whose memo is a dictionary: the C o
 """
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, BinaryIO, ClassVar
 
 from exporter.checkpoint.description import ITEM_BYTES, Storage, StoredTensor
@@ -14,6 +14,16 @@ from exporter.checkpoint.description import ITEM_BYTES, Storage, StoredTensor
 # A pickle describes tensors, it does not hold them: real ones are under 10 MB. Python objects made from one take about
 # sixty times its size at worst.
 PICKLE_LIMIT = 32 << 20
+
+# Instructions and their arguments in one pickle, and items that its calls copy: time and memory follow from their
+# number. A network of sixty thousand tensors takes half of it.
+_MOST_STEPS = 5_000_000
+
+# Greater numbers are no keys: they may be chosen so that a dictionary of them takes the square of their number.
+_GREATEST_KEY = 1 << 60
+_GREATEST_MEMO = 1 << 32
+_MOST_DIMENSIONS = 64
+_GREATEST_SIZE = 1 << 62
 
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -114,9 +124,12 @@ class Unpickler(pickle._Unpickler):
     append: Callable[[object], None]
     pop_mark: Callable[[], list[Any]]
     readline: Callable[[], bytes]
+    read: Callable[[int], bytes]
+    memo: dict[int, Any]
 
     def __init__(self, stream: BinaryIO, find_storage: StorageFinder) -> None:
-        super().__init__(_Capped(stream), encoding="utf-8", errors="replace")
+        self._capped = _Capped(stream)
+        super().__init__(self._capped, encoding="utf-8", errors="replace")
         self._find_storage = find_storage
         self.imports: dict[str, None] = {}
 
@@ -127,12 +140,16 @@ class Unpickler(pickle._Unpickler):
         return symbol
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: D102
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module" and isinstance(pid[1], Symbol):
+            return pid[1]  # before PyTorch 1.6, the class of a whole module, with its source
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Symbol):
             raise pickle.UnpicklingError("its storages are not torch's")
         _, kind, key, _, numel = pid[:5]
         dtype = _STORAGES.get(kind.name)
         if dtype is None or not isinstance(numel, int) or not 0 <= numel < 1 << 48:
-            raise pickle.UnpicklingError(f"a storage of type '{kind}' with {numel!r} values")
+            raise pickle.UnpicklingError(f"a storage of the type '{str(kind)[:80]}', or of no size")
+        if not isinstance(key, str | int):
+            raise pickle.UnpicklingError("a storage without a name")
         return dtype, self._find_storage(str(key), numel * ITEM_BYTES[dtype])
 
     # What follows replaces the opcodes that call, import by number, or allocate what they are told.
@@ -149,6 +166,9 @@ class Unpickler(pickle._Unpickler):
         if str(symbol) in _DICTIONARIES:
             dictionary: dict[object, object] = {}
             for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
+                self._capped.step()
+                if not isinstance(pair, list | tuple) or len(pair) != 2:
+                    raise pickle.UnpicklingError("a dictionary of what are not pairs")
                 self._set(dictionary, list(pair))
             return dictionary
         if symbol.module == "torch._tensor" and symbol.name == "_rebuild_from_type_v2" and len(arguments) == 4:
@@ -196,7 +216,7 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets items of what is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Deeply nested tuples overflow the C stack when they are hashed.
-            plain = isinstance(key, str | int | float | bytes | None)
+            plain = isinstance(key, str | float | bytes | None) or (isinstance(key, int) and abs(key) < _GREATEST_KEY)
             target[key if plain else f"<{type(key).__name__}>"] = value
 
     def load_append(self) -> None:  # noqa: D102
@@ -219,6 +239,15 @@ class Unpickler(pickle._Unpickler):
     def load_frozenset(self) -> None:  # noqa: D102
         self.append(self.pop_mark())
 
+    def load_put(self) -> None:  # noqa: D102
+        number = int(self.readline()[:-1])
+        if not 0 <= number < _GREATEST_MEMO:
+            raise pickle.UnpicklingError("a memo of an absurd number")
+        self.memo[number] = self.stack[-1]
+
+    def load_frame(self) -> None:  # noqa: D102
+        self.read(8)  # a frame is read ahead for speed alone, and hides what is read from the counter
+
     def load_refused(self) -> None:  # noqa: D102
         raise pickle.UnpicklingError("an instruction that no checkpoint needs")
 
@@ -237,6 +266,8 @@ class Unpickler(pickle._Unpickler):
         (pickle.ADDITEMS, load_appends),
         (pickle.EMPTY_SET, load_empty_set),
         (pickle.FROZENSET, load_frozenset),
+        (pickle.PUT, load_put),
+        (pickle.FRAME, load_frame),
         (pickle.BYTEARRAY8, load_refused),
         (pickle.NEXT_BUFFER, load_refused),
         (pickle.READONLY_BUFFER, load_refused),
@@ -248,11 +279,12 @@ class Unpickler(pickle._Unpickler):
 
 
 class _Capped:
-    """A stream that gives a pickle no more than PICKLE_LIMIT bytes, whatever length it declares."""
+    """A stream that gives a pickle no more than PICKLE_LIMIT bytes, in no more than ``_MOST_STEPS`` parts."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._left = PICKLE_LIMIT
+        self._steps = _MOST_STEPS
 
     def read(self, size: int) -> bytes:
         self._take(size)
@@ -266,7 +298,14 @@ class _Capped:
         self._take(len(line))
         return line
 
+    def step(self) -> None:
+        """Count one instruction, argument or item. Raises UnpicklingError where there are too many."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise pickle.UnpicklingError(f"its pickle has more than {_MOST_STEPS} instructions")
+
     def _take(self, size: int) -> None:
+        self.step()
         self._left -= size
         if size < 0 or self._left < 0:
             raise pickle.UnpicklingError(f"its pickle declares more than {PICKLE_LIMIT >> 20} MB")
@@ -294,14 +333,17 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 def _plain_sizes(sizes: Any) -> tuple[int, ...]:
     if isinstance(sizes, Opaque) and sizes.symbol.name == "Size" and isinstance(sizes.arguments, tuple):
         (sizes,) = sizes.arguments
+    if not isinstance(sizes, list | tuple) or len(sizes) > _MOST_DIMENSIONS:
+        raise pickle.UnpicklingError("a tensor without a shape")
     return tuple(sizes)
 
 
 def check_extent(dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, storage: Storage) -> None:
     """Raise UnpicklingError unless the tensor lies within its storage, value for value."""
     sizes = (*shape, *strides, offset)
-    if len(shape) != len(strides) or len(shape) > 64 or not all(type(size) is int and size >= 0 for size in sizes):
-        raise pickle.UnpicklingError(f"a tensor of the absurd shape {list(shape)[:8]}")
+    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS or not all(map(_is_size, sizes)):
+        plain = [size for size in shape[:8] if isinstance(size, int) and abs(size) <= _GREATEST_SIZE]
+        raise pickle.UnpicklingError(f"a tensor of the absurd shape {plain}")
     numel = 1
     for size in shape:
         numel *= size
@@ -311,37 +353,8 @@ def check_extent(dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], o
         raise pickle.UnpicklingError(f"a tensor of shape {list(shape)[:8]} in {storage.size_bytes} bytes")
 
 
-def module_tensors(root: Opaque) -> dict[str, StoredTensor]:
-    """Return the parameters and buffers of a pickled or scripted module, by the keys its state dict would have."""
-    tensors: dict[str, StoredTensor] = {}
-    _collect(root, "", tensors, depth=0)
-    return tensors
-
-
-def is_module(value: object) -> bool:
-    """Return whether a pickled object is a torch.nn.Module."""
-    return isinstance(value, Opaque) and isinstance(value.state, Mapping) and "_parameters" in value.state
-
-
-def _collect(value: Opaque, prefix: str, into: dict[str, StoredTensor], *, depth: int) -> None:
-    if depth > 64 or not isinstance(value.state, Mapping):
-        return
-    for name, child in value.state.items():
-        # A pickled module keeps its parts in these dictionaries; a scripted one has them as attributes.
-        if name in ("_parameters", "_buffers", "_modules") and isinstance(child, Mapping):
-            hidden = value.state.get("_non_persistent_buffers_set")
-            for key, part in child.items():
-                if not (isinstance(hidden, list) and key in hidden):
-                    _collect_one(part, f"{prefix}{key}", into, depth)
-        elif isinstance(name, str):
-            _collect_one(child, f"{prefix}{name}", into, depth)
-
-
-def _collect_one(part: object, key: str, into: dict[str, StoredTensor], depth: int) -> None:
-    if isinstance(part, StoredTensor):
-        into[key] = part
-    elif isinstance(part, Opaque):
-        _collect(part, f"{key}.", into, depth=depth + 1)
+def _is_size(size: object) -> bool:
+    return type(size) is int and 0 <= size <= _GREATEST_SIZE
 
 
 def read_pickle(stream: BinaryIO, find_storage: StorageFinder) -> tuple[object, list[str]]:

@@ -10,7 +10,7 @@ from exporter.recipe import ExportOptions
 def check_export(options: ExportOptions) -> None:
     """Raise ExportError for files that are missing or damaged, labels that cannot fit, and a folder that is in use."""
     from exporter.bundle import check_out
-    from exporter.checkpoint.formats import read_content
+    from exporter.checkpoint.formats import checkpoint_errors, read_content
     from exporter.checkpoint.state_dicts import find_candidates
     from exporter.outputs.labels import check_label_count
 
@@ -19,12 +19,13 @@ def check_export(options: ExportOptions) -> None:
     content = read_content(options.checkpoint)
     if options.labels is None or options.task_options.task in {"binary", "tokens"} or not _has_known_head(options):
         return
-    outputs = {
-        tensor.shape[0]
-        for candidate in find_candidates(content.root)
-        for tensor in candidate.tensors.values()
-        if len(tensor.shape) in {1, 2}
-    }
+    with checkpoint_errors(options.checkpoint):
+        outputs = {
+            tensor.shape[0]
+            for candidate in find_candidates(content.root)
+            for tensor in candidate.tensors.values()
+            if len(tensor.shape) in {1, 2}
+        }
     check_label_count(options.labels, outputs, checkpoint=options.checkpoint)
 
 

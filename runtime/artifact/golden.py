@@ -71,8 +71,11 @@ def read_golden(path: Path) -> GoldenSet:
             )
             for row in range(count)
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"'{path}': not a golden set: {error}. Export the model again.") from error
+    except (ArtifactError, MemoryError):
+        raise
+    except Exception as error:  # zip and npz break in many ways
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ArtifactError(f"'{path}': not a golden set: {reason}. Export the model again.") from error
     if not cases:
         raise ArtifactError(f"'{path}': not a golden set: it has no cases. Export the model again.")
     return GoldenSet(cases=cases)

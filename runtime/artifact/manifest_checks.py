@@ -1,9 +1,11 @@
 """Consistency of a manifest: its parts fit one another, and nothing that is compared is left out."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import Manifest
+from runtime.manifest import LAYOUT, Manifest
 
 
 def check_manifest(manifest: Manifest, *, subject: str) -> None:
@@ -13,9 +15,40 @@ def check_manifest(manifest: Manifest, *, subject: str) -> None:
     """
     if manifest.parity is None:
         raise ArtifactError(f"{subject}: never proven equal to its model. Export the model again.")
+    for problem in _problems(manifest):
+        raise ArtifactError(f"{subject}: {problem}. Do not use this artifact; export the model again.")
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
     for name in manifest.files:
         if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
-            raise ArtifactError(
-                f"{subject}: file name leaves the artifact: expected a plain name, got '{name[:80]}'. "
-                "Do not use this artifact; export the model again."
-            )
+            yield f"file name leaves the artifact: expected a plain name, got '{name[:80]}'"
+    for name in needed_files(manifest):
+        if name not in manifest.files:
+            yield f"lists no hash of a file that is needed: expected '{name[:80]}' among its files"
+    for kind, names in (
+        ("input", [spec.name for spec in manifest.inputs]),
+        ("output", [output.name for output in manifest.outputs]),
+    ):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            yield f"has two {kind}s of one name, '{twice[0][:80]}'"
+    outputs = {output.name for output in manifest.outputs}
+    for limits in ("output_limits", "end_to_end_limits"):
+        different = sorted(outputs ^ getattr(manifest.golden, limits).keys())
+        if different:
+            yield f"golden.{limits}: expected one limit for each output, and '{different[0][:80]}' is only one of both"
+
+
+def needed_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the files that an artifact with this manifest cannot do without."""
+    labels, calibration = manifest.labels, manifest.calibration
+    names = [
+        LAYOUT.parity,
+        manifest.golden.file,
+        *(name for variant in manifest.variants for name in (variant.model, variant.network, variant.weights)),
+        *(name for spec in manifest.inputs for name in spec.files),
+        *((labels.file,) if labels is not None else ()),
+        *((calibration.file,) if calibration is not None else ()),
+    ]
+    return tuple(dict.fromkeys(names))

@@ -102,7 +102,8 @@ class Artifact:
         labels = self.manifest.labels
         if labels is None:
             return ()
-        names = tuple(self.read(labels.file).decode("utf-8").splitlines())
+        with artifact_errors(self.path / labels.file):
+            names = tuple(self.read(labels.file).decode("utf-8").splitlines())
         if len(names) != labels.count:
             raise ArtifactError(
                 f"'{self.path / labels.file}': wrong number of labels: expected {labels.count}, got {len(names)}. "

@@ -4,7 +4,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ class Executor:
 
     ``plan`` says how inputs are spread over the cores. A call that has the process to itself uses the session on all of
     the plan's threads, calls that overlap a session with one thread each, unless a number of threads was requested.
+    ``outputs`` are the dtypes of a graph's outputs by name, where they are to be compared with those of each session.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Executor:
         request: PlanRequest,
         options: DeviceOptions,
         every_output_batched: bool,
+        outputs: Mapping[str, str] | None = None,
     ) -> None:
         self._options = options
+        self._outputs = outputs
         self._graph = network
         self._closed = False
         self._network: Session | None = None
@@ -198,7 +201,10 @@ class Executor:
             return self._single_threaded
 
     def _open(self, graph: Graph, device: str, *, threads: int, spin: bool = False) -> Session:
-        return open_session(graph, device=device, threads=threads, spin=spin, options=self._options)
+        session = open_session(graph, device=device, threads=threads, spin=spin, options=self._options)
+        if self._outputs is not None:
+            session.check_outputs(self._outputs)
+        return session
 
 
 def _leave_parent() -> None:

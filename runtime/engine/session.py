@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from runtime.engine.devices import (
 )
 from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
-from runtime.errors import ArtifactError, DeviceError, InputError
+from runtime.errors import ArtifactError, DeviceError, InputError, listed
 
 try:
     import onnxruntime
@@ -51,6 +52,33 @@ _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast",
 _LOG_FATAL = 4
 
 
+# The interruption of the current thread's runs, where there is one.
+_current = threading.local()
+
+
+class Interruption:
+    """A context whose runs, in the thread that enters it, can be ended from another thread.
+
+    ``interrupted`` says that they were; such runs raise InputError at their next node, however long they would take.
+    """
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+        self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End the run in progress, and those that follow inside the context."""
+        self.interrupted = True
+        self.options.terminate = True
+
+    def __enter__(self) -> "Interruption":
+        _current.interruption = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.interruption = None
+
+
 class Session:
     """An ONNX graph, loaded on one device; safe to call from many threads."""
 
@@ -60,7 +88,8 @@ class Session:
         self._inputs: dict[str, tuple[str, list[int | str | None]]] = {
             node.name: (_numpy_type(node.type), node.shape) for node in session.get_inputs()
         }
-        self._outputs: list[str] = [node.name for node in session.get_outputs()]
+        self._output_types: dict[str, str] = {node.name: _numpy_type(node.type) for node in session.get_outputs()}
+        self._outputs: list[str] = list(self._output_types)
         self._bound = device != "cpu"
         self._run_options = onnxruntime.RunOptions()
 
@@ -100,6 +129,14 @@ class Session:
             if isinstance(dimension, str)
         }
 
+    def check_outputs(self, declared: Mapping[str, str]) -> None:
+        """Raise ArtifactError unless the graph's outputs have the declared names and dtypes."""
+        if self._output_types != declared:
+            raise ArtifactError(
+                f"graph: other outputs than its manifest declares: expected {_typed(declared)}, got "
+                f"{_typed(self._output_types)}. Do not use this artifact; export the model again."
+            )
+
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs by name; contiguous inputs are not copied.
 
@@ -107,11 +144,13 @@ class Session:
         them, or when the graph cannot run on these values; DeviceError when the device has failed.
         """
         self._check(arrays)
+        interruption: Interruption | None = getattr(_current, "interruption", None)
+        options = self._run_options if interruption is None else interruption.options
         try:
             if self._bound:
-                values = self._run_bound(arrays)
+                values = self._run_bound(arrays, options)
             else:
-                values = self._session.run(self._outputs, dict(arrays), self._run_options)
+                values = self._session.run(self._outputs, dict(arrays), options)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise _run_error(error, self.device) from error
         return dict(zip(self._outputs, values, strict=True))
@@ -131,14 +170,14 @@ class Session:
                 arrays[name] = np.zeros(lengths, dtype)
             self.run(arrays)
 
-    def _run_bound(self, arrays: Arrays) -> list[NDArray[Any]]:
+    def _run_bound(self, arrays: Arrays, options: Any) -> list[NDArray[Any]]:
         """Run with inputs and outputs bound to host memory: the device's provider makes one copy in each direction."""
         binding = self._session.io_binding()
         for name, array in arrays.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding, self._run_options)
+        self._session.run_with_iobinding(binding, options)
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
 
@@ -322,6 +361,10 @@ def _numpy_type(onnx_type: str) -> str:
 
 def _quoted(names: Mapping[str, object]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _typed(outputs: Mapping[str, str]) -> str:
+    return listed([f"'{name[:80]}' ({dtype[:20]})" for name, dtype in outputs.items()]) or "none"
 
 
 def _dimensions(shape: list[int | str | None]) -> str:

@@ -1,12 +1,13 @@
 """The manifest ``truecopy.json``: types, reader and writer."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
-from runtime.manifest.parts import Part
+from runtime.manifest.parts import Digest, Dimensions, FileName, Length, Limit, Name, Part, Share, Size
 from runtime.manifest.tasks import Labels, Task
 
 FORMAT_VERSION = 2
@@ -21,9 +22,9 @@ class Output(Part, frozen=True, kw_only=True):
     An output whose first dimension is not ``batch`` is the same for every input of a batch.
     """
 
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
+    name: Name
+    dtype: Annotated[str, Meta(max_length=32)]
+    shape: Dimensions
 
     @property
     def batched(self) -> bool:
@@ -38,9 +39,9 @@ class Variant(Part, frozen=True, kw_only=True):
     """
 
     precision: Literal["fp32"]
-    model: str
-    network: str
-    weights: str
+    model: FileName
+    network: FileName
+    weights: FileName
 
 
 class Golden(Part, frozen=True, kw_only=True):
@@ -50,10 +51,10 @@ class Golden(Part, frozen=True, kw_only=True):
     ``output_limits`` from the prepared inputs on, ``end_to_end_limits`` from the raw inputs on.
     """
 
-    file: str
-    prepared_limit: float
-    output_limits: dict[str, float]
-    end_to_end_limits: dict[str, float]
+    file: FileName
+    prepared_limit: Share
+    output_limits: dict[str, Limit]
+    end_to_end_limits: dict[str, Limit]
 
 
 class KeyTransform(Part, frozen=True, kw_only=True):
@@ -70,7 +71,7 @@ class KeyTransform(Part, frozen=True, kw_only=True):
     renamed: dict[str, str]
     replaced: dict[str, str]
     tied: dict[str, str]
-    filled_counters: int
+    filled_counters: Size
     cast_from: tuple[str, ...]
 
 
@@ -88,8 +89,8 @@ class Source(Part, frozen=True, kw_only=True):
 class File(Part, frozen=True, kw_only=True):
     """Hash and size of a file of the artifact."""
 
-    sha256: str
-    size_bytes: int
+    sha256: Digest
+    size_bytes: Size
 
 
 class ParitySummary(Part, frozen=True, kw_only=True):
@@ -100,12 +101,12 @@ class ParitySummary(Part, frozen=True, kw_only=True):
     """
 
     verdict: Literal["passed"]
-    inputs: int
-    pixel_difference: int | None
-    score_difference: float
-    label_agreement: float | None
-    ratio: float | None = None
-    max_ratio: float | None = None
+    inputs: Size
+    pixel_difference: Size | None
+    score_difference: Limit
+    label_agreement: Share | None
+    ratio: Limit | None = None
+    max_ratio: Limit | None = None
 
 
 class LengthRange(Part, frozen=True, kw_only=True):
@@ -122,11 +123,11 @@ class Calibration(Part, frozen=True, kw_only=True):
     ``error_before`` and ``error_after`` are the expected calibration error over ``inputs`` of the data in ``file``.
     """
 
-    file: str
-    inputs: int
-    scales: tuple[float, ...]
-    error_before: float
-    error_after: float
+    file: FileName
+    inputs: Length
+    scales: Annotated[tuple[float, ...], Meta(min_length=1, max_length=1_000_000)]
+    error_before: Share
+    error_after: Share
 
 
 class Manifest(Part, frozen=True, kw_only=True):
@@ -139,11 +140,11 @@ class Manifest(Part, frozen=True, kw_only=True):
     """
 
     format_version: int
-    name: str
+    name: Name
     task: Task
-    inputs: tuple[Input, ...]
-    outputs: tuple[Output, ...]
-    variants: tuple[Variant, ...]
+    inputs: Annotated[tuple[Input, ...], Meta(min_length=1, max_length=10_000)]
+    outputs: Annotated[tuple[Output, ...], Meta(min_length=1, max_length=10_000)]
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1, max_length=100)]
     golden: Golden
     source: Source
     files: dict[str, File]

@@ -1,10 +1,11 @@
 """Inputs of an artifact: images, arrays, rows, texts, token sequences."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-from runtime.manifest.parts import Part, TaggedPart
+from runtime.manifest.parts import Channels, Dimensions, FileName, Length, Name, Part, TaggedPart, Text, TokenId
 from runtime.manifest.steps import Preprocessing
 
 NumberType: TypeAlias = Literal[
@@ -20,11 +21,11 @@ class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="
     graph, its arithmetic always in the graph.
     """
 
-    name: str
+    name: Name
     mode: Literal["RGB", "L", "bands"]
     exif: bool
     preprocessing: Preprocessing
-    channels: int = 3
+    channels: Channels = 3
     dtype: Literal["uint8", "uint16"] = "uint8"
 
 
@@ -34,9 +35,9 @@ class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field
     Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are rejected.
     """
 
-    name: str
+    name: Name
     dtype: NumberType
-    shape: tuple[int | str, ...]
+    shape: Dimensions
     finite: bool = True
 
 
@@ -47,17 +48,17 @@ class Column(Part, frozen=True, kw_only=True):
     column may have where the training transform rejects others; empty where every value is allowed.
     """
 
-    name: str
+    name: Text
     dtype: Literal["float32", "float64", "int64", "string"]
     nullable: bool = False
-    categories: tuple[str | int | float, ...] = ()
+    categories: Annotated[tuple[str | int | float, ...], Meta(max_length=1_000_000)] = ()
 
 
 class TabularInput(TaggedPart, frozen=True, kw_only=True, tag="tabular", tag_field="kind"):
     """A row of a table, by column name; a missing, unknown or misnamed column is an error."""
 
-    name: str
-    columns: tuple[Column, ...]
+    name: Name
+    columns: Annotated[tuple[Column, ...], Meta(min_length=1, max_length=100_000)]
 
 
 class TextInput(TaggedPart, frozen=True, kw_only=True, tag="text", tag_field="kind"):
@@ -68,14 +69,19 @@ class TextInput(TaggedPart, frozen=True, kw_only=True, tag="text", tag_field="ki
     None where outputs depend on padding: only texts of equal length may then share a batch.
     """
 
-    name: str
-    tokenizer: str
-    arrays: tuple[str, ...]
-    max_length: int
-    pad_id: int | None = None
-    pad_type_id: int = 0
+    name: Name
+    tokenizer: FileName
+    arrays: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100)]
+    max_length: Length
+    pad_id: TokenId | None = None
+    pad_type_id: TokenId = 0
     padding_side: Literal["left", "right"] = "right"
     pairs: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The tokenizer's file."""
+        return (self.tokenizer,)
 
 
 DerivedInput: TypeAlias = Literal["lengths", "mask", "padding"]
@@ -93,12 +99,17 @@ class TokensInput(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field
     ``padding``, bool [batch, length].
     """
 
-    name: str
-    vocabulary_size: int
-    max_length: int | None = None
-    vocabulary: str = ""
-    pad_id: int | None = None
+    name: Name
+    vocabulary_size: Length
+    max_length: Length | None = None
+    vocabulary: FileName = ""
+    pad_id: TokenId | None = None
     derived_inputs: dict[str, DerivedInput] = msgspec.field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The vocabulary's file, where there is one."""
+        return (self.vocabulary,) if self.vocabulary else ()
 
 
 Input: TypeAlias = ImageInput | TensorInput | TabularInput | TextInput | TokensInput

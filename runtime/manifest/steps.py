@@ -1,8 +1,10 @@
 """Preprocessing steps of images."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from runtime.manifest.parts import Part
+from msgspec import Meta
+
+from runtime.manifest.parts import MAX_SIDE, Channels, Fill, Margin, Part, PerChannel, Side
 
 Interpolation: TypeAlias = Literal["nearest", "nearest_exact", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 AxisOrder: TypeAlias = Literal["horizontal_first", "larger_cut_first"]
@@ -15,8 +17,8 @@ class KeepRatio(Part, frozen=True, kw_only=True):
     ratio`` as Ultralytics' LetterBox does. Without ``enlarge`` smaller images stay as they are.
     """
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     side: Literal["inside", "outside"]
     arithmetic: Literal["divide", "multiply"]
     enlarge: bool = True
@@ -37,12 +39,17 @@ class Resize(Part, frozen=True, kw_only=True, tag="resize", tag_field="step"):
     lie between them.
     """
 
-    size: int | tuple[int, int] | KeepRatio
+    size: int | tuple[Side, Side] | KeepRatio
     interpolation: Interpolation
     axis_order: AxisOrder
-    max_size: int | None = None
+    max_size: Side | None = None
     implementation: Literal["pillow", "torch", "opencv"] = "pillow"
     antialias: bool = True
+
+    def __post_init__(self) -> None:
+        """Bound the short side: msgspec 0.22 crashes where a union of bounded numbers and pairs makes its schema."""
+        if isinstance(self.size, int) and not 1 <= self.size <= MAX_SIDE:
+            raise ValueError(f"Expected a size from 1 to {MAX_SIDE}, got {self.size}")
 
 
 class CenterCrop(Part, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
@@ -52,23 +59,23 @@ class CenterCrop(Part, frozen=True, kw_only=True, tag="center_crop", tag_field="
     start half to even, transformers down. Where an odd number is padded, the extra pixel follows the image.
     """
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     rounding: Literal["half_even", "down"] = "half_even"
-    fill: tuple[int, ...] = (0,)
+    fill: Fill = (0,)
 
 
 class ToFloat(Part, frozen=True, kw_only=True, tag="to_float", tag_field="step"):
     """uint8 pixels to float32 by division."""
 
-    divisor: float
+    divisor: Annotated[float, Meta(gt=0)]
 
 
 class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="step"):
     """``(x - mean) / std``, one value per channel, in the units that the step before leaves."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: PerChannel
+    std: PerChannel
 
 
 class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
@@ -77,12 +84,12 @@ class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
     ``fill`` has one value, or one per channel, for ``constant`` alone.
     """
 
-    left: int
-    top: int
-    right: int
-    bottom: int
+    left: Margin
+    top: Margin
+    right: Margin
+    bottom: Margin
     mode: Literal["constant", "edge", "reflect", "symmetric"]
-    fill: tuple[int, ...] = (0,)
+    fill: Fill = (0,)
 
 
 class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="step"):
@@ -101,8 +108,8 @@ class Preprocessing(Part, frozen=True, kw_only=True):
     ``height``, ``width`` and ``channels`` are the shape of the prepared pixels; None where it follows from the image's.
     """
 
-    geometry: tuple[GeometryStep, ...]
-    arithmetic: tuple[ArithmeticStep, ...]
-    height: int | None
-    width: int | None
-    channels: int
+    geometry: Annotated[tuple[GeometryStep, ...], Meta(max_length=100)]
+    arithmetic: Annotated[tuple[ArithmeticStep, ...], Meta(max_length=100)]
+    height: Side | None
+    width: Side | None
+    channels: Channels

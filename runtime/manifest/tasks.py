@@ -1,15 +1,20 @@
 """Tasks: the meaning of the outputs, from classes to raw arrays."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from runtime.manifest.parts import Part, TaggedPart
+from msgspec import Meta
+
+from runtime.manifest.parts import FileName, Length, Name, Part, Share, TaggedPart, Text, TokenId
+
+_CLASSES = Meta(min_length=1, max_length=1_000_000)
+_Color = Annotated[int, Meta(ge=0, le=255)]
 
 
 class Labels(Part, frozen=True, kw_only=True):
     """The file of class names, one per line, in the order of the scores."""
 
-    file: str
-    count: int
+    file: FileName
+    count: Length
 
 
 class Classify(TaggedPart, frozen=True, kw_only=True, tag="classify", tag_field="kind"):
@@ -25,21 +30,21 @@ class Multilabel(TaggedPart, frozen=True, kw_only=True, tag="multilabel", tag_fi
     """Any number of classes: the output is probabilities [batch, classes]; a class holds from its threshold on."""
 
     labels: Labels
-    thresholds: tuple[float, ...]
+    thresholds: Annotated[tuple[Share, ...], _CLASSES]
 
 
 class Value(Part, frozen=True, kw_only=True):
     """A number that a model predicts; ``unit`` may be empty."""
 
-    name: str
-    unit: str = ""
+    name: Text
+    unit: Text = ""
 
 
 class Affine(TaggedPart, frozen=True, kw_only=True, tag="affine", tag_field="step"):
     """``value * scale + offset``, with one number of each per value."""
 
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
+    scale: Annotated[tuple[float, ...], _CLASSES]
+    offset: Annotated[tuple[float, ...], _CLASSES]
 
 
 InverseFunctionName: TypeAlias = Literal["exp", "expm1", "square", "box-cox", "yeo-johnson"]
@@ -49,7 +54,7 @@ class InverseFunction(TaggedPart, frozen=True, kw_only=True, tag="function", tag
     """A function of each value; the last two are inverses with ``lambdas``, one per value."""
 
     function: InverseFunctionName
-    lambdas: tuple[float, ...] = ()
+    lambdas: Annotated[tuple[float, ...], Meta(max_length=1_000_000)] = ()
 
 
 InverseStep: TypeAlias = Affine | InverseFunction
@@ -61,8 +66,8 @@ class Regress(TaggedPart, frozen=True, kw_only=True, tag="regress", tag_field="k
     ``inverse_transform`` are the graph's last steps, which undo what training did to the target.
     """
 
-    values: tuple[Value, ...]
-    inverse_transform: tuple[InverseStep, ...] = ()
+    values: Annotated[tuple[Value, ...], _CLASSES]
+    inverse_transform: Annotated[tuple[InverseStep, ...], Meta(max_length=100)] = ()
 
     @property
     def labels(self) -> None:
@@ -77,7 +82,7 @@ class Segment(TaggedPart, frozen=True, kw_only=True, tag="segment", tag_field="k
     """
 
     labels: Labels
-    colors: tuple[tuple[int, int, int], ...]
+    colors: Annotated[tuple[tuple[_Color, _Color, _Color], ...], _CLASSES]
 
 
 class Tokens(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kind"):
@@ -87,14 +92,14 @@ class Tokens(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kin
     ``labels`` are the words, where there is a vocabulary.
     """
 
-    end_id: int | None = None
+    end_id: TokenId | None = None
     labels: Labels | None = None
 
 
 class TensorLeaf(TaggedPart, frozen=True, kw_only=True, tag="output", tag_field="part"):
     """One of the outputs, by name."""
 
-    output: str
+    output: Name
 
 
 class Items(TaggedPart, frozen=True, kw_only=True, tag="list", tag_field="part"):

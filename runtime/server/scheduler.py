@@ -10,15 +10,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from runtime.engine.session import Interruption
 from runtime.errors import InputError
 from runtime.model import Model
 from runtime.server.batcher import Batcher
 from runtime.server.context import RequestContext
 from runtime.server.decoding import decode, detached
+from runtime.server.errors import StoppingError
 from runtime.server.jobs import AcceptedInput, InferenceJob, InputResult, PreparedInput, RejectedInput, Scores
+
+# How long the threads have to end once their runs were ended: a node takes a fraction of it.
+_INTERRUPTED_S = 0.5
 
 
 class Scheduler:
@@ -27,6 +32,7 @@ class Scheduler:
     def __init__(self, count: int) -> None:
         self._queue: deque[InferenceJob] = deque()
         self._running = 0
+        self._interruptions: dict[Interruption, RequestContext] = {}
         self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -54,8 +60,11 @@ class Scheduler:
             self._changed.notify(len(jobs))
 
     def drop(self, context: RequestContext) -> None:
-        """Finish, without running them, the jobs of ``context`` that still wait for a thread."""
+        """Finish the jobs of ``context``: those that still wait for a thread, and those whose network runs."""
         with self._lock:
+            for interruption, running in self._interruptions.items():
+                if running is context:
+                    interruption.interrupt()
             dropped = [job for job in self._queue if job.context is context]
             if dropped:
                 self._queue = deque(job for job in self._queue if job.context is not context)
@@ -63,14 +72,29 @@ class Scheduler:
             job.finish()
 
     def close(self, *, within_s: float = 10.0) -> None:
-        """Let the threads finish what is queued, and end them; after ``within_s`` seconds they are abandoned."""
+        """Let the threads finish what is queued, and end them; after ``within_s`` seconds their runs are ended.
+
+        A thread that goes on regardless is abandoned.
+        """
         until = time.monotonic() + within_s
         with self._lock:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        if self._interrupt_all():
+            until = time.monotonic() + _INTERRUPTED_S
+            for thread in self._threads:
+                thread.join(max(0.0, until - time.monotonic()))
         self._batcher.close(within_s=max(0.0, until - time.monotonic()))
+
+    def _interrupt_all(self) -> bool:
+        """End the runs in progress, and drop the jobs behind them; return whether there were any."""
+        with self._lock:
+            self._queue.clear()
+            for interruption in self._interruptions:
+                interruption.interrupt()
+            return bool(self._interruptions)
 
     def _work(self) -> None:
         _lower_wakeup_priority()
@@ -111,13 +135,31 @@ class Scheduler:
         model = job.model
         session = model.session_chooser.choose() if alone else model.single_threaded
         started = time.monotonic()
-        for index, result in zip(indices, _score(session, prepared), strict=True):
+        with self._interruptible(job.context) as interruption:
+            results = _score(session, prepared)
+        if interruption.interrupted:
+            job.context.check()
+            raise StoppingError("server: stopped while this request ran. Send it again.")
+        for index, result in zip(indices, results, strict=True):
             job.results[index] = result
         job.seconds["network"] = time.monotonic() - started
         if alone:
             seconds = job.seconds["network"] / len(indices)
             model.session_chooser.record(session, seconds, overlapped=not self._is_alone())
         job.batch_size = len(indices)
+
+    @contextlib.contextmanager
+    def _interruptible(self, context: RequestContext) -> Iterator[Interruption]:
+        """Give an interruption of this thread's runs, which ``drop`` and ``close`` end."""
+        interruption = Interruption()
+        with self._lock:
+            self._interruptions[interruption] = context
+        try:
+            with interruption:
+                yield interruption
+        finally:
+            with self._lock:
+                del self._interruptions[interruption]
 
     def _is_alone(self) -> bool:
         """Whether no other job runs or waits, so that the other cores are idle."""

@@ -1,23 +1,42 @@
-"""Runs the attacks and prints their costs beside the floors; exits with 1 where one is missed."""
+"""Runs the attacks and prints what they led to beside the floors; exits with 1 where one is missed."""
 
 import argparse
 import sys
+import time
+from collections.abc import Iterator
 
 from rich.console import Console
+from support.hostile_requests import send_all
 from support.serving import DATA, serving
 
-from attacks import cases, measurement
+from attacks import cases, files, measurement
+
+PARTS = ("costs", "files", "requests")
+ARTIFACT = DATA / "tiny"
+_SEEDS_PER_LINE = 2000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="text that the names contain")
-    parser.add_argument("--size-mb", type=float, default=31, help="megabytes of one request")
+    parser.add_argument("parts", nargs="*", choices=PARTS, help=f"{', '.join(PARTS)}")
+    parser.add_argument("--only", default="", help="text that the names of costly requests contain")
+    parser.add_argument("--size-mb", type=float, default=31, help="megabytes of one costly request")
+    parser.add_argument("--checkpoints", type=int, default=300, help="number of damaged checkpoints")
+    parser.add_argument("--hostile", type=int, default=200, help="number of hostile checkpoints")
+    parser.add_argument("--artifacts", type=int, default=200, help="number of hostile artifacts")
+    parser.add_argument("--requests", type=int, default=20_000, help="number of fuzzed requests")
     options = parser.parse_args()
+    console = Console(width=120, highlight=False)
+    missed = 0
+    for part in options.parts or PARTS:
+        missed += {"costs": _costs, "files": _files, "requests": _requests}[part](options, console)
+    sys.exit(1 if missed else 0)
+
+
+def _costs(options: argparse.Namespace, console: Console) -> int:
     size = int(options.size_mb * cases.MIB)
-    console = Console(width=120)
     costs = []
-    with serving(DATA / "tiny", "--log-format", "none") as server:
+    with serving(ARTIFACT, "--log-format", "none") as server:
         warm_up = cases.Attack(name="", path=cases.PREDICT, body=(DATA / "cat.jpg").read_bytes())
         for _ in range(20):
             measurement.send_http(server.url, warm_up)
@@ -29,16 +48,57 @@ def main() -> None:
                     costs.append(cost)
                     console.print(
                         f"{cost.attack:45}{cost.status:>20}{cost.memory_mb:8.0f} MB{cost.seconds:7.2f} s"
-                        f"{cost.health_s * 1000:7.0f} ms{'' if cost.passed else '  *'}",
-                        highlight=False,
+                        f"{cost.health_s * 1000:7.0f} ms{'' if cost.passed else '  *'}"
                     )
-    missed = [cost for cost in costs if not cost.passed]
+    missed = sum(not cost.passed for cost in costs)
     console.print(
-        f"{len(costs)} attacks, {len(missed)} above the floors: {measurement.MOST_MEMORY_MB:.0f} MB above idle, "
-        f"{measurement.MOST_SECONDS:.0f} s until the response, {measurement.MOST_HEALTH_S * 1000:.0f} ms of health.",
-        highlight=False,
+        f"{len(costs)} costly requests, {missed} above the floors: {measurement.MOST_MEMORY_MB:.0f} MB above idle, "
+        f"{measurement.MOST_SECONDS:.0f} s until the response, {measurement.MOST_HEALTH_S * 1000:.0f} ms of health."
     )
-    sys.exit(1 if missed else 0)
+    return missed
+
+
+def _attacks(options: argparse.Namespace) -> Iterator[files.FileAttack]:
+    yield from files.checkpoint_attacks(options.checkpoints, options.hostile)
+    yield from files.artifact_attacks(ARTIFACT, options.artifacts)
+
+
+def _files(options: argparse.Namespace, console: Console) -> int:
+    outcomes = []
+    for attack in _attacks(options):
+        outcome = files.run(attack)
+        outcomes.append(outcome)
+        if outcome.fault:
+            console.print(f"{outcome.name}: {outcome.fault}", markup=False)
+    missed = sum(bool(outcome.fault) for outcome in outcomes)
+    console.print(
+        f"{options.checkpoints} damaged and {options.hostile} hostile checkpoints, {options.artifacts} hostile "
+        f"artifacts: {missed} with a traceback, no end within {files.MOST_SECONDS} s or code run; "
+        f"{sum(outcome.accepted for outcome in outcomes)} are as good as sound; at most "
+        f"{max((outcome.seconds for outcome in outcomes), default=0):.1f} s and "
+        f"{max((outcome.memory_mb for outcome in outcomes), default=0):.0f} MB each, PyTorch's own included."
+    )
+    return missed
+
+
+def _requests(options: argparse.Namespace, console: Console) -> int:
+    started = time.monotonic()
+    missed = 0
+    with serving(ARTIFACT, "--deadline-s", 10) as server:
+        idle_mb = server.resident_mb
+        for first in range(0, options.requests, _SEEDS_PER_LINE):
+            statuses, faults = send_all(server, range(first, min(first + _SEEDS_PER_LINE, options.requests)))
+            missed += len(faults)
+            console.print(f"{first:6}: {dict(statuses.most_common())}", markup=False)
+            for fault in faults:
+                console.print(fault, markup=False)
+        grown_mb = server.resident_mb - idle_mb
+        lines = len(server.other_lines)
+    console.print(
+        f"{options.requests} fuzzed requests in {time.monotonic() - started:.0f} s: {missed} statuses 5xx other than "
+        f"503 and 504, INTERNAL and UNKNOWN; {lines} lines of tracebacks; {grown_mb:.0f} MB more than before."
+    )
+    return missed + lines
 
 
 if __name__ == "__main__":

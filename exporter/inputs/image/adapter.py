@@ -39,6 +39,7 @@ from exporter.parity.cases import (
 from exporter.parity.paths import decode_stage, host_stage
 from exporter.progress import Advance
 from exporter.recipe import TaskOptions
+from runtime.artifact.proof import DECODER_TOLERANCE
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import from_array, to_array
@@ -64,7 +65,7 @@ class ImageAdapter(AdapterDefaults):
     # Another machine's JPEG decoder may round otherwise: by a gray level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0
-    decoder_tolerance = 0.02
+    decoder_tolerance = DECODER_TOLERANCE
 
     def __init__(
         self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None, config: Any = None

@@ -13,7 +13,7 @@ from runtime.artifact.diff.graphs import in_graphs
 from runtime.artifact.diff.values import LISTED, PARTS, Difference, Part, builtins_of, show, values_of, words
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden
-from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.evidence import FORMAT_VERSION as EVIDENCE_VERSION
 from runtime.evidence import STAGES, Evidence
 from runtime.manifest import LAYOUT, Calibration, Manifest
@@ -47,14 +47,15 @@ def compare_artifacts(first: str | Path, second: str | Path) -> Comparison:
     for artifact in (before, after):
         for name in artifact.manifest.files:
             artifact.file(name)
-    differences = [
-        *_in_manifest(before.manifest, after.manifest),
-        *_in_labels(before.labels(), after.labels()),
-        *in_graphs(before, after),
-        *_in_files(before.manifest, after.manifest),
-        *_in_golden(before, after),
-        *_in_parity(before, after),
-    ]
+    with artifact_errors(second):
+        differences = [
+            *_in_manifest(before.manifest, after.manifest),
+            *_in_labels(before.labels(), after.labels()),
+            *in_graphs(before, after),
+            *_in_files(before.manifest, after.manifest),
+            *_in_golden(before, after),
+            *_in_parity(before, after),
+        ]
     differences.sort(key=lambda difference: PARTS.index(difference.part))
     return Comparison(
         first=str(first),

@@ -1,7 +1,7 @@
 """Readers of tables: CSV, TSV, JSONL, JSON and Parquet."""
 
 import csv
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
@@ -133,7 +133,7 @@ def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
                 yield cells
             elif not header:
                 header = cells
-                repeated = next((name for name in header if header.count(name) > 1), None)
+                repeated = next((name for name, count in Counter(header).items() if count > 1), None)
                 if repeated is not None:
                     raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
             elif len(cells) > len(header):

@@ -7,6 +7,7 @@ import urllib.request
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime.server.auth import BearerAuth
 from runtime.server.context import new_context
@@ -43,6 +44,15 @@ def call(address, method, request, credentials=None, metadata=()):
         return send(request, timeout=20, metadata=metadata)
 
 
+def list_services(address, metadata=()):
+    """Return the names of a server's services, which reflection lists."""
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with grpc.insecure_channel(address) as channel:
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        (response,) = reflect(iter([request]), timeout=20, metadata=metadata)
+    return [service.name for service in response.list_services_response.service]
+
+
 def test_a_token_is_required_everywhere_but_for_health_and_the_page(start, tiny, tmp_path, cat):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
@@ -63,6 +73,12 @@ def test_a_token_is_required_everywhere_but_for_health_and_the_page(start, tiny,
             call(server.grpc, "ModelMetadata", metadata, metadata=[("authorization", "Bearer s3cret")]).name == "tiny"
         )
         assert call(server.grpc, "ServerLive", message_class("ServerLiveRequest")()).live
+        with pytest.raises(grpc.RpcError) as caught:
+            list_services(server.grpc)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "inference.GRPCInferenceService" in list_services(
+            server.grpc, metadata=[("authorization", "Bearer s3cret")]
+        )
 
 
 def test_an_empty_token_file_is_an_error(start, tiny, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from support.hostile_requests import send_all
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
@@ -135,3 +136,16 @@ def test_schemathesis_finds_nothing(server):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd="/tmp")  # noqa: S108
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_400_fuzzed_requests_are_no_fault_of_the_server(server, cat):
+    """A sample; 'scripts/attack requests' sends 20,000."""
+    statuses, faults = send_all(server, range(400))
+
+    assert faults == []
+    assert statuses["400"] > 100
+    assert statuses["INVALID_ARGUMENT"] > 30
+    assert statuses["200"] > 20
+    assert statuses["OK"] > 10
+    assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] == "cat"
+    assert server.other_lines == []

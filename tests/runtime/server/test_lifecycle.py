@@ -148,6 +148,21 @@ def test_an_artifact_is_swapped_without_a_failed_request(start, copy, retrained,
     assert set(labels) == {"cat", "new cat"}
 
 
+def test_files_that_are_copied_one_by_one_are_swapped_in_when_they_are_complete(start, copy, retrained, cat):
+    """As rsync does it: each file by a rename, in the order of names, which has the manifest before the weights."""
+    with start(f"tiny={copy}", "--watch") as server:
+        for source in sorted(retrained.iterdir()):
+            if (copy / source.name).read_bytes() != source.read_bytes():
+                partial = copy / f".{source.name}.Xq7"
+                shutil.copyfile(source, partial)
+                partial.rename(copy / source.name)
+                time.sleep(1.3)  # longer than the watch takes to look again
+                assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] in {"cat", "new cat"}
+        server.wait_for("swapped")
+
+        assert server.post("/predict/tiny", cat).json["predictions"][0]["label"] == "new cat"
+
+
 def test_an_artifact_that_fails_to_verify_is_not_swapped_in(start, copy, cat, edit_manifest):
     with start(f"tiny={copy}") as server:
         edit_manifest(copy, lambda manifest: manifest["inputs"][0]["preprocessing"]["geometry"][0].update(size=44))

@@ -1,0 +1,100 @@
+"""Agreement of an artifact with its evidence: limits, golden inputs and files."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+
+import msgspec
+
+from runtime.artifact.golden import GoldenCase
+from runtime.artifact.open import Artifact
+from runtime.errors import ArtifactError
+from runtime.evidence import FORMAT_VERSION, Evidence, GoldenInput
+from runtime.manifest import LAYOUT, Golden
+
+# Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
+OTHER_MACHINES = 4.0
+
+# How much more scores may differ end to end, as a share of the largest, where another decoder rounds a pixel.
+DECODER_TOLERANCE = 0.02
+
+# A calibration's formula takes probabilities as float32 has rounded them; so does TorchScript, whose softmax rounds
+# once more. How much a scale amplifies that is not in the export's noise floor.
+FORMULA_LIMIT = 1e-4
+
+# Limits are products of numbers that were rounded to decimals.
+_ROUNDING = 1.000001
+
+
+def golden_input(name: str, source: bytes) -> GoldenInput:
+    """Return how the evidence identifies a golden input."""
+    return GoldenInput(name=name, sha256=hashlib.sha256(source).hexdigest())
+
+
+def read_evidence(artifact: Artifact) -> Evidence:
+    """Return the evidence of an artifact. Raises ArtifactError where it is none, or of another format version."""
+    try:
+        evidence = msgspec.json.decode(artifact.read(LAYOUT.parity), type=Evidence)
+    except msgspec.DecodeError as error:
+        raise _refusal(artifact, f"not the evidence of a parity check: {str(error).rstrip('.')}") from error
+    if evidence.format_version != FORMAT_VERSION:
+        raise _refusal(artifact, f"unsupported format: expected {FORMAT_VERSION}, got {evidence.format_version}")
+    return evidence
+
+
+def check_proof(artifact: Artifact, golden: Sequence[GoldenCase]) -> None:
+    """Raise ArtifactError unless the artifact is compared as closely, and on as much, as its evidence says.
+
+    The limits follow from the noise that was measured, all golden inputs are there, and so is every file that was
+    compared.
+    """
+    evidence = read_evidence(artifact)
+    if not evidence.passed:
+        raise _refusal(artifact, f"expected the verdict 'passed', got '{evidence.verdict}'")
+    inputs = tuple(golden_input(entry.name, case.source) for entry, case in zip(evidence.golden, golden, strict=False))
+    if not evidence.golden or len(golden) != len(evidence.golden) or inputs != evidence.golden:
+        raise ArtifactError(
+            f"'{artifact.path / artifact.manifest.golden.file}': not the golden inputs of the parity check: expected "
+            f"the {len(evidence.golden)} that '{LAYOUT.parity}' names, got {len(golden)}, or others. Export again."
+        )
+    missing = sorted({row.path for row in evidence.rows if _is_file(row.path)} - artifact.manifest.files.keys())
+    if missing:
+        raise _refusal(artifact, f"'{missing[0]}' was compared, and the manifest does not list it")
+    for problem in _wide_limits(
+        artifact.manifest.golden, evidence, calibrated=artifact.manifest.calibration is not None
+    ):
+        raise _refusal(artifact, problem)
+
+
+def _wide_limits(golden: Golden, evidence: Evidence, *, calibrated: bool) -> Iterator[str]:
+    """Yield a problem for each limit that is wider than the noise which the evidence has measured."""
+    noise = {entry.tensor: entry for entry in evidence.noise if entry.stage == "end to end"}
+    least = FORMULA_LIMIT if calibrated else 0.0
+    widest = {name: max(OTHER_MACHINES * entry.limit, least) for name, entry in noise.items()}
+    widest_end_to_end = {
+        name: max(limit, DECODER_TOLERANCE * noise[name].size) if limit else 0.0 for name, limit in widest.items()
+    }
+    for kind, limits, allowed in (
+        ("output_limits", golden.output_limits, widest),
+        ("end_to_end_limits", golden.end_to_end_limits, widest_end_to_end),
+    ):
+        yield from _beyond(kind, limits, allowed)
+
+
+def _beyond(kind: str, limits: Mapping[str, float], allowed: Mapping[str, float]) -> Iterator[str]:
+    for name, limit in limits.items():
+        if name not in allowed:
+            yield f"no noise was measured for the output '{name[:80]}'"
+        elif not limit <= _ROUNDING * allowed[name]:
+            yield f"{kind} of '{name[:80]}' is too wide: expected at most {allowed[name]:.3g}, got {limit:.3g}"
+
+
+def _is_file(path: str) -> bool:
+    """Return whether a path through the artifact is a file of it, and not the runtime itself."""
+    return bool(PurePath(path).suffix)
+
+
+def _refusal(artifact: Artifact, problem: str) -> ArtifactError:
+    return ArtifactError(
+        f"'{artifact.path / LAYOUT.parity}': does not prove this artifact: {problem}. Export the model again."
+    )

@@ -1,0 +1,99 @@
+"""Limits of connections: headers, trailers, pipelined requests that nobody reads, and connections without a request."""
+
+import contextlib
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+
+@contextlib.contextmanager
+def connected(server):
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        yield connection
+
+
+def response_to(server, request):
+    """Return what comes back until the connection is closed."""
+    with connected(server) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(request)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(65536):
+                received += piece
+    return received
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"GET /v2/health/live HTTP/1.1\r\nConnection: close\r\n", b"HTTP/1.1 400"),
+        (b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n", b"HTTP/1.1 400"),
+        (b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n", b"HTTP/1.1 200"),
+        (b"GET /v2/health/live HTTP/1.0\r\n", b"HTTP/1.1 200"),
+    ],
+)
+def test_a_request_has_one_host(server, headers, status):
+    assert response_to(server, headers + b"\r\n").startswith(status)
+
+
+@pytest.mark.parametrize(("count", "status"), [(50, b"HTTP/1.1 200"), (70, b"HTTP/1.1 431")])
+def test_headers_have_a_limit_together(server, count, status):
+    headers = b"".join(b"X-%d: " % number + b"x" * 990 + b"\r\n" for number in range(count))
+    request = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + headers + b"\r\n"
+
+    assert response_to(server, request).startswith(status)
+
+
+def test_one_header_without_an_end_is_refused(server):
+    assert response_to(server, b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000).startswith(b"HTTP/1.1 431")
+
+
+def test_trailers_without_an_end_are_neither_kept_nor_read_for_ever(server):
+    head = b"POST /predict/tiny HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    before_mb = server.resident_mb
+    sent = 0
+    with connected(server) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(head)
+        while sent < 200 * 2**20:
+            connection.sendall(b"".join(b"T%d: " % number + b"x" * 1000 + b"\r\n" for number in range(200)))
+            sent += 200_000
+
+    assert sent < 20 * 2**20
+    assert server.resident_mb - before_mb < 50
+
+
+def test_pipelined_requests_whose_responses_nobody_reads_are_bounded(server):
+    before_mb = server.resident_mb
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    sent = 0
+    with connected(server) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(1.5)
+        with contextlib.suppress(OSError):
+            while sent < 100_000:
+                connection.sendall(request * 100)
+                sent += 100
+
+        assert server.resident_mb - before_mb < 50
+    assert server.get("/v2/health/live").status == 200
+
+
+def test_pipelined_requests_whose_responses_are_read_have_them(server):
+    request = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n"
+    received = response_to(server, (request + b"\r\n") * 20 + request + b"Connection: close\r\n\r\n")
+
+    assert received.count(b"HTTP/1.1 200") == 21
+
+
+def test_connections_without_a_request_do_not_starve_health(start, tiny, cat):
+    with start(tiny, "--max-connections", 16) as server, contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connected(server))
+        time.sleep(0.1)
+
+        assert server.get("/v2/health/ready").status == 200
+        assert server.post("/predict/tiny", cat).status == 200

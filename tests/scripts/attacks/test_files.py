@@ -1,0 +1,25 @@
+"""A sample of the damaged and hostile files of 'scripts/attack files': no traceback, no hang, no code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("uvicorn")
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_sample_of_files_leads_to_one_sentence_each():
+    """In a process of its own, which forks before it has threads."""
+    command = [sys.executable, "-m", "attacks", "files"]
+    command += ["--checkpoints", "20", "--hostile", "20", "--artifacts", "6"]
+    paths = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hostile artifacts: 0 with a traceback" in " ".join(done.stdout.split())
