@@ -48,6 +48,7 @@ class _Findings:
 
     kept: set[str] = field(default_factory=set)
     other: set[str] = field(default_factory=set)
+    folded: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
 
@@ -61,10 +62,16 @@ def compare_weights(network: nn.Module, constants: Mapping[str, Array], path: st
     comparison = _Comparison(network, constants)
     findings = comparison.run()
     sentence = ""
+    if findings.folded:
+        sentence = (
+            f"{path}: the last bits of {len(findings.folded)} weights, as the conversion folds a batch norm into them: "
+            f"equal up to {_PRODUCT:g}: {listed(sorted(findings.folded))}"
+        )
     if findings.other:
         total = len(comparison.tensors)
-        sentence = (
-            f"{path}: {len(findings.other)} of {total} weights, which the conversion computes others of or does not "
+        sentence += "; " if sentence else f"{path}: "
+        sentence += (
+            f"{len(findings.other)} of {total} weights, which the conversion computes others of or does not "
             f"use: {listed(sorted(findings.other))}"
         )
     check = WholeCheck(
@@ -183,6 +190,7 @@ class _Comparison:
             )
             found = self._findings.kept if after else self._findings.other
             found.add(name)
+            self._findings.folded.add(name)
             found.update({bias} & self.tensors.keys(), norm.tensors)
             self._used.add(after)
             return True

@@ -16,6 +16,7 @@ import torch
 from mutation import (
     after_network,
     before_network,
+    compared_whole,
     in_artifacts,
     in_network,
     in_photos_of_any_size,
@@ -52,6 +53,7 @@ ROOMS = (
     in_texts,
     in_sequences,
     in_artifacts,
+    compared_whole,
 )
 
 # What is less than this, absolute and relative, is no change of behavior.
@@ -76,6 +78,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     verify: str
     in_golden: bool = True
+    whole: bool = False
     seconds: float = 0.0
 
     @property
@@ -86,7 +89,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def broken(self) -> bool:
         """Whether the fault changes nothing: then it is no fault, and proves nothing."""
-        return not (self.served or self.torchscript or self.of_golden)
+        return not (self.served or self.torchscript or self.of_golden or self.whole)
 
     @property
     def right_stage(self) -> bool:
@@ -98,7 +101,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verify_owes(self) -> bool:
         """Whether verify has to find it: it runs what the runtime runs on golden inputs, and no TorchScript."""
-        return (self.served and self.in_golden) or self.of_golden
+        return (self.served and self.in_golden and not self.whole) or self.of_golden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +157,7 @@ class Bench:
             reason=reason,
             verify=found,
             in_golden=fault.in_golden,
+            whole=fault.whole,
         )
 
     def honest(self, name: str) -> Honest:
@@ -188,13 +192,13 @@ class Bench:
             change(place)
         if not (place / "keep-hashes").exists():
             rehash(place)
-        return self._recheck(honest, place)
+        return self._recheck(honest, place, planting.stated)
 
-    def _recheck(self, honest: Honest, place: Path) -> tuple[str, str]:
-        """Return what 'truecopy parity' says of an artifact."""
+    def _recheck(self, honest: Honest, place: Path, stated: Mapping[str, Any] | None = None) -> tuple[str, str]:
+        """Return what 'truecopy parity' says of an artifact; ``stated`` are further options that it is given."""
         options = honest.subject.options
         said = {key: options[key] for key in ("preprocess", "labels", "tokenizer") if key in options}
-        options = ExportOptions(checkpoint=options["checkpoint"], arch=options["arch"], **said)
+        options = ExportOptions(checkpoint=options["checkpoint"], arch=options["arch"], **{**said, **(stated or {})})
         try:
             checked = recheck_artifact(place, options)
         except ModelError as error:

@@ -28,13 +28,15 @@ class Planting:
     """The hooks of one fault; they hold inside ``in_force``.
 
     ``on_host`` says that the runtime itself is at fault, and so is wherever the mutant runs; ``fresh`` that the network
-    has to be converted anew; ``finished`` are changes of an artifact that passed.
+    has to be converted anew; ``finished`` are changes of an artifact that passed; ``stated`` are options that the user
+    gives 'truecopy parity', and did not give the export.
     """
 
     def __init__(self) -> None:
         self.on_host = False
         self.fresh = False
         self.finished: list[Callable[[Path], None]] = []
+        self.stated: dict[str, Any] = {}
         self._replaced: list[tuple[Any, str, Any]] = []
 
     def host(self, owner: Any, name: str, value: Any) -> None:
@@ -125,6 +127,11 @@ class Planting:
         """Change an artifact that passed, in its folder; hashes are made to fit."""
         self.finished.append(change)
 
+    def state(self, **options: Any) -> None:
+        """Check an artifact that passed with other options than it was exported with."""
+        self.stated |= options
+        self.finished.append(lambda _folder: None)
+
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Hold all replacements for a while."""
@@ -145,7 +152,8 @@ Plant = Callable[[Planting], None]
 class Fault:
     """A fault, the subject it is planted in, the stages any of which names it rightly, and who ships such.
 
-    ``in_golden`` says that small inputs show it, as those of the export and of verify are.
+    ``in_golden`` says that small inputs show it, as those of the export and of verify are; ``whole`` that it is in a
+    thing that is compared whole, or in an option: the gate's inputs need not show it, and verify cannot.
     """
 
     name: str
@@ -154,19 +162,22 @@ class Fault:
     story: str
     plant: Plant
     in_golden: bool = True
+    whole: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*stages: str, subject: str, in_golden: bool = True) -> Callable[[Plant], Plant]:
+def fault(*stages: str, subject: str, in_golden: bool = True, whole: bool = False) -> Callable[[Plant], Plant]:
     """Enter a function in the table: its docstring is the story."""
 
     def enter(plant: Plant) -> Plant:
         name = plant.__name__.replace("_", " ")  # type: ignore[attr-defined]
         assert name not in FAULTS, name
         story = " ".join((plant.__doc__ or "").split())
-        FAULTS[name] = Fault(name=name, subject=subject, stages=stages, story=story, plant=plant, in_golden=in_golden)
+        FAULTS[name] = Fault(
+            name=name, subject=subject, stages=stages, story=story, plant=plant, in_golden=in_golden, whole=whole
+        )
         return plant
 
     return enter

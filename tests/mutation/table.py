@@ -42,6 +42,12 @@ def _row(one: Outcome) -> str:
     if one.verify:
         found = "damaged file" if one.verify.startswith("ArtifactError") else one.verify.partition(":")[0]
     else:
-        reason = "runs no TorchScript" if one.in_golden else "runs the golden inputs, which are small"
+        reason = (
+            "has nothing to compare with"
+            if one.whole
+            else "runs no TorchScript"
+            if one.in_golden
+            else "runs the golden inputs, which are small"
+        )
         found = "**missed**" if one.verify_owes else reason
     return f"| {one.fault} | {one.subject} | {one.story} | {gate} | {found} |"
