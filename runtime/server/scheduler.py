@@ -155,6 +155,7 @@ class Scheduler:
         with self._lock:
             self._interruptions[interruption] = context
         try:
+            context.check()  # it may have been dropped just before
             with interruption:
                 yield interruption
         finally:
