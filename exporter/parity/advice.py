@@ -1,8 +1,8 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
 from exporter.parity.compare import BATCHES
-from exporter.parity.noise import RANDOM, SIGNAL_OF_LIMIT
-from runtime.evidence import Evidence, Noise, Row, Stage
+from exporter.parity.noise import RANDOM
+from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import LAYOUT
 
 # What truecopy itself computes: a difference there is no fault of the model.
@@ -41,20 +41,10 @@ def _on_missing_signal(evidence: Evidence) -> str:
         return "Only one input was compared: pass several that the network takes with --samples."
     if best is None or not best.size:
         return "All outputs of the network are 0: pass inputs that it reacts to with --samples."
-    if varies(best):
-        return (
-            f"The network's own '{best.tensor}' varies by {best.signal:.1e}, and what follows gives the same for all: "
-            "name another --task, such as raw, or pass inputs that it tells apart with --samples."
-        )
     return (
         f"The network's own '{best.tensor}' varies by {best.signal:.1e}, where its values are up to {best.size:.1e}: "
         "pass inputs that it tells apart with --samples. Weights that were never trained may give such outputs."
     )
-
-
-def varies(noise: Noise) -> bool:
-    """Return whether a tensor varies enough over the inputs for a comparison to show something."""
-    return noise.signal > SIGNAL_OF_LIMIT * noise.limit
 
 
 def _on_fault(row: Row, right_unoptimized: bool, exporter: str) -> str:

@@ -13,7 +13,7 @@ from exporter.outputs.registry import open_reference
 from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey, Tolerance, measure_difference
 from exporter.parity.cases import ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
-from exporter.parity.noise import SIGNAL_OF_LIMIT, spread
+from exporter.parity.noise import SIGNAL_OF_LIMIT, spread, varies
 from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
@@ -132,7 +132,7 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
     else:
         outputs = [noise for noise in evidence.noise if noise.stage == "end to end"]
         # A saturated softmax or sigmoid gives every input the same scores: its logits then tell.
-        if not evidence.rows or not any(map(_shows_something, (*outputs, *_logits(evidence.noise)))):
+        if not evidence.rows or not any(map(varies, (*outputs, *_logits(evidence.noise)))):
             verdict = "inconclusive"
             best = max(outputs, key=lambda noise: noise.signal)
             reason = (
@@ -152,11 +152,6 @@ def _advice(noise: Noise) -> str:
     if "sigmoid" not in noise.note:
         return ""
     return f" ({noise.note}; drop it from the forward: --task multilabel adds one, and its logits are compared)"
-
-
-def _shows_something(noise: Noise) -> bool:
-    """Return whether a tensor varies enough over the inputs for a comparison of it to prove anything."""
-    return noise.signal > SIGNAL_OF_LIMIT * noise.limit
 
 
 def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> Sequence[int]:
@@ -343,5 +338,5 @@ def _constant_outputs(subject: ParityInputs) -> tuple[str, ...]:
     return tuple(
         f"output '{noise.tensor}': it varies by {noise.signal:.1e} over the inputs, which shows nothing"
         for noise in outputs
-        if not _shows_something(noise)
+        if not varies(noise)
     )

@@ -278,6 +278,11 @@ def _sigmoids(
     return {"arithmetic": frozenset(), "network": network_stage, "activation": outputs, "end to end": outputs}
 
 
+def varies(noise: Noise) -> bool:
+    """Return whether a tensor varies enough over the inputs for a comparison to show something."""
+    return noise.signal > SIGNAL_OF_LIMIT * noise.limit
+
+
 def round_up(value: float) -> float:
     """Return a number rounded up to two digits, so that it reads well and does not change with the last bit."""
     if not value or not math.isfinite(value):
