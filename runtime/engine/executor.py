@@ -125,7 +125,8 @@ class Executor:
 
     def check_open(self) -> None:
         """Raise ModelError after ``close``."""
-        self._opened()
+        if self._closed:
+            raise _closed()
 
     def terminate(self) -> None:
         """End the runs in progress as soon as possible; the executor is of no use any more."""
@@ -134,6 +135,12 @@ class Executor:
         for session in sessions:
             if session is not None:
                 session.terminate()
+
+    def release(self) -> None:
+        """Free the sessions on a CPU, which the next call opens again from memory; other devices keep theirs."""
+        if self._device == "cpu":
+            with self._lock:
+                self._network = self._single_threaded = self._raw = None
 
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the sessions."""
@@ -149,11 +156,11 @@ class Executor:
         if network is None and not self._closed:
             network = self._reopen()
         if network is None:
-            raise ModelError("This model is closed. Load the artifact again.")
+            raise _closed()
         return network
 
     def _reopen(self) -> Session | None:
-        """Return the session of a process that was forked from the one that loaded the model; None after ``close``."""
+        """Return a new session after ``release``, or in a forked process; None after ``close``."""
         with self._lock:
             if self._network is None and not self._closed:
                 if self._device != "cpu":
@@ -195,6 +202,10 @@ class Executor:
 
     def _open(self, graph: Graph, device: str, *, threads: int, spin: bool = False) -> Session:
         return open_session(graph, device=device, threads=threads, spin=spin, options=self._options)
+
+
+def _closed() -> ModelError:
+    return ModelError("This model is closed. Load the artifact again.")
 
 
 def _leave_parent() -> None:
