@@ -9,9 +9,13 @@ The tensors between stages have fixed names, so that a check can read each of th
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import helper
 from torch import nn
 
@@ -47,7 +51,6 @@ class Graphs:
 
     model: onnx.ModelProto
     network: onnx.ModelProto | None
-    weights: bytearray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +92,15 @@ def convert_network(
 
 
 def assemble(
-    converted: onnx.ModelProto,
+    converted: ConvertedNetwork,
     raw_part: GraphPart,
     network_part: GraphPart | None,
     postprocessing: Postprocessing,
     outputs: Sequence[Output],
     *,
-    weights_file: str,
+    weights_file: Path,
 ) -> Graphs:
-    """Return the graphs of a converted network; their tensors of a kilobyte or more lie in ``weights_file``.
+    """Return the graphs of a converted network; their tensors of a kilobyte or more are written to ``weights_file``.
 
     Raises ConversionError when an input and an output have one name.
     """
@@ -105,12 +108,14 @@ def assemble(
     shared = sorted(set(inputs) & {output.name for output in outputs})
     if shared:
         raise ConversionError(f"'{shared[0]}': names an input and an output: expected two names. Rename the input.")
-    _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
-    weights = _to_external_data(converted, weights_file)
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(converted.skeleton)
+    with weights_file.open("wb") as stream:
+        _write_weights(skeleton, converted.weights, stream, weights_file.name)
+    _rename_clashes(skeleton, reserved={*inputs, *(output.name for output in outputs)})
     return Graphs(
-        model=_join(converted, raw_part, postprocessing.nodes(), outputs),
-        network=_join(converted, network_part, postprocessing.nodes(), outputs) if network_part is not None else None,
-        weights=weights,
+        model=_join(skeleton, raw_part, postprocessing.nodes(), outputs),
+        network=_join(skeleton, network_part, postprocessing.nodes(), outputs) if network_part is not None else None,
     )
 
 
@@ -155,25 +160,30 @@ def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
             pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
-def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
-    """Move the model's large tensors out and return them: each once, aligned so that it can be memory-mapped."""
-    weights = bytearray()
+def _write_weights(
+    model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], stream: BinaryIO, location: str
+) -> None:
+    """Write the model's large tensors, those in ``weights`` from there, and let the model refer to them.
+
+    Each is written once, aligned so that it can be memory-mapped.
+    """
     offsets: dict[bytes, int] = {}
     for tensor in model.graph.initializer:
-        data = tensor.raw_data
+        array = weights.get(tensor.name)
+        array = np.frombuffer(tensor.raw_data, np.uint8) if array is None else np.ascontiguousarray(array)
+        data = array.reshape(-1).view(np.uint8).data
         if len(data) < _EXTERNAL_BYTES:
             continue
         digest = hashlib.sha256(data).digest()
         if digest not in offsets:
             alignment = _PAGE_BYTES if len(data) >= _LARGE_BYTES else _ALIGNMENT_BYTES
-            weights += bytes(-len(weights) % alignment)
-            offsets[digest] = len(weights)
-            weights += data
+            stream.write(bytes(-stream.tell() % alignment))
+            offsets[digest] = stream.tell()
+            stream.write(data)
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", file), ("offset", offsets[digest]), ("length", len(data))):
+        for key, value in (("location", location), ("offset", offsets[digest]), ("length", len(data))):
             tensor.external_data.add(key=key, value=str(value))
-    return weights
 
 
 def _convert_decoder(
@@ -198,6 +208,6 @@ def _convert_decoder(
         for half in (decoder.encoder, decoder.step)
     )
     return ConvertedNetwork(
-        model=to_loop(encoder.model, step.model, decoder, name=name, output=output),
+        skeleton=to_loop(encoder.model, step.model, decoder, name=name, output=output),
         fallback=encoder.fallback or step.fallback,
     )

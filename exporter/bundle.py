@@ -30,6 +30,13 @@ class Staging:
         _write_durably(self.folder / name, data)
         self._files[name] = File(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
+    def add(self, name: str) -> None:
+        """Note the hash of a file that another writer put into the folder."""
+        with (self.folder / name).open("rb+") as stream:
+            os.fsync(stream.fileno())
+            digest = hashlib.file_digest(stream, "sha256")
+            self._files[name] = File(sha256=digest.hexdigest(), size_bytes=stream.tell())
+
     def files(self) -> dict[str, File]:
         """Return what was written so far, by name in a fixed order."""
         return dict(sorted(self._files.items()))

@@ -332,6 +332,9 @@ class ExportOptions:
         recheck=True,
         help="Find the first faulty node of the network, and write it to this folder as a script that runs.",
     )
+    ignore_memory: bool = option_field(
+        False, kind=bool, panel=PROOF, recheck=True, help="Begin even where memory seems too small for the weights."
+    )
     weights: str | None = option_field(
         metavar="NAME", recheck=True, help="State dict in the checkpoint. Default: the best candidate, reported."
     )

@@ -1,6 +1,5 @@
 """Order of the steps of an export."""
 
-import gc
 import json
 import platform
 from collections.abc import Mapping
@@ -26,7 +25,8 @@ from exporter.architectures.select import choose_architecture
 from exporter.backends.backend import WrittenGraphs
 from exporter.backends.registry import backends_to_write, compare_staged, is_right_unoptimized, network_source
 from exporter.bundle import Staging, check_out, staging
-from exporter.checkpoint import Checkpoint, read_checkpoint
+from exporter.checkpoint import Checkpoint, check_unchanged, read_checkpoint
+from exporter.checkpoint.memory import check_memory, release_memory
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
@@ -136,13 +136,14 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
-        gc.collect()
+        release_memory()
         with progress.step("parity") as step:
             evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             golden = _golden_limits(written.draft, subject.adapter, noise)
             step.finding = describe_parity(evidence, subject.adapter.noun)
+            check_unchanged(subject.checkpoint)
         with progress.step("write") as step:
             stage.write(LAYOUT.parity, evidence_to_json(evidence))
             manifest = msgspec.structs.replace(
@@ -164,6 +165,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         checkpoint = read_checkpoint(
             options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
         )
+        check_memory(options.checkpoint, checkpoint.parameters, ignore=options.ignore_memory)
         step.finding = describe_checkpoint(checkpoint)
     with progress.step("rebuild") as step:
         arch, arguments, reason = options.arch, dict[str, object](), ""
@@ -227,6 +229,7 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     for backend in backends_to_write():
         with progress.step(backend.title) as step:
             form = backend.write(stage, source)
+            release_memory()
             step.finding = form.finding
             graphs = form.graphs or graphs
             missing += [form.missing] if form.missing else []

@@ -51,8 +51,7 @@ class Model:
 
     ``predict`` is ``decode``, ``prepare``, ``score`` and ``interpret``, which callers with their own workers may call
     one by one: it prepares on the host, as the manifest says, and runs the network on what it prepared. ``run`` takes
-    arrays for either graph: raw inputs, such as ``{"image": uint8 [batch, any height, any width, 3]}``, or prepared
-    ones, such as ``{"pixels": uint8 [batch, height, width, 3]}``.
+    arrays for either graph: ``{"image": uint8 [batch, any height, any width, 3]}``, or prepared ``{"pixels": ...}``.
     """
 
     def __init__(
@@ -312,6 +311,10 @@ class Model:
     def terminate(self) -> None:
         """End the calls in progress as soon as possible; what they return is of no use, and neither is the model."""
         self._executor.terminate()
+
+    def release(self) -> None:
+        """Free the memory of the graphs on a CPU until the next call, which loads them again without the files."""
+        self._executor.release()
 
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the graphs; later calls raise ModelError."""

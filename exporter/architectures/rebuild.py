@@ -26,6 +26,9 @@ from exporter.errors import ArchitectureError
 from runtime.errors import listed
 from runtime.manifest import KeyTransform
 
+# torch allocates tensors at multiples of this.
+_ALIGNMENT_BYTES = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class RebuiltNetwork:
@@ -244,6 +247,7 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
             f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
         ) from error
     _check_loaded(network, state, checkpoint, reference)
+    _share(network, state)
     return KeyTransform(
         dropped=plan.key_map.dropped,
         removed_prefix=plan.key_map.removed_prefix,
@@ -271,6 +275,23 @@ def _check_loaded(network: nn.Module, expected: Mapping[str, Any], checkpoint: C
             f"values, got others ({listed(changed)}). It shares a tensor between keys, or changes what it loads. "
             "Name the architecture that was trained."
         )
+
+
+def _share(network: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Let the network use the checkpoint's mapped pages, and free its own copies of the same values.
+
+    Networks of one checkpoint then share its memory, and what one of them writes is not seen by another. Tensors of
+    another layout than the network's stay copies: kernels may add in another order there.
+    """
+    for key, target in network.state_dict(keep_vars=True).items():
+        tensor = tensors[key]
+        if (
+            isinstance(target, torch.Tensor)
+            and target.layout is torch.strided
+            and (tensor.dtype, tensor.stride()) == (target.dtype, target.stride())
+            and tensor.data_ptr() % _ALIGNMENT_BYTES == 0
+        ):
+            target.data = tensor
 
 
 def _equal(tensor: object, other: object) -> bool:

@@ -76,6 +76,11 @@ class OpenArtifact:
     postprocessing: Postprocessing
     subgraphs: SubgraphCache
 
+    def release(self) -> None:
+        """Free the memory of the graphs and their parts, which are loaded again when they are run."""
+        self.model.release()
+        self.subgraphs.release()
+
 
 # The smallest normal float32: a probability of zero is at most this.
 TINY = float(np.finfo(np.float32).tiny)

@@ -51,22 +51,22 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     converted = convert_network(source.network, source.flat, postprocessing, source.inputs, probe=adapter.network_probe)
     outputs = postprocessing.with_shapes(converted.shapes)
     graphs = assemble(
-        converted.model,
+        converted,
         adapter.raw_graph_part(),
         adapter.network_graph_part(),
         postprocessing,
         outputs,
-        weights_file=LAYOUT.weights,
+        weights_file=stage.folder / LAYOUT.weights,
     )
-    written = {LAYOUT.weights: graphs.weights, LAYOUT.model: graphs.model.SerializeToString(deterministic=True)}
+    stage.add(LAYOUT.weights)
+    stage.write(LAYOUT.model, graphs.model.SerializeToString(deterministic=True))
     if graphs.network is not None:
-        written[LAYOUT.network] = graphs.network.SerializeToString(deterministic=True)
-    for name, data in written.items():
-        stage.write(name, data)
+        stage.write(LAYOUT.network, graphs.network.SerializeToString(deterministic=True))
     network = LAYOUT.network if graphs.network is not None else LAYOUT.model
     names = ", ".join(dict.fromkeys((LAYOUT.model, network, LAYOUT.weights)))
+    size_bytes = sum(file.size_bytes for name, file in stage.files().items() if name in files)
     return WrittenForm(
-        finding=f"{names}, {megabytes(sum(map(len, written.values())))} ({_describe(converted)})",
+        finding=f"{names}, {megabytes(size_bytes)} ({_describe(converted)})",
         graphs=WrittenGraphs(
             variant=Variant(precision="fp32", model=LAYOUT.model, network=network, weights=LAYOUT.weights),
             outputs=outputs,
@@ -101,7 +101,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
             arrays = prepared_batch(model, cases)
         return split_batch(model.run(arrays), model.manifest, len(cases))
 
-    return ServedPath(name=graph, stages=stages, run=run)
+    return ServedPath(name=graph, stages=stages, run=run, release=opened.release)
 
 
 def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:

@@ -3,8 +3,6 @@
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 from torch import nn
@@ -81,7 +79,7 @@ def open_paths(
     only: Collection[str] | None = None,
 ) -> Iterator[Sequence[parity.ServedPath]]:
     """Give the paths through an artifact, each with its inner stages within reach; ``only`` those of some names."""
-    with TemporaryDirectory(prefix="truecopy-") as scratch, warnings.catch_warnings():
+    with warnings.catch_warnings():
         for pattern in adapter.expected_warnings:
             warnings.filterwarnings("ignore", message=pattern, category=UserWarning)
         opened = OpenArtifact(
@@ -89,7 +87,7 @@ def open_paths(
             model=model,
             adapter=adapter,
             postprocessing=postprocessing,
-            subgraphs=SubgraphCache(artifact.path, Path(scratch)),
+            subgraphs=SubgraphCache(artifact, model.release),
         )
         yield [
             backend.open_path(opened)

@@ -42,6 +42,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
             **opened.adapter.host_stages(model),
             **graph_stages(opened.subgraphs, graph, model.manifest, opened.postprocessing, opened.adapter.borders),
         },
+        release=opened.release,
     )
 
 

@@ -1,6 +1,7 @@
 """Backend of TorchScript: the whole path as one archive for libtorch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from exporter.backends.backend import (
 )
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
-from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace
+from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace, write_torchscript
 from exporter.errors import ConversionError
 from exporter.inputs.adapter import TorchScriptPart
 from exporter.inputs.image import Geometry, PixelFormat
@@ -45,12 +46,13 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     if part.geometry is not None and postprocessing.whole:
         return WrittenForm(finding="none: it returns several outputs")
     try:
-        archive = to_torchscript(_pipeline(source, part))
+        write_torchscript(_pipeline(source, part), stage.folder / LAYOUT.torchscript)
     except ConversionError as error:
         reason = f"it cannot be traced: {str(error).rstrip('.')}"
         return WrittenForm(finding=f"none: {reason}", missing=f"{LAYOUT.torchscript}: there is none: {reason}")
-    stage.write(LAYOUT.torchscript, archive)
-    return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(len(archive))}")
+    stage.add(LAYOUT.torchscript)
+    size_bytes = stage.files()[LAYOUT.torchscript].size_bytes
+    return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(size_bytes)}")
 
 
 def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
@@ -67,7 +69,7 @@ def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
 
 def open_path(opened: OpenArtifact) -> ServedPath:
     """Return the path through the archive; where it holds a pipeline, the stages are methods of it."""
-    module: Any = load_torchscript(opened.artifact.file(LAYOUT.torchscript))
+    archive = _Archive(opened.artifact.file(LAYOUT.torchscript))
     borders, postprocessing, manifest = opened.adapter.borders, opened.postprocessing, opened.model.manifest
     names = borders.decoded or tuple(borders.network)
     outputs = [output.name for output in postprocessing.outputs]
@@ -76,13 +78,13 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         decoded = [opened.adapter.decode(case) for case in cases]
         inputs = (torch.from_numpy(np.concatenate([case[name] for case in decoded])) for name in names)
         with torch.no_grad():
-            result = module(*inputs)
+            result = archive.module(*inputs)
         values = result if isinstance(result, tuple) else (result,)
         by_name = {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
         return split_batch(by_name, manifest, len(cases))
 
-    stages = _stages(module, opened) if borders.decoded else {}
-    return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run)
+    stages = _stages(archive, opened) if borders.decoded else {}
+    return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run, release=archive.release)
 
 
 def read_weights(artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
@@ -141,7 +143,26 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
     return CalibratedForm(files=archives, notes=(f"{LAYOUT.torchscript}: also calibrated",))
 
 
-def _stages(module: Any, opened: OpenArtifact) -> dict[Stage, ServedStage]:
+class _Archive:
+    """An archive that is loaded when it is first run, and again after ``release``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loaded: Any = None
+
+    @property
+    def module(self) -> Any:
+        """The module."""
+        if self._loaded is None:
+            self._loaded = load_torchscript(self._path)
+        return self._loaded
+
+    def release(self) -> None:
+        """Free the module."""
+        self._loaded = None
+
+
+def _stages(archive: _Archive, opened: OpenArtifact) -> dict[Stage, ServedStage]:
     """Return the stages of an archive with a pipeline, each a method of it."""
     borders, postprocessing = opened.adapter.borders, opened.postprocessing
 
@@ -151,40 +172,43 @@ def _stages(module: Any, opened: OpenArtifact) -> dict[Stage, ServedStage]:
     (decoded,), (prepared,), (network,) = borders.decoded, borders.prepared, tuple(borders.network)
     output = postprocessing.outputs[0].name
     inner = postprocessing.inner_names[0] if postprocessing.computes else output
-    methods: list[tuple[Stage, ReferenceValue, Callable[[Tensor], Tensor], str, str]] = [
-        ("geometry", "decoded", module.prepare, decoded, prepared),
-        ("arithmetic", "prepared", module.normalize, prepared, network),
-        ("network", "network inputs", module.logits, network, inner),
+    methods: list[tuple[Stage, ReferenceValue, str, str, str]] = [
+        ("geometry", "decoded", "prepare", decoded, prepared),
+        ("arithmetic", "prepared", "normalize", prepared, network),
+        ("network", "network inputs", "logits", network, inner),
     ]
     if postprocessing.computes:
-        methods.append(("activation", "network outputs", module.postprocess, inner, output))
+        methods.append(("activation", "network outputs", "postprocess", inner, output))
     finish: dict[Stage, Callable[[Arrays, ReferenceOutput], Arrays]] = {"activation": single}
     finish["network"] = single if not postprocessing.computes else up_to_end if postprocessing.stepwise else _as_it_is
-    return {
-        stage: _stage(stage, takes, method, (source, target), finish.get(stage, _as_it_is))
-        for stage, takes, method, source, target in methods
-    }
+    stages: dict[Stage, ServedStage] = {}
+    for stage, takes, method, source, target in methods:
+        run = _run_method(archive, method, (takes, source), target, finish.get(stage, _as_it_is))
+        stages[stage] = ServedStage(id=StageId(stage=stage, computation=LAYOUT.torchscript, takes=takes), run=run)
+    return stages
 
 
 def _as_it_is(arrays: Arrays, _reference: ReferenceOutput) -> Arrays:
     return arrays
 
 
-def _stage(
-    stage: Stage,
-    takes: ReferenceValue,
-    method: Callable[[Tensor], Tensor],
-    ends: tuple[str, str],
+def _run_method(
+    archive: _Archive,
+    method: str,
+    source: tuple[ReferenceValue, str],
+    target: str,
     finish: Callable[[Arrays, ReferenceOutput], Arrays],
-) -> ServedStage:
-    source, target = ends
+) -> Callable[[ReferenceOutput], Arrays]:
+    """Return what runs a method of the archive on one of the reference's values, and names its value ``target``."""
+    takes, name = source
 
     def run(reference: ReferenceOutput) -> Arrays:
-        array = REFERENCE_VALUES[takes](reference)[source]
+        array = REFERENCE_VALUES[takes](reference)[name]
         with torch.no_grad():
-            return finish({target: method(torch.from_numpy(np.array(array))).numpy()}, reference)
+            value: Tensor = getattr(archive.module, method)(torch.from_numpy(np.array(array)))
+        return finish({target: value.numpy()}, reference)
 
-    return ServedStage(id=StageId(stage=stage, computation=LAYOUT.torchscript, takes=takes), run=run)
+    return run
 
 
 class Pipeline(nn.Module):

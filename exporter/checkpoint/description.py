@@ -56,6 +56,16 @@ class StoredTensor:
         return math.prod(self.shape)
 
 
+# Inode, size and time of the last change of a file.
+FileState: TypeAlias = tuple[int, int, int]
+
+
+def state_of(path: Path) -> FileState:
+    """Return what changes with a file's content."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One dictionary of tensors in the file: ``entry`` is its dotted place, empty where the file is the dictionary."""
@@ -76,7 +86,7 @@ class Checkpoint:
 
     ``choice`` says why this candidate, in words. ``non_finite`` lists the keys with NaN or infinite values.
     ``leftovers`` are what training left behind, by name. ``module`` is the user's own network where a whole pickled
-    module was trusted.
+    module was trusted. ``files`` are the files as they were when they were read.
     """
 
     path: Path
@@ -91,6 +101,7 @@ class Checkpoint:
     non_finite: tuple[str, ...]
     leftovers: Mapping[str, str] = field(default_factory=dict)
     module: Any = None
+    files: Mapping[Path, FileState] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.checkpoint.description import Checkpoint, Format, StoredTensor
+from exporter.checkpoint.description import Checkpoint, Format, StoredTensor, state_of
 from exporter.checkpoint.formats import Content, checkpoint_errors, read_content
 from exporter.checkpoint.integrity import check_integrity
 from exporter.checkpoint.pickled_modules import load_module
@@ -34,6 +34,7 @@ def read_checkpoint(
 def _describe_checkpoint(
     path: Path, content: Content, *, weights: str | None, trust: bool, imports: Sequence[Path]
 ) -> Checkpoint:
+    files = {file: state_of(file) for file in content.files}
     if content.imports and not trust:
         raise CheckpointError(_refusal(path, content))
     candidates = find_candidates(content.root)
@@ -55,7 +56,18 @@ def _describe_checkpoint(
         non_finite=tuple(key for key, tensor in chosen.tensors.items() if tensor.storage in integrity.non_finite),
         leftovers=_leftovers(content.root, {candidate.entry for candidate in candidates}),
         module=module,
+        files=files,
     )
+
+
+def check_unchanged(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError where a file of the checkpoint is no longer the one that was read.
+
+    Networks map its weights, so that they may be the new ones.
+    """
+    for file, state in checkpoint.files.items():
+        if not file.exists() or state_of(file) != state:
+            raise CheckpointError(f"'{file}': changed while it was in use. Wait until it is complete, and run again.")
 
 
 def _refusal(path: Path, content: Content) -> str:

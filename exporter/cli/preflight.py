@@ -17,6 +17,7 @@ def check_export(options: ExportOptions) -> None:
     check_out(options.artifact_path, force=options.force)
     _check_paths(options)
     content = read_content(options.checkpoint)
+    _check_memory(options, content.root)
     if options.labels is None or options.task_options.task in {"binary", "tokens"} or not _has_known_head(options):
         return
     with checkpoint_errors(options.checkpoint):
@@ -37,7 +38,16 @@ def check_recheck(artifact: Path, options: ExportOptions) -> None:
     manifest = open_artifact(artifact).manifest
     options.check(kinds=[spec.kind for spec in manifest.inputs], task=manifest.task.kind)
     _check_paths(options)
-    read_content(options.checkpoint)
+    _check_memory(options, read_content(options.checkpoint).root)
+
+
+def _check_memory(options: ExportOptions, root: object) -> None:
+    from exporter.checkpoint.memory import check_memory
+    from exporter.checkpoint.state_dicts import find_candidates
+
+    # One of them is exported; copies of the weights, such as averaged ones, are as large.
+    largest = max((candidate.parameters for candidate in find_candidates(root)), default=0)
+    check_memory(options.checkpoint, largest, ignore=options.ignore_memory)
 
 
 def _check_paths(options: ExportOptions) -> None:

@@ -9,13 +9,15 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
+from onnxscript import ir
 from torch import nn
 from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
@@ -49,6 +51,9 @@ _OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _VALUES = " [Caused by"
 
+# Smaller constants stay in the skeleton of a converted network.
+_APART_BYTES = 1024
+
 # A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
 _VALIDATION_LIMIT = 1e-3
 
@@ -57,11 +62,23 @@ _VALIDATION_LIMIT = 1e-3
 class ConvertedNetwork:
     """The network alone, from its named inputs to its named outputs, and the exporter that converted it.
 
-    ``fallback`` is why it is not dynamo's graph, empty where it is.
+    ``skeleton`` is its graph without the data of the initializers in ``weights``, which are the network's own memory
+    where the graph takes a tensor as it is. ``fallback`` is why it is not dynamo's graph, empty where it is.
     """
 
-    model: onnx.ModelProto
+    skeleton: onnx.ModelProto
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     fallback: str = ""
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph with all of its data, as a copy."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.skeleton)
+        for tensor in model.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.raw_data = self.weights[tensor.name].tobytes()
+        return model
 
     @property
     def exporter(self) -> Literal["dynamo", "legacy"]:
@@ -71,7 +88,7 @@ class ConvertedNetwork:
     @property
     def shapes(self) -> dict[str, tuple[int | str, ...]]:
         """The dimensions of the outputs by name: lengths, or names."""
-        return {value.name: _shape(value) for value in self.model.graph.output}
+        return {value.name: _shape(value) for value in self.skeleton.graph.output}
 
 
 def to_onnx(
@@ -92,17 +109,18 @@ def to_onnx(
     """
     check_branches(network, example)
     try:
-        model = _finish(_dynamo(network, example, outputs, dimensions))
-        _validate(model, network, validation_inputs)
-        return ConvertedNetwork(model=model)
+        converted = _dynamo(network, example, outputs, dimensions)
+        _validate(converted, network, validation_inputs)
+        return converted
     except Exception as error:  # torch.onnx raises whatever its passes raise
         failure = error
     try:
         reads = traced_reads(network, tuple(example.values()))
         if not reads:
             model = _finish(_legacy(network, example, outputs, dimensions))
-            _validate(model, network, validation_inputs)
-            return ConvertedNetwork(model=model, fallback=_reason(failure))
+            converted = ConvertedNetwork(skeleton=model, fallback=_reason(failure))
+            _validate(converted, network, validation_inputs)
+            return converted
     except Exception as error:
         raise ConversionError(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failure)} "
@@ -142,9 +160,32 @@ def trace_program(
 
 def _dynamo(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
-) -> onnx.ModelProto:
-    model: onnx.ModelProto = _dynamo_program(network, example, outputs, dimensions).model_proto
-    return model
+) -> ConvertedNetwork:
+    model: ir.Model = _dynamo_program(network, example, outputs, dimensions).model
+    weights = _take_weights(model)
+    skeleton = _finish(ir.serde.serialize_model(model))
+    for tensor in skeleton.graph.initializer:
+        if tensor.name in weights:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return ConvertedNetwork(skeleton=skeleton, weights=weights)
+
+
+def _take_weights(model: ir.Model) -> dict[str, NDArray[Any]]:
+    """Return the large initializers by name; the model then declares them without data, and writing it copies none."""
+    weights = {}
+    for name, value in model.graph.initializers.items():
+        tensor: Any = value.const_value
+        if tensor is None or tensor.nbytes < _APART_BYTES:
+            continue
+        array = tensor.numpy()
+        # What numpy lacks, such as bfloat16 or values of four bits, is left to the serialization.
+        if array.dtype.kind in "fiub" and array.dtype.isnative and array.nbytes == tensor.nbytes:
+            weights[name] = array
+            value.const_value = ir.ExternalTensor(
+                "", None, None, tensor.dtype, shape=tensor.shape, name=tensor.name, doc_string=tensor.doc_string
+            )
+    return weights
 
 
 def _dynamo_program(
@@ -208,14 +249,15 @@ def _legacy(
 
 
 def _validate(
-    model: onnx.ModelProto, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]
+    converted: ConvertedNetwork, network: nn.Module, validation_inputs: Sequence[Mapping[str, torch.Tensor]]
 ) -> None:
     """Raise ConversionError unless the graph takes all inputs, and gives about what the network gives."""
     if not validation_inputs:
         return
     options = onnxruntime.SessionOptions()
     options.log_severity_level = LOG_FATAL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    data = converted.model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     for inputs in validation_inputs:
         _validate_on(session, network, inputs)
 

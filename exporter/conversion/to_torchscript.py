@@ -3,6 +3,8 @@
 import contextlib
 import io
 import re
+import shutil
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ _MANGLED = re.compile(rb"___torch_mangle_\d+")
 _RECORD_ALIGNMENT = 64
 # The fixed part of a zip member's local header; its name and extra field follow (PKWARE APPNOTE 4.3.7).
 _ZIP_HEADER_BYTES = 30
+
+_PIECE_BYTES = 1 << 20
 
 
 def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
@@ -72,16 +76,25 @@ def script(module: nn.Module) -> nn.Module:
 
 
 def to_torchscript(pipeline: nn.Module) -> bytes:
-    """Return a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
+    """Return a pipeline around a traced network as a TorchScript archive, as ``write_torchscript`` writes it."""
+    with tempfile.TemporaryDirectory(prefix="truecopy-") as folder:
+        path = Path(folder) / "module"
+        write_torchscript(pipeline, path)
+        return path.read_bytes()
+
+
+def write_torchscript(pipeline: nn.Module, path: Path) -> None:
+    """Write a pipeline around a traced network as a TorchScript archive; equal pipelines give equal bytes.
 
     Besides ``forward``, it keeps the pipeline's methods of stages: ``prepare``, ``normalize``, ``logits``,
     ``postprocess``, and ``score``, which is the last three in one.
     Raises ConversionError when it cannot be compiled.
     """
-    stream = io.BytesIO()
     kept = [
         name for name in ("prepare", "normalize", "logits", "postprocess", "score") if hasattr(type(pipeline), name)
     ]
+    # In memory, as torch ends the whole process where it cannot write a file.
+    stream = io.BytesIO()
     try:
         with _quiet(), torch.no_grad():
             for name in kept:  # methods that forward does not call would not be compiled
@@ -93,7 +106,7 @@ def to_torchscript(pipeline: nn.Module) -> bytes:
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
             "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
-    return _canonical(stream.getvalue())
+    _write_canonical(stream, path)
 
 
 def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
@@ -103,8 +116,8 @@ def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
         return module
 
 
-def _canonical(archive: bytes) -> bytes:
-    """Return the archive without debug records, which hold paths of this machine, and with its classes renumbered.
+def _write_canonical(archive: io.BytesIO, path: Path) -> None:
+    """Write the archive without debug records, which hold paths of this machine, and with its classes renumbered.
 
     The serialization id is also dropped: it is a hash over the debug records.
     """
@@ -113,19 +126,25 @@ def _canonical(archive: bytes) -> bytes:
     def renumber(text: bytes) -> bytes:
         return _MANGLED.sub(lambda match: numbers.setdefault(match[0], b"___torch_mangle_%d" % len(numbers)), text)
 
-    stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
+    with (
+        path.open("wb") as stream,
+        zipfile.ZipFile(archive) as source,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target,
+    ):
         for record in source.infolist():
             if record.filename.endswith((".debug_pkl", "/.data/serialization_id")):
                 continue
-            data = source.read(record)
-            if record.filename.endswith((".py", ".pkl")):
-                data = renumber(data)
+            code = renumber(source.read(record)) if record.filename.endswith((".py", ".pkl")) else None
             name = renumber(record.filename.encode()).decode()
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.extra = _padding(stream.tell() + _ZIP_HEADER_BYTES + len(name.encode()))
-            target.writestr(entry, data)
-    return stream.getvalue()
+            if code is not None:
+                target.writestr(entry, code)
+                continue
+            # In pieces: one record may be most of the weights.
+            entry.file_size = record.file_size
+            with source.open(record) as data, target.open(entry, "w") as written:
+                shutil.copyfileobj(data, written, _PIECE_BYTES)
 
 
 def _padding(offset: int) -> bytes:

@@ -92,13 +92,14 @@ class ServedPath:
     """One way to run the artifact on one device.
 
     ``run`` takes raw inputs, for cases that may share a batch, and gives the artifact's outputs for each, with a batch
-    dimension of one.
+    dimension of one. ``release`` frees the path's memory until it is run again.
     """
 
     name: str
     device: str = "cpu"
     stages: Mapping[Stage, ServedStage]
     run: Callable[[Sequence[Case]], Sequence[Arrays]]
+    release: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)

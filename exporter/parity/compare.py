@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from exporter.checkpoint.memory import release_memory
 from exporter.conversion.network_io import Arrays
 from exporter.outputs.interpreter import Decision
 from exporter.outputs.registry import open_reference
@@ -77,6 +78,10 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
     for done, path in enumerate(paths):
         if advance is not None:
             advance(done, len(paths))
+        # One at a time: each form may hold the weights again, in a layout of its own.
+        for other in paths:
+            other.release()
+        release_memory()
         end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject))
         # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
         few = all(row.passed for row in end_to_end)

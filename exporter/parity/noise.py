@@ -321,14 +321,17 @@ def _against_float64(
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        exact = copy.deepcopy(network).double()
+        # The weights are doubled while they are copied: copied first, they would be held three times.
+        tensors = (*network.parameters(), *network.buffers())
+        memo = {id(tensor): _doubled(tensor) for tensor in tensors if tensor.is_floating_point()}
+        exact = copy.deepcopy(network, memo).double()
         pairs = []
         for reference in references:
-            tensors = {
+            inputs = {
                 name: tensor.double() if tensor.is_floating_point() else tensor
                 for name, tensor in reference.prepared.tensors.items()
             }
-            pairs.append((reference, call(exact, tensors)))
+            pairs.append((reference, call(exact, inputs)))
         return _differences(pairs, postprocessing, torch.float64), ""
     except Exception as error:  # the user's forward may hold float32 constants, or not be copied
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
@@ -435,6 +438,11 @@ def _largest_differences(expected: Sequence[Arrays], actual: Sequence[Arrays]) -
             if array.dtype.kind == "f" and name in actual_arrays and actual_arrays[name].shape == array.shape:
                 largest[name] = max(largest.get(name, 0.0), largest_difference(array, actual_arrays[name]))
     return {name: value for name, value in largest.items() if math.isfinite(value)}
+
+
+def _doubled(tensor: torch.Tensor) -> torch.Tensor:
+    exact = tensor.detach().double()
+    return nn.Parameter(exact, requires_grad=False) if isinstance(tensor, nn.Parameter) else exact
 
 
 @contextmanager

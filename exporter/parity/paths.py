@@ -1,11 +1,8 @@
 """Paths through an artifact, with access to their inner stages."""
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -26,6 +23,7 @@ from exporter.parity.cases import (
     StageFunction,
     StageId,
 )
+from runtime.artifact.open import Artifact
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import Manifest
@@ -60,12 +58,21 @@ class Subgraph:
 
 
 class SubgraphCache:
-    """Parts of an artifact's graphs as stages; equal parts of two graphs are loaded once, and have one id."""
+    """Parts of an artifact's graphs as stages; equal parts of two graphs are loaded once, and have one id.
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
-        self._folder = folder
-        self._scratch = scratch
+    All of them use the artifact's one copy of its weights. ``make_room`` is called before a part is loaded, which may
+    bring the weights into another layout of its own.
+    """
+
+    def __init__(self, artifact: Artifact, make_room: Callable[[], None]) -> None:
+        self._artifact = artifact
+        self._make_room = make_room
         self._functions: dict[StageId, StageFunction] = {}
+        self._sessions: dict[StageId, Session] = {}
+
+    def release(self) -> None:
+        """Free the loaded parts; they are loaded again when they are called."""
+        self._sessions.clear()
 
     def stage(
         self,
@@ -78,7 +85,7 @@ class SubgraphCache:
         The part is loaded when it is first called. ``finish`` brings its outputs to the form of the reference's; it
         is the same for all graphs of an artifact.
         """
-        graph = onnx.load(self._folder / subgraph.graph, load_external_data=False)
+        graph = onnx.load_from_string(self._artifact.read(subgraph.graph))
         part = _part(graph, subgraph.sources, subgraph.targets)
         stage_id = StageId(
             stage=stage,
@@ -87,41 +94,28 @@ class SubgraphCache:
             sources=tuple((name, tuple(dimensions)) for name, dimensions in subgraph.sources.items()),
         )
         if stage_id not in self._functions:
-            self._functions[stage_id] = self._function(part, subgraph)
+            self._functions[stage_id] = self._function(part, subgraph, stage_id)
         run = self._functions[stage_id]
         if finish is None:
             return ServedStage(id=stage_id, run=run)
         return ServedStage(id=stage_id, run=lambda reference: finish(run(reference), reference))
 
-    def _function(self, part: onnx.ModelProto, subgraph: Subgraph) -> StageFunction:
+    def _function(self, part: onnx.ModelProto, subgraph: Subgraph, stage_id: StageId) -> StageFunction:
         take = REFERENCE_VALUES[subgraph.takes]
-        sessions: list[Session] = []
 
         def run(reference: ReferenceOutput) -> Arrays:
             arrays = take(reference)
-            if not sessions:
+            if stage_id not in self._sessions:
                 _declare_inputs(part, subgraph.sources, arrays)
-                sessions.append(self._open(part))
-            return sessions[0].run(arrays)
+                self._sessions[stage_id] = self._open(part, subgraph.graph)
+            return self._sessions[stage_id].run(arrays)
 
         return run
 
-    def _open(self, part: onnx.ModelProto) -> Session:
-        path = self._scratch / f"part{len(list(self._scratch.iterdir()))}.onnx"
-        path.write_bytes(part.SerializeToString(deterministic=True))
-        external = [entry for value in part.graph.initializer for entry in value.external_data]
-        for name in {entry.value for entry in external if entry.key == "location"}:
-            self._link_weights(name)
-        return open_session(path, device="cpu")
-
-    def _link_weights(self, name: str) -> None:
-        """Put a file of weights beside the parts: the same one, where the file system can do that."""
-        if (self._scratch / name).exists():
-            return
-        try:
-            os.link(self._folder / name, self._scratch / name)
-        except OSError:
-            shutil.copyfile(self._folder / name, self._scratch / name)
+    def _open(self, part: onnx.ModelProto, graph: str) -> Session:
+        self._make_room()
+        stored = self._artifact.graph(graph, weights=self._artifact.manifest.variants[0].weights)
+        return open_session(replace(stored, data=part.SerializeToString(deterministic=True)), device="cpu")
 
 
 def graph_stages(
@@ -169,7 +163,7 @@ def prepared_batch(model: Model, cases: Sequence[Case]) -> Arrays:
     return model.stack([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
 
 
-def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> ServedPath:
+def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: Callable[[], None]) -> ServedPath:
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
@@ -193,7 +187,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage]) -> Served
     labels: dict[Stage, ServedStage] = {}
     if open_reference(manifest.task, ()).has_meaning:
         labels["labels"] = host_stage("labels", interpret, takes="outputs")
-    return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run)
+    return ServedPath(name=RUNTIME, device=model.device, stages={**stages, **labels}, run=run, release=release)
 
 
 def split_batch(outputs: Arrays, manifest: Manifest, count: int) -> list[Arrays]:

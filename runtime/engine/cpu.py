@@ -8,7 +8,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-_CGROUP_V1_MEMORY = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CGROUP_V1_MEMORY = Path("/sys/fs/cgroup/memory")
 _MEMORY = Path("/proc/meminfo")
 
 
@@ -24,9 +24,10 @@ def usable_cores() -> int:
 
 
 def memory_bytes() -> int | None:
-    """Return the memory that this process may still allocate: what is available, limited by the cgroup.
+    """Return the memory that this process may still allocate: what is available, limited by the cgroups.
 
-    None where the system does not report it.
+    Cached pages of files do not count as used: the kernel drops them where memory is needed. None where the system
+    does not report it.
     """
     try:
         lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
@@ -34,11 +35,27 @@ def memory_bytes() -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     for folder in _own_groups():
-        limit = _number(folder / "memory.max")
-        if limit is not None:
-            sizes.append(max(0, limit - (_number(folder / "memory.current") or 0)))
-    limit = _number(_CGROUP_V1_MEMORY)
-    return min([*sizes, limit] if limit is not None else sizes)
+        sizes += _left(folder, "memory.max", "memory.current", ("file", "shmem"))
+    for folder in _own_groups(_CGROUP_V1_MEMORY, ":memory:"):
+        sizes += _left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_cache", "total_shmem"))
+    return min(sizes)
+
+
+def _left(folder: Path, limit_file: str, usage_file: str, cached: tuple[str, str]) -> list[int]:
+    """Return the memory that a cgroup has left, as a list; an empty one where it has no limit.
+
+    ``cached`` are the statistics of all cached pages, and of those in memory alone, which cannot be dropped.
+    """
+    limit = _number(folder / limit_file)
+    if limit is None:
+        return []
+    try:
+        pages = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        droppable = int(pages.get(cached[0], 0)) - int(pages.get(cached[1], 0))
+    except (OSError, ValueError):
+        droppable = 0
+    used = (_number(folder / usage_file) or 0) - droppable
+    return [max(0, limit - max(0, used))]
 
 
 def _quota_cores() -> float | None:
@@ -50,19 +67,20 @@ def _quota_cores() -> float | None:
     return min(quotas, default=None)
 
 
-def _own_groups() -> Iterator[Path]:
-    """Yield the folders of this process's cgroup (version 2) and its ancestors, up to the root."""
+def _own_groups(root: Path | None = None, hierarchy: str = "0::") -> Iterator[Path]:
+    """Yield the folders of this process's cgroup and its ancestors, up to ``root``; by default those of version 2."""
+    root = _CGROUPS if root is None else root
     try:
-        entry = next(line for line in _OWN_CGROUP.read_text().splitlines() if line.startswith("0::/"))
-        inner = entry.removeprefix("0::/")
-    except (OSError, StopIteration):  # no cgroups here, or only version 1
+        entry = next(line for line in _OWN_CGROUP.read_text().splitlines() if f"{hierarchy}/" in line)
+        inner = entry.partition(f"{hierarchy}/")[2]
+    except (OSError, StopIteration):  # no cgroups here, or only those of the other version
         inner = ""
-    folder = _CGROUPS / inner
-    while folder != _CGROUPS and _CGROUPS in folder.parents:
+    folder = root / inner
+    while folder != root and root in folder.parents:
         yield folder
         folder = folder.parent
     # In a container the group's own folder is the root, whatever its name on the host.
-    yield _CGROUPS
+    yield root
 
 
 def _quota(path: Path) -> float | None:

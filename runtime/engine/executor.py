@@ -132,7 +132,8 @@ class Executor:
 
     def check_open(self) -> None:
         """Raise ModelError after ``close``."""
-        self._opened()
+        if self._closed:
+            raise _closed()
 
     def terminate(self) -> None:
         """End the runs in progress as soon as possible; the executor is of no use any more."""
@@ -141,6 +142,12 @@ class Executor:
         for session in sessions:
             if session is not None:
                 session.terminate()
+
+    def release(self) -> None:
+        """Free the sessions on a CPU, which the next call opens again from memory; other devices keep theirs."""
+        if self._device == "cpu":
+            with self._lock:
+                self._network = self._single_threaded = self._raw = None
 
     def close(self) -> None:
         """Finish the calls in progress, end the threads and release the sessions."""
@@ -156,11 +163,11 @@ class Executor:
         if network is None and not self._closed:
             network = self._reopen()
         if network is None:
-            raise ModelError("This model is closed. Load the artifact again.")
+            raise _closed()
         return network
 
     def _reopen(self) -> Session | None:
-        """Return the session of a process that was forked from the one that loaded the model; None after ``close``."""
+        """Return a new session after ``release``, or in a forked process; None after ``close``."""
         with self._lock:
             if self._network is None and not self._closed:
                 if self._device != "cpu":
@@ -205,6 +212,10 @@ class Executor:
         if self._outputs is not None:
             session.check_outputs(self._outputs)
         return session
+
+
+def _closed() -> ModelError:
+    return ModelError("This model is closed. Load the artifact again.")
 
 
 def _leave_parent() -> None:

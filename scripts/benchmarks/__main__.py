@@ -18,6 +18,7 @@ BENCHMARKS = {
     "text": "benchmarks.text",
     "server": "benchmarks.server",
     "ray": "benchmarks.ray_jobs",
+    "memory": "benchmarks.memory",
     "capacity": "benchmarks.capacity_prediction",
 }
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 import torch
 from mutation import (
     after_network,
@@ -219,9 +218,7 @@ class Bench:
             if subject not in self._converted:
                 self._converted[subject] = convert(*given, **options)
             known = self._converted[subject]
-            model = onnx.ModelProto()
-            model.CopyFrom(known.model)
-            return ConvertedNetwork(model=model, fallback=known.fallback)
+            return ConvertedNetwork(skeleton=known.model, fallback=known.fallback)
 
         onnx_graph.convert_network = once
         try:

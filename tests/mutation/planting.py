@@ -77,8 +77,9 @@ class Planting:
 
         def changed(*given: Any, **options: Any) -> ConvertedNetwork:
             converted = convert(*given, **options)
-            change(converted.model)
-            return converted
+            model = converted.model
+            change(model)
+            return ConvertedNetwork(skeleton=model, fallback=converted.fallback)
 
         self.replace(onnx_graph, "convert_network", changed)
 

@@ -41,6 +41,7 @@ VALUES = {
     "max_ratio": 4.0,
     "thorough": True,
     "locate": "fault",
+    "ignore_memory": True,
     "weights": "model",
     "trust": True,
     "imports": "net.py",

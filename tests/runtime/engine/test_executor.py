@@ -126,3 +126,21 @@ def test_on_a_cpu_the_batch_of_the_request_wins_over_that_for_cpus():
     assert PlanRequest(batch=64, most=3).plan("cuda", cores=2).batch == 3
     with pytest.raises(runtime.InputError, match="batch: expected at least 1, got 0"):
         PlanRequest(cpu_batch=8, batch=0).plan("cpu", cores=2)
+
+
+def test_a_released_executor_opens_its_session_again_at_the_next_call(tiny, opened):
+    executor = make(tiny)
+    with executor.active():
+        before = executor.run(pixels(2))
+    executor.release()
+    executor.check_open()
+    assert len(opened) == 1
+
+    with executor.active():
+        after = executor.run(pixels(2))
+
+    assert opened[0] == opened[1]
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    executor.close()
+    with pytest.raises(runtime.ModelError, match="closed"):
+        executor.check_open()

@@ -144,3 +144,33 @@ def test_the_smallest_quota_above_the_process_counts(tmp_path, monkeypatch):
 
     assert cores.usable_cores() == 2
     assert cores.memory_bytes() == 3000
+
+
+def write_version_1(folder, *, limit, used, cached, shared):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"cache 1\ntotal_cache {cached}\ntotal_shmem {shared}\n")
+
+
+def test_memory_is_that_of_the_tightest_group_of_version_1_without_what_it_caches(tmp_path, monkeypatch):
+    """Nested groups, as of a container's process: the outer one is tighter. Shared memory cannot be dropped."""
+    write_version_1(tmp_path, limit=1 << 62, used=0, cached=0, shared=0)
+    write_version_1(tmp_path / "pod", limit=6000, used=5000, cached=2500, shared=500)
+    write_version_1(tmp_path / "pod" / "container", limit=9000, used=100, cached=0, shared=0)
+    (tmp_path / "own").write_text("7:cpu,cpuacct:/other\n5:memory:/pod/container\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path / "none")
+    monkeypatch.setattr(cores, "_CGROUP_V1_MEMORY", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUP", tmp_path / "own")
+
+    assert cores.memory_bytes() == 3000
+
+
+def test_cached_files_are_no_used_memory_of_a_group_of_version_2(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("6000\n")
+    (tmp_path / "memory.current").write_text("5500\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\nfile 4500\nshmem 500\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUP", tmp_path / "own")
+
+    assert cores.memory_bytes() == 4500

@@ -1,0 +1,50 @@
+"""Memory of an export: what it needs, and what it gives back to the system."""
+
+import ctypes
+import gc
+import os
+import sys
+from pathlib import Path
+
+from exporter.errors import ExportError
+from runtime.engine.cpu import memory_bytes
+
+# Measured (scripts/bench memory): the eager weights, the artifact's, and those of one form that is run; and what the
+# libraries take.
+_TIMES_WEIGHTS = 3.5
+_LIBRARIES_BYTES = 1_000_000_000
+_ITEM_BYTES = 4
+
+
+def check_memory(checkpoint: Path, parameters: int, *, ignore: bool) -> None:
+    """Raise ExportError where this process may not use the memory that a network of float32 values takes.
+
+    ``parameters`` is the number of its values, as the file describes them.
+    """
+    left = memory_bytes()
+    if ignore or left is None:
+        return
+    needed = int(_TIMES_WEIGHTS * _ITEM_BYTES * parameters) + _LIBRARIES_BYTES
+    usable = left + _resident_bytes()
+    if needed > usable:
+        raise ExportError(
+            f"'{checkpoint}': not enough memory: expected about {needed / 1e9:.1f} GB, got {usable / 1e9:.1f} GB that "
+            "this process may use. Run it where there is more, or pass --ignore-memory to try."
+        )
+
+
+def release_memory() -> None:
+    """Free what nothing refers to any more: cycles, and pages that the C library's allocator keeps for later."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+        if trim is not None:
+            trim(0)
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process has already; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
