@@ -300,6 +300,16 @@ class ExportOptions:
     weights: str | None = option_field(
         metavar="NAME", help="State dict in the checkpoint. Default: the best candidate, reported."
     )
+    ignore_keys: tuple[str, ...] = option_field(
+        (),
+        kind=list[str],
+        flag="--ignore-keys",
+        metavar="PATTERN",
+        recheck=True,
+        read=tuple,
+        help="Keys to leave out: of the checkpoint, such as 'criterion.*', or of buffers that the network's "
+        "constructor fills; repeat for more.",
+    )
     trust: bool = option_field(
         False,
         kind=bool,

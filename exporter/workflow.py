@@ -140,7 +140,12 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     """Read the checkpoint, rebuild its network, and run the eager model on the cases that parity compares."""
     with progress.step("read") as step:
         checkpoint = read_checkpoint(
-            options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
+            options.checkpoint,
+            weights=options.weights,
+            trust=options.trust,
+            imports=options.imports,
+            rebuilt=options.arch is not None,
+            ignore_keys=options.ignore_keys,
         )
         step.finding = describe_checkpoint(checkpoint)
     with progress.step("rebuild") as step:

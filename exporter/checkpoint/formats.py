@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from exporter.checkpoint.adapters import check_no_adapter
 from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
-from exporter.checkpoint.unpickler import PICKLE_LIMIT, Symbol, check_extent, read_pickle
+from exporter.checkpoint.unpickler import PICKLE_LIMIT, Opaque, Symbol, check_extent, read_pickle
 from exporter.errors import CheckpointError, first_line
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -69,6 +70,7 @@ def read_content(path: Path) -> Content:
     Raises CheckpointError when it is missing, empty, damaged or no checkpoint.
     """
     try:
+        check_no_adapter(path)
         return _read_folder(path) if path.is_dir() else _read_file(path)
     except DamagedFileError as error:
         raise CheckpointError(f"'{path}': damaged: {error}. Copy or download it again.") from error
@@ -187,44 +189,45 @@ def _bytes_of(stream: BinaryIO, storage: Storage, limit: int) -> bytes:
 
 def _read_legacy(path: Path, stream: BinaryIO) -> Content:
     size_bytes = path.stat().st_size
-    pending: dict[str, int] = {}
+    sizes: dict[str, int] = {}
 
-    def find_storage(key: str, needed_bytes: int) -> Storage:
-        # Its offset is known after the pickle; until then the key stands for it.
-        if needed_bytes > size_bytes or pending.setdefault(key, needed_bytes) != needed_bytes:
+    def size_storage(key: str, needed_bytes: int) -> Storage:
+        # Its offset is known after the pickle, which is then read again.
+        if needed_bytes > size_bytes or sizes.setdefault(key, needed_bytes) != needed_bytes:
             raise pickle.UnpicklingError(f"storage '{key[:20]}' is longer than the file")
-        return Storage(path=Path(key), offset=-1, size_bytes=needed_bytes)
+        return Storage(path=path, offset=-1, size_bytes=needed_bytes)
 
-    number, first_imports = read_pickle(stream, find_storage)
+    number, first_imports = read_pickle(stream, size_storage)
     if number != _LEGACY_NUMBER:
         # A bare pickle: nothing in it can be a tensor, but it may want to run something.
         return Content(
             format="state_dict", container="legacy", root=number, files=(path,), imports=tuple(first_imports)
         )
-    read_pickle(stream, find_storage)  # the protocol
-    system, _ = read_pickle(stream, find_storage)
+    read_pickle(stream, size_storage)  # the protocol
+    system, _ = read_pickle(stream, size_storage)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise DamagedFileError("its numbers are big-endian, or its header is broken")
-    root, imports = read_pickle(stream, find_storage)
-    if imports:
-        return Content(format="state_dict", container="legacy", root=root, files=(path,), imports=tuple(imports))
-    keys, _ = read_pickle(stream, find_storage)
-    if not isinstance(keys, list) or not set(pending) <= {str(key) for key in keys}:
+    start = stream.tell()
+    read_pickle(stream, size_storage)
+    keys, _ = read_pickle(stream, size_storage)
+    if not isinstance(keys, list) or not set(sizes) <= {str(key) for key in keys}:
         raise DamagedFileError("its list of storages is broken")
-    storages = _read_storages(path, stream, [str(key) for key in keys], pending)
-    return Content(format="state_dict", container="legacy", root=_with_storages(root, storages, {}), files=(path,))
+    storages = _read_storages(path, stream, [str(key) for key in keys], sizes)
+    stream.seek(start)
+    root, imports = read_pickle(stream, lambda key, _needed_bytes: storages[key])
+    return Content(format="state_dict", container="legacy", root=root, files=(path,), imports=tuple(imports))
 
 
-def _read_storages(path: Path, stream: BinaryIO, keys: Sequence[str], pending: Mapping[str, int]) -> dict[str, Storage]:
-    """Return the storages that follow a legacy file's pickles, by key; ``pending`` are their sizes in bytes."""
+def _read_storages(path: Path, stream: BinaryIO, keys: Sequence[str], sizes: Mapping[str, int]) -> dict[str, Storage]:
+    """Return the storages that follow a legacy file's pickles, by key; ``sizes`` are theirs in bytes."""
     storages: dict[str, Storage] = {}
     offset = stream.tell()
     for key in keys:
         stream.seek(offset)
         prefix = stream.read(8)
-        if len(prefix) != 8 or key not in pending:
+        if len(prefix) != 8 or key not in sizes:
             raise DamagedFileError(f"storage '{key[:20]}' is missing: the file ends early or is broken")
-        needed_bytes, (numel,) = pending[key], struct.unpack("<q", prefix)
+        needed_bytes, (numel,) = sizes[key], struct.unpack("<q", prefix)
         if numel < 0 or (numel and needed_bytes % numel) or (not numel and needed_bytes):
             raise DamagedFileError(f"storage '{key[:20]}' has another length than the tensors say")
         storages[key] = Storage(path=path, offset=offset + 8, size_bytes=needed_bytes)
@@ -232,24 +235,6 @@ def _read_storages(path: Path, stream: BinaryIO, keys: Sequence[str], pending: M
     if offset != (size_bytes := path.stat().st_size):
         raise DamagedFileError(f"expected {offset} bytes, got {size_bytes}")
     return storages
-
-
-def _with_storages(value: object, storages: Mapping[str, Storage], seen: dict[int, object]) -> object:
-    """Return ``value`` with the storages of its tensors resolved to offsets in the file."""
-    if isinstance(value, StoredTensor):
-        return StoredTensor(
-            dtype=value.dtype,
-            shape=value.shape,
-            strides=value.strides,
-            offset=value.offset,
-            storage=storages[str(value.storage.path)],
-        )
-    if not isinstance(value, dict):
-        return value
-    if id(value) not in seen:
-        seen[id(value)] = copy = {}
-        copy.update({key: _with_storages(item, storages, seen) for key, item in value.items()})
-    return seen[id(value)]
 
 
 def _read_safetensors(path: Path, stream: BinaryIO) -> dict[str, StoredTensor]:
@@ -340,4 +325,6 @@ def describe_root(root: object) -> str:
     """Return a description of a file's top level, for an error."""
     if isinstance(root, Mapping):
         return "keys " + (", ".join(f"'{key}'" for key in list(root)[:10]) or "none")
+    if isinstance(root, Opaque):
+        return f"an object of '{root.symbol}'"
     return f"'{root}'" if isinstance(root, Symbol) else type(root).__name__

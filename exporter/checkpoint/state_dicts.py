@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.checkpoint.description import Candidate, StoredTensor
 from exporter.checkpoint.formats import describe_root
-from exporter.checkpoint.unpickler import Opaque, is_module, module_tensors
+from exporter.checkpoint.unpickler import Dictionary, Opaque, is_module, is_scripted, module_tensors
 from exporter.errors import CheckpointError
 
 # Keys under which training scripts save the weights, the most specific first.
@@ -16,6 +16,13 @@ _USUAL = (
 )
 # Training state; its tensors are not the network's.
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
+# Of a module whose state is more than tensors: torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX.
+_EXTRA_STATE = "_extra_state"
+# What quantized layers and tensors are rebuilt by.
+_QUANTIZED = ("torch._utils._rebuild_qtensor", "torch.jit._pickle", "torch._C.ScriptObject", "torchao.")
+# Functions and classes of tensors that are more than numbers in memory: subclasses, sharded, sparse or nested ones.
+_TENSOR_LIKE = re.compile(r"^torch\._utils\._rebuild|Tensor$")
+_PLAIN = str | int | float | bool | None
 _AVERAGED = re.compile(r"ema(?![a-z])|averag|swa(?![a-z])|shadow|polyak", re.I)
 
 
@@ -27,7 +34,14 @@ def find_candidates(root: object) -> tuple[Candidate, ...]:
 def _walk(value: object, keys: tuple[str, ...], *, depth: int) -> Iterator[Candidate]:
     tensors = _state_dict(value)
     if tensors:
-        yield Candidate(entry=".".join(keys), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in keys))
+        beside = value.items() if isinstance(value, Mapping) else ()
+        yield Candidate(
+            entry=".".join(keys),
+            tensors=tensors,
+            averaged=any(_AVERAGED.search(part) for part in keys),
+            extra_state={key: item for key, item in beside if key.endswith(_EXTRA_STATE)},
+            attributes=value.attributes if isinstance(value, Dictionary) else {},
+        )
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
             if isinstance(key, str) and not _TRAINING.search(key):
@@ -36,12 +50,40 @@ def _walk(value: object, keys: tuple[str, ...], *, depth: int) -> Iterator[Candi
 
 def _state_dict(value: object) -> Mapping[str, StoredTensor]:
     if isinstance(value, Opaque):
-        return module_tensors(value)
+        return module_tensors(value) if is_module(value) or is_scripted(value) else {}
     if not isinstance(value, Mapping):
         return {}
-    if all(isinstance(key, str) and isinstance(item, StoredTensor) for key, item in value.items()):
-        return value
-    return {}
+    tensors = {key: item for key, item in value.items() if isinstance(item, StoredTensor)}
+    others = {key: item for key, item in value.items() if not isinstance(item, StoredTensor)}
+    if not all(isinstance(key, str) for key in value):
+        return {}
+    beside = [key for key, item in others.items() if not key.endswith(_EXTRA_STATE)]
+    # Scripts put an epoch or a name into the same dictionary.
+    plain = len(beside) < len(tensors) and all(isinstance(others[key], _PLAIN) for key in beside)
+    return tensors if plain else {}
+
+
+def _check_tensors(path: Path, value: object, *, depth: int = 2) -> None:
+    """Raise CheckpointError for a dictionary whose values are not tensors but what a library makes of them."""
+    if not isinstance(value, Mapping) or not depth:
+        return
+    for key, item in value.items():
+        parts = item if isinstance(item, tuple) else (item,)
+        kinds = {str(part.symbol) for part in parts if isinstance(part, Opaque)}
+        if any(kind.startswith(_QUANTIZED) for kind in kinds):
+            raise CheckpointError(
+                f"'{path}': quantized: '{key}' and others are whole numbers with a scale, which only the layers that "
+                "quantized them take. Export the floating-point checkpoint that it was made of."
+            )
+        kept = next((kind for kind in kinds if _TENSOR_LIKE.search(kind)), None)
+        if kept is not None:
+            raise CheckpointError(
+                f"'{path}': refused: '{key}' is no tensor but an object of '{kept}', whose code would have to run. "
+                "Save plain tensors where it was trained: torch.save({key: tensor.detach().cpu() for key, tensor in "
+                "model.state_dict().items()}, 'weights.pth')."
+            )
+        if not _TRAINING.search(str(key)):
+            _check_tensors(path, item, depth=depth - 1)
 
 
 def choose_candidate(
@@ -53,6 +95,7 @@ def choose_candidate(
     """
     listed = ", ".join(f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates)
     if not candidates:
+        _check_tensors(path, root)
         raise CheckpointError(
             f"'{path}': holds no state dict: expected a dictionary of tensors at most two levels down, got "
             f"{describe_root(root)}. Save it with torch.save(model.state_dict(), 'weights.pth')."

@@ -6,6 +6,7 @@ Built on Python's own pure-Python unpickler, whose memo is a dictionary: the C o
 """
 
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, ClassVar
 
@@ -29,13 +30,23 @@ _STORAGES = {
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
 }
 _DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
 _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 _PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 
-# Data that training scripts save with the weights. It is skipped, never imported, so it can do nothing.
+# Data that training scripts save with the weights. As any other object, it is never imported, so it can do nothing;
+# only, it is not worth a word.
 _HARMLESS_MODULES = ("argparse", "datetime", "pathlib", "omegaconf", "lightning", "pytorch_lightning", "uuid")
+# What runs code, in files that were made to attack whoever loads them. Nothing runs here, but such a file is refused.
+_ATTACK_FUNCTIONS = {"eval", "exec", "execfile", "compile", "open", "input", "__import__", "breakpoint"}
+_ATTACK_MODULES = {
+    *("os", "posix", "nt", "subprocess", "pty", "sys", "runpy", "importlib", "socket", "shutil", "ctypes"),
+    *("webbrowser", "pdb", "bdb", "timeit", "cProfile", "pip", "urllib", "requests", "httplib", "marshal", "pydoc"),
+}
 _HARMLESS = {
     "builtins.set",
     "builtins.frozenset",
@@ -100,6 +111,12 @@ class Opaque:
         self.state: object = None
 
 
+class Dictionary(dict[object, object]):
+    """An OrderedDict, whose ``attributes`` are what the pickle sets on it: torch's version numbers of modules."""
+
+    attributes: Mapping[object, object] = {}
+
+
 StorageFinder = Callable[[str, int], Storage]
 _Opcodes = dict[int, Callable[["Unpickler"], None]]
 
@@ -115,6 +132,8 @@ class Unpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
     readline: Callable[[], bytes]
 
+    read: Callable[[int], bytes]
+
     def __init__(self, stream: BinaryIO, find_storage: StorageFinder) -> None:
         super().__init__(_Capped(stream), encoding="utf-8", errors="replace")
         self._find_storage = find_storage
@@ -127,6 +146,8 @@ class Unpickler(pickle._Unpickler):
         return symbol
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: D102
+        if isinstance(pid, tuple) and pid[:1] == ("module",) and len(pid) > 1 and isinstance(pid[1], Symbol):
+            return pid[1]  # a class of a module, which the legacy format keeps with its source
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Symbol):
             raise pickle.UnpicklingError("its storages are not torch's")
         _, kind, key, _, numel = pid[:5]
@@ -147,7 +168,7 @@ class Unpickler(pickle._Unpickler):
         if symbol.module == "torch._utils" and symbol.name in _PARAMETERS:
             return arguments[0]
         if str(symbol) in _DICTIONARIES:
-            dictionary: dict[object, object] = {}
+            dictionary = Dictionary()
             for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
                 self._set(dictionary, list(pair))
             return dictionary
@@ -173,8 +194,11 @@ class Unpickler(pickle._Unpickler):
 
     def load_build(self) -> None:  # noqa: D102
         state = self.stack.pop()
-        if isinstance(self.stack[-1], Opaque):
-            self.stack[-1].state = state
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            target.state = state
+        elif isinstance(target, Dictionary) and isinstance(state, dict):
+            target.attributes = state
 
     def load_setitem(self) -> None:  # noqa: D102
         value, key = self.stack.pop(), self.stack.pop()
@@ -219,6 +243,10 @@ class Unpickler(pickle._Unpickler):
     def load_frozenset(self) -> None:  # noqa: D102
         self.append(self.pop_mark())
 
+    def load_bytearray(self) -> None:  # noqa: D102
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(self.read(size))
+
     def load_refused(self) -> None:  # noqa: D102
         raise pickle.UnpicklingError("an instruction that no checkpoint needs")
 
@@ -237,7 +265,7 @@ class Unpickler(pickle._Unpickler):
         (pickle.ADDITEMS, load_appends),
         (pickle.EMPTY_SET, load_empty_set),
         (pickle.FROZENSET, load_frozenset),
-        (pickle.BYTEARRAY8, load_refused),
+        (pickle.BYTEARRAY8, load_bytearray),
         (pickle.NEXT_BUFFER, load_refused),
         (pickle.READONLY_BUFFER, load_refused),
         (pickle.EXT1, load_refused),
@@ -270,6 +298,14 @@ class _Capped:
         self._left -= size
         if size < 0 or self._left < 0:
             raise pickle.UnpicklingError(f"its pickle declares more than {PICKLE_LIMIT >> 20} MB")
+
+
+def is_attack(name: str) -> bool:
+    """Return whether a dotted name is of what runs code, and never of data that a training script saves."""
+    module, _, function = name.rpartition(".")
+    if module in {"builtins", "__builtin__"}:
+        return function in _ATTACK_FUNCTIONS
+    return module.partition(".")[0] in _ATTACK_MODULES
 
 
 def _is_harmless(symbol: Symbol) -> bool:
@@ -321,6 +357,11 @@ def module_tensors(root: Opaque) -> dict[str, StoredTensor]:
 def is_module(value: object) -> bool:
     """Return whether a pickled object is a torch.nn.Module."""
     return isinstance(value, Opaque) and isinstance(value.state, Mapping) and "_parameters" in value.state
+
+
+def is_scripted(value: Opaque) -> bool:
+    """Return whether an object is of a TorchScript archive's own classes."""
+    return value.symbol.module.startswith("__torch__")
 
 
 def _collect(value: Opaque, prefix: str, into: dict[str, StoredTensor], *, depth: int) -> None:

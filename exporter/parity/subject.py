@@ -8,6 +8,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
+from runtime.errors import listed
 from runtime.manifest import Manifest
 
 # What the evidence says of a network that dynamo did not convert.
@@ -84,6 +85,12 @@ def build_inputs(eager: EagerModel, *, manifest: Manifest, labels: Sequence[str]
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source.dimensions, eager.run.prepared),
-        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions),
+        not_compared=(*eager.source.skipped_samples, *eager.source.assumptions, *_left_out(manifest)),
         fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
+
+
+def _left_out(manifest: Manifest) -> tuple[str, ...]:
+    """Return a sentence on the keys that the user left out of the weights."""
+    ignored = manifest.source.keys.ignored
+    return (f"left out by --ignore-keys: {listed([repr(key) for key in ignored])}",) if ignored else ()

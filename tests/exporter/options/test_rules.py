@@ -42,6 +42,7 @@ VALUES = {
     "thorough": True,
     "locate": "fault",
     "weights": "model",
+    "ignore_keys": "criterion.*",
     "trust": True,
     "imports": "net.py",
     "name": "mine",
