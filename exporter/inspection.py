@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from exporter.architectures.heads import LinearHead, UnknownHead
-from exporter.architectures.identify import Fit, cannot_tell, identify
+from exporter.architectures.identify import Fit, cannot_tell, identify, identify_part
 from exporter.checkpoint import Checkpoint, read_checkpoint
+from exporter.checkpoint.ignored_keys import ignore_options
 from runtime.artifact.open import open_artifact
 from runtime.errors import listed
 from runtime.manifest import LAYOUT, Manifest
@@ -40,7 +41,8 @@ _CONTAINERS = {
 class Inspection:
     """A checkpoint and the architectures that fit it, or else come near.
 
-    ``num_classes``, ``in_channels`` and ``head`` are what fits say, and otherwise what the last and first tensors look
+    ``part_fits`` fit all tensors exactly but ``left_out``, where none fits all of them. ``num_classes``,
+    ``in_channels`` and ``head`` are what fits say, and otherwise what the last and first tensors look
     like; None where they look like nothing.
     """
 
@@ -49,6 +51,8 @@ class Inspection:
     num_classes: int | None
     in_channels: int | None
     head: str | None
+    part_fits: tuple[Fit, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def exact(self) -> list[Fit]:
@@ -69,6 +73,7 @@ class Inspection:
             "weights": checkpoint.entry,
             "weights_found": [candidate.entry for candidate in checkpoint.candidates],
             "leftovers": dict(checkpoint.leftovers),
+            "skipped": list(checkpoint.skipped),
             "non_finite": list(checkpoint.non_finite),
             "shared": [list(keys) for keys in checkpoint.shared()],
             "head": self.head,
@@ -123,10 +128,15 @@ class Inspection:
             for one in checkpoint.candidates
             if one.entry != checkpoint.entry
         ]
-        if others:
-            row("also there", escape(listed(others, _LISTED)) + "; take one with --weights NAME")
-        if checkpoint.leftovers:
-            row("left over", escape(listed([f"{key} {value}" for key, value in checkpoint.leftovers.items()], _LISTED)))
+        leftovers = [f"{key} {value}" for key, value in checkpoint.leftovers.items()]
+        skipped = [f"objects of '{name}'" for name in checkpoint.skipped]
+        for name, texts, advice in (
+            ("also there", others, "; take one with --weights NAME"),
+            ("left over", leftovers, ""),
+            ("skipped", skipped, ""),
+        ):
+            if texts:
+                row(name, escape(listed(texts, _LISTED)) + advice)
         if self.head:
             row("head", escape(self.head))
         if self.num_classes is not None:
@@ -144,6 +154,10 @@ class Inspection:
         from rich.text import Text
 
         exact = self.exact
+        if self.part_fits:
+            names = listed([fit.architecture for fit in self.part_fits], _LISTED)
+            others = listed([repr(key) for key in self.left_out], _LISTED)
+            return [Text(f"No known architecture fits all tensors; without {others} these fit: {names}", "bold yellow")]
         shown = exact or list(self.fits)
         if not shown:
             return [Text("No known architecture is similar: this is a custom network.", style="yellow")]
@@ -196,6 +210,9 @@ class Inspection:
             return Text(f"truecopy export {path}", style="bold")
         if exact:
             return Text(f"truecopy export {path} --arch {exact[0].architecture}", style="bold")
+        if self.part_fits:
+            ignoring = ignore_options(self.left_out, self.checkpoint.shapes)
+            return Text(f"truecopy export {path} --arch {self.part_fits[0].architecture} {ignoring}", style="bold")
         return Text(f"truecopy export {path} --arch FILE.py:NAME", style="bold")
 
 
@@ -263,6 +280,7 @@ def inspect_checkpoint(
     checkpoint = read_checkpoint(path, weights=weights, trust=trust, imports=imports)
     fits = tuple(identify(checkpoint.shapes))
     exact = [fit for fit in fits if fit.exact]
+    part, left_out = ([], ()) if exact else identify_part(checkpoint.shapes)
     head = _likely_head(checkpoint)
     if exact and isinstance(exact[0].head, LinearHead):
         head = f"{exact[0].head.source}.weight", [exact[0].head.out_features, exact[0].head.in_features]
@@ -274,6 +292,8 @@ def inspect_checkpoint(
         num_classes=classes if exact else head[1][0] if head else None,
         in_channels=channels or _likely_channels(checkpoint),
         head=f"{head[0]} {head[1]}" if head else None,
+        part_fits=tuple(part),
+        left_out=left_out,
     )
 
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ def is_reference(text: str) -> bool:
 
 
 def load_object(reference: str, *, error: type[ExportError]) -> object:
-    """Return the object that ``reference`` names; NAME may be dotted, as in ``Net.from_name``.
+    """Return the object that ``reference`` names; NAME may be dotted, or ``transforms["val"]`` of a dictionary.
 
     This imports the user's module, and so runs it. Raises ``error`` when there is no such file, module or name, or when
     importing it fails.
@@ -23,8 +24,18 @@ def load_object(reference: str, *, error: type[ExportError]) -> object:
     location, _, name = reference.rpartition(":")
     try:
         module = import_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    except FileNotFoundError:
-        raise error(f"'{reference}': no such file: '{location}'. Check the path.") from None
+    except FileNotFoundError as problem:
+        if location.endswith(".py") and not Path(location).is_file():
+            raise error(f"'{reference}': no such file: '{location}'. Check the path.") from None
+        raise error(
+            f"'{reference}': importing '{location}' runs code that needs '{problem.filename}', which is not here. Put "
+            "that code under if __name__ == '__main__':."
+        ) from problem
+    except SystemExit as problem:
+        raise error(
+            f"'{reference}': importing '{location}' ends the program, as a parser of arguments does at the top of a "
+            f"script: exit {problem.code}. Put that code under if __name__ == '__main__':."
+        ) from problem
     except ModuleNotFoundError as problem:
         raise error(
             f"'{reference}': no module named '{problem.name}'. Install it, or run from the folder that holds it."
@@ -34,7 +45,10 @@ def load_object(reference: str, *, error: type[ExportError]) -> object:
             f"'{reference}': importing '{location}' failed: {type(problem).__name__}: {problem}. Fix the module first."
         ) from problem
     value: object = module
-    for part in name.split("."):
+    for part in _parts_of(name):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+            continue
         if not hasattr(value, part):
             known = ", ".join(f"'{key}'" for key in _own_names(module)) or "none"
             raise error(f"'{reference}': no '{name}' in '{location}': expected one of its names: {known}. Name one.")
@@ -57,14 +71,21 @@ def import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
+    arguments, sys.argv = sys.argv, [str(path)]
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     finally:
+        sys.argv = arguments
         sys.path.remove(str(path.parent))
     return module
+
+
+def _parts_of(name: str) -> list[str]:
+    """Return the names of a dotted path, with ``["key"]`` as one of them."""
+    return [part.strip("'\"") for part in name.replace("[", ".").replace("]", "").split(".")]
 
 
 def _own_names(module: ModuleType) -> list[str]:

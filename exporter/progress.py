@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from exporter.checkpoint import Checkpoint
+from runtime.errors import listed
 from runtime.evidence import Evidence, Row
 from runtime.manifest import KeyTransform
 
@@ -71,6 +72,8 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
     entry = f", under '{checkpoint.entry}'{choice}" if checkpoint.entry else ""
     if checkpoint.non_finite:
         entry += f"; NaN or infinity in {len(checkpoint.non_finite)} tensors, such as '{checkpoint.non_finite[0]}'"
+    if checkpoint.skipped:
+        entry += f"; objects of {listed([repr(name) for name in checkpoint.skipped], 4)} skipped"
     return (
         f"{checkpoint.path.name}, {megabytes(checkpoint.size_bytes)}: {len(checkpoint.tensors)} tensors, "
         f"{checkpoint.parameters / 1e6:.1f} million values{entry}"
@@ -88,6 +91,8 @@ def describe_keys(keys: KeyTransform) -> str:
         *([f"{len(keys.tied)} tied tensors filled in"] if keys.tied else []),
         *([f"{keys.filled_counters} num_batches_tracked filled in"] if keys.filled_counters else []),
         *(f"cast from {name}" for name in keys.cast_from),
+        *([f"{len(keys.converted)} keys converted by the network's own code"] if keys.converted else []),
+        *([f"left out: {listed([repr(key) for key in keys.ignored], 4)}"] if keys.ignored else []),
     ]
     return "".join(f", {what}" for what in done)
 

@@ -40,7 +40,11 @@ if TYPE_CHECKING:
 MAX_RATIO = 10.0
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+CHANNEL_ORDERS = ("rgb", "bgr")
 RESIZE_BACKENDS = ("pillow", "torch", "torch-no-antialias", "opencv", "letterbox")
+
+# Suffixes of transforms that were fitted on columns.
+_FITTED = {".skops", ".joblib", ".pkl", ".pickle"}
 
 # Panels of the help.
 IMAGES = "Images"
@@ -157,10 +161,9 @@ class ExportOptions:
     preprocess: str | Callable[..., Any] | None = option_field(
         metavar="FILE.py:NAME",
         recheck=True,
-        help="Evaluation transform, timm:NAME, or a transform fitted on columns: FILE.skops, FILE.joblib, statistics "
-        "as FILE.json. Default: torchvision's for the architecture.",
+        help="Evaluation transform, timm:NAME, or any callable whose steps the options for images state; or one fitted "
+        "on columns: FILE.skops, FILE.joblib, statistics as FILE.json. Default: torchvision's for the architecture.",
         input_kinds=("image", "tabular"),
-        excludes=("resize", "crop", "mean", "std", "interpolation", "resize_backend"),
     )
     resize: int | tuple[int, int] | None = option_field(
         metavar="SIZE",
@@ -206,6 +209,13 @@ class ExportOptions:
         panel=IMAGES,
         recheck=True,
         help="Library whose resize the training loader used. Default: pillow.",
+        input_kinds=("image",),
+    )
+    channels: str | None = option_field(
+        choices=CHANNEL_ORDERS,
+        panel=IMAGES,
+        recheck=True,
+        help="Order of the network's channels, and of --mean and --std: bgr as cv2.imread reads them. Default: rgb.",
         input_kinds=("image",),
     )
     exif: bool | None = option_field(
@@ -338,6 +348,16 @@ class ExportOptions:
     weights: str | None = option_field(
         metavar="NAME", recheck=True, help="State dict in the checkpoint. Default: the best candidate, reported."
     )
+    ignore_keys: tuple[str, ...] = option_field(
+        (),
+        kind=list[str],
+        flag="--ignore-keys",
+        metavar="PATTERN",
+        recheck=True,
+        read=tuple,
+        help="Keys to leave out: of the checkpoint, such as 'criterion.*', or of buffers that the network's "
+        "constructor fills; repeat for more.",
+    )
     trust: bool = option_field(
         False,
         kind=bool,
@@ -388,6 +408,8 @@ class ExportOptions:
         """The input kinds that the model may have, as far as the options alone tell."""
         if self.tokenizer is not None:
             return ("text",)
+        if isinstance(self.preprocess, str) and Path(self.preprocess).suffix in _FITTED:
+            return ("tabular",)
         if any("=tokens" in text for text in self.inputs):
             return ("tokens",)
         described = (("tensor",) if self.inputs else ()) + (("image", "tabular") if self.preprocess is not None else ())

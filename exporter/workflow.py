@@ -163,7 +163,12 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     """Read the checkpoint, rebuild its network, and run the eager model on the cases that parity compares."""
     with progress.step("read") as step:
         checkpoint = read_checkpoint(
-            options.checkpoint, weights=options.weights, trust=options.trust, imports=options.imports
+            options.checkpoint,
+            weights=options.weights,
+            trust=options.trust,
+            imports=options.imports,
+            rebuilt=options.arch is not None,
+            ignore_keys=options.ignore_keys,
         )
         check_memory(options.checkpoint, checkpoint.parameters, ignore=options.ignore_memory)
         step.finding = describe_checkpoint(checkpoint)

@@ -71,12 +71,15 @@ STEPS = {
     "Grayscale": "grayscale",
     "ToFloat": "to_float",
     "Normalize": "normalize",
+    "ChannelOrder": "channel_order",
 }
 # The kernel converts to gray itself. Resizing has several implementations, each of which cuts a crop out as it goes.
 # transformers' processors are made of a resize, a crop and a normalization rather than of transforms, and options state
-# these one by one. The images that parity makes are chosen by what resizes and crops do.
+# these one by one. Functions of tensors are read as arithmetic by what they give. The images that parity makes are
+# chosen by what resizes and crops do.
 _KERNELS = {"runtime/geometry/native.py", "runtime/geometry/pillow.py", "runtime/geometry/preparation.py"}
 _PARTS = {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/plain_options.py"}
+_PROBED = "exporter/inputs/image/probed.py"
 STEP_EXCEPTIONS = {
     "Grayscale": {"runtime/geometry/native.py"},
     "CenterCrop": {
@@ -99,8 +102,9 @@ STEP_EXCEPTIONS = {
         "runtime/geometry/plain.py",
         "runtime/geometry/sizes.py",
     },
-    "ToFloat": _PARTS,
-    "Normalize": {*_PARTS, "exporter/inputs/image/transform.py"},
+    "ToFloat": {*_PARTS, _PROBED},
+    "Normalize": {*_PARTS, _PROBED, "exporter/inputs/image/transform.py"},
+    "ChannelOrder": {_PROBED},
 }
 
 

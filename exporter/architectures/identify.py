@@ -12,8 +12,11 @@ from exporter.architectures import TIMM
 from exporter.architectures.fingerprints import Table, Template, is_variable, read_table, solve
 from exporter.architectures.heads import LinearHead, UnknownHead, find_head, renamed_head
 from exporter.architectures.keys import COUNTER, Shapes, prefix_maps
+from exporter.checkpoint.description import EXTRA_STATE
 
 _NEAREST = 5
+# A group of keys of a loss or a metric has at most so many, and so many groups are left out in turn.
+_SMALL, _TRIED = 2, 4
 # Architectures with a head of their own kind are looked at one by one, from the best match down.
 _EXAMINED = 60
 
@@ -42,6 +45,7 @@ def identify(shapes: Shapes) -> list[Fit]:
     Every torchvision model, and where timm is installed every timm model, that the index knows.
     """
     table = read_table()
+    shapes = {key: shape for key, shape in shapes.items() if shape != EXTRA_STATE}
     usable = np.array([not name.startswith(TIMM) or _has_timm() for name in table.names])
     exact: dict[str, Fit] = {}
     nearest: dict[str, Fit] = {}
@@ -64,6 +68,28 @@ def identify(shapes: Shapes) -> list[Fit]:
         return sorted(exact.values(), key=lambda fit: fit.architecture.startswith(TIMM))
     ranked = sorted(nearest.values(), key=lambda fit: -fit.matched / max(fit.total, len(shapes)))
     return ranked[:_NEAREST]
+
+
+def identify_part(shapes: Shapes) -> tuple[list[Fit], tuple[str, ...]]:
+    """Return the architectures that fit all but a few of these tensors exactly, and the keys of those.
+
+    The few are not under the first part of keys that most are under, such as a loss's weights beside a model.
+    """
+    tops: dict[str, list[str]] = {}
+    for key in shapes:
+        tops.setdefault(key.partition(".")[0], []).append(key)
+    for kept in ([max(tops.values(), key=len)] if len(tops) > 1 else []) + _without_small(tops):
+        others = tuple(key for key in shapes if key not in set(kept))
+        fits = [fit for fit in identify({key: shapes[key] for key in kept}) if fit.exact]
+        if fits:
+            return fits, others
+    return [], ()
+
+
+def _without_small(tops: Mapping[str, list[str]]) -> list[list[str]]:
+    """Return the keys without those of each group of one or two tensors, as a loss or a metric has them."""
+    small = [top for top, keys in tops.items() if len(keys) <= _SMALL]
+    return [[key for name, keys in tops.items() if name != top for key in keys] for top in small[:_TRIED]]
 
 
 def cannot_tell(fits: list[Fit]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from exporter.checkpoint.description import EXTRA_STATE
+
 _FILLS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "erfinv_"}
 
 
@@ -39,5 +41,8 @@ def build_skeleton(build: Callable[..., Any], arguments: Mapping[str, Any]) -> A
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of the network's state dict, by key."""
-    return {key: tuple(value.shape) for key, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+    """Return the shape of every tensor of the network's state dict, by key; EXTRA_STATE for what is no tensor."""
+    return {
+        key: tuple(value.shape) if isinstance(value, torch.Tensor) else EXTRA_STATE
+        for key, value in network.state_dict().items()
+    }

@@ -1,27 +1,20 @@
 """Networks rebuilt from an architecture and a checkpoint, every key and shape accounted for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from exporter.architectures.heads import (
-    LinearHead,
-    UnknownHead,
-    class_counts,
-    find_head,
-    input_channels,
-    renamed_head,
-    shape_differences,
-)
-from exporter.architectures.identify import identify
-from exporter.architectures.keys import COUNTER, KeyMap, Shapes, solve_keys
-from exporter.architectures.meta_models import build_skeleton, shapes_of
-from exporter.architectures.registry import Architecture, Blueprint, build, resolve
+from exporter.architectures.keys import COUNTER, KeyMap
+from exporter.architectures.misfit import describe_misfit
+from exporter.architectures.own_loading import find_own_map, load_by_itself
+from exporter.architectures.plan import RebuildPlan, plan_rebuild
+from exporter.architectures.registry import Architecture, build, resolve
 from exporter.checkpoint import Checkpoint
-from exporter.checkpoint.load import load_tensors
+from exporter.checkpoint.ignored_keys import check_patterns_used
+from exporter.checkpoint.load import load_extra_state, load_tensors
 from exporter.errors import ArchitectureError
 from runtime.errors import listed
 from runtime.manifest import KeyTransform
@@ -44,37 +37,6 @@ class RebuiltNetwork:
     keys: KeyTransform
 
 
-@dataclass(frozen=True, kw_only=True)
-class _RebuildPlan:
-    """One way to fit: ``shapes`` are the checkpoint's by the network's keys, ``source_of`` the checkpoint's keys."""
-
-    arguments: Mapping[str, Any]
-    head: LinearHead | UnknownHead | None
-    stem: tuple[str, int] | None
-    key_map: KeyMap
-    renamed: Mapping[str, str]
-    shapes: Shapes
-    source_of: Mapping[str, str]
-    expected: Shapes
-    tied: Mapping[str, str]
-
-    @property
-    def fits(self) -> bool:
-        return not shape_differences({**self.shapes, **{key: self.expected[key] for key in self.tied}}, self.expected)
-
-    @property
-    def new_head(self) -> LinearHead | None:
-        """The layer that replaces everything at its target; None where a layer of the architecture's is the head."""
-        head = self.head
-        if isinstance(head, LinearHead) and head.whole and f"{head.target}.weight" in self.expected:
-            return head
-        return None
-
-    @property
-    def matched(self) -> int:
-        return sum(self.shapes.get(key) == shape for key, shape in self.expected.items())
-
-
 def rebuild(
     architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint, *, trust: bool = False
 ) -> RebuiltNetwork:
@@ -86,12 +48,18 @@ def rebuild(
     shape.
     """
     blueprint = resolve(architecture, trust=trust)
-    plan = _plan(blueprint, dict(arguments), checkpoint.shapes)
-    if not plan.fits:
-        raise ArchitectureError(_misfit(blueprint, plan, checkpoint))
+    plan = plan_rebuild(blueprint, dict(arguments), checkpoint)
+    own_map = None if plan.fits else find_own_map(blueprint.build, plan.arguments, checkpoint)
+    if not plan.fits and own_map is None:
+        raise ArchitectureError(describe_misfit(blueprint.reference, plan, checkpoint))
+    left_out = (*checkpoint.ignored, *plan.kept)
+    check_patterns_used(checkpoint.ignore_keys, left_out, checkpoint.shapes, str(checkpoint.path))
     network = build(blueprint, plan.arguments)
-    _resize(network, plan)
-    keys = _load(network, plan, checkpoint, blueprint.reference)
+    if own_map is not None:
+        keys = _load_by_itself(network, own_map, checkpoint, blueprint.reference)
+    else:
+        _resize(network, plan)
+        keys = _load(network, plan, checkpoint, blueprint.reference)
     return RebuiltNetwork(
         network=network.eval().requires_grad_(False),
         reference=blueprint.reference,
@@ -101,99 +69,7 @@ def rebuild(
     )
 
 
-def _plan(blueprint: Blueprint, arguments: Mapping[str, Any], shapes: Shapes) -> _RebuildPlan:
-    """Return the first way that fits, or else the one that fits the most."""
-    best: _RebuildPlan | None = None
-    for plan in _plans(blueprint, arguments, shapes):
-        if best is None or plan.matched > best.matched or plan.fits:
-            best = plan
-        if plan.fits:
-            break
-    assert best is not None
-    return best
-
-
-def _plans(blueprint: Blueprint, arguments: Mapping[str, Any], shapes: Shapes) -> Iterator[_RebuildPlan]:
-    for variant in blueprint.variants:
-        own = {**variant, **arguments}
-        plain = _fit(blueprint, own, shapes)
-        yield plain
-        if plain.fits or not (blueprint.resizable or blueprint.classes):
-            continue
-        head, stem = plain.head, plain.stem
-        sizes: dict[str, Any] = {}
-        if stem and blueprint.channels and blueprint.channels not in arguments:
-            sizes[blueprint.channels], stem = stem[1], None
-        counts: list[int | None] = [None]
-        if blueprint.classes and blueprint.classes not in arguments:
-            if isinstance(head, LinearHead):
-                counts = [None] if head.whole else [head.out_features]
-            else:
-                counts = [*class_counts(plain.shapes, plain.expected)] or [None]
-            if blueprint.channels:
-                # timm builds any model without its head, and some without unless told.
-                new = shape_differences(plain.shapes, plain.expected).unexpected
-                counts += sorted({plain.shapes[key][0] for key in new if plain.shapes[key]})[:4] or [0]
-        for count in counts:
-            sized = {**own, **sizes} | ({blueprint.classes: count} if count is not None else {})
-            yield _fit(blueprint, sized, shapes, head=head if blueprint.resizable else None, stem=stem)
-
-
-def _fit(
-    blueprint: Blueprint,
-    arguments: Mapping[str, Any],
-    shapes: Shapes,
-    *,
-    head: LinearHead | UnknownHead | None = None,
-    stem: tuple[str, int] | None = None,
-) -> _RebuildPlan:
-    """Compare the checkpoint with the network of these arguments, its head and stem replaced where given."""
-    try:
-        skeleton = build_skeleton(blueprint.build, arguments)
-    except Exception:  # building it for real says what is wrong
-        skeleton = build(blueprint, arguments)
-    if not isinstance(skeleton, nn.Module):  # the user's factory gives something else
-        build(blueprint, arguments)
-    expected = shapes_of(skeleton)
-    tied_keys = _tied_keys(skeleton)
-    key_map = solve_keys(shapes, expected, rename=blueprint.rename)
-    moved = key_map.apply(shapes)
-    if stem is not None:
-        expected[stem[0]] = (expected[stem[0]][0], stem[1], *expected[stem[0]][2:])
-    detected = head or find_head(moved, expected)
-    renamed: Mapping[str, str] = {}
-    if isinstance(head, LinearHead):
-        moved, renamed = renamed_head(head, moved)
-        if head.whole:
-            expected = {key: shape for key, shape in expected.items() if not key.startswith(f"{head.target}.")}
-            expected[f"{head.target}.weight"] = (head.out_features, head.in_features)
-            if head.bias:
-                expected[f"{head.target}.bias"] = (head.out_features,)
-    tied = {key: twin for key, twin in tied_keys.items() if key in expected and key not in moved and twin in moved}
-    return _RebuildPlan(
-        arguments=arguments,
-        head=detected,
-        stem=stem or input_channels(moved, expected),
-        key_map=key_map,
-        renamed=renamed,
-        shapes=moved,
-        source_of={renamed.get(new, new): old for new, old in key_map.source_of.items()},
-        expected=expected,
-        tied=tied,
-    )
-
-
-def _tied_keys(network: nn.Module) -> dict[str, str]:
-    """Return the keys that share a tensor with another key: safetensors keeps only one of them."""
-    groups: dict[int, list[str]] = {}
-    for key, parameter in network.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(key)
-    return {
-        key: next(other for other in keys if other != key) for keys in groups.values() if len(keys) > 1 for key in keys
-    }
-
-
-def _resize(network: nn.Module, plan: _RebuildPlan) -> None:
+def _resize(network: nn.Module, plan: RebuildPlan) -> None:
     """Replace the head and the stem where the plan says so."""
     head = plan.new_head
     if head is not None:
@@ -219,16 +95,18 @@ def _resize(network: nn.Module, plan: _RebuildPlan) -> None:
     setattr(network.get_submodule(parent), name, new)
 
 
-def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
+def _load(network: nn.Module, plan: RebuildPlan, checkpoint: Checkpoint, reference: str) -> KeyTransform:
     tensors = load_tensors(checkpoint)
     # Updated in place, as its metadata tells torchvision's mnasnet which version of itself it loads.
     state = network.state_dict()
     counters, cast = 0, set()
     for key, target in list(state.items()):
-        if key in plan.source_of:
+        if plan.source_of.get(key) in checkpoint.extra_state:
+            state[key] = load_extra_state(checkpoint, plan.source_of[key])
+        elif key in plan.source_of:
             tensor = tensors[plan.source_of[key]]
             if tensor.dtype != target.dtype:
-                if tensor.is_floating_point() != target.is_floating_point() or tensor.is_complex():
+                if not _can_cast(tensor, target):
                     raise ArchitectureError(
                         f"'{checkpoint.path}': '{key}' has another kind of values: expected {_name(target.dtype)}, got "
                         f"{_name(tensor.dtype)}. Name the architecture that was trained."
@@ -242,9 +120,10 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
             counters += 1
     try:
         network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except Exception as error:  # a module's own set_extra_state may raise anything
         raise ArchitectureError(
-            f"'{checkpoint.path}': '{reference}' does not take its own tensors: {error}. Report its state_dict hooks."
+            f"'{checkpoint.path}': '{reference}' does not take its own tensors: {type(error).__name__}: {error}. "
+            "Correct its hooks of the state dict."
         ) from error
     _check_loaded(network, state, checkpoint, reference)
     _share(network, state)
@@ -257,7 +136,40 @@ def _load(network: nn.Module, plan: _RebuildPlan, checkpoint: Checkpoint, refere
         tied=dict(plan.tied),
         filled_counters=counters,
         cast_from=tuple(sorted(cast)),
+        ignored=(*checkpoint.ignored, *plan.kept),
     )
+
+
+def _load_by_itself(network: nn.Module, key_map: KeyMap, checkpoint: Checkpoint, reference: str) -> KeyTransform:
+    try:
+        own = load_by_itself(network, key_map, checkpoint)
+    except Exception as error:  # the network's own hooks may raise anything
+        raise ArchitectureError(
+            f"'{checkpoint.path}': '{reference}' fails to load it by its own hooks: {type(error).__name__}: {error}. "
+            "Correct its hooks of the state dict."
+        ) from error
+    dtypes = {value.dtype for value in network.state_dict().values() if isinstance(value, torch.Tensor)}
+    return KeyTransform(
+        dropped=key_map.dropped,
+        removed_prefix=key_map.removed_prefix,
+        added_prefix="",
+        renamed={**key_map.renamed, **own.renamed},
+        replaced={},
+        tied={},
+        filled_counters=0,
+        cast_from=tuple(name for name in checkpoint.dtypes if getattr(torch, name) not in dtypes),
+        converted=own.converted,
+        ignored=checkpoint.ignored,
+    )
+
+
+def _can_cast(tensor: torch.Tensor, target: torch.Tensor) -> bool:
+    """Return whether a tensor is of the same kind of numbers, or of whole ones where whole ones belong."""
+    if tensor.is_complex() or target.is_complex():
+        return False
+    if tensor.is_floating_point() == target.is_floating_point():
+        return True
+    return tensor.is_floating_point() and torch.equal(tensor.to(target.dtype).to(tensor.dtype), tensor)
 
 
 def _check_loaded(network: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint, reference: str) -> None:
@@ -300,7 +212,7 @@ def _equal(tensor: object, other: object) -> bool:
     return torch.equal(tensor, other) or torch.equal(tensor.nan_to_num(0.125), other.nan_to_num(0.125))
 
 
-def _replaced(plan: _RebuildPlan) -> dict[str, str]:
+def _replaced(plan: RebuildPlan) -> dict[str, str]:
     replaced = {}
     head = plan.new_head
     if head is not None:
@@ -309,42 +221,6 @@ def _replaced(plan: _RebuildPlan) -> dict[str, str]:
     if plan.stem is not None:
         replaced[plan.stem[0].removesuffix(".weight")] = f"{plan.stem[1]} input channels"
     return replaced
-
-
-def _misfit(blueprint: Blueprint, plan: _RebuildPlan, checkpoint: Checkpoint) -> str:
-    if isinstance(plan.head, UnknownHead):
-        layers = ", ".join(f"'{layer}' {list(plan.shapes.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
-        return (
-            f"'{checkpoint.path}': has another head than '{blueprint.reference}': expected one layer at "
-            f"'{plan.head.target}', got {layers}, and the weights cannot tell what is between them. "
-            "Write the network as a class in a file of yours and pass --arch FILE.py:NAME."
-        )
-    difference = shape_differences(plan.shapes, plan.expected)
-    missing = [f"'{key}' {list(plan.expected[key])}" for key in difference.missing if key not in plan.tied]
-    unexpected = [f"'{key}' {list(plan.shapes[key])}" for key in difference.unexpected]
-    reshaped = [
-        f"'{key}' expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
-    ]
-    lists = [
-        f"{name} {len(keys)} ({listed(keys)})"
-        for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
-        if keys
-    ]
-    return (
-        f"'{checkpoint.path}': does not fit '{blueprint.reference}': expected {len(plan.expected)} tensors, "
-        f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, blueprint.reference)}"
-        "Name the architecture that was trained, or correct its --arch-arg."
-    )
-
-
-def _nearest(checkpoint: Checkpoint, named: str) -> str:
-    fits = [fit for fit in identify(checkpoint.shapes) if fit.architecture != named]
-    names = [f"'{fit.architecture}'" for fit in fits if fit.exact][:3]
-    if names:
-        return f"These tensors fit {' or '.join(names)}. "
-    if fits and fits[0].matched > fits[0].total // 2:
-        return f"The nearest is '{fits[0].architecture}', {fits[0].matched} of {fits[0].total} tensors. "
-    return ""
 
 
 def _name(dtype: torch.dtype) -> str:

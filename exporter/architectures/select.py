@@ -2,10 +2,11 @@
 
 import torch
 
-from exporter.architectures.identify import Fit, cannot_tell, identify
+from exporter.architectures.identify import Fit, cannot_tell, identify, identify_part
 from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import Architecture
 from exporter.checkpoint import Checkpoint
+from exporter.checkpoint.ignored_keys import ignore_options
 from exporter.errors import ArchitectureError
 from runtime.errors import listed
 
@@ -25,6 +26,15 @@ def choose_architecture(checkpoint: Checkpoint) -> tuple[Architecture, dict[str,
     fits = identify(checkpoint.shapes)
     exact = [fit for fit in fits if fit.exact]
     if not exact:
+        part, left_out = identify_part(checkpoint.shapes)
+        if part:
+            fitting = listed([f"'{fit.architecture}'" for fit in part])
+            raise ArchitectureError(
+                f"'{checkpoint.path}': no known architecture fits all of it: {fitting} "
+                f"{'fits' if len(part) == 1 else 'fit'} all tensors but {listed([repr(key) for key in left_out])}. If "
+                f"the outputs do not depend on them, leave them out: --arch {part[0].architecture} "
+                f"{ignore_options(left_out, checkpoint.shapes)}."
+            )
         near = ", ".join(f"'{fit.architecture}' ({fit.matched} of {fit.total} tensors)" for fit in fits[:3])
         raise ArchitectureError(
             f"'{checkpoint.path}': no known architecture fits: expected all tensors of one, got "

@@ -28,7 +28,14 @@ ITEM_BYTES: Mapping[str, int] = {
     "uint16": 2,
     "uint8": 1,
     "bool": 1,
+    "qint8": 1,
+    "quint8": 1,
+    "qint32": 4,
 }
+
+
+# What stands for the shape of a module's extra state, which is no tensor.
+EXTRA_STATE = (-1,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +75,16 @@ def state_of(path: Path) -> FileState:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One dictionary of tensors in the file: ``entry`` is its dotted place, empty where the file is the dictionary."""
+    """One dictionary of tensors in the file: ``entry`` is its dotted key, empty where the file is the dictionary.
+
+    ``extra_state`` is what modules keep there beside tensors, and ``attributes`` what torch sets on the dictionary.
+    """
 
     entry: str
     tensors: Mapping[str, StoredTensor]
     averaged: bool
+    extra_state: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[object, object] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -85,8 +97,11 @@ class Checkpoint:
     """The weights that were chosen, and what was found on the way.
 
     ``choice`` says why this candidate, in words. ``non_finite`` lists the keys with NaN or infinite values.
-    ``leftovers`` are what training left behind, by name. ``module`` is the user's own network where a whole pickled
-    module was trusted. ``files`` are the files as they were when they were read.
+    ``leftovers`` are what training left behind, by name, ``skipped`` the classes of objects there, which are not
+    imported. ``extra_state`` is what modules keep beside their tensors, and ``versions`` those that torch saves of
+    modules, by their paths. ``ignored`` are the keys that the user left out by the patterns ``ignore_keys``. ``module``
+    is the user's own network where a whole pickled module was trusted. ``files`` are the files as they were when they
+    were read.
     """
 
     path: Path
@@ -100,6 +115,11 @@ class Checkpoint:
     choice: str
     non_finite: tuple[str, ...]
     leftovers: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    extra_state: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    ignore_keys: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     module: Any = None
     files: Mapping[Path, FileState] = field(default_factory=dict)
 
@@ -118,8 +138,9 @@ class Checkpoint:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each tensor, by key."""
-        return {key: tensor.shape for key, tensor in self.tensors.items()}
+        """The shape of each tensor, by key; that of a module's extra state is EXTRA_STATE."""
+        shapes = {key: tensor.shape for key, tensor in self.tensors.items()}
+        return {**shapes, **dict.fromkeys(self.extra_state, EXTRA_STATE)}
 
     def shared(self) -> Iterator[tuple[str, ...]]:
         """Give the groups of keys whose tensors are the same bytes."""

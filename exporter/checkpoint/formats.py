@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from exporter.checkpoint.adapters import check_no_adapter
 from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
-from exporter.checkpoint.unpickler import PICKLE_LIMIT, Symbol, check_extent, read_pickle
+from exporter.checkpoint.unpickler import PICKLE_LIMIT, Opaque, Symbol, check_extent, read_pickle
 from exporter.errors import CheckpointError, first_line
 from runtime.errors import TruecopyError
 
@@ -71,6 +72,7 @@ def read_content(path: Path) -> Content:
     Raises CheckpointError when it is missing, empty, damaged or no checkpoint.
     """
     with checkpoint_errors(path):
+        check_no_adapter(path)
         return _read_folder(path) if path.is_dir() else _read_file(path)
 
 
@@ -347,4 +349,6 @@ def describe_root(root: object) -> str:
     """Return a description of a file's top level, for an error."""
     if isinstance(root, Mapping):
         return "keys " + (", ".join(f"'{str(key)[:80]}'" for key in list(root)[:10]) or "none")
+    if isinstance(root, Opaque):
+        return f"an object of '{str(root.symbol)[:200]}'"
     return f"'{str(root)[:200]}'" if isinstance(root, Symbol) else type(root).__name__

@@ -12,6 +12,9 @@ from exporter.checkpoint.unpickler import Opaque
 _MOST_STEPS = 1_000_000
 _CHARACTERS_PER_STEP = 64
 
+# Of a module whose state is more than tensors: torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX.
+EXTRA_STATE = "_extra_state"
+_PLAIN = str | int | float | bool | None
 
 _Parts: TypeAlias = Iterator[tuple[str, StoredTensor | Opaque]]
 
@@ -48,18 +51,29 @@ class TensorSearch:
         if not isinstance(value, Mapping | Opaque):
             return {}
         if id(value) not in self._known:
-            if isinstance(value, Opaque):
+            if not isinstance(value, Opaque):
+                self._known[id(value)] = self._state_dict(value)
+            elif is_module(value) or _is_scripted(value):
                 self._walk(value)
             else:
-                self._known[id(value)] = value if self._is_state_dict(value) else {}
+                self._known[id(value)] = {}
         return self._known[id(value)]
 
-    def _is_state_dict(self, value: Mapping[object, object]) -> bool:
+    def _state_dict(self, value: Mapping[object, object]) -> Mapping[str, StoredTensor]:
+        """Return the tensors of a state dict. Scripts put an epoch or a name into it, and modules extra state."""
+        tensors: dict[str, StoredTensor] = {}
+        beside = 0
         for key, item in value.items():
             self.step()
-            if not isinstance(key, str) or not isinstance(item, StoredTensor):
-                return False
-        return True
+            if not isinstance(key, str):
+                return {}
+            if isinstance(item, StoredTensor):
+                tensors[key] = item
+            elif not key.endswith(EXTRA_STATE):
+                if not isinstance(item, _PLAIN):
+                    return {}
+                beside += 1
+        return tensors if beside < len(tensors) else {}
 
     def _walk(self, root: Opaque) -> None:
         """Find the tensors of an object and of all that it holds, innermost first."""
@@ -112,3 +126,8 @@ class TensorSearch:
 def is_module(value: object) -> bool:
     """Return whether a pickled object is a torch.nn.Module."""
     return isinstance(value, Opaque) and isinstance(value.state, Mapping) and "_parameters" in value.state
+
+
+def _is_scripted(value: Opaque) -> bool:
+    """Return whether an object is of a TorchScript archive's own classes."""
+    return value.symbol.module.startswith("__torch__")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from exporter.checkpoint.description import Candidate
 from exporter.checkpoint.formats import describe_root
-from exporter.checkpoint.object_tensors import TensorSearch, is_module
-from exporter.checkpoint.unpickler import Opaque
+from exporter.checkpoint.object_tensors import EXTRA_STATE, TensorSearch, is_module
+from exporter.checkpoint.unpickler import Dictionary, Opaque
 from exporter.errors import CheckpointError
 from runtime.errors import listed
 
@@ -19,6 +19,10 @@ _USUAL = (
 # Training state; its tensors are not the network's.
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
 _LONGEST_KEY = 1000
+# What quantized layers and tensors are rebuilt by.
+_QUANTIZED = ("torch._utils._rebuild_qtensor", "torch.jit._pickle", "torch._C.ScriptObject", "torchao.")
+# Functions and classes of tensors that are more than numbers in memory: subclasses, sharded, sparse or nested ones.
+_TENSOR_LIKE = re.compile(r"^torch\._utils\._rebuild|Tensor$")
 _AVERAGED = re.compile(r"ema(?![a-z])|averag|swa(?![a-z])|shadow|polyak", re.I)
 
 
@@ -34,13 +38,43 @@ def _walk(value: object, keys: tuple[str, ...], search: TensorSearch, *, depth: 
     tensors = search.tensors_of(value)
     if tensors:
         search.step(len(tensors))
-        yield Candidate(entry=".".join(keys), tensors=tensors, averaged=any(_AVERAGED.search(part) for part in keys))
+        beside = value.items() if isinstance(value, Mapping) else ()
+        yield Candidate(
+            entry=".".join(keys),
+            tensors=tensors,
+            averaged=any(_AVERAGED.search(part) for part in keys),
+            extra_state={key: item for key, item in beside if key.endswith(EXTRA_STATE)},
+            attributes=value.attributes if isinstance(value, Dictionary) else {},
+        )
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
             search.step()
             named = isinstance(key, str) and len(key) <= _LONGEST_KEY and isinstance(item, Mapping | Opaque)
             if named and not _TRAINING.search(key):
                 yield from _walk(item, (*keys, key), search, depth=depth - 1)
+
+
+def _check_tensors(path: Path, value: object, *, depth: int = 2) -> None:
+    """Raise CheckpointError for a dictionary whose values are not tensors but what a library makes of them."""
+    if not isinstance(value, Mapping) or not depth:
+        return
+    for key, item in value.items():
+        parts = item if isinstance(item, tuple) else (item,)
+        kinds = {str(part.symbol) for part in parts if isinstance(part, Opaque)}
+        if any(kind.startswith(_QUANTIZED) for kind in kinds):
+            raise CheckpointError(
+                f"'{path}': quantized: '{str(key)[:80]}' and others are whole numbers with a scale, which only the "
+                "layers that quantized them take. Export the floating-point checkpoint that it was made of."
+            )
+        kept = next((kind for kind in kinds if _TENSOR_LIKE.search(kind)), None)
+        if kept is not None:
+            raise CheckpointError(
+                f"'{path}': refused: '{str(key)[:80]}' is no tensor but an object of '{kept[:80]}', whose code would "
+                "have to run. Save plain tensors where it was trained: torch.save({key: tensor.detach().cpu() for "
+                "key, tensor in model.state_dict().items()}, 'weights.pth')."
+            )
+        if not _TRAINING.search(str(key)[:_LONGEST_KEY]):
+            _check_tensors(path, item, depth=depth - 1)
 
 
 def choose_candidate(
@@ -52,6 +86,7 @@ def choose_candidate(
     """
     entries = listed([f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates])
     if not candidates:
+        _check_tensors(path, root)
         raise CheckpointError(
             f"'{path}': holds no state dict: expected a dictionary of tensors at most two levels down, got "
             f"{describe_root(root)}. Save it with torch.save(model.state_dict(), 'weights.pth')."

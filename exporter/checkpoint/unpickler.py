@@ -6,7 +6,8 @@ Built on Python's own pure-Python unpickler, whose memo is a dictionary: the C o
 """
 
 import pickle
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, ClassVar
 
 from exporter.checkpoint.description import ITEM_BYTES, Storage, StoredTensor
@@ -39,13 +40,23 @@ _STORAGES = {
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
 }
 _DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter"}
 _REBUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"}
 _PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 
-# Data that training scripts save with the weights. It is skipped, never imported, so it can do nothing.
+# Data that training scripts save with the weights. As any other object, it is never imported, so it can do nothing;
+# only, it is not worth a word.
 _HARMLESS_MODULES = ("argparse", "datetime", "pathlib", "omegaconf", "lightning", "pytorch_lightning", "uuid")
+# What runs code, in files that were made to attack whoever loads them. Nothing runs here, but such a file is refused.
+_ATTACK_FUNCTIONS = {"eval", "exec", "execfile", "compile", "open", "input", "__import__", "breakpoint"}
+_ATTACK_MODULES = {
+    *("os", "posix", "nt", "subprocess", "pty", "sys", "runpy", "importlib", "socket", "shutil", "ctypes"),
+    *("webbrowser", "pdb", "bdb", "timeit", "cProfile", "pip", "urllib", "requests", "httplib", "marshal", "pydoc"),
+}
 _HARMLESS = {
     "builtins.set",
     "builtins.frozenset",
@@ -110,6 +121,12 @@ class Opaque:
         self.state: object = None
 
 
+class Dictionary(dict[object, object]):
+    """An OrderedDict, whose ``attributes`` are what the pickle sets on it: torch's version numbers of modules."""
+
+    attributes: Mapping[object, object] = {}
+
+
 StorageFinder = Callable[[str, int], Storage]
 _Opcodes = dict[int, Callable[["Unpickler"], None]]
 
@@ -164,7 +181,7 @@ class Unpickler(pickle._Unpickler):
         if symbol.module == "torch._utils" and symbol.name in _PARAMETERS:
             return arguments[0]
         if str(symbol) in _DICTIONARIES:
-            dictionary: dict[object, object] = {}
+            dictionary = Dictionary()
             for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
                 self._capped.step()
                 if not isinstance(pair, list | tuple) or len(pair) != 2:
@@ -193,8 +210,11 @@ class Unpickler(pickle._Unpickler):
 
     def load_build(self) -> None:  # noqa: D102
         state = self.stack.pop()
-        if isinstance(self.stack[-1], Opaque):
-            self.stack[-1].state = state
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            target.state = state
+        elif isinstance(target, Dictionary) and isinstance(state, dict):
+            target.attributes = state
 
     def load_setitem(self) -> None:  # noqa: D102
         value, key = self.stack.pop(), self.stack.pop()
@@ -248,6 +268,10 @@ class Unpickler(pickle._Unpickler):
     def load_frame(self) -> None:  # noqa: D102
         self.read(8)  # a frame is read ahead for speed alone, and hides what is read from the counter
 
+    def load_bytearray(self) -> None:  # noqa: D102
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(self.read(size))
+
     def load_refused(self) -> None:  # noqa: D102
         raise pickle.UnpicklingError("an instruction that no checkpoint needs")
 
@@ -268,7 +292,7 @@ class Unpickler(pickle._Unpickler):
         (pickle.FROZENSET, load_frozenset),
         (pickle.PUT, load_put),
         (pickle.FRAME, load_frame),
-        (pickle.BYTEARRAY8, load_refused),
+        (pickle.BYTEARRAY8, load_bytearray),
         (pickle.NEXT_BUFFER, load_refused),
         (pickle.READONLY_BUFFER, load_refused),
         (pickle.EXT1, load_refused),
@@ -309,6 +333,14 @@ class _Capped:
         self._left -= size
         if size < 0 or self._left < 0:
             raise pickle.UnpicklingError(f"its pickle declares more than {PICKLE_LIMIT >> 20} MB")
+
+
+def is_attack(name: str) -> bool:
+    """Return whether a dotted name is of what runs code, and never of data that a training script saves."""
+    module, _, function = name.rpartition(".")
+    if module in {"builtins", "__builtin__"}:
+        return function in _ATTACK_FUNCTIONS
+    return module.partition(".")[0] in _ATTACK_MODULES
 
 
 def _is_harmless(symbol: Symbol) -> bool:

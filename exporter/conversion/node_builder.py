@@ -78,8 +78,17 @@ class NodeBuilder:
         return self.integers(operand) if isinstance(operand, int) else operand
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
+        # A step that is there twice has two constants of one name.
+        taken = self.constants.get(name)
+        if taken is not None and not _holds(taken, value):
+            return self._constant(f"{name}_again", value)
         self.constants[name] = numpy_helper.from_array(value, name)
         return name
+
+
+def _holds(constant: onnx.TensorProto, value: NDArray[Any]) -> bool:
+    held = numpy_helper.to_array(constant)
+    return held.dtype == value.dtype and held.shape == value.shape and bool(np.array_equal(held, value))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNet
         weights=options.weights or source.checkpoint_entry or None,
         trust=options.trust,
         imports=options.imports,
+        rebuilt=options.arch is not None,
+        ignore_keys=options.ignore_keys or source.keys.ignored,
     )
     if checkpoint.sha256 != source.checkpoint_sha256:
         raise CheckpointError(

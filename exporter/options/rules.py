@@ -39,7 +39,7 @@ class Option:
     the reason where it cannot. ``flag`` differs from the field's name where that reads better. ``choices`` may name a
     registry, as 'module:NAME', whose keys they are. ``recheck`` says that ``truecopy parity`` takes the option too,
     because an artifact does not hold all of it. ``input_kinds`` and ``tasks`` are those that the option is for, none
-    where it is for all; ``needs`` are fields of which one has to be given as well, ``excludes`` those that may not be.
+    where it is for all; ``needs`` are fields of which one has to be given as well.
     """
 
     help: str
@@ -54,7 +54,6 @@ class Option:
     input_kinds: tuple[Kind, ...] = ()
     tasks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
 
 
 def option_field(default: Any = None, **about: Any) -> Any:
@@ -111,9 +110,6 @@ def check_use(
 
 
 def _wrong_company(option: Option, given: Collection[str], options: Mapping[str, Option]) -> str:
-    excluded = [flag_of(name, options[name]) for name in option.excludes if name in given]
-    if excluded:
-        return f"cannot be combined with {', '.join(excluded)}. Leave out one or the other."
     if option.needs and not set(option.needs) & set(given):
         needed = " or ".join(flag_of(name, options[name]) for name in option.needs)
         return f"has no effect without {needed}. Pass that as well, or leave this out."

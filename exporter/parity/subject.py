@@ -13,6 +13,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
+from runtime.errors import listed
 from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
 
@@ -125,7 +126,13 @@ def build_inputs(
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source, eager.run.prepared),
-        not_proven=(*eager.source.skipped_samples, *eager.source.assumptions, *eager.run.dropped, *assumptions),
+        not_proven=(
+            *eager.source.skipped_samples,
+            *eager.source.assumptions,
+            *eager.run.dropped,
+            *_left_out(manifest),
+            *assumptions,
+        ),
         fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
     )
 
@@ -136,3 +143,9 @@ def _run_batch(eager: EagerModel) -> ReferenceRun:
         return eager.reference.run(eager.source.batch(eager.run.cases))
     except ConversionError:  # of the cases that were made for a batch, the network takes none
         return eager.reference.run(eager.run.cases[:1] * max(BATCH_SIZES))
+
+
+def _left_out(manifest: Manifest) -> tuple[str, ...]:
+    """Return a sentence on the keys that the user left out of the weights."""
+    ignored = manifest.source.keys.ignored
+    return (f"left out by --ignore-keys: {listed([repr(key) for key in ignored])}",) if ignored else ()

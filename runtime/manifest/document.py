@@ -57,12 +57,14 @@ class Golden(Part, frozen=True, kw_only=True):
     end_to_end_limits: dict[str, Limit]
 
 
-class KeyTransform(Part, frozen=True, kw_only=True):
+class KeyTransform(Part, frozen=True, kw_only=True, omit_defaults=True):
     """Changes to the checkpoint's keys and values that were needed to load it; empty where there were none.
 
     ``dropped`` are wrapper names removed at any position, ``renamed`` legacy keys and heads, old to new, ``replaced``
     modules of another size than the architecture's own, ``tied`` keys that took another key's tensor,
     ``filled_counters`` the number of ``num_batches_tracked`` set to zero, ``cast_from`` dtypes that were converted.
+    ``converted`` are keys that the network's own code turned into others while it loaded them. ``ignored`` are keys
+    that the user left out, of the checkpoint, or of buffers that the network's constructor fills.
     """
 
     dropped: tuple[str, ...]
@@ -73,6 +75,8 @@ class KeyTransform(Part, frozen=True, kw_only=True):
     tied: dict[str, str]
     filled_counters: Size
     cast_from: tuple[str, ...]
+    converted: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class Source(Part, frozen=True, kw_only=True):

@@ -78,6 +78,12 @@ class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="ste
     std: PerChannel
 
 
+class ChannelOrder(Part, frozen=True, kw_only=True, tag="channel_order", tag_field="step"):
+    """Channels by their indices: ``(2, 1, 0)`` makes BGR of RGB, ``(0, 0, 0)`` three channels of gray."""
+
+    order: tuple[int, ...]
+
+
 class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
     """Pixels added on each side: of one color, or the image's own, repeated or mirrored as ``numpy.pad`` does.
 
@@ -99,7 +105,7 @@ class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="ste
 
 
 GeometryStep: TypeAlias = Resize | CenterCrop | Pad | Grayscale
-ArithmeticStep: TypeAlias = ToFloat | Normalize
+ArithmeticStep: TypeAlias = ToFloat | Normalize | ChannelOrder
 
 
 class Preprocessing(Part, frozen=True, kw_only=True):

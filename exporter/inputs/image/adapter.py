@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,7 @@ from exporter.inputs.image import (
 )
 from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
+from exporter.inputs.image.torchvision_reader import channels_after
 from exporter.parity.cases import (
     Case,
     PreparedInput,
@@ -106,7 +108,8 @@ class ImageAdapter(AdapterDefaults):
     def borders(self) -> StageBorders:
         """The decoded image, the prepared pixels and the network's input."""
         steps = self._reading.steps
-        shape = ("batch", steps.channels, steps.height or _HEIGHT, steps.width or _WIDTH)
+        channels = reduce(channels_after, steps.arithmetic, steps.channels)
+        shape = ("batch", channels, steps.height or _HEIGHT, steps.width or _WIDTH)
         return StageBorders(decoded=(IMAGE,), prepared=(PIXELS,), network={NORMALIZED: shape})
 
     def describe(self) -> str:
@@ -126,12 +129,14 @@ class ImageAdapter(AdapterDefaults):
     @property
     def skipped_samples(self) -> tuple[str, ...]:
         """What of the user's folder is not compared."""
-        return self._images.skipped_samples
+        return (*self._images.skipped_samples, *self._reading.not_compared)
 
     @property
     def _images(self) -> Images:
         if self._read is None:
-            self._read = read_cases(self._samples, self._spec)
+            images = read_cases(self._samples, self._spec)
+            cases = tuple(case for case in images.cases if case.name not in self._reading.other_formats)
+            self._read = replace(images, cases=cases)
         return self._read
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -145,10 +150,12 @@ class ImageAdapter(AdapterDefaults):
         file.
         """
         image = self._decode(case)
+        transform, pixels = self._reading.transform, self._reading.pixels
+        source = case.data if self._reading.decodes else image
         return PreparedInput(
             decoded=self.decode(case),
-            arrays={PIXELS: self._reading.pixels(image)[np.newaxis]},
-            tensors={NORMALIZED: self._reading.transform(image)[np.newaxis]},
+            arrays={PIXELS: pixels(source)[np.newaxis]},
+            tensors={NORMALIZED: transform(source)[np.newaxis]},
         )
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Test images of the parity check: real photos, and odd ones made of them."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from exporter.errors import ParityError
 from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
@@ -76,6 +76,13 @@ def read_cases(samples: Path | None, spec: ImageInput) -> Images:
         cases=(*photos.cases, *_odd_images(photos.cases, sizes), *_noise_images()),
         skipped_samples=photos.skipped_samples,
     )
+
+
+def odd_cases(*, exif: bool) -> Iterator[tuple[Case, Image.Image]]:
+    """Yield the odd ones of our own images, and each as Pillow decodes it, upright where ``exif`` says so."""
+    for case in _odd_images(_own_photos(), _ODD):
+        with Image.open(io.BytesIO(case.data)) as opened:
+            yield case, (ImageOps.exif_transpose(opened) if exif else opened).convert("RGB")
 
 
 def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:

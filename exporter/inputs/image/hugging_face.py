@@ -105,6 +105,11 @@ def settings_of(parts: TransformParts) -> tuple[Backend, dict[str, Any]]:
             f"--resize-backend {parts.resize_backend}: not one of transformers' processors: expected "
             f"{' or '.join(backends)}. Pass the whole transform with --preprocess FILE.py:NAME."
         )
+    if parts.channels == "bgr":
+        raise PreprocessingError(
+            "--channels bgr: not one of transformers' settings. Pass the whole transform with --preprocess "
+            "FILE.py:NAME."
+        )
     settings: dict[str, Any] = {}
     if parts.resize is not None:
         exact = isinstance(parts.resize, tuple)

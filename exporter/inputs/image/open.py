@@ -31,6 +31,7 @@ from exporter.inputs.image.plain_options import (
     parts_of_options,
     transform_of_parts,
 )
+from exporter.inputs.image.stated import read_stated, stating_advice
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.open import array_to_bytes
 from exporter.recipe import ExportOptions
@@ -86,9 +87,15 @@ def _makes_gray(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
 
 def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingTransform:
     """Return the user's transform; or the one that comes with the architecture, with the parts that options state."""
-    if options.preprocess is not None:
-        return read_transform(options.preprocess, pixels, trust=options.trust)
     stated = parts_of_options(options)
+    if options.preprocess is not None and stated.stated:
+        return read_stated(options.preprocess, stated, pixels, exif=bool(options.exif))
+    if options.preprocess is not None:
+        try:
+            return read_transform(options.preprocess, pixels, trust=options.trust)
+        except PreprocessingError as error:
+            advice = stating_advice(options.preprocess) if pixels == RGB else ""
+            raise PreprocessingError(f"{error}{advice}") from error
     if rebuilt.reference.startswith(HUGGING_FACE):
         return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels, trust=options.trust)
     if not stated.stated:

@@ -77,10 +77,11 @@ class PixelCheck:
         whole = self.reading.prefixes[-1]
         drawings = choose_drawings(self.reading.steps, thorough=thorough)
         tests = [PixelTest(path=path, prefix=whole, run=_through(stage, image)) for path, stage in stages.items()]
+        group = f"{MADE} of '{self.reading.origin}'" if self.reading.called_with else MADE
         rewritten = self.step_tests(self.reading.prefixes[:-1]) if thorough else []
         rows = compare_pixels([*tests, *rewritten], self.pixels, drawings, advance=advance)
         return [
-            *(_row(row, path=row.path, group=MADE, cause=self._cause(row)) for row in rows[: len(tests)]),
+            *(_row(row, path=row.path, group=group, cause=self._cause(row)) for row in rows[: len(tests)]),
             *(
                 _row(row, path=f"{row.path}, written anew", group=f"{MADE}, after {row.step}")
                 for row in rows[len(tests) :]

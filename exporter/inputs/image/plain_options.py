@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
+from exporter.inputs.image.steps.channel_order import PickChannels
 from exporter.recipe import ExportOptions
 from runtime.manifest import CenterCrop, KeepRatio, Normalize, Preprocessing, Resize, ToFloat
 
@@ -20,7 +21,8 @@ Size = int | tuple[int, int]
 class TransformParts:
     """The parts of the classic transform, each None where there is none: Resize, CenterCrop, floats, Normalize.
 
-    ``mean`` and ``std`` are those of pixels scaled to 0-1, or of gray levels from 0 to 255 where one exceeds 1.
+    ``channels`` is the order of the network's, ``mean`` and ``std`` in that order as well: those of pixels scaled to
+    0-1, or of gray levels from 0 to 255 where one exceeds 1.
     """
 
     resize: Size | None = None
@@ -29,6 +31,7 @@ class TransformParts:
     std: tuple[float, ...] | None = None
     interpolation: str | None = None
     resize_backend: str | None = None
+    channels: str | None = None
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def parts_of_options(options: ExportOptions) -> TransformParts:
         std=options.std,
         interpolation=options.interpolation,
         resize_backend=options.resize_backend,
+        channels=options.channels,
     )
 
 
@@ -160,7 +164,10 @@ def _resize(size: Size, interpolation: str | None, backend: str) -> object:
 
 
 def _arithmetic(parts: TransformParts, *, as_tensor: bool) -> list[object]:
-    """Return the conversion to floats and Normalize; gray levels are not divided where the mean is one of them."""
+    """Return the conversion to floats, the order of channels and Normalize.
+
+    Gray levels are not divided where the mean is one of them.
+    """
     if (parts.mean is None) != (parts.std is None):
         raise PreprocessingError("--mean and --std: one is given without the other. Give both or neither.")
     levels = parts.mean is not None and parts.std is not None and in_gray_levels(parts.mean, parts.std)
@@ -169,6 +176,8 @@ def _arithmetic(parts: TransformParts, *, as_tensor: bool) -> list[object]:
         steps.append(v2.ToDtype(torch.float32, scale=False))
     else:
         steps = [v2.ToDtype(torch.float32, scale=True) if as_tensor else transforms.ToTensor()]
+    if parts.channels == "bgr":
+        steps.append(PickChannels((2, 1, 0)))
     if parts.mean is not None and parts.std is not None:
         steps.append(transforms.Normalize(mean=list(parts.mean), std=list(parts.std)))
     return steps
@@ -226,3 +235,11 @@ def _text(value: Any) -> str:
     if not isinstance(value, tuple):
         return str(value)
     return ("x" if all(isinstance(part, int) for part in value) else ",").join(f"{part:g}" for part in value)
+
+
+def options_text(parts: TransformParts) -> str:
+    """Return the options that state these parts, as the command line takes them, without those that are the default."""
+    defaults = {"interpolation": "bilinear", "resize_backend": "pillow"}
+    return " ".join(
+        f"{_flag(name)} {_text(value)}" for name, value in parts.stated.items() if value != defaults.get(name)
+    )

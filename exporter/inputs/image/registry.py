@@ -1,8 +1,8 @@
 """Registry of the preprocessing steps that a transform can be folded into."""
 
 from exporter.inputs.image.step_module import Step, StepModule
-from exporter.inputs.image.steps import center_crop, grayscale, normalize, pad, resize, to_float
-from runtime.manifest import CenterCrop, Grayscale, Normalize, Pad, Resize, ToFloat
+from exporter.inputs.image.steps import center_crop, channel_order, grayscale, normalize, pad, resize, to_float
+from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ToFloat
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
@@ -11,4 +11,5 @@ STEPS: dict[type[Step], StepModule] = {
     Grayscale: grayscale,
     ToFloat: to_float,
     Normalize: normalize,
+    ChannelOrder: channel_order,
 }

@@ -12,9 +12,11 @@ from torchvision.transforms._presets import ImageClassification, SemanticSegment
 
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.pixel_format import PixelFormat
+from exporter.inputs.image.probed import probe
 from exporter.inputs.image.registry import STEPS
-from exporter.inputs.image.step_module import Reader, TransformInput
+from exporter.inputs.image.step_module import Reader, Step, TransformInput
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
+from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ArithmeticStep, GeometryStep
 
 # Training augmentation, by how torchvision names it.
@@ -148,11 +150,41 @@ class _LeafReader:
             subject=subject,
         )
         read = _reader_of(kind)
-        steps = read(transform, before) if read is not None else None
+        steps = read(transform, before) if read is not None else self._probe(transform, before)
         if steps is None:
             raise PreprocessingError(f"{subject}: {_why_refused(transform)}")
         for step in steps:
             (self._geometry if type(step) in GEOMETRY_STEPS else self._arithmetic).append(step)
+
+    def _probe(self, transform: Callable[[Any], Any], before: TransformInput) -> Sequence[Step] | None:
+        """Return what a function of tensors does, found by probes, where it gets a tensor of all channels."""
+        name = type(transform).__name__
+        if not before.is_tensor or name.startswith(_AUGMENTATION) or _is_followed_by_name(transform):
+            return None
+        channels = self._pixels.channels
+        for step in (*self._geometry, *self._arithmetic):
+            channels = channels_after(channels, step)
+        arithmetic = [STEPS[type(step)].to_module(step) for step in self._arithmetic]
+
+        def run(levels: torch.Tensor) -> torch.Tensor:
+            for module in arithmetic:
+                levels = module(levels.unsqueeze(0))[0]
+            return levels
+
+        return probe(transform, channels, run, is_float=before.is_float)
+
+
+def _is_followed_by_name(transform: object) -> bool:
+    """Return whether a transform is of torchvision's second version, which is read by its name or not at all."""
+    return isinstance(transform, v2.Transform) and type(transform) is not v2.Lambda
+
+
+def channels_after(channels: int, step: Step) -> int:
+    """Return how many channels there are after a step."""
+    geometry = next((module for kind, module in GEOMETRY_STEPS.items() if type(step) is kind), None)
+    if geometry is not None:
+        return geometry.shape_after(PreparedShape(size=None, channels=channels), step).channels
+    return len(getattr(step, "order", range(channels)))
 
 
 def _reader_of(kind: type) -> Reader | None:

@@ -21,8 +21,10 @@ from exporter.inputs.image.hugging_face import CONFIG_NAME, Backend, read_proces
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.steps.normalize import check_channels
-from exporter.inputs.image.torchvision_reader import LeafTransform, flatten, read_leaves, unfold_preset
+from exporter.inputs.image.torchvision_reader import LeafTransform, channels_after, flatten, read_leaves, unfold_preset
+from exporter.inputs.image.user_callable import required_parameters
 from exporter.object_path import is_reference, load_object
+from runtime.errors import listed
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
@@ -48,6 +50,10 @@ class TrainingTransform:
     width]. ``prefixes`` are its parts before the arithmetic, each one step longer, if it can be taken apart; ``pixels``
     is the longest: [height, width, channels]. ``restated`` says in words where it is from if it is not the user's own
     object: what it was assumed from and what options changed of that, or that options alone state it.
+
+    ``called_with`` says what a user's own function takes whose steps are stated; then ``transform`` and ``pixels`` take
+    the bytes of a file as well, which such a function may decode itself. ``other_formats`` are the names of cases that
+    it decodes otherwise than Pillow.
     """
 
     steps: Preprocessing
@@ -55,6 +61,21 @@ class TrainingTransform:
     prefixes: tuple[Prefix, ...]
     origin: str
     restated: str = ""
+    called_with: str = ""
+    other_formats: tuple[str, ...] = ()
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """A sentence on what a user's own function leaves to its loader, or decodes otherwise than Pillow."""
+        if self.called_with and not self.decodes:
+            return (f"the loader that gives '{self.origin}' its {self.called_with}: these were of Pillow's images",)
+        names = listed([repr(name) for name in self.other_formats])
+        return (f"what '{self.origin}' decodes otherwise: {names}",) if names else ()
+
+    @property
+    def decodes(self) -> bool:
+        """Whether ``transform`` decodes files itself."""
+        return "file" in self.called_with
 
     @property
     def pixels(self) -> Callable[[Any], Pixels]:
@@ -63,7 +84,9 @@ class TrainingTransform:
 
     def describe(self) -> str:
         """Return the steps as one line for people."""
-        return ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
+        steps = ", ".join(STEPS[type(step)].describe(step) for step in (*self.steps.geometry, *self.steps.arithmetic))
+        called = f"'{self.origin}', called with {self.called_with}, is held against " if self.called_with else ""
+        return f"{called}{steps}"
 
 
 def read_transform(
@@ -93,6 +116,11 @@ def read_transform(
                 "Name the transform that the model was evaluated with."
             )
         transform = load_object(preprocess, error=PreprocessingError)
+    if inspect.isfunction(transform) and required_parameters(transform):
+        raise PreprocessingError(
+            f"'{origin}': a function of an image cannot be read: expected a torchvision.transforms.Compose, or a "
+            "function without arguments that returns one. Name that, if it is made of such steps."
+        )
     if inspect.isfunction(transform):
         transform = _call(transform, origin)
     if isinstance(transform, ImageClassification | SemanticSegmentation):
@@ -229,8 +257,10 @@ def _preprocessing(
     shape = PreparedShape(size=None, channels=channels)
     for step in geometry:
         shape = GEOMETRY_STEPS[type(step)].shape_after(shape, step)
-    for normalize in arithmetic:
-        if isinstance(normalize, Normalize):
-            check_channels(normalize, shape.channels, origin)
+    channels = shape.channels
+    for operation in arithmetic:
+        if isinstance(operation, Normalize):
+            check_channels(operation, channels, origin)
+        channels = channels_after(channels, operation)
     height, width = shape.size or (None, None)
     return Preprocessing(geometry=geometry, arithmetic=arithmetic, height=height, width=width, channels=shape.channels)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,9 +167,12 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
         backend="python",
         file="model.py",
         batched=True,
-        inputs=[replace(text, name=spec.name) if spec.name in encoded else _with_columns(spec) for spec in specs],
-        optional_inputs=[replace(text, name=NAME_TENSOR)],
-        outputs=[replace(text, name=ROW_TENSOR)],
+        inputs=[
+            msgspec.structs.replace(text, name=spec.name) if spec.name in encoded else _with_columns(spec)
+            for spec in specs
+        ],
+        optional_inputs=[msgspec.structs.replace(text, name=NAME_TENSOR)],
+        outputs=[msgspec.structs.replace(text, name=ROW_TENSOR)],
         instances=_PYTHON_INSTANCES,
         parameters={DIGEST_PARAMETER: artifact_digest(artifact.path)},
     )
@@ -180,4 +184,4 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
 
 def _with_columns(spec: TensorSpec) -> TensorSpec:
     """Return texts, one per row, as Triton represents them: in a column."""
-    return replace(spec, shape=(-1, 1)) if spec.datatype == BYTES and spec.shape == (-1,) else spec
+    return msgspec.structs.replace(spec, shape=(-1, 1)) if spec.datatype == BYTES and spec.shape == (-1,) else spec

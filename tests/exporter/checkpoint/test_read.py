@@ -1,16 +1,24 @@
 """Every file people call a checkpoint is read whole or refused with what to do; none runs code."""
 
+import argparse
+import collections
+import datetime
+import enum
+import io
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
+import safetensors.torch
 import torch
 
 import exporter
 from exporter.checkpoint import read_checkpoint
 from exporter.checkpoint.load import load_tensors
+from exporter.checkpoint.unpickler import read_pickle
 
 TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.tensor([0.5, -0.5])}
 
@@ -51,6 +59,125 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_not_run(tmp_path, z
     with pytest.raises(exporter.CheckpointError, match=r"would import and run '(posix|nt)\.system'"):
         read_checkpoint(path)
     assert not proof.exists()
+
+
+class Recorder:
+    """What training scripts keep beside the weights: an object of a class of their own."""
+
+    def __init__(self) -> None:
+        self.losses = numpy.zeros(3)
+        self.best = numpy.float64(0.5)
+
+
+class Phase(enum.Enum):
+    """An enumeration of the script."""
+
+    FIRST = 1
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_objects_beside_the_weights_are_skipped_and_named(tmp_path, zipped, protocol):
+    beside = {
+        "recorder": Recorder(),
+        "phase": Phase.FIRST,
+        "when": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        "folder": Path("runs"),
+        "best": numpy.float32(0.25),
+        "bytes": bytearray(b"abc"),
+        "counts": collections.Counter("aab"),
+        "args": argparse.Namespace(lr=0.1),
+    }
+    content = {"model": TENSORS, **beside}
+    path = save(tmp_path / "x.pth", content, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+
+    checkpoint = read_checkpoint(path)
+
+    assert f"{__name__}.Recorder" in checkpoint.skipped
+    assert set(checkpoint.leftovers) == set(beside)
+    loaded = load_tensors(checkpoint)
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in TENSORS.items())
+
+
+def test_names_of_python_2_are_data_as_well(tmp_path):
+    script = (
+        b"\x80\x02}q\x00U\x01xq\x01ccopy_reg\n_reconstructor\nq\x02c__main__\nMeter\nc__builtin__\nobject\nN\x87Rs."
+    )
+
+    content, imports = read_pickle(io.BytesIO(script), lambda _key, _size: None)
+
+    assert str(content["x"].symbol) == "copy_reg._reconstructor"
+    assert "__main__.Meter" in imports
+
+
+class Learner:
+    """An object whose parts know each other, as trainers' and callbacks' do."""
+
+
+def test_an_object_that_is_no_dictionary_is_named_with_what_to_save(tmp_path):
+    learner = Learner()
+    learner.model = torch.nn.Linear(2, 2)
+    learner.callbacks = [Learner() for _ in range(4)]
+    for callback in learner.callbacks:
+        callback.learner = learner
+
+    with pytest.raises(exporter.CheckpointError, match=rf"got an object of '{__name__}\.Learner'.*model\.state_dict"):
+        read_checkpoint(save(tmp_path / "x.pth", learner))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_modules_weights_are_data_where_an_architecture_is_named(tmp_path, zipped):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    path = save(tmp_path / "x.pth", {"model": module, "epoch": 3}, _use_new_zipfile_serialization=zipped)
+
+    loaded = load_tensors(read_checkpoint(path, rebuilt=True))
+
+    assert loaded.keys() == module.state_dict().keys()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in module.state_dict().items())
+    with pytest.raises(exporter.CheckpointError, match=r"--arch FILE\.py:NAME"):
+        read_checkpoint(path)
+
+
+def test_numbers_and_names_in_the_dictionary_of_tensors_are_left_over(tmp_path):
+    checkpoint = read_checkpoint(save(tmp_path / "x.pth", {**TENSORS, "epoch": 3}))
+
+    assert checkpoint.shapes.keys() == TENSORS.keys()
+    assert checkpoint.leftovers == {"epoch": "3"}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_quantized_checkpoint_is_called_that(tmp_path):
+    tensor = torch.quantize_per_tensor(torch.rand(3, 4), 0.1, 0, torch.qint8)
+
+    with pytest.raises(
+        exporter.CheckpointError, match=r"quantized: 'fc\.weight' .* Export the floating-point checkpoint"
+    ):
+        read_checkpoint(save(tmp_path / "x.pth", {"state_dict": {"fc.weight": tensor, "fc.bias": torch.rand(3)}}))
+
+
+def test_tensors_that_need_code_are_refused_with_the_class(tmp_path):
+    sparse = torch.eye(3).to_sparse()
+
+    with pytest.raises(exporter.CheckpointError, match=r"'fc\.weight' is no tensor but an object of .*_rebuild_sparse"):
+        read_checkpoint(save(tmp_path / "x.pth", {"fc.weight": sparse, "fc.bias": torch.rand(3)}))
+
+
+@pytest.mark.parametrize("name", ["", "adapter_model.safetensors"])
+def test_an_adapter_says_the_lines_that_merge_it_with_its_base(tmp_path, name):
+    (tmp_path / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "base"}'
+    )
+    (tmp_path / "tokenizer.json").write_text("{}")
+    safetensors.torch.save_file({"x.lora_A.weight": torch.rand(2, 3)}, tmp_path / "adapter_model.safetensors")
+
+    with pytest.raises(exporter.CheckpointError) as refused:
+        read_checkpoint(tmp_path / name)
+
+    message = str(refused.value)
+    assert "a LORA adapter, which is no model without its base 'base'" in message
+    assert "peft.AutoPeftModelForSequenceClassification.from_pretrained" in message
+    assert "model.merge_and_unload().save_pretrained('merged')" in message
+    assert "AutoTokenizer" in message
 
 
 def test_a_whole_pickled_module_is_refused_with_the_line_that_saves_its_weights(tmp_path):

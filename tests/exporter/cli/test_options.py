@@ -91,7 +91,7 @@ def test_without_a_checkpoint_there_are_no_options(read):
         (["--colors", "no-color", "--task", "segment"], "expected colors such as black"),
         (["--task", "guess"], "'guess' is not one of"),
         (["--interpolation", "cubic"], "'cubic' is not one of"),
-        (["--preprocess", "t.py:t", "--crop", "3"], "--preprocess: cannot be combined with --crop"),
+        (["--preprocess", "t.skops", "--crop", "3"], "--crop: is for images, and this model takes rows of a table"),
         (["--arch", "resnet18", "--colors", "red"], "is for --task segment"),
         (["--arch", "resnet18", "--vocabulary", "no-such-file"], "is for token sequences, and this model takes images"),
         (["--import", "lib"], "has no effect without --trust"),

@@ -223,8 +223,8 @@ def test_lengths_and_batches_beyond_those_that_were_compared_are_no_part_of_the_
     assert re.search("'length' outside what was compared .*: expected 1 to 512, got 513.*--lengths 1..513", long.error)
     with pytest.raises(runtime.InputError, match="inputs: 'length' outside what was compared"):
         model.run({"left": np.ones((1, 600, 4), np.float32), "right": np.ones(1, np.int64)})
-    with pytest.raises(runtime.InputError, match=r"'batch' outside what was compared .*: expected 1 to 32, got 33"):
-        model.run({"left": np.ones((33, 2, 4), np.float32), "right": np.ones(33, np.int64)})
+    outputs = model.run({"left": np.ones((33, 2, 4), np.float32), "right": np.arange(33)})
+    assert outputs["both.0.1"].tolist() == [2 * row for row in range(33)]
 
 
 def test_more_inputs_than_the_largest_batch_that_was_compared_run_in_parts(structured, monkeypatch):

@@ -1,0 +1,74 @@
+"""Messages for checkpoints that do not fit an architecture."""
+
+from collections.abc import Sequence
+
+from exporter.architectures.heads import ShapeDifferences, UnknownHead, shape_differences
+from exporter.architectures.identify import identify
+from exporter.architectures.plan import RebuildPlan
+from exporter.checkpoint import Checkpoint
+from exporter.checkpoint.ignored_keys import ignore_options
+from runtime.errors import listed
+
+
+def describe_misfit(reference: str, plan: RebuildPlan, checkpoint: Checkpoint) -> str:
+    """Return the message for a checkpoint that a plan does not fit: what differs, and what to do about it."""
+    if isinstance(plan.head, UnknownHead):
+        layers = ", ".join(f"'{layer}' {list(plan.shapes.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
+        return (
+            f"'{checkpoint.path}': has another head than '{reference}': expected one layer at "
+            f"'{plan.head.target}', got {layers}, and the weights cannot tell what is between them. "
+            "Write the network as a class in a file of yours and pass --arch FILE.py:NAME."
+        )
+    difference = shape_differences(plan.shapes, plan.expected)
+    missing = [f"'{key}' {list(plan.expected[key])}" for key in difference.missing if key not in plan.tied]
+    unexpected = [f"'{key}' {list(plan.shapes[key])}" for key in difference.unexpected]
+    reshaped = [
+        f"'{key}' expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
+    ]
+    lists = [
+        f"{name} {len(keys)} ({listed(keys)})"
+        for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
+        if keys
+    ]
+    return (
+        f"'{checkpoint.path}': does not fit '{reference}': expected {len(plan.expected)} tensors, "
+        f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, reference)}"
+        f"{_advice(plan, difference)}"
+    )
+
+
+def _advice(plan: RebuildPlan, difference: ShapeDifferences) -> str:
+    """Return what to do where a checkpoint does not fit."""
+    missing = [key for key in difference.missing if key not in plan.tied]
+    if any(".lora_" in key for key in difference.unexpected):
+        return (
+            "It is a network with LoRA's adapters. Merge them where it was trained, with peft's "
+            "model.merge_and_unload(), and save that model's state dict."
+        )
+    if not difference.reshaped and not missing:
+        return (
+            "If the outputs do not depend on them, as on a loss's weights, leave them out: "
+            f"{_ignoring(difference.unexpected, plan)}. Otherwise name the architecture that was trained."
+        )
+    if not difference.reshaped and not difference.unexpected and plan.buffers.issuperset(missing):
+        return (
+            "Buffers alone are missing: if the constructor fills them as in training, keep those: "
+            f"{_ignoring(missing, plan)}. Otherwise name the architecture that was trained."
+        )
+    return "Name the architecture that was trained, or correct its --arch-arg."
+
+
+def _ignoring(keys: Sequence[str], plan: RebuildPlan) -> str:
+    """Return the options that leave out these keys of the network's, by the checkpoint's own names."""
+    known = {plan.source_of.get(key, key) for key in (*plan.expected, *plan.shapes)}
+    return ignore_options([plan.source_of.get(key, key) for key in keys], known)
+
+
+def _nearest(checkpoint: Checkpoint, named: str) -> str:
+    fits = [fit for fit in identify(checkpoint.shapes) if fit.architecture != named]
+    names = [f"'{fit.architecture}'" for fit in fits if fit.exact][:3]
+    if names:
+        return f"These tensors fit {' or '.join(names)}. "
+    if fits and fits[0].matched > fits[0].total // 2:
+        return f"The nearest is '{fits[0].architecture}', {fits[0].matched} of {fits[0].total} tensors. "
+    return ""

@@ -1,0 +1,54 @@
+"""Objects in a user's script are found, and what its import runs into is said as what it is."""
+
+import sys
+
+import pytest
+
+from exporter.errors import ArchitectureError
+from exporter.object_path import load_object
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a script and return the reference to a name in it."""
+
+    def write(text: str, name: str) -> str:
+        path = tmp_path / "train.py"
+        path.write_text(text)
+        return f"{path}:{name}"
+
+    yield write
+    sys.modules.pop("train", None)
+
+
+@pytest.mark.parametrize("name", ['transforms["val"]', "transforms['val']", "transforms.val"])
+def test_an_entry_of_a_dictionary_is_named_as_in_the_script_or_with_a_dot(script, name):
+    reference = script("transforms = {'train': 1, 'val': 2}", name)
+
+    assert load_object(reference, error=ArchitectureError) == 2
+
+
+def test_a_script_that_parses_its_arguments_sees_none(script):
+    reference = script("import argparse\nargs = argparse.ArgumentParser().parse_args()\nvalue = 3", "value")
+
+    assert load_object(reference, error=ArchitectureError) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "import argparse\np = argparse.ArgumentParser()\np.add_argument('x')\np.parse_args()",
+            "exit 2",
+        ),
+        ("open('no-such-data.csv')", "needs 'no-such-data.csv', which is not here"),
+    ],
+)
+def test_what_a_script_does_when_it_is_imported_is_said(script, text, reason):
+    with pytest.raises(ArchitectureError, match=rf"train\.py' .*{reason}.*__name__ == '__main__'"):
+        load_object(script(text, "value"), error=ArchitectureError)
+
+
+def test_a_missing_script_is_called_that(tmp_path):
+    with pytest.raises(ArchitectureError, match=r"no such file: '.*none\.py'"):
+        load_object(f"{tmp_path / 'none.py'}:x", error=ArchitectureError)
