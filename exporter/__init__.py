@@ -18,7 +18,8 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
-    from exporter.recipe import ExportOptions, TaskOptions
+    from exporter.options.task import TaskOptions
+    from exporter.recipe import ExportOptions
     from exporter.workflow import ExportResult, export
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 _LAZY = {
     "ExportOptions": "exporter.recipe",
     "ExportResult": "exporter.workflow",
-    "TaskOptions": "exporter.recipe",
+    "TaskOptions": "exporter.options.task",
     "export": "exporter.workflow",
 }
 

@@ -8,20 +8,19 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor
-from runtime.engine.session import Arrays
+from runtime.engine.session import Arrays, run_in_parts
 from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
 from runtime.inputs.decoder import DecodedInput, check_compared, input_border, to_input_error, uncompared_length
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.manifest import BATCH, Manifest
-from runtime.results import Failure, Result, interpret, split
+from runtime.results import Failure, Result, check_options, interpret, split
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -283,11 +282,7 @@ class Model:
             return self._run(arrays)
         if len(self._batched) < len(self.manifest.outputs):
             check_compared({BATCH: size[0]}, self.manifest.compared, "inputs")
-        parts = [
-            self._run({name: array[start : start + most] for name, array in arrays.items()})
-            for start in range(0, size[0], most)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return run_in_parts(self._run, arrays, most)
 
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         if self._decoder.refuses_lengths:
@@ -439,11 +434,3 @@ def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:
             f"{digest}, got {artifact.digest}. Load the artifact again, and put new versions in other folders."
         )
     return Model(artifact, **settings)
-
-
-def check_options(top_k: int, threshold: float | None) -> None:
-    """Raise InputError unless ``top_k`` is at least 1, and ``threshold`` a probability or None."""
-    if top_k < 1:
-        raise InputError(f"top_k: expected at least 1, got {top_k}. Use 1 or more.")
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
-        raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Use one in that range.")

@@ -106,3 +106,11 @@ def non_finite_message(name: str) -> str:
         f"'{name}': no result: expected finite scores, got NaN or infinity. The input lies outside what the model, or "
         "the transform before it, was made for, such as a logarithm of a negative number: correct it."
     )
+
+
+def check_options(top_k: int, threshold: float | None) -> None:
+    """Raise InputError unless ``top_k`` is at least 1, and ``threshold`` a probability or None."""
+    if top_k < 1:
+        raise InputError(f"top_k: expected at least 1, got {top_k}. Use 1 or more.")
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Use one in that range.")

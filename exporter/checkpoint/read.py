@@ -45,7 +45,7 @@ def read_checkpoint(
         candidates = find_candidates(content.root)
         chosen, choice = choose_candidate(path, content.root, candidates, weights)
         whole = content.format != "torchscript" and module_entry(content.root, chosen.entry) is not None
-        if whole and not trust and not rebuilt:
+        if whole and content.imports and not trust and not rebuilt:
             raise CheckpointError(_refusal(path, content.imports, whole=True))
         ignored = {key for key in (*chosen.tensors, *chosen.extra_state) if matches_any(key, ignore_keys)}
         tensors = {key: tensor for key, tensor in chosen.tensors.items() if key not in ignored}

@@ -12,9 +12,9 @@ from torch import nn
 from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.options.task import TaskOptions
 from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
 from exporter.progress import Advance
-from exporter.recipe import TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.evidence import Row, Stage, WholeCheck
 from runtime.manifest import Input

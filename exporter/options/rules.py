@@ -30,6 +30,13 @@ DEFAULT_TASK = "classify"
 # Kinds whose task is classify where the user names none; texts and tokens take theirs from the network.
 KINDS_WITH_DEFAULT_TASK = frozenset({"image", "tabular", "tensor"})
 
+# Panels of the help.
+IMAGES = "Images"
+OTHER_INPUTS = "Rows, arrays, texts and token sequences"
+OUTPUTS = "Outputs"
+PROOF = "Proof"
+WRITING = "Writing"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from exporter.options.task import TaskOptions
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.recipe import TaskOptions
 from runtime.manifest import Affine
 
 _STATED = "stated by options, not compared with training code"

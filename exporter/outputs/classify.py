@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
 from exporter.outputs.postprocessing import check_finite, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_distributions, are_probabilities, class_outputs
-from exporter.recipe import TaskOptions
 from runtime.manifest import Classify, Labels, Output
 from runtime.outputs.classify import Prediction
 from runtime.outputs.metrics import Scores

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, to_words
 from exporter.outputs.postprocessing import check_finite, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_probabilities, class_outputs, sorted_labels
-from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Multilabel, Output
 from runtime.outputs.multilabel import LabelSet
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from exporter.conversion.network_io import main_output
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError, ParityError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter
 from exporter.outputs.labels import LabelSource
-from exporter.recipe import TaskOptions
 from runtime.manifest import Output, Task
 
 Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "complement", "argmax", "none"]

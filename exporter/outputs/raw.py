@@ -12,9 +12,9 @@ from torch import nn
 from exporter.conversion.network_io import Arrays, batch_first, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing
-from exporter.recipe import TaskOptions
 from runtime.manifest import BATCH, Entries, Items, Output, Raw, Structure, TensorLeaf
 from runtime.outputs.raw import Outputs
 

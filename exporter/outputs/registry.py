@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import ExportError
 from exporter.options.rules import DEFAULT_TASK
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 
 if TYPE_CHECKING:
     from exporter.outputs.interpreter import ReferenceInterpreter

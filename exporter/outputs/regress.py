@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ExportError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter, largest_difference, to_words
 from exporter.outputs.postprocessing import LOGITS, Postprocessing, check_finite, main_outputs, to_rows
 from exporter.outputs.target_inverse import inverse_module, inverse_nodes
-from exporter.recipe import TaskOptions
 from runtime.manifest import Affine, InverseStep, Output, Regress, Value
 from runtime.outputs.metrics import Scores
 from runtime.outputs.regress import Estimate

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
 from exporter.outputs.postprocessing import Activation, check_finite, main_outputs
 from exporter.outputs.probabilities import (
@@ -19,7 +20,6 @@ from exporter.outputs.probabilities import (
     are_probabilities,
     sorted_labels,
 )
-from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Output, Segment
 from runtime.outputs.metrics import Maps
 from runtime.outputs.segment import Segmentation

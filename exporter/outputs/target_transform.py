@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from exporter.checkpoint.sklearn_files import load_estimator
 from exporter.errors import PreprocessingError
 from exporter.options.target import TARGET_FUNCTIONS
+from exporter.options.task import TaskOptions
 from exporter.outputs.target_inverse import apply_inverse
-from exporter.recipe import TaskOptions
 from runtime.manifest import Affine, InverseFunction, InverseFunctionName, InverseStep
 
 # Functions of numpy, as the inverse function of a FunctionTransformer; arrays of any size.

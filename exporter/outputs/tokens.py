@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter, to_words
 from exporter.outputs.labels import LabelSource, describe_labels, read_vocabulary
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_outputs, not_fitting
-from exporter.recipe import TaskOptions
 from runtime.manifest import Labels, Output, Tokens
 from runtime.outputs.tokens import TokenSequence
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import threading
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -373,3 +373,14 @@ def _dimensions(shape: list[int | str | None]) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
+
+
+def run_in_parts(
+    run: Callable[[Arrays], dict[str, NDArray[Any]]], arrays: Arrays, most: int
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of arrays whose first dimension is the batch, of which ``most`` run at once."""
+    count = len(next(iter(arrays.values())))
+    parts = [
+        run({name: array[start : start + most] for name, array in arrays.items()}) for start in range(0, count, most)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -25,8 +25,8 @@ from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
 from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import count_inputs, read_sources
-from runtime.model import check_options, load
-from runtime.results import Failure, Result
+from runtime.model import load
+from runtime.results import Failure, Result, check_options
 
 if TYPE_CHECKING:
     # A table of predictions, which a person waits for, needs no file.

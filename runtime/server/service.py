@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from runtime.errors import InputError
-from runtime.model import check_options
-from runtime.results import Failure, Result
+from runtime.results import Failure, Result, check_options
 from runtime.server.admission import Admission, BodyReservation
 from runtime.server.context import RequestContext
 from runtime.server.decoding import decode

@@ -15,7 +15,7 @@ from torch import nn
 
 import exporter
 import runtime
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 
 
 class Structured(nn.Module):

@@ -10,7 +10,7 @@ import onnx
 from mutation.in_artifacts import edit_weights
 from mutation.planting import Planting, change_constant, fault
 
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.manifest import Value
 
 

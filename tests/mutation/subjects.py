@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import nn
 
 from exporter.inputs.text.adapter import _TEXTS, _WORDS
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.manifest import Value
 
 NETWORKS = Path(networks.__file__)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 import exporter
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.manifest import Value
 
 NAMES = ("rows", "text", "left", "pair", "tokens", "segment", "multilabel", "binary", "regress", "raw")

@@ -29,6 +29,7 @@ from exporter.inputs.image import (
 from exporter.inputs.image.cases import Images, batch_of, read_cases
 from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
 from exporter.inputs.image.torchvision_reader import channels_after
+from exporter.options.task import TaskOptions
 from exporter.parity.cases import (
     Case,
     PreparedInput,
@@ -40,7 +41,6 @@ from exporter.parity.cases import (
 )
 from exporter.parity.paths import decode_stage, host_stage
 from exporter.progress import Advance
-from exporter.recipe import TaskOptions
 from runtime.artifact.proof import DECODER_TOLERANCE
 from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels

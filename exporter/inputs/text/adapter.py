@@ -18,6 +18,7 @@ from exporter.errors import ParityError, PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.text.comparison import check_tokenizer
 from exporter.inputs.text.tokenizer import ReadTokenizer
+from exporter.options.task import TaskOptions
 from exporter.parity.cases import (
     BATCH_SIZES,
     GENERATED,
@@ -29,7 +30,6 @@ from exporter.parity.cases import (
     StageBorders,
 )
 from exporter.parity.paths import host_stage
-from exporter.recipe import TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS

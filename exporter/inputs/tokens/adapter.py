@@ -19,10 +19,10 @@ from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.lengths import LONGEST
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
+from exporter.options.task import TaskOptions
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from exporter.parity.whole import check_list
-from exporter.recipe import TaskOptions
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage, WholeCheck
 from runtime.inputs.text.decoder import LENGTH

@@ -20,8 +20,8 @@ from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.urls import fetch_each
-from runtime.model import Model, check_options, load
-from runtime.results import Result
+from runtime.model import Model, load
+from runtime.results import Result, check_options
 
 Columns = Mapping[str, Any]
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import place_artifact
 from runtime.errors import ArtifactError, InputError
-from runtime.model import Model, check_options, load
-from runtime.results import Result
+from runtime.model import Model, load
+from runtime.results import Result, check_options
 from runtime.server.payloads import input_specs, rows_of
 from runtime.verify import check_answers
 

@@ -16,7 +16,7 @@ import runtime
 from exporter.calibration.fit import calibrate
 from exporter.cli.evaluate import evaluate
 from exporter.conversion.to_torchscript import load_torchscript
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.manifest import Value
 
 app = typer.Typer()

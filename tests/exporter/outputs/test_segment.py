@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 import runtime
 from exporter.cli.evaluate import evaluate
 from exporter.cli.export import app
+from exporter.options.task import TaskOptions
 from exporter.outputs.postprocessing import output_info
 from exporter.outputs.registry import infer_postprocessing
-from exporter.recipe import TaskOptions
 from runtime.jobs.job import describe_job
 from runtime.jobs.journal import JobDescription, Journal
 

@@ -17,10 +17,10 @@ from torch import nn
 import exporter
 import runtime
 from exporter.conversion.to_torchscript import load_torchscript
+from exporter.options.task import TaskOptions
 from exporter.outputs import target_transform as target
 from exporter.outputs.target_inverse import apply_inverse
 from exporter.outputs.target_transform import read_target
-from exporter.recipe import TaskOptions
 from runtime.manifest import Affine, InverseFunction, Value
 from runtime.verify import verify
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from exporter.options.task import TaskOptions
 from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import noise
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
 from exporter.parity.noise import ROUNDINGS, measure_noise, round_up
-from exporter.recipe import TaskOptions
 
 EPS = float(np.finfo(np.float32).eps)
 

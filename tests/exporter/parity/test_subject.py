@@ -8,10 +8,10 @@ from support.rebuilding import UNCHANGED
 
 from exporter.conversion.network_io import call
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
+from exporter.options.task import TaskOptions
 from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import EagerModel, Reference, ServedPath, build_inputs, compare
 from exporter.parity.cases import ServedStage, StageId
-from exporter.recipe import TaskOptions
 from runtime.manifest import FORMAT_VERSION, Classify, Golden, Labels, Manifest, Output, Source, Variant
 
 

@@ -10,9 +10,9 @@ from support.toy_task.manifest import Embed
 from torch import Tensor, nn
 
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Postprocessing, check_finite, main_outputs
-from exporter.recipe import TaskOptions
 from runtime.manifest import Output
 
 

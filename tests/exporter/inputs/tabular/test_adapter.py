@@ -26,7 +26,7 @@ import runtime
 from exporter.inputs import tabular as tables
 from exporter.inputs.tabular.adapter import TabularAdapter
 from exporter.inputs.tabular.estimator import statistics_from_json
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.evaluation.data import read_labeled, score_labeled
 from runtime.inputs.tabular.decoder import TabularDecoder
 from runtime.manifest import Column

@@ -11,7 +11,7 @@ import exporter
 import runtime
 from exporter.conversion.network_io import call
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
-from exporter.recipe import TaskOptions
+from exporter.options.task import TaskOptions
 from runtime.engine.session import Session
 from runtime.manifest import Entries, Items, LengthRange, TensorInput, TensorLeaf
 
