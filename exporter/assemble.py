@@ -94,7 +94,7 @@ def assemble(
     if shared:
         raise ConversionError(f"'{shared[0]}': names an input and an output: expected two names. Rename the input.")
     _rename_clashes(converted, reserved={*inputs, *(output.name for output in outputs)})
-    weights = _to_external_data(converted, weights_file)
+    weights = move_weights(converted, weights_file)
     return Graphs(
         model=_join(converted, raw_part, postprocessing.nodes(), outputs),
         network=_join(converted, network_part, postprocessing.nodes(), outputs) if network_part is not None else None,
@@ -143,7 +143,7 @@ def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
             pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
-def _to_external_data(model: onnx.ModelProto, file: str) -> bytearray:
+def move_weights(model: onnx.ModelProto, file: str) -> bytearray:
     """Move the model's large tensors out and return them: each once, aligned so that it can be memory-mapped."""
     weights = bytearray()
     offsets: dict[bytes, int] = {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
-from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
+from runtime.artifact.variants import device_for, warn_if_slow
+from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays
@@ -19,7 +20,7 @@ from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError
 from runtime.inputs.decoder import DecodedInput, input_border, to_input_error
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
-from runtime.manifest import Manifest
+from runtime.manifest import FULL_PRECISION, Manifest, Variant
 from runtime.results import Failure, Result, interpret, split
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Model:
         self,
         artifact: Artifact,
         *,
+        precision: str = FULL_PRECISION,
         device: str = "auto",
         plan: PlanName = "latency",
         workers: int | None = None,
@@ -65,6 +67,7 @@ class Model:
     ) -> None:
         self._artifact = artifact
         self._settings = {
+            "precision": precision,
             "device": device,
             "plan": plan,
             "workers": workers,
@@ -77,17 +80,16 @@ class Model:
         self._lock = threading.Lock()
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
-        self._variant = artifact.manifest.variants[0]
+        self._variant = artifact.manifest.variant(precision)
         self._batched = artifact.manifest.batched_outputs
         self._graph, self._raw_graph = (
             artifact.graph(name, weights=self._variant.weights) for name in (self._variant.network, self._variant.model)
         )
-        # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
-        # speed.
+        # Measured on a CPU: a batch of photos gains nothing; of rows, whose networks are small, most of the speed.
         images = is_costly_to_decode(artifact.manifest.inputs)
         self._executor = Executor(
             self._graph,
-            device=device,
+            device=device_for(self._variant, device),
             request=PlanRequest(
                 name=plan,
                 workers=workers,
@@ -119,6 +121,11 @@ class Model:
     def rotated(self) -> int:
         """The number of images so far whose EXIF data request a rotation that this model was not trained with."""
         return self.warning_counts.get(ROTATED, 0)
+
+    @property
+    def variant(self) -> Variant:
+        """The graphs that this model runs, by their precision."""
+        return self._variant
 
     @property
     def device(self) -> str:
@@ -335,16 +342,7 @@ class Model:
             return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
-        buckets: dict[Hashable, list[int]] = {}
-        for index, prepared_input in enumerate(prepared):
-            buckets.setdefault(self._decoder.bucket(prepared_input), []).append(index)
-        if len(buckets) == 1:
-            return self._score_batch(prepared)
-        scores: dict[int, InputScores] = {}
-        for indices in buckets.values():
-            batch = self._score_batch([prepared[index] for index in indices])
-            scores.update(zip(indices, batch, strict=True))
-        return [scores[index] for index in range(len(prepared))]
+        return run_by_bucket(prepared, self._decoder.bucket, self._score_batch)
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         outputs = self._executor.run(self._decoder.stack(self._executor.fill(prepared)))
@@ -364,6 +362,7 @@ class Model:
 def load(
     path: str | Path,
     *,
+    precision: str = FULL_PRECISION,
     device: str = "auto",
     plan: PlanName = "latency",
     workers: int | None = None,
@@ -375,27 +374,31 @@ def load(
 ) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is
-    ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once),
-    ``threads`` (per call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than
-    ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
+    ``precision`` is one of the artifact's variants: ``fp32``, proven equal to the model, or ``int8``, which is measured
+    and smaller, and runs on CPUs. ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml``
+    or ``auto``. ``plan`` is ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers``
+    (inputs processed at once), ``threads`` (per call of the network) and ``batch`` (inputs per call) override its
+    numbers. Images of more than ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb``
+    are for NVIDIA devices.
 
-    Raises ArtifactError when the artifact is damaged, foreign or too new, and DeviceError when a named device cannot
-    run it.
+    Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
+    a named device cannot run it.
     """
-    limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
     artifact = open_artifact(path)
     with artifact_errors(path):
-        return Model(
+        model = Model(
             artifact,
+            precision=precision,
             device=device,
             plan=plan,
             workers=workers,
             threads=threads,
             batch=batch,
             max_pixels=max_pixels,
-            options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
+            options=DeviceOptions(tf32=tf32, memory_limit_bytes=memory_limit_mb and memory_limit_mb * 2**20),
         )
+        warn_if_slow(artifact, model.variant)
+        return model
 
 
 def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:

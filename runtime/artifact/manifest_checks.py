@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import Manifest
+from runtime.manifest import FULL_PRECISION, Manifest
 
 
 def check_manifest(manifest: Manifest, *, subject: str) -> None:
@@ -13,6 +13,13 @@ def check_manifest(manifest: Manifest, *, subject: str) -> None:
     """
     if manifest.parity is None:
         raise ArtifactError(f"{subject}: never proven equal to its model. Export the model again.")
+    precisions = [variant.precision for variant in manifest.variants]
+    measured = [variant.precision for variant in manifest.variants if variant.approximation is not None]
+    if precisions[:1] != [FULL_PRECISION] or len(set(precisions)) < len(precisions) or precisions[1:] != measured:
+        raise ArtifactError(
+            f"{subject}: its variants do not fit: expected {FULL_PRECISION} first, and each other precision once, with "
+            f"what was measured of it, got {', '.join(precisions) or 'none'}. Export the model again."
+        )
     for name in manifest.files:
         if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
             raise ArtifactError(

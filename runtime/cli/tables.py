@@ -8,12 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from runtime.console import open_console
+from runtime.manifest import FULL_PRECISION
 
 if TYPE_CHECKING:
     # What one command prints must not import what the others need.
     from runtime.artifact.diff import Comparison
     from runtime.bench import Baseline, BenchReport
     from runtime.doctor import Diagnosis
+    from runtime.manifest import Manifest
     from runtime.results import Result
     from runtime.verify import Verification
 
@@ -57,7 +59,8 @@ def print_verification(verification: "Verification") -> None:
         table.add_row(check.title, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
     console.print(table)
     verdict = "[green]passed[/]" if verification.passed else "[red]failed[/]"
-    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}")
+    against = f", against {verification.compared_with}" if verification.precision != FULL_PRECISION else ""
+    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}{against}")
 
 
 def print_bench(report: "BenchReport") -> None:
@@ -65,8 +68,8 @@ def print_bench(report: "BenchReport") -> None:
     console = open_console()
     latency = report.latency
     console.print(
-        f"{escape(report.artifact)} on {report.device}, {report.cores} cores, {report.inputs} inputs; "
-        f"load average before: {report.load1:.1f}"
+        f"{escape(report.artifact)} on {report.device}, {report.precision}, {report.cores} cores, {report.inputs} "
+        f"inputs; load average before: {report.load1:.1f}"
     )
     console.print(
         f"load {report.load_ms:.0f} ms, first prediction {report.first_ms:.1f} ms, peak {report.peak_mb:.0f} MB"
@@ -99,6 +102,28 @@ def print_bench(report: "BenchReport") -> None:
     if report.baselines:
         console.print()
         console.print(_baselines(report.baselines))
+
+
+def print_variants(manifest: "Manifest") -> None:
+    """Print what an artifact is, and its variants with what is known of each."""
+    console = open_console()
+    inputs = ", ".join(spec.name for spec in manifest.inputs)
+    console.print(f"{escape(manifest.name)}: {manifest.task.kind}, input {escape(inputs)}", soft_wrap=True)
+    table = Table("precision", "MB", "verdict", "", box=None, header_style="bold", pad_edge=False)
+    table.columns[3].overflow = "fold"
+    for variant in manifest.variants:
+        size = sum(manifest.files[name].size_bytes for name in variant.files) / 1e6
+        measured = variant.approximation
+        if measured is None:
+            table.add_row(variant.precision, f"{size:.1f}", "[green]proven equal[/]", "")
+            continue
+        agreement = measured.agreement
+        figures = (
+            f"labels equal on {agreement.equal} of {agreement.inputs} inputs, at 95% between {agreement.low:.2%} and "
+            f"{agreement.high:.2%}; scores differ by {agreement.score_difference:.2g} at most"
+        )
+        table.add_row(variant.precision, f"{size:.1f}", f"[yellow]{measured.verdict}[/]", figures)
+    console.print(table)
 
 
 def print_diagnosis(diagnosis: "Diagnosis") -> None:

@@ -1,7 +1,7 @@
 """Concurrency plans and the thread pool."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -170,3 +170,20 @@ def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def run_by_bucket(
+    items: Sequence[_Item],
+    bucket: Callable[[_Item], Hashable],
+    run: Callable[[Sequence[_Item]], Sequence[_Output]],
+) -> Sequence[_Output]:
+    """Return the output of every item, in their order; ``run`` gets the items of one bucket at a time."""
+    buckets: dict[Hashable, list[int]] = {}
+    for index, item in enumerate(items):
+        buckets.setdefault(bucket(item), []).append(index)
+    if len(buckets) == 1:
+        return run(items)
+    outputs: dict[int, _Output] = {}
+    for indices in buckets.values():
+        outputs.update(zip(indices, run([items[index] for index in indices]), strict=True))
+    return [outputs[index] for index in range(len(items))]

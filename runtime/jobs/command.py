@@ -29,6 +29,7 @@ from runtime.jobs.options import JobOptions
 from runtime.jobs.overlays import Overlays
 from runtime.jobs.sources import count_inputs, read_sources
 from runtime.jobs.writers import SUFFIXES, check_writable
+from runtime.manifest import FULL_PRECISION
 from runtime.model import check_options, load
 from runtime.results import Failure, Result
 
@@ -134,6 +135,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
         "top_k": request.top_k,
         "threshold": request.threshold,
         "max_pixels": request.max_pixels,
+        **({"precision": request.precision} if request.precision != FULL_PRECISION else {}),
         **({"overlays": str(request.overlays)} if request.overlays is not None else {}),
     }
     description = describe_job(request.artifact, request.inputs, column=request.column, options=options)
@@ -166,7 +168,9 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
-    source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
+    manifest = open_artifact(request.artifact).manifest
+    manifest.variant(request.precision)
+    source_format = source_format_of(manifest.inputs)
     left_out = LeftOut()
     total = count_inputs(request.inputs, source_format, column=request.column, left_out=left_out)
     engine = open_engine(request, source_format, total)

@@ -14,7 +14,6 @@ from runtime.manifest.document import (
     Output,
     ParitySummary,
     Source,
-    Variant,
     manifest_from_json,
     struct_to_json,
 )
@@ -63,14 +62,29 @@ from runtime.manifest.tasks import (
     Tokens,
     Value,
 )
+from runtime.manifest.variants import (
+    FULL_PRECISION,
+    Accuracy,
+    Agreement,
+    Approximation,
+    CalibrationData,
+    Quantization,
+    Variant,
+    VariantGolden,
+)
 
 __all__ = [
     "FORMAT_VERSION",
+    "FULL_PRECISION",
     "LAYOUT",
+    "Accuracy",
     "Affine",
+    "Agreement",
+    "Approximation",
     "ArithmeticStep",
     "AxisOrder",
     "Calibration",
+    "CalibrationData",
     "CenterCrop",
     "Classify",
     "Column",
@@ -99,6 +113,7 @@ __all__ = [
     "Pad",
     "ParitySummary",
     "Preprocessing",
+    "Quantization",
     "Raw",
     "Regress",
     "Resize",
@@ -115,6 +130,7 @@ __all__ = [
     "TokensInput",
     "Value",
     "Variant",
+    "VariantGolden",
     "manifest_from_json",
     "struct_to_json",
 ]
