@@ -22,6 +22,7 @@ from exporter.options.values import (
     read_size,
     read_values,
 )
+from exporter.options.variant import VariantOptions
 from runtime.manifest import InverseFunction, InverseFunctionName, InverseStep, TextInput, Value
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class TaskOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(VariantOptions):
     """One export, as asked for; None: inferred, and reported.
 
     ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,
@@ -422,8 +423,9 @@ class ExportOptions:
 
 
 def option_fields(kind: type[ExportOptions] = ExportOptions) -> Iterator[Field[Any]]:
-    """Yield the fields that are options, in the order of the help."""
-    for about in fields(kind):
+    """Yield the fields that are options, in the order of the help: those of a variant come last."""
+    inherited = {about.name for about in fields(VariantOptions)}
+    for about in sorted(fields(kind), key=lambda about: about.name in inherited):
         if about.name == "task_options":
             yield from fields(TaskOptions)
         elif "option" in about.metadata:

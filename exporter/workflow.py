@@ -36,6 +36,9 @@ from exporter.outputs.labels import assumed_labels
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.golden import choose_golden
+from exporter.precision.data import check_data
+from exporter.precision.scores import check_task
+from exporter.precision.variant import VariantReport, VariantRequest, add_variant, check_request, check_written
 from exporter.progress import (
     Progress,
     ProgressListener,
@@ -56,12 +59,13 @@ _OTHER_MACHINES = 4.0
 
 
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export wrote, and the proof."""
+    """What an export wrote, and the proof; ``variant`` is what was measured of the one that was asked for."""
 
     artifact: Path
     manifest: Manifest
     parity: Evidence
     steps: tuple[Step, ...]
+    variant: VariantReport | None = None
 
 
 @overload
@@ -116,6 +120,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     options.check_export()
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     check_out(options.artifact_path, force=options.force)
+    request = _variant_request(options)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
         draft, fallbacks = _write(subject, stage, progress)
@@ -127,13 +132,26 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             draft = msgspec.structs.replace(draft, golden=_golden_limits(draft, subject.adapter, noise))
             step.finding = describe_parity(evidence, subject.adapter.noun)
+        stage.write(LAYOUT.parity, evidence_to_json(evidence))
+        manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
+        report = None
+        if request is not None:
+            staged = Artifact(path=stage.folder, manifest=manifest)
+            manifest, report = add_variant(staged, stage, request, progress)
+            report = msgspec.structs.replace(report, artifact=str(options.artifact_path))
         with progress.step("write") as step:
-            stage.write(LAYOUT.parity, evidence_to_json(evidence))
-            manifest = msgspec.structs.replace(draft, files=stage.files(), parity=evidence.summary())
             stage.finish(manifest)
+            if report is not None:
+                check_written(stage, manifest.name)
             size_bytes = sum(file.size_bytes for file in manifest.files.values())
             step.finding = f"{options.artifact_path}, {megabytes(size_bytes)}"
-    return ExportResult(artifact=options.artifact_path, manifest=manifest, parity=evidence, steps=tuple(progress.done))
+    return ExportResult(
+        artifact=options.artifact_path,
+        manifest=manifest,
+        parity=evidence,
+        steps=tuple(progress.done),
+        variant=report,
+    )
 
 
 def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
@@ -153,6 +171,9 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
+    request = _variant_request(options)
+    if request is not None:
+        check_data(request.calibration, adapter.inputs, request.min_agreement)
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
@@ -163,6 +184,8 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         postprocessing = infer_postprocessing(
             outputs.values, task_options, labels_file=LAYOUT.labels, name=type(untouched).__name__
         )
+        if request is not None:
+            check_task(postprocessing.task, options.artifact_name)
         step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}: {postprocessing.finding}"
     with progress.step("labels") as step:
 
@@ -177,6 +200,15 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     return _Subject(
         options=options, checkpoint=checkpoint, rebuilt=rebuilt, adapter=adapter, eager=eager, labels=labels
     )
+
+
+def _variant_request(options: ExportOptions) -> VariantRequest | None:
+    """Return what a variant was asked for with; None where none was. Raises ExportError where nothing could meet it."""
+    if options.precision is None or options.calibration is None:
+        return None
+    request = VariantRequest(calibration=options.calibration, min_agreement=options.min_agreement)
+    check_request(request)
+    return request
 
 
 def _write(subject: _Subject, stage: Staging, progress: Progress) -> tuple[Manifest, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from exporter import check_extra
 from exporter.cli.labeled_data import Artifact, Json, LabelColumn, print_failures
 from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ExportError
+from exporter.options.variant import MIN_AGREEMENT
 from runtime.console import open_console
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def quantize(
     label_column: LabelColumn = "label",
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of labels equal to fp32's; below it, nothing is written.")
-    ] = 0.99,
+    ] = MIN_AGREEMENT,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder to write. Default: the artifact itself.")
     ] = None,

@@ -35,7 +35,7 @@ def quantize(
     opened = open_artifact(artifact)
     manifest = opened.manifest
     check_request(request)
-    check_task(manifest)
+    check_task(manifest.task, manifest.name)
     check_data(request.calibration, manifest.inputs, request.min_agreement)
     replaced = {name for variant in manifest.variants if variant.precision == PRECISION for name in variant.files}
     with staging(Path(out or artifact), force=True) as stage:

@@ -11,7 +11,7 @@ from exporter.errors import ExportError
 from exporter.outputs.registry import open_reference
 from exporter.precision.data import Arrays
 from runtime.engine.session import open_session
-from runtime.manifest import Agreement, Manifest
+from runtime.manifest import Agreement, Manifest, Task
 
 # How often the interval of a sample has the true share of equal labels in it, at least.
 _CONFIDENCE = 0.95
@@ -51,11 +51,11 @@ class Comparison:
         )
 
 
-def check_task(manifest: Manifest) -> None:
+def check_task(task: Task, name: str) -> None:
     """Raise ExportError for a task without labels: there is no agreement that a variant could be judged by."""
-    if not open_reference(manifest.task, ()).has_class_scores:
+    if not open_reference(task, ()).has_class_scores:
         raise ExportError(
-            f"'{manifest.name}': a task of {manifest.task.kind} has no labels that a precision could be measured by: "
+            f"'{name}': a task of {task.kind} has no labels that a precision could be measured by: "
             "expected classify, binary or multilabel. Use the fp32 variant."
         )
 

@@ -134,11 +134,12 @@ class StaticSearch:
         weighted = self._network.weighted
         if len(self._network.ends) < len(weighted):
             yield method, self._network.ends
-        count = 1
-        while _best(tried)[0].agreement < min_agreement and count <= _MOST_FULL * len(weighted):
+        most = int(_MOST_FULL * len(weighted))
+        for count in [*(2**power for power in range(most.bit_length()) if 2**power < most), most]:
+            if not count or _best(tried)[0].agreement >= min_agreement:
+                return
             costly = {cost.node for cost in self.costs()[:count]}
             yield method, tuple(name for name in weighted if name in costly)
-            count *= 2
 
     def _quantize(self, method: RangeMethod, fp32_nodes: Sequence[str]) -> QuantizedNetwork:
         if method not in self._ranges:

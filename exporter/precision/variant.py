@@ -11,6 +11,7 @@ import onnxruntime
 
 from exporter.bundle import Staging
 from exporter.errors import ExportError, ParityError
+from exporter.options.variant import MIN_AGREEMENT
 from exporter.precision.data import Arrays, PreparedSource, SplitData, content_of, read_data
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
@@ -30,7 +31,6 @@ from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
 PRECISION: Literal["int8"] = "int8"
-MIN_AGREEMENT = 0.99
 
 # Another machine may round where this one does not: limits are this many times as far as two ways to compute here.
 _OTHER_MACHINES = 4.0
@@ -99,7 +99,7 @@ def add_variant(
     """
     manifest = artifact.manifest
     check_request(request)
-    check_task(manifest)
+    check_task(manifest.task, manifest.name)
     with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
         data = read_data(model, request.calibration, request.min_agreement)
         labeled = _read_labeled(model, request, data)

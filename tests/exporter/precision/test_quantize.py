@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import truecopy
-from exporter import ExportError
+from exporter import ExportError, workflow
 from exporter.calibration.fit import calibrate
 from exporter.errors import ParityError
 from exporter.precision import search, variant
@@ -184,17 +184,9 @@ def test_photos_that_do_not_decode_are_counted_and_named(tiny, crops, tmp_path):
         quantize(tiny, variant.VariantRequest(calibration=tmp_path / "data", min_agreement=0.95), out=tmp_path / "out")
 
 
-def test_a_task_without_labels_has_no_agreement(tiny):
-    manifest = open_artifact(tiny).manifest
-    regression = type(manifest)(
-        **{
-            **{name: getattr(manifest, name) for name in manifest.__struct_fields__},
-            "task": Regress(values=(Value(name="price"),)),
-        }
-    )
-
-    with pytest.raises(ExportError, match="a task of regress has no labels"):
-        check_task(regression)
+def test_a_task_without_labels_has_no_agreement():
+    with pytest.raises(ExportError, match="'price': a task of regress has no labels"):
+        check_task(Regress(values=(Value(name="price"),)), "price")
 
 
 def test_a_precision_that_is_missing_names_those_that_are_there(tiny, quantized):
@@ -246,3 +238,23 @@ def test_the_commands_list_it_run_it_and_ask_for_data(tiny, quantized):
     refused = run(build_app({"quantize"}), ["quantize", str(tiny)])
     assert refused.exit_code != 0
     assert "--calibration: missing" in str(refused.exception)
+
+
+def test_an_export_adds_the_variant_and_equals_export_and_quantize(export_mine, exported, crops, request_for, tmp_path):
+    both = export_mine(precision="int8", calibration=crops, min_agreement=0.95)
+    report = quantize(exported.artifact, request_for(), out=tmp_path / "later" / "mine")
+
+    assert both.variant.approximation == report.approximation
+    assert both.variant.artifact == str(both.artifact)
+    assert files_of(both.artifact) == files_of(Path(report.artifact))
+    assert verify(both.artifact, precision="int8").passed
+
+
+def test_an_export_with_too_little_data_ends_before_the_network_is_converted(export_mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "infer_postprocessing", None)
+    (tmp_path / "few").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "few" / "one.png")
+
+    with pytest.raises(ExportError, match="at least 132 different inputs, got 1"):
+        export_mine(precision="int8", calibration=tmp_path / "few")
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
