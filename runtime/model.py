@@ -81,12 +81,12 @@ class Model:
         self._warning_counts: Counter[str] = Counter()
         self._decoder = open_decoder(artifact, max_pixels=max_pixels)
         self._variant = artifact.manifest.variant(precision)
+        self._bucket = self._decoder.bucket if self._variant.shares_batches else id
         self._batched = artifact.manifest.batched_outputs
         self._graph, self._raw_graph = (
             artifact.graph(name, weights=self._variant.weights) for name in (self._variant.network, self._variant.model)
         )
         # Measured on a CPU: a batch of photos gains nothing; of rows, whose networks are small, most of the speed.
-        images = is_costly_to_decode(artifact.manifest.inputs)
         self._executor = Executor(
             self._graph,
             device=device_for(self._variant, device),
@@ -95,7 +95,7 @@ class Model:
                 workers=workers,
                 threads=threads,
                 batch=batch,
-                cpu_batch=None if images else self._decoder.batch_size,
+                cpu_batch=None if is_costly_to_decode(artifact.manifest.inputs) else self._decoder.batch_size,
             ),
             options=options or DeviceOptions(),
             every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
@@ -342,7 +342,7 @@ class Model:
             return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
-        return run_by_bucket(prepared, self._decoder.bucket, self._score_batch)
+        return run_by_bucket(prepared, self._bucket, self._score_batch)
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         outputs = self._executor.run(self._decoder.stack(self._executor.fill(prepared)))

@@ -142,7 +142,7 @@ class _GoldenChecks:
         yield from self._check_prepared(stacked)
         yield from self._check_network([model.run(case.prepared) for case in golden])
         yield from self._check_end_to_end("end to end", [model.run(arrays) for arrays in stacked])
-        if len(golden) > 1:
+        if len(golden) > 1 and model.variant.shares_batches:
             yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
         yield from self._check_labels()
         variant = model.variant

@@ -23,19 +23,22 @@ _LIMIT_BYTES = 1_900_000_000
 class NetworkGraph:
     """The fp32 network of an artifact, self-contained and with the shapes of its tensors.
 
-    ``weighted`` are the names of the nodes with weights, in their order, with the module that each is of; ``inner``
-    the nodes between the first and the last of them, themselves included; ``ends`` the weighted nodes with no other
-    before them, or behind.
+    ``weighted`` are the names of the nodes with weights, in their order, with the module that each is of, and
+    ``weights`` the names of their tensors; ``inner`` are the nodes between the first and the last of them, themselves
+    included; ``ends`` the weighted nodes with no other before them, or behind; ``tables`` those that look rows up, such
+    as embeddings.
     """
 
     model: onnx.ModelProto
     weighted: Mapping[str, str]
+    weights: Mapping[str, str]
     inner: tuple[str, ...]
     ends: tuple[str, ...]
+    tables: tuple[str, ...]
 
 
-def read_network(artifact: Artifact) -> NetworkGraph:
-    """Return the network of an artifact's fp32 variant.
+def read_network(artifact: Artifact, *, with_tables: bool) -> NetworkGraph:
+    """Return the network of an artifact's fp32 variant; its tables of floats have weights only ``with_tables``.
 
     Raises ConversionError where nothing in it can be quantized.
     """
@@ -49,11 +52,16 @@ def read_network(artifact: Artifact) -> NetworkGraph:
     for name in variant.files:
         artifact.file(name)
     model = onnx.load(artifact.path / variant.network)
-    constants = {value.name for value in model.graph.initializer}
-    weighted = {
-        node.name: _module_of(node)
+    constants = {value.name: value for value in model.graph.initializer}
+    tables = [
+        node
         for node in model.graph.node
-        if node.op_type in WEIGHTED_OPERATORS and node.input[1] in constants
+        if with_tables and node.op_type == "Gather" and _is_table(constants.get(node.input[0]))
+    ]
+    operators = [node for node in model.graph.node if node.op_type in WEIGHTED_OPERATORS and node.input[1] in constants]
+    weights = {node.name: node.input[0] for node in tables} | {node.name: node.input[1] for node in operators}
+    weighted = {
+        node.name: _module_of(weights[node.name], node, model) for node in model.graph.node if node.name in weights
     }
     if not weighted:
         raise ConversionError(
@@ -67,6 +75,8 @@ def read_network(artifact: Artifact) -> NetworkGraph:
         weighted=weighted,
         inner=tuple(node.name for node in nodes if before[node.name] and behind[node.name]),
         ends=tuple(name for name in weighted if before[name] == {name} or behind[name] == {name}),
+        tables=tuple(node.name for node in tables),
+        weights=weights,
     )
 
 
@@ -112,9 +122,23 @@ def _join(raw: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:
     return joined
 
 
-def _module_of(node: onnx.NodeProto) -> str:
-    """Return the module whose weight a node has, from the name that torch's exporter keeps; else the weight's name."""
-    return str(node.input[1]).removesuffix(".weight")
+def _is_table(constant: onnx.TensorProto | None) -> bool:
+    return constant is not None and constant.data_type == onnx.TensorProto.FLOAT and len(constant.dims) == 2
+
+
+def _module_of(weight: str, node: onnx.NodeProto, model: onnx.ModelProto) -> str:
+    """Return the module whose weight a node has, from the name that torch's exporter keeps; else the weight's name.
+
+    The exporter turns some weights around, which then have no name: that of the bias which is added has the module.
+    """
+    if weight.endswith(".weight"):
+        return weight.removesuffix(".weight")
+    constants = {value.name for value in model.graph.initializer}
+    for consumer in model.graph.node:
+        if consumer.op_type == "Add" and node.output[0] in consumer.input:
+            for name in constants.intersection(consumer.input):
+                return str(name).removesuffix(".bias")
+    return weight
 
 
 def _weighted_on_the_way(

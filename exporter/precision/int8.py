@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from exporter.precision.graphs import NetworkGraph
 from exporter.precision.ranges import OPERATORS, Ranges
@@ -44,6 +46,39 @@ def quantize_static(
             fp32_nodes=tuple(fp32_nodes),
         ),
         nodes=nodes,
+    )
+
+
+def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()) -> QuantizedNetwork:
+    """Return the network with 8-bit tables and matrix products; each input's activations have their own range.
+
+    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    del model.graph.value_info[:]
+    quantizer = ONNXQuantizer(
+        model,
+        True,  # per channel
+        reduce_range,
+        QuantizationMode.IntegerOps,
+        False,  # not static
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        None,
+        [],
+        # The quantizer splits a Gemm into a product, of this name, and a sum.
+        [other for name in fp32_nodes for other in (name, f"{name}_MatMul")],
+        ["MatMul", *(["Gather"] if network.tables else [])],
+        {"MatMulConstBOnly": True},
+    )
+    quantizer.quantize_model()
+    return QuantizedNetwork(
+        model=quantizer.model.model,
+        quantization=Quantization(
+            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=tuple(fp32_nodes)
+        ),
+        nodes=tuple(name for name in network.weighted if name not in fp32_nodes),
     )
 
 

@@ -5,6 +5,7 @@ activations from inputs as the runtime prepares them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -16,6 +17,8 @@ from exporter.precision.graphs import NetworkGraph
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.ranges import CUTTING, PASSING, PERCENTILE, RangeMethod, Ranges
 from runtime.engine.session import open_session
+
+Array: TypeAlias = NDArray[Any]
 
 # Rounding to the nearest step is off by half a step; the rest is what float32 rounds.
 _HALF_STEP = 0.505
@@ -58,12 +61,31 @@ def _in_inputs(ranges: Ranges, prepared: Sequence[Arrays]) -> str:
     return ""
 
 
+def broken_weight(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
+    """Return what is wrong with the weights of a dynamically quantized network, in a sentence; empty if nothing."""
+    full = {value.name: value for value in network.model.graph.initializer}
+    constants = {value.name: value for value in quantized.model.graph.initializer}
+    for node in quantized.nodes:
+        name, module = network.weights[node], f"'{network.weighted[node]}'"
+        parts = [constants.get(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
+        if any(part is None for part in parts):
+            return f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
+        values, scale, zero = (numpy_helper.to_array(part).astype(np.float64) for part in parts if part is not None)
+        weight = numpy_helper.to_array(full[name])
+        if weight.shape != values.shape:  # a Gemm's, which the quantizer turns around
+            weight = weight.T
+        axis = None if node in network.tables else weight.ndim - 1
+        problem = _weight_problem(module, weight, values, scale, zero, axis=axis)
+        if problem:
+            return problem
+    return ""
+
+
 def _in_weights(network: NetworkGraph, quantized: QuantizedNetwork) -> Iterator[str]:
     """Yield what is wrong with the weights: each channel has its own scale, and no value is off by more than half."""
     full = {value.name: value for value in network.model.graph.initializer}
     constants = {value.name: value for value in quantized.model.graph.initializer}
     dequantized = {node.output[0]: node for node in quantized.model.graph.node if node.op_type == "DequantizeLinear"}
-    known = {node.name: node for node in network.model.graph.node}
     for node in quantized.model.graph.node:
         if node.name not in network.weighted or node.name not in quantized.nodes:
             continue
@@ -72,20 +94,25 @@ def _in_weights(network: NetworkGraph, quantized: QuantizedNetwork) -> Iterator[
         if pair is None:
             yield f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
             continue
-        weight = numpy_helper.to_array(full[known[node.name].input[1]])
+        weight = numpy_helper.to_array(full[network.weights[node.name]])
         values, scale, zero = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in pair.input)
         axis = next((attribute.i for attribute in pair.attribute if attribute.name == "axis"), 1)
-        if scale.size == 1 and weight.shape[axis] > 1:
-            yield f"the weight of {module} has one scale, and per channel was promised"
-            continue
-        shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)] if scale.size > 1 else []
-        steps = scale.reshape(shape)
-        off = np.abs((values - zero.reshape(shape)) * steps - weight) / steps
-        if off.max() > _HALF_STEP:
-            yield (
-                f"the weight of {module} is off by {off.max():.3g} steps of its scale, expected at most half a step: "
-                "a scale or zero point is wrong"
-            )
+        yield _weight_problem(module, weight, values, scale, zero, axis=axis)
+
+
+def _weight_problem(module: str, weight: Array, values: Array, scale: Array, zero: Array, *, axis: int | None) -> str:
+    """Return what is wrong with a quantized weight, empty if nothing; one scale is right where ``axis`` is None."""
+    if axis is not None and scale.size == 1 and weight.shape[axis] > 1:
+        return f"the weight of {module} has one scale, and per channel was promised"
+    shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)] if scale.size > 1 else []
+    steps = scale.reshape(shape)
+    off = np.abs((values - zero.reshape(shape)) * steps - weight) / steps
+    if off.max() <= _HALF_STEP:
+        return ""
+    return (
+        f"the weight of {module} is off by {off.max():.3g} steps of its scale, expected at most half a step: a scale "
+        "or zero point is wrong"
+    )
 
 
 def _in_activations(network: NetworkGraph, quantized: QuantizedNetwork, ranges: Ranges) -> Iterator[str]:
@@ -148,7 +175,7 @@ def _represented(quantized: onnx.ModelProto, full: onnx.ModelProto) -> Iterator[
             yield node.input[0], -zero * scale, (255 - zero) * scale
 
 
-def _scalar(array: NDArray[np.generic]) -> float:
+def _scalar(array: Array) -> float:
     return float(array.reshape(()))
 
 

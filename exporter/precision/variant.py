@@ -16,7 +16,7 @@ from exporter.precision.data import Arrays, PreparedSource, SplitData, content_o
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.scores import Comparison, check_task, compare_scores
-from exporter.precision.search import NodeCost, StaticSearch, Trial
+from exporter.precision.search import DynamicSearch, NodeCost, Search, StaticSearch, Trial
 from exporter.progress import Progress
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import golden_outputs_to_npz, read_golden
@@ -31,6 +31,9 @@ from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
 PRECISION: Literal["int8"] = "int8"
+
+# Kinds of input whose networks are mostly matrix products, quantized by the range of each input.
+_DYNAMIC_KINDS = frozenset({"text", "tokens"})
 
 # Another machine may round where this one does not: limits are this many times as far as two ways to compute here.
 _OTHER_MACHINES = 4.0
@@ -105,17 +108,7 @@ def add_variant(
         labeled = _read_labeled(model, request, data)
         step.finding = f"{len(data.calibrated)} inputs to calibrate with, {len(data.measured)} others to measure with"
     with progress.step("quantize") as step, Model(artifact, device="cpu", threads=1) as model:
-
-        def prepare(source: PreparedSource) -> Arrays:
-            return model.stack([model.prepare(source.source, subject=f"'{source.name}'")])
-
-        search = StaticSearch(
-            read_network(artifact),
-            manifest,
-            data.calibrated,
-            prepare=prepare,
-            reduce_range=has_fast_int8() is False,
-        )
+        search = _open_search(artifact, model, data)
         found = search.run(request.min_agreement)
         step.finding = f"{len(found.trials)} ways tried: {_describe(found.best)}"
     variant = _variant_names(manifest)
@@ -159,6 +152,20 @@ def add_variant(
     return written, report
 
 
+def _open_search(artifact: Artifact, model: Model, data: SplitData) -> Search:
+    """Return the search for the kind of input: texts differ too much in length and content for static ranges."""
+    is_dynamic = artifact.manifest.inputs[0].kind in _DYNAMIC_KINDS
+    network = read_network(artifact, with_tables=is_dynamic)
+    reduce_range = has_fast_int8() is False
+    if is_dynamic:
+        return DynamicSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range)
+
+    def prepare(source: PreparedSource) -> Arrays:
+        return model.stack([model.prepare(source.source, subject=f"'{source.name}'")])
+
+    return StaticSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range, prepare=prepare)
+
+
 def check_written(stage: Staging, name: str) -> None:
     """Raise ParityError unless the variant in a finished stage gives the outputs that were measured."""
     verification = verify(stage.folder, device="cpu", precision=PRECISION)
@@ -187,7 +194,8 @@ def _describe(best: QuantizedNetwork) -> str:
     quantization = best.quantization
     count = len(quantization.fp32_nodes)
     kept = f", {count} nodes in {FULL_PRECISION}" if count else ""
-    return f"{quantization.method}, ranges by {quantization.ranges}, per channel{kept}"
+    ranges = f", ranges by {quantization.ranges}" if quantization.ranges else ""
+    return f"{quantization.method}{ranges}, per channel{kept}"
 
 
 def _compare(full: Model, own: Model, data: SplitData) -> _Compared:

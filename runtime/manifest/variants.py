@@ -104,6 +104,11 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
     approximation: Approximation | None = None
 
     @property
+    def shares_batches(self) -> bool:
+        """Whether inputs may share a call of the network: dynamic ranges are those of all inputs of a call."""
+        return self.approximation is None or self.approximation.quantization.method != "dynamic"
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The names of the files that the variant is made of, without duplicates."""
         golden = (self.approximation.golden.file,) if self.approximation else ()

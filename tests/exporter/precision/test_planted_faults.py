@@ -78,7 +78,7 @@ def test_a_wrong_constant_is_found_by_its_module_or_activation(refused, monkeypa
         return model
 
     monkeypatch.setattr(int8, "_with_pairs", planted)
-    monkeypatch.setattr(search.StaticSearch, "_ways", lambda *_: iter([("min-max", ())]))
+    monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
 
     assert re.search(words, refused())
 

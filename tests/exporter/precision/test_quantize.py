@@ -133,7 +133,7 @@ def with_twin_classes(tiny: Path, folder: Path) -> Path:
 def test_too_little_agreement_writes_nothing_and_names_the_costly_modules(tiny, request_for, tmp_path, monkeypatch):
     artifact = with_twin_classes(tiny, tmp_path / "twins")
     # The search would find that the last layer has to stay in fp32.
-    monkeypatch.setattr(search.StaticSearch, "_ways", lambda *_: iter([("min-max", ())]))
+    monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
 
     with pytest.raises(ParityError) as caught:
         quantize(artifact, request_for(), out=tmp_path / "out")
