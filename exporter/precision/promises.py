@@ -65,6 +65,12 @@ def broken_weight(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
     """Return what is wrong with the weights of a dynamically quantized network, in a sentence; empty if nothing."""
     full = {value.name: value for value in network.model.graph.initializer}
     constants = {value.name: value for value in quantized.model.graph.initializer}
+    # The quantizer writes a Gemm whose weight is turned around as a product with the weight itself.
+    turned = {
+        node.name
+        for node in network.model.graph.node
+        if node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    }
     for node in quantized.nodes:
         name, module = network.weights[node], f"'{network.weighted[node]}'"
         parts = [constants.get(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
@@ -72,7 +78,7 @@ def broken_weight(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
             return f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
         values, scale, zero = (numpy_helper.to_array(part).astype(np.float64) for part in parts if part is not None)
         weight = numpy_helper.to_array(full[name])
-        if weight.shape != values.shape:  # a Gemm's, which the quantizer turns around
+        if node in turned:
             weight = weight.T
         axis = None if node in network.tables else weight.ndim - 1
         problem = _weight_problem(module, weight, values, scale, zero, axis=axis)
