@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.errors import ExportError
-from exporter.inputs.registry import to_bytes
 from runtime.errors import InputError, listed
 from runtime.inputs.folders import LeftOut
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput
 from runtime.jobs.sources import count_inputs, read_sources
 from runtime.jobs.urls import fetch_each
-from runtime.manifest import CalibrationData, Input, Manifest
+from runtime.manifest import CalibrationData, Input
 from runtime.model import Model
 
 Arrays = dict[str, NDArray[Any]]
@@ -38,7 +37,10 @@ _FEWEST_MEASURED_OF_ALL = 100
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSource:
-    """One input of the user's: its name, what it was read from, its SHA-256, and its arrays for the network graph."""
+    """One input of the user's: its name, what it was read from, its arrays for the network graph, and a SHA-256.
+
+    That is of the file, or of the arrays where the input is no file.
+    """
 
     name: str
     source: Any
@@ -93,10 +95,8 @@ def read_data(model: Model, data: Path, min_agreement: float) -> SplitData:
         try:
             if isinstance(source, InputError):
                 raise source
-            sha256 = hashlib.sha256(to_bytes(source, model.manifest)).hexdigest()
-            if sha256 not in inputs:
-                arrays = model.stack([model.prepare(source, subject=f"'{name}'")])
-                inputs[sha256] = PreparedSource(name=name, source=source, sha256=sha256, arrays=arrays)
+            prepared = prepare_source(model, name, source)
+            inputs.setdefault(prepared.sha256, prepared)
         except InputError as error:
             failures[name] = str(error)
     _check_count(data, len(inputs), min_agreement, failures)
@@ -105,9 +105,12 @@ def read_data(model: Model, data: Path, min_agreement: float) -> SplitData:
     return SplitData(calibrated=tuple(ordered[:count]), measured=tuple(ordered[count:]), failures=failures)
 
 
-def content_of(source: Any, manifest: Manifest) -> str:
-    """Return the SHA-256 of an input's encoded form."""
-    return hashlib.sha256(to_bytes(source, manifest)).hexdigest()
+def prepare_source(model: Model, name: str, source: Any) -> PreparedSource:
+    """Return one input as the runtime prepares it. Raises InputError where it cannot be used."""
+    arrays = model.stack([model.prepare(source, subject=f"'{name}'")])
+    content = source.read_bytes() if isinstance(source, Path) else source
+    sha256 = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest_arrays(arrays)
+    return PreparedSource(name=name, source=source, sha256=sha256, arrays=arrays)
 
 
 def digest_arrays(arrays: Arrays) -> str:

@@ -12,7 +12,7 @@ import onnxruntime
 from exporter.bundle import Staging
 from exporter.errors import ExportError, ParityError
 from exporter.options.variant import MIN_AGREEMENT
-from exporter.precision.data import Arrays, PreparedSource, SplitData, content_of, read_data
+from exporter.precision.data import Arrays, PreparedSource, SplitData, prepare_source, read_data
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.scores import Comparison, check_task, compare_scores
@@ -224,11 +224,14 @@ def _read_labeled(model: Model, request: VariantRequest, data: SplitData) -> lis
     if request.labels_from is None:
         return []
     calibrated = {source.sha256 for source in data.calibrated}
-    return [
-        one
-        for one in read_labeled(model, request.labels_from, column=request.label_column)
-        if isinstance(one, InputError) or content_of(one.source, model.manifest) not in calibrated
-    ]
+    labeled = []
+    for one in read_labeled(model, request.labels_from, column=request.label_column):
+        try:
+            if isinstance(one, InputError) or prepare_source(model, one.name, one.source).sha256 not in calibrated:
+                labeled.append(one)
+        except InputError as error:
+            labeled.append(error)
+    return labeled
 
 
 def _accuracy(full: Model, own: Model, labeled: Sequence[LabeledData | InputError]) -> Accuracy | None:
