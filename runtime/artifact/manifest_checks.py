@@ -20,6 +20,13 @@ def check_manifest(manifest: Manifest, *, subject: str) -> None:
             f"{subject}: its variants do not fit: expected {FULL_PRECISION} first, and each other precision once, with "
             f"what was measured of it, got {', '.join(precisions) or 'none'}. Export the model again."
         )
+    for variant in manifest.variants[1:]:
+        missing = [name for name in variant.files if name not in manifest.files]
+        if missing:
+            raise ArtifactError(
+                f"{subject}: '{missing[0]}' of variant {variant.precision} is not listed in its files. "
+                "Export the model again."
+            )
     for name in manifest.files:
         if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
             raise ArtifactError(

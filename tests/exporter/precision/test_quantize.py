@@ -258,3 +258,14 @@ def test_an_export_with_too_little_data_ends_before_the_network_is_converted(exp
     with pytest.raises(ExportError, match="at least 132 different inputs, got 1"):
         export_mine(precision="int8", calibration=tmp_path / "few")
     assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_a_variant_whose_files_are_not_listed_is_refused(quantized, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(quantized, folder)
+    manifest = json.loads((folder / "truecopy.json").read_text())
+    del manifest["files"]["golden.int8.npz"]
+    (folder / "truecopy.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ArtifactError, match=r"'golden\.int8\.npz' of variant int8 is not listed in its files"):
+        open_artifact(folder)
