@@ -111,7 +111,7 @@ def assemble(
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(converted.skeleton)
     with weights_file.open("wb") as stream:
-        _write_weights(skeleton, converted.weights, stream, weights_file.name)
+        write_weights(skeleton, converted.weights, stream, weights_file.name)
     _rename_clashes(skeleton, reserved={*inputs, *(output.name for output in outputs)})
     return Graphs(
         model=_join(skeleton, raw_part, postprocessing.nodes(), outputs),
@@ -160,12 +160,10 @@ def _rename_clashes(model: onnx.ModelProto, *, reserved: set[str]) -> None:
             pending += [inner for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
-def _write_weights(
-    model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], stream: BinaryIO, location: str
-) -> None:
+def write_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], stream: BinaryIO, location: str) -> None:
     """Write the model's large tensors, those in ``weights`` from there, and let the model refer to them.
 
-    Each is written once, aligned so that it can be memory-mapped.
+    Each is written once, aligned so that it can be memory-mapped. ``location`` is the name of the stream's file.
     """
     offsets: dict[bytes, int] = {}
     for tensor in model.graph.initializer:

@@ -11,9 +11,10 @@ from exporter.architectures.heads import LinearHead, UnknownHead
 from exporter.architectures.identify import Fit, cannot_tell, identify, identify_part
 from exporter.checkpoint import Checkpoint, read_checkpoint
 from exporter.checkpoint.ignored_keys import ignore_options
+from exporter.progress import megabytes
 from runtime.artifact.open import open_artifact
 from runtime.errors import listed
-from runtime.manifest import LAYOUT, Manifest
+from runtime.manifest import LAYOUT, Manifest, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -236,6 +237,7 @@ class ArtifactInspection:
             "onnx_exporter": manifest.source.onnx_exporter,
             "compared": msgspec.to_builtins(manifest.compared),
             "parity": summary,
+            "variants": msgspec.to_builtins(manifest.variants),
             "files": sorted(manifest.files),
         }
 
@@ -254,6 +256,9 @@ class ArtifactInspection:
             table.add_row("input", f"{escape(spec.name)}: {spec.kind}")
         for output in manifest.outputs:
             table.add_row("output", escape(f"{output.name}: {output.dtype} [{', '.join(map(str, output.shape))}]"))
+        for variant in manifest.variants:
+            size_bytes = sum(manifest.files[name].size_bytes for name in variant.files)
+            table.add_row(variant.precision, f"{megabytes(size_bytes)}, {_describe_variant(variant)}")
         if summary is not None:
             table.add_row("compared", f"{summary.inputs} inputs with the eager model")
         for name, lengths in manifest.compared.items():
@@ -261,6 +266,17 @@ class ArtifactInspection:
         if not manifest.compared:
             table.add_row("", "lengths: not recorded, by an earlier release")
         return table
+
+
+def _describe_variant(variant: Variant) -> str:
+    measured = variant.approximation
+    if measured is None:
+        return "[green]proven equal[/]"
+    agreement = measured.agreement
+    return (
+        f"[yellow]{measured.verdict}[/]: labels equal on {agreement.equal} of {agreement.inputs} inputs, at 95% "
+        f"between {agreement.low:.2%} and {agreement.high:.2%}; scores differ by {agreement.score_difference:.2g} at most"
+    )
 
 
 def inspect_artifact(path: Path) -> ArtifactInspection:

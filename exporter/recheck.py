@@ -29,7 +29,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row, WholeCheck
-from runtime.manifest import LAYOUT, Input
+from runtime.manifest import LAYOUT, Input, Variant
 from runtime.model import Model
 from runtime.reports import Picture, unfinished
 from runtime.verify import verify_model
@@ -201,12 +201,19 @@ def _with_rows(evidence: Evidence, subject: parity.ParityInputs, rows: Sequence[
 
 
 def _golden_rows(artifact: Artifact) -> list[Row]:
-    """Return the result of 'truecopy verify': the golden set may be stale, or hold what no option repeats."""
-    with Model(artifact, device="cpu") as model:
+    """Return the result of 'truecopy verify', of every variant: its golden set may be stale.
+
+    It may also hold what no option repeats.
+    """
+    return [row for variant in artifact.manifest.variants for row in _golden_rows_of(artifact, variant)]
+
+
+def _golden_rows_of(artifact: Artifact, variant: Variant) -> list[Row]:
+    with Model(artifact, precision=variant.precision, device="cpu") as model:
         verification = verify_model(artifact, model, whole_path=True)
     return [
         Row(
-            path=LAYOUT.golden,
+            path=LAYOUT.golden if variant.approximation is None else variant.approximation.golden.file,
             device="cpu",
             stage=check.stage,
             group=check.title,

@@ -34,6 +34,7 @@ from exporter.options.values import (
     read_size,
     values_of,
 )
+from exporter.options.variant import VariantOptions
 from runtime.manifest import TextInput
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _FITTED = {".skops", ".joblib", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(VariantOptions):
     """One export, as asked for; None: inferred, and reported.
 
     ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,

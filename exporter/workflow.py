@@ -38,6 +38,9 @@ from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.advice import advise
 from exporter.parity.golden import choose_golden
+from exporter.precision.data import check_data
+from exporter.precision.scores import check_task
+from exporter.precision.variant import VariantReport, VariantRequest, add_variant, check_request, check_written
 from exporter.progress import (
     Progress,
     ProgressListener,
@@ -56,12 +59,13 @@ from runtime.manifest import FORMAT_VERSION, LAYOUT, Golden, Manifest, Source
 
 
 class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export wrote, and the proof."""
+    """What an export wrote, and the proof; ``variant`` is what was measured of the one that was asked for."""
 
     artifact: Path
     manifest: Manifest
     parity: Evidence
     steps: tuple[Step, ...]
+    variant: VariantReport | None = None
 
 
 @overload
@@ -131,6 +135,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     options.check_export()
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     check_out(options.artifact_path, force=options.force)
+    request = _variant_request(options)
     subject = _prepare(options, progress)
     with staging(options.artifact_path, force=options.force) as stage:
         written = _write(subject, stage, progress)
@@ -144,19 +149,32 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
             golden = _golden_limits(written.draft, subject.adapter, noise)
             step.finding = describe_parity(evidence, subject.adapter.noun)
             check_unchanged(subject.checkpoint)
+        stage.write(LAYOUT.parity, evidence_to_json(evidence))
+        manifest = msgspec.structs.replace(
+            written.draft,
+            golden=golden,
+            files=stage.files(),
+            parity=evidence.summary(),
+            compared=evidence.compared(),
+        )
+        report = None
+        if request is not None:
+            staged = Artifact(path=stage.folder, manifest=manifest)
+            manifest, report = add_variant(staged, stage, request, progress)
+            report = msgspec.structs.replace(report, artifact=str(options.artifact_path))
         with progress.step("write") as step:
-            stage.write(LAYOUT.parity, evidence_to_json(evidence))
-            manifest = msgspec.structs.replace(
-                written.draft,
-                golden=golden,
-                files=stage.files(),
-                parity=evidence.summary(),
-                compared=evidence.compared(),
-            )
             stage.finish(manifest)
+            if report is not None:
+                check_written(stage, manifest.name)
             size_bytes = sum(file.size_bytes for file in manifest.files.values())
             step.finding = f"{options.artifact_path}, {megabytes(size_bytes)}"
-    return ExportResult(artifact=options.artifact_path, manifest=manifest, parity=evidence, steps=tuple(progress.done))
+    return ExportResult(
+        artifact=options.artifact_path,
+        manifest=manifest,
+        parity=evidence,
+        steps=tuple(progress.done),
+        variant=report,
+    )
 
 
 def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
@@ -182,6 +200,9 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
+    request = _variant_request(options)
+    if request is not None:
+        check_data(request.calibration, adapter.inputs, request.min_agreement)
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
@@ -197,6 +218,8 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
             name=type(untouched).__name__,
             batch_axes=batch.axes,
         )
+        if request is not None:
+            check_task(postprocessing.task, options.artifact_name)
         step.finding = _describe_reference(outputs, batch, f"{adapter.noun}: {postprocessing.finding}")
     with progress.step("labels") as step:
 
@@ -223,6 +246,15 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         labels=labels,
         labels_finding=step.finding,
     )
+
+
+def _variant_request(options: ExportOptions) -> VariantRequest | None:
+    """Return what a variant was asked for with; None where none was. Raises ExportError where nothing could meet it."""
+    if options.precision is None or options.calibration is None:
+        return None
+    request = VariantRequest(calibration=options.calibration, min_agreement=options.min_agreement)
+    check_request(request)
+    return request
 
 
 def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:

@@ -22,6 +22,7 @@ from runtime.engine.concurrency import ConcurrencyPlan, build_plan
 from runtime.engine.cpu import usable_cores
 from runtime.engine.session import Arrays
 from runtime.errors import InputError
+from runtime.manifest import FULL_PRECISION
 from runtime.model import Model
 from runtime.results import Failure
 
@@ -77,6 +78,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of 'truecopy bench'; ``load1`` is the machine's load average before the measurement."""
 
     artifact: str
+    precision: str = FULL_PRECISION
     device: str
     cores: int
     load1: float
@@ -98,12 +100,13 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
 def measure_model(
     artifact: str | Path,
     *,
+    precision: str = FULL_PRECISION,
     device: str = "auto",
     samples: Sequence[Path] = (),
     seconds: float = 2.0,
     build_baselines: Callable[[str], Mapping[str, Runner]] | None = None,
 ) -> BenchReport:
-    """Measure an artifact on ``device``, each figure over about ``seconds``.
+    """Measure a ``precision`` of an artifact on ``device``, each figure over about ``seconds``.
 
     ``samples`` are files to measure with, by default the artifact's golden inputs. ``build_baselines`` is called with
     the device after all else is measured, as what it loads takes memory. Raises what ``load`` and ``predict`` raise.
@@ -111,7 +114,7 @@ def measure_model(
     load1 = os.getloadavg()[0]
     sources: list[Any] = list(samples) or _golden_inputs(artifact)
     start = time.perf_counter()
-    model = Model(open_artifact(artifact), device=device)
+    model = Model(open_artifact(artifact), precision=precision, device=device)
     load_ms = _since(start)
     with model:
         start = time.perf_counter()
@@ -121,16 +124,19 @@ def measure_model(
         stages = _measure_stages(model, sources, seconds)
         peak_mb = _peak_mb()
         opened_device = model.device
-    throughput = tuple(
-        _measure_throughput(artifact, opened_device, plan, sources, seconds) for plan in _plans(opened_device)
-    )
+
+    def open_model(**options: Any) -> Model:
+        return Model(open_artifact(artifact), precision=precision, device=opened_device, **options)
+
+    throughput = tuple(_measure_throughput(open_model, plan, sources, seconds) for plan in _plans(opened_device))
     baselines: tuple[Baseline, ...] = ()
     if build_baselines is not None:
         runners = build_baselines(opened_device)
-        with Model(open_artifact(artifact), device=opened_device) as model:
+        with open_model() as model:
             baselines = _measure_baselines(model, runners, sources, seconds)
     return BenchReport(
         artifact=str(artifact),
+        precision=precision,
         device=opened_device,
         cores=usable_cores(),
         load1=load1,
@@ -200,11 +206,9 @@ def _measure_stages(model: Model, sources: Sequence[Any], seconds: float) -> Sta
 
 
 def _measure_throughput(
-    artifact: str | Path, device: str, plan: ConcurrencyPlan, sources: Sequence[Any], seconds: float
+    open_model: Callable[..., Model], plan: ConcurrencyPlan, sources: Sequence[Any], seconds: float
 ) -> Throughput:
-    with Model(
-        open_artifact(artifact), device=device, workers=plan.workers, threads=plan.threads, batch=plan.batch
-    ) as model:
+    with open_model(workers=plan.workers, threads=plan.threads, batch=plan.batch) as model:
         warm = max(_MINIMUM_CALLS, plan.workers * plan.batch * 2)
         for result in model.predict([sources[number % len(sources)] for number in range(warm)]):
             if isinstance(result, Failure):

@@ -19,6 +19,10 @@ DEVICE_HELP = (
     "cpu, cuda, cuda:N, tensorrt, openvino, coreml or auto. The command fails if it cannot use a named device."
 )
 
+PRECISION_HELP = (
+    "fp32, which is proven equal to the model, or another variant of the artifact, which is measured: int8."
+)
+
 # Output that is not a terminal, such as a log, has room for a row of the parity table, in characters.
 _WIDTH = 120
 

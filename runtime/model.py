@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
-from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches
+from runtime.artifact.variants import device_for, warn_if_slow
+from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays, run_in_parts
@@ -19,7 +20,7 @@ from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError
 from runtime.inputs.decoder import DecodedInput, check_compared, input_border, to_input_error, uncompared_length
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
-from runtime.manifest import BATCH, Manifest
+from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
 from runtime.results import Failure, Result, check_options, interpret, split
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Model:
         self,
         artifact: Artifact,
         *,
+        precision: str = FULL_PRECISION,
         device: str = "auto",
         plan: PlanName = "latency",
         workers: int | None = None,
@@ -67,6 +69,7 @@ class Model:
     ) -> None:
         self._artifact = artifact
         self._settings = {
+            "precision": precision,
             "device": device,
             "plan": plan,
             "workers": workers,
@@ -80,18 +83,18 @@ class Model:
         with artifact_errors(artifact.path):
             self._labels = artifact.labels()
             self._decoder = open_decoder(artifact, max_pixels=max_pixels)
-            self._variant = artifact.manifest.variants[0]
+            self._variant = artifact.manifest.variant(precision)
+            self._bucket = self._decoder.bucket if self._variant.shares_batches else id
             self._batched = artifact.manifest.batched_outputs
             self._graph, self._raw_graph = (
                 artifact.graph(name, weights=self._variant.weights)
                 for name in (self._variant.network, self._variant.model)
             )
-            # A batch of photos gains nothing on a CPU (measured); of rows, whose networks are small, it is most of the
-            # speed.
+            # Measured on a CPU: a batch of photos gains nothing; of rows, whose networks are small, most of the speed.
             images = is_costly_to_decode(artifact.manifest.inputs)
             self._executor = Executor(
                 self._graph,
-                device=device,
+                device=device_for(self._variant, device),
                 request=PlanRequest(
                     name=plan,
                     workers=workers,
@@ -125,6 +128,11 @@ class Model:
     def rotated(self) -> int:
         """The number of images so far whose EXIF data request a rotation that this model was not trained with."""
         return self.warning_counts.get(ROTATED, 0)
+
+    @property
+    def variant(self) -> Variant:
+        """The graphs that this model runs, by their precision."""
+        return self._variant
 
     @property
     def device(self) -> str:
@@ -362,18 +370,8 @@ class Model:
             return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
-        buckets: dict[Hashable, list[int]] = {}
-        for index, prepared_input in enumerate(prepared):
-            buckets.setdefault(self._decoder.bucket(prepared_input), []).append(index)
         # No larger batch than was compared with the eager model.
-        most = self.manifest.largest_batch or len(prepared)
-        if len(buckets) == 1 and len(prepared) <= most:
-            return self._score_batch(prepared)
-        scores: dict[int, InputScores] = {}
-        for indices in (part for bucket in buckets.values() for part in batches(bucket, most)):
-            batch = self._score_batch([prepared[index] for index in indices])
-            scores.update(zip(indices, batch, strict=True))
-        return [scores[index] for index in range(len(prepared))]
+        return run_by_bucket(prepared, self._bucket, self._score_batch, most=self.manifest.largest_batch)
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         outputs = self._executor.run(self._decoder.stack(self._executor.fill(prepared)))
@@ -393,6 +391,7 @@ class Model:
 def load(
     path: str | Path,
     *,
+    precision: str = FULL_PRECISION,
     device: str = "auto",
     plan: PlanName = "latency",
     workers: int | None = None,
@@ -404,17 +403,21 @@ def load(
 ) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is
-    ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once),
-    ``threads`` (per call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than
-    ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
+    ``precision`` is one of the artifact's variants: ``fp32``, proven equal to the model, or ``int8``, which is measured
+    and smaller, and runs on CPUs. ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml``
+    or ``auto``. ``plan`` is ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers``
+    (inputs processed at once), ``threads`` (per call of the network) and ``batch`` (inputs per call) override its
+    numbers. Images of more than ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb``
+    are for NVIDIA devices.
 
-    Raises ArtifactError when the artifact is damaged, foreign or too new, and DeviceError when a named device cannot
-    run it.
+    Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
+    a named device cannot run it.
     """
+    artifact = open_artifact(path)
     limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
-    return Model(
-        open_artifact(path),
+    model = Model(
+        artifact,
+        precision=precision,
         device=device,
         plan=plan,
         workers=workers,
@@ -423,6 +426,8 @@ def load(
         max_pixels=max_pixels,
         options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
     )
+    warn_if_slow(artifact, model.variant)
+    return model
 
 
 def _reopen(folder: Path, digest: str, settings: Mapping[str, Any]) -> Model:

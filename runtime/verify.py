@@ -1,7 +1,7 @@
 """Verification of an artifact on a device, with its golden inputs."""
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,14 +9,15 @@ import msgspec
 from numpy.typing import NDArray
 
 from runtime.artifact.difference import largest_difference
-from runtime.artifact.golden import GoldenCase, read_golden
+from runtime.artifact.golden import GoldenCase, read_golden, read_golden_outputs
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.proof import check_proof
-from runtime.engine.concurrency import batches
+from runtime.engine.concurrency import run_by_bucket
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
 from runtime.evidence import Stage
 from runtime.inputs.registry import kind_of
+from runtime.manifest import FULL_PRECISION
 from runtime.model import Model, PreparedInput
 from runtime.outputs.registry import open_interpreter
 from runtime.results import split
@@ -53,13 +54,21 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on an artifact on one device."""
+    """The verdict on one precision of an artifact on one device."""
 
     artifact: str
+    precision: str = FULL_PRECISION
     device: str
     files: int
     inputs: int
     checks: tuple[Check, ...]
+
+    @property
+    def compared_with(self) -> str:
+        """Whose outputs the checks compare with: the eager model's, or those of a variant as it was measured."""
+        if self.precision == FULL_PRECISION:
+            return "the eager model's outputs"
+        return f"the {self.precision} outputs that were measured"
 
     @property
     def passed(self) -> bool:
@@ -67,18 +76,19 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return all(check.passed for check in self.checks)
 
 
-def verify(path: str | Path, *, device: str = "auto") -> Verification:
+def verify(path: str | Path, *, device: str = "auto", precision: str = FULL_PRECISION) -> Verification:
     """Compare the artifact in folder ``path``, as it runs on ``device``, with the eager model's golden outputs.
 
     The SHA-256 of every file is compared first; then the golden inputs are prepared and run, and compared with the
-    user's own preprocessing and the eager model's outputs. Raises ArtifactError for a damaged file, DeviceError for a
-    device that cannot run.
+    user's own preprocessing and the eager model's outputs. A ``precision`` that is not equal to the model is compared
+    with its own outputs, as they were measured. Raises ArtifactError for a damaged file, and a precision that the
+    artifact lacks, DeviceError for a device that cannot run.
     """
     artifact = open_artifact(path)
     with artifact_errors(path):
         for name in artifact.manifest.files:
             artifact.file(name)
-    return verify_model(artifact, Model(artifact, device=device), whole_path=True)
+    return verify_model(artifact, Model(artifact, device=device, precision=precision), whole_path=True)
 
 
 def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verification:
@@ -92,10 +102,11 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
         check_proof(artifact, golden)
         return Verification(
             artifact=str(artifact.path),
+            precision=model.variant.precision,
             device=model.device,
             files=len(manifest.files),
             inputs=len(golden),
-            checks=tuple(_GoldenChecks(model, golden).run(whole_path=whole_path)),
+            checks=tuple(_GoldenChecks(artifact, model, golden).run(whole_path=whole_path)),
         )
 
 
@@ -105,19 +116,24 @@ def check_answers(artifact: Artifact, model: Model) -> None:
     if not verification.passed:
         failed = next(check for check in verification.checks if not check.passed)
         raise ArtifactError(
-            f"'{artifact.path}': this device does not reproduce the eager model's outputs: '{failed.title}' differs by "
-            f"{failed.worst:.2g} {failed.unit}, and the limit is {failed.limit:g}. Run 'truecopy verify' on it, and do "
-            "not serve it here."
+            f"'{artifact.path}': this device does not reproduce {verification.compared_with}: '{failed.title}' differs "
+            f"by {failed.worst:.2g} {failed.unit}, and the limit is {failed.limit:g}. Run 'truecopy verify' on it, and "
+            "do not serve it here."
         )
 
 
 class _GoldenChecks:
     """The checks of one model with its golden cases."""
 
-    def __init__(self, model: Model, golden: Sequence[GoldenCase]) -> None:
+    def __init__(self, artifact: Artifact, model: Model, golden: Sequence[GoldenCase]) -> None:
         self._model = model
         self._golden = golden
-        self._limits = model.manifest.golden
+        self._expected: Sequence[_Outputs] = [case.outputs for case in golden]
+        self._prepared_limit = model.manifest.golden.prepared_limit
+        approximation = model.variant.approximation
+        self._limits = model.manifest.golden if approximation is None else approximation.golden
+        if approximation is not None:
+            self._expected = read_golden_outputs(artifact.file(approximation.golden.file), count=len(golden))
         with warnings.catch_warnings():
             # The golden set has photos with an EXIF rotation on purpose: elsewhere that is worth a warning.
             warnings.simplefilter("ignore")
@@ -133,10 +149,10 @@ class _GoldenChecks:
         yield from self._check_prepared(stacked)
         yield from self._check_network([model.run(case.prepared) for case in golden])
         yield from self._check_end_to_end("end to end", [model.run(arrays) for arrays in stacked])
-        if len(golden) > 1:
+        if len(golden) > 1 and model.variant.shares_batches:
             yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
         yield from self._check_labels()
-        variant = model.manifest.variants[0]
+        variant = model.variant
         if whole_path and model.device == "cpu" and variant.model != variant.network:
             outputs = [model.run(model.raw_arrays(decoded)) for decoded in self._decoded]
             yield from self._check_end_to_end(variant.model, outputs)
@@ -147,7 +163,7 @@ class _GoldenChecks:
         Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
         """
         kind = kind_of(self._model.manifest.inputs)
-        for lossy, limit in ((False, 0.0), (True, self._limits.prepared_limit)):
+        for lossy, limit in ((False, 0.0), (True, self._prepared_limit)):
             differences = [
                 largest_difference(arrays[name], case.prepared[name])
                 for arrays, case in zip(stacked, self._golden, strict=True)
@@ -187,21 +203,18 @@ class _GoldenChecks:
         """
         model = self._model
         batched = model.manifest.batched_outputs
-        buckets: dict[Hashable, list[int]] = {}
-        for index, prepared_input in enumerate(prepared):
-            buckets.setdefault(model.bucket(prepared_input), []).append(index)
-        rows: dict[int, _Outputs] = {}
         # No larger batch than the runtime makes, and none where it makes none.
-        most = model.manifest.largest_batch or len(prepared)
-        for indices in (part for bucket in buckets.values() for part in batches(bucket, most)):
+        most = model.manifest.largest_batch
+
+        def run(bucket: Sequence[PreparedInput]) -> list[_Outputs]:
             # An input that is alone in its bucket is its own neighbor.
-            batch = indices if len(indices) > 1 or most == 1 else indices * 2
-            outputs = model.run(model.stack([prepared[index] for index in batch]))
-            for row, index in enumerate(indices):
-                rows[index] = {
-                    name: array[row : row + 1] if name in batched else array for name, array in outputs.items()
-                }
-        return [rows[index] for index in range(len(prepared))]
+            outputs = model.run(model.stack(bucket if len(bucket) > 1 or most == 1 else [*bucket, *bucket]))
+            return [
+                {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
+                for row in range(len(bucket))
+            ]
+
+        return list(run_by_bucket(prepared, model.bucket, run, most=most))
 
     def _check_labels(self) -> Iterator[Check]:
         """Yield the check of the results that the runtime makes of the eager model's outputs; none for raw outputs.
@@ -229,7 +242,7 @@ class _GoldenChecks:
         trim = open_interpreter(self._model.manifest.task).trim
         trimmed = {row: trim(outputs[row]) for row in rows}
         return {
-            name: max(largest_difference(trimmed[row][name], self._golden[row].outputs[name]) for row in rows)
+            name: max(largest_difference(trimmed[row][name], self._expected[row][name]) for row in rows)
             for name in names
         }
 

@@ -23,7 +23,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.artifact.proof import FORMULA_LIMIT, golden_input, read_evidence
 from runtime.evaluation.data import read_labeled, score_labeled
 from runtime.evidence import evidence_to_json
-from runtime.manifest import LAYOUT, Calibration, Classify, Golden, Multilabel, struct_to_json
+from runtime.manifest import FULL_PRECISION, LAYOUT, Calibration, Classify, Golden, Multilabel, struct_to_json
 from runtime.model import Model
 from runtime.outputs.metrics import Scores, calibration_error, reliability
 from runtime.outputs.registry import open_interpreter
@@ -42,6 +42,8 @@ _PARITY_STAYS = (
     "parity.json: as exported, of the scores before calibration; golden.npz, and so 'truecopy verify', has the "
     "calibrated ones"
 )
+
+_VARIANT_GOES = "{precision}: left out, as it was measured with the scores before; run 'truecopy quantize' again"
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -176,7 +178,9 @@ def _write(artifact: Artifact, out: Path, scales: LogitScales, calibrated: Calib
     """Write the artifact, and return the calibration with what running it showed."""
     manifest = artifact.manifest
     forms = [backend.calibrate(artifact, scales) for backend in BACKENDS.values()]
-    notes = (_PARITY_STAYS, *(note for form in forms for note in form.notes))
+    left_out = [variant for variant in manifest.variants if variant.precision != FULL_PRECISION]
+    variant_notes = (_VARIANT_GOES.format(precision=variant.precision) for variant in left_out)
+    notes = (_PARITY_STAYS, *(note for form in forms for note in form.notes), *variant_notes)
     calibrated = msgspec.structs.replace(calibrated, notes=notes)
     with staging(out, force=True) as stage:
         golden = _calibrated_golden(artifact, scales)
@@ -189,6 +193,7 @@ def _write(artifact: Artifact, out: Path, scales: LogitScales, calibrated: Calib
         previous = manifest.calibration.scales if manifest.calibration else (1.0,) * len(calibrated.scales)
         written = msgspec.structs.replace(
             manifest,
+            variants=(manifest.variant(FULL_PRECISION),),
             files=stage.files(),
             golden=_widened(manifest.golden),
             calibration=Calibration(
@@ -231,6 +236,9 @@ def _write_files(
 ) -> None:
     """Write the artifact's files, those of its forms and the ``replaced`` ones as they are calibrated."""
     left_out = {_FILE, _PICTURE, *(name for form in forms for name in form.left_out)}
+    for variant in artifact.manifest.variants:
+        if variant.precision != FULL_PRECISION:
+            left_out |= {*variant.files}
     changed = dict(replaced)
     for form in forms:
         changed |= form.files

@@ -11,7 +11,7 @@ from exporter import check_extra
 from exporter.cli.labeled_data import Artifact, Data, Json, LabelColumn, print_failures
 from exporter.cli.options import named, takes_options
 from exporter.recipe import ExportOptions
-from runtime.console import open_console
+from runtime.console import PRECISION_HELP, open_console
 
 if TYPE_CHECKING:
     from runtime.outputs.metrics import Evaluation
@@ -28,6 +28,7 @@ def evaluate(
     artifact: Artifact,
     data: Data,
     label_column: LabelColumn = "label",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "fp32",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write evaluation.json and the confusion matrix here.")
     ] = None,
@@ -43,7 +44,7 @@ def evaluate(
     from runtime.manifest import struct_to_json
     from runtime.model import load
 
-    model = load(artifact, device="cpu")
+    model = load(artifact, precision=precision, device="cpu")
     labeled = read_labeled(model, data, column=label_column)
     scores = score(model, labeled, keep=options is not None)
     evaluation = measure(model, scores, name=str(artifact))

@@ -55,6 +55,10 @@ def export(
         return
     console.print()
     console.print(to_table(exported.parity), highlight=False)
+    if exported.variant is not None:
+        from exporter.cli.quantize import print_report
+
+        print_report(exported.variant)
     example = kind_of(exported.manifest.inputs).example
     console.print(f"\n[green]proven[/]: truecopy predict {exported.artifact} {example}", highlight=False)
 
@@ -67,9 +71,11 @@ def main() -> None:
 def _summary(exported: "ExportResult") -> dict[str, Any]:
     import msgspec
 
+    variant = {} if exported.variant is None else {"variant": msgspec.to_builtins(exported.variant)}
     return {
         "artifact": str(exported.artifact),
         "manifest": msgspec.to_builtins(exported.manifest),
         "parity": msgspec.to_builtins(exported.parity),
         "steps": msgspec.to_builtins(exported.steps),
+        **variant,
     }

@@ -72,8 +72,12 @@ def option_field(default: Any = None, **about: Any) -> Any:
 
 
 def option_fields(owner: Any) -> Iterator[Field[Any]]:
-    """Yield the fields of a dataclass that are options, in the order of the help; those of a field that has some."""
-    for about in fields(owner):
+    """Yield the fields of a dataclass that are options, in the order of the help; those of a field that has some.
+
+    Fields that it inherits come last.
+    """
+    inherited = {about.name for base in owner.__mro__[1:] if is_dataclass(base) for about in fields(base)}
+    for about in sorted(fields(owner), key=lambda about: about.name in inherited):
         inner: Any = about.default_factory
         if "option" in about.metadata:
             yield about

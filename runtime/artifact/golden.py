@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +49,28 @@ def golden_to_npz(golden: GoldenSet) -> bytes:
     return stream.getvalue()
 
 
+def golden_outputs_to_npz(outputs: Sequence[Mapping[str, NDArray[Any]]]) -> bytes:
+    """Return a variant's own outputs for the golden inputs, in their order, as a compressed npz archive."""
+    stream = io.BytesIO()
+    arrays = {f"{row}/outputs/{name}": array for row, case in enumerate(outputs) for name, array in case.items()}
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
+def read_golden_outputs(path: Path, *, count: int) -> list[dict[str, NDArray[Any]]]:
+    """Read the outputs of ``count`` golden inputs. Raises ArtifactError where the file does not hold them all."""
+    arrays = _read_arrays(path)
+    outputs = [_under(arrays, f"{row}/outputs/") for row in range(count)]
+    if not all(outputs):
+        raise ArtifactError(f"'{path}': not the outputs of {count} golden inputs. Run 'truecopy quantize' again.")
+    return outputs
+
+
 def read_golden(path: Path) -> GoldenSet:
     """Read the golden set in file ``path``. Raises ArtifactError when it is not one."""
+    loaded = _read_arrays(path)
+    count = sum(name.endswith("/source") and name.count("/") == 1 for name in loaded)
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _LIMIT_BYTES:
-            raise ArtifactError(
-                f"'{path}': unpacks to too much: expected at most {_LIMIT_BYTES} bytes, got {size}. "
-                "Do not use this artifact; export the model again."
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            loaded = {name: arrays[name] for name in arrays.files}
-        count = sum(name.endswith("/source") and name.count("/") == 1 for name in loaded)
         cases = tuple(
             GoldenCase(
                 source=loaded[f"{row}/source"].tobytes(),
@@ -79,6 +88,21 @@ def read_golden(path: Path) -> GoldenSet:
     if not cases:
         raise ArtifactError(f"'{path}': not a golden set: it has no cases. Export the model again.")
     return GoldenSet(cases=cases)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _LIMIT_BYTES:
+            raise ArtifactError(
+                f"'{path}': unpacks to too much: expected at most {_LIMIT_BYTES} bytes, got {size}. "
+                "Do not use this artifact; export the model again."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"'{path}': not a golden set: {error}. Export the model again.") from error
 
 
 def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import LAYOUT, Manifest
+from runtime.manifest import FULL_PRECISION, LAYOUT, Manifest
 
 
 def check_manifest(manifest: Manifest, *, subject: str) -> None:
@@ -20,6 +20,13 @@ def check_manifest(manifest: Manifest, *, subject: str) -> None:
 
 
 def _problems(manifest: Manifest) -> Iterator[str]:
+    precisions = [variant.precision for variant in manifest.variants]
+    measured = [variant.precision for variant in manifest.variants if variant.approximation is not None]
+    if precisions[:1] != [FULL_PRECISION] or len(set(precisions)) < len(precisions) or precisions[1:] != measured:
+        yield (
+            f"its variants do not fit: expected {FULL_PRECISION} first, and each other precision once, with what was "
+            f"measured of it, got {', '.join(precisions) or 'none'}"
+        )
     for name in manifest.files:
         if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
             yield f"file name leaves the artifact: expected a plain name, got '{name[:80]}'"
@@ -46,7 +53,7 @@ def needed_files(manifest: Manifest) -> tuple[str, ...]:
     names = [
         LAYOUT.parity,
         manifest.golden.file,
-        *(name for variant in manifest.variants for name in (variant.model, variant.network, variant.weights)),
+        *(name for variant in manifest.variants for name in variant.files),
         *(name for spec in manifest.inputs for name in spec.files),
         *((labels.file,) if labels is not None else ()),
         *((calibration.file,) if calibration is not None else ()),

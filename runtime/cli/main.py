@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from runtime.console import DEVICE_HELP, make_app, run_app, set_error_exit_code
+from runtime.console import DEVICE_HELP, PRECISION_HELP, make_app, run_app, set_error_exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ EXPORTER_COMMANDS = {
     "parity": "exporter.cli.parity:parity",
     "evaluate": "exporter.cli.evaluate:evaluate",
     "calibrate": "exporter.cli.calibrate:calibrate",
+    "quantize": "exporter.cli.quantize:quantize",
 }
 
 # The exporter's function behind 'bench --against'.
@@ -33,6 +34,7 @@ BUILD_BASELINES = "exporter.eager.bench:build_baselines"
 
 Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder that 'truecopy export' wrote.")]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Precision = Annotated[str, typer.Option(help=PRECISION_HELP)]
 Format = Literal["table", "jsonl", "csv", "parquet"]
 
 
@@ -66,6 +68,7 @@ def predict(
     overlays: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for label maps drawn over their images, as PNG.")
     ] = None,
+    precision: Precision = "fp32",
     device: Device = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Inputs processed at once. Default: the number of cores.")
@@ -106,6 +109,7 @@ def predict(
         top_k=top_k,
         threshold=threshold,
         max_pixels=int(max_megapixels * 1_000_000),
+        precision=precision,
         device=device,
         workers=workers,
         threads=threads,
@@ -121,6 +125,7 @@ def predict(
 
 def verify(
     artifact: Artifact,
+    precision: Precision = "fp32",
     device: Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
@@ -131,11 +136,11 @@ def verify(
     from runtime.cli.tables import print_verification
     from runtime.verify import verify as verify_artifact
 
-    verification = verify_artifact(artifact, device=device)
+    verification = verify_artifact(artifact, device=device, precision=precision)
     _print(verification, print_verification, json=json)
     if not verification.passed:
         sys.stderr.write(
-            f"error: '{artifact}': this device does not reproduce the eager model's outputs. Do not serve it here; "
+            f"error: '{artifact}': this device does not reproduce {verification.compared_with}. Do not serve it here; "
             "compare the versions of 'onnxruntime' and 'pillow' with the manifest's 'tools'.\n"
         )
         raise typer.Exit(1)
@@ -165,6 +170,7 @@ def bench(
     samples: Annotated[
         list[Path] | None, typer.Argument(help="Files to measure with. Default: the golden inputs.")
     ] = None,
+    precision: Precision = "fp32",
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement.")] = 2.0,
     against: Annotated[
@@ -198,7 +204,12 @@ def bench(
         # Golden inputs have an EXIF rotation on purpose.
         warnings.filterwarnings("ignore", message=".*EXIF")
         report = measure_model(
-            artifact, device=device, samples=samples or (), seconds=seconds, build_baselines=build if against else None
+            artifact,
+            precision=precision,
+            device=device,
+            samples=samples or (),
+            seconds=seconds,
+            build_baselines=build if against else None,
         )
     _print(report, print_bench, json=json)
 
@@ -226,7 +237,7 @@ def doctor(
 
 # The commands in the order of 'truecopy --help', by panel; those of other modules by module and function.
 _PANELS: dict[str, dict[str, Callable[..., None] | str]] = {
-    "Make": {name: EXPORTER_COMMANDS[name] for name in ("export", "inspect", "parity")},
+    "Make": {name: EXPORTER_COMMANDS[name] for name in ("export", "inspect", "parity", "quantize")},
     "Use": {
         "predict": predict,
         "serve": "runtime.server.command:serve",

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from runtime.console import open_console
+from runtime.manifest import FULL_PRECISION
 
 if TYPE_CHECKING:
     # What one command prints must not import what the others need.
@@ -57,7 +58,8 @@ def print_verification(verification: "Verification") -> None:
         table.add_row(check.title, f"{check.worst:.2g}", f"{check.limit:g}", check.unit, verdict)
     console.print(table)
     verdict = "[green]passed[/]" if verification.passed else "[red]failed[/]"
-    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}")
+    against = f", against {verification.compared_with}" if verification.precision != FULL_PRECISION else ""
+    console.print(f"{verdict}: {verification.inputs} golden inputs on {verification.device}{against}")
 
 
 def print_bench(report: "BenchReport") -> None:
@@ -65,8 +67,8 @@ def print_bench(report: "BenchReport") -> None:
     console = open_console()
     latency = report.latency
     console.print(
-        f"{escape(report.artifact)} on {report.device}, {report.cores} cores, {report.inputs} inputs; "
-        f"load average before: {report.load1:.1f}"
+        f"{escape(report.artifact)} on {report.device}, {report.precision}, {report.cores} cores, {report.inputs} "
+        f"inputs; load average before: {report.load1:.1f}"
     )
     console.print(
         f"load {report.load_ms:.0f} ms, first prediction {report.first_ms:.1f} ms, peak {report.peak_mb:.0f} MB"

@@ -1,7 +1,7 @@
 """Concurrency plans and the thread pool."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -172,3 +172,23 @@ def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def run_by_bucket(
+    items: Sequence[_Item],
+    bucket: Callable[[_Item], Hashable],
+    run: Callable[[Sequence[_Item]], Sequence[_Output]],
+    *,
+    most: int | None = None,
+) -> Sequence[_Output]:
+    """Return the output of every item, in their order; ``run`` gets items of one bucket, at most ``most`` at a time."""
+    buckets: dict[Hashable, list[int]] = {}
+    for index, item in enumerate(items):
+        buckets.setdefault(bucket(item), []).append(index)
+    most = most or len(items)
+    if len(buckets) == 1 and len(items) <= most:
+        return run(items)
+    outputs: dict[int, _Output] = {}
+    for indices in (part for whole in buckets.values() for part in batches(whole, most)):
+        outputs.update(zip(indices, run([items[index] for index in indices]), strict=True))
+    return [outputs[index] for index in range(len(items))]

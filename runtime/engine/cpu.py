@@ -1,6 +1,7 @@
-"""Usable cores and memory of this process."""
+"""Usable cores and memory of this process, and what its processor can do."""
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ _CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 _CGROUP_V1_MEMORY = Path("/sys/fs/cgroup/memory")
 _MEMORY = Path("/proc/meminfo")
+_PROCESSOR = Path("/proc/cpuinfo")
+
+# Instructions that add up products of 8-bit integers, as Linux names them: of Intel and AMD, and of ARM.
+_INT8_INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 def usable_cores() -> int:
@@ -56,6 +61,19 @@ def _left(folder: Path, limit_file: str, usage_file: str, cached: tuple[str, str
         droppable = 0
     used = (_number(folder / usage_file) or 0) - droppable
     return [max(0, limit - max(0, used))]
+
+
+def has_fast_int8() -> bool | None:
+    """Return whether the processor has instructions for sums of 8-bit products; None where that is not known.
+
+    Without them, on x86, the sum of two products of full range may overflow.
+    """
+    try:
+        words = _PROCESSOR.read_text().split()
+    except OSError:
+        # Every processor of Apple's own has them.
+        return True if (platform.system(), platform.machine()) == ("Darwin", "arm64") else None
+    return not _INT8_INSTRUCTIONS.isdisjoint(words)
 
 
 def _quota_cores() -> float | None:

@@ -25,6 +25,7 @@ from runtime.inputs.source import NamedInput
 from runtime.jobs.engines import Engine, LocalEngine, Stop, open_engine
 from runtime.jobs.options import JobOptions
 from runtime.jobs.sources import count_inputs, read_sources
+from runtime.manifest import FULL_PRECISION
 from runtime.model import load
 from runtime.results import Failure, Result, check_options
 
@@ -140,6 +141,7 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
         "top_k": request.top_k,
         "threshold": request.threshold,
         "max_pixels": request.max_pixels,
+        **({"precision": request.precision} if request.precision != FULL_PRECISION else {}),
         **({"overlays": str(request.overlays)} if request.overlays is not None else {}),
     }
     description = describe_job(request.artifact, request.inputs, column=request.column, options=options)
@@ -172,7 +174,9 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None
     from runtime.artifact.open import open_artifact
 
     check_options(request.top_k, request.threshold)
-    source_format = source_format_of(open_artifact(request.artifact).manifest.inputs)
+    manifest = open_artifact(request.artifact).manifest
+    manifest.variant(request.precision)
+    source_format = source_format_of(manifest.inputs)
     left_out = LeftOut()
     total = count_inputs(request.inputs, source_format, column=request.column, left_out=left_out)
     engine = open_engine(request, source_format, total)

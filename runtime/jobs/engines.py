@@ -124,6 +124,7 @@ def open_local(request: JobOptions, source_format: SourceFormat, total: int | No
     del source_format  # the command has read it
     model = load(
         request.artifact,
+        precision=request.precision,
         device=request.device,
         plan="latency" if total == 1 else "throughput",
         workers=request.workers,

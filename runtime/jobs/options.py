@@ -25,6 +25,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch: int | None
     tf32: bool
     memory_limit_mb: int | None
+    precision: str = "fp32"
     overlays: Path | None = None
     engine: str = "local"
     address: str | None = None

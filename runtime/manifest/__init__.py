@@ -16,7 +16,6 @@ from runtime.manifest.document import (
     Output,
     ParitySummary,
     Source,
-    Variant,
     manifest_from_json,
     struct_to_json,
 )
@@ -66,15 +65,30 @@ from runtime.manifest.tasks import (
     Tokens,
     Value,
 )
+from runtime.manifest.variants import (
+    FULL_PRECISION,
+    Accuracy,
+    Agreement,
+    Approximation,
+    CalibrationData,
+    Quantization,
+    Variant,
+    VariantGolden,
+)
 
 __all__ = [
     "BATCH",
     "FORMAT_VERSION",
+    "FULL_PRECISION",
     "LAYOUT",
+    "Accuracy",
     "Affine",
+    "Agreement",
+    "Approximation",
     "ArithmeticStep",
     "AxisOrder",
     "Calibration",
+    "CalibrationData",
     "CenterCrop",
     "ChannelOrder",
     "Classify",
@@ -105,6 +119,7 @@ __all__ = [
     "Pad",
     "ParitySummary",
     "Preprocessing",
+    "Quantization",
     "Raw",
     "Regress",
     "Resize",
@@ -121,6 +136,7 @@ __all__ = [
     "TokensInput",
     "Value",
     "Variant",
+    "VariantGolden",
     "manifest_from_json",
     "struct_to_json",
 ]

@@ -9,6 +9,7 @@ from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Digest, Dimensions, FileName, Length, Limit, Name, Part, Share, Size
 from runtime.manifest.tasks import Labels, Task
+from runtime.manifest.variants import Variant
 
 FORMAT_VERSION = 2
 
@@ -30,18 +31,6 @@ class Output(Part, frozen=True, kw_only=True):
     def batched(self) -> bool:
         """Whether the first dimension is ``batch``: one row per input."""
         return self.shape[:1] == (BATCH,)
-
-
-class Variant(Part, frozen=True, kw_only=True):
-    """The graphs of one precision: ``model`` takes raw inputs, ``network`` prepared ones; both read ``weights``.
-
-    They are one file where the host prepares nothing that the graph could.
-    """
-
-    precision: Literal["fp32"]
-    model: FileName
-    network: FileName
-    weights: FileName
 
 
 class Golden(Part, frozen=True, kw_only=True):
@@ -161,6 +150,17 @@ class Manifest(Part, frozen=True, kw_only=True):
     def labels(self) -> Labels | None:
         """The file of the class names, or of the words of token ids; None for tasks without either."""
         return self.task.labels
+
+    def variant(self, precision: str) -> Variant:
+        """Return the graphs of a precision. Raises ArtifactError, naming those that there are, where it has none."""
+        for variant in self.variants:
+            if variant.precision == precision:
+                return variant
+        known = ", ".join(variant.precision for variant in self.variants)
+        raise ArtifactError(
+            f"'{self.name}': no precision '{precision}' in this artifact: it has {known}. Name one of these, or add "
+            "int8 with 'truecopy quantize'."
+        )
 
     @property
     def largest_batch(self) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.console import DEVICE_HELP
+from runtime.console import DEVICE_HELP, PRECISION_HELP
 from runtime.errors import DeviceError
 from runtime.server.options import Batching, LogFormat
 
@@ -24,6 +24,7 @@ def serve(
     grpc_port: Annotated[
         int, typer.Option(min=-1, max=65535, help="gRPC port; 0 picks a free one, -1 disables gRPC.")
     ] = 8001,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "fp32",
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     batching: Annotated[
         Batching, typer.Option(help="Dynamic batching of inputs; auto means on accelerators only.")
@@ -115,6 +116,7 @@ def serve(
             host=host,
             http_port=http_port,
             grpc_port=grpc_port if grpc_port >= 0 else None,
+            precision=precision,
             device=device,
             batching=batching,
             limits=Limits(

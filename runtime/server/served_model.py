@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Lock
@@ -13,9 +14,10 @@ import numpy as np
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.variants import warn_if_slow
 from runtime.engine.concurrency import BATCH_SIZES
 from runtime.inputs.registry import is_costly_to_decode
-from runtime.manifest import Manifest
+from runtime.manifest import FULL_PRECISION, Manifest
 from runtime.model import Model
 from runtime.server.options import Batching
 from runtime.verify import check_answers
@@ -105,8 +107,15 @@ class ServedModel:
         return self.single_threaded.manifest
 
 
-def load_verified(
-    path: Path, *, name: str, device: str, cores: int, max_pixels: int, batching: Batching = "auto"
+def load_verified(  # noqa: PLR0913 - the options of a server
+    path: Path,
+    *,
+    name: str,
+    precision: str = FULL_PRECISION,
+    device: str,
+    cores: int,
+    max_pixels: int,
+    batching: Batching = "auto",
 ) -> ServedModel:
     """Return the artifact in folder ``path``, every session of it checked with the golden inputs on this device.
 
@@ -115,18 +124,20 @@ def load_verified(
     the artifact.
     """
     artifact = open_artifact(path)
-    single = Model(artifact, device=device, threads=1, max_pixels=max_pixels)
+    open_model = partial(Model, artifact, precision=precision, max_pixels=max_pixels)
+    single = open_model(device=device, threads=1)
     multi = single
     if single.device == "cpu" and cores > 1:
-        multi = Model(artifact, device=single.device, threads=cores, workers=1, max_pixels=max_pixels)
+        multi = open_model(device=single.device, threads=cores, workers=1)
     for model in {id(single): single, id(multi): multi}.values():
         check_answers(artifact, model)
+    warn_if_slow(artifact, single.variant)
     served = ServedModel(name=name or artifact.manifest.name, path=path, single_threaded=single, multi_threaded=multi)
     if batching == "on" or (batching == "auto" and single.device != "cpu"):
         models = dict.fromkeys(BATCH_SIZES, single)
         if single.fills_batches:
             for size in BATCH_SIZES[1:]:
-                models[size] = Model(artifact, device=single.device, threads=1, batch=size, max_pixels=max_pixels)
+                models[size] = open_model(device=single.device, threads=1, batch=size)
         served.batch_models = models if _batches_agree(artifact, models) else {}
     if not is_costly_to_decode(artifact.manifest.inputs) and batching != "off" and not served.batch_models:
         agree = _batches_agree(artifact, {1: single, _INPUTS_PER_JOB: single})
@@ -142,6 +153,8 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
     cases = read_golden(artifact.file(golden.file)).cases
     shapes = {name: array.shape for name, array in cases[0].prepared.items()}
     same_shape = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
+    approximation = models[1].variant.approximation
+    limits = (golden if approximation is None else approximation.golden).output_limits
     single_runs = [models[1].run(case.prepared) for case in same_shape]
     for size, model in models.items():
         indices = [index % len(same_shape) for index in range(size)]
@@ -150,6 +163,6 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
         )
         for name in artifact.manifest.batched_outputs:
             expected = np.concatenate([single_runs[index][name] for index in indices])
-            if largest_difference(batch_run[name], expected) > golden.output_limits[name]:
+            if largest_difference(batch_run[name], expected) > limits[name]:
                 return False
     return True

@@ -17,6 +17,7 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int | None = 8001
+    precision: str = "fp32"
     device: str = "auto"
     batching: Batching = "auto"
     limits: Limits = field(default_factory=Limits)
@@ -32,5 +33,11 @@ class Settings:
 def load_served_model(settings: Settings, name: str, path: Path, *, cores: int, max_pixels: int) -> ServedModel:
     """Return the artifact in folder ``path``, verified, under ``name``, or under its own name where that is empty."""
     return load_verified(
-        path, name=name, device=settings.device, cores=cores, max_pixels=max_pixels, batching=settings.batching
+        path,
+        name=name,
+        precision=settings.precision,
+        device=settings.device,
+        cores=cores,
+        max_pixels=max_pixels,
+        batching=settings.batching,
     )

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "runtime": "benchmarks.throughput",
     "tabular": "benchmarks.tabular",
     "text": "benchmarks.text",
+    "precision": "benchmarks.precision",
     "server": "benchmarks.server",
     "ray": "benchmarks.ray_jobs",
     "memory": "benchmarks.memory",

@@ -150,8 +150,8 @@ def test_another_device_is_judged_end_to_end_alone(exported, options, monkeypatc
     """The stages of every path are run on the CPU. A CPU that is called CUDA stands for the device here."""
 
     class Elsewhere(Model):
-        def __init__(self, artifact, *, device, options=None):
-            super().__init__(artifact, device="cpu")
+        def __init__(self, artifact, *, device, options=None, precision="fp32"):
+            super().__init__(artifact, device="cpu", precision=precision)
             self.name_of_device = device
 
         @property

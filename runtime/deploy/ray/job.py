@@ -130,6 +130,7 @@ class RayEngine:
             "top_k": request.top_k,
             "threshold": request.threshold,
             "max_pixels": request.max_pixels,
+            "precision": request.precision,
             "device": request.device,
             "threads": request.threads,
             "batch": request.batch,

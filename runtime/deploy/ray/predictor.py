@@ -20,6 +20,7 @@ from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.urls import fetch_each
+from runtime.manifest import FULL_PRECISION
 from runtime.model import Model, load
 from runtime.results import Result, check_options
 
@@ -48,6 +49,7 @@ class Predictor:
         prefix: str = "",
         top_k: int = 5,
         threshold: float | None = None,
+        precision: str = FULL_PRECISION,
         device: str = "auto",
         workers: int | None = None,
         threads: int | None = None,
@@ -67,6 +69,7 @@ class Predictor:
         self._top_k = top_k
         self._threshold = threshold
         self._load = {
+            "precision": precision,
             "device": device,
             "workers": workers,
             "threads": threads,

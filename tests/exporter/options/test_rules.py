@@ -40,6 +40,9 @@ VALUES = {
     "labels": "names.txt",
     "samples": "photos",
     "max_ratio": 4.0,
+    "precision": "int8",
+    "calibration": "photos",
+    "min_agreement": 0.9,
     "thorough": True,
     "locate": "fault",
     "ignore_memory": True,
@@ -63,8 +66,10 @@ VALUES = {
 
 def options_of(*names: str) -> ExportOptions:
     """Return options with a value of each that is named, and what those need."""
-    needed = {name for given in names for name in OPTIONS[given].needs[:1]}
-    given = {name: VALUES[name] for name in {*names, *needed}}
+    needed = set(names)
+    for _ in OPTIONS:  # what is needed may need more
+        needed |= {name for given in needed for name in OPTIONS[given].needs[:1]}
+    given = {name: VALUES[name] for name in needed}
     return ExportOptions.from_keywords("m.pth", given.pop("arch", None), **given)
 
 

@@ -32,7 +32,7 @@ def test_help_has_the_commands_in_panels_the_main_ones_first():
     words = [match[1] for line in lines if (match := re.match(r"(?:╭─ |│ )(\w+) ", line))]
     commands = words[words.index("Make") :]
     assert commands == [
-        *("Make", "export", "inspect", "parity"),
+        *("Make", "export", "inspect", "parity", "quantize"),
         *("Use", "predict", "serve", "evaluate", "calibrate"),
         *("Check", "verify", "diff", "doctor", "bench"),
         *("Deploy", "deploy"),

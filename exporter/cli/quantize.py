@@ -1,0 +1,107 @@
+"""The ``truecopy quantize`` command."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from exporter import check_extra
+from exporter.cli.labeled_data import Artifact, Json, LabelColumn, print_failures
+from exporter.cli.terminal import TerminalProgress
+from exporter.errors import ExportError
+from exporter.options.variant import MIN_AGREEMENT
+from runtime.console import open_console
+
+if TYPE_CHECKING:
+    from exporter.precision.variant import VariantReport
+
+
+def quantize(
+    artifact: Artifact,
+    precision: Annotated[Literal["int8"], typer.Option(help="Precision of the variant.")] = "int8",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Inputs like those it is used on: a folder, a table or a list. Some calibrate, others measure.",
+        ),
+    ] = None,
+    labels_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Labeled data, as for 'truecopy evaluate': the accuracy is measured as well."
+        ),
+    ] = None,
+    label_column: LabelColumn = "label",
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of labels equal to fp32's; below it, nothing is written.")
+    ] = MIN_AGREEMENT,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write. Default: the artifact itself.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add a smaller and faster variant to an artifact, measured on your data; write nothing if it disagrees."""
+    if calibration is None:
+        raise ExportError(
+            f"--calibration: missing: {precision} takes the ranges of activations from real inputs, and none are made "
+            "up. Pass a folder, a table or a list of inputs like those that the model is used on."
+        )
+    check_extra()
+    from exporter.precision.quantize import quantize as run
+    from exporter.precision.variant import VariantRequest
+    from runtime.manifest import struct_to_json
+
+    request = VariantRequest(
+        calibration=calibration, labels_from=labels_from, label_column=label_column, min_agreement=min_agreement
+    )
+    with TerminalProgress(open_console(stderr=json, quiet=json)) as terminal:
+        report = run(artifact, request, out=out, listener=terminal)
+    if json:
+        sys.stdout.write(struct_to_json(report).decode())
+        return
+    print_report(report)
+
+
+def print_report(report: "VariantReport") -> None:
+    """Print what was tried and measured."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = open_console()
+    table = Table(
+        "ranges", "nodes in fp32", "labels equal", "scores differ", box=None, header_style="bold", pad_edge=False
+    )
+    chosen = report.approximation.quantization
+    for trial in report.trials:
+        how = trial.quantization
+        mark = "* " if how == chosen else "  "
+        table.add_row(
+            f"{mark}{how.ranges or how.method}",
+            str(len(how.fp32_nodes)),
+            f"{trial.agreement:.2%}",
+            f"{trial.mean_score_difference:.1e}",
+        )
+    console.print(table)
+    agreement, accuracy = report.approximation.agreement, report.approximation.accuracy
+    flipped = (
+        "no label flipped"
+        if agreement.flipped_margin is None
+        else f"largest fp32 margin of a flipped label {agreement.flipped_margin:.3g}"
+    )
+    shares = f"{agreement.share:.2%}, at 95% between {agreement.low:.2%} and {agreement.high:.2%}"
+    times = f"{report.own_ms:.2f} ms, fp32 {report.fp32_ms:.2f} ms"
+    lines = [
+        f"labels equal on {agreement.equal} of {agreement.inputs} measured inputs: {shares}; {flipped}",
+        f"scores differ by {agreement.score_difference:.2g} at most, {agreement.mean_score_difference:.1e} on average",
+        f"adds {report.size_bytes / 1e6:.1f} MB to {report.fp32_size_bytes / 1e6:.1f} MB of weights",
+        f"network on one thread here: {times}: {report.ratio:.2f} times as fast",
+    ]
+    if accuracy is not None:
+        lines.append(f"accuracy on {accuracy.inputs} labeled inputs: {accuracy.variant:.2%}, fp32 {accuracy.fp32:.2%}")
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    print_failures(report.failures)
+    command = f"truecopy predict {report.artifact} INPUT --precision {report.precision}"
+    console.print(f"\n[yellow]approximate[/]: {escape(command)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,39 @@
+"""Options of a variant that an export adds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.options.rules import option_field
+
+_PANEL = "Precision"
+
+# The least share of labels equal to fp32's.
+MIN_AGREEMENT = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantOptions:
+    """A variant beside fp32, measured on the user's data; None: no variant."""
+
+    precision: str | None = option_field(
+        choices=("int8",),
+        panel=_PANEL,
+        help="Precision of a variant to add: smaller, faster, and measured on --calibration.",
+        needs=("calibration",),
+    )
+    calibration: Path | None = option_field(
+        kind=Path,
+        metavar="PATH",
+        panel=_PANEL,
+        help="Inputs like those it is used on: a folder, a table or a list. Some calibrate, others measure.",
+        needs=("precision",),
+    )
+    min_agreement: float = option_field(
+        MIN_AGREEMENT,
+        kind=float,
+        minimum=0,
+        metavar="SHARE",
+        panel=_PANEL,
+        help="Least share of labels equal to fp32's; below it, nothing is written.",
+        needs=("precision",),
+    )

@@ -1,0 +1,108 @@
+"""Quantization of a network to 8 bits, by onnxruntime's quantizer."""
+
+import copy
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import QuantizationMode
+
+from exporter.precision.graphs import NetworkGraph
+from exporter.precision.ranges import OPERATORS, Ranges
+from runtime.manifest import Quantization
+
+# Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product
+# rounds where it needs to.
+_EXACT_OUTPUTS = ["Gemm", "MatMul"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedNetwork:
+    """A quantized network, how it was quantized, and the nodes that were, by name."""
+
+    model: onnx.ModelProto
+    quantization: Quantization
+    nodes: tuple[str, ...]
+
+
+def quantize_static(
+    network: NetworkGraph, ranges: Ranges, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()
+) -> QuantizedNetwork:
+    """Return the network with 8-bit weights, per channel, and 8-bit activations in ``ranges``.
+
+    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    """
+    nodes = tuple(name for name in network.inner if name not in fp32_nodes)
+    return QuantizedNetwork(
+        model=_with_pairs(network.model, ranges, nodes, reduce_range=reduce_range),
+        quantization=Quantization(
+            method="static",
+            ranges=ranges.method,
+            per_channel=True,
+            reduce_range=reduce_range,
+            fp32_nodes=tuple(fp32_nodes),
+        ),
+        nodes=nodes,
+    )
+
+
+def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()) -> QuantizedNetwork:
+    """Return the network with 8-bit tables and matrix products; each input's activations have their own range.
+
+    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    del model.graph.value_info[:]
+    quantizer = ONNXQuantizer(
+        model,
+        True,  # per channel
+        reduce_range,
+        QuantizationMode.IntegerOps,
+        False,  # not static
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        None,
+        [],
+        # The quantizer splits a Gemm into a product, of this name, and a sum.
+        [other for name in fp32_nodes for other in (name, f"{name}_MatMul")],
+        ["MatMul", *(["Gather"] if network.tables else [])],
+        {"MatMulConstBOnly": True},
+    )
+    quantizer.quantize_model()
+    return QuantizedNetwork(
+        model=quantizer.model.model,
+        quantization=Quantization(
+            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=tuple(fp32_nodes)
+        ),
+        nodes=tuple(name for name in network.weighted if name not in fp32_nodes),
+    )
+
+
+def _with_pairs(
+    network: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], *, reduce_range: bool
+) -> onnx.ModelProto:
+    """Return the network with a pair of QuantizeLinear and DequantizeLinear around each of ``nodes``.
+
+    Activations are unsigned and weights signed: the only types that onnxruntime's kernels are fast with on x86.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(network)
+    quantizer = QDQQuantizer(
+        model,
+        True,  # per channel
+        reduce_range,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        copy.deepcopy(ranges.tensors),  # the quantizer changes it
+        list(nodes),
+        [],
+        list(OPERATORS),
+        {"OpTypesToExcludeOutputQuantization": _EXACT_OUTPUTS, "MatMulConstBOnly": True},
+    )
+    quantizer.quantize_model()
+    quantized: onnx.ModelProto = quantizer.model.model
+    return quantized

@@ -1,0 +1,210 @@
+"""What a quantized graph promises, compared with the fp32 network and the data that the runtime prepares.
+
+None of it is the quantizer's own code: scales and zero points are computed again from the weights, and the ranges of
+activations from inputs as the runtime prepares them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from exporter.precision.data import Arrays, digest_arrays
+from exporter.precision.graphs import NetworkGraph
+from exporter.precision.int8 import QuantizedNetwork
+from exporter.precision.ranges import CUTTING, PASSING, PERCENTILE, RangeMethod, Ranges
+from runtime.engine.session import open_session
+
+Array: TypeAlias = NDArray[Any]
+
+# Rounding to the nearest step is off by half a step; the rest is what float32 rounds.
+_HALF_STEP = 0.505
+
+# A range from a histogram may end up to a bin beyond the values.
+_HISTOGRAM_ROOM = 0.02
+
+# The largest share of an activation's values that may lie outside its range: of a percentile what it cuts off, with
+# room for its histogram's bins; entropy gives up more, for finer steps.
+_MOST_CLIPPED: Mapping[RangeMethod, float] = {
+    "min-max": 0.0,
+    "percentile": 10 * (100 - PERCENTILE) / 100,
+    "entropy": 0.01,
+}
+
+
+def broken_promise(
+    network: NetworkGraph, quantized: QuantizedNetwork, ranges: Ranges, prepared: Sequence[Arrays]
+) -> str:
+    """Return what a statically quantized network does not keep, in a sentence with the names; empty if nothing.
+
+    ``prepared`` are the calibration inputs, prepared by the runtime anew.
+    """
+    problems = (
+        _in_inputs(ranges, prepared),
+        *_in_weights(network, quantized),
+        *_in_activations(network, quantized, ranges),
+        *_in_ranges(network, quantized, ranges, prepared),
+    )
+    return next((problem for problem in problems if problem), "")
+
+
+def _in_inputs(ranges: Ranges, prepared: Sequence[Arrays]) -> str:
+    for number, (used, arrays) in enumerate(zip(ranges.inputs, prepared, strict=True), 1):
+        if used != digest_arrays(arrays):
+            return (
+                f"calibration input {number} of {len(prepared)} is not what the runtime prepares of it: the ranges "
+                f"({ranges.method}) are those of other data"
+            )
+    return ""
+
+
+def broken_weight(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
+    """Return what is wrong with the weights of a dynamically quantized network, in a sentence; empty if nothing."""
+    full = {value.name: value for value in network.model.graph.initializer}
+    constants = {value.name: value for value in quantized.model.graph.initializer}
+    # The quantizer writes a Gemm whose weight is turned around as a product with the weight itself.
+    turned = {
+        node.name
+        for node in network.model.graph.node
+        if node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    }
+    for node in quantized.nodes:
+        name, module = network.weights[node], f"'{network.weighted[node]}'"
+        parts = [constants.get(f"{name}_{part}") for part in ("quantized", "scale", "zero_point")]
+        if any(part is None for part in parts):
+            return f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
+        values, scale, zero = (numpy_helper.to_array(part).astype(np.float64) for part in parts if part is not None)
+        weight = numpy_helper.to_array(full[name])
+        if node in turned:
+            weight = weight.T
+        axis = None if node in network.tables else weight.ndim - 1
+        problem = _weight_problem(module, weight, values, scale, zero, axis=axis)
+        if problem:
+            return problem
+    return ""
+
+
+def _in_weights(network: NetworkGraph, quantized: QuantizedNetwork) -> Iterator[str]:
+    """Yield what is wrong with the weights: each channel has its own scale, and no value is off by more than half."""
+    full = {value.name: value for value in network.model.graph.initializer}
+    constants = {value.name: value for value in quantized.model.graph.initializer}
+    dequantized = {node.output[0]: node for node in quantized.model.graph.node if node.op_type == "DequantizeLinear"}
+    for node in quantized.model.graph.node:
+        if node.name not in network.weighted or node.name not in quantized.nodes:
+            continue
+        module = f"'{network.weighted[node.name]}'"
+        pair = dequantized.get(node.input[1])
+        if pair is None:
+            yield f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
+            continue
+        weight = numpy_helper.to_array(full[network.weights[node.name]])
+        values, scale, zero = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in pair.input)
+        axis = next((attribute.i for attribute in pair.attribute if attribute.name == "axis"), 1)
+        yield _weight_problem(module, weight, values, scale, zero, axis=axis)
+
+
+def _weight_problem(module: str, weight: Array, values: Array, scale: Array, zero: Array, *, axis: int | None) -> str:
+    """Return what is wrong with a quantized weight, empty if nothing; one scale is right where ``axis`` is None."""
+    if axis is not None and scale.size == 1 and weight.shape[axis] > 1:
+        return f"the weight of {module} has one scale, and per channel was promised"
+    shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)] if scale.size > 1 else []
+    steps = scale.reshape(shape)
+    off = np.abs((values - zero.reshape(shape)) * steps - weight) / steps
+    if off.max() <= _HALF_STEP:
+        return ""
+    return (
+        f"the weight of {module} is off by {off.max():.3g} steps of its scale, expected at most half a step: a scale "
+        "or zero point is wrong"
+    )
+
+
+def _in_activations(network: NetworkGraph, quantized: QuantizedNetwork, ranges: Ranges) -> Iterator[str]:
+    """Yield the activations whose scale and zero point are not those of the ranges that were found."""
+    related = _related_tensors(network.model)
+    for tensor, low, high in _represented(quantized.model, network.model):
+        candidates = [ranges.of(name) for name in related[tensor] if name in ranges.tensors]
+        step = (high - low) / 255
+        if not any(max(abs(low - lowest), abs(high - highest)) <= _HALF_STEP * step for lowest, highest in candidates):
+            expected = " or ".join(f"{lowest:.4g} to {highest:.4g}" for lowest, highest in candidates) or "none"
+            yield (
+                f"the activation '{tensor}' is quantized from {low:.4g} to {high:.4g}, expected {expected}: its scale "
+                "or zero point is wrong"
+            )
+
+
+def _in_ranges(
+    network: NetworkGraph, quantized: QuantizedNetwork, ranges: Ranges, prepared: Sequence[Arrays]
+) -> Iterator[str]:
+    """Yield the activations whose values, on inputs as the runtime prepares them, lie outside their ranges."""
+    tensors = [tensor for tensor, _, _ in _represented(quantized.model, network.model) if tensor in ranges.tensors]
+    outside, counts = dict.fromkeys(tensors, 0), dict.fromkeys(tensors, 0)
+    lowest, highest = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
+    session = open_session(_with_outputs(network.model, tensors), device="cpu", threads=1)
+    for arrays in prepared:
+        outputs = session.run(arrays)
+        for tensor in tensors:
+            values, (low, high) = outputs[tensor], ranges.of(tensor)
+            # Values at a bound, as ReLU6 has many, may lie beyond the edge of a histogram's bin.
+            room = (high - low) * (1e-6 if ranges.method == "min-max" else 1 / 255)
+            outside[tensor] += int(((values < low - room) | (values > high + room)).sum())
+            counts[tensor] += values.size
+            lowest[tensor] = min(lowest[tensor], float(values.min()))
+            highest[tensor] = max(highest[tensor], float(values.max()))
+    limit = _MOST_CLIPPED[ranges.method]
+    for tensor in tensors:
+        share = outside[tensor] / counts[tensor]
+        # A histogram of few values is coarse: one of them more is no fault.
+        if outside[tensor] > 1 + limit * counts[tensor] or (not limit and outside[tensor]):
+            yield (
+                f"{share:.2%} of the values of '{tensor}' lie outside its range, expected at most {limit:.2%} with "
+                f"{ranges.method}: they are clipped"
+            )
+        low, high = ranges.of(tensor)
+        room = _HISTOGRAM_ROOM * (highest[tensor] - lowest[tensor])
+        if low < lowest[tensor] - room or high > highest[tensor] + room:
+            yield (
+                f"the range of '{tensor}', {low:.4g} to {high:.4g}, is wider than its values on the calibration data, "
+                f"{lowest[tensor]:.4g} to {highest[tensor]:.4g}: it is that of other data"
+            )
+
+
+def _represented(quantized: onnx.ModelProto, full: onnx.ModelProto) -> Iterator[tuple[str, float, float]]:
+    """Yield each activation of the fp32 network that is quantized, with the lowest and highest value that it can be."""
+    constants = {value.name: value for value in quantized.graph.initializer}
+    known = {name for node in full.graph.node for name in node.output} | {value.name for value in full.graph.input}
+    for node in quantized.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in known:
+            scale, zero = (_scalar(numpy_helper.to_array(constants[name])) for name in node.input[1:3])
+            yield node.input[0], -zero * scale, (255 - zero) * scale
+
+
+def _scalar(array: Array) -> float:
+    return float(array.reshape(()))
+
+
+def _related_tensors(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """Return for each tensor those whose range it may have been given: its own, and of what passes or cuts it off."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    related = {name: [name] for name in [*producers, *(value.name for value in model.graph.input)]}
+    for node in model.graph.node:
+        if node.op_type in CUTTING and node.input[0] in related:
+            related[node.input[0]].append(node.output[0])
+    for name, node in producers.items():
+        if node.op_type in PASSING:
+            related[name] += related.get(node.input[0], [])
+    return related
+
+
+def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
+    """Return the network with more of its tensors as outputs."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    known = {value.name for value in (*shown.graph.output, *shown.graph.input)}
+    types = {value.name: value for value in shown.graph.value_info}
+    shown.graph.output.extend(
+        types.get(name) or onnx.ValueInfoProto(name=name) for name in tensors if name not in known
+    )
+    return bytes(shown.SerializeToString())

@@ -1,0 +1,223 @@
+"""Search for a quantization: ways to find ranges, and nodes that stay in fp32; every trial is reported."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from exporter.errors import ParityError
+from exporter.precision.data import Arrays, PreparedSource
+from exporter.precision.graphs import NetworkGraph
+from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_static
+from exporter.precision.promises import broken_promise, broken_weight
+from exporter.precision.ranges import RANGE_METHODS, RangeMethod, Ranges, measure_ranges
+from exporter.precision.scores import Comparison, compare_scores, run_network
+from runtime.manifest import Manifest, Quantization
+
+# A node's own cost shows on this many inputs; there are many nodes.
+_INPUTS_PER_NODE = 32
+
+# Up to this share of the nodes with weights may stay in fp32: with more, the variant is hardly smaller or faster.
+_MOST_FULL = 0.5
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to quantize, and what it came to on the inputs that were calibrated with."""
+
+    quantization: Quantization
+    agreement: float
+    mean_score_difference: float
+
+
+class NodeCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What quantizing one node alone costs: the share of labels equal to fp32, and the mean difference of scores."""
+
+    node: str
+    module: str
+    agreement: float
+    mean_score_difference: float
+
+    def __str__(self) -> str:
+        return f"'{self.module}' ({self.agreement:.1%} alone, scores off by {self.mean_score_difference:.1e})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The best quantization, and all trials."""
+
+    best: QuantizedNetwork
+    trials: tuple[Trial, ...]
+
+
+class Search(ABC):
+    """Quantizations of one network, judged by their labels on the calibration inputs."""
+
+    def __init__(
+        self, network: NetworkGraph, manifest: Manifest, calibrated: Sequence[PreparedSource], *, reduce_range: bool
+    ) -> None:
+        self._network = network
+        self._manifest = manifest
+        self._calibrated = calibrated
+        self._inputs = [source.arrays for source in calibrated]
+        self._reduce_range = reduce_range
+        self._full = run_network(network.model, self._inputs)
+        self._tried: list[tuple[Trial, QuantizedNetwork]] = []
+        self._costs: list[NodeCost] | None = None
+
+    def run(self, min_agreement: float) -> Found:
+        """Return the quantization whose labels agree as required, with half of the flips that are allowed.
+
+        Of several, it is the one with the fewest nodes in fp32, then the one whose scores differ least; of none, the
+        one with the most equal labels. Further nodes stay in fp32 only where that is needed. Raises ParityError, by
+        name, where the best does not keep what it promises.
+        """
+        required = (1 + min_agreement) / 2
+        for quantized in self._ways(required):
+            comparison = self._judge(quantized, len(self._inputs))
+            trial = Trial(
+                quantization=quantized.quantization,
+                agreement=comparison.share,
+                mean_score_difference=comparison.mean,
+            )
+            self._tried.append((trial, quantized))
+        best = self._best(required)[1]
+        problem = self._broken_promise(best)
+        if problem:
+            raise ParityError(
+                f"'{self._manifest.name}': int8 does not keep what it promises: {problem}. Nothing was written; report "
+                "this."
+            )
+        return Found(best=best, trials=tuple(trial for trial, _ in self._tried))
+
+    def costs(self) -> list[NodeCost]:
+        """Return what each node with weights costs, quantized alone; the most costly first."""
+        if self._costs is None:
+            costs = []
+            for node, module in self._network.weighted.items():
+                comparison = self._judge(self._alone(node), _INPUTS_PER_NODE)
+                costs.append(
+                    NodeCost(
+                        node=node,
+                        module=module,
+                        agreement=comparison.share,
+                        mean_score_difference=comparison.mean,
+                    )
+                )
+            self._costs = sorted(costs, key=lambda cost: (cost.agreement, -cost.mean_score_difference))
+        return self._costs
+
+    @abstractmethod
+    def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
+        """Yield the quantizations that are always tried."""
+
+    @abstractmethod
+    def _with_full(self, best: QuantizedNetwork, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        """Return the best quantization so far, with other nodes in fp32."""
+
+    @abstractmethod
+    def _alone(self, node: str) -> QuantizedNetwork:
+        """Return the network with one quantized node."""
+
+    @abstractmethod
+    def _broken_promise(self, best: QuantizedNetwork) -> str:
+        """Return what a quantized network does not keep, in words; empty if nothing."""
+
+    def _ways(self, required: float) -> Iterator[QuantizedNetwork]:
+        yield from self._first_ways(required)
+        first_best = self._best(required)[1]
+        weighted = self._network.weighted
+        most = int(_MOST_FULL * len(weighted))
+        for count in [*(2**power for power in range(most.bit_length()) if 2**power < most), most]:
+            if not count or self._best(required)[0].agreement >= required:
+                return
+            costly = {cost.node for cost in self.costs()[:count]}
+            yield self._with_full(first_best, tuple(name for name in weighted if name in costly))
+
+    def _best(self, required: float) -> tuple[Trial, QuantizedNetwork]:
+        return min(
+            self._tried,
+            key=lambda pair: (
+                -min(pair[0].agreement, required),
+                len(pair[0].quantization.fp32_nodes),
+                -pair[0].agreement,
+                pair[0].mean_score_difference,
+            ),
+        )
+
+    def _judge(self, quantized: QuantizedNetwork, count: int) -> Comparison:
+        outputs = run_network(quantized.model, self._inputs[:count])
+        return compare_scores(self._full[:count], outputs, self._manifest)
+
+
+class StaticSearch(Search):
+    """Quantizations with ranges of activations from the calibration inputs.
+
+    ``prepare`` gives the arrays of an input as the runtime prepares it.
+    """
+
+    def __init__(
+        self,
+        network: NetworkGraph,
+        manifest: Manifest,
+        calibrated: Sequence[PreparedSource],
+        *,
+        reduce_range: bool,
+        prepare: Callable[[PreparedSource], Arrays],
+    ) -> None:
+        super().__init__(network, manifest, calibrated, reduce_range=reduce_range)
+        self._prepare = prepare
+        self._ranges: dict[RangeMethod, Ranges] = {}
+
+    def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
+        for method in RANGE_METHODS:
+            yield self._quantize(method, ())
+        if len(self._network.ends) < len(self._network.weighted):
+            yield self._with_full(self._best(required)[1], self._network.ends)
+
+    def _with_full(self, best: QuantizedNetwork, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        return self._quantize(_method_of(best), fp32_nodes)
+
+    def _alone(self, node: str) -> QuantizedNetwork:
+        return self._quantize("min-max", tuple(name for name in self._network.inner if name != node))
+
+    def _broken_promise(self, best: QuantizedNetwork) -> str:
+        prepared = [self._prepare(source) for source in self._calibrated]
+        return broken_promise(self._network, best, self._ranges[_method_of(best)], prepared)
+
+    def _quantize(self, method: RangeMethod, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        if method not in self._ranges:
+            self._ranges[method] = measure_ranges(self._network.model, self._inputs, method)
+        return quantize_static(
+            self._network, self._ranges[method], reduce_range=self._reduce_range, fp32_nodes=fp32_nodes
+        )
+
+
+class DynamicSearch(Search):
+    """Quantizations whose activations are quantized by the range that they have in each input."""
+
+    def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
+        del required
+        yield self._quantize(())
+        tables = self._network.tables
+        if tables and len(tables) < len(self._network.weighted):
+            yield self._quantize(tables)
+
+    def _with_full(self, best: QuantizedNetwork, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        del best
+        return self._quantize(fp32_nodes)
+
+    def _alone(self, node: str) -> QuantizedNetwork:
+        return self._quantize(tuple(name for name in self._network.weighted if name != node))
+
+    def _broken_promise(self, best: QuantizedNetwork) -> str:
+        return broken_weight(self._network, best)
+
+    def _quantize(self, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        return quantize_dynamic(self._network, reduce_range=self._reduce_range, fp32_nodes=fp32_nodes)
+
+
+def _method_of(quantized: QuantizedNetwork) -> RangeMethod:
+    method = quantized.quantization.ranges
+    assert method is not None, quantized.quantization
+    return method

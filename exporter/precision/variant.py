@@ -1,0 +1,276 @@
+"""A variant of an artifact: made, measured, and written into it, or refused with the reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnx
+import onnxruntime
+
+from exporter.bundle import Staging
+from exporter.errors import ExportError, ParityError
+from exporter.options.variant import MIN_AGREEMENT
+from exporter.precision.data import Arrays, PreparedSource, SplitData, prepare_source, read_data
+from exporter.precision.graphs import read_network, write_graphs
+from exporter.precision.int8 import QuantizedNetwork
+from exporter.precision.scores import Comparison, check_task, compare_scores
+from exporter.precision.search import DynamicSearch, NodeCost, Search, StaticSearch, Trial
+from exporter.progress import Progress
+from runtime.artifact.difference import largest_difference
+from runtime.artifact.golden import golden_outputs_to_npz, read_golden
+from runtime.artifact.open import Artifact
+from runtime.artifact.variants import median_times
+from runtime.engine.cpu import has_fast_int8
+from runtime.errors import InputError
+from runtime.evaluation.data import LabeledData, read_labeled, score_labeled
+from runtime.manifest import FULL_PRECISION, Accuracy, Agreement, Approximation, Manifest, Variant, VariantGolden
+from runtime.model import Model
+from runtime.outputs.registry import open_interpreter
+from runtime.verify import verify
+
+PRECISION: Literal["int8"] = "int8"
+
+# Kinds of input whose networks are mostly matrix products, quantized by the range of each input.
+_DYNAMIC_KINDS = frozenset({"text", "tokens"})
+
+# Another machine may round where this one does not: limits are this many times as far as two ways to compute here.
+_OTHER_MACHINES = 4.0
+
+# Inputs that the two ways, and the times, are measured on, besides the golden ones.
+_COMPARED, _TIMED = 32, 8
+
+# As many of the nodes that cost most are in a message.
+_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRequest:
+    """What to make a variant of: the user's data, and the least share of labels that have to be equal to fp32's.
+
+    ``labels_from`` is labeled data, whose truth is in the column ``label_column`` of a table, for the accuracy.
+    """
+
+    calibration: Path
+    labels_from: Path | None = None
+    label_column: str = "label"
+    min_agreement: float = MIN_AGREEMENT
+
+
+class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made and measured; times are medians of the network alone, on one thread of this machine."""
+
+    artifact: str
+    precision: str
+    approximation: Approximation
+    trials: tuple[Trial, ...]
+    failures: dict[str, str]
+    size_bytes: int
+    fp32_size_bytes: int
+    own_ms: float
+    fp32_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as fp32 the variant is here."""
+        return self.fp32_ms / self.own_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """The prepared arrays of the measured inputs, and how the variant's scores for them compare with fp32's."""
+
+    inputs: Sequence[Arrays]
+    scores: Comparison
+
+
+def check_request(request: VariantRequest) -> None:
+    """Raise ExportError for a request that no data could meet."""
+    if not 0 < request.min_agreement <= 1:
+        raise ExportError(
+            f"--min-agreement: expected a share above 0, at most 1, got {request.min_agreement:g}. Correct it."
+        )
+
+
+def add_variant(
+    artifact: Artifact, stage: Staging, request: VariantRequest, progress: Progress
+) -> tuple[Manifest, VariantReport]:
+    """Write the int8 variant of ``artifact`` into a stage that has its other files; return manifest and report.
+
+    Raises ParityError, naming the nodes that cost most, where its labels agree less than requested.
+    """
+    manifest = artifact.manifest
+    check_request(request)
+    check_task(manifest.task, manifest.name)
+    with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
+        data = read_data(model, request.calibration, request.min_agreement)
+        labeled = _read_labeled(model, request, data)
+        step.finding = f"{len(data.calibrated)} inputs to calibrate with, {len(data.measured)} others to measure with"
+    with progress.step("quantize") as step, Model(artifact, device="cpu", threads=1) as model:
+        search = _open_search(artifact, model, data)
+        found = search.run(request.min_agreement)
+        step.finding = f"{len(found.trials)} ways tried: {_describe(found.best)}"
+    variant = _variant_names(manifest)
+    files = write_graphs(artifact, found.best.model, variant)
+    for name, content in files.items():
+        stage.write(name, content)
+    draft = msgspec.structs.replace(manifest, variants=(*_others(manifest), variant), files=stage.files())
+    staged = Artifact(path=stage.folder, manifest=draft)
+    with (
+        progress.step("measure") as step,
+        Model(staged, device="cpu", threads=1) as full,
+        Model(staged, precision=PRECISION, device="cpu", threads=1) as own,
+    ):
+        compared = _compare(full, own, data)
+        agreement = compared.scores.agreement()
+        if agreement.share < request.min_agreement:
+            raise _refusal(manifest, agreement, request.min_agreement, search.costs())
+        step.finding = f"{agreement.equal} of {agreement.inputs} labels as in {FULL_PRECISION}: {_shares(agreement)}"
+        approximation = Approximation(
+            quantization=found.best.quantization,
+            data=data.describe(),
+            min_agreement=request.min_agreement,
+            agreement=agreement,
+            accuracy=_accuracy(full, own, labeled),
+            golden=_write_golden(staged, stage, own, found.best.model, compared),
+        )
+        times = median_times([full.run, own.run], compared.inputs[:_TIMED])
+    variant = msgspec.structs.replace(variant, approximation=approximation)
+    written = msgspec.structs.replace(draft, variants=(*_others(manifest), variant), files=stage.files())
+    report = VariantReport(
+        artifact=str(artifact.path),
+        precision=PRECISION,
+        approximation=approximation,
+        trials=found.trials,
+        failures=data.failures,
+        size_bytes=sum(written.files[name].size_bytes for name in variant.files),
+        fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights].size_bytes,
+        fp32_ms=1000 * times[0],
+        own_ms=1000 * times[1],
+    )
+    return written, report
+
+
+def _open_search(artifact: Artifact, model: Model, data: SplitData) -> Search:
+    """Return the search for the kind of input: texts differ too much in length and content for static ranges."""
+    is_dynamic = artifact.manifest.inputs[0].kind in _DYNAMIC_KINDS
+    network = read_network(artifact, with_tables=is_dynamic)
+    reduce_range = has_fast_int8() is False
+    if is_dynamic:
+        return DynamicSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range)
+
+    def prepare(source: PreparedSource) -> Arrays:
+        return model.stack([model.prepare(source.source, subject=f"'{source.name}'")])
+
+    return StaticSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range, prepare=prepare)
+
+
+def check_written(stage: Staging, name: str) -> None:
+    """Raise ParityError unless the variant in a finished stage gives the outputs that were measured."""
+    verification = verify(stage.folder, device="cpu", precision=PRECISION)
+    if not verification.passed:
+        failed = next(check for check in verification.checks if not check.passed)
+        raise ParityError(
+            f"'{name}': the written {PRECISION} graphs differ from those that were measured: expected at most "
+            f"{failed.limit:g}, got {failed.worst:.1e} ({failed.title}). Nothing was written; report this."
+        )
+
+
+def _variant_names(manifest: Manifest) -> Variant:
+    """Return the names of a variant's files: those of fp32 with the precision before their suffix."""
+    full = manifest.variant(FULL_PRECISION)
+    model, network, weights = (
+        f"{Path(name).stem}.{PRECISION}{Path(name).suffix}" for name in (full.model, full.network, full.weights)
+    )
+    return Variant(precision=PRECISION, model=model, network=network, weights=weights)
+
+
+def _others(manifest: Manifest) -> tuple[Variant, ...]:
+    return tuple(variant for variant in manifest.variants if variant.precision != PRECISION)
+
+
+def _describe(best: QuantizedNetwork) -> str:
+    quantization = best.quantization
+    count = len(quantization.fp32_nodes)
+    kept = f", {count} nodes in {FULL_PRECISION}" if count else ""
+    ranges = f", ranges by {quantization.ranges}" if quantization.ranges else ""
+    return f"{quantization.method}{ranges}, per channel{kept}"
+
+
+def _compare(full: Model, own: Model, data: SplitData) -> _Compared:
+    """Return how the variant's outputs compare with fp32's on the measured inputs, each alone, as they are served."""
+    inputs = [source.arrays for source in data.measured]
+    outputs = [[model.run(arrays) for arrays in inputs] for model in (full, own)]
+    return _Compared(inputs=inputs, scores=compare_scores(outputs[0], outputs[1], full.manifest))
+
+
+def _shares(agreement: Agreement) -> str:
+    return f"{agreement.share:.2%}, at 95% between {agreement.low:.2%} and {agreement.high:.2%}"
+
+
+def _refusal(manifest: Manifest, agreement: Agreement, min_agreement: float, costs: Sequence[NodeCost]) -> ParityError:
+    costly = ", ".join(map(str, costs[:_LISTED]))
+    return ParityError(
+        f"'{manifest.name}': {PRECISION} agrees with {FULL_PRECISION} on {agreement.equal} of {agreement.inputs} "
+        f"measured inputs ({_shares(agreement)}): expected {min_agreement:.2%}; the largest {FULL_PRECISION} margin of "
+        f"a flipped label is {agreement.flipped_margin:.3g}. The nodes that cost most: {costly}. Nothing was "
+        "written. Calibrate with inputs like those it is used on, or lower --min-agreement."
+    )
+
+
+def _read_labeled(model: Model, request: VariantRequest, data: SplitData) -> list[LabeledData | InputError]:
+    """Return the labeled inputs that were not calibrated with; none where there are no labels."""
+    if request.labels_from is None:
+        return []
+    calibrated = {source.sha256 for source in data.calibrated}
+    labeled = []
+    for one in read_labeled(model, request.labels_from, column=request.label_column):
+        try:
+            if isinstance(one, InputError) or prepare_source(model, one.name, one.source).sha256 not in calibrated:
+                labeled.append(one)
+        except InputError as error:
+            labeled.append(error)
+    return labeled
+
+
+def _accuracy(full: Model, own: Model, labeled: Sequence[LabeledData | InputError]) -> Accuracy | None:
+    if not labeled:
+        return None
+    interpreter = open_interpreter(full.manifest.task, full.labels)
+    full_figures, own_figures = (
+        interpreter.evaluate(score_labeled(model, iter(labeled)), name=full.manifest.name) for model in (full, own)
+    )
+    return Accuracy(inputs=full_figures.inputs, fp32=full_figures.accuracy or 0.0, variant=own_figures.accuracy or 0.0)
+
+
+def _write_golden(
+    staged: Artifact, stage: Staging, own: Model, quantized: onnx.ModelProto, compared: _Compared
+) -> VariantGolden:
+    """Write the variant's own outputs for the golden inputs; return how far another machine may be from them.
+
+    That is as far as onnxruntime's 8-bit kernels are from the same graph computed in float32. Another machine may round
+    a few values the other way, each of which costs less than rounding all of them: the mean difference from fp32.
+    """
+    manifest = staged.manifest
+    cases = read_golden(staged.file(manifest.golden.file)).cases
+    golden = [own.run(case.prepared) for case in cases]
+    name = f"{Path(manifest.golden.file).stem}.{PRECISION}{Path(manifest.golden.file).suffix}"
+    stage.write(name, golden_outputs_to_npz(golden))
+    inputs = [*(case.prepared for case in cases), *compared.inputs[:_COMPARED]]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = onnxruntime.InferenceSession(quantized.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    smallest = compared.scores.mean
+    limits = {output: max(limit, smallest) for output, limit in manifest.golden.output_limits.items()}
+    for arrays in inputs:
+        fused = own.run(arrays)
+        for output, expected in zip(limits, plain.run(list(limits), dict(arrays)), strict=True):
+            limits[output] = max(limits[output], _OTHER_MACHINES * largest_difference(fused[output], expected))
+    return VariantGolden(
+        file=name,
+        output_limits=limits,
+        end_to_end_limits={
+            output: limit + 2 * manifest.golden.end_to_end_limits[output] for output, limit in limits.items()
+        },
+    )

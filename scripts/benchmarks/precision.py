@@ -1,0 +1,168 @@
+"""int8 against fp32: speed on one thread, labels that stay, size, and what is refused."""
+
+import argparse
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import text_classifier
+import torch
+import torchvision
+from data import training
+from PIL import Image
+
+import exporter
+import runtime
+from benchmarks.figures import Figure, Results
+from benchmarks.timing import median_ms
+from exporter.errors import ParityError
+from exporter.precision.quantize import quantize
+from exporter.precision.variant import MIN_AGREEMENT, VariantReport, VariantRequest
+from material.paths import ARTIFACT
+from runtime.engine.cpu import has_fast_int8
+
+DEMO = Path("build/demo")
+ROUNDS = 30
+
+# Floors: of the speed on a processor with fast instructions and without, and of what a variant adds to the weights.
+SPEED_FAST, SPEED_SLOW, SPEED_TEXT = 2.3, 1.5, 1.5
+ADDED = 0.30
+
+Part = Callable[[Path, argparse.Namespace], list[Figure]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="the networks to measure")
+    parser.add_argument("--crops", type=int, default=1128, help="crops of photos; 128 of them calibrate")
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """Return the figures of each network."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        return Results(figures=[figure for name in options.only for figure in PARTS[name](folder, options)])
+
+
+def measure_resnet18(folder: Path, _options: argparse.Namespace) -> list[Figure]:
+    """Return the speed and the size of resnet18, whose weights are random: its labels say nothing."""
+    network = torchvision.models.resnet18()
+    transform = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
+    images = [transform(Image.open(path).convert("RGB")) for path in photos()]
+    training.give_signal(network, torch.stack(images))
+    torch.save(network.state_dict(), folder / "resnet18.pth")
+    exporter.export(folder / "resnet18.pth", "resnet18", out=folder / "resnet18")
+    request = VariantRequest(calibration=make_crops(folder / "few", 48), min_agreement=0.01)
+    report = quantize(folder / "resnet18", request)
+    floor = SPEED_SLOW if has_fast_int8() is False else SPEED_FAST
+    return [speed_figure("resnet18, one photo, one thread", report, floor), size_figure("resnet18", report)]
+
+
+def measure_efficientnet(folder: Path, options: argparse.Namespace) -> list[Figure]:
+    """Return what is left of the labels of EfficientNet-Lite0, with its real weights, on crops of real photos."""
+    crops = make_crops(folder / "crops", options.crops)
+    artifact = folder / "efficientnet-lite0"
+    shutil.copytree(ARTIFACT, artifact)
+    try:
+        quantize(artifact, VariantRequest(calibration=crops))
+        refusal = "not refused"
+    except ParityError as error:
+        refusal = str(error).partition("The nodes that cost most: ")[2].partition(". Nothing")[0]
+    report = quantize(artifact, VariantRequest(calibration=crops, min_agreement=0.5))
+    agreement = report.approximation.agreement
+    return [
+        Figure(
+            promise=f"EfficientNet-Lite0, {agreement.inputs} hard crops: labels as in fp32",
+            measured=f"{agreement.share:.1%}, at 95% between {agreement.low:.1%} and {agreement.high:.1%}",
+            target="92%",
+            met=agreement.share >= 0.92,
+        ),
+        Figure(
+            promise=f"the same at --min-agreement {MIN_AGREEMENT}",
+            measured=refusal,
+            target="refused, with the costly nodes",
+            met=refusal not in {"", "not refused"},
+        ),
+        speed_figure("EfficientNet-Lite0, one photo, one thread", report, None),
+        size_figure("EfficientNet-Lite0", report),
+    ]
+
+
+def measure_text(folder: Path, _options: argparse.Namespace) -> list[Figure]:
+    """Return the speed and the labels of the MiniLM classifier, in batches of 1 and of 32."""
+    sentences, groups = text_classifier.read_sentences()
+    text_classifier.train(folder / "classifier", sentences[::4], groups[::4])
+    exporter.export(folder / "classifier", f"hf:{folder / 'classifier'}", out=folder / "text")
+    lines = folder / "sentences.txt"
+    lines.write_text("".join(f"{' '.join(sentence.split())}\n" for sentence in sentences), encoding="utf-8")
+    report = quantize(folder / "text", VariantRequest(calibration=lines, min_agreement=0.9))
+    agreement = report.approximation.agreement
+    figures = [
+        Figure(
+            promise=f"MiniLM classifier, {agreement.inputs} sentences: labels as in fp32",
+            measured=f"{agreement.share:.1%}, at 95% between {agreement.low:.1%} and {agreement.high:.1%}",
+            target="98%",
+            met=agreement.share >= 0.98,
+        ),
+        size_figure("MiniLM classifier", report),
+    ]
+    models = [runtime.load(folder / "text", precision=name, device="cpu", threads=1) for name in ("fp32", "int8")]
+    for size in (1, 32):
+        texts = sentences[:size]
+        fp32_ms, own_ms = median_ms([lambda model=model, texts=texts: model.predict(texts) for model in models], ROUNDS)
+        figures.append(ratio_figure(f"MiniLM classifier, {size} sentences", fp32_ms, own_ms, SPEED_TEXT))
+    return figures
+
+
+def photos() -> list[Path]:
+    """Return the demo's photos."""
+    return sorted(path for path in (DEMO / "photos").iterdir() if path.suffix in {".jpg", ".png"})
+
+
+def make_crops(folder: Path, count: int) -> Path:
+    """Write random crops of the demo's photos, from a fifth of the short side on: few of them show one thing well."""
+    folder.mkdir()
+    generator = random.Random(0)
+    opened = [Image.open(path).convert("RGB") for path in photos()]
+    for number in range(count):
+        photo = opened[number % len(opened)]
+        side = generator.randint(min(photo.size) // 5, min(photo.size))
+        left, top = generator.randint(0, photo.width - side), generator.randint(0, photo.height - side)
+        photo.crop((left, top, left + side, top + side)).save(folder / f"{number:05}.png")
+    return folder
+
+
+def speed_figure(promise: str, report: VariantReport, floor: float | None) -> Figure:
+    """Return how fast the network of a variant is, as 'truecopy quantize' measured it: in turns with fp32."""
+    return ratio_figure(promise, report.fp32_ms, report.own_ms, floor)
+
+
+def ratio_figure(promise: str, fp32_ms: float, own_ms: float, floor: float | None) -> Figure:
+    """Return a ratio of times, with its floor where it has one."""
+    ratio = fp32_ms / own_ms
+    return Figure(
+        promise=promise,
+        measured=f"{ratio:.2f} times as fast ({own_ms:.2f} ms, fp32 {fp32_ms:.2f})",
+        target="" if floor is None else f"{floor} times",
+        met=None if floor is None else ratio >= floor,
+    )
+
+
+def size_figure(name: str, report: VariantReport) -> Figure:
+    """Return what a variant adds to the artifact, as a share of the weights of fp32."""
+    share = report.size_bytes / report.fp32_size_bytes
+    return Figure(
+        promise=f"{name}: int8 adds",
+        measured=f"{share:.1%} of the weights ({report.size_bytes / 1e6:.1f} MB)",
+        target=f"{ADDED:.0%}",
+        met=share <= ADDED,
+    )
+
+
+PARTS: dict[str, Part] = {
+    "resnet18": measure_resnet18,
+    "efficientnet": measure_efficientnet,
+    "text": measure_text,
+}

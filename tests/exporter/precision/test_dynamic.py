@@ -1,0 +1,119 @@
+"""Networks of texts: tables and matrix products in 8 bits, and no text's scores depend on its neighbors."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from support.modules import load_file
+from torch import Tensor, nn
+
+import exporter
+import truecopy
+from exporter.errors import ParityError
+from exporter.precision import int8, search
+from exporter.precision.quantize import quantize
+from exporter.precision.variant import VariantRequest
+from runtime.artifact.open import open_artifact
+from runtime.server.served_model import load_verified
+from runtime.verify import verify
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no fast int8 instructions")
+
+languages = load_file(Path(__file__).parents[2] / "data" / "languages.py")
+
+
+class Reader(nn.Module):
+    """Vectors of words, a hidden layer each, and a pooled class of their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 64)
+        self.hidden = nn.Linear(64, 64)
+        self.pool = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
+        states = torch.relu(self.hidden(self.words(input_ids))) * kept
+        return 9 * self.head(torch.tanh(self.pool(states.sum(dim=1) / kept.sum(dim=1))))
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    torch.manual_seed(1)
+    network = Reader().eval()
+    languages.build_tokenizer(folder / "tokenizer.json")
+    torch.save(network.state_dict(), folder / "reader.pth")
+    exported = exporter.export(
+        folder / "reader.pth", network, tokenizer=folder / "tokenizer.json", out=folder / "artifact"
+    )
+    return exported.artifact
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    generator = random.Random(0)
+    lines = {" ".join(generator.choices(languages.WORDS[4:], k=generator.randint(1, 9))) for _ in range(90)}
+    path = tmp_path_factory.mktemp("data") / "texts.txt"
+    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantized(artifact: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("quantized") / "reader"
+    quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=out)
+    return out
+
+
+def test_tables_and_products_are_smaller_and_measured(quantized):
+    manifest = open_artifact(quantized).manifest
+    own = manifest.variant("int8")
+
+    assert own.approximation is not None
+    assert own.approximation.quantization.method == "dynamic"
+    assert own.approximation.quantization.fp32_nodes == ()
+    assert own.approximation.agreement.share >= 0.9
+    sizes = [manifest.files[one.weights].size_bytes for one in manifest.variants]
+    assert sizes[1] < 0.4 * sizes[0]
+    assert verify(quantized, precision="int8").passed
+    assert verify(quantized).passed
+
+
+def test_no_text_depends_on_its_neighbors(quantized):
+    texts = ["good", "very very bad it is not good", "one two three", "bad bad bad bad"]
+    with truecopy.load(quantized, precision="int8", batch=4) as model:
+        alone = [model.predict(text).probability for text in texts]
+        together = [result.probability for result in model.predict(texts)]
+    served = load_verified(quantized, name="", precision="int8", device="cpu", cores=1, max_pixels=10**7)
+
+    assert alone == together
+    assert len(set(alone)) == len(alone)
+    prepared = [served.single_threaded.prepare(text) for text in texts]
+    assert [float(np.max(scores)) for scores in served.single_threaded.score(prepared)] == alone
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"), [("_scale", lambda array: array * 2), ("_zero_point", lambda array: array + 1)]
+)
+def test_a_wrong_constant_is_found_by_its_module(artifact, texts, monkeypatch, tmp_path, suffix, change):
+    honest = int8.quantize_dynamic
+
+    def planted(network, **options):
+        quantized = honest(network, **options)
+        for tensor in quantized.model.graph.initializer:
+            if tensor.name == "words.weight" + suffix:
+                array = onnx.numpy_helper.to_array(tensor).copy()
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(change(array), array.dtype), tensor.name))
+        return quantized
+
+    monkeypatch.setattr(search, "quantize_dynamic", planted)
+    monkeypatch.setattr(search.DynamicSearch, "_ways", lambda self, _: iter([self._quantize(())]))
+
+    with pytest.raises(ParityError, match=r"the weight of 'words' is off by [\d.]+ steps of its scale"):
+        quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

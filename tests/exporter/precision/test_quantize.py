@@ -1,0 +1,271 @@
+"""'truecopy quantize' end to end: what it writes, what it refuses, and what becomes of the variant afterwards."""
+
+import json
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from mutation.planting import rehash
+from onnx import numpy_helper
+from PIL import Image
+from typer.testing import CliRunner
+
+import truecopy
+from exporter import ExportError, workflow
+from exporter.calibration.fit import calibrate
+from exporter.errors import ParityError
+from exporter.precision import search, variant
+from exporter.precision.data import needed_inputs
+from exporter.precision.quantize import quantize
+from exporter.precision.scores import check_task
+from exporter.recheck import _golden_rows
+from runtime.artifact import variants
+from runtime.artifact.open import open_artifact
+from runtime.cli.main import build_app
+from runtime.errors import ArtifactError, DeviceError
+from runtime.manifest import Regress, Value
+from runtime.server.served_model import load_verified
+from runtime.verify import verify
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no fast int8 instructions")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_variant_is_approximate_measured_and_beside_an_unchanged_fp32(tiny, quantized, report):
+    manifest = open_artifact(quantized).manifest
+    full, own = manifest.variants
+    measured = own.approximation
+
+    assert (full.precision, full.approximation, own.precision) == ("fp32", None, "int8")
+    assert measured is not None
+    assert measured.verdict == "approximate"
+    assert measured.data.calibrated == 32
+    assert measured.data.measured == measured.agreement.inputs >= 20
+    assert measured.agreement.equal / measured.agreement.inputs >= measured.min_agreement == 0.95
+    assert measured.agreement.low < measured.agreement.share <= measured.agreement.high
+    assert 0 < measured.agreement.mean_score_difference < measured.agreement.score_difference < 0.2
+    assert measured.quantization.per_channel
+    before, after = files_of(tiny), files_of(quantized)
+    assert {name for name in before if before[name] != after.get(name)} == {"truecopy.json"}
+    assert {*own.files} == after.keys() - before.keys()
+    # 'truecopy quantize' measures the times and the way there; they are no part of the bytes.
+    assert {trial.quantization.ranges for trial in report.trials} == {"min-max", "percentile", "entropy"}
+    assert report.ratio > 0
+
+
+def test_labels_of_inputs_that_were_not_calibrated_with_give_an_accuracy(report):
+    accuracy = report.approximation.accuracy
+
+    assert accuracy is not None
+    assert accuracy.inputs == report.approximation.data.measured
+    assert accuracy.fp32 > 0.9
+    assert accuracy.variant > 0.9
+
+
+def test_the_runtime_runs_it_from_the_photo_to_the_label(quantized, tiny):
+    with truecopy.load(quantized, precision="int8") as own, truecopy.load(quantized) as full:
+        for label in ("cat", "coffee", "rocket", "astronaut"):
+            path = tiny.parent / f"{label}.jpg"
+            ours, theirs = own.predict(path), full.predict(path)
+            assert ours.label == theirs.label == label
+            assert ours.probability != theirs.probability
+        assert pickle.loads(pickle.dumps(own)).variant.precision == "int8"  # noqa: S301
+        raw = own.run({"image": np.asarray(Image.open(path))[np.newaxis]})
+        assert set(raw) == {"probabilities"}
+
+
+def test_verify_compares_each_variant_with_what_was_measured_of_it(quantized):
+    full, own = (verify(quantized, precision=precision) for precision in ("fp32", "int8"))
+
+    assert full.passed
+    assert own.passed
+    assert {"model.int8.onnx", "in a batch", "labels"} <= {check.name for check in own.checks}
+    assert own.compared_with == "the int8 outputs that were measured"
+    assert {row.path for row in _golden_rows(open_artifact(quantized))} == {"golden.npz", "golden.int8.npz"}
+
+
+def test_a_server_serves_it(quantized):
+    model = load_verified(quantized, name="", precision="int8", device="cpu", cores=2, max_pixels=10**7)
+
+    assert model.single_threaded.variant.precision == model.multi_threaded.variant.precision == "int8"
+
+
+def test_twice_is_the_same_bytes_whatever_the_photos_are_called(quantized, crops, request_for, tmp_path):
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for number, path in enumerate(sorted(crops.rglob("*.png"), reverse=True)):
+        shutil.copy(path, renamed / f"{number}.png")
+    shutil.copy(path, renamed / "again.png")  # one photo twice counts once
+
+    quantize(quantized, request_for(calibration=renamed, labels_from=crops), out=tmp_path / "again")
+
+    assert files_of(tmp_path / "again") == files_of(quantized)
+
+
+def with_twin_classes(tiny: Path, folder: Path) -> Path:
+    """Return a copy of the artifact whose first two classes have nearly the same weights: rounding decides."""
+    shutil.copytree(tiny, folder)
+    weights = bytearray((folder / "weights.bin").read_bytes())
+    for name in ("network.onnx", "model.onnx"):
+        model = onnx.load(folder / name, load_external_data=False)
+        constants = {value.name: value for value in model.graph.initializer}
+        bias = numpy_helper.to_array(constants["classifier.bias"]).copy()
+        bias[1] = bias[0]
+        constants["classifier.bias"].CopyFrom(numpy_helper.from_array(bias, "classifier.bias"))
+        place = {entry.key: entry.value for entry in constants["classifier.weight"].external_data}
+        (folder / name).write_bytes(model.SerializeToString())
+    row = np.frombuffer(weights, np.float32, 256, int(place["offset"]))
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(256)
+    second = int(place["offset"]) + row.nbytes
+    weights[second : second + row.nbytes] = (row + noise).astype(np.float32).tobytes()
+    (folder / "weights.bin").write_bytes(weights)
+    rehash(folder)
+    return folder
+
+
+def test_too_little_agreement_writes_nothing_and_names_the_costly_modules(tiny, request_for, tmp_path, monkeypatch):
+    artifact = with_twin_classes(tiny, tmp_path / "twins")
+    # The search would find that the last layer has to stay in fp32.
+    monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
+
+    with pytest.raises(ParityError) as caught:
+        quantize(artifact, request_for(), out=tmp_path / "out")
+
+    message = str(caught.value)
+    assert "int8 agrees with fp32 on" in message
+    assert re.search(r"'(classifier|features\.\d)' \(\d+\.\d% alone, scores off by", message)
+    assert "largest fp32 margin of a flipped label is 0.0" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["twins"]
+
+
+def test_needed_inputs_follow_from_the_agreement():
+    assert needed_inputs(0.99) == (32, 100)
+    assert needed_inputs(0.9) == (32, 10)
+    assert needed_inputs(1.0) == (32, 100)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda _folder: None, "no such file or folder. Check the path in --calibration"),
+        (lambda folder: (folder / "a.txt").write_text("hello"), "no files such as"),
+        (
+            lambda folder: shutil.copy(Path(__file__).parents[2] / "data/cat.jpg", folder),
+            "at least 132 different inputs, got 1",
+        ),
+    ],
+    ids=["missing", "of another kind", "too little"],
+)
+def test_data_that_cannot_do_is_refused_before_anything_is_loaded(tiny, tmp_path, make, problem, monkeypatch):
+    monkeypatch.setattr(variant, "StaticSearch", None)
+    folder = tmp_path / "data"
+    if make.__code__.co_varnames[0] == "folder":
+        folder.mkdir()
+        make(folder)
+
+    with pytest.raises(truecopy.TruecopyError, match=problem):
+        quantize(tiny, variant.VariantRequest(calibration=folder), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_do_not_decode_are_counted_and_named(tiny, crops, tmp_path):
+    shutil.copytree(crops, tmp_path / "data")
+    for path in (tmp_path / "data" / "cat").iterdir():
+        path.write_bytes(b"no photo")
+
+    with pytest.raises(ExportError, match=r"at least 52 different inputs, got 4\d\..* 15 could not be used: .*cat"):
+        quantize(tiny, variant.VariantRequest(calibration=tmp_path / "data", min_agreement=0.95), out=tmp_path / "out")
+
+
+def test_a_task_without_labels_has_no_agreement():
+    with pytest.raises(ExportError, match="'price': a task of regress has no labels"):
+        check_task(Regress(values=(Value(name="price"),)), "price")
+
+
+def test_a_precision_that_is_missing_names_those_that_are_there(tiny, quantized):
+    with pytest.raises(ArtifactError, match="no precision 'int8' in this artifact: it has fp32"):
+        truecopy.load(tiny, precision="int8")
+    with pytest.raises(ArtifactError, match="no precision 'fp16' in this artifact: it has fp32, int8"):
+        truecopy.load(quantized, precision="fp16")
+
+
+@pytest.mark.filterwarnings("error:.*no fast int8 instructions")
+def test_a_processor_without_fast_int8_is_a_warning_with_the_measured_ratio(quantized, monkeypatch):
+    monkeypatch.setattr(variants, "has_fast_int8", lambda: True)
+    truecopy.load(quantized, precision="int8")
+    monkeypatch.setattr(variants, "has_fast_int8", lambda: False)
+    truecopy.load(quantized)
+    with pytest.warns(UserWarning, match=r"int8 runs \d+\.\d\d times as fast as fp32 here, on one thread"):
+        truecopy.load(quantized, precision="int8")
+
+
+def test_it_runs_on_the_processor_that_it_was_measured_on(quantized):
+    with pytest.raises(DeviceError, match="int8 was measured on the CPU alone"):
+        truecopy.load(quantized, precision="int8", device="cuda")
+    assert truecopy.load(quantized, precision="int8", device="auto").device == "cpu"
+
+
+def test_calibrating_the_probabilities_leaves_the_variant_out_and_says_so(quantized, crops, tmp_path):
+    shutil.copytree(crops, tmp_path / "data")
+    for number in range(3):  # a model that is always right could be surer still, without end
+        (tmp_path / "data" / "cat" / f"{number}.png").rename(tmp_path / "data" / "coffee" / f"cat{number}.png")
+
+    result = calibrate(quantized, tmp_path / "data", out=tmp_path / "calibrated")
+
+    assert [one.precision for one in open_artifact(tmp_path / "calibrated").manifest.variants] == ["fp32"]
+    assert not (tmp_path / "calibrated" / "weights.int8.bin").exists()
+    assert any("int8: left out" in note for note in result.notes)
+
+
+def test_the_commands_list_it_run_it_and_ask_for_data(tiny, quantized):
+    run = CliRunner().invoke
+    photo = str(tiny.parent / "cat.jpg")
+
+    assert "approximate" in run(build_app({"inspect"}), ["inspect", str(quantized)]).output
+    listed = run(build_app({"inspect"}), ["inspect", str(quantized), "--json"])
+    assert [one["precision"] for one in json.loads(listed.output)["variants"]] == ["fp32", "int8"]
+    predicted = run(
+        build_app({"predict"}), ["predict", str(quantized), photo, "--precision", "int8", "--format", "jsonl"]
+    )
+    assert json.loads(predicted.stdout)["label"] == "cat"
+    refused = run(build_app({"quantize"}), ["quantize", str(tiny)])
+    assert refused.exit_code != 0
+    assert "--calibration: missing" in str(refused.exception)
+
+
+def test_an_export_adds_the_variant_and_equals_export_and_quantize(export_mine, exported, crops, request_for, tmp_path):
+    both = export_mine(precision="int8", calibration=crops, min_agreement=0.95)
+    report = quantize(exported.artifact, request_for(), out=tmp_path / "later" / "mine")
+
+    assert both.variant.approximation == report.approximation
+    assert both.variant.artifact == str(both.artifact)
+    assert files_of(both.artifact) == files_of(Path(report.artifact))
+    assert verify(both.artifact, precision="int8").passed
+
+
+def test_an_export_with_too_little_data_ends_before_the_network_is_converted(export_mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "infer_postprocessing", None)
+    (tmp_path / "few").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "few" / "one.png")
+
+    with pytest.raises(ExportError, match="at least 132 different inputs, got 1"):
+        export_mine(precision="int8", calibration=tmp_path / "few")
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_a_variant_whose_files_are_not_listed_is_refused(quantized, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(quantized, folder)
+    manifest = json.loads((folder / "truecopy.json").read_text())
+    del manifest["files"]["golden.int8.npz"]
+    (folder / "truecopy.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ArtifactError, match=r"'golden\.int8\.npz' of variant int8 is not listed in its files"):
+        open_artifact(folder)
