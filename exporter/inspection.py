@@ -275,7 +275,8 @@ def _describe_variant(variant: Variant) -> str:
     agreement = measured.agreement
     return (
         f"[yellow]{measured.verdict}[/]: labels equal on {agreement.equal} of {agreement.inputs} inputs, at 95% "
-        f"between {agreement.low:.2%} and {agreement.high:.2%}; scores differ by {agreement.score_difference:.2g} at most"
+        f"between {agreement.low:.2%} and {agreement.high:.2%}; scores differ by {agreement.score_difference:.2g} at "
+        "most"
     )
 
 
