@@ -10,6 +10,7 @@ import msgspec
 
 from exporter import parity
 from exporter.backends.registry import compare_manifests, compare_whole, geometry_executions, open_paths
+from exporter.checkpoint import check_unchanged
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
@@ -142,6 +143,7 @@ def recheck_artifact(
         with progress.step("locate") as step:
             location = locate_fault(eager, evidence, artifact, max_ratio=options.max_ratio, folder=options.locate)
             step.finding = location.sentence
+    check_unchanged(rebuilt.checkpoint)
     return RecheckResult(evidence=evidence, pictures=drawn, location=location)
 
 

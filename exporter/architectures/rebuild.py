@@ -27,9 +27,11 @@ _ALIGNMENT_BYTES = 64
 class RebuiltNetwork:
     """A network in eval mode with the checkpoint's weights, and how it was made.
 
-    ``torchvision_name`` is empty for architectures from other sources.
+    ``torchvision_name`` is empty for architectures from other sources. The network uses the memory-mapped pages of
+    ``checkpoint``'s files, which are not to change as long as it runs.
     """
 
+    checkpoint: Checkpoint
     network: nn.Module
     reference: str
     arguments: Mapping[str, Any]
@@ -61,6 +63,7 @@ def rebuild(
         _resize(network, plan)
         keys = _load(network, plan, checkpoint, blueprint.reference)
     return RebuiltNetwork(
+        checkpoint=checkpoint,
         network=network.eval().requires_grad_(False),
         reference=blueprint.reference,
         arguments=plan.arguments,

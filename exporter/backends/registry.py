@@ -104,7 +104,9 @@ def compare_staged(
         Model(artifact, device="cpu") as model,
         open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
-        return compare_whole(artifact, subject, adapter, parity.compare(paths, subject))
+        evidence = parity.compare(paths, subject)
+    # Without the sessions, which hold the weights as well.
+    return compare_whole(artifact, subject, adapter, evidence)
 
 
 def compare_whole(
