@@ -116,12 +116,13 @@ def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:
 
 
 def read_weights(artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
-    """Return the constants of each graph; those in the file of weights are mapped, not read."""
+    """Return the constants of each graph; the large ones are in the artifact's one copy of its weights."""
     variant = artifact.manifest.variants[0]
-    return {
-        name: dict(_constants_of(onnx.load(artifact.file(name), load_external_data=False).graph, artifact))
-        for name in dict.fromkeys((variant.model, variant.network))
-    }
+    constants = {}
+    for name in dict.fromkeys((variant.model, variant.network)):
+        stored = artifact.graph(name, weights=variant.weights)
+        constants[name] = dict(_constants_of(onnx.load_from_string(stored.data).graph, stored.weights))
+    return constants
 
 
 def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:
@@ -190,29 +191,25 @@ def scale_graph(data: bytes, scales: LogitScales, *, output: str) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _constants_of(graph: onnx.GraphProto, artifact: Artifact) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the constants of a graph and of those inside it, by name."""
+def _constants_of(graph: onnx.GraphProto, weights: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the constants of a graph and of those inside it, by name; ``weights`` are the bytes of the large ones."""
     for tensor in graph.initializer:
-        yield tensor.name, _array_of(tensor, artifact)
+        yield tensor.name, _array_of(tensor, weights)
     for node in graph.node:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.HasField("t"):
-                yield node.output[0], _array_of(attribute.t, artifact)
+                yield node.output[0], _array_of(attribute.t, weights)
             for inner in (attribute.g, *attribute.graphs):
-                yield from _constants_of(inner, artifact)
+                yield from _constants_of(inner, weights)
 
 
-def _array_of(tensor: onnx.TensorProto, artifact: Artifact) -> NDArray[Any]:
+def _array_of(tensor: onnx.TensorProto, weights: NDArray[np.uint8]) -> NDArray[Any]:
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return numpy_helper.to_array(tensor)
     place = {entry.key: entry.value for entry in tensor.external_data}
-    return np.memmap(
-        artifact.file(place["location"]),
-        dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type),
-        mode="r",
-        offset=int(place.get("offset", 0)),
-        shape=tuple(tensor.dims),
-    )
+    start, size = int(place.get("offset", 0)), int(place["length"])
+    array: NDArray[Any] = weights[start : start + size].view(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return array.reshape(tuple(tensor.dims))
 
 
 def _rescaled_probabilities(

@@ -11,6 +11,7 @@ from exporter import parity
 from exporter.assemble import TracingInputs
 from exporter.backends import onnx_graph, runtime, torchscript
 from exporter.backends.backend import Backend, NetworkSource, OpenArtifact
+from exporter.checkpoint.memory import release_memory
 from exporter.conversion.network_io import flatten
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.image.pixel_check import GeometryExecution
@@ -105,7 +106,8 @@ def compare_staged(
         open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
         evidence = parity.compare(paths, subject)
-    # Without the sessions, which hold the weights as well.
+    # The sessions hold the weights as well.
+    release_memory()
     return compare_whole(artifact, subject, adapter, evidence)
 
 
@@ -123,12 +125,19 @@ def compare_whole(
     checks += adapter.compare_whole(artifact)
     left_out = []
     for backend in backends_in(manifest).values():
-        for path, constants in backend.read_weights(artifact).items():
-            check, sentence = compare_weights(subject.network, constants, path)
+        for check, sentence in _compare_weights(backend, artifact, subject):
             checks.append(check)
             left_out += [sentence] if sentence else []
     evidence = msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, *left_out))
     return with_checks(evidence, checks, random=subject.noise.random)
+
+
+def _compare_weights(
+    backend: Backend, artifact: Artifact, subject: parity.ParityInputs
+) -> list[tuple[WholeCheck, str]]:
+    """Return the check of each of a backend's files, whose weights are in memory no longer than this takes."""
+    constants = backend.read_weights(artifact)
+    return [compare_weights(subject.network, weights, path) for path, weights in constants.items()]
 
 
 def compare_manifests(artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline) -> list[WholeCheck]:
