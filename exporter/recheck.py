@@ -9,7 +9,14 @@ from typing import Any
 import msgspec
 
 from exporter import parity
-from exporter.backends.registry import compare_manifests, compare_whole, geometry_executions, open_paths
+from exporter.backends.registry import (
+    compare_manifests,
+    compare_whole,
+    fallbacks_of,
+    geometry_executions,
+    missing_forms,
+    open_paths,
+)
 from exporter.checkpoint import check_unchanged
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.errors import ParityError
@@ -118,7 +125,9 @@ def recheck_artifact(
         assumptions=(
             *output_assumptions(options.task_options, postprocessing),
             *own_values(artifact, options),
+            *missing_forms(artifact),
         ),
+        fallbacks=fallbacks_of(artifact),
     )
     own_labels = options.labels is not None
     differs = [

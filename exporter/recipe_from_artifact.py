@@ -16,6 +16,9 @@ from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import Affine
 
+# What the user's own tokenizer states.
+_OF_TOKENIZER = frozenset({"--tokenizer", "--max-length", "--pad-id"})
+
 
 def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOptions:
     """Return ``given`` with what it leaves open filled in from the artifact.
@@ -57,14 +60,14 @@ def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
     manifest, completed = artifact.manifest, options_from_artifact(artifact, given)
     options = {about.name: about.metadata["option"] for about in option_fields(type(given))}
     stated = {flag_of(name, options[name]) for name in given.given}
-    if completed.tokenizer is None or completed.tokenizer_input is None:
-        stated |= {"--tokenizer", "--max-length", "--pad-id"}  # the user's own tokenizer has these
-    taken = {
-        " or ".join(flags): getattr(part, field)
-        for part in (*manifest.inputs, manifest.task)
-        for field, flags in FLAGS.items()
-        if not stated & set(flags) and getattr(part, field, None) not in (None, (), "")
-    }
+    taken = {}
+    for part in (*manifest.inputs, manifest.task):
+        own_tokenizer = getattr(part, "tokenizer", "") and completed.tokenizer_input is None
+        known = stated | (_OF_TOKENIZER if own_tokenizer else frozenset())
+        for field, flags in FLAGS.items():
+            value = getattr(part, field, None)
+            if not known & set(flags) and value not in (None, (), ""):
+                taken[" or ".join(flags)] = value
     if taken:
         listed = ", ".join(_shown(flag, value) for flag, value in taken.items())
         yield f"what no option states, so that the artifact's own was taken: {listed}"

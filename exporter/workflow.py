@@ -300,9 +300,10 @@ def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence
         assumptions=(
             *output_assumptions(options.task_options, eager.postprocessing),
             *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
+            *written.missing,
         ),
+        fallbacks=written.fallbacks,
     )
-    expected = replace(expected, fallbacks=written.fallbacks, not_proven=(*expected.not_proven, *written.missing))
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
     if evidence.passed:
         return evidence

@@ -66,6 +66,11 @@ class WrittenForm:
     graphs: WrittenGraphs | None = None
 
 
+def absence(file: str, reason: str = "") -> str:
+    """Return the sentence of the evidence on a form that could not be made; without a reason, how it begins."""
+    return f"{file}: there is none: {reason}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenArtifact:
     """An artifact whose paths are opened: on the device of ``model``, with the cases of ``adapter`` to compare."""

@@ -10,7 +10,7 @@ from torch import nn
 from exporter import parity
 from exporter.assemble import TracingInputs
 from exporter.backends import onnx_graph, runtime, torchscript
-from exporter.backends.backend import Backend, NetworkSource, OpenArtifact
+from exporter.backends.backend import Backend, NetworkSource, OpenArtifact, absence
 from exporter.checkpoint.memory import release_memory
 from exporter.conversion.network_io import flatten
 from exporter.inputs.adapter import InputPipeline
@@ -21,6 +21,7 @@ from exporter.parity.paths import SubgraphCache, split_batch
 from exporter.parity.weights import compare_weights
 from exporter.parity.whole import check_inputs, check_labels, check_task, with_checks
 from runtime.artifact.open import Artifact
+from runtime.artifact.proof import read_evidence
 from runtime.evidence import Evidence, WholeCheck
 from runtime.manifest import LAYOUT, Manifest
 from runtime.model import Model
@@ -45,6 +46,20 @@ def backends_in(manifest: Manifest) -> dict[str, Backend]:
         for path, backend in BACKENDS.items()
         if not backend.files or any(name in manifest.files for name in backend.files)
     }
+
+
+def fallbacks_of(artifact: Artifact) -> tuple[str, ...]:
+    """Return why the network of an artifact was not converted as usual, as the evidence of its export says it."""
+    if artifact.manifest.source.onnx_exporter != "legacy":
+        return ()
+    return read_evidence(artifact).fallbacks or (parity.LEGACY_EXPORTER,)
+
+
+def missing_forms(artifact: Artifact) -> tuple[str, ...]:
+    """Return why an artifact lacks forms that could not be made, as the evidence of its export says it."""
+    names = (name for backend in BACKENDS.values() for name in backend.files)
+    begins = tuple(absence(name) for name in names if name not in artifact.manifest.files)
+    return tuple(text for text in read_evidence(artifact).not_proven if text.startswith(begins)) if begins else ()
 
 
 def geometry_executions() -> dict[str, GeometryExecution]:

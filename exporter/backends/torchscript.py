@@ -17,6 +17,7 @@ from exporter.backends.backend import (
     OpenArtifact,
     Scorer,
     WrittenForm,
+    absence,
 )
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
@@ -44,12 +45,12 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     if part.obstacle:
         return WrittenForm(finding=f"none: {part.obstacle}")
     if part.geometry is not None and postprocessing.whole:
-        return WrittenForm(finding="none: it returns several outputs")
+        return WrittenForm(finding="none: outputs as they are have no form that takes photos")
     try:
         write_torchscript(_pipeline(source, part), stage.folder / LAYOUT.torchscript)
     except ConversionError as error:
         reason = f"it cannot be traced: {str(error).rstrip('.')}"
-        return WrittenForm(finding=f"none: {reason}", missing=f"{LAYOUT.torchscript}: there is none: {reason}")
+        return WrittenForm(finding=f"none: {reason}", missing=absence(LAYOUT.torchscript, reason))
     stage.add(LAYOUT.torchscript)
     size_bytes = stage.files()[LAYOUT.torchscript].size_bytes
     return WrittenForm(finding=f"{LAYOUT.torchscript}, {megabytes(size_bytes)}")

@@ -11,7 +11,7 @@ from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError
 from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
-from exporter.outputs.postprocessing import check_finite, main_outputs, to_rows
+from exporter.outputs.postprocessing import check_logits, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_distributions, are_probabilities, class_outputs
 from runtime.manifest import Classify, Labels, Output
 from runtime.outputs.classify import Prediction
@@ -76,7 +76,7 @@ class ClassifyPostprocessing(ClassPostprocessing):
         """Return a softmax for logits [batch, classes], and nothing for probabilities."""
         del options
         logits = main_outputs(values, dimensions=(2,), expected="[batch, classes]", kind="a classifier", name=name)
-        check_finite(logits, name)
+        check_logits(logits, name)
         rows = to_rows(logits)
         count = rows.shape[1]
         if count == 1:
@@ -108,7 +108,7 @@ class BinaryPostprocessing(ClassifyPostprocessing):
         """Return a sigmoid of the logit [batch, 1] or [batch] and of its negative."""
         del options
         logits = main_outputs(values, dimensions=(1, 2), expected="[batch, 1]", kind="fit for --task binary", name=name)
-        check_finite(logits, name)
+        check_logits(logits, name)
         rows = to_rows(logits)
         count = rows.shape[1]
         if count != 1:

@@ -11,7 +11,7 @@ from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
 from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, to_words
-from exporter.outputs.postprocessing import check_finite, main_outputs, to_rows
+from exporter.outputs.postprocessing import check_logits, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_probabilities, class_outputs, sorted_labels
 from runtime.manifest import Labels, Multilabel, Output
 from runtime.outputs.multilabel import LabelSet
@@ -71,7 +71,7 @@ class MultilabelPostprocessing(ClassPostprocessing):
         logits = main_outputs(
             values, dimensions=(2,), expected="[batch, classes]", kind="fit for --task multilabel", name=name
         )
-        check_finite(logits, name)
+        check_logits(logits, name)
         rows = to_rows(logits)
         count = rows.shape[1]
         thresholds = options.thresholds or (_THRESHOLD,)

@@ -194,6 +194,22 @@ def check_finite(tensors: Sequence[Tensor], name: str) -> None:
         )
 
 
+def check_logits(tensors: Sequence[Tensor], name: str) -> None:
+    """Raise ParityError where logits of the eager network ``name`` give no probabilities.
+
+    Minus infinity is a mask: its class has the probability 0, as long as another class, dimension 1, has a finite
+    logit.
+    """
+    for tensor in tensors:
+        masked = tensor == -torch.inf
+        classes = masked if tensor.ndim > 1 else masked[:, None]
+        check_finite([tensor[~masked]], name)
+        if bool(classes.all(dim=1).any()):
+            raise ParityError(
+                f"'{name}': the eager model itself masks every class of an input with minus infinity. Leave it one."
+            )
+
+
 def to_rows(tensors: Sequence[Tensor]) -> Tensor:
     """Return the outputs of all cases as one float32 [cases, values]."""
     return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors]).to(torch.float32)

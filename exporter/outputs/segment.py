@@ -12,7 +12,7 @@ from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
 from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
-from exporter.outputs.postprocessing import Activation, check_finite, main_outputs
+from exporter.outputs.postprocessing import Activation, check_logits, main_outputs
 from exporter.outputs.probabilities import (
     PROBABILITIES,
     ClassPostprocessing,
@@ -85,7 +85,7 @@ class SegmentPostprocessing(ClassPostprocessing):
             kind="fit for --task segment",
             name=name,
         )
-        check_finite(logits, name)
+        check_logits(logits, name)
         channels = int(logits[0].shape[1])
         count = max(2, channels)
         colors = options.colors or tuple(palette(count))

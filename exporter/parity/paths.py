@@ -116,9 +116,8 @@ class SubgraphCache:
     def _open(self, part: onnx.ModelProto, graph: str) -> Session:
         self._make_room()
         stored = self._artifact.graph(graph, weights=self._artifact.manifest.variants[0].weights)
-        return open_session(
-            msgspec.structs.replace(stored, data=part.SerializeToString(deterministic=True)), device="cpu"
-        )
+        data = part.SerializeToString(deterministic=True)
+        return open_session(msgspec.structs.replace(stored, data=data), device="cpu")
 
 
 def graph_stages(

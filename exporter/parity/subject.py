@@ -105,12 +105,13 @@ def build_inputs(
     labels: Sequence[str],
     max_ratio: float,
     assumptions: Sequence[str] = (),
+    fallbacks: tuple[str, ...] = (),
 ) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave
     them; a difference beyond ``max_ratio`` times the noise is a fault. ``assumptions`` say what was
-    assumed of the outputs.
+    assumed of the outputs and what could not be made, ``fallbacks`` what was not converted as usual.
     """
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
@@ -133,7 +134,7 @@ def build_inputs(
             *_left_out(manifest),
             *assumptions,
         ),
-        fallbacks=(LEGACY_EXPORTER,) if manifest.source.onnx_exporter == "legacy" else (),
+        fallbacks=fallbacks,
     )
 
 

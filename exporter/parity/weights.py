@@ -132,6 +132,9 @@ class _Comparison:
         scales = [scale for other in alike for scale in _scales(tensor, self._constants[other])]
         if any(self._is_folded(name, scale) for scale in scales):
             return
+        if self._is_parametrization(name):
+            self._findings.other.add(name)
+            return
         if (rows := self._shared_rows(tensor)) is not None:
             wrong, first, total = rows
             if not wrong:
@@ -160,6 +163,12 @@ class _Comparison:
             f"'{name}': {int((difference > 0).sum())} of {tensor.size} numbers differ, by at most "
             f"{difference.max():.3g}"
         )
+
+    def _is_parametrization(self, name: str) -> bool:
+        """Return whether a layer computes its weight of a tensor, as weight and spectral norms do."""
+        owner, _, attribute = name.rpartition(".")
+        computed = type(self._modules.get(owner)) in _PLAIN and attribute not in ("weight", "bias")
+        return computed or "parametrizations" in name.split(".")
 
     def _named(self, name: str) -> str | None:
         return next((prefix + name for prefix in _PREFIXES if prefix + name in self._constants), None)

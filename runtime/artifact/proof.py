@@ -10,7 +10,7 @@ from runtime.artifact.golden import GoldenCase
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError
 from runtime.evidence import FORMAT_VERSION, Evidence, GoldenInput
-from runtime.manifest import LAYOUT, Golden
+from runtime.manifest import LAYOUT, Golden, LengthRange
 
 # Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
 OTHER_MACHINES = 4.0
@@ -45,8 +45,8 @@ def read_evidence(artifact: Artifact) -> Evidence:
 def check_proof(artifact: Artifact, golden: Sequence[GoldenCase]) -> None:
     """Raise ArtifactError unless the artifact is compared as closely, and on as much, as its evidence says.
 
-    The limits follow from the noise that was measured, all golden inputs are there, and so is every file that was
-    compared.
+    The limits follow from the noise that was measured, all golden inputs are there, so is every file that was compared,
+    and no size is promised that was not compared.
     """
     evidence = read_evidence(artifact)
     if not evidence.passed:
@@ -64,6 +64,22 @@ def check_proof(artifact: Artifact, golden: Sequence[GoldenCase]) -> None:
         artifact.manifest.golden, evidence, calibrated=artifact.manifest.calibration is not None
     ):
         raise _refusal(artifact, problem)
+    for problem in _wide_ranges(artifact.manifest.compared, evidence.compared()):
+        raise _refusal(artifact, problem)
+
+
+def _wide_ranges(promised: Mapping[str, LengthRange], compared: Mapping[str, LengthRange]) -> Iterator[str]:
+    """Yield a problem for each dimension whose promised sizes are not those that were compared."""
+    # Manifests of before had no ranges at all.
+    for name in compared if promised else ():
+        if name not in promised:
+            yield f"sizes of '{name[:80]}' were compared, and the manifest does not list them"
+        elif promised[name].lowest < compared[name].lowest or promised[name].highest > compared[name].highest:
+            known, wide = compared[name], promised[name]
+            yield (
+                f"'{name[:80]}' was compared from {known.lowest} to {known.highest}, and the manifest promises "
+                f"{wide.lowest} to {wide.highest}"
+            )
 
 
 def _wide_limits(golden: Golden, evidence: Evidence, *, calibrated: bool) -> Iterator[str]:

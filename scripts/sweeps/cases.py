@@ -4,6 +4,7 @@ import hashlib
 import random
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,15 @@ def export(name: str, folder: Path) -> dict[str, Any]:
         give_signal(network, photos, also=noise)
     path = folder / "model.pth"
     torch.save(network.state_dict(), path)
+    return describe_export(
+        lambda: exporter.export(path, name, preprocess=transform, out=folder / "artifact"), recurrent=False
+    )
+
+
+def describe_export(run: Callable[[], exporter.ExportResult], *, recurrent: bool) -> dict[str, Any]:
+    """Return the verdict of an export and the figures; ``recurrent`` networks may fall back on the legacy exporter."""
     try:
-        exported = exporter.export(path, name, preprocess=transform, out=folder / "artifact")
+        exported = run()
     except exporter.ParityError as error:
         rows = error.report.rows if error.report else ()
         # Untrained networks may amplify one gray level to another label: the stages tell it from a fault of conversion.
@@ -155,6 +163,8 @@ def export(name: str, folder: Path) -> dict[str, Any]:
     return {
         "passed": summary.verdict == "passed",
         "exporter": exported.manifest.source.onnx_exporter,
+        "fallback": "; ".join(exported.parity.fallbacks),
+        "recurrent": recurrent,
         "score_difference": summary.score_difference,
         "noise_ratio": summary.ratio,
         "label_agreement": summary.label_agreement,

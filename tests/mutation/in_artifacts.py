@@ -192,6 +192,44 @@ def golden_rows_of_another_model(planting: Planting) -> None:
     planting.artifact(change)
 
 
+@fault("golden", "hashes", subject=PHOTO)
+def golden_inputs_thinned(planting: Planting) -> None:
+    """All golden inputs but the first were dropped, to make a check at start-up faster; hashes were recomputed."""
+
+    def change(folder: Path) -> None:
+        path = folder / "golden.npz"
+        path.write_bytes(golden_to_npz(GoldenSet(cases=read_golden(path).cases[:1])))
+
+    planting.artifact(change)
+
+
+@fault("golden", "hashes", subject=PHOTO)
+def limits_widened(planting: Planting) -> None:
+    """The limits in the manifest were raised until a faulty device passed 'truecopy verify'."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        for kind in ("output_limits", "end_to_end_limits"):
+            manifest["golden"][kind] = dict.fromkeys(manifest["golden"][kind], 0.5)
+
+    planting.artifact(lambda folder: edit_manifest(folder, change))
+
+
+@fault("golden", "hashes", subject=PHOTO)
+def limits_removed(planting: Planting) -> None:
+    """A tool that rewrites manifests dropped the limits, and with them every comparison of scores."""
+    planting.artifact(
+        lambda folder: edit_manifest(folder, lambda manifest: manifest["golden"].update(output_limits={}))
+    )
+
+
+@fault("golden", "hashes", subject="tokens, recurrent")
+def lengths_promised_by_hand(planting: Planting) -> None:
+    """The lengths in truecopy.json were raised to those of production, instead of an export with --lengths."""
+    planting.artifact(
+        lambda folder: edit_manifest(folder, lambda manifest: manifest["compared"]["length"].update(highest=100_000))
+    )
+
+
 def _rewrite(folder: Path, change: Any) -> None:
     """Write golden.npz with other cases; whatever else it holds stays."""
     path = folder / "golden.npz"

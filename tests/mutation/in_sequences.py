@@ -18,6 +18,16 @@ from onnx import TensorProto, helper
 
 from runtime.inputs.tokens import decoder as tokens
 
+
+def cut_input(model: onnx.ModelProto, *, axis: int, length: int) -> None:
+    """Drop what of the graph's first input lies beyond ``length``, as a fixed buffer does."""
+    name = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["within the buffer" if one == name else one for one in node.input]
+    add_constants(model, none=np.array([0]), buffer=np.array([length]), along=np.array([axis]))
+    model.graph.node.insert(0, helper.make_node("Slice", [name, "none", "buffer", "along"], ["within the buffer"]))
+
+
 # --- token sequences ---
 
 
@@ -89,6 +99,12 @@ def another_start_token(planting: Planting) -> None:
     planting.converted(lambda model: change_constant(model, "decode/start", np.zeros_like))
 
 
+@fault("network", subject="tokens, recurrent")
+def read_up_to_five_hundred_tokens(planting: Planting) -> None:
+    """An export for another runtime has a fixed buffer of 500 tokens: what comes after them is dropped in silence."""
+    planting.converted(lambda model: cut_input(model, axis=1, length=500))
+
+
 # --- arrays ---
 
 
@@ -145,3 +161,9 @@ def inputs_in_half_precision(planting: Planting) -> None:
         first.input[0] = "whole"
 
     planting.converted(change)
+
+
+@fault("network", subject="series, two outputs")
+def read_up_to_five_hundred_steps(planting: Planting) -> None:
+    """The buffer of a device holds 500 time steps, and a longer series is cut off at its end."""
+    planting.converted(lambda model: cut_input(model, axis=2, length=500))

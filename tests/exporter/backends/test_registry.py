@@ -1,11 +1,15 @@
 """Forms of the artifact: each written, run and compared through the registry alone."""
 
 import io
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mutation.planting import edit_manifest, rehash
 from support.networks import MeanThenHead
 
 import exporter
@@ -14,8 +18,12 @@ from exporter.backends.backend import CalibratedForm, NetworkSource, OpenArtifac
 from exporter.bundle import Staging
 from exporter.parity.cases import Case, ServedPath
 from exporter.parity.paths import split_batch
+from runtime.artifact.open import open_artifact
 
 PICKLE = "model.pt"
+TINY = Path(__file__).parents[2] / "data" / "tiny"
+TRACED = "model.torchscript: there is none: it cannot be traced: 'Net': its forward branches"
+FALLBACK = "the network was converted by torch.onnx's legacy exporter, as dynamo failed: RuntimeError: no RNN"
 
 
 class PickledNetwork:
@@ -147,3 +155,42 @@ def test_every_form_has_its_own_execution_of_geometry():
 
     assert list(executions) == list(registry.BACKENDS)
     assert len(set(executions.values())) == len(executions)
+
+
+def tiny_whose_export(folder: Path, *, exporter: str, fallbacks: Sequence[str], not_proven: Sequence[str]) -> Path:
+    """Copy the tiny artifact, as if its export had come to this, without a TorchScript archive."""
+    artifact = Path(shutil.copytree(TINY, folder / "tiny"))
+    (artifact / "model.torchscript").unlink()
+    path = artifact / "parity.json"
+    evidence = json.loads(path.read_text())
+    path.write_text(json.dumps({**evidence, "fallbacks": fallbacks, "not_proven": not_proven}))
+
+    def change(manifest):
+        del manifest["files"]["model.torchscript"]
+        manifest["source"]["onnx_exporter"] = exporter
+
+    edit_manifest(artifact, change)
+    rehash(artifact)
+    return artifact
+
+
+def test_a_form_that_the_export_could_not_make_is_named_with_its_reason(tmp_path):
+    others = ["CUDA: this machine has no such device", "model.onnx: there is none: no such form is left out"]
+    artifact = tiny_whose_export(tmp_path, exporter="dynamo", fallbacks=(), not_proven=[*others, TRACED])
+
+    assert registry.missing_forms(open_artifact(artifact)) == (TRACED,)
+    assert registry.missing_forms(open_artifact(TINY)) == ()
+
+
+@pytest.mark.parametrize(
+    ("converted_by", "fallbacks", "expected"),
+    [
+        ("legacy", [FALLBACK], (FALLBACK,)),
+        ("legacy", [], ("the network was converted by torch.onnx's legacy exporter",)),
+        ("dynamo", [], ()),
+    ],
+)
+def test_why_the_legacy_exporter_was_needed_is_read_from_the_evidence(tmp_path, converted_by, fallbacks, expected):
+    artifact = tiny_whose_export(tmp_path, exporter=converted_by, fallbacks=fallbacks, not_proven=())
+
+    assert registry.fallbacks_of(open_artifact(artifact)) == expected

@@ -181,3 +181,21 @@ def test_types_that_numpy_lacks_and_numbers_that_are_not_numbers_are_compared():
         network.weight[0, 0] = float("nan")
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     assert compare_weights(network, state, "model.onnx")[0].count == 2
+
+
+@pytest.mark.parametrize(
+    "normed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm]
+)
+def test_what_a_layer_computes_its_weight_of_is_named_and_no_fault(normed):
+    """A fresh weight norm gives nearly the weight that it is computed of: some rows are equal to the last bit."""
+    torch.manual_seed(0)
+    network = nn.Sequential(normed(nn.Conv2d(3, 16, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    network(torch.zeros(1, 3, 5, 5))  # the older spectral norm computes its weight in the forward
+    computed = network[0].weight.detach().clone().numpy()
+    original = next(name for name in network.state_dict() if name.endswith(("weight.original", "original1", "_orig")))
+    computed[0, 0, 0] = network.state_dict()[original][0, 0, 0].numpy()
+
+    check, sentence = compare_weights(network, {"0.weight": computed}, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert original in sentence

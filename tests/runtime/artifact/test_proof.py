@@ -102,6 +102,29 @@ def test_a_thinned_file_list_is_refused(copy, edit_manifest, name):
         verify(copy, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("ranges", "problem"),
+    [
+        ({"batch": [1, 64], "length": [2, 96]}, "'batch' was compared from 1 to 7, and the manifest promises 1 to 64"),
+        ({"batch": [1, 7], "length": [1, 97]}, "'length' was compared from 2 to 96, and the manifest promises 1 to 97"),
+        ({"batch": [2, 7]}, "sizes of 'length' were compared, and the manifest does not list them"),
+    ],
+)
+def test_sizes_beyond_those_that_were_compared_are_refused(copy, edit_manifest, edit_evidence, ranges, problem):
+    edit_evidence(lambda evidence: evidence.update(lengths={"length": [2, 32, 96]}))
+    compared = {name: {"lowest": lowest, "highest": highest} for name, (lowest, highest) in ranges.items()}
+    edit_manifest(copy, lambda manifest: manifest.update(compared=compared))
+
+    with pytest.raises(runtime.ArtifactError, match=problem):
+        verify(copy, device="cpu")
+
+
+def test_fewer_sizes_than_were_compared_are_a_smaller_promise(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest.update(compared={"batch": {"lowest": 2, "highest": 3}}))
+
+    assert verify(copy, device="cpu").passed
+
+
 def test_what_verify_refuses_is_not_served(copy, edit_manifest):
     edit_manifest(copy, LIMITS["a score of one"])
 
