@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import onnx
 from numpy.typing import NDArray
 
@@ -115,7 +116,7 @@ class SubgraphCache:
     def _open(self, part: onnx.ModelProto, graph: str) -> Session:
         self._make_room()
         stored = self._artifact.graph(graph, weights=self._artifact.manifest.variants[0].weights)
-        return open_session(replace(stored, data=part.SerializeToString(deterministic=True)), device="cpu")
+        return open_session(msgspec.structs.replace(stored, data=part.SerializeToString(deterministic=True)), device="cpu")
 
 
 def graph_stages(
