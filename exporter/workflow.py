@@ -39,6 +39,7 @@ from exporter.outputs.target_transform import read_target_option
 from exporter.parity.advice import advise
 from exporter.parity.golden import choose_golden
 from exporter.progress import (
+    Advance,
     Progress,
     ProgressListener,
     Step,
@@ -138,7 +139,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         release_memory()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written)
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written, progress.advance)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             golden = _golden_limits(written.draft, subject.adapter, noise)
@@ -181,7 +182,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
         reference = parity.Reference(untouched, adapter.prepare)
-        outputs = reference.run(adapter.cases())
+        outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
         options.check(task=task_options.task or DEFAULT_TASK)
@@ -251,7 +252,7 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     )
 
 
-def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence:
+def _prove(subject: _Subject, artifact: Artifact, written: _Written, advance: Advance) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
@@ -264,9 +265,10 @@ def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence
             *output_assumptions(options.task_options, eager.postprocessing),
             *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
         ),
+        advance=advance,
     )
     expected = replace(expected, fallbacks=written.fallbacks, not_proven=(*expected.not_proven, *written.missing))
-    evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
+    evidence = compare_staged(artifact, expected, adapter, eager.postprocessing, advance=advance)
     if evidence.passed:
         return evidence
     location = ""

@@ -13,6 +13,7 @@ from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
+from exporter.parity.proof_cache import ProofCache
 from exporter.progress import Advance
 from exporter.recipe import TaskOptions
 from runtime.artifact.open import Artifact
@@ -133,6 +134,7 @@ class AdapterDefaults:
         *,
         thorough: bool = False,  # noqa: ARG002
         advance: Advance | None = None,  # noqa: ARG002
+        cache: ProofCache | None = None,  # noqa: ARG002
     ) -> Sequence[Row]:
         """Return none: there is nothing to compare beyond the cases."""
         return ()

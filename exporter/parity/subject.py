@@ -13,6 +13,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
+from exporter.progress import Advance
 from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
 
@@ -104,12 +105,13 @@ def build_inputs(
     labels: Sequence[str],
     max_ratio: float,
     assumptions: Sequence[str] = (),
+    advance: Advance | None = None,
 ) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave
     them; a difference beyond ``max_ratio`` times the noise is a fault. ``assumptions`` say what was
-    assumed of the outputs.
+    assumed of the outputs. ``advance`` hears how much of the noise is measured.
     """
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
@@ -120,7 +122,7 @@ def build_inputs(
         network=eager.reference.network,
         references=eager.references,
         batch=batch.outputs(eager.postprocessing),
-        noise=measure(),
+        noise=measure(advance=advance),
         remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=max_ratio,
