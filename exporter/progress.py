@@ -25,6 +25,25 @@ class Step(msgspec.Struct, kw_only=True):
 Advance: TypeAlias = Callable[[int, int], None]
 
 
+class Count:
+    """How many inputs of the running step are done; ``advance`` hears of it before each one."""
+
+    def __init__(self, advance: Advance | None, planned: int) -> None:
+        self._advance = advance
+        self._planned = planned
+        self._done = 0
+
+    def next(self) -> None:
+        """Pass on that one more input begins."""
+        if self._advance is not None and self._done < self._planned:
+            self._advance(self._done, self._planned)
+        self._done += 1
+
+    def skip_to(self, done: int) -> None:
+        """Take ``done`` inputs as done: what needs no run of its own counts as well."""
+        self._done = done
+
+
 class ProgressListener(Protocol):
     """Receiver of the progress of an export or a parity check, such as a terminal or a log."""
 

@@ -29,6 +29,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import options_of_task
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
+from exporter.parity.proof_cache import ProofCache
 from exporter.parity.whole import check_task_name, with_checks
 from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe import ExportOptions
@@ -60,6 +61,7 @@ class _Extent:
     thorough: bool
     pictures: bool
     progress: Progress
+    cache: ProofCache | None
 
 
 def recheck_artifact(
@@ -69,13 +71,15 @@ def recheck_artifact(
     pixels: bool = True,
     pictures: bool = False,
     listener: ProgressListener | None = None,
+    cache: ProofCache | None = None,
 ) -> RecheckResult:
     """Return how an artifact compares with the eager model and the user's own preprocessing.
 
     ``options`` repeat those of the export as far as the artifact does not hold them. Every file's hash is compared
     first. ``pixels`` also compares the artifact's geometry on images made for that, which ``options.thorough`` takes
     more of; ``pictures`` draws the inputs that differ most. The first faulty node of the network goes into the folder
-    ``options.locate``. ``listener`` hears of each step.
+    ``options.locate``. ``listener`` hears of each step. What ``cache`` has a proof of is not run again, and the
+    evidence says so.
 
     Raises CheckpointError when the checkpoint is not the exported one, ParityError where another transform was folded
     in.
@@ -90,7 +94,7 @@ def recheck_artifact(
         check_not_calibrated(manifest)
         rebuilt = open_eager_network(artifact, options)
         step.finding = f"{manifest.name}, {len(manifest.files)} files"
-    adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
+        adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
     if _transforms(adapter.inputs) != _transforms(manifest.inputs):
         raise ParityError(
             f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
@@ -99,7 +103,7 @@ def recheck_artifact(
         )
     reference = parity.Reference(rebuilt.network, adapter.prepare)
     with progress.step("reference") as step:
-        outputs = reference.run(adapter.cases())
+        outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)
         step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
     task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
@@ -117,18 +121,23 @@ def recheck_artifact(
         postprocessing=postprocessing,
         takes_batches=not batch.obstacle,
     )
-    subject = parity.build_inputs(
-        eager,
-        manifest=msgspec.structs.replace(manifest, task=postprocessing.task, inputs=adapter.inputs),
-        labels=labels,
-        max_ratio=options.max_ratio,
-        assumptions=(
-            *output_assumptions(options.task_options, postprocessing),
-            *own_values(artifact, options),
-            *missing_forms(artifact),
-        ),
-        fallbacks=fallbacks_of(artifact),
-    )
+    with progress.step("noise") as step:
+        subject = parity.build_inputs(
+            eager,
+            manifest=msgspec.structs.replace(manifest, task=postprocessing.task, inputs=adapter.inputs),
+            labels=labels,
+            max_ratio=options.max_ratio,
+            remarks=parity.Remarks(
+                assumptions=(
+                    *output_assumptions(options.task_options, postprocessing),
+                    *own_values(artifact, options),
+                    *missing_forms(artifact),
+                ),
+                fallbacks=fallbacks_of(artifact),
+            ),
+            advance=progress.advance,
+        )
+        step.finding = "how far the eager model is from itself"
     own_labels = options.labels is not None
     differs = [
         check for check in (task_check, *compare_manifests(artifact, subject, adapter)) if check.fault is not None
@@ -138,7 +147,7 @@ def recheck_artifact(
             evidence = _compare_stated(artifact, subject, adapter, task_check, labels=own_labels)
             step.finding = differs[0].finding
         return RecheckResult(evidence=evidence)
-    extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress)
+    extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress, cache=cache)
     evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
     with progress.step("whole") as step:
         evidence = compare_whole(artifact, subject, adapter, evidence, labels=own_labels)
@@ -164,42 +173,71 @@ def _compare(
     extent: _Extent,
 ) -> tuple[Evidence, tuple[Picture, ...]]:
     """Return the evidence on every device that is here, and pictures where they are wanted."""
-    missing: list[str] = []
+    progress = extent.progress
     with ExitStack() as stack:
-        models = [stack.enter_context(Model(artifact, device="cpu"))]
-        fast: Model | None = None
-        try:
-            models.append(stack.enter_context(Model(artifact, device="cuda")))
-            fast = stack.enter_context(Model(artifact, device="cuda", options=DeviceOptions(tf32=True)))
-        except DeviceError as error:
-            missing.append(f"CUDA: {error}")
-        paths: list[parity.ServedPath] = []
-        for model in models:
-            only = None if model.device == "cpu" else (parity.RUNTIME,)
-            opened = stack.enter_context(open_paths(artifact, model, adapter, postprocessing, only=only))
-            paths += opened if model.device == "cpu" else _end_to_end(opened)
-        progress = extent.progress
+        with progress.step("open") as step:
+            models, fast, missing = _open_models(artifact, stack)
+            paths: list[parity.ServedPath] = []
+            for model in models:
+                only = None if model.device == "cpu" else (parity.RUNTIME,)
+                opened = stack.enter_context(open_paths(artifact, model, adapter, postprocessing, only=only))
+                paths += opened if model.device == "cpu" else _end_to_end(opened)
+            step.finding = ", ".join(
+                path.name if path.device == "cpu" else f"{path.name} on {path.device}" for path in paths
+            )
         made: Sequence[Row] = ()
         if extent.pixels:
             # Before the comparison, which opens more sessions: the largest images take the most memory.
             with progress.step("made images") as step:
                 made = adapter.check_steps(
-                    paths, geometry_executions(), thorough=extent.thorough, advance=progress.advance
+                    paths,
+                    geometry_executions(),
+                    thorough=extent.thorough,
+                    advance=progress.advance,
+                    cache=extent.cache,
                 )
-                step.finding = describe_rows(made)
+                step.finding = "; ".join((describe_rows(made), *_describe_cache(made, extent.cache)))
         with progress.step("compare") as step:
-            subject = replace(subject, not_proven=(*subject.not_proven, *missing))
+            # What passed and has a finding all the same was not run.
+            cached = (row.finding for row in made if row.fault is None and row.finding)
+            subject = replace(subject, not_proven=(*subject.not_proven, *missing, *cached))
             evidence = parity.compare(paths, subject, advance=progress.advance)
             step.finding = describe_rows(evidence.rows)
         evidence = _with_rows(evidence, subject, made)
-        drawn = draw_pictures(paths, subject, evidence) if extent.pictures else ()
+        drawn: tuple[Picture, ...] = ()
+        if extent.pictures:
+            with progress.step("pictures") as step:
+                drawn = draw_pictures(paths, subject, evidence)
+                step.finding = f"{len(drawn)} of the inputs that differ most"
         if fast is None:
             return evidence, drawn
-        opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))
-        with_tf32 = parity.compare(_end_to_end(opened), subject)
-        worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
-        tf32 = f"TF32 on CUDA, which sessions leave off: no verdict, {worst:.2g} times the noise floor end to end"
+        with progress.step("TF32") as step:
+            opened = stack.enter_context(open_paths(artifact, fast, adapter, postprocessing, only=(parity.RUNTIME,)))
+            with_tf32 = parity.compare(_end_to_end(opened), subject, advance=progress.advance)
+            worst = max((row.ratio or 0.0 for row in with_tf32.rows), default=0.0)
+            tf32 = f"TF32 on CUDA, which sessions leave off: no verdict, {worst:.2g} times the noise floor end to end"
+            step.finding = f"{worst:.2g} times the noise floor"
         return msgspec.structs.replace(evidence, not_proven=(*evidence.not_proven, tf32)), drawn
+
+
+def _describe_cache(rows: Sequence[Row], cache: ProofCache | None) -> Sequence[str]:
+    """Return how many rows are from the cache, and what is wrong with its files."""
+    if cache is None:
+        return ()
+    cached = [row.path for row in rows if row.fault is None and row.finding]
+    taken = [f"not run, but taken from the cache: {', '.join(cached)} (--no-cache runs them)"] if cached else []
+    return (*taken, *cache.notes)
+
+
+def _open_models(artifact: Artifact, stack: ExitStack) -> tuple[list[Model], Model | None, list[str]]:
+    """Return the runtime's model on every device that is here, the one with TF32, and which devices are missing."""
+    models = [stack.enter_context(Model(artifact, device="cpu"))]
+    try:
+        models.append(stack.enter_context(Model(artifact, device="cuda")))
+        fast = stack.enter_context(Model(artifact, device="cuda", options=DeviceOptions(tf32=True)))
+    except DeviceError as error:
+        return models, None, [f"CUDA: {error}"]
+    return models, fast, []
 
 
 def _end_to_end(paths: Sequence[parity.ServedPath]) -> list[parity.ServedPath]:

@@ -42,6 +42,7 @@ from exporter.precision.data import check_data
 from exporter.precision.scores import check_task
 from exporter.precision.variant import VariantReport, VariantRequest, add_variant, check_request, check_written
 from exporter.progress import (
+    Advance,
     Progress,
     ProgressListener,
     Step,
@@ -143,7 +144,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         release_memory()
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written)
+            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written, progress.advance)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
             noise = parity.NoiseMeasurement(noise=evidence.noise)
             golden = _golden_limits(written.draft, subject.adapter, noise)
@@ -207,7 +208,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
         reference = parity.Reference(untouched, adapter.prepare)
-        outputs = reference.run(adapter.cases())
+        outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
         options.check(task=task_options.task or DEFAULT_TASK)
@@ -288,7 +289,7 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     )
 
 
-def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence:
+def _prove(subject: _Subject, artifact: Artifact, written: _Written, advance: Advance) -> Evidence:
     """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
     expected = parity.build_inputs(
@@ -297,14 +298,17 @@ def _prove(subject: _Subject, artifact: Artifact, written: _Written) -> Evidence
         manifest=msgspec.structs.replace(artifact.manifest, task=eager.postprocessing.task, inputs=adapter.inputs),
         labels=subject.labels,
         max_ratio=options.max_ratio,
-        assumptions=(
-            *output_assumptions(options.task_options, eager.postprocessing),
-            *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
-            *written.missing,
+        remarks=parity.Remarks(
+            assumptions=(
+                *output_assumptions(options.task_options, eager.postprocessing),
+                *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
+                *written.missing,
+            ),
+            fallbacks=written.fallbacks,
         ),
-        fallbacks=written.fallbacks,
+        advance=advance,
     )
-    evidence = compare_staged(artifact, expected, adapter, eager.postprocessing)
+    evidence = compare_staged(artifact, expected, adapter, eager.postprocessing, advance=advance)
     if evidence.passed:
         return evidence
     location = ""

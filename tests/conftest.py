@@ -1,11 +1,15 @@
 """Fixtures of all tests, and the distribution of test files over processes."""
 
+import os
 from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["oip_table.plugin"]
+
+# Nothing is taken from the cache of the user who runs the tests: an edit of a test proves nothing then.
+os.environ["CI"] = "true"
 
 DATA = Path(__file__).parent / "data"
 

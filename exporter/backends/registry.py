@@ -20,6 +20,7 @@ from exporter.parity.array_diff import measure_difference
 from exporter.parity.paths import SubgraphCache, split_batch
 from exporter.parity.weights import compare_weights
 from exporter.parity.whole import check_inputs, check_labels, check_task, with_checks
+from exporter.progress import Advance
 from runtime.artifact.open import Artifact
 from runtime.artifact.proof import read_evidence
 from runtime.evidence import Evidence, WholeCheck
@@ -113,14 +114,22 @@ def open_paths(
 
 
 def compare_staged(
-    artifact: Artifact, subject: parity.ParityInputs, adapter: InputPipeline, postprocessing: Postprocessing
+    artifact: Artifact,
+    subject: parity.ParityInputs,
+    adapter: InputPipeline,
+    postprocessing: Postprocessing,
+    *,
+    advance: Advance | None = None,
 ) -> Evidence:
-    """Return the evidence on an artifact on the CPU, every form of it run as it will be served."""
+    """Return the evidence on an artifact on the CPU, every form of it run as it will be served.
+
+    ``advance`` hears how many inputs are compared.
+    """
     with (
         Model(artifact, device="cpu") as model,
         open_paths(artifact, model, adapter, postprocessing) as paths,
     ):
-        evidence = parity.compare(paths, subject)
+        evidence = parity.compare(paths, subject, advance=advance)
     # The sessions hold the weights as well.
     release_memory()
     return compare_whole(artifact, subject, adapter, evidence)

@@ -182,10 +182,11 @@ def _stages(archive: _Archive, opened: OpenArtifact) -> dict[Stage, ServedStage]
         methods.append(("activation", "network outputs", "postprocess", inner, output))
     finish: dict[Stage, Callable[[Arrays, ReferenceOutput], Arrays]] = {"activation": single}
     finish["network"] = single if not postprocessing.computes else up_to_end if postprocessing.stepwise else _as_it_is
+    computation = f"{LAYOUT.torchscript} {opened.artifact.manifest.files[LAYOUT.torchscript].sha256}"
     stages: dict[Stage, ServedStage] = {}
     for stage, takes, method, source, target in methods:
         run = _run_method(archive, method, (takes, source), target, finish.get(stage, _as_it_is))
-        stages[stage] = ServedStage(id=StageId(stage=stage, computation=LAYOUT.torchscript, takes=takes), run=run)
+        stages[stage] = ServedStage(id=StageId(stage=stage, computation=computation, takes=takes), run=run)
     return stages
 
 

@@ -38,13 +38,14 @@ def export(
 
     check_extra()
     check_export(options)
-    from exporter.workflow import run
     from runtime.inputs.registry import kind_of
     from runtime.reports.table import to_table
 
     console = open_console(stderr=json, quiet=json)
     try:
         with TerminalProgress(console) as terminal:
+            with terminal.loading():
+                from exporter.workflow import run
             exported = run(options, terminal)
     except ParityError as error:
         if error.report is not None:

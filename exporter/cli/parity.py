@@ -1,5 +1,6 @@
 """The ``truecopy parity`` command."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,14 @@ def parity(
         Path | None,
         typer.Option(metavar="FILE", help="Earlier parity.json: fail where a figure grew more than 4 times."),
     ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Photos: take what a transform does to made images from an earlier check that passed with the same "
+            "versions, graph and machine. Default: yes, but not where the environment has CI=true.",
+        ),
+    ] = None,
     json: JsonFlag = False,
     junit: Annotated[Path | None, _report_option("JUnit XML, for most CI systems.")] = None,
     sarif: Annotated[Path | None, _report_option("SARIF, for code scanning.")] = None,
@@ -79,9 +88,12 @@ def parity(
         TerminalProgress(open_console(stderr=True)) as terminal,
     ):
         check_recheck(artifact, options)
-        from exporter.recheck import recheck_artifact
+        with terminal.loading():
+            from exporter.parity.proof_cache import user_cache
+            from exporter.recheck import recheck_artifact
 
-        result = recheck_artifact(artifact, options, pictures=html is not None, listener=terminal)
+        proofs = user_cache() if _takes_cache(cache) else None
+        result = recheck_artifact(artifact, options, pictures=html is not None, listener=terminal, cache=proofs)
     evidence = result.evidence
     if before is not None:
         evidence = compare_with_baseline(evidence, before, str(baseline))
@@ -97,6 +109,11 @@ def parity(
     if not evidence.passed:
         sys.stderr.write(f"error: '{artifact}': parity {evidence.verdict}: {evidence.reason}. {_advice(evidence)}\n")
         raise typer.Exit(1)
+
+
+def _takes_cache(asked: bool | None) -> bool:
+    """Return whether earlier proofs count: in a CI only where that is asked for."""
+    return os.environ.get("CI", "").lower() not in {"true", "1"} if asked is None else asked
 
 
 @contextmanager

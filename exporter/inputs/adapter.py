@@ -14,6 +14,7 @@ from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
+from exporter.parity.proof_cache import ProofCache
 from exporter.progress import Advance
 from runtime.artifact.open import Artifact
 from runtime.evidence import Row, Stage, WholeCheck
@@ -133,6 +134,7 @@ class AdapterDefaults:
         *,
         thorough: bool = False,  # noqa: ARG002
         advance: Advance | None = None,  # noqa: ARG002
+        cache: ProofCache | None = None,  # noqa: ARG002
     ) -> Sequence[Row]:
         """Return none: there is nothing to compare beyond the cases."""
         return ()

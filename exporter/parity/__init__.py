@@ -5,7 +5,7 @@ from exporter.parity.compare import compare, judge
 from exporter.parity.noise import NoiseMeasurement
 from exporter.parity.paths import RUNTIME
 from exporter.parity.reference import BatchForm, Reference, ReferenceRun
-from exporter.parity.subject import LEGACY_EXPORTER, EagerModel, ParityInputs, build_inputs
+from exporter.parity.subject import LEGACY_EXPORTER, EagerModel, ParityInputs, Remarks, build_inputs
 
 __all__ = [
     "LEGACY_EXPORTER",
@@ -16,6 +16,7 @@ __all__ = [
     "ParityInputs",
     "Reference",
     "ReferenceRun",
+    "Remarks",
     "ServedPath",
     "build_inputs",
     "compare",

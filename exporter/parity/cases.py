@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.conversion.network_io import Arrays, Dimensions
+from exporter.parity.proof_cache import ProofCache
 from exporter.progress import Advance
 from runtime.evidence import Row, Stage
 from runtime.model import Model
@@ -177,11 +178,13 @@ class CaseSource(Protocol):
         *,
         thorough: bool = False,
         advance: Advance | None = None,
+        cache: ProofCache | None = None,
     ) -> Sequence[Row]:
         """Return the evidence on the preprocessing of the artifact's files alone, on many more inputs than the cases.
 
         ``paths`` are those through the artifact; ``executions`` are this exporter's own of the same steps, by the names
-        of the paths, which a difference is traced to a step with. ``thorough`` takes minutes.
+        of the paths, which a difference is traced to a step with. ``thorough`` takes minutes; what ``cache`` has a
+        proof of is not run again.
         """
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from exporter.parity.noise import SIGNAL_OF_LIMIT, spread, varies
 from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
-from exporter.progress import Advance
+from exporter.progress import Advance, Count
 from runtime.evidence import STAGES, Evidence, Group, NearTie, Noise, Row, Stage, Verdict
 from runtime.manifest import ImageInput
 
@@ -52,7 +53,7 @@ def compare(paths: Sequence[ServedPath], subject: ParityInputs, *, advance: Adva
 
     Before a difference is called a fault, the noise is measured on the inputs at fault as well: one of them may be
     where the network amplifies most. What the paths gave is then judged again, and not computed again. ``advance``
-    hears how many stages are compared.
+    hears how many inputs of all paths and stages are compared.
     """
     with OutputMemory() as memory:
         paths = [memory.remember(path) for path in paths]
@@ -75,9 +76,10 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
     rows: list[Row] = []
     ties: list[NearTie] = []
     compared: dict[tuple[StageId, bool], list[Row]] = {}
-    for done, path in enumerate(paths):
-        if advance is not None:
-            advance(done, len(paths))
+    counts = [_planned_of(path, paths, subject) for path in paths]
+    count = Count(advance, sum(counts))
+    for index, path in enumerate(_counted(path, count) for path in paths):
+        count.skip_to(sum(counts[:index]))
         # One at a time: each form may hold the weights again, in a layout of its own.
         for other in paths:
             other.release()
@@ -119,6 +121,26 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
         ),
         random=subject.noise.random,
     )
+
+
+def _planned_of(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> int:
+    """Return how often a path and its stages are run at most."""
+    singles = len(subject.references)
+    return singles + len(_batch_sizes(path, paths, subject)) + singles * len(path.stages)
+
+
+def _counted(path: ServedPath, count: Count) -> ServedPath:
+    """Return the path, whose runs and those of its stages are counted."""
+
+    def counting(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def counted(inputs: Any) -> Any:
+            count.next()
+            return run(inputs)
+
+        return counted
+
+    stages = {stage: replace(served, run=counting(served.run)) for stage, served in path.stages.items()}
+    return replace(path, run=counting(path.run), stages=stages)
 
 
 def judge(evidence: Evidence, *, random: str = "") -> Evidence:

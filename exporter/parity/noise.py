@@ -23,6 +23,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Tolerance, signal_of, size_of
 from exporter.parity.cases import ReferenceOutput
 from exporter.parity.randomness import random_operators
+from exporter.progress import Advance, Count
 from runtime.artifact.difference import largest_difference
 from runtime.errors import listed
 from runtime.evidence import Noise, Stage
@@ -150,11 +151,12 @@ def measure_noise(
     *,
     max_ratio: float,
     every_input: bool = False,
+    advance: Advance | None = None,
 ) -> NoiseMeasurement:
     """Return the noise of ``network``, whose outputs the others are compared with.
 
     A large network is measured on a few of the inputs, unless ``every_input`` asks for more. A limit is ``max_ratio``
-    times the floor.
+    times the floor. ``advance`` hears how many runs of the network are done.
     """
     small = every_input or sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS
     measured = spread(references, len(references) if every_input else _MANY if small else _FEW)
@@ -163,11 +165,13 @@ def measure_noise(
         for reference in references[:1]
         for array in (*reference.inner.values(), *reference.outputs.values())
     )
-    random = _find_randomness(network, measured[0], postprocessing)
-    precision, note = _against_float64(network, measured, postprocessing) if floats else (None, _INTEGERS)
     few = measured[: len(measured) if small else 2]
-    threads = _against_threads(network, few, postprocessing) if floats else None
-    moved = _against_input(network, few, postprocessing, _continuous(references)) if floats else None
+    count = Count(advance, 1 + len(measured) + 2 * len(few) if floats else 1)
+    random = _find_randomness(network, measured[0], postprocessing)
+    count.next()
+    precision, note = _against_float64(network, measured, postprocessing, count) if floats else (None, _INTEGERS)
+    threads = _against_threads(network, few, postprocessing, count) if floats else None
+    moved = _against_input(network, few, postprocessing, _continuous(references), count) if floats else None
     batch, no_batch = _against_batch(network, references, postprocessing)
     sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
     report = _NoiseReport(references, sources, max_ratio, _sigmoids(network, measured[0], postprocessing))
@@ -315,7 +319,7 @@ def _find_randomness(network: nn.Module, reference: ReferenceOutput, postprocess
 
 
 def _against_float64(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing, count: Count
 ) -> tuple[_NoiseSource | None, str]:
     """Return how far float32 is from float64, or None and why that cannot be run."""
     default_dtype = torch.get_default_dtype()
@@ -327,6 +331,7 @@ def _against_float64(
         exact = copy.deepcopy(network, memo).double()
         pairs = []
         for reference in references:
+            count.next()
             inputs = {
                 name: tensor.double() if tensor.is_floating_point() else tensor
                 for name, tensor in reference.prepared.tensors.items()
@@ -341,11 +346,14 @@ def _against_float64(
 
 
 def _against_threads(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
+    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing, count: Count
 ) -> _NoiseSource | None:
     """Return how far the model is from itself on another number of threads."""
     with _threads(1 if torch.get_num_threads() > 1 else 2):
-        pairs = [(reference, call(network, reference.prepared.tensors)) for reference in references]
+        pairs = []
+        for reference in references:
+            count.next()
+            pairs.append((reference, call(network, reference.prepared.tensors)))
         return _differences(pairs, postprocessing)
 
 
@@ -354,6 +362,7 @@ def _against_input(
     references: Sequence[ReferenceOutput],
     postprocessing: Postprocessing,
     continuous: Mapping[str, torch.Tensor],
+    count: Count,
 ) -> _NoiseSource | None:
     """Return how far the outputs move with a rounding of the input, which another path may round otherwise.
 
@@ -363,6 +372,7 @@ def _against_input(
     generator = torch.Generator().manual_seed(0)
     pairs = []
     for reference in references:
+        count.next()
         tensors = dict(reference.prepared.tensors)
         moved = False
         for name, tensor in tensors.items():

@@ -88,9 +88,13 @@ class SubgraphCache:
         """
         graph = onnx.load_from_string(self._artifact.read(subgraph.graph))
         part = _part(graph, subgraph.sources, subgraph.targets)
+        data = part.SerializeToString(deterministic=True)
+        # Constants may be in another file, which the part then names.
+        files = self._artifact.manifest.files
+        used = "".join(files[name].sha256 for name in sorted(files) if name.encode() in data)
         stage_id = StageId(
             stage=stage,
-            computation=hashlib.sha256(part.SerializeToString(deterministic=True)).hexdigest(),
+            computation=hashlib.sha256(data + used.encode()).hexdigest(),
             takes=subgraph.takes,
             sources=tuple((name, tuple(dimensions)) for name, dimensions in subgraph.sources.items()),
         )

@@ -11,6 +11,7 @@ from exporter.conversion.network_io import call, take_apart
 from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import SAMPLES, Case, PreparedInput, ReferenceOutput
+from exporter.progress import Advance, Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +63,18 @@ class Reference:
         """The untouched network."""
         return self._network
 
-    def run(self, cases: Sequence[Case]) -> ReferenceRun:
+    def run(self, cases: Sequence[Case], *, advance: Advance | None = None) -> ReferenceRun:
         """Return the eager network's values for cases.
 
         One case at a time: the reference does not depend on what else is in the batch. A network may be for inputs of
         one kind: those of our own that it does not take are dropped. Raises ConversionError where the forward fails on
-        one of the user's samples, or on all cases.
+        one of the user's samples, or on all cases. ``advance`` hears how many are done.
         """
+        count = Count(advance, len(cases))
         taken: list[tuple[Case, PreparedInput, Any]] = []
         refusals: dict[str, ConversionError] = {}
         for case in cases:
+            count.next()
             prepared = self._prepare(case)
             try:
                 taken.append((case, prepared, call(self._network, prepared.tensors)))

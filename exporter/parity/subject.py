@@ -13,6 +13,7 @@ from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
+from exporter.progress import Advance
 from runtime.errors import listed
 from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
@@ -98,20 +99,31 @@ class EagerModel:
         return self.run.outputs(self.postprocessing)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remarks:
+    """Sentences for the evidence: what was assumed or could not be made, and what was not converted as usual."""
+
+    assumptions: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+
+
+NO_REMARKS = Remarks()
+
+
 def build_inputs(
     eager: EagerModel,
     *,
     manifest: Manifest,
     labels: Sequence[str],
     max_ratio: float,
-    assumptions: Sequence[str] = (),
-    fallbacks: tuple[str, ...] = (),
+    remarks: Remarks = NO_REMARKS,
+    advance: Advance | None = None,
 ) -> ParityInputs:
     """Return what artifacts with ``manifest`` are compared with: outputs, batches and the measured noise.
 
     The manifest's task and inputs are those that the user asked for. ``labels`` are the class names as the user gave
-    them; a difference beyond ``max_ratio`` times the noise is a fault. ``assumptions`` say what was
-    assumed of the outputs and what could not be made, ``fallbacks`` what was not converted as usual.
+    them; a difference beyond ``max_ratio`` times the noise is a fault. ``advance`` hears how much of the noise is
+    measured.
     """
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
@@ -122,7 +134,7 @@ def build_inputs(
         network=eager.reference.network,
         references=eager.references,
         batch=batch.outputs(eager.postprocessing),
-        noise=measure(),
+        noise=measure(advance=advance),
         remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=max_ratio,
@@ -132,9 +144,9 @@ def build_inputs(
             *eager.source.assumptions,
             *eager.run.dropped,
             *_left_out(manifest),
-            *assumptions,
+            *remarks.assumptions,
         ),
-        fallbacks=fallbacks,
+        fallbacks=remarks.fallbacks,
     )
 
 

@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+import typer
+
+from runtime.cli.main import build_app
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "parity" / "action.yml"
+WORKFLOW = ROOT / ".github" / "workflows" / "parity.yml"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,30 @@ def test_the_documented_workflow_gives_it_inputs_that_it_has(action):
     required = {name for name, given in action["inputs"].items() if given.get("required")}
     assert required <= set(step["with"]) <= set(action["inputs"])
     assert step["uses"].partition("@")[0].endswith(str(ACTION.parent.relative_to(ROOT)))
+
+
+def test_the_workflow_of_this_repository_checks_what_the_demo_exports(action):
+    workflow = pytest.importorskip("yaml").safe_load(WORKFLOW.read_text())
+    steps = workflow["jobs"]["demo"]["steps"]
+    (index,) = [number for number, step in enumerate(steps) if step.get("uses", "").startswith("./")]
+    step = steps[index]
+    assert ROOT / step["uses"] == ACTION.parent
+    required = {name for name, given in action["inputs"].items() if given.get("required")}
+    assert required <= set(step["with"]) <= set(action["inputs"])
+    exports = [number for number, one in enumerate(steps) if "scripts/demo" in one.get("run", "")]
+    assert [number < index for number in exports] == [True]
+
+    demo = (ROOT / "scripts" / "demo").read_text().replace("$material", "build/demo")
+    inputs = step["with"]
+    assert demo.count(f"truecopy export {inputs['checkpoint']} ") == 1
+    assert all(f"truecopy {command} {inputs['artifact']}" in demo for command in ("verify", "predict"))
+    options = inputs["options"].split()
+    assert all(pair in demo for pair in map(" ".join, zip(options[::2], options[1::2], strict=True)))
+    # What it passes is what the command takes.
+    group = typer.main.get_command(build_app())
+    command = group.get_command(click.Context(group), "parity")
+    arguments = [inputs["artifact"], "--checkpoint", inputs["checkpoint"], *options]
+    assert command.make_context("parity", arguments).params["artifact"] == inputs["artifact"]
 
 
 @pytest.mark.parametrize(("form", "status"), [("", 0), ("nowhere", 1)])

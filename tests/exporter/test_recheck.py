@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 import exporter
 from exporter import recheck as checking
+from exporter.cli import parity as command
 from exporter.inputs.image import pixel_check
 from exporter.inputs.image.made_images import drawings_of
+from exporter.parity.proof_cache import ProofCache
 from exporter.recheck import recheck_artifact
 from exporter.recipe import ExportOptions
 from runtime.cli.main import build_app
@@ -98,8 +100,20 @@ def test_a_fault_of_the_artifacts_own_graph_is_in_its_row_alone(exported, option
     model.graph.node.insert(0, onnx.helper.make_node("Slice", inputs, ["mirrored"]))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     rehash(folder)
+    # What is not edited was proven before, and need not be run again.
+    cache = ProofCache(tmp_path / "proofs")
+    before = recheck_artifact(exported.artifact, options, cache=cache).evidence
 
-    evidence = recheck_artifact(folder, options).evidence
+    evidence = recheck_artifact(folder, options, cache=cache).evidence
+
+    assert before.passed
+    assert not any("from the cache" in row.group for row in before.rows)
+    cached = [row for row in evidence.rows if row.group.startswith("made pixels, from the cache of ")]
+    assert [(row.path, row.inputs, row.difference) for row in cached] == [
+        ("runtime", 12, 0.0),
+        ("model.torchscript", 12, 0.0),
+    ]
+    assert {row.finding for row in cached} <= set(evidence.not_proven)
 
     made = {(row.path, row.stage): row for row in evidence.rows if row.group == "made pixels"}
     assert [key for key, row in made.items() if row.fault] == [("model.onnx", "geometry")]
@@ -130,8 +144,13 @@ def test_its_progress_is_heard_stage_by_stage(exported, options):
 
     recheck_artifact(exported.artifact, options, listener=log)
 
-    assert log.steps == ["read", "reference", "made images", "compare", "whole", "golden"]
-    assert log.most == {"made images": 11, "compare": 2}
+    assert log.steps == ["read", "reference", "noise", "open", "made images", "compare", "whole", "golden"]
+    inputs = len(exported.parity.inputs)
+    assert log.most["reference"] == inputs - 1
+    assert log.most["made images"] == 11
+    assert log.most["noise"] > inputs
+    # Every path runs them end to end, and its stages besides.
+    assert log.most["compare"] > 3 * 2 * inputs
 
 
 def test_a_thorough_check_also_compares_each_step_written_anew(exported, options):
@@ -223,9 +242,12 @@ def test_the_command_prints_evidence_and_writes_every_report(parity, exported, t
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     places = {form: tmp_path / f"parity.{form}" for form in ("junit", "sarif", "html")}
     options = [part for form, place in places.items() for part in (f"--{form}", place)]
-    done = parity("--json", "--github", "--baseline", exported.artifact / "parity.json", *options)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    more = ("--json", "--github", "--cache", "--baseline", exported.artifact / "parity.json")
+    done = parity(*more, *options)
 
     assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "cache" / "truecopy" / "proofs").iterdir())) == 3
     assert "made images" in done.stderr  # progress, a line for each step
     evidence = json.loads(done.stdout)
     assert evidence["verdict"] == "passed"
@@ -258,6 +280,17 @@ def test_a_check_that_cannot_be_made_is_reported_as_inconclusive(parity, tmp_pat
     assert isinstance(done.exception, exporter.CheckpointError)  # the console makes it one line, and exit status 1
     (error,) = junit_of(tmp_path / "parity.xml").findall(".//error")
     assert "not the checkpoint" in error.get("message")
+
+
+@pytest.mark.parametrize(
+    ("asked", "ci", "takes"),
+    [(None, None, True), (None, "true", False), (None, "false", True), (True, "true", True), (False, None, False)],
+)
+def test_earlier_proofs_count_but_not_in_a_ci_unless_asked_for(monkeypatch, asked, ci, takes):
+    monkeypatch.delenv("CI")
+    if ci is not None:
+        monkeypatch.setenv("CI", ci)
+    assert command._takes_cache(asked) == takes
 
 
 @pytest.mark.parametrize(

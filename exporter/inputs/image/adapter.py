@@ -40,6 +40,7 @@ from exporter.parity.cases import (
     StepExecution,
 )
 from exporter.parity.paths import decode_stage, host_stage
+from exporter.parity.proof_cache import ProofCache
 from exporter.progress import Advance
 from runtime.artifact.proof import DECODER_TOLERANCE
 from runtime.evidence import Row, Stage
@@ -205,6 +206,7 @@ class ImageAdapter(AdapterDefaults):
         *,
         thorough: bool = False,
         advance: Advance | None = None,
+        cache: ProofCache | None = None,
     ) -> Sequence[Row]:
         """Return the evidence on decoding and on the geometry of the artifact's files, on made images."""
         check = PixelCheck(reading=self._reading, pixels=self._pixels, executions=executions)
@@ -215,7 +217,7 @@ class ImageAdapter(AdapterDefaults):
         photos = self._pixels.mode != "bands"
         return [
             *(decode_rows(decoding, lambda case: self._to_arrays(self._open(case)), IMAGE) if photos else ()),
-            *check.rows(geometry, IMAGE, thorough=thorough, advance=advance),
+            *check.rows(geometry, IMAGE, thorough=thorough, advance=advance, cache=cache),
         ]
 
     def decode(self, case: Case) -> dict[str, Pixels]:

@@ -1,5 +1,6 @@
 """Prepared pixels of an artifact's own files against the user's own transform, on made images."""
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from exporter.inputs.image.made_images import ENCODED, Drawing, MadeImage, Pixel
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
 from exporter.inputs.image.transform import Prefix, TrainingTransform
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput, ServedStage
+from exporter.parity.proof_cache import Proof, ProofCache, describe_machine
 from exporter.progress import Advance
 from runtime.evidence import Fault, Row, Stage
 from runtime.geometry.arrays import Pixels
@@ -66,27 +68,44 @@ class PixelCheck:
     executions: Mapping[str, GeometryExecution]
 
     def rows(
-        self, stages: Mapping[str, ServedStage], image: str, *, thorough: bool = False, advance: Advance | None = None
+        self,
+        stages: Mapping[str, ServedStage],
+        image: str,
+        *,
+        thorough: bool = False,
+        advance: Advance | None = None,
+        cache: ProofCache | None = None,
     ) -> list[Row]:
         """Return the evidence on the geometry of an artifact's files, one row per path, on made images.
 
         ``stages`` are the files' geometry by path, ``image`` the name of the decoded image in them. A difference is
         traced to a step with the executions. ``thorough`` takes many more images, and compares the executions after
-        each step, in rows that say so.
+        each step, in rows that say so. What ``cache`` has a proof of is not run again, in rows that say so as well; a
+        thorough check runs everything.
         """
         whole = self.reading.prefixes[-1]
         drawings = choose_drawings(self.reading.steps, thorough=thorough)
         tests = [PixelTest(path=path, prefix=whole, run=_through(stage, image)) for path, stage in stages.items()]
+        if thorough:
+            rewritten = self.step_tests(self.reading.prefixes[:-1])
+            rows = compare_pixels([*tests, *rewritten], self.pixels, drawings, advance=advance)
+            return [
+                *(self._made_row(row) for row in rows[: len(tests)]),
+                *(
+                    _row(row, path=f"{row.path}, written anew", group=f"{MADE}, after {row.step}")
+                    for row in rows[len(tests) :]
+                ),
+            ]
+        # What the user's own callable does, its steps do not tell.
+        if cache is None or self.reading.called_with:
+            return [self._made_row(row) for row in compare_pixels(tests, self.pixels, drawings, advance=advance)]
+        proven = ProvenPixels(cache=cache, steps=self.reading.steps, pixels=self.pixels, drawings=drawings)
+        found = proven.compare(tests, {path: stage.id.computation for path, stage in stages.items()}, advance)
+        return [self._made_row(one) if isinstance(one, PixelRow) else one for one in found]
+
+    def _made_row(self, row: PixelRow) -> Row:
         group = f"{MADE} of '{self.reading.origin}'" if self.reading.called_with else MADE
-        rewritten = self.step_tests(self.reading.prefixes[:-1]) if thorough else []
-        rows = compare_pixels([*tests, *rewritten], self.pixels, drawings, advance=advance)
-        return [
-            *(_row(row, path=row.path, group=group, cause=self._cause(row)) for row in rows[: len(tests)]),
-            *(
-                _row(row, path=f"{row.path}, written anew", group=f"{MADE}, after {row.step}")
-                for row in rows[len(tests) :]
-            ),
-        ]
+        return _row(row, path=row.path, group=group, cause=self._cause(row))
 
     def step_tests(self, prefixes: Sequence[Prefix]) -> list[PixelTest]:
         """Return the tests of the executions after each of ``prefixes``."""
@@ -111,6 +130,88 @@ class PixelCheck:
             if any(step.fault is not None for step in steps):
                 return f"; the same steps apart from the artifact differ from step {prefix.name} on"
         return "; the same steps apart from the artifact are equal: its file was changed, or is of another version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenPixels:
+    """The comparison of the geometry on ``drawings``, where what the cache has a proof of is not run again.
+
+    The user's own transform always is: a proof holds for the pixels that it gave then, to the last bit, and for the
+    very computation that a path has in the artifact.
+    """
+
+    cache: ProofCache
+    steps: Preprocessing
+    pixels: PixelFormat
+    drawings: Sequence[Drawing]
+
+    def compare(
+        self, tests: Sequence[PixelTest], computations: Mapping[str, str], advance: Advance | None
+    ) -> list[PixelRow | Row]:
+        """Return a row per test, in order: one of evidence where it is from the cache.
+
+        ``computations`` are digests of what the paths compute, or their names where that is code of this version.
+        """
+        about = self._about()
+        keys = {test.path: {**about, "path": test.path, "computation": computations[test.path]} for test in tests}
+        proofs = {path: proof for path, key in keys.items() if (proof := self.cache.find(key)) is not None}
+        digest = hashlib.sha256()
+        pending = [
+            replace(
+                test,
+                prefix=replace(test.prefix, pixels=_digesting(test.prefix.pixels, digest)),
+                run=_as_expected if test.path in proofs else test.run,
+            )
+            for test in tests
+        ]
+        rows = compare_pixels(pending, self.pixels, self.drawings, advance=advance)
+        expected = digest.hexdigest()
+        stale = [test for test in tests if test.path in proofs and proofs[test.path].expected != expected]
+        again = {row.path: row for row in compare_pixels(stale, self.pixels, self.drawings, advance=advance)}
+        found: list[PixelRow | Row] = []
+        for row in rows:
+            if row.path in proofs and row.path not in again:
+                found.append(_proven_row(row, proofs[row.path]))
+                continue
+            now = again.get(row.path, row)
+            if now.fault is None and now.images == now.planned:
+                self.cache.keep(keys[row.path], expected=expected, inputs=now.images)
+            found.append(now)
+        return found
+
+    def _about(self) -> dict[str, str]:
+        """Return what every path's outcome depends on."""
+        steps = msgspec.json.encode(self.steps.geometry, order="deterministic").decode()
+        names = "\n".join(drawing.name for drawing in self.drawings)
+        return {
+            **describe_machine(),
+            "steps": steps,
+            "pixels": str(self.pixels),
+            "images": hashlib.sha256(names.encode()).hexdigest(),
+        }
+
+
+def _as_expected(_made: MadeImage, expected: Pixels) -> Pixels:
+    return expected
+
+
+def _digesting(transform: Callable[[PixelSource], Pixels], digest: "hashlib._Hash") -> Callable[[PixelSource], Pixels]:
+    """Return the transform, whose pixels are added to a digest with their form."""
+
+    def run(image: PixelSource) -> Pixels:
+        expected = transform(image)
+        digest.update(f"{expected.dtype} {expected.shape}".encode())
+        digest.update(np.ascontiguousarray(expected).tobytes())
+        return expected
+
+    return run
+
+
+def _proven_row(row: PixelRow, proof: Proof) -> Row:
+    """Return the row of a path that was not run: its inputs are those of the proof."""
+    group = f"{MADE}, from the cache of {proof.date}"
+    finding = f"{row.path}: its geometry on made images was not run now: {proof.describe()}"
+    return msgspec.structs.replace(_row(row, path=row.path, group=group), finding=finding)
 
 
 def decode_rows(stages: Mapping[str, ServedStage], decode: Callable[[Case], Arrays], image: str) -> list[Row]:
