@@ -1,7 +1,7 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
 from exporter.parity.compare import BATCHES
-from exporter.parity.noise import RANDOM
+from exporter.parity.randomness import RANDOM
 from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import LAYOUT
 

@@ -4,10 +4,8 @@ No number here is a tolerance for a network: what a network may differ by is mea
 number of roundings of its largest value that any tensor may be off, and the limit as a multiple of the floor.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,16 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.conversion.network_io import Arrays, call
+from exporter.conversion.network_io import call
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
-from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import Tolerance, signal_of, size_of
 from exporter.parity.cases import ReferenceOutput
-from exporter.parity.randomness import random_operators
+from exporter.parity.randomness import find_randomness
+from exporter.parity.reruns import (
+    NoiseSource,
+    against_batch,
+    against_float64,
+    against_input,
+    against_threads,
+    continuous,
+)
 from exporter.progress import Advance, Count
 from runtime.artifact.difference import largest_difference
-from runtime.errors import listed
 from runtime.evidence import Noise, Stage
 
 # The least floor, in roundings of the tensor's largest value: what one operator of another library may differ by. The
@@ -36,21 +40,9 @@ _INPUT_ROUNDINGS = 1
 # A small network is measured on many inputs, a large one on a few: float64 is slow.
 _SMALL_PARAMETERS = 2_000_000
 _MANY, _FEW = 16, 2
-_BATCH = 4
-
-# A model that is further than this from itself, relative to its largest output, on the same input and the same
-# threads, draws random numbers: that is no rounding.
-_RANDOM = 1e-3
-
-# How the reason begins where the eager model gives others for the same input.
-RANDOM = "the eager model is random"
 
 # Outputs that move with the batch by more than this many times the rest of the noise depend on it.
 _DEPENDENT = 100.0
-
-# Rows are [batch, columns]; images, sound and series have more dimensions.
-_DIMENSIONS_OF_ROWS = 2
-_DIMENSIONS_OF_SIGNALS = 3
 
 # A tensor has to vary by this many times its limit, or a comparison of it shows nothing.
 SIGNAL_OF_LIMIT = 3.0
@@ -86,21 +78,13 @@ class NoiseMeasurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _NoiseSource:
-    """One cause of noise: the largest difference by tensor, of the network's outputs and of the artifact's."""
-
-    inner: Mapping[str, float]
-    outputs: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _NoiseSources:
     """The causes of noise that could be measured; ``note`` says why float64 could not be run."""
 
-    precision: _NoiseSource | None
-    threads: _NoiseSource | None
-    batch: _NoiseSource | None
-    input: _NoiseSource | None
+    precision: NoiseSource | None
+    threads: NoiseSource | None
+    batch: NoiseSource | None
+    input: NoiseSource | None
     note: str
 
     def of_inner(self, name: str) -> "_Causes":
@@ -120,7 +104,7 @@ class _NoiseSources:
         sentence = f"a rounding of its input moves it by {moved:.1e}"
         return replace(causes, input=moved, note="; ".join(filter(None, (causes.note, sentence))))
 
-    def _causes(self, read: Callable[[_NoiseSource], float | None]) -> "_Causes":
+    def _causes(self, read: Callable[[NoiseSource], float | None]) -> "_Causes":
         precision, threads, batch = (
             read(source) if source is not None else None for source in (self.precision, self.threads, self.batch)
         )
@@ -167,12 +151,12 @@ def measure_noise(
     )
     few = measured[: len(measured) if small else 2]
     count = Count(advance, 1 + len(measured) + 2 * len(few) if floats else 1)
-    random = _find_randomness(network, measured[0], postprocessing)
+    random = find_randomness(network, measured[0], postprocessing)
     count.next()
-    precision, note = _against_float64(network, measured, postprocessing, count) if floats else (None, _INTEGERS)
-    threads = _against_threads(network, few, postprocessing, count) if floats else None
-    moved = _against_input(network, few, postprocessing, _continuous(references), count) if floats else None
-    batch, no_batch = _against_batch(network, references, postprocessing)
+    precision, note = against_float64(network, measured, postprocessing, count) if floats else (None, _INTEGERS)
+    threads = against_threads(network, few, postprocessing, count) if floats else None
+    moved = against_input(network, few, postprocessing, continuous(references), count) if floats else None
+    batch, no_batch = against_batch(network, references, postprocessing)
     sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
     report = _NoiseReport(references, sources, max_ratio, _sigmoids(network, measured[0], postprocessing))
     computes = postprocessing.computes
@@ -299,167 +283,3 @@ def spread(references: Sequence[ReferenceOutput], count: int) -> list[ReferenceO
     """Return ``count`` references, spread over all of them."""
     rows = np.unique(np.linspace(0, len(references) - 1, min(count, len(references))).round().astype(int))
     return [references[row] for row in rows]
-
-
-def _find_randomness(network: nn.Module, reference: ReferenceOutput, postprocessing: Postprocessing) -> str:
-    """Return in words that a second run on the same input gives another output; empty where it does not."""
-    again = postprocessing.expect_inner(call(network, reference.prepared.tensors))
-    for name, array in again.items():
-        if array.dtype.kind != "f":
-            continue
-        difference = largest_difference(array, reference.inner[name])
-        if difference > _RANDOM * size_of([reference.inner[name]]):
-            operators = random_operators(lambda: call(network, reference.prepared.tensors))
-            drawn = listed(operators, 3) if operators else "what is no operator of torch"
-            return (
-                f"{RANDOM}: expected the same output for '{reference.case.name}' twice, got '{name}' "
-                f"{difference:.1e} apart; {drawn} draws random numbers"
-            )
-    return ""
-
-
-def _against_float64(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing, count: Count
-) -> tuple[_NoiseSource | None, str]:
-    """Return how far float32 is from float64, or None and why that cannot be run."""
-    default_dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        # The weights are doubled while they are copied: copied first, they would be held three times.
-        tensors = (*network.parameters(), *network.buffers())
-        memo = {id(tensor): _doubled(tensor) for tensor in tensors if tensor.is_floating_point()}
-        exact = copy.deepcopy(network, memo).double()
-        pairs = []
-        for reference in references:
-            count.next()
-            inputs = {
-                name: tensor.double() if tensor.is_floating_point() else tensor
-                for name, tensor in reference.prepared.tensors.items()
-            }
-            pairs.append((reference, call(exact, inputs)))
-        return _differences(pairs, postprocessing, torch.float64), ""
-    except Exception as error:  # the user's forward may hold float32 constants, or not be copied
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        return None, f"not run in float64: {reason[:120]}"
-    finally:
-        torch.set_default_dtype(default_dtype)
-
-
-def _against_threads(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing, count: Count
-) -> _NoiseSource | None:
-    """Return how far the model is from itself on another number of threads."""
-    with _threads(1 if torch.get_num_threads() > 1 else 2):
-        pairs = []
-        for reference in references:
-            count.next()
-            pairs.append((reference, call(network, reference.prepared.tensors)))
-        return _differences(pairs, postprocessing)
-
-
-def _against_input(
-    network: nn.Module,
-    references: Sequence[ReferenceOutput],
-    postprocessing: Postprocessing,
-    continuous: Mapping[str, torch.Tensor],
-    count: Count,
-) -> _NoiseSource | None:
-    """Return how far the outputs move with a rounding of the input, which another path may round otherwise.
-
-    Pixels and samples share one scale and an offset, so that a value near zero is as far off as the largest. Columns of
-    a row have nothing in common: each moves by its own rounding. What is not ``continuous`` stays as it is.
-    """
-    generator = torch.Generator().manual_seed(0)
-    pairs = []
-    for reference in references:
-        count.next()
-        tensors = dict(reference.prepared.tensors)
-        moved = False
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and tensor.numel():
-                signs = torch.randint(0, 2, tensor.shape, generator=generator).to(tensor.dtype) * 2 - 1
-                sizes = tensor.abs() if tensor.ndim < _DIMENSIONS_OF_SIGNALS else tensor.abs().max()
-                change = signs * (sizes * torch.finfo(tensor.dtype).eps / 2)
-                tensors[name] = torch.where(continuous[name], tensor + change, tensor)
-                moved = True
-        if moved:
-            pairs.append((reference, call(network, tensors)))
-    return _differences(pairs, postprocessing) if pairs else None
-
-
-def _continuous(references: Sequence[ReferenceOutput]) -> dict[str, torch.Tensor]:
-    """Return, by input, which columns have numbers that a rounding may move, as bool that broadcasts.
-
-    Whole numbers in every case are categories and counts: every path has them exactly, and less a rounding one of them
-    would be another index. Only rows have columns; of other inputs every number counts.
-    """
-    continuous: dict[str, torch.Tensor] = {}
-    for name, first in references[0].prepared.tensors.items():
-        if not first.is_floating_point() or not first.numel():
-            continue
-        tensors = [reference.prepared.tensors[name] for reference in references]
-        has_columns = first.ndim == _DIMENSIONS_OF_ROWS and len({tensor.shape for tensor in tensors}) == 1
-        fractions = [(tensor != tensor.round()).any(dim=0 if has_columns else None) for tensor in tensors]
-        continuous[name] = torch.stack(fractions).any(dim=0)
-    return continuous
-
-
-def _against_batch(
-    network: nn.Module, references: Sequence[ReferenceOutput], postprocessing: Postprocessing
-) -> tuple[_NoiseSource | None, str]:
-    """Return how far outputs are from those in a batch; None without a batch, and why eager takes none."""
-    groups: dict[tuple[tuple[int, ...], ...], list[ReferenceOutput]] = {}
-    for reference in references:
-        shapes = tuple(tuple(tensor.shape) for tensor in reference.prepared.tensors.values())
-        groups.setdefault(shapes, []).append(reference)
-    batch = (max(groups.values(), key=len) * 2)[: max(2, _BATCH)]
-    stacked = {
-        name: torch.cat([reference.prepared.tensors[name] for reference in batch]) for name in batch[0].prepared.tensors
-    }
-    try:
-        value = call(network, stacked)
-        inner, outputs = postprocessing.expect_rows(value, len(batch))
-    except (ConversionError, ExportError) as error:
-        return None, str(error)
-    source = _NoiseSource(
-        inner=_largest_differences([reference.inner for reference in batch], inner),
-        outputs=_largest_differences([reference.outputs for reference in batch], outputs),
-    )
-    return source, ""
-
-
-def _differences(
-    pairs: Sequence[tuple[ReferenceOutput, Any]], postprocessing: Postprocessing, dtype: torch.dtype = torch.float32
-) -> _NoiseSource:
-    """Return how far the forward's values are from the references that they stand beside."""
-    inner = [postprocessing.expect_inner(value, dtype) for _, value in pairs]
-    outputs = [postprocessing.expect(value, dtype) for _, value in pairs]
-    return _NoiseSource(
-        inner=_largest_differences([reference.inner for reference, _ in pairs], inner),
-        outputs=_largest_differences([reference.outputs for reference, _ in pairs], outputs),
-    )
-
-
-def _largest_differences(expected: Sequence[Arrays], actual: Sequence[Arrays]) -> dict[str, float]:
-    """Return the largest difference by tensor, of the floats whose shape is the same."""
-    largest: dict[str, float] = {}
-    for expected_arrays, actual_arrays in zip(expected, actual, strict=True):
-        for name, array in expected_arrays.items():
-            if array.dtype.kind == "f" and name in actual_arrays and actual_arrays[name].shape == array.shape:
-                largest[name] = max(largest.get(name, 0.0), largest_difference(array, actual_arrays[name]))
-    return {name: value for name, value in largest.items() if math.isfinite(value)}
-
-
-def _doubled(tensor: torch.Tensor) -> torch.Tensor:
-    exact = tensor.detach().double()
-    return nn.Parameter(exact, requires_grad=False) if isinstance(tensor, nn.Parameter) else exact
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from exporter.conversion.network_io import call
 from exporter.errors import ConversionError
 from exporter.parity.advice import advise
 from exporter.parity.compare import BATCHES, judge
-from exporter.parity.noise import RANDOM
+from exporter.parity.randomness import RANDOM
 from runtime.evidence import Evidence, Group, Noise, Row
 
 
