@@ -298,7 +298,7 @@ def test_earlier_proofs_count_but_not_in_a_ci_unless_asked_for(monkeypatch, aske
     [
         ("--junit", "nowhere/parity.xml"),
         ("--baseline", "missing.json"),
-        ("--preprocess", "x.py:t", "--resize", "32"),
+        ("--resize", "many"),
         ("--max-ratio", "no"),
     ],
 )
