@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from onnxscript import ir
 from torch import nn
-from torch.nn.modules import transformer
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from exporter.conversion.attention import convertible_attention
 from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
@@ -43,8 +43,6 @@ BATCH = "batch"
 
 # onnxruntime's severity of messages that stops it from printing errors that are raised as well.
 LOG_FATAL = 4
-
-_MASK_DETECTOR = "_detect_is_causal_mask"
 
 # In messages of torch.onnx: the operator that it cannot translate, its colors, and the start of a printed graph.
 _OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
@@ -192,7 +190,7 @@ def _dynamo_program(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
-    with _quiet(), _masks_as_given():
+    with _quiet(), convertible_attention():
         program = torch.onnx.export(
             network,
             tuple(example.values()),
@@ -349,24 +347,6 @@ def _without_output() -> Iterator[None]:
             os.dup2(original, stream)
             os.close(original)
         os.close(devnull)
-
-
-@contextlib.contextmanager
-def _masks_as_given() -> Iterator[None]:
-    """Keep torch's transformer layers from reading their masks, which torch.export cannot follow.
-
-    They compare a mask with a causal one to choose a faster kernel (``torch.nn.modules.transformer``); a mask that is
-    not read is used as it is, which is the same arithmetic.
-    """
-    original = getattr(transformer, _MASK_DETECTOR, None)
-    if original is None:
-        yield
-        return
-    setattr(transformer, _MASK_DETECTOR, lambda _mask, is_causal=None, _size=None: is_causal is True)
-    try:
-        yield
-    finally:
-        setattr(transformer, _MASK_DETECTOR, original)
 
 
 @contextlib.contextmanager

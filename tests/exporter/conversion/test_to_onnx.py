@@ -83,3 +83,34 @@ def test_a_forward_that_takes_any_number_of_inputs_needs_no_fallback():
 
     assert (converted.exporter, converted.fallback) == ("dynamo", "")
     assert converted.shapes == {"y": ("batch", 5)}
+
+
+class Attention(nn.Module):
+    """Attention with other dimensions than [batch, heads, length, width]: windows, or none but the batch."""
+
+    def __init__(self, *windows: int, masked: bool = False) -> None:
+        super().__init__()
+        self.windows, self.masked, self.lines = windows, masked, nn.Linear(8, 24)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch = x.shape[0]
+        query, key, value = self.lines(x).reshape(batch, *self.windows, -1, 24).chunk(3, dim=-1)
+        mask = torch.tanh(query.mean(dim=-1, keepdim=True)) if self.masked else None
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return attended.reshape(batch, -1, 8).mean(dim=1)
+
+
+@pytest.mark.parametrize(("windows", "masked"), [((2, 3), False), ((2, 3), True), ((), False)])
+def test_attention_of_any_number_of_dimensions_needs_no_fallback(windows, masked):
+    network = Attention(*windows, masked=masked).eval()
+    others = [{"x": torch.randn(batch, 12, 8)} for batch in (1, 3)]
+
+    converted = to_onnx.to_onnx(
+        network,
+        {"x": torch.randn(2, 12, 8)},
+        outputs=["y"],
+        dimensions={"x": {0: "batch"}},
+        validation_inputs=others,
+    )
+
+    assert (converted.exporter, converted.fallback) == ("dynamo", "")
