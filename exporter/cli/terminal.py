@@ -34,7 +34,7 @@ class TerminalProgress:
         self.started("imports")
         start = time.perf_counter()
         yield
-        self._print("imports", time.perf_counter() - start, "PyTorch, ONNX and ONNX Runtime")
+        self._print("imports", time.perf_counter() - start, "PyTorch and the other libraries")
 
     def started(self, name: str) -> None:
         """Show the step."""

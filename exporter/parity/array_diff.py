@@ -212,7 +212,7 @@ def _finite(array: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _percentile_99(values: NDArray[np.float32]) -> float:
-    if not values.size:
+    if not values.any():
         return 0.0
     # Between infinities, which stand for what cannot be compared, there is nothing to interpolate.
     percentile = float(np.percentile(values, 99, method="linear" if np.isfinite(values).all() else "higher"))

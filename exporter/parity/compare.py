@@ -25,6 +25,9 @@ from runtime.manifest import ImageInput
 
 BATCHES = "batches"
 
+# Stages that no noise is allowed in: another measurement of it changes nothing about them.
+_EXACT: frozenset[Stage] = frozenset({"decode", "geometry", "tokens", "labels"})
+
 # How many inputs of a group the network alone is run on, where nothing is wrong from end to end.
 _FEW = 2
 
@@ -55,12 +58,13 @@ def compare(paths: Sequence[ServedPath], subject: ParityInputs, *, advance: Adva
     where the network amplifies most. What the paths gave is then judged again, and not computed again. ``advance``
     hears how many inputs of all paths and stages are compared.
     """
+    exact: dict[StageId, list[Row]] = {}
     with OutputMemory() as memory:
-        paths = [memory.remember(path) for path in paths]
-        evidence = _compare(paths, subject, advance)
+        paths = [memory.remember(path, without=_EXACT) for path in paths]
+        evidence = _compare(paths, subject, exact, advance)
         if not _may_be_noise(evidence):
             return evidence
-        return _compare(paths, replace(subject, noise=subject.remeasure()), None)
+        return _compare(paths, replace(subject, noise=subject.remeasure()), exact, None)
 
 
 def _may_be_noise(evidence: Evidence) -> bool:
@@ -72,7 +76,10 @@ def _may_be_noise(evidence: Evidence) -> bool:
     )
 
 
-def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advance | None) -> Evidence:
+def _compare(
+    paths: Sequence[ServedPath], subject: ParityInputs, exact: dict[StageId, list[Row]], advance: Advance | None
+) -> Evidence:
+    """Return the evidence; the rows of stages that have to be equal are in ``exact``, or are added to it."""
     rows: list[Row] = []
     ties: list[NearTie] = []
     compared: dict[tuple[StageId, bool], list[Row]] = {}
@@ -88,11 +95,12 @@ def _compare(paths: Sequence[ServedPath], subject: ParityInputs, advance: Advanc
         # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
         few = all(row.passed for row in end_to_end)
         for stage in path.stages.values():
-            if (stage.id, few) not in compared:
-                compared[stage.id, few] = _stage_rows(path, stage, subject, few=few)
-            rows += [
-                msgspec.structs.replace(row, path=path.name, device=path.device) for row in compared[stage.id, few]
-            ]
+            known = exact.get(stage.id) or compared.get((stage.id, few))
+            of_stage = known or _stage_rows(path, stage, subject, few=few)
+            compared[stage.id, few] = of_stage
+            if stage.id.stage in _EXACT:
+                exact[stage.id] = of_stage
+            rows += [msgspec.structs.replace(row, path=path.name, device=path.device) for row in of_stage]
         rows += end_to_end
     return judge(
         Evidence(
@@ -240,7 +248,7 @@ def _tolerance(stage: Stage, subject: ParityInputs) -> Tolerance:
         "network": interpreter.inner_unit,
         "labels": "labels",
     }.get(stage, interpreter.unit)
-    if stage in ("decode", "geometry", "tokens", "labels"):
+    if stage in _EXACT:
         return Tolerance(unit=unit)
     return subject.noise.tolerance(stage, unit)
 

@@ -1,11 +1,12 @@
 """Memory of what paths gave: a second judgment of the same inputs computes nothing again."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from exporter.conversion.network_io import Arrays
 from exporter.parity.cases import Case, ReferenceOutput, ServedPath, ServedStage
+from runtime.evidence import Stage
 
 # Outputs beyond this are computed again: maps of labels for every pixel are large.
 _MOST_BYTES = 32 << 20
@@ -29,14 +30,14 @@ class OutputMemory:
     def __exit__(self, *_: object) -> None:
         self._outputs.clear()
 
-    def remember(self, path: ServedPath) -> ServedPath:
-        """Return the path with its outputs, and those of its stages, remembered."""
+    def remember(self, path: ServedPath, *, without: Collection[Stage] = ()) -> ServedPath:
+        """Return the path with its outputs, and those of its stages but for ``without``, remembered."""
         name = (path.name, path.device)
 
         def run(cases: Sequence[Case]) -> Sequence[Arrays]:
             return self._recall((name, *map(id, cases)), lambda: path.run(cases), _size_of_all)
 
-        stages = {stage: self._stage(served) for stage, served in path.stages.items()}
+        stages = {stage: served if stage in without else self._stage(served) for stage, served in path.stages.items()}
         return replace(path, run=run, stages=stages)
 
     def _stage(self, stage: ServedStage) -> ServedStage:

@@ -104,6 +104,7 @@ def describe_machine() -> dict[str, str]:
     capability = torch.backends.cpu.get_cpu_capability()
     return {
         **{name: str(module.__version__) for name, module in _LIBRARIES.items()},
+        "onnxruntime build": onnxruntime.get_build_info(),
         "truecopy": package_version(),
         "kernel": f"{kernel.version} ({kernel.path})" if kernel.module is not None else "none",
         "code": _digest_of_code(),

@@ -129,9 +129,11 @@ class _Comparison:
         """Compare a tensor of two or more dimensions that is not there as it is."""
         named = self._named(name)
         alike = [named] if named is not None and self._constants[named].shape == tensor.shape else self._alike(name)
-        scales = [scale for other in alike for scale in _scales(tensor, self._constants[other])]
-        if any(self._is_folded(name, scale) for scale in scales):
-            return
+        scales = 0
+        for scale in (scale for other in alike for scale in _scales(tensor, self._constants[other])):
+            if self._is_folded(name, scale):
+                return
+            scales += 1
         if self._is_parametrization(name):
             self._findings.other.add(name)
             return
@@ -273,14 +275,27 @@ def _scales(tensor: Array, other: Array) -> Iterator[Array]:
     """Yield the factors of the channels, along the first axis or the second, that make one array of the other."""
     if tensor.dtype.kind != "f" or tensor.shape != other.shape:
         return
+    limit = _PRODUCT * float(np.abs(other).max())
     for axis in (0, 1):
-        before = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1).astype(np.float64)
-        after = np.moveaxis(other, axis, 0).reshape(tensor.shape[axis], -1).astype(np.float64)
-        size = (before**2).sum(axis=1)
-        # A channel of zeros has any factor: NaN.
-        scale = np.where(size > 0, (before * after).sum(axis=1) / np.where(size > 0, size, 1.0), np.nan)
-        if np.abs(before * np.nan_to_num(scale)[:, np.newaxis] - after).max() <= _PRODUCT * np.abs(after).max():
+        channels = [np.moveaxis(array, axis, 0) for array in (tensor, other)]
+        # One channel shows most that are no multiples, without copies of the others.
+        if _scale(channels[0][:1], channels[1][:1], limit) is None:
+            continue
+        scale = _scale(channels[0], channels[1], limit)
+        if scale is not None:
             yield scale
+
+
+def _scale(tensor: Array, other: Array, limit: float) -> Array | None:
+    """Return the factors of the channels, along the first axis, or None where no factors explain ``other``."""
+    before, after = (array.reshape(len(array), -1).astype(np.float64) for array in (tensor, other))
+    size = np.einsum("ij,ij->i", before, before)
+    # A channel of zeros has any factor: NaN.
+    product = np.einsum("ij,ij->i", before, after)
+    scale: Array = np.where(size > 0, product / np.where(size > 0, size, 1.0), np.nan)
+    before *= np.nan_to_num(scale)[:, np.newaxis]
+    before -= after
+    return scale if max(before.max(), -before.min()) <= limit else None
 
 
 def _is_close(one: Array, other: Array, limit: float) -> bool:

@@ -31,6 +31,7 @@ def test_every_step_shows_itself_and_the_table_follows(mine, tmp_path):
     positions = [
         done.stdout.index(word)
         for word in (
+            "imports",
             "read",
             "rebuild",
             "preprocessing",
