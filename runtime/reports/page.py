@@ -40,6 +40,7 @@ def to_page(report: Report) -> bytes:
         *_noise_table(evidence.noise),
         *_inputs(evidence),
         _versions(evidence),
+        _origin(report.origin),
     ]
     page = frame.substitute(
         title=escape(f"{evidence.artifact}: parity {evidence.verdict}"),
@@ -327,6 +328,10 @@ def _inputs(evidence: Evidence) -> Iterable[str]:
 def _versions(evidence: Evidence) -> str:
     rows = list(evidence.tools.items())
     return f"<h2>Versions</h2>{_table(('tool', 'version'), rows)}" if rows else ""
+
+
+def _origin(origin: Sequence[tuple[str, str]]) -> str:
+    return f"<h2>What was checked, and how</h2>{_table(('what', 'value'), origin, wrap=1)}" if origin else ""
 
 
 def _table(

@@ -84,6 +84,16 @@ def test_what_was_compared_whole_and_what_is_not_proven_stand_in_the_page_and_be
     assert json.loads(evidence_to_json(evidence))["not_proven"] == ["CUDA: this machine has no such device"]
 
 
+def test_the_page_says_what_was_checked_and_how(passed, outcome_of):
+    origin = (("architecture", "resnet18"), ("command", "truecopy parity 'my <model>'"))
+
+    text = read(outcome_of(passed, origin=origin)).text
+
+    for said in ("What was checked, and how", "resnet18", "truecopy parity 'my <model>'"):
+        assert said in text
+    assert "What was checked, and how" not in read(outcome_of(passed)).text
+
+
 def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcome_of):
     text = read(outcome_of(failed)).text
 
