@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exporter.cli.options import takes_options
+from exporter.cli.origin import describe_origin
 from exporter.cli.preflight import check_recheck
 from exporter.cli.terminal import TerminalProgress
 from exporter.recipe import ExportOptions
@@ -65,7 +67,13 @@ def parity(
 ) -> None:
     """Check an artifact against its checkpoint again; exits 0 passed, 1 failed or inconclusive, 2 wrong usage."""
     from exporter import check_extra
-    from runtime.reports import Destinations, Report, compare_with_baseline, read_baseline, write_reports
+    from runtime.reports import (
+        Destinations,
+        Report,
+        compare_with_baseline,
+        read_baseline,
+        write_reports,
+    )
     from runtime.reports.table import to_table
 
     destinations = Destinations(junit=junit, sarif=sarif, html=html)
@@ -76,6 +84,7 @@ def parity(
     manifest = str(artifact / LAYOUT.manifest)
 
     def write(report: Report) -> None:
+        report = replace(report, origin=describe_origin(artifact, ["truecopy", *sys.argv[1:]]))
         write_reports(report, destinations)
         if github:
             from runtime.reports.github import report_to_github

@@ -1,6 +1,7 @@
 """Artifact folders: opening them and checking their files.
 
-Nothing in an artifact is executed; no link is followed, and no file outside the folder is read.
+Nothing in an artifact is executed; no link is followed, and no file outside the folder is read. The one exception is
+the cache of Hugging Face's hub, whose snapshots are folders of links to the blobs beside them.
 """
 
 import hashlib
@@ -212,10 +213,21 @@ def _signature(status: os.stat_result) -> _Signature:
 
 
 def _check_regular(path: Path) -> None:
-    """Raise ArtifactError unless ``path`` is a regular file and no link."""
-    if path.is_symlink():
+    """Raise ArtifactError unless ``path`` is a regular file and no link, except to a blob of the hub's cache."""
+    if path.is_symlink() and not _is_cached_blob(path):
         raise ArtifactError(f"'{path}': is a link: expected a regular file. Copy the artifact with its contents.")
     if not path.is_file():
         raise ArtifactError(
             f"'{path}': missing: the manifest lists it. Copy the artifact again, or export the model again."
         )
+
+
+def _is_cached_blob(link: Path) -> bool:
+    """Return whether ``link`` is a file of a snapshot in the hub's cache: snapshots/REVISION/NAME -> ../../blobs/ID."""
+    target = link.readlink()
+    return (
+        link.absolute().parent.parent.name == "snapshots"
+        and target.parts[:-1] == ("..", "..", "blobs")
+        and target.name != ".."
+        and not (link.parent / target).is_symlink()
+    )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
-_CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-_CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+_CGROUP_V1_CPU = Path("/sys/fs/cgroup/cpu")
 _CGROUP_V1_MEMORY = Path("/sys/fs/cgroup/memory")
 _MEMORY = Path("/proc/meminfo")
 _PROCESSOR = Path("/proc/cpuinfo")
@@ -16,16 +15,20 @@ _PROCESSOR = Path("/proc/cpuinfo")
 # Instructions that add up products of 8-bit integers, as Linux names them: of Intel and AMD, and of ARM.
 _INT8_INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 
+# What users and schedulers set to bound the threads of numeric libraries.
+_THREADS_VARIABLE = "OMP_NUM_THREADS"
+
 
 def usable_cores() -> int:
-    """Return the number of usable cores, at least 1: those of the affinity mask, limited by the cgroup's CPU quota.
+    """Return the number of usable cores, at least 1: those of the affinity mask, limited by the cgroups' CPU quota.
 
+    The environment variable OMP_NUM_THREADS is another limit, as it is for PyTorch.
     onnxruntime sizes its pool by the host's cores, which in a container are more than the process may use.
     """
     # Only Linux has os.sched_getaffinity.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota_cores()
-    return max(1, allowed if quota is None else min(allowed, round(quota)))
+    limits = [allowed, _quota_cores(), _requested_threads()]
+    return max(1, min(round(limit) for limit in limits if limit is not None))
 
 
 def memory_bytes() -> int | None:
@@ -41,7 +44,7 @@ def memory_bytes() -> int | None:
         return None
     for folder in _own_groups():
         sizes += _left(folder, "memory.max", "memory.current", ("file", "shmem"))
-    for folder in _own_groups(_CGROUP_V1_MEMORY, ":memory:"):
+    for folder in _own_groups(_CGROUP_V1_MEMORY, "memory"):
         sizes += _left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_cache", "total_shmem"))
     return min(sizes)
 
@@ -79,18 +82,29 @@ def has_fast_int8() -> bool | None:
 def _quota_cores() -> float | None:
     """Return the smallest quota of the process's cgroup and its ancestors."""
     quotas = [quota for folder in _own_groups() if (quota := _quota(folder / "cpu.max")) is not None]
-    quota, period = _number(_CGROUP_V1_QUOTA), _number(_CGROUP_V1_PERIOD)
-    if quota is not None and quota > 0 and period:
-        quotas.append(quota / period)
+    for folder in _own_groups(_CGROUP_V1_CPU, "cpu"):
+        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+        if quota is not None and quota > 0 and period:
+            quotas.append(quota / period)
     return min(quotas, default=None)
 
 
-def _own_groups(root: Path | None = None, hierarchy: str = "0::") -> Iterator[Path]:
-    """Yield the folders of this process's cgroup and its ancestors, up to ``root``; by default those of version 2."""
+def _requested_threads() -> int | None:
+    """Return the first number of OMP_NUM_THREADS, which may have one per level of nesting; None where it has none."""
+    number = os.environ.get(_THREADS_VARIABLE, "").partition(",")[0].strip()
+    return int(number) if number.isdecimal() and int(number) > 0 else None
+
+
+def _own_groups(root: Path | None = None, controller: str = "") -> Iterator[Path]:
+    """Yield the folders of this process's cgroup and its ancestors, up to ``root``.
+
+    A ``controller`` names a hierarchy of version 1; that of version 2 has none.
+    """
     root = _CGROUPS if root is None else root
     try:
-        entry = next(line for line in _OWN_CGROUP.read_text().splitlines() if f"{hierarchy}/" in line)
-        inner = entry.partition(f"{hierarchy}/")[2]
+        entries = [line.split(":", 2) for line in _OWN_CGROUP.read_text().splitlines()]
+        inner = next(entry[2] for entry in entries if len(entry) == 3 and controller in entry[1].split(","))
+        inner = inner.lstrip("/")
     except (OSError, StopIteration):  # no cgroups here, or only those of the other version
         inner = ""
     folder = root / inner

@@ -26,6 +26,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
 }
 
+# Line breaks and blanks, as MIME and base64(1) write them, and the alphabet for URLs.
+_TO_STANDARD_BASE64 = str.maketrans("-_", "+/", " \t\r\n")
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -46,9 +49,16 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 def from_base64(text: str, subject: str) -> bytes:
     """Return the bytes that base64 ``text`` stands for; a leading ``data:...;base64,`` is allowed.
 
-    Raises InputError, with ``subject`` as the value's name, for a text that is not base64.
+    Lines may be wrapped, the alphabet may be the one for URLs, and the padding may be left out. Raises InputError, with
+    ``subject`` as the value's name, for a text that is not base64.
     """
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        pass  # another of its forms, or none
+    encoded = encoded.translate(_TO_STANDARD_BASE64)
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None

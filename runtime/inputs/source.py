@@ -58,6 +58,21 @@ def is_url(text: str) -> bool:
     return bool(separator) and scheme in SCHEMES
 
 
+def is_web_address(text: str) -> bool:
+    """Return whether ``text`` is an address of the web, which is not fetched."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def web_address(text: str) -> NamedInput:
+    """Return an address of the web as an input: the error that says what to do, under a name without its query."""
+    name = printable(Remote(text).name)
+    error = InputError(
+        f"'{name}': is on the web, from where nothing is fetched: expected a file, or a URL such as s3://. Download "
+        "it, such as with 'curl -O', and pass the file."
+    )
+    return (name, error)
+
+
 def is_file(text: str) -> bool:
     """Return whether ``text`` is the path of a file."""
     # Path.is_file raises for what is no path at all, such as a long sentence.
@@ -79,6 +94,8 @@ def path_from_line(line: str, subject: str) -> NamedInput:
     if is_url(line):
         remote = Remote(line)
         return (printable(remote.name), remote)
+    if is_web_address(line):
+        return web_address(line)
     return (printable(line), Path(line))
 
 

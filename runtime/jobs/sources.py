@@ -18,7 +18,16 @@ from runtime.inputs.decoder import input_border, read_source, to_input_error
 from runtime.inputs.encoding import decode_text, read_lines
 from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut, suffix_of, walk_folder
 from runtime.inputs.registry import source_format_of
-from runtime.inputs.source import NamedInput, Remote, SourceFormat, is_file, is_url, printable
+from runtime.inputs.source import (
+    NamedInput,
+    Remote,
+    SourceFormat,
+    is_file,
+    is_url,
+    is_web_address,
+    printable,
+    web_address,
+)
 from runtime.inputs.tabular.tables import READERS, WITH_HEADER, Row, read_json
 from runtime.jobs.urls import local_copy, walk_url
 from runtime.model import Model
@@ -156,7 +165,8 @@ def _read_list(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] |
 
 def _read_glob(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     pattern, source_format = argument.text, reading.source_format
-    if not source_format.suffixes or not glob.has_magic(pattern) or argument.path.exists():
+    is_pattern = glob.has_magic(pattern) and not is_web_address(pattern)
+    if not source_format.suffixes or not is_pattern or argument.path.exists():
         return None
     matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     names = [name for name in matches if not Path(name).is_dir()]
@@ -169,6 +179,8 @@ def _reject_missing_file(argument: _Argument, _reading: _Reading) -> Iterator[Na
     # Anything else may be an input itself, such as a sentence.
     if argument.is_file or argument.suffix not in _SUFFIXES or " " in argument.text:
         return None
+    if is_web_address(argument.text):
+        return iter([web_address(argument.text)])
     return iter([(argument.name, InputError(f"'{argument.name}': no such file. Check the path."))])
 
 

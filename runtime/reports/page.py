@@ -40,6 +40,7 @@ def to_page(report: Report) -> bytes:
         *_noise_table(evidence.noise),
         *_inputs(evidence),
         _versions(evidence),
+        _origin(report.origin),
     ]
     page = frame.substitute(
         title=escape(f"{evidence.artifact}: parity {evidence.verdict}"),
@@ -225,10 +226,11 @@ def _whole(evidence: Evidence) -> Iterable[str]:
     yield "<h2>What was compared whole</h2>"
     yield "<p>These are compared part by part and exactly, and not by what they do to inputs.</p>"
     rows = [
-        (check.subject, check.path, f"{check.count}", check.fault or "passed", check.finding)
-        for check in evidence.whole
+        (check.subject, check.path, f"{check.count}", _verdict(check.fault), check.finding) for check in evidence.whole
     ]
-    yield _table(("what", "file", "parts", "verdict", "finding"), rows, numbers=frozenset({2}), wrap=4)
+    faults = frozenset(index for index, check in enumerate(evidence.whole) if check.fault)
+    heads = ("what", "file", "parts", "verdict", "finding")
+    yield _table(heads, rows, numbers=frozenset({2}), faults=faults, wrap=4)
 
 
 def _lists(evidence: Evidence) -> Iterable[str]:
@@ -269,7 +271,7 @@ def _figures(evidence: Evidence) -> Iterable[str]:
             "" if row.difference_p99 is None else f"{row.difference_p99:.2g}",
             format_share(row.share),
             format_share(row.label_agreement),
-            row.fault or "passed",
+            _verdict(row.fault),
             row.worst_input if row.difference or row.fault else "",
         )
         for row in evidence.rows
@@ -328,6 +330,10 @@ def _versions(evidence: Evidence) -> str:
     return f"<h2>Versions</h2>{_table(('tool', 'version'), rows)}" if rows else ""
 
 
+def _origin(origin: Sequence[tuple[str, str]]) -> str:
+    return f"<h2>What was checked, and how</h2>{_table(('what', 'value'), origin, wrap=1)}" if origin else ""
+
+
 def _table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -352,6 +358,11 @@ def _table(
         f"<tr{' class=fault' if index in faults else ''}>{cells('td', row)}</tr>" for index, row in enumerate(rows)
     )
     return f'<div class="scroll"><table><tr>{cells("th", heads)}</tr>{body}</table></div>'
+
+
+def _verdict(fault: str | None) -> str:
+    """Return the verdict of a row in a table, and what differs."""
+    return f"failed: {fault}" if fault else "passed"
 
 
 def _count(number: int, noun: str) -> str:

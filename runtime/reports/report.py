@@ -38,11 +38,15 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A check's evidence and pictures; ``manifest`` is the path of the artifact's manifest as the user gave it."""
+    """A check's evidence and pictures; ``manifest`` is the path of the artifact's manifest as the user gave it.
+
+    ``origin`` says what was checked, and how: names and values, such as the architecture and the command.
+    """
 
     evidence: Evidence
     manifest: str
     pictures: tuple[Picture, ...] = ()
+    origin: tuple[tuple[str, str], ...] = ()
 
 
 def unfinished(artifact: str, reason: str, *, max_ratio: float, tools: dict[str, str]) -> Evidence:

@@ -90,6 +90,45 @@ def serve(
         LogFormat,
         typer.Option(help="Format of the access log on stderr, one line per request.", rich_help_panel=_OPERATION),
     ] = "text",
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Prefix of the paths at a proxy, such as /models; the proxy may remove it or leave it on.",
+            rich_help_panel=_OPERATION,
+        ),
+    ] = "",
+    grpc_keepalive_s: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds without traffic after which a gRPC client is pinged.", rich_help_panel=_OPERATION
+        ),
+    ] = 7200,
+    grpc_keepalive_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Seconds that a pinged gRPC client has to respond before its connection is closed.",
+            rich_help_panel=_OPERATION,
+        ),
+    ] = 20,
+    grpc_min_ping_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Least seconds between a gRPC client's own pings; a client that pings more often is disconnected.",
+            rich_help_panel=_OPERATION,
+        ),
+    ] = 300,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Origin whose web pages may call the HTTP API, such as https://example.com, or * for any; repeat for "
+            "more. Default: none.",
+            rich_help_panel=_SECURITY,
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -134,5 +173,10 @@ def serve(
             tls_certificate=tls_cert,
             tls_key=tls_key,
             log_format=log_format,
+            cors_origins=tuple(cors_origin or ()),
+            root_path=root_path,
+            grpc_keepalive_s=grpc_keepalive_s,
+            grpc_keepalive_timeout_s=grpc_keepalive_timeout_s,
+            grpc_min_ping_s=grpc_min_ping_s,
         )
     )

@@ -113,7 +113,13 @@ class Server:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        app = HttpApp(self._service, auth=self._auth, log=self._log)
+        app = HttpApp(
+            self._service,
+            auth=self._auth,
+            log=self._log,
+            cors_origins=self._settings.cors_origins,
+            root_path=self._settings.root_path,
+        )
         listening = _listen(self._settings.host, self._settings.http_port)
         http = self._build_http_server(app)
         addresses: dict[str, object] = {"http": _url(self._settings, listening)}
@@ -144,7 +150,9 @@ class Server:
         return _HttpServer(
             uvicorn.Config(
                 app,
-                http=partial(BoundedProtocol, most_connections=self._limits.connections),  # type: ignore[arg-type]
+                http=partial(  # type: ignore[arg-type]
+                    BoundedProtocol, most_connections=self._limits.connections, root_path=settings.root_path
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -159,14 +167,19 @@ class Server:
 
     async def _start_grpc(self, port: int) -> "tuple[GrpcApp, int]":
         """Return the gRPC server, listening, and its port."""
-        from runtime.server.grpc.app import GrpcApp
+        from runtime.server.grpc.app import GrpcApp, KeepAlive
 
         settings = self._settings
         certificate = None
         if settings.tls_certificate is not None and settings.tls_key is not None:
             certificate = settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes()
         app = GrpcApp(self._service, auth=self._auth, log=self._log)
-        return app, await app.start(settings.host, port, certificate=certificate)
+        keep_alive = KeepAlive(
+            ping_after_s=settings.grpc_keepalive_s,
+            timeout_s=settings.grpc_keepalive_timeout_s,
+            min_client_ping_s=settings.grpc_min_ping_s,
+        )
+        return app, await app.start(settings.host, port, certificate=certificate, keep_alive=keep_alive)
 
     async def _drain(
         self, app: HttpApp, http: uvicorn.Server, serving: asyncio.Task[None], grpc: "GrpcApp | None"

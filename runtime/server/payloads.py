@@ -21,6 +21,12 @@ _NAME_CHARACTERS = 100
 # A body of one of these types is an input of a kind whatever the client calls it; curl --data-binary calls it a form.
 _UNNAMED = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
 
+# What a browser calls a body that is a string.
+_PLAIN = "text/plain"
+
+# Blanks before the first brace of JSON.
+_LONGEST_BLANK = 256
+
 
 def kind_of(manifest: Manifest) -> str:
     """Return the kind of a model's input; ``several`` where it has more than one."""
@@ -68,9 +74,43 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], manifest: Manifest, model: str) 
     return payload.rows(arrays)
 
 
+def is_json(body: bytes, media_type: str, manifest: Manifest) -> bool:
+    """Return whether a raw body is JSON: by its type, or where that says nothing, by the brace that it begins with.
+
+    What browsers and other clients call a body that nobody named is no statement, unless the model takes that type.
+    """
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return True
+    named = media_type == _PLAIN and _PLAIN in open_payload(manifest.inputs).media_types
+    return media_type in {*_UNNAMED, _PLAIN} and not named and body[:_LONGEST_BLANK].lstrip().startswith(b"{")
+
+
 def source_from_json(value: Any, manifest: Manifest, subject: str) -> Any:
     """Return the source that a JSON value is; raises InputError for one that can be none of the model's kind."""
     return open_payload(manifest.inputs).from_json(value, subject)
+
+
+def source_from_instance(value: Any, manifest: Manifest, subject: str) -> Any:
+    """Return the source that one of a request's ``instances`` is, as ``source_from_json`` does.
+
+    Bytes are ``{"b64": ...}``, and the only input of a model may be an object with its name. A row's columns are as
+    they are.
+    """
+    payload = open_payload(manifest.inputs)
+    if kind_of(manifest) == "tabular":
+        return payload.from_json(value, subject)
+    inputs = manifest.inputs
+    if len(inputs) == 1 and isinstance(value, dict) and value.keys() == {inputs[0].name}:
+        value = value[inputs[0].name]
+    value = _without_b64(value)
+    if isinstance(value, dict):
+        value = {name: _without_b64(part) for name, part in value.items()}
+    return payload.from_json(value, subject)
+
+
+def _without_b64(value: Any) -> Any:
+    is_bytes = isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
+    return value["b64"] if is_bytes else value
 
 
 def source_from_body(body: bytes, media_type: str, manifest: Manifest) -> Any:

@@ -86,6 +86,15 @@ class Service:
             )
         return model
 
+    def only_model(self) -> ServedModel:
+        """Return the served model; raises NotFoundError where there are several, and the path names none."""
+        if len(self.models) > 1:
+            raise NotFoundError(
+                "'/invocations': which model? expected a server of one model, got several: "
+                f"{', '.join(map(repr, self.models))}. Use '/predict/' with a model's name."
+            )
+        return next(iter(self.models.values()))
+
     def check_admission(self, context: RequestContext) -> None:
         """Raise StoppingError or BusyError where a request would not be admitted now, whatever its body contains.
 

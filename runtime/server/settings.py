@@ -28,6 +28,11 @@ class Settings:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     log_format: LogFormat = "text"
+    cors_origins: Sequence[str] = ()
+    root_path: str = ""
+    grpc_keepalive_s: float = 7200.0
+    grpc_keepalive_timeout_s: float = 20.0
+    grpc_min_ping_s: float = 300.0
 
 
 def load_served_model(settings: Settings, name: str, path: Path, *, cores: int, max_pixels: int) -> ServedModel:

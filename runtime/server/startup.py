@@ -32,6 +32,10 @@ def run_server(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Pass both files.")
+    from runtime.server.http.cors import check_origins, check_root_path
+
+    check_origins(settings.cors_origins)
+    check_root_path(settings.root_path)
     cores, limits = usable_cores(), settings.limits
     # Loading waits for the disk, for hashes and for the network, all outside Python's lock: meanwhile the libraries of
     # the server are imported.

@@ -65,6 +65,32 @@ def test_the_workflow_of_this_repository_checks_what_the_demo_exports(action):
     assert command.make_context("parity", arguments).params["artifact"] == inputs["artifact"]
 
 
+@pytest.mark.parametrize(
+    ("index", "options"), [("https://index.example/cpu", ["--extra-index-url", "https://index.example/cpu"]), ("", [])]
+)
+def test_pytorch_comes_from_the_index_that_is_named(action, tmp_path, index, options):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    (step,) = [one for one in action["runs"]["steps"] if "INDEX" in one["env"]]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INSTALL": "truecopy[export,cpu]", "INDEX": index}
+    done = subprocess.run(
+        ["/bin/bash", "-eo", "pipefail", "-c", step["run"]], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["-m", "pip", "install", "--quiet", *options, "truecopy[export,cpu]"]
+    assert action["inputs"]["torch-index"]["default"] == "https://download.pytorch.org/whl/cpu"
+
+
+def test_the_documented_workflow_for_each_push_needs_no_pytorch():
+    yaml = pytest.importorskip("yaml")
+    page = (ROOT / "docs" / "parity.md").read_text()
+    workflow = yaml.safe_load(page.split("```yaml\n")[2].partition("```")[0])
+    commands = [step["run"] for step in workflow["jobs"]["verify"]["steps"] if "run" in step]
+
+    assert commands == ['pip install "truecopy[cpu]"', "truecopy verify artifacts/mine"]
+
+
 @pytest.mark.parametrize(("form", "status"), [("", 0), ("nowhere", 1)])
 def test_its_script_runs_the_command_and_hands_on_the_verdict(
     action, exported, checkpoint_file, net_file, tmp_path, form, status

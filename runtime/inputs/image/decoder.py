@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
@@ -41,9 +41,22 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = ExifTags.Base.Orientation
 _UPRIGHT = 1
 
+# How Pillow does what each EXIF orientation asks for.
+_ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # The warning of an image whose EXIF orientation asks for a rotation that the model was not trained with.
 ROTATED = "rotated"
+
+# The warning of an image whose pixels are whole and whose EXIF metadata is not.
+DAMAGED_METADATA = "damaged metadata"
 
 # The names of the dimensions of an image as the ``model`` graph takes it.
 HEIGHT, WIDTH = "height", "width"
@@ -54,7 +67,10 @@ _BATCH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedImage(DecodedInput):
-    """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation."""
+    """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation.
+
+    ``warning`` is set where its metadata cannot be read, and so nothing says whether it asks for one.
+    """
 
     image: Image.Image | Pixels
     turned: bool
@@ -86,7 +102,9 @@ class ImageDecoder(Decoder):
         _raise_pillows_limit(max_pixels)
         self.warnings = {
             ROTATED: "asks for a rotation by EXIF, which this model's training loader did not apply, so it is not "
-            "applied here. If yours did, export it with --exif."
+            "applied here. If yours did, export it with --exif.",
+            DAMAGED_METADATA: "EXIF metadata cannot be read and is ignored: the pixels are used as they are stored. "
+            "Save the image again if it appears rotated.",
         }
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
@@ -201,25 +219,34 @@ def _load_jpeg(image: Image.Image, data: bytes, frame: Frame, spec: ImageInput) 
     """Return the pixels of a JPEG with EXIF or the like, or None: then Pillow decodes it, or says what is wrong."""
     if image.format != "JPEG" or image.size != (frame.width, frame.height):
         return None
+    orientation, warning = _read_orientation(image)
+    pixels = None if orientation in _ROTATIONS and spec.exif else decode_jpeg(data, frame, spec.mode)
+    return None if pixels is None else DecodedImage(image=pixels, turned=_is_turned(orientation), warning=warning)
+
+
+def _read_orientation(image: Image.Image) -> tuple[int, str]:
+    """Return the EXIF orientation, and a warning where the metadata cannot be read: then the pixels are upright."""
     try:
-        turned = _is_turned(image)
-    except Exception:  # damage, which _load reports
-        return None
-    pixels = None if turned and spec.exif else decode_jpeg(data, frame, spec.mode)
-    return None if pixels is None else DecodedImage(image=pixels, turned=turned)
+        return image.getexif().get(_ORIENTATION, _UPRIGHT), ""
+    except MemoryError:
+        raise
+    except Exception:  # metadata that breaks Pillow's parser may raise anything; Pillow reads the pixels without it
+        return _UPRIGHT, DAMAGED_METADATA
 
 
-def _is_turned(image: Image.Image) -> bool:
-    return image.getexif().get(_ORIENTATION, _UPRIGHT) not in {0, _UPRIGHT}
+def _is_turned(orientation: int) -> bool:
+    return orientation not in {0, _UPRIGHT}
 
 
 def _load(image: Image.Image, spec: ImageInput, subject: str) -> DecodedImage:
     try:
         image.load()
-        turned = _is_turned(image)
-        if turned and spec.exif:
-            image = ImageOps.exif_transpose(image)
-        return DecodedImage(image=image if image.mode == spec.mode else image.convert(spec.mode), turned=turned)
+        orientation, warning = _read_orientation(image)
+        if spec.exif and orientation in _ROTATIONS:
+            # Not ImageOps.exif_transpose, which writes the metadata anew and fails where other parts of it are damaged.
+            image = image.transpose(_ROTATIONS[orientation])
+        pixels = image if image.mode == spec.mode else image.convert(spec.mode)
+        return DecodedImage(image=pixels, turned=_is_turned(orientation), warning=warning)
     except MemoryError:
         raise
     except Exception as error:  # damage inside the data surfaces as OSError, SyntaxError, ValueError, struct.error, ...

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,7 +11,7 @@ from google.protobuf import descriptor_pb2, json_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from runtime.errors import TruecopyError
+from runtime.errors import DeviceError, TruecopyError
 from runtime.server.access_log import AccessLog
 from runtime.server.admission import BodyReservation
 from runtime.server.auth import BearerAuth
@@ -41,6 +42,30 @@ _IDENTITY_ONLY = 1
 # Connections without a call are closed: they take file descriptors.
 _MOST_IDLE_MS = 300_000
 
+# The parameter of Triton's streams that says that a request has no further response: here each has one.
+_FINAL = "triton_final_response"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepAlive:
+    """Pings of idle connections, in seconds: the server's own, and how often a client's are accepted."""
+
+    ping_after_s: float = 7200.0
+    timeout_s: float = 20.0
+    min_client_ping_s: float = 300.0
+
+    def options(self) -> list[tuple[str, int]]:
+        """Return gRPC's options of a server; clients may also ping between their calls."""
+        return [
+            ("grpc.keepalive_time_ms", round(self.ping_after_s * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.timeout_s * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(self.min_client_ping_s * 1000)),
+        ]
+
+
+_DEFAULT_KEEP_ALIVE = KeepAlive()
+
 
 class GrpcApp:
     """A gRPC server over one service."""
@@ -52,10 +77,17 @@ class GrpcApp:
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
-    async def start(self, host: str, port: int, *, certificate: tuple[bytes, bytes] | None = None) -> int:
+    async def start(
+        self,
+        host: str,
+        port: int,
+        *,
+        certificate: tuple[bytes, bytes] | None = None,
+        keep_alive: KeepAlive = _DEFAULT_KEEP_ALIVE,
+    ) -> int:
         """Listen, and return the port; ``certificate`` is a key and a certificate chain, PEM.
 
-        Raises OSError when the port is in use.
+        Raises DeviceError where the address cannot be bound.
         """
         largest_bytes = self._service.limits.body_bytes + _MESSAGE_OVERHEAD_BYTES
         self._server = grpc.aio.server(
@@ -65,6 +97,7 @@ class GrpcApp:
                 ("grpc.so_reuseport", 0),
                 ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
                 ("grpc.max_connection_idle_ms", _MOST_IDLE_MS),
+                *keep_alive.options(),
             ],
             interceptors=[Gate(_SERVICE_NAME, auth=self._auth, abort=self._abort)],
         )
@@ -81,9 +114,10 @@ class GrpcApp:
             else:
                 key, chain = certificate
                 bound = self._server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
-        except RuntimeError as error:
-            raise OSError(
-                f"'{address}': cannot listen: {error}. Choose another address: --host, --grpc-port."
+        except RuntimeError:  # its reason is in gRPC's own log alone
+            raise DeviceError(
+                f"'{address}': cannot listen: in use, or no address of this machine. Choose another: --host, "
+                "--grpc-port."
             ) from None
         await self._server.start()
         return int(bound)
@@ -236,6 +270,7 @@ class GrpcApp:
 
     async def _model_infer_in_stream(self, request: Any, context: RequestContext, reservation: BodyReservation) -> Any:
         response = await self._model_infer(request, context, reservation)
+        response.parameters[_FINAL].bool_param = True
         return message_class("ModelStreamInferResponse")(infer_response=response)
 
     async def _model_stream_infer(self, requests: AsyncIterator[bytes], rpc: Any) -> AsyncIterator[bytes]:
@@ -257,6 +292,7 @@ class GrpcApp:
                 failed = message_class("ModelStreamInferResponse")(
                     error_message=message, infer_response={"id": read_id(data)}
                 )
+                failed.infer_response.parameters[_FINAL].bool_param = True
                 response = failed.SerializeToString()
             finally:
                 self._write_log(f"/{_SERVICE_NAME}/ModelStreamInfer", status, context)

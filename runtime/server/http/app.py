@@ -1,7 +1,7 @@
 """HTTP API: an ASGI application over one service."""
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -15,6 +15,7 @@ from runtime.server.auth import BearerAuth
 from runtime.server.context import RequestContext, new_context
 from runtime.server.decoding import ENDINGS
 from runtime.server.errors import MethodError, NotFoundError, message_of
+from runtime.server.http.cors import allow_origins, without_prefix
 from runtime.server.http.endpoints import Endpoint, build_endpoints
 from runtime.server.http.responses import encode_error, encode_json
 from runtime.server.service import Service
@@ -41,25 +42,43 @@ class _Application:
 
 
 class HttpApp:
-    """The ASGI application; while ``stopping`` is set, responses ask clients to close their connections."""
+    """The ASGI application; while ``stopping`` is set, responses ask clients to close their connections.
 
-    def __init__(self, service: Service, *, auth: BearerAuth, log: AccessLog) -> None:
+    Pages of ``cors_origins`` may call it. ``root_path`` is the prefix of its paths at a proxy, which may have left it
+    on them or not.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        auth: BearerAuth,
+        log: AccessLog,
+        cors_origins: Sequence[str] = (),
+        root_path: str = "",
+    ) -> None:
         self._service = service
         self._auth = auth
         self._log = log
         self.stopping = False
         # The router alone: Starlette's own layers around it have no use here.
         self._router = Router(
-            routes=[self._route(endpoint) for endpoint in build_endpoints(service, with_token=auth.required)],
+            routes=[
+                self._route(endpoint)
+                for endpoint in build_endpoints(service, with_token=auth.required, root_path=root_path)
+            ],
             redirect_slashes=False,
             default=self._unknown_path,
         )
+        self._root_path = root_path
+        self._respond = allow_origins(self._run_router, cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, add the headers that every response has, and write it to the log."""
         if scope["type"] == "lifespan":  # sent by servers other than ours, such as Ray Serve's
             await self._router(scope, receive, send)
             return
+        scope["path"] = without_prefix(scope["path"], self._root_path)
         headers = dict(scope["headers"])
         context = new_context(
             request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
@@ -78,13 +97,17 @@ class HttpApp:
             await send(message)
 
         try:
-            await self._router(scope, receive, send_with_headers)
-        except HTTPException as error:
-            await self._wrong_method(error, scope)(scope, receive, send_with_headers)
+            await self._respond(scope, receive, send_with_headers)
         finally:
             seconds = time.monotonic() - context.started
             self._service.metrics.add_request("http", str(status), seconds)
             self._log.write_request("http", scope["method"], scope["path"], status, context, seconds)
+
+    async def _run_router(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            await self._wrong_method(error, scope)(scope, receive, send)
 
     def _route(self, endpoint: Endpoint) -> Route:
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +136,9 @@ class HttpApp:
         return encode_error(error)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == self._root_path:  # the page's links are relative to the path with the slash
+            await Response(status_code=307, headers={"location": f"{self._root_path}/"})(scope, receive, send)
+            return
         error = NotFoundError(f"'{scope['path'][:200]}': no such path. See '/docs'.")
         await self._error(error, scope[_CONTEXT])(scope, receive, send)
 

@@ -34,12 +34,12 @@ class Endpoint:
     public: bool = False
 
 
-def build_endpoints(service: Service, *, with_token: bool) -> list[Endpoint]:
+def build_endpoints(service: Service, *, with_token: bool, root_path: str = "") -> list[Endpoint]:
     """Return the endpoints in the order of the router, the most frequent first."""
     inference, metadata, page = _InferenceEndpoints(service), _MetadataEndpoints(service), PageEndpoints()
 
     async def openapi(_request: Request, _context: RequestContext) -> Response:
-        return encode_json(build_openapi(service.models, with_token=with_token))
+        return encode_json(build_openapi(service.models, with_token=with_token, root_path=root_path))
 
     async def metrics(_request: Request, _context: RequestContext) -> Response:
         return Response(service.text_of_metrics(), headers={"content-type": CONTENT_TYPE})
@@ -54,14 +54,19 @@ def build_endpoints(service: Service, *, with_token: bool) -> list[Endpoint]:
     versioned = model + "/versions/{version}"
     return [
         post("/predict/{model}", inference.predict),
+        post("/v1/models/{model}:predict", inference.predict),
+        post("/invocations", inference.predict),
         post(model + "/infer", inference.infer),
         get("/v2/health/live", metadata.live, public=True),
         get("/v2/health/ready", metadata.ready, public=True),
+        get("/ping", metadata.ready, public=True),
         get("/", page.index, public=True),
         get("/docs", page.docs, public=True),
         get("/openapi.json", openapi),
         get("/page/{file}", page.file, public=True),
         get("/metrics", metrics),
+        get("/v1/models", metadata.models),
+        get("/v1/models/{model}", metadata.model_ready),
         get("/v2", metadata.server),
         get("/v2/", metadata.server),
         get("/v2/models", metadata.models),
@@ -90,7 +95,7 @@ class _InferenceEndpoints:
     async def predict(self, request: Request, context: RequestContext) -> Response:
         """Return one result per input; an error where the only input cannot be used."""
         service = self._service
-        model = service.find(request.path_params["model"])
+        model = _find_model(service, request) if "model" in request.path_params else service.only_model()
         apply_timeout(request, context)
         service.check_admission(context)
         with service.reserve_body() as reservation:

@@ -23,7 +23,7 @@ _SWEEP_S = 1.0
 # Connections above the limit that are let in for health checks.
 _SPARE_CONNECTIONS = 64
 
-_HEALTH = b"/v2/health/"
+_HEALTH = (b"/v2/health/", b"/ping")
 
 
 class _RefusedError(Exception):
@@ -38,11 +38,13 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol; closes connections whose headers are too large, too slow or ambiguous.
 
     ``most_connections`` is the number from which the connection that has been idle longest makes room for a new one.
+    ``root_path`` is the prefix that a proxy may have left on a path.
     """
 
-    def __init__(self, *arguments: Any, most_connections: int, **options: Any) -> None:
+    def __init__(self, *arguments: Any, most_connections: int, root_path: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._most_connections = most_connections
+        self._root_path = root_path.encode()
         self.quiet_since = time.monotonic()
         self._refused: _RefusedError | None = None
         self._in_headers = True
@@ -128,7 +130,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise self._refuse(400, f"expected one Host header, got {hosts}. Send one.")
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise self._refuse(400, f"more than {_MOST_PIPELINED} requests wait for a response. Read the responses.")
-        crowded = len(self.connections) > self._most_connections and not self.url.startswith(_HEALTH)
+        is_health = self.url.removeprefix(self._root_path).startswith(_HEALTH)
+        crowded = len(self.connections) > self._most_connections and not is_health
         self.app = service_unavailable if crowded else self.config.loaded_app
         super().on_headers_complete()
 

@@ -48,8 +48,15 @@ _STATISTICS: Json = {
 }
 
 
-def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Json:
-    """Return the document: one set of paths per model, and those of the server."""
+_MODELS: Json = {
+    "type": "object",
+    "required": ["models"],
+    "properties": {"models": {"type": "array", "items": {"type": "string"}}},
+}
+
+
+def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool, root_path: str = "") -> Json:
+    """Return the document: one set of paths per model, and those of the server, behind ``root_path`` at a proxy."""
     paths: Json = {
         "/v2": {"get": _operation("Server metadata", "Open Inference Protocol", _object("name", "version"))},
         "/v2/health/live": {"get": _operation("Is the process alive?", "Health", _flag("live"), public=True)},
@@ -58,6 +65,12 @@ def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Jso
                 "Does the server accept requests?", "Health", _flag("ready"), public=True, also={"503": _flag("ready")}
             )
         },
+        "/ping": {
+            "get": _operation(
+                "Does the server accept requests?", "Health", _flag("ready"), public=True, also={"503": _flag("ready")}
+            )
+        },
+        "/v1/models": {"get": _operation("Names of the models", "Predict", _MODELS)},
         "/v2/models/stats": {"get": _operation("Statistics of all models", "Open Inference Protocol", _STATISTICS)},
         "/metrics": {"get": _metrics_operation()},
     }
@@ -69,6 +82,10 @@ def build_openapi(models: Mapping[str, ServedModel], *, with_token: bool) -> Jso
         "paths": paths,
         "components": {"schemas": {"Error": _ERROR, **_result_schemas()}},
     }
+    if len(models) == 1:  # '/invocations' names no model
+        paths["/invocations"] = {"post": _predict_operation(*next(iter(models.items())))}
+    if root_path:
+        document["servers"] = [{"url": root_path}]
     if with_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
@@ -100,6 +117,8 @@ def _model_paths(name: str, model: ServedModel) -> Json:
     ready = _operation(f"Is '{name}' ready?", "Open Inference Protocol", _flag("ready"), also={"503": _flag("ready")})
     return {
         f"/predict/{name}": {"post": _predict_operation(name, model)},
+        f"/v1/models/{name}:predict": {"post": _predict_operation(name, model)},
+        f"/v1/models/{name}": {"get": ready},
         f"/v2/models/{name}": {"get": metadata},
         f"/v2/models/{name}/ready": {"get": ready},
         f"/v2/models/{name}/stats": {"get": statistics},
@@ -137,6 +156,7 @@ def _predict_operation(name: str, model: ServedModel) -> Json:
 def _predict_content(manifest: Manifest, options: Json) -> Json:
     """Return the bodies of a prediction by media type."""
     source = schema_of(manifest)
+    many = {"type": "array", "minItems": 1, "items": source}
     bodies = [
         {
             "type": "object",
@@ -144,7 +164,7 @@ def _predict_content(manifest: Manifest, options: Json) -> Json:
             "additionalProperties": False,
             "properties": {field: value, **options},
         }
-        for field, value in (("input", source), ("inputs", {"type": "array", "minItems": 1, "items": source}))
+        for field, value in (("input", source), ("inputs", many), ("instances", many))
     ]
     form = {
         "type": "object",

@@ -1,6 +1,6 @@
 """HTTP requests, parsed into the inputs and options that they carry."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,15 @@ from runtime.server.json_size import json_bytes
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.requests import InferRequest
-from runtime.server.payloads import encoded_inputs, input_specs, source_from_body, source_from_json, source_from_part
+from runtime.server.payloads import (
+    encoded_inputs,
+    input_specs,
+    is_json,
+    source_from_body,
+    source_from_instance,
+    source_from_json,
+    source_from_part,
+)
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
 
@@ -29,6 +37,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _BODY = "body"
 
 _DEFAULT_TOP_K = 5
+_FORM = "multipart/form-data"
 _OPTIONS = ("top_k", "threshold")
 _MOST_FIELDS = 16
 
@@ -38,7 +47,7 @@ _NAME_CHARACTERS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
-    """The inputs and options of ``POST /predict/{model}``; ``is_list`` is false where the body is a single input."""
+    """The inputs and options of a prediction; ``is_list`` is false where the body is a single input."""
 
     sources: list[InputSource]
     is_list: bool
@@ -56,10 +65,16 @@ class _ParsedBody:
 
 
 class _JsonBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON of ``POST /predict/{model}``: ``input`` or ``inputs``, each in the JSON form of the model's kind."""
+    """The JSON of a prediction: ``input`` or ``inputs``, each in the JSON form of the model's kind.
+
+    ``instances`` are the inputs as KServe's and TensorFlow Serving's first protocol has them, with their
+    ``signature_name``, which says nothing here.
+    """
 
     input: Any = msgspec.UNSET
     inputs: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    instances: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    signature_name: str | msgspec.UnsetType = msgspec.UNSET
     top_k: int | msgspec.UnsetType = msgspec.UNSET
     threshold: float | msgspec.UnsetType = msgspec.UNSET
 
@@ -90,15 +105,16 @@ async def parse_predict(
     media_type = content_type.partition(";")[0].strip().lower()
 
     def parse() -> PredictRequest:
-        if media_type == "application/json":
+        if media_type != _FORM and is_json(body, media_type, model.manifest):
             parsed = _parse_json(body, model, service, reservation)
-        elif media_type == "multipart/form-data":
+        elif media_type == _FORM:
             parsed = _parse_form(body, content_type, model, service)
         else:
             value = source_from_body(body, media_type, model.manifest)
             parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
-        query = request.query_params if request.scope["query_string"] else {}
-        return _with_options(parsed, {name: query[name] for name in _OPTIONS if name in query} | parsed.options)
+        query = dict(request.query_params) if request.scope["query_string"] else {}
+        _check_options(query)
+        return _with_options(parsed, query | parsed.options)
 
     return await service.decode(len(body), parse, "body")
 
@@ -133,19 +149,30 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
         raise InputError(
             f'body: not a prediction\'s JSON: {str(error).rstrip(".")}. Send {{"input": ...}} or {{"inputs": [...]}}.'
         ) from None
-    if (parsed.input is msgspec.UNSET) == (parsed.inputs is msgspec.UNSET):
-        raise InputError("body: expected either 'input' or 'inputs', got both or neither. Send one of them.")
-    is_list = not isinstance(parsed.inputs, msgspec.UnsetType)
-    values = parsed.inputs if not isinstance(parsed.inputs, msgspec.UnsetType) else [parsed.input]
+    fields = [field for field in (parsed.input, parsed.inputs, parsed.instances) if field is not msgspec.UNSET]
+    if len(fields) != 1:
+        raise InputError(
+            "body: expected either 'input' or 'inputs' (or 'instances'), got both or neither. Send one of them."
+        )
+    is_list = parsed.input is msgspec.UNSET
+    values = fields[0] if is_list else fields
+    read = source_from_json if parsed.instances is msgspec.UNSET else source_from_instance
     service.admission.check_inputs(len(values), model.inputs_per_job)
     options = {"top_k": parsed.top_k, "threshold": parsed.threshold}
     return _ParsedBody(
-        sources=[
-            _read_source(source_from_json, value, model.manifest, f"#{index}") for index, value in enumerate(values)
-        ],
+        sources=[_read_source(read, value, model.manifest, f"#{index}") for index, value in enumerate(values)],
         is_list=is_list,
         options={name: value for name, value in options.items() if value is not msgspec.UNSET},
     )
+
+
+def _check_options(names: Iterable[str]) -> None:
+    """Raise InputError for an option of the query or of a form that there is not."""
+    unknown = next((name for name in names if name not in _OPTIONS), None)
+    if unknown is not None:
+        raise InputError(
+            f"'{bounded(unknown, _NAME_CHARACTERS)}': no such option: expected {' or '.join(_OPTIONS)}. Correct it."
+        )
 
 
 def _with_options(parsed: _ParsedBody, options: Mapping[str, Any]) -> PredictRequest:
@@ -171,12 +198,14 @@ def _parse_form(body: bytes, content_type: str, model: ServedModel, service: Ser
             f"body: too many fields: expected at most {_MOST_FIELDS} beside the files, got {len(parts) - len(files)}. "
             "Omit some."
         )
+    options = {part.name: _to_option(part) for part in parts if part.filename is None}
+    _check_options(options)
     return _ParsedBody(
         sources=[
             _read_source(source_from_part, part.data, model.manifest, part.filename or part.name) for part in files
         ],
         is_list=len(files) > 1,
-        options={part.name: _to_option(part) for part in parts if part.filename is None and part.name in _OPTIONS},
+        options=options,
     )
 
 

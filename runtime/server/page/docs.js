@@ -42,16 +42,17 @@ function describe(method, path, operation) {
 }
 
 async function load() {
-  const response = await fetch("/openapi.json", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  const response = await fetch("openapi.json", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   find("access").hidden = response.status !== 401;
   if (!response.ok) return;
-  const { paths } = await response.json();
+  const { paths, servers } = await response.json();
+  const prefix = servers ? servers[0].url : "";
   const tags = new Map();
   for (const [path, methods] of Object.entries(paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       const [tag] = operation.tags;
       if (!tags.has(tag)) tags.set(tag, []);
-      tags.get(tag).push(describe(method, path, operation));
+      tags.get(tag).push(describe(method, prefix + path, operation));
     }
   }
   const order = ["Predict", "Open Inference Protocol"];

@@ -15,7 +15,7 @@ let metadata = { inputs: [], parameters: { kind: "image" } };
 let shown = null;
 
 const kindOf = () => metadata.parameters.kind;
-const modelPath = () => `/predict/${encodeURIComponent(find("model").value)}`;
+const modelPath = () => `predict/${encodeURIComponent(find("model").value)}`;
 
 function headers(more) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
@@ -36,7 +36,7 @@ async function send(path, options = {}) {
 
 async function listModels() {
   try {
-    const { models } = await (await send("/v2/models")).json();
+    const { models } = await (await send("v2/models")).json();
     find("model").replaceChildren(...models.map((name) => new Option(name, name)));
     find("access").hidden = true;
     find("error").hidden = true;
@@ -49,7 +49,7 @@ async function listModels() {
 async function chooseModel() {
   try {
     const before = kindOf();
-    metadata = await (await send(`/v2/models/${encodeURIComponent(find("model").value)}`)).json();
+    metadata = await (await send(`v2/models/${encodeURIComponent(find("model").value)}`)).json();
     find("image").hidden = kindOf() !== "image";
     find("fields").hidden = kindOf() === "image";
     if (kindOf() !== "image") writeFields();
@@ -243,7 +243,7 @@ function showTime(parts, totalMs) {
 }
 
 function writeCalls() {
-  const address = location.origin + modelPath();
+  const address = new URL(modelPath(), document.baseURI).href;
   const secret = token ? ` -H "Authorization: Bearer $TRUECOPY_TOKEN"` : "";
   const imports = token ? "import json\nimport os\nimport urllib.request" : "import json\nimport urllib.request";
   const authorize = token ? `"Authorization": f"Bearer {os.environ['TRUECOPY_TOKEN']}"` : "";

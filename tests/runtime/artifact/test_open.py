@@ -1,6 +1,7 @@
 """An artifact opens whole, or not at all, and the error says why."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,42 @@ def test_a_link_is_not_followed(copy, tiny):
 
     with pytest.raises(runtime.ArtifactError, match="is a link"):
         runtime.load(copy)
+
+
+def link_to_blobs(snapshot, blobs):
+    """Move the files of a folder away, and put links to them in their place, as the cache of a hub has them."""
+    blobs.mkdir(parents=True)
+    for file in snapshot.iterdir():
+        file.rename(blobs / f"blob-{file.name}")
+        file.symlink_to(f"../../blobs/blob-{file.name}")
+
+
+def test_a_snapshot_in_the_cache_of_the_hub_is_an_artifact(tiny, tmp_path, photos):
+    snapshot = tmp_path / "models--me--mine" / "snapshots" / "0a1b2c"
+    shutil.copytree(tiny, snapshot)
+    link_to_blobs(snapshot, snapshot.parents[1] / "blobs")
+
+    assert runtime.load(snapshot, device="cpu").predict(photos["cat"]).label == "cat"
+    (snapshot.parents[1] / "blobs" / "blob-weights.bin").write_bytes(b"x")
+    with pytest.raises(runtime.ArtifactError, match="wrong size"):
+        runtime.load(snapshot, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "target", ["../../blobs/link", "../../other/blob", "../../blobs/../other/blob", "{folder}/other/blob"]
+)
+def test_other_links_of_a_snapshot_are_not_followed(tiny, tmp_path, target):
+    snapshot = tmp_path / "snapshots" / "0a1b2c"
+    shutil.copytree(tiny, snapshot)
+    weights = snapshot / "weights.bin"
+    for folder in ("blobs", "other"):
+        (tmp_path / folder).mkdir()
+    weights.rename(tmp_path / "other" / "blob")
+    (tmp_path / "blobs" / "link").symlink_to(tmp_path / "other" / "blob")
+    weights.symlink_to(target.format(folder=tmp_path))
+
+    with pytest.raises(runtime.ArtifactError, match="is a link"):
+        runtime.load(snapshot, device="cpu")
 
 
 def test_a_graph_whose_external_data_lies_outside_the_folder_does_not_load(copy, rehash, tmp_path):

@@ -121,6 +121,7 @@ def test_an_unknown_device_is_named(tiny, device):
     ("quota", "expected"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1), ("?", 4)]
 )
 def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (tmp_path / "cpu.max").write_text(quota + "\n")
     monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
@@ -130,6 +131,7 @@ def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, exp
 
 def test_the_smallest_quota_above_the_process_counts(tmp_path, monkeypatch):
     """A service of four cores in a slice of two; memory likewise."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     inner = tmp_path / "slice" / "service"
     inner.mkdir(parents=True)
     (inner / "cpu.max").write_text("400000 100000")
@@ -151,6 +153,34 @@ def write_version_1(folder, *, limit, used, cached, shared):
     (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
     (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
     (folder / "memory.stat").write_text(f"cache 1\ntotal_cache {cached}\ntotal_shmem {shared}\n")
+
+
+def test_the_smallest_quota_of_nested_groups_of_version_1_counts(tmp_path, monkeypatch):
+    inner = tmp_path / "pod" / "container"
+    inner.mkdir(parents=True)
+    for folder, quota in ((tmp_path, -1), (inner.parent, 200_000), (inner, 600_000)):
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "own").write_text("5:memory:/other\n7:cpu,cpuacct:/pod/container\n0::/\n")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path / "none")
+    monkeypatch.setattr(cores, "_CGROUP_V1_CPU", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    assert cores.usable_cores() == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", 1), ("3,1", 3), (" 2 ", 2), ("64", 4), ("0", 4), ("", 4), ("x", 4), ("-1", 4)]
+)
+def test_the_threads_that_the_environment_allows_are_a_limit(tmp_path, monkeypatch, value, expected):
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_CGROUP_V1_CPU", tmp_path)
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+
+    assert cores.usable_cores() == expected
 
 
 def test_memory_is_that_of_the_tightest_group_of_version_1_without_what_it_caches(tmp_path, monkeypatch):

@@ -47,6 +47,18 @@ def test_a_folder_is_searched_at_any_depth_in_the_order_of_names(folder):
     assert names([f"{folder}/"]) == [f"{folder}{name[1:]}" for name in expected]
 
 
+@pytest.mark.parametrize(
+    "address", ["http://a.example/x.jpg?key=s3cret", "HTTPS://a.example/photos", "https://a.example/l.csv"]
+)
+def test_an_address_of_the_web_says_what_to_do(address):
+    ((name, error),) = read_sources([address], IMAGE)
+
+    assert name == address.partition("?")[0]
+    assert "s3cret" not in str(error)
+    assert "from where nothing is fetched" in str(error)
+    assert "curl -O" in str(error)
+
+
 def test_a_folder_that_links_to_itself_ends(folder):
     (folder / "deep" / "loop").symlink_to(folder)
     (folder / "link.jpg").symlink_to(folder / "b.jpg")

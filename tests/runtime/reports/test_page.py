@@ -77,11 +77,21 @@ def test_what_was_compared_whole_and_what_is_not_proven_stand_in_the_page_and_be
     console.print(to_table(evidence))
     table = console.file.getvalue()
 
-    for text in ("What was compared whole", "&#x27;line.weight&#x27; differs", "What is not proven"):
+    for text in ("What was compared whole", "&#x27;line.weight&#x27; differs", "failed: value", "What is not proven"):
         assert text in page
     assert "compared whole: model.onnx: weights (14); labels.txt: labels (4)" in table
     assert "not proven: CUDA: this machine has no such device" in table
     assert json.loads(evidence_to_json(evidence))["not_proven"] == ["CUDA: this machine has no such device"]
+
+
+def test_the_page_says_what_was_checked_and_how(passed, outcome_of):
+    origin = (("architecture", "resnet18"), ("command", "truecopy parity 'my <model>'"))
+
+    text = read(outcome_of(passed, origin=origin)).text
+
+    for said in ("What was checked, and how", "resnet18", "truecopy parity 'my <model>'"):
+        assert said in text
+    assert "What was checked, and how" not in read(outcome_of(passed)).text
 
 
 def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcome_of):
@@ -90,6 +100,7 @@ def test_a_failure_names_the_stage_what_it_does_and_where_to_look(failed, outcom
     assert "'mine.v2' is not a true copy" in text
     assert "The first stage at fault: geometry." in text
     assert "rounding of the long side" in text
+    assert "failed: label" in text
     assert "prepared <pixels> & 'others'" in text, "as text: no element"
 
 

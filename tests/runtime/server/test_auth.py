@@ -1,18 +1,25 @@
 """Bearer tokens, request IDs, trace contexts, TLS; the access log and the metrics."""
 
+import asyncio
 import json
 import ssl
 import subprocess
 import urllib.request
 
 import grpc
+import httpx
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
 from runtime.server.context import new_context
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
+from runtime.server.http.app import HttpApp
+from runtime.server.http.endpoints import build_endpoints
+from runtime.server.limits import Limits
+from runtime.server.service import Service
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -79,6 +86,27 @@ def test_a_token_is_required_everywhere_but_for_health_and_the_page(start, tiny,
         assert "inference.GRPCInferenceService" in list_services(
             server.grpc, metadata=[("authorization", "Bearer s3cret")]
         )
+
+
+def test_every_path_but_those_of_health_and_the_page_asks_for_the_token():
+    """Of all endpoints that there are, not of a list of them here."""
+    service = Service([], limits=Limits(), workers=1)
+    app = HttpApp(service, auth=BearerAuth("s3cret"), log=AccessLog("none"))
+    public = {"/", "/docs", "/page/{file}", "/ping", "/v2/health/live", "/v2/health/ready"}
+
+    async def statuses():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+            return {
+                endpoint.path: (await client.request(endpoint.method, endpoint.path)).status_code
+                for endpoint in build_endpoints(service, with_token=True)
+            }
+
+    try:
+        refused = {path: status == 401 for path, status in asyncio.run(statuses()).items()}
+    finally:
+        service.close()
+    assert {path for path, is_refused in refused.items() if not is_refused} == public
+    assert {"/invocations", "/v1/models/{model}:predict"} < refused.keys()
 
 
 def test_an_empty_token_file_is_an_error(start, tiny, tmp_path):

@@ -64,6 +64,52 @@ def test_json_takes_one_or_many(server, cat, rocket):
     assert post({"input": first, "threshold": 1.0})[0]["label"] == "unknown"
 
 
+@pytest.mark.parametrize("kind", ["", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"])
+def test_json_needs_no_content_type(server, cat, kind):
+    """curl -d calls every body a form, fetch calls a string plain text."""
+    body = b'\n {"input": "' + base64.b64encode(cat) + b'"}'
+
+    assert rows(server.post("/predict/tiny", body, Content_Type=kind))[0]["label"] == "cat"
+    assert "JSON" in server.post("/predict/tiny", b"{", Content_Type=kind).json["error"]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda data: base64.encodebytes(data).decode(),
+        lambda data: base64.encodebytes(data).decode().replace("\n", "\r\n"),
+        lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
+        lambda data: f"data:image/jpeg;base64,{base64.urlsafe_b64encode(data).decode()}",
+    ],
+)
+def test_base64_may_be_wrapped_or_for_urls(server, cat, encode):
+    body = json.dumps({"input": encode(cat)}).encode()
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [encode(cat)]}
+
+    assert rows(server.post("/predict/tiny", body, Content_Type="application/json"))[0]["label"] == "cat"
+    assert server.post("/v2/models/tiny/infer", json.dumps({"inputs": [tensor]}).encode()).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/tiny:predict", "/invocations", "/predict/tiny"])
+def test_instances_of_other_servers_are_inputs(server, cat, rocket, path):
+    cat_text, rocket_text = base64.b64encode(cat).decode(), base64.b64encode(rocket).decode()
+    instances = [cat_text, {"b64": rocket_text}, {"image": {"b64": cat_text}}, {"b64": "?"}]
+    body = {"signature_name": "serving_default", "instances": instances}
+
+    predictions = rows(server.post(f"{path}?top_k=1", json.dumps(body).encode(), Content_Type="application/json"))
+
+    assert [row.get("label") for row in predictions] == ["cat", "rocket", "cat", None]
+    assert "not base64" in predictions[3]["error"]
+    assert rows(server.post(path, cat, Content_Type="image/jpeg"))[0]["label"] == "cat"
+
+
+def test_other_servers_paths_say_whether_it_is_ready(server):
+    assert server.get("/ping").status == 200
+    assert server.get("/v1/models").json == {"models": ["tiny"]}
+    assert server.get("/v1/models/tiny").json == {"name": "tiny", "ready": True}
+    assert server.post("/v1/models/other:predict", b"x").status == 404
+
+
 def test_a_form_takes_one_or_many(server, cat, rocket):
     body = multipart(("file", "a.jpg", cat), ("file", "b.jpg", rocket), ("top_k", None, b"1"))
 
@@ -138,6 +184,8 @@ def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
         (b"no boundary", {"Content_Type": "multipart/form-data"}, 400, "multipart"),
         (b"--x\r\nwrong", {"Content_Type": "multipart/form-data; boundary=x"}, 400, "no inputs"),
         (multipart(("top_k", None, b"1")), {"Content_Type": FORM}, 400, "no inputs"),
+        (multipart(("f", "a.jpg", b"x"), ("topk", None, b"1")), {"Content_Type": FORM}, 400, "'topk': no such option"),
+        (b'{"input": "", "instances": []}', {"Content_Type": "application/json"}, 400, "both"),
         (multipart(*[("f", "a", b"x")] * 300), {"Content_Type": FORM}, 413, "too many inputs"),
         (b"x", {"X_Request_Timeout": "soon"}, 400, "X-Request-Timeout"),
         (b"x", {"X_Request_Timeout": "-1"}, 400, "X-Request-Timeout"),
@@ -151,7 +199,9 @@ def test_a_bad_request_has_its_reason(server, body, headers, status, reason):
     assert reason in response.json["error"]
 
 
-@pytest.mark.parametrize("query", ["top_k=0", "top_k=x", "top_k=-1", "threshold=2", "threshold=x", "threshold=nan"])
+@pytest.mark.parametrize(
+    "query", ["top_k=0", "top_k=x", "top_k=-1", "threshold=2", "threshold=x", "threshold=nan", "topk=1"]
+)
 def test_options_are_checked(server, cat, query):
     assert server.post(f"/predict/tiny?{query}", cat).status == 400
 

@@ -70,6 +70,42 @@ def test_exif_rotation_is_applied_only_if_the_manifest_says_so(photo):
     assert not decode_image(encoded(photo, "JPEG"), SPEC, subject="'x'").turned
 
 
+def with_exif(photo: Image.Image, kind: str, exif: bytes) -> bytes:
+    """Return a photo with EXIF metadata as they are, which Pillow's own writer would check."""
+    if kind != "PNG":
+        return encoded(photo, kind, exif=exif)
+    data = encoded(photo, "PNG")
+    chunk = b"eXIf" + exif
+    return data[:33] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+# The orientation is read, and what follows it, a tag of 2**31 values, is not.
+HALF_DAMAGED = b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01\x1a\0\x05\x80\0\0\0\0\0\0\x20"
+
+
+@pytest.mark.parametrize("exif", [b"zzz", b"MM\0*", b"MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0", HALF_DAMAGED])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("as_stored", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
+def test_damaged_metadata_costs_no_pixel(photo, kind, exif, as_stored, fast):
+    data = with_exif(photo, kind, exif)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    spec = msgspec.structs.replace(SPEC, exif=not as_stored)
+
+    decoded = decode_image(data, spec, subject="'x'", fast=fast)
+
+    turned = not as_stored and decoded.turned
+    assert np.array_equal(decoded.to_array(), np.rot90(expected, -1) if turned else expected)
+
+
+def test_damaged_metadata_is_warned_about_once(photo):
+    decoder = ImageDecoder(SPEC, None)
+    decoded = decoder.decode(with_exif(photo, "PNG", b"zzz"), subject="photo")
+
+    assert decoder.warnings[decoded.warning].startswith("EXIF metadata cannot be read and is ignored")
+    assert not decoder.decode(encoded(photo, "PNG"), subject="photo").warning
+
+
 def test_path_bytes_image_and_array_are_the_same_photo(photo, photos):
     expected = np.asarray(photo)
     for source in (str(photos["cat"]), photos["cat"], photos["cat"].read_bytes(), photo, expected):
