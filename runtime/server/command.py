@@ -104,7 +104,7 @@ def serve(
             min=1, help="Seconds without traffic after which a gRPC client is pinged.", rich_help_panel=_OPERATION
         ),
     ] = 7200,
-    grpc_keepalive_timeout_s: Annotated[
+    grpc_pong_s: Annotated[
         float,
         typer.Option(
             min=0.1,
@@ -176,7 +176,7 @@ def serve(
             cors_origins=tuple(cors_origin or ()),
             root_path=root_path,
             grpc_keepalive_s=grpc_keepalive_s,
-            grpc_keepalive_timeout_s=grpc_keepalive_timeout_s,
+            grpc_pong_s=grpc_pong_s,
             grpc_min_ping_s=grpc_min_ping_s,
         )
     )

@@ -176,7 +176,7 @@ class Server:
         app = GrpcApp(self._service, auth=self._auth, log=self._log)
         keep_alive = KeepAlive(
             ping_after_s=settings.grpc_keepalive_s,
-            timeout_s=settings.grpc_keepalive_timeout_s,
+            timeout_s=settings.grpc_pong_s,
             min_client_ping_s=settings.grpc_min_ping_s,
         )
         return app, await app.start(settings.host, port, certificate=certificate, keep_alive=keep_alive)

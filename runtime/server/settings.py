@@ -31,7 +31,7 @@ class Settings:
     cors_origins: Sequence[str] = ()
     root_path: str = ""
     grpc_keepalive_s: float = 7200.0
-    grpc_keepalive_timeout_s: float = 20.0
+    grpc_pong_s: float = 20.0
     grpc_min_ping_s: float = 300.0
 
 

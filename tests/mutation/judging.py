@@ -246,10 +246,10 @@ def _recorded(instead: Any = None) -> Iterator[_Record]:
     compare_staged = workflow.compare_staged
     record = _Record()
 
-    def recorded(artifact: Any, subject: Any, *given: Any) -> Any:
+    def recorded(artifact: Any, subject: Any, *given: Any, **options: Any) -> Any:
         record.inputs = tuple(reference.case.data for reference in subject.references)
         try:
-            evidence = compare_staged(artifact, subject, *given)
+            evidence = compare_staged(artifact, subject, *given, **options)
         except Exception as error:
             if instead is None:
                 raise

@@ -170,7 +170,7 @@ def explain(error: BaseException) -> TruecopyError:
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, TruecopyError):
-            takes_message = type(cause).__init__ in {Exception.__init__, InputError.__init__}
+            takes_message = type(cause).__init__ in {Exception.__init__, InputError.__init__, ArtifactError.__init__}
             return type(cause)(str(cause)) if takes_message else ModelError(str(cause))
     text = " ".join(f"{type(cause).__name__} {cause}" for cause in chain)
     for name, problem, fix in _REASONS:
