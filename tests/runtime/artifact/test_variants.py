@@ -9,17 +9,23 @@ from runtime.errors import ArtifactError
 @pytest.mark.parametrize(
     "change",
     [
-        lambda variants: variants.clear(),
         lambda variants: variants.append({**variants[0]}),
         lambda variants: variants.append({**variants[0], "precision": "int8"}),
         lambda variants: variants[0].update(precision="int8"),
     ],
-    ids=["none", "twice", "without evidence", "int8 alone"],
+    ids=["twice", "without evidence", "int8 alone"],
 )
 def test_variants_that_do_not_fit_are_refused(copy, edit_manifest, change):
     edit_manifest(copy, lambda manifest: change(manifest["variants"]))
 
     with pytest.raises(ArtifactError, match="its variants do not fit: expected fp32 first"):
+        open_artifact(copy)
+
+
+def test_an_artifact_has_a_variant(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["variants"].clear())
+
+    with pytest.raises(ArtifactError, match=r"not a truecopy manifest: Expected `array` of length >= 1 .*variants"):
         open_artifact(copy)
 
 
