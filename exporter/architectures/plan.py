@@ -95,7 +95,7 @@ def _plans(
             else:
                 counts = [*class_counts(plain.shapes, plain.expected)] or [None]
             if blueprint.channels:
-                # timm builds any model without its head, and some without unless told.
+                # timm builds any model without its head, and some without unless asked.
                 new = shape_differences(plain.shapes, plain.expected).unexpected
                 counts += sorted({plain.shapes[key][0] for key in new if plain.shapes[key]})[:4] or [0]
         for count in counts:

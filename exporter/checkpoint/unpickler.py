@@ -51,7 +51,7 @@ _PARAMETERS = {"_rebuild_parameter", "_rebuild_parameter_with_state"}
 # Data that training scripts save with the weights. As any other object, it is never imported, so it can do nothing;
 # only, it is not worth a word.
 _HARMLESS_MODULES = ("argparse", "datetime", "pathlib", "omegaconf", "lightning", "pytorch_lightning", "uuid")
-# What runs code, in files that were made to attack whoever loads them. Nothing runs here, but such a file is refused.
+# What runs code, in files that were made to attack those who load them. Nothing runs here, but such a file is refused.
 _ATTACK_FUNCTIONS = {"eval", "exec", "execfile", "compile", "open", "input", "__import__", "breakpoint"}
 _ATTACK_MODULES = {
     *("os", "posix", "nt", "subprocess", "pty", "sys", "runpy", "importlib", "socket", "shutil", "ctypes"),

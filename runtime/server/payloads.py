@@ -77,7 +77,7 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], manifest: Manifest, model: str) 
 def is_json(body: bytes, media_type: str, manifest: Manifest) -> bool:
     """Return whether a raw body is JSON: by its type, or where that says nothing, by the brace that it begins with.
 
-    What browsers and other clients call a body that nobody named is no statement, unless the model takes that type.
+    What browsers and other clients call a body without a type is no statement, unless the model takes that type.
     """
     if media_type == "application/json" or media_type.endswith("+json"):
         return True

@@ -33,8 +33,8 @@ def test_every_kind_is_proven_on_cuda_too(kinds, name):
     rows = [row for row in evidence.rows if row.device == "cuda"]
     assert {row.path for row in rows} == {"runtime"}, evidence.not_proven
     assert {row.stage for row in rows} == {"end to end"}
-    told = [re.search(r"TF32 on CUDA.* ([\d.e+-]+) times the noise floor", line) for line in evidence.not_proven]
-    assert len([line for line in told if line]) == 1, evidence.not_proven
+    spreads = [re.search(r"TF32 on CUDA.* ([\d.e+-]+) times the noise floor", line) for line in evidence.not_proven]
+    assert len([line for line in spreads if line]) == 1, evidence.not_proven
 
 
 def test_rows_are_not_proven_on_cuda_and_the_evidence_says_why(kinds):

@@ -247,7 +247,7 @@ class ImageAdapter(AdapterDefaults):
 
 
 def _loader_assumptions(spec: ImageInput) -> tuple[str, ...]:
-    """Return what nobody's loader was compared with: how a file becomes the pixels that a transform gets."""
+    """Return what was compared with no loader: how a file becomes the pixels that a transform gets."""
     if spec.mode == "bands":
         return ("how the training loader reads bands: stated by options, not compared with training code",)
     turned = "turned by their EXIF orientation" if spec.exif else "not turned by their EXIF orientation"

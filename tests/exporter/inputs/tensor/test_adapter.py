@@ -323,7 +323,7 @@ class TimeFirst(nn.Module):
 
 
 class OneAtATime(TimeFirst):
-    """A size that somebody wrote into the forward."""
+    """A size that is a number in the forward."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.line(x.view(1, -1, 4)).mean(dim=1)
