@@ -18,8 +18,8 @@ from exporter.errors import (
 )
 
 if TYPE_CHECKING:
+    from exporter.options.export import ExportOptions
     from exporter.options.task import TaskOptions
-    from exporter.recipe import ExportOptions
     from exporter.workflow import ExportResult, export
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "ExportOptions": "exporter.recipe",
+    "ExportOptions": "exporter.options.export",
     "ExportResult": "exporter.workflow",
     "TaskOptions": "exporter.options.task",
     "export": "exporter.workflow",

@@ -23,6 +23,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultReport, locate_fault
+from exporter.options.export import ExportOptions
 from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
@@ -32,7 +33,6 @@ from exporter.parity.pictures import draw_pictures
 from exporter.parity.proof_cache import ProofCache
 from exporter.parity.whole import check_task_name, with_checks
 from exporter.progress import Progress, ProgressListener, describe_rows
-from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions

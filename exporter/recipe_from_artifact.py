@@ -6,13 +6,13 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.inputs.registry import INPUT_KINDS
+from exporter.options.export import ExportOptions
 from exporter.options.rules import flag_of, option_fields
 from exporter.options.stated import FLAGS
 from exporter.options.target import is_named_target
 from exporter.options.task import TaskOptions
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import infer_postprocessing, options_of_task
-from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import Affine
 

@@ -31,6 +31,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
+from exporter.options.export import ExportOptions
 from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import assumed_labels
@@ -51,7 +52,6 @@ from exporter.progress import (
     describe_parity,
     megabytes,
 )
-from exporter.recipe import ExportOptions
 from runtime.artifact.golden import golden_to_npz
 from runtime.artifact.open import Artifact
 from runtime.artifact.proof import OTHER_MACHINES, golden_input

@@ -46,7 +46,7 @@ KIND_EXCEPTIONS = {
         "runtime/jobs/overlays.py",
     },
     "TensorInput": {"exporter/eager/bench.py"},
-    "TextInput": {"exporter/recipe.py"},
+    "TextInput": {"exporter/options/export.py"},
 }
 
 TASKS = {

@@ -10,7 +10,7 @@ import typer
 from exporter import check_extra
 from exporter.cli.labeled_data import Artifact, Data, Json, LabelColumn, print_failures
 from exporter.cli.options import named, takes_options
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.console import PRECISION_HELP, open_console
 
 if TYPE_CHECKING:

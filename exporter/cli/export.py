@@ -11,7 +11,7 @@ from exporter.cli.options import takes_options
 from exporter.cli.preflight import check_export
 from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ParityError
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.console import open_console, run_app
 
 if TYPE_CHECKING:

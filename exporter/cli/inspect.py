@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from exporter.cli.options import named, takes_options
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.console import open_console
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from exporter.errors import ExportError
+from exporter.options.export import ExportOptions
 from exporter.options.rules import Option, choices_of, flag_of, option_fields
-from exporter.recipe import ExportOptions
 
 Command = Callable[..., Any]
 

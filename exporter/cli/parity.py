@@ -14,7 +14,7 @@ from exporter.cli.options import takes_options
 from exporter.cli.origin import describe_origin
 from exporter.cli.preflight import check_recheck
 from exporter.cli.terminal import TerminalProgress
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.console import open_console
 from runtime.manifest import LAYOUT
 

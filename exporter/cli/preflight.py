@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from exporter.options.export import ExportOptions
 from exporter.options.paths import check_paths
 from exporter.options.rules import option_fields
-from exporter.recipe import ExportOptions
 
 
 def check_export(options: ExportOptions) -> None:

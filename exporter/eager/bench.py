@@ -16,7 +16,7 @@ from exporter.conversion.network_io import Arrays, take_apart
 from exporter.eager.source import open_eager_network
 from exporter.errors import ConversionError
 from exporter.inputs.image import Arithmetic
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from exporter.recipe_from_artifact import postprocessing_from_artifact
 from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact

@@ -8,8 +8,8 @@ import numpy as np
 from exporter.conversion.network_io import call
 from exporter.eager.source import check_not_calibrated, open_eager_network
 from exporter.inputs.registry import open_adapter, to_bytes
+from exporter.options.export import ExportOptions
 from exporter.parity.cases import Case
-from exporter.recipe import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact, postprocessing_from_artifact
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError

@@ -3,7 +3,7 @@
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.checkpoint import read_checkpoint
 from exporter.errors import CheckpointError, ConversionError
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import Manifest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.inputs.adapter import InputPipeline
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 
 

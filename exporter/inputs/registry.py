@@ -11,7 +11,7 @@ from exporter.inputs.tabular import open as tabular
 from exporter.inputs.tensor import open as tensor
 from exporter.inputs.text import open as text
 from exporter.inputs.tokens import open as tokens
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.manifest import ImageInput, Manifest, TabularInput, TensorInput, TextInput, TokensInput
 
 # By the manifest's type, in order of precedence: the first that matches is the network's. Images match everything.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import exporter
-from exporter.recipe import TaskOptions
+from exporter.options.export import TaskOptions
 from sweeps.cases import describe_export
 
 CLASSES = 5

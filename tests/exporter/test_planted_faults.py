@@ -10,8 +10,8 @@ from mutation.planting import FAULTS, Planting
 from mutation.table import table_of
 
 import exporter
+from exporter.options.export import ExportOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 
 SAMPLE = (
     *("channels in BGR", "alpha over white", "axes in the older order", "crop rounded down"),

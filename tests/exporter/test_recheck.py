@@ -18,9 +18,9 @@ from exporter import recheck as checking
 from exporter.cli import parity as command
 from exporter.inputs.image import pixel_check
 from exporter.inputs.image.made_images import drawings_of
+from exporter.options.export import ExportOptions
 from exporter.parity.proof_cache import ProofCache
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 from runtime.cli.main import build_app
 from runtime.geometry import sizes
 from runtime.model import Model

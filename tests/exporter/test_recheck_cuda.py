@@ -1,4 +1,4 @@
-"""Proofs on a real CUDA device: judged like every other path, with TF32's difference told beside them."""
+"""Proofs on a real CUDA device: judged like every other path, with TF32's difference shown beside them."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support.kinds import NAMES, kinds_in
 
+from exporter.options.export import ExportOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 
 pytestmark = [
     pytest.mark.gpu,

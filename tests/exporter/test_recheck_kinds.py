@@ -11,9 +11,9 @@ import pytest
 from onnx import numpy_helper
 from support.kinds import NAMES, kinds_in
 
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 from runtime.manifest import Value
 
 # Options that contradict the artifact, by kind, and what the reason has to name: the option and both values.

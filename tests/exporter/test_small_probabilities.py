@@ -11,9 +11,9 @@ from onnx import numpy_helper
 from torch import nn
 
 import exporter
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 
 
 class Rare(nn.Module):

@@ -32,8 +32,8 @@ from exporter import workflow
 from exporter.backends import onnx_graph, torchscript
 from exporter.conversion.to_onnx import ConvertedNetwork
 from exporter.errors import ExportError
+from exporter.options.export import ExportOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 from runtime.artifact.open import open_artifact
 from runtime.errors import ModelError
 from runtime.evidence import Evidence

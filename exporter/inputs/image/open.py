@@ -34,7 +34,7 @@ from exporter.inputs.image.plain_options import (
 from exporter.inputs.image.stated import read_stated, stating_advice
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.open import array_to_bytes
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import ImageInput
 

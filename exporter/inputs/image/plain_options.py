@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
 from exporter.inputs.image.steps.channel_order import PickChannels
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.manifest import CenterCrop, KeepRatio, Normalize, Preprocessing, Resize, ToFloat
 
 Size = int | tuple[int, int]

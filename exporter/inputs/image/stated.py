@@ -21,7 +21,7 @@ from exporter.inputs.image.plain_options import TransformParts, options_text, tr
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.transform import Prefix, TrainingTransform, read_transform
 from exporter.inputs.image.user_callable import ARRAY_FORMS, UserCallable, load_callable, ways_to_call, why_it_fails
-from exporter.recipe import RESIZE_BACKENDS
+from exporter.options.export import RESIZE_BACKENDS
 from runtime.geometry.arrays import Pixels
 
 # Largest accepted difference in gray levels: float32's rounding of a normalized value is a thousandth of it.

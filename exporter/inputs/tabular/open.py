@@ -10,7 +10,7 @@ from exporter.errors import ExportError
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tabular import is_table_transform, read_table_transform
 from exporter.inputs.tabular.adapter import TabularAdapter, cell_of
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import TabularInput
 

@@ -11,7 +11,7 @@ from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
 from exporter.inputs.lengths import compared_lengths
 from exporter.inputs.tensor.adapter import TensorAdapter, read_input
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import TensorInput
 

@@ -14,7 +14,7 @@ from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.inputs.text.decoder import INPUT_IDS
 from runtime.manifest import LAYOUT, TextInput

@@ -13,8 +13,8 @@ from exporter.inputs.kind import InputKind
 from exporter.inputs.lengths import check_names, compared_lengths, range_of
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs
+from exporter.options.export import ExportOptions
 from exporter.outputs.labels import read_vocabulary
-from exporter.recipe import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.inputs.text.decoder import LENGTH
 from runtime.manifest import TokensInput

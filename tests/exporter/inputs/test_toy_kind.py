@@ -19,7 +19,7 @@ import exporter.inputs.registry as exporter_registry
 import runtime
 import runtime.inputs.registry as runtime_registry
 from exporter.inputs.registry import to_bytes
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact
 from runtime.artifact.open import open_artifact
 from runtime.evaluation.data import read_labeled

@@ -6,8 +6,8 @@ from torch import nn
 
 import exporter
 import runtime
+from exporter.options.export import TaskOptions
 from exporter.outputs.registry import infer_postprocessing
-from exporter.recipe import TaskOptions
 
 INFINITY = float("inf")
 

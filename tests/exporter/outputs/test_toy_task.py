@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 import exporter
 import runtime
 from exporter.cli import export as export_command
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.outputs.registry import TASKS
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 from runtime.manifest import document
 from runtime.outputs.registry import INTERPRETERS
 from runtime.verify import verify

@@ -11,9 +11,9 @@ from torchvision import transforms
 import exporter
 from exporter.architectures.registry import Logits
 from exporter.inputs.image.open import open_adapter
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import Case
-from exporter.recipe import ExportOptions
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
 LOADER = (

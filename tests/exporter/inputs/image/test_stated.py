@@ -12,8 +12,8 @@ from PIL import Image
 
 import exporter
 from exporter.inputs.image.open import open_adapter
+from exporter.options.export import ExportOptions
 from exporter.parity.cases import Case
-from exporter.recipe import ExportOptions
 from runtime.manifest import ChannelOrder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,8 +12,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 import exporter
+from exporter.options.export import ExportOptions
 from exporter.recheck import recheck_artifact
-from exporter.recipe import ExportOptions
 
 CITIES = [f"city {number}" for number in range(300)]
 

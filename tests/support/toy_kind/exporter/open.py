@@ -8,7 +8,7 @@ from support.toy_kind.manifest import PointInput
 
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.inputs.kind import InputKind
-from exporter.recipe import ExportOptions
+from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 
 
