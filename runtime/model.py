@@ -1,8 +1,5 @@
 """Model: predictions from an artifact."""
 
-import threading
-import warnings
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -20,6 +17,7 @@ from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError
 from runtime.inputs.decoder import DecodedInput, check_compared, input_border, to_input_error, uncompared_length
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
+from runtime.inputs.warnings import InputWarnings
 from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
 from runtime.results import Failure, Result, check_options, interpret, split
 
@@ -78,8 +76,7 @@ class Model:
             "max_pixels": max_pixels,
             "options": options,
         }
-        self._lock = threading.Lock()
-        self._warning_counts: Counter[str] = Counter()
+        self._warnings = InputWarnings()
         with artifact_errors(artifact.path):
             self._labels = artifact.labels()
             self._decoder = open_decoder(artifact, max_pixels=max_pixels)
@@ -121,8 +118,7 @@ class Model:
     @property
     def warning_counts(self) -> dict[str, int]:
         """The number of inputs so far with a warning, by its kind: ``rotated``, ``truncated``, ``uncompared``."""
-        with self._lock:
-            return dict(self._warning_counts)
+        return self._warnings.counts
 
     @property
     def rotated(self) -> int:
@@ -237,9 +233,9 @@ class Model:
         if problem and self._decoder.refuses_lengths:
             raise InputError(f"{subject}: {problem}")
         if problem:
-            self._warn_once(UNCOMPARED, subject, problem)
+            self._warnings.add(UNCOMPARED, subject, problem)
         if decoded.warning:
-            self._warn_once(decoded.warning, subject, self._decoder.warnings[decoded.warning])
+            self._warnings.add(decoded.warning, subject, self._decoder.warnings[decoded.warning])
         return decoded
 
     def prepare(self, source: Any, *, subject: str = "input") -> PreparedInput:
@@ -379,13 +375,6 @@ class Model:
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._decoder.name(source, position), source) for position, source in enumerate(inputs)]
-
-    def _warn_once(self, warning: str, subject: str, sentence: str) -> None:
-        with self._lock:
-            self._warning_counts[warning] += 1
-            first = self._warning_counts[warning] == 1
-        if first:
-            warnings.warn(f"{subject}: {sentence}", stacklevel=2)
 
 
 def load(
