@@ -26,8 +26,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
 }
 
-# Line breaks and blanks, as MIME and base64(1) write them, and the alphabet for URLs.
-_TO_STANDARD_BASE64 = str.maketrans("-_", "+/", " \t\r\n")
+# The alphabet for URLs, and line breaks and blanks as MIME and base64(1) write them.
+_TO_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n"
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -52,13 +53,19 @@ def from_base64(text: str, subject: str) -> bytes:
     Lines may be wrapped, the alphabet may be the one for URLs, and the padding may be left out. Raises InputError, with
     ``subject`` as the value's name, for a text that is not base64.
     """
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        # As bytes, which cost as little as they can where a long text is no base64.
+        encoded = (text.partition(",")[2] if text.startswith("data:") else text).encode("ascii")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{subject}: not base64: it has other than ASCII characters. Encode the bytes with base64."
+        ) from None
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         pass  # another of its forms, or none
-    encoded = encoded.translate(_TO_STANDARD_BASE64)
+    encoded = encoded.translate(_TO_STANDARD_BASE64, _BLANKS)
     try:
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
