@@ -142,7 +142,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
-        release_memory()
+        release_memory(subject.rebuilt.network)
         with progress.step("parity") as step:
             evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written, progress.advance)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
@@ -267,7 +267,7 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     for backend in backends_to_write():
         with progress.step(backend.title) as step:
             form = backend.write(stage, source)
-            release_memory()
+            release_memory(subject.rebuilt.network)
             step.finding = form.finding
             graphs = form.graphs or graphs
             missing += [form.missing] if form.missing else []

@@ -131,7 +131,7 @@ def compare_staged(
     ):
         evidence = parity.compare(paths, subject, advance=advance)
     # The sessions hold the weights as well.
-    release_memory()
+    release_memory(subject.network)
     return compare_whole(artifact, subject, adapter, evidence)
 
 

@@ -90,7 +90,7 @@ def _compare(
         # One at a time: each form may hold the weights again, in a layout of its own.
         for other in paths:
             other.release()
-        release_memory()
+        release_memory(subject.network)
         end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject))
         # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
         few = all(row.passed for row in end_to_end)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,24 @@ def read_cases(samples: Path | None, spec: ImageInput) -> Images:
             return Images(cases=made)
         user = _user_images(samples, spec)
         return Images(cases=(*user.cases, *made[1:]), skipped_samples=user.skipped_samples)
-    photos = Images(cases=_own_photos()) if samples is None else _user_images(samples, spec)
-    # A network that takes every size would run on them as they are.
-    sizes = _ODD if spec.preprocessing.height is None else _ODD | _LONG
+    # A network that takes every size would run on long ones as they are.
+    any_size = spec.preprocessing.height is None
+    if samples is None:
+        return Images(cases=_own_images(any_size=any_size))
+    user = _user_images(samples, spec)
     return Images(
-        cases=(*photos.cases, *_odd_images(photos.cases, sizes), *_noise_images()),
-        skipped_samples=photos.skipped_samples,
+        cases=(*user.cases, *_made_images(user.cases, any_size=any_size)), skipped_samples=user.skipped_samples
     )
+
+
+@cache
+def _own_images(*, any_size: bool) -> tuple[Case, ...]:
+    photos = _own_photos()
+    return (*photos, *_made_images(photos, any_size=any_size))
+
+
+def _made_images(photos: Sequence[Case], *, any_size: bool) -> tuple[Case, ...]:
+    return (*_odd_images(photos, _ODD if any_size else _ODD | _LONG), *_noise_images())
 
 
 def odd_cases(*, exif: bool) -> Iterator[tuple[Case, Image.Image]]:
