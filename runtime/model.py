@@ -1,9 +1,8 @@
 """Model: predictions from an artifact."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import Any, overload
 
 from numpy.typing import NDArray
 
@@ -14,31 +13,22 @@ from runtime.engine.devices import DeviceOptions
 from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays, run_in_parts
 from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
-from runtime.inputs.decoder import DecodedInput, check_compared, input_border, to_input_error, uncompared_length
+from runtime.inputs.decoder import (
+    UNCOMPARED,
+    DecodedInput,
+    PreparedInput,
+    SequenceSource,
+    Source,
+    check_compared,
+    input_border,
+    to_input_error,
+    uncompared_length,
+)
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.inputs.warnings import InputWarnings
 from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
-from runtime.results import Failure, Result, check_options, interpret, split
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-# One input, as the artifact's kind takes it: a path or encoded bytes; an image or its pixels; a row or several inputs
-# by name; an array or a number; a text.
-Source: TypeAlias = "str | PathLike[str] | bytes | Image | NDArray[Any] | Mapping[str, Any] | float"
-
-# Lists that are one input of some kinds, a token sequence or a pair of texts, and several inputs of the others.
-SequenceSource: TypeAlias = "list[int] | tuple[int, ...] | tuple[str, str]"
-
-# One input after ``Model.prepare``: for images uint8 [height, width, 3]. ``bucket``, ``stack`` and ``score`` take it.
-PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | float | str, ...]"
-
-# The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
-InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
-
-# The warning of a size that was not compared with the eager model.
-UNCOMPARED = "uncompared"
+from runtime.results import Failure, InputScores, Result, check_options, interpret, split
 
 
 class Model:

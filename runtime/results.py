@@ -22,6 +22,7 @@ __all__ = [
     "Answer",
     "Estimate",
     "Failure",
+    "InputScores",
     "LabelSet",
     "Outputs",
     "Prediction",
@@ -70,6 +71,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Result: TypeAlias = Answer | Failure
+
+# The outputs for one input: an array such as float32 [classes], or for raw tasks all outputs by name.
+InputScores: TypeAlias = "NDArray[Any] | Mapping[str, NDArray[Any]]"
 
 
 def split(task: Task, outputs: Mapping[str, NDArray[Any]], *, batched: frozenset[str], count: int) -> Sequence[Any]:

@@ -16,9 +16,10 @@ from runtime.engine.concurrency import run_by_bucket
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
 from runtime.evidence import Stage
+from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import kind_of
 from runtime.manifest import FULL_PRECISION
-from runtime.model import Model, PreparedInput
+from runtime.model import Model
 from runtime.outputs.registry import open_interpreter
 from runtime.results import split
 

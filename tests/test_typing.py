@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import truecopy
-from runtime.model import InputScores, PreparedInput
+from runtime.inputs.decoder import PreparedInput
+from runtime.results import InputScores
 
 model = truecopy.load("artifacts/model", device="cpu", plan="throughput")
 assert_type(model, truecopy.Model)

@@ -10,15 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from runtime.errors import MAX_MESSAGE, InputError, TruecopyError
 from runtime.manifest import BATCH, LengthRange
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 # One input: more than any image of the largest size takes, encoded. Checked before a file is read.
 MAX_FILE_BYTES = 2**30
+
+# The warning of a size that was not compared with the eager model.
+UNCOMPARED = "uncompared"
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +38,17 @@ class DecodedInput:
     """
 
     warning: str = ""
+
+
+# One input, as the artifact's kind takes it: a path or encoded bytes; an image or its pixels; a row or several inputs
+# by name; an array or a number; a text.
+Source: TypeAlias = "str | PathLike[str] | bytes | Image | NDArray[Any] | Mapping[str, Any] | float"
+
+# Lists that are one input of some kinds, a token sequence or a pair of texts, and several inputs of the others.
+SequenceSource: TypeAlias = "list[int] | tuple[int, ...] | tuple[str, str]"
+
+# One input after ``Model.prepare``: for images uint8 [height, width, 3]. ``bucket``, ``stack`` and ``score`` take it.
+PreparedInput: TypeAlias = "NDArray[Any] | DecodedInput | tuple[PreparedInput | float | str, ...]"
 
 
 class Decoder(ABC):
