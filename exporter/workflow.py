@@ -26,7 +26,7 @@ from exporter.backends.backend import WrittenGraphs
 from exporter.backends.registry import backends_to_write, compare_staged, is_right_unoptimized, network_source
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, check_unchanged, read_checkpoint
-from exporter.checkpoint.memory import check_memory, release_memory
+from exporter.checkpoint.memory import check_memory, only_new_objects, release_memory
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
@@ -138,7 +138,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     check_out(options.artifact_path, force=options.force)
     request = _variant_request(options)
     subject = _prepare(options, progress)
-    with staging(options.artifact_path, force=options.force) as stage:
+    with only_new_objects(), staging(options.artifact_path, force=options.force) as stage:
         written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))

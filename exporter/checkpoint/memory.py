@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,16 @@ def check_memory(checkpoint: Path, parameters: int, *, ignore: bool) -> None:
             f"'{checkpoint}': not enough memory: expected about {needed / 1e9:.1f} GB, got {usable / 1e9:.1f} GB that "
             "this process may use. Run it where there is more, or pass --ignore-memory to try."
         )
+
+
+@contextmanager
+def only_new_objects() -> Iterator[None]:
+    """Keep what exists already out of every search for garbage: the libraries are a million objects."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def release_memory(network: "nn.Module") -> None:

@@ -1,6 +1,7 @@
 """The ``truecopy`` command: the runtime's commands, and the exporter's by name."""
 
 import ast
+import os
 import sys
 import warnings
 from collections.abc import Callable, Collection
@@ -285,6 +286,9 @@ def _read_docstring(module: str, function: str) -> str | None:
 
 def main() -> None:
     """Run the ``truecopy`` command."""
+    # OpenMP's threads, which torch computes with, spin while they wait, and take the cores from onnxruntime's. Measured
+    # on two busy cores: an export of resnet18 takes 60 s of processor time, and 23 s where they sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Importing all commands and making their parameters takes a fifth of the time until the first label.
     asked = sys.argv[1:2]
     known = {name for commands in _PANELS.values() for name in commands}

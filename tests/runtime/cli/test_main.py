@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 from support.commands import truecopy
 
-from runtime.cli.main import Format
+from runtime.cli.main import Format, main
 from runtime.jobs.command import TO_STDOUT
 from runtime.jobs.engines import ENGINES
 from runtime.jobs.writers import SUFFIXES
@@ -23,6 +23,17 @@ def test_the_version_is_that_of_the_package():
     done = truecopy("--version")
 
     assert (done.returncode, done.stdout) == (0, f"truecopy {version('truecopy')}\n")
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, set_by_user, expected):
+    monkeypatch.setenv("OMP_WAIT_POLICY", set_by_user or "")
+    if set_by_user is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["truecopy", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 def test_help_has_the_commands_in_panels_the_main_ones_first():
