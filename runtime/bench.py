@@ -2,9 +2,7 @@
 
 import gc
 import os
-import resource
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ from runtime.artifact.golden import read_golden
 from runtime.artifact.open import open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, build_plan
 from runtime.engine.cpu import usable_cores
+from runtime.engine.process import peak_mb
 from runtime.engine.session import Arrays
 from runtime.errors import InputError
 from runtime.manifest import FULL_PRECISION
@@ -122,7 +121,7 @@ def measure_model(
         first_ms = _since(start)
         latency = _measure_latency(model, sources, seconds)
         stages = _measure_stages(model, sources, seconds)
-        peak_mb = _peak_mb()
+        peak = peak_mb()
         opened_device = model.device
 
     def open_model(**options: Any) -> Model:
@@ -145,7 +144,7 @@ def measure_model(
         first_ms=first_ms,
         latency=latency,
         stages=stages,
-        peak_mb=peak_mb,
+        peak_mb=peak,
         throughput=throughput,
         baselines=baselines,
     )
@@ -279,9 +278,3 @@ def _measure_baselines(
 
 def _since(start: float) -> float:
     return (time.perf_counter() - start) * 1000
-
-
-def _peak_mb() -> float:
-    """Return the peak memory of this process; Linux counts in kilobytes, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

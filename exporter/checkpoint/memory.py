@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import ExportError
 from runtime.engine.cpu import memory_bytes
+from runtime.engine.process import resident_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,7 @@ def check_memory(checkpoint: Path, parameters: int, *, ignore: bool) -> None:
     if ignore or left is None:
         return
     needed = int(_TIMES_WEIGHTS * _ITEM_BYTES * parameters) + _LIBRARIES_BYTES
-    usable = left + _resident_bytes()
+    usable = left + resident_bytes()
     if needed > usable:
         raise ExportError(
             f"'{checkpoint}': not enough memory: expected about {needed / 1e9:.1f} GB, got {usable / 1e9:.1f} GB that "
@@ -64,11 +64,3 @@ def release_memory(network: "nn.Module") -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
         if trim is not None:
             trim(0)
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process has already; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -1,6 +1,5 @@
 """The artifact on every node of a cluster: a local folder, or a verified copy."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -9,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runtime.artifact.locks import lock
 from runtime.artifact.open import open_artifact
 from runtime.errors import ArtifactError
 from runtime.inputs.source import Remote, is_url
@@ -62,8 +62,8 @@ def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
         raise ArtifactError(f"'{cache}' is owned by another user. Remove it, or set TMPDIR.")
     digest = hashlib.sha256(manifest).hexdigest()
     folder = cache / digest
-    with (cache / f"{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one actor of a node fetches, the others wait
+    with (cache / f"{digest}.lock").open("w") as guard:
+        lock(guard.fileno(), wait=True)  # one actor of a node fetches, the others wait
         if not folder.is_dir():
             names = manifest_from_json(manifest, subject=f"'{LAYOUT.manifest}'").files
             new = Path(tempfile.mkdtemp(dir=cache))

@@ -132,7 +132,7 @@ def read_source(path: str | PathLike[str], subject: str) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
 
 
 def to_input_error(error: Exception, subject: str) -> InputError:

@@ -40,6 +40,9 @@ _PAGE_ROWS = 200
 # What the inputs in flight have to finish after a signal, and what is open to be closed after a second one.
 _GRACE_S = 0.5
 
+# Windows has no timer that interrupts the main thread: there, the runs are terminated by the signal itself.
+_HAS_TIMER = hasattr(signal, "setitimer")
+
 TO_STDOUT = ("table", "jsonl")
 
 
@@ -56,12 +59,18 @@ class Interruption:
         self.signal = 0
 
     def __enter__(self) -> "Interruption":
-        handlers = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGALRM: self._give_up}
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: self._handle,
+            signal.SIGTERM: self._handle,
+        }
+        if _HAS_TIMER:
+            handlers[signal.SIGALRM] = self._give_up
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if _HAS_TIMER:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -70,7 +79,10 @@ class Interruption:
             self._end(number)
         self.signal = number
         self._stop.ask()
-        signal.setitimer(signal.ITIMER_REAL, _GRACE_S, _GRACE_S)
+        if _HAS_TIMER:
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_S, _GRACE_S)
+        else:
+            self._engine.terminate()
         sys.stderr.write("\nstopping after the inputs in flight. A second signal ends the job at once.\n")
 
     def _give_up(self, _number: int, _frame: FrameType | None) -> None:

@@ -6,7 +6,6 @@ appended in order, a resumed job counts them to know where to continue.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.artifact.locks import lock
 from runtime.errors import InputError
 
 
@@ -153,7 +153,7 @@ class Journal:
     def _lock(self) -> None:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(self._descriptor)
             except BlockingIOError:
                 raise InputError(
                     f"'{self.path}': in use: another job is writing it. Wait for it, or choose another --out."

@@ -2,19 +2,18 @@
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-import uvloop
 
+from runtime.engine.process import raise_descriptor_limit
 from runtime.errors import DeviceError, TruecopyError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
@@ -102,8 +101,8 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; ends the process where a load or a run is still in progress after that."""
         sys.setswitchinterval(_SWITCH_S)
-        _raise_descriptor_limit()
-        uvloop.run(self._serve())
+        raise_descriptor_limit()
+        _run(self._serve())
         if self._service.busy or (self._loading is not None and not self._loading.done()):
             end_process(0)
 
@@ -111,8 +110,9 @@ class Server:
         """Listen, write the addresses to the log, and serve until a signal."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+            _on_signal(loop, name, self._stop.set)
+        if hasattr(signal, "SIGHUP"):  # Windows has none
+            _on_signal(loop, signal.SIGHUP, self._reload.set)
         app = HttpApp(
             self._service,
             auth=self._auth,
@@ -281,14 +281,23 @@ def _accept_all(listening: socket.socket) -> list[socket.socket]:
     return connections
 
 
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(serving)
+    else:
+        uvloop.run(serving)
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, callback: Callable[[], None]) -> None:
+    try:
+        loop.add_signal_handler(number, callback)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+
+
 def _url(settings: Settings, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     scheme = "http" if settings.tls_certificate is None else "https"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many open files, connections among them, as the system lets this process have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,13 +1,13 @@
 """Server startup: load and verify the models, derive the limits, run."""
 
 import logging
-import resource
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.engine.cpu import usable_cores
+from runtime.engine.process import resident_bytes
 from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
@@ -57,7 +57,7 @@ def run_server(settings: Settings) -> None:
 def _fit_into_memory(settings: Settings, memory_bytes: int, models: list[ServedModel], cores: int) -> Limits:
     """Return the limits that fit into the memory; ``models`` are replaced where their images have to be smaller."""
     limits = limits_for_memory(
-        settings.limits, memory_bytes=memory_bytes, resident_bytes=_resident_bytes(), workers=cores
+        settings.limits, memory_bytes=memory_bytes, resident_bytes=resident_bytes(), workers=cores
     )
     if limits.pixels < settings.limits.pixels:
         models.clear()  # both at once might not fit
@@ -91,9 +91,3 @@ def _check_names(names: Sequence[str]) -> None:
             raise InputError(
                 f"'{name}': no name for a path: expected printable text without '/'. Rename the model: NAME=FOLDER."
             )
-
-
-def _resident_bytes() -> int:
-    """Return the memory that this process uses."""
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[1]) * resource.getpagesize()

@@ -67,7 +67,9 @@ def check_contents(wheel: Path, sdist: Path, version: str) -> list[str]:
             faults.append(f"{wheel.name}: its metadata has version {metadata['Version']}.")
     with tarfile.open(sdist) as archive:
         files = {member.name.partition("/")[2] for member in archive.getmembers()}
-    faults += [f"{sdist.name}: lacks '{name}'." for name in ("pyproject.toml", "LICENSE", "README.md") if name not in files]
+    faults += [
+        f"{sdist.name}: lacks '{name}'." for name in ("pyproject.toml", "LICENSE", "README.md") if name not in files
+    ]
     return faults
 
 
@@ -91,7 +93,7 @@ def _version() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/release", description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="name what keeps the version from being tagged, and go on")
+    parser.add_argument("--dry-run", action="store_true", help="name what keeps it from being tagged, and go on")
     parser.add_argument("--tag", metavar="TAG", help="the tag that is released: v and the version")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "release", metavar="DIR")
     options = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> None:
         parser.error("expected either --dry-run or --tag TAG")
     version = _version()
     changed = subprocess.run(
-        ["git", "status", "--porcelain"], check=True, cwd=ROOT, capture_output=True, text=True
+        ["/usr/bin/env", "git", "status", "--porcelain"], check=True, cwd=ROOT, capture_output=True, text=True
     ).stdout
     faults = faults_of(
         version=version,
@@ -118,7 +120,9 @@ def main() -> None:
     _run("scripts/test-wheel", str(wheel))
     print(f"\ntruecopy {version} would be published as")
     for file in (wheel, sdist):
-        print(f"  {file.name}  {file.stat().st_size / 1e6:.2f} MB  sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
+        print(
+            f"  {file.name}  {file.stat().st_size / 1e6:.2f} MB  sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        )
     for fault in faults:
         print(f"before it can be tagged: {fault}")
 

@@ -103,7 +103,7 @@ def test_a_checkpoint_that_changes_while_its_weights_are_in_use_is_seen(tmp_path
 
 def test_an_export_that_needs_more_memory_than_it_may_use_does_not_begin(checkpoint_file, monkeypatch):
     monkeypatch.setattr(memory, "memory_bytes", lambda: 2_000_000_000)
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: 500_000_000)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 500_000_000)
     # 125 million values: 500 MB, of which 3.5 times and a gigabyte are needed.
     memory.check_memory(checkpoint_file, 100_000_000, ignore=False)
 
@@ -116,7 +116,7 @@ def test_an_export_that_needs_more_memory_than_it_may_use_does_not_begin(checkpo
 
 def test_the_weights_of_an_export_are_compared_with_the_memory(export_mine, monkeypatch):
     monkeypatch.setattr(memory, "memory_bytes", lambda: 1_000_000)
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 0)
 
     with pytest.raises(exporter.ExportError, match=r"expected about 1\.0 GB, got 0\.0 GB that this process may use"):
         export_mine()

@@ -2,6 +2,7 @@
 
 import weakref
 
+from runtime.engine.process import resident_bytes
 from runtime.server import startup
 from runtime.server.settings import Settings
 
@@ -22,7 +23,7 @@ def test_models_are_released_before_they_are_loaded_with_lower_limits(tiny, monk
     settings = Settings(artifacts=[str(tiny)])
     models = startup._load_models(settings, 4, settings.limits.pixels)
 
-    limits = startup._fit_into_memory(settings, startup._resident_bytes() + 200 * 2**20, models, 4)
+    limits = startup._fit_into_memory(settings, resident_bytes() + 200 * 2**20, models, 4)
 
     assert limits.pixels < settings.limits.pixels
     assert alive == [0, 0]

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from maintenance.release import Section, check_contents, faults_of, newest_section
 
 ROOT = Path(__file__).parents[3]
