@@ -1,21 +1,14 @@
 """Writing of an artifact folder: complete, or not at all."""
 
-import contextlib
-import fcntl
-import glob
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.errors import ExportError
+from runtime.artifact.unfinished import replace_folder, restore_folder, unfinished_folder
 from runtime.manifest import LAYOUT, File, Manifest, struct_to_json
-
-# The end of the name of a folder that is being written.
-_PARTIAL = ".partial"
 
 
 class Staging:
@@ -55,55 +48,25 @@ def staging(out: Path, *, force: bool) -> Iterator[Staging]:
     """
     check_out(out, force=force)
     made = _make_parents(out.parent)
-    _remove_abandoned(out)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_PARTIAL, dir=out.parent))
-    lock = _lock(folder)
     try:
-        folder.chmod(0o755 & ~_umask())
-        stage = Staging(folder)
-        yield stage
-        _sync(folder)
-        _publish(folder, out, force=force)
+        with unfinished_folder(out) as folder:
+            yield Staging(folder)
+            _sync(folder)
+            check_out(out, force=force)
+            replace_folder(folder, out)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             try:
                 parent.rmdir()
             except OSError:  # another process has put something there
                 break
         raise
-    finally:
-        os.close(lock)
     _sync(out.parent)
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Remove what exports to ``out`` left beside it that were killed, and not what others are writing now."""
-    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{_PARTIAL}"):
-        if folder.is_symlink() or not folder.is_dir():
-            continue
-        with contextlib.suppress(OSError):  # another export, which holds its lock
-            descriptor = _lock(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
-
-
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock until it is closed, at the end of the process at the latest.
-
-    Raises OSError where another process holds it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def check_out(out: Path, *, force: bool) -> None:
-    """Raise ExportError unless an artifact may be written to ``out``."""
+    """Raise ExportError unless an artifact may be written to ``out``, where that of a killed process is restored."""
+    restore_folder(out)
     if not out.exists() and not out.is_symlink():
         return
     if not force:
@@ -113,21 +76,6 @@ def check_out(out: Path, *, force: bool) -> None:
             f"'{out}': exists and is not an artifact: expected a file '{LAYOUT.manifest}' in it. "
             "--force replaces artifacts only; pass another folder with --out."
         )
-
-
-def _publish(folder: Path, out: Path, *, force: bool) -> None:
-    check_out(out, force=force)
-    if not out.exists():
-        folder.rename(out)
-        return
-    replaced = folder.with_suffix(".replaced")
-    out.rename(replaced)
-    try:
-        folder.rename(out)
-    except BaseException:
-        replaced.rename(out)
-        raise
-    shutil.rmtree(replaced)
 
 
 def _make_parents(parent: Path) -> list[Path]:
@@ -155,9 +103,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from runtime.artifact.locks import lock
 from runtime.artifact.open import open_artifact
+from runtime.artifact.unfinished import unfinished_folder
 from runtime.errors import ArtifactError
 from runtime.inputs.source import Remote, is_url
 from runtime.jobs.urls import read_url
@@ -66,16 +66,13 @@ def _copy(manifest: bytes, read: Callable[[str], bytes]) -> Path:
         lock(guard.fileno(), wait=True)  # one actor of a node fetches, the others wait
         if not folder.is_dir():
             names = manifest_from_json(manifest, subject=f"'{LAYOUT.manifest}'").files
-            new = Path(tempfile.mkdtemp(dir=cache))
-            try:
+            with unfinished_folder(folder) as new:
                 (new / LAYOUT.manifest).write_bytes(manifest)
                 artifact = open_artifact(new)  # refuses names that leave the folder, before anything is written
                 for name in names:
                     (new / name).write_bytes(read(name))
                     artifact.file(name)
                 new.rename(folder)
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
     return folder
 
 

@@ -1,11 +1,11 @@
 """Files of a deployment, written completely or not at all."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.artifact.unfinished import unfinished_folder
 from runtime.errors import InputError
 
 
@@ -27,26 +27,20 @@ def write_deployment(deployment: Deployment, out: Path) -> None:
     once; in one with other files (``--force``) they are replaced one after the other. Raises InputError where writing
     fails.
     """
-    staging: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        new = staging / "new"
-        new.mkdir()  # inside, for the usual permissions, which a temporary folder lacks
-        for name, content in deployment.files.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, Path):
-                shutil.copyfile(content, new / name)
+        with unfinished_folder(out) as folder:
+            for name, content in deployment.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, Path):
+                    shutil.copyfile(content, folder / name)
+                else:
+                    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            if out.is_dir() and any(out.iterdir()):
+                for name in deployment.files:
+                    (out / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).replace(out / name)
             else:
-                (new / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        if out.is_dir() and any(out.iterdir()):
-            for name in deployment.files:
-                (out / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).replace(out / name)
-        else:
-            new.rename(out)
+                folder.rename(out)
     except OSError as error:
         raise InputError(f"'{out}': cannot be written: {error.strerror or error}. Choose another --out.") from None
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)

@@ -30,6 +30,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _TO_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
 
+# Decoding holds Python's lock: other threads have their turn between pieces, whose length is a multiple of four.
+_PIECE_BYTES = 1024 * 1024
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -61,11 +64,20 @@ def from_base64(text: str, subject: str) -> bytes:
             f"{subject}: not base64: it has other than ASCII characters. Encode the bytes with base64."
         ) from None
     try:
-        return base64.b64decode(encoded, validate=True)
+        return _decode_pieces(encoded)
     except (binascii.Error, ValueError):
         pass  # another of its forms, or none
     encoded = encoded.translate(_TO_STANDARD_BASE64, _BLANKS)
     try:
-        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+        return _decode_pieces(encoded + b"=" * (-len(encoded) % 4))
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
+
+
+def _decode_pieces(encoded: bytes) -> bytes:
+    """Return what base64 stands for; raises ValueError where it is none."""
+    ends = [*range(_PIECE_BYTES, len(encoded.rstrip(b"=")), _PIECE_BYTES), len(encoded)]
+    if any(encoded[end - 1 : end] == b"=" for end in ends[:-1]):
+        raise ValueError("padding before the end")
+    pieces = [base64.b64decode(encoded[start:end], validate=True) for start, end in zip([0, *ends], ends, strict=False)]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

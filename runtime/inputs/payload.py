@@ -24,12 +24,13 @@ class Payload(ABC):
 
     ``media_types`` are the types of a raw body, such as ``image/*``; empty where a raw body is no input.
     ``body_noun`` is what messages call such a body. ``encoded_inputs`` are the names of the inputs whose BYTES are not
-    text: in JSON they are base64.
+    text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON.
     """
 
     media_types: tuple[str, ...] = ()
     body_noun: str = ""
     encoded_inputs: frozenset[str] = frozenset()
+    has_json_files: bool = True
 
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:

@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Protocol
 
 from runtime.server.errors import QueueFullError, TooLargeError
+from runtime.server.json_size import json_bytes
 from runtime.server.limits import MIB, Limits
 
 
@@ -37,6 +38,15 @@ class BodyReservation:
         self._admission.check_request(self.size_bytes + size_bytes)
         self._admission.reserve(size_bytes)
         self.size_bytes += size_bytes
+
+    def extend_for_json(self, text: bytes) -> None:
+        """Reserve the memory of all values of a JSON text, which are about to be made at once.
+
+        Raises TooLargeError for more than one text may have, and what ``json_bytes`` and ``extend`` raise.
+        """
+        size_bytes = json_bytes(text)
+        self._admission.check_parsed(size_bytes)
+        self.extend(size_bytes)
 
     def __enter__(self) -> "BodyReservation":
         return self
@@ -84,6 +94,15 @@ class Admission:
                 f"request: too much memory for what it claims: expected at most {self.limits.request_bytes} bytes for "
                 f"the body and its values, got {size_bytes} or more. Send less in one request, send tensors as binary "
                 "data, or raise the limit (--max-body-mb: four times that)."
+            )
+
+    def check_parsed(self, size_bytes: int) -> None:
+        """Raise TooLargeError for JSON whose values would take more bytes of memory than those of one text may."""
+        if size_bytes > self.limits.parsed_bytes:
+            raise TooLargeError(
+                f"body: too many values in JSON: expected at most {self.limits.parsed_bytes} bytes of memory for them, "
+                f"got {size_bytes} or more. Send less in one request, send tensors as binary data, or raise the limit "
+                "(--max-body-mb: twice that)."
             )
 
     def check_inputs(self, inputs: int, inputs_per_run: int) -> None:

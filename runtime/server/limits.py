@@ -17,6 +17,9 @@ NOTICE_S = 0.5
 # Values that JSON and typed tensors become take more memory than their bytes in the body.
 _REQUEST_PER_BODY = 4
 
+# A parser makes the values of a JSON text at once, under Python's lock: health checks wait for it.
+_PARSED_PER_BODY = 2
+
 # With less than these a server would refuse ordinary photos.
 _LEAST_PIXELS = 1_000_000
 _LEAST_BODY_BYTES = 1 * MIB
@@ -42,6 +45,11 @@ class Limits:
     def request_bytes(self) -> int:
         """What one request may hold: its body as sent, decompressed, and the values and tensors that it claims."""
         return min(_REQUEST_PER_BODY * self.body_bytes, self.held_bytes)
+
+    @property
+    def parsed_bytes(self) -> int:
+        """What the values may take that are made of one JSON text at once."""
+        return min(_PARSED_PER_BODY * self.body_bytes, self.held_bytes)
 
     def most_inputs(self, inputs_per_run: int) -> int:
         """Return how many inputs one request may have, of a model that takes ``inputs_per_run`` of them at a time."""

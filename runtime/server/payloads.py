@@ -48,6 +48,11 @@ def body_media_types(manifest: Manifest) -> tuple[str, ...]:
     return open_payload(manifest.inputs).media_types
 
 
+def has_json_files(manifest: Manifest) -> bool:
+    """Return whether the files of a form are JSON."""
+    return open_payload(manifest.inputs).has_json_files
+
+
 def schema_of(manifest: Manifest) -> Json:
     """Return the JSON schema of one input."""
     return open_payload(manifest.inputs).schema()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from runtime.errors import InputError
 from runtime.results import Failure, Result, check_options
@@ -18,7 +18,7 @@ from runtime.server.admission import Admission, BodyReservation
 from runtime.server.context import RequestContext
 from runtime.server.decoding import decode
 from runtime.server.errors import ClientLeftError, NotFoundError, StoppingError, message_of
-from runtime.server.jobs import STAGES, InferenceJob, InputResult, InputSource
+from runtime.server.jobs import STAGES, InferenceJob, InputResult, InputSource, Scores
 from runtime.server.limits import Limits
 from runtime.server.metrics import Metrics
 from runtime.server.open_inference.claims import TensorClaims
@@ -190,11 +190,7 @@ class Service:
             )
             context.shorten(request.timeout_s)
             jobs = await self._run_jobs(model, sources, context)
-            rows = []
-            for result in _input_results(jobs):
-                if isinstance(result, InputError):
-                    raise result
-                rows.append(result.value)
+            rows = _rows(jobs)
             started = time.monotonic()
             response = await self.convert(
                 size_bytes(rows), lambda: build_response(request, rows, model.manifest, model.single_threaded.labels)
@@ -291,9 +287,7 @@ class Service:
         except TimeoutError:
             self.cancel(context)
             raise context.deadline_error() from None
-        error = next((job.error for job in jobs if job.error is not None), None)
-        if error is not None:
-            raise error
+        _raise_first_error(jobs)
         return jobs
 
     def _count_job(self, model: ServedModel, job: InferenceJob) -> None:
@@ -335,6 +329,39 @@ def size_bytes(values: Any) -> int:
 
 def _scores_bytes(results: Sequence[InputResult]) -> int:
     return sum(size_bytes(result.value) for result in results if not isinstance(result, InputError))
+
+
+def _raise_first_error(jobs: Sequence[InferenceJob]) -> None:
+    """Raise the error of the first job that failed as a whole, or do nothing."""
+    errors = [job.error for job in jobs if job.error is not None]
+    if errors:
+        for job in jobs:
+            job.error = None
+        _raise(errors)
+
+
+def _rows(jobs: Sequence[InferenceJob]) -> list[Any]:
+    """Return the scores of each input; raises the error of the first that failed."""
+    errors: list[BaseException] = [result for result in _input_results(jobs) if isinstance(result, InputError)]
+    if errors:
+        for job in jobs:
+            job.results.clear()
+        _raise(errors)
+    return [result.value for result in _input_results(jobs) if isinstance(result, Scores)]
+
+
+def _raise(errors: list[BaseException]) -> NoReturn:
+    """Raise the first of some errors, and empty the list.
+
+    Nothing that its frames hold, which its traceback keeps, may hold it: the request's memory, of which they hold much,
+    would stay until the garbage collector comes across it.
+    """
+    error = errors[0]
+    errors.clear()
+    try:
+        raise error
+    finally:
+        del error
 
 
 def _input_results(jobs: Sequence[InferenceJob]) -> list[InputResult]:

@@ -13,6 +13,7 @@ from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
 from runtime.server.limits import Limits, limits_for_memory
 from runtime.server.loading import end_process, load_in_thread
+from runtime.server.memory import return_large_blocks
 from runtime.server.served_model import ServedModel
 from runtime.server.settings import Settings, load_served_model
 
@@ -26,6 +27,7 @@ def run_server(settings: Settings) -> None:
     Raises ArtifactError or DeviceError when an artifact cannot be served, InputError for settings that contradict each
     other, OSError when a port is in use.
     """
+    return_large_blocks()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
     for name in _NOISY_LOGGERS:

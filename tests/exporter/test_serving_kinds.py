@@ -240,6 +240,12 @@ def test_a_text_is_a_body_and_a_row_a_file_of_a_form(server, models):
     assert form.json["predictions"][0]["values"] == rounded(dict(models["rows"].predict(ROW).values))
     assert form.json["predictions"][0]["input"] == "row.json"
 
+    values = part.replace(json.dumps(ROW), "[" + "[]," * 1_000_000 + "[]]")
+    many = server.post(
+        "/predict/rows", f"{values}--{border}--\r\n".encode(), Content_Type=f"multipart/form-data; boundary={border}"
+    )
+    assert many.status == 413  # from the text alone: its lists would take 88 MB
+
 
 @pytest.fixture(scope="module")
 def repositories(artifacts, tmp_path_factory) -> Path:

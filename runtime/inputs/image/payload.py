@@ -19,6 +19,7 @@ class ImagePayload(Payload):
 
     media_types = ("image/*", "application/octet-stream")
     body_noun = "an image"
+    has_json_files = False
 
     def __init__(self, spec: ImageInput) -> None:
         self._spec = spec

@@ -30,7 +30,7 @@ class TextPayload(Payload):
 
     def __init__(self, spec: TextInput) -> None:
         self._name = spec.name
-        self._pairs = spec.pairs
+        self._pairs = self.has_json_files = spec.pairs
         if not spec.pairs:
             self.media_types = ("text/plain",)
             self.body_noun = "'text/plain'"

@@ -7,6 +7,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from runtime.errors import InputError
 
+# Searching a piece holds Python's lock: the event loop has its turn between pieces.
+_PIECE_BYTES = 1024 * 1024
+
 
 @dataclass(kw_only=True)
 class FormPart:
@@ -19,7 +22,7 @@ class FormPart:
 
 @dataclass(kw_only=True)
 class _Collector:
-    """The callbacks of the parser, which is given the whole body at once."""
+    """The callbacks of the parser, each for a piece of the body."""
 
     parts: list[FormPart] = field(default_factory=list)
     chunks: list[bytes] = field(default_factory=list)
@@ -64,7 +67,11 @@ def count_parts(body: bytes, content_type: str) -> int:
 
     Raises InputError where the content type has no boundary.
     """
-    return body.count(b"--" + _boundary(content_type))
+    line = b"--" + _boundary(content_type)
+    # Pieces overlap by what a boundary that lies across their ends has in the first of them.
+    return sum(
+        body.count(line, start, start + _PIECE_BYTES + len(line) - 1) for start in range(0, len(body), _PIECE_BYTES)
+    )
 
 
 def read_form(body: bytes, content_type: str) -> list[FormPart]:
@@ -73,7 +80,8 @@ def read_form(body: bytes, content_type: str) -> list[FormPart]:
     callbacks = {name: getattr(collector, name) for name in dir(collector) if name.startswith("on_")}
     try:
         parser = MultipartParser(_boundary(content_type), callbacks)  # type: ignore[arg-type]  # a TypedDict by name
-        parser.write(body)
+        for start in range(0, len(body), _PIECE_BYTES):
+            parser.write(body[start : start + _PIECE_BYTES])
         parser.finalize()
     except FormParserError as error:
         raise _wrong(str(error)) from None

@@ -15,12 +15,12 @@ from runtime.server.decoding import decode, detached
 from runtime.server.errors import bounded
 from runtime.server.http.forms import FormPart, count_parts, read_form
 from runtime.server.jobs import AcceptedInput, InputSource, RejectedInput
-from runtime.server.json_size import json_bytes
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.requests import InferRequest
 from runtime.server.payloads import (
     encoded_inputs,
+    has_json_files,
     input_specs,
     is_json,
     source_from_body,
@@ -108,7 +108,7 @@ async def parse_predict(
         if media_type != _FORM and is_json(body, media_type, model.manifest):
             parsed = _parse_json(body, model, service, reservation)
         elif media_type == _FORM:
-            parsed = _parse_form(body, content_type, model, service)
+            parsed = _parse_form(body, content_type, model, service, reservation)
         else:
             value = source_from_body(body, media_type, model.manifest)
             parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
@@ -142,7 +142,7 @@ async def parse_infer(
 
 
 def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: BodyReservation) -> _ParsedBody:
-    reservation.extend(json_bytes(body))
+    reservation.extend_for_json(body)
     try:
         parsed = _json_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -187,7 +187,9 @@ def _with_options(parsed: _ParsedBody, options: Mapping[str, Any]) -> PredictReq
     )
 
 
-def _parse_form(body: bytes, content_type: str, model: ServedModel, service: Service) -> _ParsedBody:
+def _parse_form(
+    body: bytes, content_type: str, model: ServedModel, service: Service, reservation: BodyReservation
+) -> _ParsedBody:
     """Return the files of a multipart body as inputs, and its options; all of it is kept in memory."""
     service.admission.check_inputs(count_parts(body, content_type) - _MOST_FIELDS - 1, model.inputs_per_job)
     parts = read_form(body, content_type)
@@ -198,6 +200,9 @@ def _parse_form(body: bytes, content_type: str, model: ServedModel, service: Ser
             f"body: too many fields: expected at most {_MOST_FIELDS} beside the files, got {len(parts) - len(files)}. "
             "Omit some."
         )
+    if has_json_files(model.manifest):
+        for part in files:
+            reservation.extend_for_json(part.data)
     options = {part.name: _to_option(part) for part in parts if part.filename is None}
     _check_options(options)
     return _ParsedBody(

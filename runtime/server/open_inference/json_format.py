@@ -14,9 +14,9 @@ from runtime.server.json_size import json_bytes
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.json_tensors import from_json
+from runtime.server.open_inference.long_arrays import ShortenedJson, take_long_arrays
 from runtime.server.open_inference.requests import InferRequest, InferResponse, RequestedOutput
 from runtime.server.open_inference.tensors import (
-    BYTES,
     datatype_of,
     from_bytes,
     tensor_to_json,
@@ -52,9 +52,6 @@ _LONGEST_PARAMETERS_BYTES = 64 * 1024
 _LONGEST_ID = 1024
 _NAME_CHARACTERS = 100
 _MOST_OUTPUTS = 1024
-
-# Memory of the structure that one tensor of a request becomes.
-_TENSOR_BYTES = 200
 
 _decoder = msgspec.json.Decoder(_InferRequestBody)
 _shape_decoder = msgspec.json.Decoder(list[int])
@@ -94,9 +91,9 @@ def request_from_body(
             "Send the length of the JSON part."
         )
     view = memoryview(body)
-    header = view[:header_length]
-    claims.reserve(_TENSOR_BYTES * body.count(b'"name"', 0, len(header)))
-    parsed = _decode(_decoder, header, "body: not an inference request")
+    shortened = take_long_arrays(body, len(view[:header_length]))
+    claims.reserve(json_bytes(shortened.text))
+    parsed = _decode(_decoder, shortened.text, "body: not an inference request")
     claims.check_count(len(parsed.inputs))
     outputs = parsed.outputs or []
     if len(outputs) > _MOST_OUTPUTS:
@@ -114,7 +111,7 @@ def request_from_body(
         model=model,
         version=version,
         id=parsed.id or "",
-        inputs=_read_tensors(parsed.inputs, binary_data, body_format.base64_inputs, claims),
+        inputs=_read_tensors(parsed.inputs, shortened, binary_data, body_format.base64_inputs, claims),
         outputs=tuple(_requested_output(output, binary_outputs) for output in outputs),
         binary_outputs=binary_outputs,
         timeout_s=(_whole_number(parameters, "timeout", "request") or 0) / 1e6,
@@ -122,7 +119,11 @@ def request_from_body(
 
 
 def _read_tensors(
-    tensors: Sequence[_InputBody], binary_data: memoryview, base64_inputs: frozenset[str], claims: TensorClaims
+    tensors: Sequence[_InputBody],
+    shortened: ShortenedJson,
+    binary_data: memoryview,
+    base64_inputs: frozenset[str],
+    claims: TensorClaims,
 ) -> dict[str, NDArray[Any]]:
     """Return the request's tensors by name; those without JSON data share ``binary_data``, in their order."""
     arrays: dict[str, NDArray[Any]] = {}
@@ -135,12 +136,10 @@ def _read_tensors(
         size = _whole_number(_read_parameters(tensor.parameters, subject), "binary_data_size", subject)
         if size is None and not tensor.data:
             raise InputError(f"{subject}: no data. Send 'data' or 'binary_data_size'.")
-        most_elements = len(memoryview(tensor.data)) if size is None else size
+        data = shortened.array(memoryview(tensor.data))
+        most_elements = len(data) if size is None else size
         claims.check_tensor(tensor.datatype, shape, subject, most_elements=most_elements, shared=size is not None)
         if size is None:
-            data = bytes(tensor.data)
-            if tensor.datatype == BYTES:
-                claims.reserve(json_bytes(data))
             is_base64 = tensor.name in base64_inputs
             arrays[tensor.name] = from_json(data, tensor.datatype, shape, subject, is_base64=is_base64)
             continue
@@ -182,7 +181,7 @@ def _read_parameters(raw: msgspec.Raw, subject: str) -> dict[str, Any]:
     return _decode(_parameters_decoder, raw, f"{subject}: 'parameters' are no object") or {}
 
 
-def _decode(decoder: msgspec.json.Decoder[T], data: memoryview | msgspec.Raw, subject: str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, subject: str) -> T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.errors import InputError
 from runtime.server.json_size import json_bytes
 
 VALUES = st.recursive(
@@ -41,3 +42,18 @@ def test_any_value_takes_no_more_than_reckoned(value):
     text = msgspec.json.encode([value] * 200)
 
     assert allocated(text) <= json_bytes(text) * 1.1 + 2 * len(text) + 4000
+
+
+@pytest.mark.parametrize("wide", ["\U0001f600", "\\ud83d\\ude00"])
+def test_one_wide_character_widens_the_whole_text(wide):
+    text = ('["' + "a" * 12_000_000 + wide + '"]').encode()
+
+    assert allocated(text) <= json_bytes(text) + 2 * len(text)
+
+
+def test_many_numbers_of_too_many_digits_are_refused():
+    """Reading one takes quadratic time: 30 MB of them held the lock for over half a second."""
+    with pytest.raises(InputError, match="too many digits"):
+        json_bytes(b"[" + b",".join([b"9" * 3000] * 200) + b"]")
+    assert json_bytes(b'["' + b"0" * 5000 + b'"]') < 1000
+    assert json_bytes(b"[" + b",".join([b"-0.12345678901234567e-300"] * 1000) + b"]") < 50_000

@@ -79,3 +79,14 @@ def test_parts_are_counted_before_they_are_made():
 def test_a_form_without_a_boundary_is_refused(content_type):
     with pytest.raises(InputError, match="no boundary"):
         count_parts(b"", content_type)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_form_is_read_in_pieces_to_the_same_parts(monkeypatch, size):
+    body = form(('name="a"; filename="b.jpg"', b"1\r\n--2\r\n--xx"), ('name="top_k"', b"3"), ('name="f"', b"\r\n"))
+    whole = read_form(body, "multipart/form-data; boundary=x")
+    count = count_parts(body, "multipart/form-data; boundary=x")
+    monkeypatch.setattr("runtime.server.http.forms._PIECE_BYTES", size)
+
+    assert read_form(body, "multipart/form-data; boundary=x") == whole
+    assert count_parts(body, "multipart/form-data; boundary=x") == count

@@ -1,0 +1,107 @@
+"""Folders that are being written beside their place: complete at once, and removed where their writer was killed."""
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# The ends of the names: of a folder that is being written or removed, and of one that makes room for the next.
+_PARTIAL, _REPLACED = ".partial", ".replaced"
+
+
+@contextmanager
+def unfinished_folder(out: Path) -> Iterator[Path]:
+    """Give a new folder beside ``out``, of the usual permissions, which is removed at the end, unless it was renamed.
+
+    What a killed process left beside ``out`` is removed first.
+    """
+    _remove_abandoned(out)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_PARTIAL, dir=out.parent))
+    lock = _lock(folder)
+    try:
+        folder.chmod(0o755 & ~_umask())
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def replace_folder(folder: Path, out: Path) -> None:
+    """Rename an unfinished folder to ``out``; one that is there makes room first, and is removed.
+
+    Killed between these two, ``restore_folder`` brings it back.
+    """
+    if not out.exists():
+        folder.rename(out)
+        return
+    replaced = folder.with_suffix(_REPLACED)
+    lock = _lock(out)
+    try:
+        out.rename(replaced)
+        try:
+            folder.rename(out)
+        except BaseException:
+            replaced.rename(out)
+            raise
+        # Under this name it is never restored: a kill may leave half of it.
+        replaced.rename(folder)
+        shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+
+
+def restore_folder(out: Path) -> None:
+    """Bring back what a process made room of in ``out``, and was killed before it put the next folder there."""
+    if out.exists() or out.is_symlink():
+        return
+    with contextlib.suppress(OSError):  # not there, or in the hands of a process that is just about to replace it
+        for folder in sorted(_siblings(out, _REPLACED), key=lambda folder: folder.stat().st_ctime_ns)[-1:]:
+            lock = _lock(folder)
+            try:
+                folder.rename(out)
+            finally:
+                os.close(lock)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove what processes that were killed left beside ``out``, and not what others are writing now."""
+    folders = _siblings(out, _PARTIAL)
+    if out.exists():
+        folders += _siblings(out, _REPLACED)
+    for folder in folders:
+        with contextlib.suppress(OSError):  # another process holds its lock
+            lock = _lock(folder)
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _siblings(out: Path, suffix: str) -> list[Path]:
+    pattern = f".{glob.escape(out.name)}.*{suffix}"
+    return [folder for folder in out.parent.glob(pattern) if folder.is_dir() and not folder.is_symlink()]
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor that holds the folder's lock until it is closed, at the end of the process at the latest.
+
+    Raises OSError where another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
