@@ -89,6 +89,11 @@ class Postprocessing(ABC):
         return self.activation != "none"
 
     @property
+    def least_limit(self) -> float:
+        """How far scores may be apart by the formulas of the forms alone."""
+        return 0.0
+
+    @property
     def inner_names(self) -> tuple[str, ...]:
         """The names of the network's outputs inside the graph."""
         return (LOGITS,)
