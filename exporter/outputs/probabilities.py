@@ -112,7 +112,9 @@ class ClassPostprocessing(Postprocessing):
         classes = self.task.labels.count
         if source is None:
             return assume(classes)
-        labels = read_labels(source, classes=classes)
+        # One output stands for two classes, of which people name the one that it is about.
+        one = "Name the class that its one output is not about before it, such as 'background' before 'polyp'."
+        labels = read_labels(source, classes=classes, fix=one if self.activation in ("binary", "complement") else "")
         return labels, describe_labels(labels, source)
 
 
