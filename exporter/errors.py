@@ -13,6 +13,8 @@
 Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y`` where both carry information.
 """
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import TruecopyError, bounded
@@ -50,6 +52,34 @@ class ParityError(ExportError):
     def __init__(self, message: str, *, report: "Evidence | None" = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+# What torch says of a device that is not here.
+NO_CUDA = r"no nvidia driver|not compiled with cuda|no cuda gpus|cuda\.is_available|cuda driver"
+
+# Folders of installed packages, and our own: their lines are not the user's.
+INSTALLED = {"site-packages", "dist-packages"}
+_OWN = Path(__file__).parent
+
+
+def line_of(error: BaseException) -> str:
+    """Return the line of the user's own source that raised an error, as ``net.py:12, 'x = x.cuda()'``; empty if none.
+
+    It is the innermost one outside of installed packages.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and not path.is_relative_to(_OWN) and not INSTALLED & set(path.parts):
+            return f"{short_path(path)}:{frame.lineno}, '{frame.line}'"
+    return ""
+
+
+def short_path(path: Path) -> str:
+    """Return a path from the working directory, or from the folder of installed packages."""
+    for index, part in enumerate(path.parts):
+        if part in INSTALLED:
+            return Path(*path.parts[index + 1 :]).as_posix()
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.as_posix()
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from exporter.backends.registry import (
     open_paths,
 )
 from exporter.checkpoint import check_unchanged
-from exporter.eager.source import check_not_calibrated, open_eager_network
+from exporter.eager.source import open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
@@ -91,7 +91,6 @@ def recheck_artifact(
         manifest = artifact.manifest
         for name in manifest.files:
             artifact.file(name)
-        check_not_calibrated(manifest)
         rebuilt = open_eager_network(artifact, options)
         step.finding = f"{manifest.name}, {len(manifest.files)} files"
         adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)

@@ -12,9 +12,10 @@ from exporter.options.stated import FLAGS
 from exporter.options.target import is_named_target
 from exporter.options.task import TaskOptions
 from exporter.outputs.postprocessing import Postprocessing
+from exporter.outputs.probabilities import ClassPostprocessing
 from exporter.outputs.registry import infer_postprocessing, options_of_task
 from runtime.artifact.open import Artifact
-from runtime.manifest import Affine
+from runtime.manifest import Affine, Calibration
 
 # What the user's own tokenizer states.
 _OF_TOKENIZER = frozenset({"--tokenizer", "--max-length", "--pad-id"})
@@ -50,9 +51,12 @@ def postprocessing_from_artifact(
     """
     manifest = artifact.manifest
     options = _merged(options_of_task(manifest.task, values[0]), given or TaskOptions())
-    return infer_postprocessing(
+    postprocessing = infer_postprocessing(
         values, options, labels_file="", name=manifest.source.architecture, batch_axes=batch_axes
     )
+    if manifest.calibration is not None and isinstance(postprocessing, ClassPostprocessing):
+        return replace(postprocessing, scales=manifest.calibration.scales)
+    return postprocessing
 
 
 def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
@@ -71,6 +75,14 @@ def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
     if taken:
         listed = ", ".join(_shown(flag, value) for flag, value in taken.items())
         yield f"what no option states, so that the artifact's own was taken: {listed}"
+    if manifest.calibration is not None:
+        yield f"the calibration: {_describe(manifest.calibration)}, as the artifact has it: not fitted again"
+
+
+def _describe(calibration: Calibration) -> str:
+    if len(calibration.scales) > 1:
+        return f"{len(calibration.scales)} scales of logits, one per class"
+    return f"a temperature of {1 / calibration.scales[0]:.3g}"
 
 
 def _shown(flag: str, value: Any) -> str:

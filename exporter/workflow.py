@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ import onnxscript
 import PIL
 import torch
 import torchvision
+from torch import nn
 
 from exporter import parity
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
@@ -32,6 +34,7 @@ from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import locate_fault
 from exporter.options.export import ExportOptions
+from exporter.options.in_memory import saved_network
 from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.labels import assumed_labels
@@ -68,6 +71,13 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     variant: VariantReport | None = None
 
+    def __repr__(self) -> str:
+        return f"<ExportResult '{self.artifact}': {self.parity!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return the evidence as HTML, for notebooks."""
+        return f"<p>{escape(str(self.artifact))}</p>{self.parity._repr_html_()}"
+
 
 @overload
 def export(checkpoint: ExportOptions, *, listener: ProgressListener | None = None) -> ExportResult: ...
@@ -75,7 +85,7 @@ def export(checkpoint: ExportOptions, *, listener: ProgressListener | None = Non
 
 @overload
 def export(
-    checkpoint: str | Path,
+    checkpoint: str | Path | nn.Module,
     arch: Architecture | None = None,
     *,
     listener: ProgressListener | None = None,
@@ -84,20 +94,24 @@ def export(
 
 
 def export(
-    checkpoint: str | Path | ExportOptions,
+    checkpoint: str | Path | nn.Module | ExportOptions,
     arch: Architecture | None = None,
     *,
     listener: ProgressListener | None = None,
     **options: Any,
 ) -> ExportResult:
-    """Export a checkpoint as an artifact proven equal to the eager model, or write nothing.
+    """Export a checkpoint, or a network in memory, as an artifact proven equal to the eager model, or write nothing.
 
     ``arch`` and ``options`` are the fields of ExportOptions and TaskOptions by name, where paths may be strings and
-    sequences lists; an ExportOptions takes the place of them all. ``listener`` hears of each step.
+    sequences lists; an ExportOptions takes the place of them all. For a network, ``transform`` stands for
+    ``preprocess``, and ``sample`` is an input of it, which describes ``inputs``. ``listener`` hears of each step.
 
     Raises ExportError: its subclasses say whether the checkpoint, the architecture, the preprocessing, the conversion
     or the parity check is the cause.
     """
+    if isinstance(checkpoint, nn.Module):
+        with saved_network(checkpoint, options if arch is None else {"arch": arch, **options}) as prepared:
+            return run(prepared, listener)
     if not isinstance(checkpoint, ExportOptions):
         checkpoint = ExportOptions.from_keywords(checkpoint, arch, **options)
     return run(checkpoint, listener)

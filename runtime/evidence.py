@@ -5,6 +5,8 @@ field changes its meaning; readers ignore fields that they do not know.
 """
 
 import math
+from collections.abc import Iterable
+from html import escape
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -203,6 +205,18 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     golden: tuple[GoldenInput, ...] = ()
     drift: Drift | None = None
 
+    def __repr__(self) -> str:
+        reason = f": {self.reason}" if self.reason else ""
+        return f"<Evidence on '{self.artifact}', {len(self.inputs)} inputs: {self.verdict}{reason}>"
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and the rows as HTML, for notebooks."""
+        cells = ((row.path, row.stage, row.group, row.inputs, _figure(row), row.fault or "passed") for row in self.rows)
+        heads = ("path", "stage", "group", "inputs", "largest difference", "verdict")
+        lines = [_html_row("th", heads), *(_html_row("td", line) for line in cells)]
+        sentences = "".join(f"<li>not proven: {escape(sentence)}</li>" for sentence in self.not_proven)
+        return f"<p>{escape(repr(self)[1:-1])}</p><table>{''.join(lines)}</table><ul>{sentences}</ul>"
+
     @property
     def passed(self) -> bool:
         """Whether the verdict is ``passed``."""
@@ -251,6 +265,17 @@ def evidence_to_json(evidence: Evidence) -> bytes:
         else:
             parts.append(f'  "{key}": {_compact(value)}')
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+
+def _figure(row: Row) -> str:
+    if not row.difference:
+        return "" if row.difference is None else "equal"
+    ratio = "" if row.ratio is None else f", {row.ratio:.2g} times the noise floor"
+    return f"{row.difference:.1e} {row.unit}{ratio}"
+
+
+def _html_row(tag: str, cells: Iterable[Any]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
 
 def _compact(value: Any) -> str:

@@ -95,6 +95,9 @@ class Model:
                 outputs={output.name: output.dtype for output in artifact.manifest.outputs},
             )
 
+    def __repr__(self) -> str:
+        return f"<Model '{self.manifest.name}': {self.manifest.task.kind}, {self.variant.precision} on {self.device}>"
+
     @property
     def manifest(self) -> Manifest:
         """The artifact's manifest."""

@@ -60,6 +60,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         """Return the reason as an array."""
         return {"error": words_to_array([self.error])}
 
+    def __repr__(self) -> str:
+        return f"<Failure of {self}>"
+
     def __str__(self) -> str:
         return f"{self.input}: failed: {self.error}"
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from exporter.architectures.constructors import without_downloads
 from exporter.checkpoint.description import EXTRA_STATE
 
 _FILLS = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "erfinv_"}
@@ -30,7 +31,7 @@ def build_skeleton(build: Callable[..., Any], arguments: Mapping[str, Any]) -> A
     On the meta device, or on the CPU where the constructor computes with tensors, as torchvision's regnet does. Raises
     whatever the constructor raises.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_downloads():
         warnings.simplefilter("ignore")
         try:
             with torch.device("meta"):

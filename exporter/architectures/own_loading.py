@@ -1,5 +1,6 @@
 """Loading by a network's own code, whose hooks rename or convert the keys of its older checkpoints."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,10 @@ def find_own_map(build: Callable[..., Any], arguments: Mapping[str, Any], checkp
 
 def _takes(network: nn.Module, state: Mapping[str, Any]) -> bool:
     try:
-        network.load_state_dict(state, strict=True)
+        with warnings.catch_warnings():
+            # torch warns of each value that it cannot copy to a network without weights.
+            warnings.simplefilter("ignore")
+            network.load_state_dict(state, strict=True)
     except Exception:  # keys that it does not take, or whatever its hooks raise for them
         return False
     return True

@@ -15,6 +15,7 @@ import torchvision
 from torch import nn
 
 from exporter.architectures import HUGGING_FACE, TIMM
+from exporter.architectures.constructors import describe_failure, without_downloads
 from exporter.architectures.hugging_face import build_auto, load_auto
 from exporter.errors import ArchitectureError
 from exporter.object_path import is_reference, load_object
@@ -75,7 +76,7 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
     Raises ArchitectureError when building fails or gives something else.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_downloads():
             # torchvision's googlenet and inception warn that their slow initialization will change; it is overwritten.
             warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
             network = blueprint.build(**arguments)
@@ -83,8 +84,7 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # the user's constructor may raise anything
         raise ArchitectureError(
-            f"'{blueprint.reference}': building it failed: {type(error).__name__}: {error}. "
-            f"Its arguments are {_signature(blueprint.build)}; pass them with --arch-arg key=value."
+            f"'{blueprint.reference}': building it failed: {describe_failure(error, _signature(blueprint.build))}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ArchitectureError(

@@ -170,15 +170,17 @@ def _stages(archive: _Archive, opened: OpenArtifact) -> dict[Stage, ServedStage]
     def single(arrays: Arrays, _reference: ReferenceOutput) -> Arrays:
         return split_batch(arrays, opened.model.manifest, 1)[0]
 
+    calibrated = opened.model.manifest.calibration is not None
     (decoded,), (prepared,), (network,) = borders.decoded, borders.prepared, tuple(borders.network)
     output = postprocessing.outputs[0].name
     inner = postprocessing.inner_names[0] if postprocessing.computes else output
     methods: list[tuple[Stage, ReferenceValue, str, str, str]] = [
         ("geometry", "decoded", "prepare", decoded, prepared),
         ("arithmetic", "prepared", "normalize", prepared, network),
-        ("network", "network inputs", "logits", network, inner),
     ]
-    if postprocessing.computes:
+    if not calibrated:  # what is calibrated has no logits of its own
+        methods.append(("network", "network inputs", "logits", network, inner))
+    if postprocessing.computes and not calibrated:
         methods.append(("activation", "network outputs", "postprocess", inner, output))
     finish: dict[Stage, Callable[[Arrays, ReferenceOutput], Arrays]] = {"activation": single}
     finish["network"] = single if not postprocessing.computes else up_to_end if postprocessing.stepwise else _as_it_is

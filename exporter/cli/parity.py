@@ -116,7 +116,8 @@ def parity(
     if result.location is not None:
         sys.stderr.write(f"located: {result.location.sentence}.\n")
     if not evidence.passed:
-        sys.stderr.write(f"error: '{artifact}': parity {evidence.verdict}: {evidence.reason}. {_advice(evidence)}\n")
+        sentences = (f"'{artifact}': parity {evidence.verdict}: {evidence.reason}.", _advice(evidence))
+        sys.stderr.write(f"error: {' '.join(filter(None, sentences))}\n")
         raise typer.Exit(1)
 
 
@@ -165,7 +166,11 @@ def _tools() -> dict[str, str]:
 
 def _advice(evidence: "Evidence") -> str:
     from exporter.parity.advice import advise
+    from exporter.parity.compare import WHOLE
 
+    row = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
+    if row is not None and row.group == WHOLE and row.stage != "network":
+        return ""  # the finding names the option and the remedy
     if evidence.verdict == "inconclusive":
         return f"The check is inconclusive. {advise(evidence)}"
     return f"Export it again; if the fault stays: {advise(evidence)}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.architectures.registry import inner_model
-from exporter.errors import ConversionError
+from exporter.errors import NO_CUDA, ConversionError, line_of
 from runtime.manifest import Entries, Items, Structure, TensorLeaf
 
 # Arrays by name.
@@ -29,6 +29,10 @@ _MAIN = ("logits", "out")
 
 # What the messages of torch and Python say of the cause, and what to do about it; the last one is of any other.
 _REMEDIES = (
+    (
+        NO_CUDA,
+        "Its source puts tensors on a CUDA device: create them on the input's own, with device=x.device.",
+    ),
     (
         r"positional argument|unexpected keyword|required .*argument",
         "Its forward has other parameters: describe an input for each with --input.",
@@ -73,10 +77,10 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
         with torch.no_grad():
             return network(**inputs) if takes_keywords(network, tuple(inputs)) else network(*inputs.values())
     except Exception as error:  # the user's forward may raise anything
-        shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.values())
+        shapes, line = ", ".join(str(list(tensor.shape)) for tensor in inputs.values()), line_of(error)
         raise ConversionError(
             f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: "
-            f"{str(error).rstrip('.')}. {_remedy(error)}"
+            f"{str(error).rstrip('.')}{f' ({line})' if line else ''}. {_remedy(error)}"
         ) from error
 
 

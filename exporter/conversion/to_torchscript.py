@@ -49,15 +49,20 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
 def traced_reads(network: nn.Module, example: tuple[torch.Tensor, ...]) -> list[ValueRead]:
     """Return the lines that read values computed from ``example``, which a trace keeps as constants.
 
-    Raises ConversionError when it cannot be traced.
+    Raises ConversionError when its forward fails in a trace.
     """
-    reads = ValueReads(example)
+    reads, finished = ValueReads(example), []
+    hook = network.register_forward_hook(lambda *_: finished.append(True))
     try:
         with _quiet(), torch.no_grad(), reads:
             torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as error:
-        if not reads.found:
+        # The tracer misses operators under watch, such as a resize to another tensor's size, and then refuses the
+        # result: once the forward is through, all reads are found, and the trace without the watch decides.
+        if not reads.found and not finished:
             raise _no_trace(network, error) from error
+    finally:
+        hook.remove()
     return reads.found
 
 

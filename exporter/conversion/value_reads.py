@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from exporter.errors import ConversionError
+from exporter.errors import INSTALLED, ConversionError, short_path
 
 # What gives Python a tensor's values, by its name for people; all but the first group are numbers or arrays.
 _DECISIONS: dict[Any, str] = {
@@ -63,7 +63,6 @@ _HARMLESS = (f"{_TORCH}nn/modules/rnn.py", f"{_TORCH}distributions/distribution.
 # Files that read values for their callers: torch's tensor class and its dispatch, NumPy, and this one.
 _PLUMBING = ("_tensor.py", "overrides.py", "_ops.py", "utils/_python_dispatch.py")
 _PASSED_ON = (__file__, _NUMPY, *(_TORCH + name for name in _PLUMBING))
-_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,18 +246,11 @@ def _read(operation: str, *, decides: bool) -> ValueRead | None:
     assert frame is not None
     if frame.f_code.co_filename.startswith(_HARMLESS):
         return None
-    library = bool(_INSTALLED & set(Path(frame.f_code.co_filename).parts))
+    library = bool(INSTALLED & set(Path(frame.f_code.co_filename).parts))
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_TORCH):
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     code = linecache.getline(file, line).strip()
-    return ValueRead(operation=operation, decides=decides, file=_short(file), line=line, code=code, library=library)
-
-
-def _short(file: str) -> str:
-    """Return a path from the working directory, or from the folder of installed packages."""
-    path = Path(file)
-    for index, part in enumerate(path.parts):
-        if part in _INSTALLED:
-            return Path(*path.parts[index + 1 :]).as_posix()
-    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else file
+    return ValueRead(
+        operation=operation, decides=decides, file=short_path(Path(file)), line=line, code=code, library=library
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from exporter.conversion.network_io import call
-from exporter.eager.source import check_not_calibrated, open_eager_network
+from exporter.eager.source import open_eager_network
 from exporter.inputs.registry import open_adapter, to_bytes
 from exporter.options.export import ExportOptions
 from exporter.parity.cases import Case
@@ -25,10 +25,10 @@ def score_eager(
 ) -> Scores | Maps:
     """Return the eager model's scores for labeled data, behind the user's own preprocessing.
 
-    Raises CheckpointError where the checkpoint is another one, ConversionError where the artifact is calibrated.
+    Those of a calibrated artifact are calibrated in the same way. Raises CheckpointError where the checkpoint is
+    another one.
     """
     manifest = model.manifest
-    check_not_calibrated(manifest)
     rebuilt = open_eager_network(artifact, options)
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
 

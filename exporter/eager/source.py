@@ -2,10 +2,9 @@
 
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.checkpoint import read_checkpoint
-from exporter.errors import CheckpointError, ConversionError
+from exporter.errors import CheckpointError
 from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
-from runtime.manifest import Manifest
 
 
 def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNetwork:
@@ -32,12 +31,3 @@ def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNet
     if arch is None:
         arch = checkpoint.module if checkpoint.module is not None else source.architecture
     return rebuild(arch, {**source.arguments, **options.arguments}, checkpoint, trust=options.trust)
-
-
-def check_not_calibrated(manifest: Manifest) -> None:
-    """Raise ConversionError for a calibrated artifact, which differs from its checkpoint on purpose."""
-    if manifest.calibration is not None:
-        raise ConversionError(
-            f"'{manifest.name}': is calibrated, and so differs from its checkpoint on purpose. Use the artifact as it "
-            "was exported, or run 'truecopy verify' on this one."
-        )

@@ -48,3 +48,8 @@ def flags_of_field(path: str, *, kind: str = "") -> str:
     if field in FLAGS:
         return " or ".join(FLAGS[field])
     return _OTHERS.get(field, "--input")
+
+
+def stating_remedy(flags: str) -> str:
+    """Return what to do where an artifact differs from what ``flags`` state."""
+    return f"state {flags} as it was exported, or export it again as stated"

@@ -76,7 +76,7 @@ class ClassifyPostprocessing(ClassPostprocessing):
         """Return a softmax for logits [batch, classes], and nothing for probabilities."""
         del options
         logits = main_outputs(values, dimensions=(2,), expected="[batch, classes]", kind="a classifier", name=name)
-        check_logits(logits, name)
+        check_logits(logits, name, exclusive=True)
         rows = to_rows(logits)
         count = rows.shape[1]
         if count == 1:
@@ -108,7 +108,7 @@ class BinaryPostprocessing(ClassifyPostprocessing):
         """Return a sigmoid of the logit [batch, 1] or [batch] and of its negative."""
         del options
         logits = main_outputs(values, dimensions=(1, 2), expected="[batch, 1]", kind="fit for --task binary", name=name)
-        check_logits(logits, name)
+        check_logits(logits, name, exclusive=False)
         rows = to_rows(logits)
         count = rows.shape[1]
         if count != 1:

@@ -27,13 +27,14 @@ _NUMBER_HEADINGS = {"index", "idx", "id", "class_id", "class_idx", "class_index"
 _NAME_HEADINGS = {"name", "label", "class", "class_name", "label_name", "category", "names", "labels", "classes"}
 
 
-def read_labels(source: LabelSource, *, classes: int) -> tuple[str, ...]:
+def read_labels(source: LabelSource, *, classes: int, fix: str = "") -> tuple[str, ...]:
     """Return the class names in the order of the scores.
 
     ``source`` has them itself, or is a file: one name per line, each line or none with its number; a table with a
     column of numbers; a JSON list, or an object with the numbers of the names or the names of the numbers, as
     torchvision's ``class_to_idx`` and a transformers ``config.json`` have them. Raises ExportError when the file is
-    missing or is not UTF-8 text, where the order is ambiguous, and for another number of names than there are classes.
+    missing or is not UTF-8 text, where the order is ambiguous, and for another number of names than there are classes,
+    for which ``fix`` is what to do.
     """
     names = _read_names(source, option="--labels") if isinstance(source, Path) else list(source)
     subject = _subject(source)
@@ -47,7 +48,7 @@ def read_labels(source: LabelSource, *, classes: int) -> tuple[str, ...]:
     if len(names) != classes:
         raise ExportError(
             f"{subject}: wrong number of labels: expected {classes}, one for each score of the model, got "
-            f"{len(names)}. Give the labels that belong to this checkpoint."
+            f"{len(names)}. {fix or 'Give the labels that belong to this checkpoint.'}"
         )
     return tuple(names)
 

@@ -71,7 +71,7 @@ class MultilabelPostprocessing(ClassPostprocessing):
         logits = main_outputs(
             values, dimensions=(2,), expected="[batch, classes]", kind="fit for --task multilabel", name=name
         )
-        check_logits(logits, name)
+        check_logits(logits, name, exclusive=False)
         rows = to_rows(logits)
         count = rows.shape[1]
         thresholds = options.thresholds or (_THRESHOLD,)

@@ -89,6 +89,11 @@ class Postprocessing(ABC):
         return self.activation != "none"
 
     @property
+    def least_limit(self) -> float:
+        """How far scores may be apart by the formulas of the forms alone."""
+        return 0.0
+
+    @property
     def inner_names(self) -> tuple[str, ...]:
         """The names of the network's outputs inside the graph."""
         return (LOGITS,)
@@ -194,19 +199,20 @@ def check_finite(tensors: Sequence[Tensor], name: str) -> None:
         )
 
 
-def check_logits(tensors: Sequence[Tensor], name: str) -> None:
+def check_logits(tensors: Sequence[Tensor], name: str, *, exclusive: bool) -> None:
     """Raise ParityError where logits of the eager network ``name`` give no probabilities.
 
-    Minus infinity is a mask: its class has the probability 0, as long as another class, dimension 1, has a finite
-    logit.
+    Minus infinity is a mask: its class has the probability 0. Where the classes are ``exclusive``, which a softmax
+    makes them, another class, dimension 1, has to have a finite logit.
     """
     for tensor in tensors:
         masked = tensor == -torch.inf
-        classes = masked if tensor.ndim > 1 else masked[:, None]
         check_finite([tensor[~masked]], name)
-        if bool(classes.all(dim=1).any()):
+        if exclusive and bool(masked.all(dim=1).any()):
             raise ParityError(
-                f"'{name}': the eager model itself masks every class of an input with minus infinity. Leave it one."
+                f"'{name}': the eager model itself masks every class of an input with minus infinity, of which a "
+                "softmax makes NaN. Leave one unmasked; or, where classes do not exclude one another, pass --task "
+                "multilabel."
             )
 
 

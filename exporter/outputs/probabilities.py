@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.outputs.labels import LabelSource, describe_labels, read_labels
 from exporter.outputs.postprocessing import LOGITS, MainOutput, Postprocessing
+from runtime.artifact.proof import FORMULA_LIMIT
 from runtime.manifest import Classify, Multilabel, Output, Segment
 
 PROBABILITIES = "probabilities"
@@ -36,9 +37,13 @@ def class_outputs(count: int) -> tuple[Output, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPostprocessing(Postprocessing):
-    """Postprocessing of a task with one probability for each class."""
+    """Postprocessing of a task with one probability for each class.
+
+    ``scales`` are those of an artifact that was calibrated, which its logits are multiplied by; none before that.
+    """
 
     task: Classify | Multilabel | Segment
+    scales: tuple[float, ...] = ()
 
     # Which dimension of the output the classes are.
     dimension: ClassVar[int] = -1
@@ -54,8 +59,27 @@ class ClassPostprocessing(Postprocessing):
             return "one probability: both classes' given"
         return f"{self.activation} added"
 
+    @property
+    def computes(self) -> bool:
+        """Whether anything is computed after the network."""
+        return super().computes or bool(self.scales)
+
+    @property
+    def least_limit(self) -> float:
+        """How far scores may be apart by the formulas of the forms alone: TorchScript scales probabilities."""
+        return FORMULA_LIMIT if self.scales else 0.0
+
     def module(self) -> nn.Module:
-        """Return the activation as a module that TorchScript can compile."""
+        """Return the activation as a module that TorchScript can compile, with the scales where there are some."""
+        if not self.scales:
+            return self._activation()
+        if self.activation in ("none", "complement"):
+            logits = nn.Sequential(self._activation(), _Logits(sigmoid=isinstance(self.task, Multilabel)))
+            end = _Sigmoid() if isinstance(self.task, Multilabel) else _Softmax(self.dimension)
+            return nn.Sequential(logits, _Scale(self.scales), end)
+        return nn.Sequential(_Scale(self.scales), self._activation())
+
+    def _activation(self) -> nn.Module:
         if self.activation == "softmax":
             return _Softmax(self.dimension)
         if self.activation == "binary" and self.dimension != -1:
@@ -88,7 +112,9 @@ class ClassPostprocessing(Postprocessing):
         classes = self.task.labels.count
         if source is None:
             return assume(classes)
-        labels = read_labels(source, classes=classes)
+        # One output stands for two classes, of which people name the one that it is about.
+        one = "Name the class that its one output is not about before it, such as 'background' before 'polyp'."
+        labels = read_labels(source, classes=classes, fix=one if self.activation in ("binary", "complement") else "")
         return labels, describe_labels(labels, source)
 
 
@@ -120,6 +146,32 @@ class _BinaryMaps(nn.Module):
 class _Complement(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         return torch.cat((1 - logits, logits), dim=1)
+
+
+class _Logits(nn.Module):
+    """Probabilities to logits, up to a constant that a softmax drops."""
+
+    def __init__(self, *, sigmoid: bool) -> None:
+        super().__init__()
+        self.sigmoid = sigmoid
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        tiny = torch.finfo(torch.float32).tiny
+        logs = torch.log(probabilities.clamp(min=tiny))
+        return logs - torch.log((1 - probabilities).clamp(min=tiny)) if self.sigmoid else logs
+
+
+class _Scale(nn.Module):
+    """Logits times the scales of a calibration, as float32 has them."""
+
+    scales: Tensor
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits * self.scales.to(logits.dtype)
 
 
 def sorted_labels(labels: Sequence[str], indices: Sequence[int]) -> list[str]:

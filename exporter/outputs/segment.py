@@ -85,8 +85,8 @@ class SegmentPostprocessing(ClassPostprocessing):
             kind="fit for --task segment",
             name=name,
         )
-        check_logits(logits, name)
         channels = int(logits[0].shape[1])
+        check_logits(logits, name, exclusive=channels > 1)
         count = max(2, channels)
         colors = options.colors or tuple(palette(count))
         if len(colors) != count:

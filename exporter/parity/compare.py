@@ -25,6 +25,9 @@ from runtime.manifest import ImageInput
 
 BATCHES = "batches"
 
+# The group of rows on what is compared as a whole: they name the cause of what inputs show.
+WHOLE = "compared whole"
+
 # Stages that no noise is allowed in: another measurement of it changes nothing about them.
 _EXACT: frozenset[Stage] = frozenset({"decode", "geometry", "tokens", "labels"})
 
@@ -154,7 +157,7 @@ def _counted(path: ServedPath, count: Count) -> ServedPath:
 def judge(evidence: Evidence, *, random: str = "") -> Evidence:
     """Return the evidence with the verdict that its rows give; ``random`` is why nothing could be compared at all."""
     faults = [index for index, row in enumerate(evidence.rows) if not row.passed]
-    first = min(faults, key=lambda index: (STAGES.index(evidence.rows[index].stage), index), default=None)
+    first = min(faults, key=lambda index: _order(evidence.rows[index]), default=None)
     verdict: Verdict = "passed"
     reason = ""
     if random:
@@ -175,6 +178,10 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
                 f"{max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, got '{best.tensor}' by {best.signal:.1e}{_advice(best)}"
             )
     return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
+
+
+def _order(row: Row) -> tuple[int, bool]:
+    return STAGES.index(row.stage), row.group != WHOLE
 
 
 def _logits(noise: Sequence[Noise]) -> list[Noise]:

@@ -49,6 +49,7 @@ SIGNAL_OF_LIMIT = 3.0
 
 _NO_TRANSFORM = "the transform's own precision cannot be changed: a rounding of the largest value"
 _SIGMOID = f"values of a sigmoid, of which onnxruntime's own error is up to {SIGMOID_LIMIT:g}"
+_CALIBRATED = "calibrated: the formulas of the forms differ in their rounding"
 _INTEGERS = "whole numbers: they have to be equal"
 
 
@@ -158,7 +159,13 @@ def measure_noise(
     moved = against_input(network, few, postprocessing, continuous(references), count) if floats else None
     batch, no_batch = against_batch(network, references, postprocessing)
     sources = _NoiseSources(precision=precision, threads=threads, batch=batch, input=moved, note=note)
-    report = _NoiseReport(references, sources, max_ratio, _sigmoids(network, measured[0], postprocessing))
+    report = _NoiseReport(
+        references,
+        sources,
+        max_ratio,
+        _sigmoids(network, measured[0], postprocessing),
+        least_limit=postprocessing.least_limit,
+    )
     computes = postprocessing.computes
     noise = (
         *report.of_inputs(),
@@ -179,6 +186,8 @@ class _NoiseReport:
         sources: _NoiseSources,
         max_ratio: float,
         sigmoids: Mapping[Stage, frozenset[str]],
+        *,
+        least_limit: float = 0.0,
     ) -> None:
         self._references = references
         self._sources = sources
@@ -186,6 +195,7 @@ class _NoiseReport:
         # Why inputs may not share a batch; empty where they may.
         self.depends_on_batch = ""
         self._sigmoids = sigmoids
+        self._least_limit = least_limit
 
     def of_inputs(self) -> Iterator[Noise]:
         """Give the noise of the network's inputs."""
@@ -238,6 +248,9 @@ class _NoiseReport:
             if name in self._sigmoids[stage] and self._max_ratio * floor < SIGMOID_LIMIT:
                 causes = replace(causes, note="; ".join(filter(None, (causes.note, _SIGMOID))))
                 floor = round_up(SIGMOID_LIMIT / self._max_ratio)
+            if stage in ("activation", "end to end") and self._max_ratio * floor < self._least_limit:
+                causes = replace(causes, note="; ".join(filter(None, (causes.note, _CALIBRATED))))
+                floor = round_up(self._least_limit / self._max_ratio)
         return Noise(
             tensor=name,
             stage=stage,

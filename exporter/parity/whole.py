@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from exporter.options.stated import flags_of_field
-from exporter.parity.compare import judge
+from exporter.options.stated import flags_of_field, stating_remedy
+from exporter.parity.compare import WHOLE, judge
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, Row, Stage, WholeCheck
 from runtime.manifest import LAYOUT, Input, Task
@@ -38,7 +38,7 @@ def check_list(
         stage=stage,
         count=len(expected),
         fault=fault if finding else None,
-        finding=f"the {subject}: {finding}" if finding else "",
+        finding=f"the {subject}: {finding}; {stating_remedy(flags_of_field(subject))}" if finding else "",
     )
 
 
@@ -110,8 +110,8 @@ def _check_facts(
         name = names[0]
         more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
         finding = (
-            f"{subject}: '{name}': expected {_shown(expected, name)}, got {_shown(actual, name)}{more}; state "
-            f"{flags_of_field(name, kind=kind)} as it was exported, or export it again as stated"
+            f"{subject}: '{name}': expected {_shown(expected, name)}, got {_shown(actual, name)}{more}; "
+            f"{stating_remedy(flags_of_field(name, kind=kind))}"
         )
     return WholeCheck(
         subject=subject,
@@ -132,7 +132,7 @@ def _row(check: WholeCheck) -> Row:
         path=check.path,
         device="cpu",
         stage=check.stage,
-        group="compared whole",
+        group=WHOLE,
         planned=0,
         inputs=0,
         fault=check.fault,

@@ -70,8 +70,7 @@ def check_proof(artifact: Artifact, golden: Sequence[GoldenCase]) -> None:
 
 def _wide_ranges(promised: Mapping[str, LengthRange], compared: Mapping[str, LengthRange]) -> Iterator[str]:
     """Yield a problem for each dimension whose promised sizes are not those that were compared."""
-    # Manifests of before had no ranges at all.
-    for name in compared if promised else ():
+    for name in compared:
         if name not in promised:
             yield f"sizes of '{name[:80]}' were compared, and the manifest does not list them"
         elif promised[name].lowest < compared[name].lowest or promised[name].highest > compared[name].highest:

@@ -128,8 +128,8 @@ class Manifest(Part, frozen=True, kw_only=True):
 
     ``parity`` is None only during an export, before its check has passed; the runtime refuses such an artifact.
     ``compared`` is what was compared, by the name of each dynamic dimension: ``batch``, ``length``, and those that the
-    user named. The runtime refuses other lengths, and runs larger batches in parts. Empty in artifacts of earlier
-    releases, which promise nothing about lengths.
+    user named. The runtime refuses other lengths, and runs larger batches in parts. Where it lacks one that the
+    evidence has, ``truecopy verify`` and servers refuse the artifact.
     """
 
     format_version: int

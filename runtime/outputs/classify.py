@@ -40,6 +40,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         """Return the labels, best first, as an array; probabilities are left out."""
         return {"label": words_to_array([self.label, *(scored.label for scored in self.top)])}
 
+    def __repr__(self) -> str:
+        return f"<Prediction of {self}>"
+
     def __str__(self) -> str:
         return f"{self.input}: {self.label} ({self.probability:.1%})"
 

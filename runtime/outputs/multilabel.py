@@ -32,6 +32,9 @@ class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
         """Return the labels, sorted, as an array; probabilities are left out."""
         return {"labels": words_to_array(sorted(scored.label for scored in self.labels))}
 
+    def __repr__(self) -> str:
+        return f"<LabelSet of {self}>"
+
     def __str__(self) -> str:
         labels = ", ".join(f"{scored.label} ({scored.probability:.1%})" for scored in self.labels)
         return f"{self.input}: {labels or 'none'}"

@@ -24,6 +24,9 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
         """Return no array: the outputs are scores, and mean nothing beyond themselves."""
         return {}
 
+    def __repr__(self) -> str:
+        return f"<Outputs of {self}>"
+
     def __str__(self) -> str:
         return f"{self.input}: {_describe(self.outputs)}"
 

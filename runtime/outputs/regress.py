@@ -33,6 +33,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         values = np.array(list(self.values.values()), dtype=np.float32)
         return {"names": words_to_array(list(self.values)), "values": values}
 
+    def __repr__(self) -> str:
+        return f"<Estimate of {self}>"
+
     def __str__(self) -> str:
         shown = (f"{name} {value:g} {self.units.get(name, '')}".rstrip() for name, value in self.values.items())
         return f"{self.input}: " + ", ".join(shown)

@@ -33,6 +33,9 @@ class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
         """Return the map, and the labels in it, sorted, as arrays."""
         return {"label map": np.asarray(self.label_map), "labels": words_to_array(sorted(self.shares))}
 
+    def __repr__(self) -> str:
+        return f"<Segmentation of {self}>"
+
     def __str__(self) -> str:
         return f"{self.input}: " + ", ".join(f"{label} {share:.1%}" for label, share in self.shares.items())
 

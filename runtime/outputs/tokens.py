@@ -27,6 +27,9 @@ class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
         """Return tokens and words as arrays."""
         return {"tokens": np.array(self.tokens, dtype=np.int64), "words": words_to_array(list(self.words or ()))}
 
+    def __repr__(self) -> str:
+        return f"<TokenSequence of {self}>"
+
     def __str__(self) -> str:
         return f"{self.input}: {' '.join(map(str, self.tokens if self.words is None else self.words))}"
 

@@ -226,7 +226,10 @@ def test_labels_in_another_order_than_the_users_fail_at_their_stage(exported, ch
     evidence = recheck_artifact(exported.artifact, options, pixels=False).evidence
 
     row = evidence.rows[evidence.first_fault]
-    assert (row.path, row.stage, row.fault) == ("runtime", "labels", "label")
+    assert (row.path, row.stage, row.fault) == ("labels.txt", "labels", "label")
+    assert "the labels: 2 of 4 differ, the first at index 0: expected 'coffee', got 'cat'" in evidence.reason
+    assert evidence.reason.endswith("; state --labels as it was exported, or export it again as stated")
+    assert command._advice(evidence) == ""
 
 
 def test_a_tight_ratio_turns_rounding_into_a_fault(exported, checkpoint_file, net_file):

@@ -304,6 +304,10 @@ def test_a_larger_batch_than_was_compared_runs_in_parts(copy, edit_manifest, pho
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_an_artifact_of_an_earlier_release_promises_nothing_about_lengths(model):
+def test_a_manifest_without_what_was_compared_promises_nothing_about_lengths(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest.pop("compared"))
+
+    model = runtime.load(copy)
+
     assert model.manifest.compared == {}
     assert model.manifest.largest_batch is None

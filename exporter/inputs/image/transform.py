@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 from torchvision.transforms import v2
-from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation, VideoClassification
 
 from exporter.architectures import TIMM
 from exporter.errors import PreprocessingError
@@ -145,6 +145,11 @@ def read_preset(torchvision_name: str, pixels: PixelFormat = RGB) -> TrainingTra
             f"'{torchvision_name}': torchvision ships no transform for it. Pass yours with --preprocess FILE.py:NAME."
         )
     preset = default.transforms()
+    if isinstance(preset, VideoClassification):
+        raise PreprocessingError(
+            f"'{default}': its transform is of videos: expected one of single images. Prepare the clips before the "
+            "artifact, and describe its arrays with --input, as --input 'clip=float32[batch,3,16,112,112]'."
+        )
     if not isinstance(preset, ImageClassification | SemanticSegmentation):
         raise PreprocessingError(
             f"'{default}': its transform cannot be folded in: expected ImageClassification or SemanticSegmentation, "

@@ -160,6 +160,13 @@ def _by_column(content: object, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _names(transformer: Any, columns: Sequence[str], origin: str) -> tuple[str, ...]:
+    if isinstance(transformer, Mapping) and any(hasattr(part, "transform") for part in transformer.values()):
+        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in transformer.values()))
+        raise PreprocessingError(
+            f"'{origin}': a dictionary of {kinds}: expected one fitted transform of whole rows. Join them in the order "
+            "of the network's features, fit that on the training table, and save it: ColumnTransformer([('city', "
+            "OrdinalEncoder(), ['city']), ...]), where OrdinalEncoder gives the numbers of a LabelEncoder."
+        )
     if not hasattr(transformer, "transform") or not hasattr(transformer, "n_features_in_"):
         raise PreprocessingError(
             f"'{origin}': not a fitted transform: expected a fitted scikit-learn transformer, Pipeline or "

@@ -94,8 +94,9 @@ class TextAdapter(AdapterDefaults):
         if INPUT_IDS not in self._arrays:
             raise PreprocessingError(
                 f"{tokenizer.origin}: gives {', '.join(tokenizer.arrays)}, and the network's forward takes "
-                f"{', '.join(map(repr, takes)) or 'nothing'}: expected '{INPUT_IDS}' among both. Name the forward's "
-                "first parameter so."
+                f"{', '.join(map(repr, takes)) or 'nothing'}: expected '{INPUT_IDS}' among both. Name the "
+                f"forward's parameters as the tokenizer's arrays that they take, as in forward(self, "
+                f"{', '.join(tokenizer.arrays[: max(1, len(takes))])})."
             )
         self._pairs = pairs
         self._samples = samples

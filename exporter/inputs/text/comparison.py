@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import first_line
+from exporter.options.stated import stating_remedy
 from runtime.evidence import WholeCheck
 
 # The parts of a tokenizer's file that decide which tokens a text has, in the order in which it passes through them.
@@ -26,7 +27,7 @@ def check_tokenizer(expected: bytes, path: Path) -> WholeCheck:
         stage="tokens",
         count=tokenizer.get_vocab_size(with_added_tokens=True),
         fault="value" if finding else None,
-        finding=f"the tokenizer: {finding}" if finding else "",
+        finding=f"the tokenizer: {finding}; {stating_remedy('--tokenizer')}" if finding else "",
     )
 
 

@@ -1,5 +1,6 @@
 """Tokenizers of training: untouched for the reference, and as the artifact's ``tokenizer.json``."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +22,10 @@ ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 _NO_LIMIT = 10**6
 
 _PADDING_TOKENS = ("[PAD]", "<pad>")
+
+# What people name the words that stand for others, and that fill up, in vocabularies of their own.
+_UNKNOWN = ("<unk>", "[UNK]", "<UNK>", "UNK", "unk", "<oov>")
+_PADDING = ("<pad>", "[PAD]", "<PAD>", "PAD", "pad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +132,39 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None, *, tru
     )
 
 
+def _words_in(path: Path) -> Mapping[str, int]:
+    """Return the words of a file that maps each to its number; none for any other file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    numbers = content.values() if isinstance(content, dict) else ()
+    return content if numbers and all(isinstance(number, int) for number in numbers) else {}
+
+
+def _of_vocabulary(path: Path, words: Mapping[str, int], max_length: int | None) -> str:
+    """Return why words and their numbers are no tokenizer, and how to write one of them."""
+    unknown, padding = (next((word for word in names if word in words), names[0]) for names in (_UNKNOWN, _PADDING))
+    cut = f"t.enable_truncation({max_length}); " if max_length else ""
+    pad = f"t.enable_padding(length={max_length}, pad_id={words.get(padding, 0)}, pad_token='{padding}'); "
+    return (
+        f"'{path}': a vocabulary, and not a tokenizer: it does not say how texts are split into words. Write one with "
+        f"the tokenizers library, such as t = Tokenizer(WordLevel(json.loads(Path('{path}').read_text()), "
+        f"unk_token='{unknown}')); "
+        f"t.normalizer = Lowercase(); t.pre_tokenizer = WhitespaceSplit(); {cut}{pad if max_length else ''}"
+        "t.save('tokenizer.json'); or pass lists of words: --input 'text=tokens[batch,length]' "
+        f"--vocabulary {path}."
+    )
+
+
 def _from_file(path: Path, max_length: int | None, longest: int | None, carried: TextInput | None) -> ReadTokenizer:
     tokenizers = import_module("tokenizers")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
+        words = _words_in(path)
+        if words:
+            raise PreprocessingError(_of_vocabulary(path, words, max_length)) from error
         raise PreprocessingError(
             f"'{path}': not a tokenizer: {first_line(error)}. Give a '{LAYOUT.tokenizer}' that the tokenizers "
             "library wrote."

@@ -16,7 +16,9 @@ import runtime
 from exporter.calibration.fit import calibrate
 from exporter.cli.evaluate import evaluate
 from exporter.conversion.to_torchscript import load_torchscript
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
+from exporter.recheck import recheck_artifact
 from runtime.manifest import Value
 
 app = typer.Typer()
@@ -121,6 +123,30 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
     assert archives[0].read_bytes() == archives[1].read_bytes()
 
 
+def test_a_calibrated_artifact_is_compared_at_its_temperature(exported, checkpoint_file, net_file, photos, tmp_path):
+    """With graphs of another temperature it is another model."""
+    labels = runtime.load(exported.artifact).labels
+    for label, photo in zip(labels, photos, strict=True):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        photo.save(tmp_path / "data" / label / "0.png")
+    photos[0].save(tmp_path / "data" / labels[1] / "odd.png")
+    calibrated = tmp_path / "calibrated"
+    temperature = calibrate(exported.artifact, tmp_path / "data", out=calibrated).temperature
+    options = ExportOptions(checkpoint=checkpoint_file, preprocess=f"{net_file}:transform")
+
+    evidence = recheck_artifact(calibrated, options, pixels=False).evidence
+
+    assert evidence.passed, evidence.reason
+    assert f"the calibration: a temperature of {temperature:.3g}" in " ".join(evidence.not_proven)
+    stages = {(row.path, row.stage) for row in evidence.rows}
+    assert {("model.onnx", "activation"), ("runtime", "network"), ("model.torchscript", "end to end")} <= stages
+    manifest = json.loads((calibrated / "truecopy.json").read_text())
+    manifest["calibration"]["scales"] = [1.01 * scale for scale in manifest["calibration"]["scales"]]
+    (calibrated / "truecopy.json").write_text(json.dumps(manifest))
+    other = recheck_artifact(calibrated, options, pixels=False).evidence
+    assert (other.verdict, other.rows[other.first_fault].stage) == ("failed", "activation")
+
+
 def test_one_class_of_a_multilabel_keeps_its_sigmoid(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
@@ -140,3 +166,7 @@ def test_one_class_of_a_multilabel_keeps_its_sigmoid(tmp_path):
     assert found.temperature is None
     after = runtime.load(tmp_path / "calibrated").run({"x": points})["probabilities"]
     assert after == pytest.approx(1 / (1 + (before / (1 - before)) ** -found.scales[0]), abs=1e-5)
+    options = ExportOptions(checkpoint=tmp_path / "net.pth", arch=network)
+    evidence = recheck_artifact(tmp_path / "calibrated", options).evidence
+    assert evidence.passed, evidence.reason
+    assert ("model.onnx", "activation") in {(row.path, row.stage) for row in evidence.rows}

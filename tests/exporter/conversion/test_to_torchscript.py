@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 import exporter
-from exporter.conversion.to_torchscript import load_torchscript
+from exporter.conversion.to_torchscript import load_torchscript, trace
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,19 @@ def test_on_cuda_it_gives_the_same_pixels_and_answers(archive, image):
     assert torch.equal(pixels.cpu(), here.prepare(image))
     assert answers.is_cuda
     torch.testing.assert_close(answers.cpu(), here(image), rtol=0, atol=1e-5)
+
+
+class Upsampling(nn.Module):
+    """The way up of a U-Net: a resize to the size of an earlier tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = nn.functional.max_pool2d(x, 2)
+        return nn.functional.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def test_a_network_is_traced_whose_operators_the_watch_hides_from_the_tracer():
+    x = torch.rand(2, 3, 8, 8)
+
+    traced = trace(Upsampling(), (x,))
+
+    torch.testing.assert_close(traced(x + 1), Upsampling()(x + 1))

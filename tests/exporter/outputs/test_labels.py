@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from exporter import ExportError
+from exporter.options.task import TaskOptions
 from exporter.outputs.labels import describe_labels, read_labels, read_vocabulary
+from exporter.outputs.registry import infer_postprocessing
 
 FLOWERS = ("daisy", "rose", "tulip")
 IN_ORDER = {"daisy": 0, "rose": 1, "tulip": 2}
@@ -107,6 +110,14 @@ def test_names_that_do_not_fit_the_scores_are_refused(tmp_path, text, problem):
 
     with pytest.raises(ExportError, match=problem):
         read_labels(tmp_path / "names.txt", classes=3)
+
+
+def test_one_name_for_the_two_classes_of_one_logit_is_refused_with_what_is_missing():
+    logits = (torch.tensor([[1.5], [-0.5]]),)
+    postprocessing = infer_postprocessing(logits, TaskOptions(task="binary"), labels_file="labels.txt", name="net")
+
+    with pytest.raises(ExportError, match="Name the class that its one output is not about before it, such as 'back"):
+        postprocessing.read_labels(("polyp",), lambda _classes: ((), ""))
 
 
 def test_names_in_memory_are_taken_as_they_are():

@@ -45,12 +45,30 @@ def test_a_masked_class_is_a_probability_of_zero(task):
     [
         ([[1.0, float("nan"), 0.5]], "gives NaN or infinity"),
         ([[1.0, INFINITY, 0.5]], "gives NaN or infinity"),
-        ([[1.0, 0.0, 0.5], [-INFINITY] * 3], "masks every class of an input"),
     ],
 )
 def test_what_gives_no_probabilities_is_refused(task, rows, problem):
     with pytest.raises(exporter.ParityError, match=problem):
         infer(rows, task)
+
+
+def test_an_input_without_any_class_is_refused_where_a_softmax_follows():
+    with pytest.raises(exporter.ParityError, match=r"masks every class of an input .*pass --task multilabel"):
+        infer([[1.0, 0.0, 0.5], [-INFINITY] * 3], "classify")
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "expected"),
+    [
+        ("multilabel", [[1.0, 2.0, 0.5], [-INFINITY] * 3], [0.0, 0.0, 0.0]),
+        ("binary", [[1.5], [-INFINITY]], [1.0, 0.0]),
+        ("segment", [[[[2.0, -1.0]]], [[[-INFINITY, -INFINITY]]]], [[[1.0, 1.0]], [[0.0, 0.0]]]),
+    ],
+)
+def test_an_input_without_any_class_has_probabilities_of_zero_where_a_sigmoid_follows(task, rows, expected):
+    (scores,) = infer(rows, task).expect(torch.tensor(rows)).values()
+
+    assert scores[1].tolist() == expected
 
 
 def test_a_network_that_masks_classes_is_proven_and_served(tmp_path):

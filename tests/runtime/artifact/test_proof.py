@@ -105,9 +105,10 @@ def test_a_thinned_file_list_is_refused(copy, edit_manifest, name):
 @pytest.mark.parametrize(
     ("ranges", "problem"),
     [
-        ({"batch": [1, 64], "length": [2, 96]}, "'batch' was compared from 1 to 7, and the manifest promises 1 to 64"),
+        ({"batch": [1, 64], "length": [2, 96]}, "'batch' was compared from 1 to 16, and the manifest promises 1 to 64"),
         ({"batch": [1, 7], "length": [1, 97]}, "'length' was compared from 2 to 96, and the manifest promises 1 to 97"),
         ({"batch": [2, 7]}, "sizes of 'length' were compared, and the manifest does not list them"),
+        ({}, "sizes of 'length' were compared, and the manifest does not list them"),
     ],
 )
 def test_sizes_beyond_those_that_were_compared_are_refused(copy, edit_manifest, edit_evidence, ranges, problem):
@@ -116,6 +117,13 @@ def test_sizes_beyond_those_that_were_compared_are_refused(copy, edit_manifest, 
     edit_manifest(copy, lambda manifest: manifest.update(compared=compared))
 
     with pytest.raises(runtime.ArtifactError, match=problem):
+        verify(copy, device="cpu")
+
+
+def test_a_manifest_without_the_sizes_that_were_compared_is_refused(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest.pop("compared"))
+
+    with pytest.raises(runtime.ArtifactError, match="sizes of 'batch' were compared, and the manifest does not list"):
         verify(copy, device="cpu")
 
 

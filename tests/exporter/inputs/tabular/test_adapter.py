@@ -13,6 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    LabelEncoder,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -308,6 +309,13 @@ def test_a_pickle_is_not_loaded_unless_trusted(tmp_path):
 def test_what_is_not_fitted_is_named():
     with pytest.raises(exporter.PreprocessingError, match="not a fitted transform"):
         tables.read_table_transform(StandardScaler(), columns=(), trust=False)
+
+
+def test_a_dictionary_of_encoders_is_refused_with_the_way_to_join_them():
+    encoders = {"city": LabelEncoder().fit(["A", "B"]), "scaler": StandardScaler().fit([[0.0], [2.0]])}
+
+    with pytest.raises(exporter.PreprocessingError, match=r"a dictionary of LabelEncoder, StandardScaler: .*Join them"):
+        tables.read_table_transform(encoders, columns=(), trust=False)
 
 
 def test_a_scaler_with_another_mean_in_the_graph_is_caught(monkeypatch, tmp_path):

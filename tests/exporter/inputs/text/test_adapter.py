@@ -1,12 +1,14 @@
 """Networks of texts: the tokenizer of training goes with them, and every number that it gives is compared."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from support.modules import load_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import exporter
 import runtime
@@ -185,6 +187,20 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path, name, content, messa
 
     with pytest.raises(exporter.PreprocessingError, match=message):
         read_tokenizer(path, max_length=None, longest=16)
+
+
+def test_a_vocabulary_is_refused_with_the_lines_that_write_its_tokenizer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("words.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "good": 2, "film": 3}))
+    with pytest.raises(exporter.PreprocessingError, match="a vocabulary, and not a tokenizer") as refused:
+        read_tokenizer(Path("words.json"), max_length=6, longest=None)
+
+    lines = re.search(r"such as (.*); or pass", str(refused.value))[1]
+    names = {"json": json, "Path": Path, "Tokenizer": Tokenizer}
+    exec(lines, names | vars(models) | vars(normalizers) | vars(pre_tokenizers))  # noqa: S102 - our own message
+
+    tokenizer = read_tokenizer(Path("tokenizer.json"), max_length=None, longest=None)
+    assert tokenizer.reference(("A GOOD film",))["input_ids"].tolist() == [[1, 2, 3, 0, 0, 0]]
 
 
 def padded_tokenizer(path: Path, **padding: object) -> Path:
