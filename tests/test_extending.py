@@ -67,6 +67,7 @@ TASK_EXCEPTIONS = {
 STEPS = {
     "Resize": "resize",
     "CenterCrop": "center_crop",
+    "ShareCrop": "share_crop",
     "Pad": "pad",
     "Grayscale": "grayscale",
     "ToFloat": "to_float",
@@ -78,7 +79,8 @@ STEPS = {
 # these one by one. Functions of tensors are read as arithmetic by what they give. The images that parity makes are
 # chosen by what resizes and crops do.
 _KERNELS = {"runtime/geometry/native.py", "runtime/geometry/pillow.py", "runtime/geometry/preparation.py"}
-_PARTS = {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/plain_options.py"}
+_PROCESSORS = "exporter/inputs/image/processors.py"
+_PARTS = {_PROCESSORS, "exporter/inputs/image/plain_options.py"}
 _PROBED = "exporter/inputs/image/probed.py"
 STEP_EXCEPTIONS = {
     "Grayscale": {"runtime/geometry/native.py"},
@@ -88,7 +90,9 @@ STEP_EXCEPTIONS = {
         "exporter/inputs/image/made_images.py",
         "exporter/inputs/image/steps/resize.py",
         "runtime/geometry/steps/resize.py",
+        "runtime/geometry/steps/share_crop.py",
     },
+    "ShareCrop": {_PROCESSORS, "exporter/inputs/image/made_images.py"},
     "Resize": {
         *_KERNELS,
         *_PARTS,
@@ -104,7 +108,7 @@ STEP_EXCEPTIONS = {
     },
     "ToFloat": {*_PARTS, _PROBED},
     "Normalize": {*_PARTS, _PROBED, "exporter/inputs/image/transform.py"},
-    "ChannelOrder": {_PROBED},
+    "ChannelOrder": {_PROCESSORS, _PROBED},
 }
 
 

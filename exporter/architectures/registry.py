@@ -168,8 +168,9 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
-        """Return logits, float32 [batch, classes]."""
-        logits: torch.Tensor = self.model(*inputs, **named, return_dict=True).logits
+        """Return logits, float32 [batch, classes]; PP-LCNet calls them its last hidden state."""
+        outputs = self.model(*inputs, **named, return_dict=True)
+        logits: torch.Tensor = outputs.logits if "logits" in outputs else outputs.last_hidden_state
         return logits
 
 
@@ -200,7 +201,8 @@ def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
 
     names = [str(name) for name in getattr(config, "architectures", None) or ()]
     tasks = ("ImageClassification", "SequenceClassification")
-    task = next((task for task in tasks if any(name.endswith(f"For{task}") for name in names)), None)
+    # Some say more behind it, as DeiT's ForImageClassificationWithTeacher and Perceiver's.
+    task = next((task for task in tasks if any(f"For{task}" in name for name in names)), None)
     if any(name.endswith("ForConditionalGeneration") for name in names) and config.is_encoder_decoder:
         return _hugging_face_writer(reference, folder, lambda: make("Seq2SeqLM"))
     if task is None:

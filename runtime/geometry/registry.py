@@ -6,8 +6,8 @@ from PIL import Image
 
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.sizes import PreparedShape
-from runtime.geometry.steps import center_crop, grayscale, pad, resize
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+from runtime.geometry.steps import center_crop, grayscale, pad, resize, share_crop
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize, ShareCrop
 
 
 class StepModule(Protocol):
@@ -38,6 +38,7 @@ class StepModule(Protocol):
 STEPS: dict[type[GeometryStep], StepModule] = {
     Resize: resize,
     CenterCrop: center_crop,
+    ShareCrop: share_crop,
     Pad: pad,
     Grayscale: grayscale,
 }

@@ -29,6 +29,12 @@ def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     fails. Integer division equals torchvision's ``int(size * long / short)`` for every side below 2**26: its float
     quotient is correctly rounded, so it cannot reach the next integer from below.
     """
+    new_height, new_width = _before_rounding_up(height, width, step)
+    multiple = step.multiple or 1
+    return -(-new_height // multiple) * multiple, -(-new_width // multiple) * multiple
+
+
+def _before_rounding_up(height: int, width: int, step: Resize) -> tuple[int, int]:
     if isinstance(step.size, tuple):
         return step.size
     if isinstance(step.size, KeepRatio):
@@ -41,6 +47,8 @@ def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
 
 
 def _fitted_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
+    if box.arithmetic == "long_side":
+        return _thumbnail_size(height, width, box)
     if box.arithmetic == "divide":
         ratios = (height / box.height, width / box.width)
         ratio = max(ratios) if box.side == "inside" else min(ratios)
@@ -50,6 +58,16 @@ def _fitted_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
     ratio = min(ratios) if box.side == "inside" else max(ratios)
     ratio = ratio if box.enlarge else min(ratio, 1.0)
     return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _thumbnail_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
+    """Return the size of transformers' thumbnails (Donut): a square image is cut to the box side by side."""
+    new_height, new_width = min(height, box.height), min(width, box.width)
+    if height > width:
+        new_width = max(1, width * new_height // height)
+    elif width > height:
+        new_height = max(1, height * new_width // width)
+    return new_height, new_width
 
 
 def vertical_first(height: int, width: int, resized: tuple[int, int], step: Resize) -> bool:
@@ -65,11 +83,19 @@ def crop_origin(size: int, crop: int, rounding: str = "half_even") -> int:
     """Return where a centered crop starts on one axis; negative where the image is smaller, and zeros pad it.
 
     As torchvision's ``center_crop``: Python's rounding half to even when cropping, or down as in transformers; floor on
-    the leading side when padding.
+    the leading side when padding. With ``floor`` both are rounded down.
     """
-    if size < crop:
+    if size < crop and rounding != "floor":
         return -((crop - size) // 2)
     return round((size - crop) / 2) if rounding == "half_even" else (size - crop) // 2
+
+
+def share_of(height: int, width: int, share: float) -> int:
+    """Return a share of an image's short side in pixels, truncated as transformers' Perceiver does.
+
+    What would be cut to nothing keeps one pixel, where transformers fails.
+    """
+    return max(1, int(share * min(height, width)))
 
 
 def kept_span(size: int, crop: int, rounding: str) -> tuple[int, int]:

@@ -44,6 +44,7 @@ from runtime.manifest.steps import (
     Pad,
     Preprocessing,
     Resize,
+    ShareCrop,
     ToFloat,
 )
 from runtime.manifest.tasks import (
@@ -124,6 +125,7 @@ __all__ = [
     "Regress",
     "Resize",
     "Segment",
+    "ShareCrop",
     "Source",
     "Structure",
     "TabularInput",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from runtime.manifest.parts import MAX_SIDE, Channels, Fill, Margin, Part, PerChannel, Side
 
@@ -14,13 +14,14 @@ class KeepRatio(Part, frozen=True, kw_only=True):
     """A size that keeps the aspect ratio: the largest one ``inside`` a box, or the smallest one ``outside`` it.
 
     Both sides are rounded half to even: of ``side / ratio`` as timm's ResizeKeepRatio computes them, or of ``side *
-    ratio`` as Ultralytics' LetterBox does. Without ``enlarge`` smaller images stay as they are.
+    ratio`` as Ultralytics' LetterBox does. Or, as transformers' thumbnails (``long_side``), the image's longer side is
+    cut to the box, and the other follows, truncated. Without ``enlarge`` smaller images stay as they are.
     """
 
     height: Side
     width: Side
     side: Literal["inside", "outside"]
-    arithmetic: Literal["divide", "multiply"]
+    arithmetic: Literal["divide", "multiply", "long_side"]
     enlarge: bool = True
 
 
@@ -36,7 +37,7 @@ class Resize(Part, frozen=True, kw_only=True, tag="resize", tag_field="step"):
     ``implementation`` is Pillow's, for transforms of PIL images, with weights in 22 bits; or torch's, for transforms of
     uint8 tensors, which fits the largest weight into 15 bits; or OpenCV's, with weights in 11 bits. All are followed to
     the last bit. Without ``antialias``, as OpenCV always does it, two pixels along each axis are mixed, however many
-    lie between them.
+    lie between them. Both sides are rounded up to a multiple of ``multiple``, where there is one.
     """
 
     size: int | tuple[Side, Side] | KeepRatio
@@ -45,6 +46,7 @@ class Resize(Part, frozen=True, kw_only=True, tag="resize", tag_field="step"):
     max_size: Side | None = None
     implementation: Literal["pillow", "torch", "opencv"] = "pillow"
     antialias: bool = True
+    multiple: Side | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Bound the short side: msgspec 0.22 crashes where a union of bounded numbers and pairs makes its schema."""
@@ -56,13 +58,24 @@ class CenterCrop(Part, frozen=True, kw_only=True, tag="center_crop", tag_field="
     """The middle ``height x width`` pixels; smaller images are padded with ``fill``, one value or one per channel.
 
     Where an odd number of pixels is cut, ``rounding`` says on which side one more is: torchvision rounds the
-    start half to even, transformers down. Where an odd number is padded, the extra pixel follows the image.
+    start half to even, transformers down. Where an odd number is padded, the extra pixel follows the image; with
+    ``floor``, as transformers has it on Pillow, the start is rounded down in both, and the extra pixel precedes it.
     """
 
     height: Side
     width: Side
-    rounding: Literal["half_even", "down"] = "half_even"
+    rounding: Literal["half_even", "down", "floor"] = "half_even"
     fill: Fill = (0,)
+
+
+class ShareCrop(Part, frozen=True, kw_only=True, tag="share_crop", tag_field="step"):
+    """The middle of an image: ``height`` and ``width`` are shares of its short side, truncated to at least one pixel.
+
+    Where an odd number of pixels is cut, the start is rounded down.
+    """
+
+    height: Annotated[float, Meta(gt=0, le=1)]
+    width: Annotated[float, Meta(gt=0, le=1)]
 
 
 class ToFloat(Part, frozen=True, kw_only=True, tag="to_float", tag_field="step"):
@@ -104,7 +117,7 @@ class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="ste
     channels: Literal[1, 3]
 
 
-GeometryStep: TypeAlias = Resize | CenterCrop | Pad | Grayscale
+GeometryStep: TypeAlias = Resize | CenterCrop | ShareCrop | Pad | Grayscale
 ArithmeticStep: TypeAlias = ToFloat | Normalize | ChannelOrder
 
 

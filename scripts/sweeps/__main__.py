@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sweeps import cases, odd_networks, transformers_types
+from sweeps import cases, image_types, odd_networks, text_types, transformers_types
 
 TIMM_EXPORTS = 60
 
@@ -43,7 +43,7 @@ SWEEPS: dict[str, Sweep] = {
         names=lambda: [*cases.classifiers(), *cases.sample(cases.small_timm(), TIMM_EXPORTS)], case=cases.export
     ),
     "transformers": Sweep(
-        names=lambda: [*transformers_types.TEXT, *transformers_types.IMAGE], case=transformers_types.transformers_type
+        names=lambda: [*text_types.TEXT, *image_types.IMAGE], case=transformers_types.transformers_type
     ),
     "odd": Sweep(names=lambda: list(odd_networks.ODD), case=odd_networks.odd),
 }

@@ -4,7 +4,7 @@ import hashlib
 import random
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,10 +201,10 @@ def photo_crops(transform: Any, *, count: int) -> torch.Tensor:
     return torch.stack(crops)
 
 
-def noise_images(transform: Any) -> torch.Tensor:
+def noise_images(transform: Any, *, sizes: Sequence[tuple[int, int]] = _NOISE_SIZES) -> torch.Tensor:
     """Return images of random pixels, transformed, as one batch."""
     generator = np.random.default_rng(2)
-    images = [generator.integers(0, 256, (height, width, 3), np.uint8) for height, width in _NOISE_SIZES]
+    images = [generator.integers(0, 256, (height, width, 3), np.uint8) for height, width in sizes]
     return torch.stack([transform(Image.fromarray(image)) for image in images])
 
 

@@ -1,16 +1,13 @@
 """Reader of Hugging Face's ``preprocessor_config.json`` into the manifest's steps.
 
-transformers' own processor reads the file and stays the reference. What it will do is read off its settings, provided
-that its class leaves the steps of the base class as they are.
-
-transformers has two of each processor: on torchvision, which resizes tensors, and on Pillow, formerly the "slow" one.
-They give different pixels, and the file does not say which of the two a model was trained with.
+transformers' own processor reads the file and stays the reference. What it will do is read off its settings, and held
+against what it gives for a few images at once, so that another release of transformers cannot make it wrong.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,31 +15,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporter.architectures.hugging_face import load_auto
-from exporter.errors import PreprocessingError
+from exporter.errors import PreprocessingError, first_line
+from exporter.inputs.image.made_images import Drawing
+from exporter.inputs.image.pixel_format import PixelFormat
 from exporter.inputs.image.plain_options import TransformParts
-from exporter.inputs.image.steps.resize import PILLOW_FILTERS, axis_order, crop_fits
-from runtime.manifest import (
-    ArithmeticStep,
-    CenterCrop,
-    GeometryStep,
-    Interpolation,
-    Normalize,
-    Resize,
-    ToFloat,
-)
+from exporter.inputs.image.processors import Backend, Settings, geometry_of, kind_of
+from exporter.inputs.image.registry import STEPS
+from exporter.inputs.image.steps.resize import PILLOW_FILTERS
+from runtime.geometry.preparation import prepare
+from runtime.manifest import ArithmeticStep, GeometryStep
 
 CONFIG_NAME = "preprocessor_config.json"
 
-Backend: TypeAlias = Literal["torchvision", "pil"]
+# Settings that leave a processor's pixels as they are once the geometry is done; each takes those that it has.
+_PLAIN = ("do_rescale", "do_normalize", "include_top")
 
-# Pillow's numbers, which the file holds, for what each backend's resize can do.
-_INTERPOLATIONS: dict[Backend, dict[int, Interpolation]] = {
-    "torchvision": {2: "bilinear", 3: "bicubic"},
-    "pil": PILLOW_FILTERS,
-}
+_DRAWINGS = (
+    Drawing(size=(427, 640), pattern="noise"),
+    Drawing(size=(301, 255), pattern="waves"),
+    Drawing(size=(96, 61), pattern="ramps"),
+)
 
-# The steps of transformers' base classes that the manifest can follow; a processor that overrides one does otherwise.
-_STEPS = ("_preprocess", "process_image", "resize", "center_crop", "rescale", "normalize", "rescale_and_normalize")
+# Largest accepted difference of the arithmetic, in shares of the largest value: float32's own rounding is a hundredth.
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +53,20 @@ class Processor:
     pixels: Callable[[Image.Image], NDArray[np.uint8]]
 
 
-def read_processor(folder: Path, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Processor:
+def backend_of(reference: str) -> tuple[Path, Backend] | None:
+    """Return the folder and the backend of ``FOLDER/preprocessor_config.json``, with ``:pil`` behind it or not.
+
+    None for any other reference.
+    """
+    path, separator, backend = reference.partition(f"{CONFIG_NAME}:")
+    if separator and backend == "pil":
+        return Path(path), "pil"
+    return (Path(reference).parent, "torchvision") if Path(reference).name == CONFIG_NAME else None
+
+
+def read_processor(
+    folder: Path, pixels: PixelFormat, backend: Backend, changes: Mapping[str, Any], *, trust: bool
+) -> Processor:
     """Return the processor that transformers makes, on ``backend``, of the configuration in ``folder``.
 
     ``changes`` are settings that take the place of the configuration's. Python code of the folder runs only if
@@ -66,32 +74,73 @@ def read_processor(folder: Path, backend: Backend, changes: Mapping[str, Any], *
     cannot be folded in.
     """
     subject = f"'{folder / CONFIG_NAME}'"
-    processor = _load(folder, subject, backend, changes, trust=trust)
-    geometry: list[GeometryStep] = []
-    resize = _resize(processor, subject, backend) if processor.do_resize else None
-    if resize is not None:
-        geometry.append(resize)
-    if processor.do_center_crop:
-        size = processor.crop_size
-        crop = CenterCrop(height=int(size["height"]), width=int(size["width"]), rounding="down")
-        if backend == "pil" and (resize is None or not crop_fits(resize, crop)):
-            raise PreprocessingError(
-                f"{subject}: 'crop_size' pads small images, on Pillow with one pixel more above: expected a 'size' of "
-                f"at least {crop.height} x {crop.width}. Pass --preprocess FILE.py:NAME."
-            )
-        geometry.append(crop)
-    if getattr(processor, "do_pad", None):
-        raise PreprocessingError(f"{subject}: 'do_pad' cannot be folded in. Pass --preprocess FILE.py:NAME.")
+    processor = load_processor(folder, backend, changes, trust=trust)
+    kind = kind_of(processor, _base_of(processor, backend, subject), subject)
+    run = as_function(processor)
+    image: Any = _DRAWINGS[0].draw(pixels).source()
+    try:
+        run(image)
+    except Exception as error:  # whatever a processor raises for its own settings
+        raise PreprocessingError(
+            f"{subject}: transformers' {type(processor).__name__} fails on an image: {first_line(error)}. Correct the "
+            "file, or pass --preprocess FILE.py:NAME."
+        ) from error
+    settings = Settings(processor=processor, backend=backend, subject=subject, ignored=kind.ignored)
+    read = Processor(
+        geometry=geometry_of(kind, settings),
+        arithmetic=tuple(kind.arithmetic(settings)),
+        transform=run,
+        pixels=lambda image: run(image).permute(1, 2, 0).numpy(),
+    )
+    order = next((step.order for step in read.arithmetic if hasattr(step, "order")), None)
+    plain = as_function(processor, **{name: False for name in _PLAIN if hasattr(processor, name)})
 
-    def run(image: Image.Image, **changes: bool) -> torch.Tensor:
+    def own_pixels(image: Image.Image) -> NDArray[np.uint8]:
+        values = plain(image)
+        values = values if order is None else values[[order.index(channel) for channel in range(len(order))]]
+        prepared: NDArray[np.uint8] = values.permute(1, 2, 0).contiguous().numpy()
+        return prepared
+
+    whole = Processor(geometry=read.geometry, arithmetic=read.arithmetic, transform=run, pixels=own_pixels)
+    _check(whole, pixels, subject, type(processor).__name__)
+    return whole
+
+
+def is_timm(folder: Path) -> bool:
+    """Return whether a folder holds one of timm's networks, whose processor is read from the network's settings."""
+    config = folder / "config.json"
+    return not (folder / CONFIG_NAME).is_file() and config.is_file() and "pretrained_cfg" in config.read_text("utf-8")
+
+
+def as_function(processor: Any, **changes: bool) -> Callable[[Image.Image], torch.Tensor]:
+    """Return a processor as a function from an image to its tensor, [channels, height, width]."""
+
+    def process(image: Image.Image) -> torch.Tensor:
         result: torch.Tensor = processor(images=image, return_tensors="pt", **changes)["pixel_values"][0]
         return result
 
-    def pixels(image: Image.Image) -> NDArray[np.uint8]:
-        prepared: NDArray[np.uint8] = run(image, do_rescale=False, do_normalize=False).permute(1, 2, 0).numpy()
-        return prepared
+    return process
 
-    return Processor(geometry=tuple(geometry), arithmetic=_arithmetic(processor, backend), transform=run, pixels=pixels)
+
+def load_processor(folder: Path, backend: Backend, changes: Mapping[str, Any] = {}, *, trust: bool) -> Any:
+    """Return transformers' own object; raise PreprocessingError where there is none."""
+    subject = f"'{folder / CONFIG_NAME}'"
+    try:
+        import transformers.image_processing_backends  # noqa: F401  of version 5
+    except ImportError:
+        raise PreprocessingError(
+            f"{subject}: needs transformers 5, which is not installed. Run: pip install 'truecopy[hf]'."
+        ) from None
+    return load_auto(
+        "AutoImageProcessor",
+        folder,
+        trust=trust,
+        error=PreprocessingError,
+        problem=f"{subject}: transformers cannot read it",
+        fix="Check the folder.",
+        backend=backend,
+        **changes,
+    )
 
 
 def settings_of(parts: TransformParts) -> tuple[Backend, dict[str, Any]]:
@@ -134,76 +183,41 @@ def _sides(size: int | tuple[int, int]) -> dict[str, int]:
     return {"height": height, "width": width}
 
 
-def _load(folder: Path, subject: str, backend: Backend, changes: Mapping[str, Any], *, trust: bool) -> Any:
-    try:
-        from transformers.image_processing_backends import PilBackend, TorchvisionBackend
-    except ImportError:
-        raise PreprocessingError(
-            f"{subject}: needs transformers 5, which is not installed. Run: pip install 'truecopy[hf]'."
-        ) from None
-    processor = load_auto(
-        "AutoImageProcessor",
-        folder,
-        trust=trust,
-        error=PreprocessingError,
-        problem=f"{subject}: transformers cannot read it",
-        fix="Check the folder.",
-        backend=backend,
-        **changes,
-    )
-    kind = type(processor)
-    base = TorchvisionBackend if backend == "torchvision" else PilBackend
+def _base_of(processor: Any, backend: Backend, subject: str) -> type:
+    from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+
+    base: type = TorchvisionBackend if backend == "torchvision" else PilBackend
     if not isinstance(processor, base):
         raise PreprocessingError(
-            f"{subject}: '{kind.__name__}' cannot be folded in: expected one of transformers' {backend} processors. "
-            "Pass --preprocess FILE.py:NAME."
+            f"{subject}: '{type(processor).__name__}' cannot be folded in: expected one of transformers' {backend} "
+            "processors. Pass --preprocess FILE.py:NAME."
         )
-    own = [step for step in _STEPS if getattr(kind, step, None) is not getattr(base, step, None)]
-    if own:
+    return base
+
+
+def _check(processor: Processor, pixels: PixelFormat, subject: str, name: str) -> None:
+    """Raise PreprocessingError where the steps give other values than the processor itself on a few images."""
+    for drawing in _DRAWINGS:
+        made = drawing.draw(pixels)
+        image: Any = made.source()
+        expected, prepared = processor.pixels(image), prepare(image, processor.geometry)
+        values = torch.from_numpy(expected).permute(2, 0, 1)[None].to(torch.float32)
+        for step in processor.arithmetic:
+            values = STEPS[type(step)].to_module(step)(values)
+        wanted = processor.transform(image)
+        if not np.array_equal(expected, prepared):
+            problem = _difference(expected, prepared)
+        elif values[0].shape != wanted.shape or (values[0] - wanted).abs().max() > _TOLERANCE * wanted.abs().max():
+            problem = "in its arithmetic"
+        else:
+            continue
         raise PreprocessingError(
-            f"{subject}: '{kind.__name__}' cannot be folded in: expected the usual steps, got its own "
-            f"{', '.join(own)}. Pass --preprocess FILE.py:NAME."
+            f"{subject}: '{name}' does otherwise than its settings say: it differs on '{made.name}', "
+            f"{problem}. Pass --preprocess FILE.py:NAME."
         )
-    return processor
 
 
-def _resize(processor: Any, subject: str, backend: Backend) -> Resize:
-    interpolation = _INTERPOLATIONS[backend].get(int(processor.resample))
-    if interpolation is None:
-        known = ", ".join(f"{number} ({name})" for number, name in _INTERPOLATIONS[backend].items())
-        raise PreprocessingError(
-            f"{subject}: 'resample' cannot be folded in: expected one of {known}, got {processor.resample}. "
-            "Pass --preprocess FILE.py:NAME."
-        )
-    config = {key: value for key, value in dict(processor.size).items() if value}
-    if config.keys() == {"shortest_edge"}:
-        size: int | tuple[int, int] = int(config["shortest_edge"])
-    elif config.keys() == {"height", "width"}:
-        size = (int(config["height"]), int(config["width"]))
-    else:
-        raise PreprocessingError(
-            f"{subject}: 'size' cannot be folded in: expected 'shortest_edge', or 'height' and 'width', got {config}. "
-            "Pass --preprocess FILE.py:NAME."
-        )
-    if backend == "pil":
-        return Resize(size=size, interpolation=interpolation, axis_order=axis_order())
-    return Resize(size=size, interpolation=interpolation, axis_order="horizontal_first", implementation="torch")
-
-
-def _arithmetic(processor: Any, backend: Backend) -> tuple[ArithmeticStep, ...]:
-    """Return the steps; on torchvision, transformers fuses them: mean and deviation in gray levels, in float32."""
-    if not processor.do_rescale and not processor.do_normalize:
-        return (ToFloat(divisor=1.0),)
-    levels = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0
-    if not processor.do_normalize:
-        return (ToFloat(divisor=levels),)
-    mean, std = _per_channel(processor.image_mean), _per_channel(processor.image_std)
-    if backend == "pil":
-        return (ToFloat(divisor=levels), Normalize(mean=mean, std=std))
-    mean, std = (tuple((torch.tensor(values) * levels).tolist()) for values in (mean, std))
-    return (ToFloat(divisor=1.0), Normalize(mean=mean, std=std))
-
-
-def _per_channel(values: float | Sequence[float]) -> tuple[float, ...]:
-    """Return a mean or deviation, which may be one number for all channels, as the manifest has it."""
-    return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
+def _difference(expected: NDArray[Any], prepared: NDArray[Any]) -> str:
+    if expected.shape != prepared.shape:
+        return f"expected {list(expected.shape)}, got {list(prepared.shape)}"
+    return f"by up to {np.abs(expected.astype(int) - prepared.astype(int)).max()} gray levels"

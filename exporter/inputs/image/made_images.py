@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -12,7 +13,7 @@ from exporter.inputs.image.pixel_format import PixelFormat
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.registry import STEPS
 from runtime.geometry.sizes import PreparedShape, resized_size, vertical_first
-from runtime.manifest import CenterCrop, Preprocessing, Resize
+from runtime.manifest import CenterCrop, Preprocessing, Resize, ShareCrop
 
 PixelSource: TypeAlias = Image.Image | Pixels
 
@@ -102,7 +103,7 @@ class Drawing:
 
 def choose_drawings(steps: Preprocessing, *, thorough: bool = False) -> list[Drawing]:
     """Return the images that show each fault of a geometry; ``thorough`` adds those that cost minutes."""
-    affordable = [size for size in SIZES if thorough or _is_affordable(steps, size)]
+    affordable = [size for size in SIZES if _is_affordable(steps, size, thorough=thorough)]
     derived = [size for size in (*_sizes_of_pass_order(steps), *_sizes_of_residues(steps)) if size not in SIZES]
     large = [size for size in LARGE if _is_affordable(steps, size)]
     more = THOROUGH_LARGE if thorough else ()
@@ -129,8 +130,16 @@ def sizes_through(steps: Preprocessing, size: Size) -> Iterator[Size]:
         yield size
 
 
-def _is_affordable(steps: Preprocessing, size: Size) -> bool:
-    """Return whether no step makes much more of an image than of a usual one, unless it was as large before."""
+def _is_affordable(steps: Preprocessing, size: Size, *, thorough: bool = False) -> bool:
+    """Return whether no step makes much more of an image than of a usual one, unless it was as large before.
+
+    Nor does a crop leave nothing of it, which transformers fails for.
+    """
+    shares = [share for step in steps.geometry if isinstance(step, ShareCrop) for share in (step.height, step.width)]
+    if any(share * min(size) < 1 for share in shares):
+        return False
+    if thorough:
+        return True
     usual, largest = (
         max((height * width for height, width in sizes_through(steps, image)), default=0) for image in (_USUAL, size)
     )
@@ -144,7 +153,7 @@ def _sizes_of_pass_order(steps: Preprocessing) -> Iterator[Size]:
         return
     width = _ORDER_WIDTH
     # By the rule that Pillow 13 follows, whatever the manifest says.
-    rule = Resize(size=first.size, interpolation=first.interpolation, axis_order="larger_cut_first")
+    rule = msgspec.structs.replace(first, axis_order="larger_cut_first")
     for height in range(2, _ORDER_HEIGHT):
         orders = [vertical_first(tall, width, resized_size(tall, width, rule), rule) for tall in (height - 1, height)]
         if orders[0] != orders[1]:

@@ -22,7 +22,7 @@ from exporter.inputs.image import (
     read_transform,
 )
 from exporter.inputs.image.adapter import ImageAdapter
-from exporter.inputs.image.hugging_face import settings_of
+from exporter.inputs.image.hugging_face import CONFIG_NAME, settings_of
 from exporter.inputs.image.plain_options import (
     TransformParts,
     change_parts,
@@ -89,12 +89,12 @@ def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: Pix
     """Return the user's transform; or the one that comes with the architecture, with the parts that options state."""
     stated = parts_of_options(options)
     if options.preprocess is not None and stated.stated:
-        return read_stated(options.preprocess, stated, pixels, exif=bool(options.exif))
+        return read_stated(options.preprocess, stated, pixels, exif=bool(options.exif), trust=options.trust)
     if options.preprocess is not None:
         try:
             return read_transform(options.preprocess, pixels, trust=options.trust)
         except PreprocessingError as error:
-            advice = stating_advice(options.preprocess) if pixels == RGB else ""
+            advice = stating_advice(options.preprocess, trust=options.trust) if pixels == RGB else ""
             raise PreprocessingError(f"{error}{advice}") from error
     if rebuilt.reference.startswith(HUGGING_FACE):
         return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels, trust=options.trust)
@@ -128,7 +128,12 @@ def _assume_transform(rebuilt: RebuiltNetwork, pixels: PixelFormat) -> TrainingT
 def _read_processor(folder: Path, stated: TransformParts, pixels: PixelFormat, *, trust: bool) -> TrainingTransform:
     """Return the transform of a Hugging Face folder, by transformers itself, with the settings that options state."""
     backend, changes = settings_of(stated)
-    transform = read_hugging_face(folder, pixels, backend=backend, changes=changes, trust=trust)
+    try:
+        transform = read_hugging_face(folder, pixels, backend=backend, changes=changes, trust=trust)
+    except PreprocessingError as error:
+        reference = f"{folder / CONFIG_NAME}{':pil' if backend == 'pil' else ''}"
+        advice = stating_advice(reference, trust=trust) if pixels == RGB and not stated.stated else ""
+        raise PreprocessingError(f"{error}{advice}") from error
     check_no_frame(transform.steps, transform.origin, stated)
     return replace(transform, restated=", ".join([transform.restated, *list_changes(stated, {})]))
 

@@ -215,7 +215,7 @@ def _parts_of_steps(steps: Preprocessing) -> TransformParts | None:
     size = resize.size if resize is not None else None
     if isinstance(size, KeepRatio) or (crop is not None and crop.rounding != "half_even"):
         return None
-    if resize is not None and (resize.implementation != "pillow" or resize.max_size):
+    if resize is not None and (resize.implementation != "pillow" or resize.max_size or resize.multiple):
         return None
     return TransformParts(
         resize=size,

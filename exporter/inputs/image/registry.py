@@ -1,12 +1,22 @@
 """Registry of the preprocessing steps that a transform can be folded into."""
 
 from exporter.inputs.image.step_module import Step, StepModule
-from exporter.inputs.image.steps import center_crop, channel_order, grayscale, normalize, pad, resize, to_float
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ToFloat
+from exporter.inputs.image.steps import (
+    center_crop,
+    channel_order,
+    grayscale,
+    normalize,
+    pad,
+    resize,
+    share_crop,
+    to_float,
+)
+from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ShareCrop, ToFloat
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
     CenterCrop: center_crop,
+    ShareCrop: share_crop,
     Pad: pad,
     Grayscale: grayscale,
     ToFloat: to_float,

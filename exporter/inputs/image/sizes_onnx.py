@@ -39,6 +39,11 @@ def side_of(size: Value, axis: int) -> Value:
 
 def resized_size(size: Value, step: Resize) -> Value:
     """Return the new (height, width), int64 [2], of an image of ``size``, int64 [2]."""
+    resized = _before_rounding_up(size, step)
+    return (resized + (step.multiple - 1)) // step.multiple * step.multiple if step.multiple else resized
+
+
+def _before_rounding_up(size: Value, step: Resize) -> Value:
     nodes = size.nodes
     if isinstance(step.size, tuple):
         return nodes.value(nodes.integers(*step.size))
@@ -57,7 +62,7 @@ def crop_origin(size: Value, crop: Value, rounding: str) -> Value:
     """Return where a centered crop starts that is no larger than the image: half of the excess, rounded as it says."""
     excess = size - crop
     half = excess // 2
-    if rounding == "down":
+    if rounding != "half_even":
         return half
     # Half to even: plus one where the remainder is 1 and the quotient odd.
     return half + excess % 2 * (half % 2)
@@ -65,6 +70,8 @@ def crop_origin(size: Value, crop: Value, rounding: str) -> Value:
 
 def _fitted_size(size: Value, box: KeepRatio) -> Value:
     nodes = size.nodes
+    if box.arithmetic == "long_side":
+        return _thumbnail_size(size, box)
     sides = size.cast(_DOUBLE)
     box_sides = nodes.value(nodes.doubles([box.height, box.width], name=f"box{len(nodes.nodes)}"))
     divide = box.arithmetic == "divide"
@@ -75,3 +82,12 @@ def _fitted_size(size: Value, box: KeepRatio) -> Value:
         ratio = ratio.at_least(1.0) if divide else ratio.at_most(1.0)
     fitted = sides / ratio if divide else sides * ratio
     return nodes.apply("Round", fitted).cast(_INT64).at_least(1)
+
+
+def _thumbnail_size(size: Value, box: KeepRatio) -> Value:
+    nodes = size.nodes
+    cut = size.at_most(nodes.integers(box.height, box.width))
+    long = nodes.apply("ReduceMax", size, keepdims=1)
+    is_long = size.equals(long)
+    kept = nodes.apply("ReduceMax", is_long.where(cut, nodes.integers(0)), keepdims=1)
+    return is_long.where(cut, (size * kept // long).at_least(1))

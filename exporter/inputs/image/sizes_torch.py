@@ -20,10 +20,18 @@ class ResizedSize(nn.Module):
         self.box_height, self.box_width = (float(box.height), float(box.width)) if box else (0.0, 0.0)
         self.inside = box is not None and box.side == "inside"
         self.divide = box is not None and box.arithmetic == "divide"
+        self.thumbnail = box is not None and box.arithmetic == "long_side"
+        self.multiple = int(step.multiple or 1)
         self.enlarge = box is None or box.enlarge
 
     def forward(self, old_height: int, old_width: int) -> tuple[int, int]:
         """Return the new height and width."""
+        height, width = self._before_rounding_up(old_height, old_width)
+        return -(-height // self.multiple) * self.multiple, -(-width // self.multiple) * self.multiple
+
+    def _before_rounding_up(self, old_height: int, old_width: int) -> tuple[int, int]:
+        if self.thumbnail:
+            return self._thumbnail(old_height, old_width)
         if self.box_height > 0:
             return self._fitted(float(old_height), float(old_width))
         height, width = self.height, self.width
@@ -33,6 +41,14 @@ class ResizedSize(nn.Module):
             long = max(height, width)
             if self.max_size > 0 and long > self.max_size:
                 height, width = max(1, self.max_size * height // long), max(1, self.max_size * width // long)
+        return height, width
+
+    def _thumbnail(self, old_height: int, old_width: int) -> tuple[int, int]:
+        height, width = min(old_height, int(self.box_height)), min(old_width, int(self.box_width))
+        if old_height > old_width:
+            width = max(1, old_width * height // old_height)
+        elif old_width > old_height:
+            height = max(1, old_height * width // old_width)
         return height, width
 
     def _fitted(self, height: float, width: float) -> tuple[int, int]:
@@ -48,6 +64,11 @@ class ResizedSize(nn.Module):
             new_height, new_width = height * ratio, width * ratio
         # TorchScript's round gives a float.
         return max(1, int(round(new_height))), max(1, int(round(new_width)))  # noqa: RUF046
+
+
+def frame_before(missing: int, up: bool) -> int:
+    """Return how many of the pixels that a crop adds to an axis come before the image: half, an odd one as it says."""
+    return missing - missing // 2 if up else missing // 2
 
 
 def crop_window(size: int, crop: int, down: bool) -> tuple[int, int]:

@@ -52,14 +52,19 @@ class _Levels:
 
 
 def read_stated(
-    preprocess: str | Callable[..., Any], stated: TransformParts, pixels: PixelFormat, *, exif: bool
+    preprocess: str | Callable[..., Any],
+    stated: TransformParts,
+    pixels: PixelFormat,
+    *,
+    exif: bool,
+    trust: bool = False,
 ) -> TrainingTransform:
     """Return the steps that options state, with the user's callable as their reference.
 
     Raises PreprocessingError where the two differ on a few images, with by how much and, where it is found, what would
     be equal.
     """
-    function, origin = load_callable(preprocess)
+    function, origin = load_callable(preprocess, trust=trust)
     if pixels != RGB:
         raise PreprocessingError(
             f"'{origin}': cannot be held against options for images read as {pixels}: expected RGB. Leave out "
@@ -82,13 +87,13 @@ def read_stated(
     return _held_against(chosen, steps, levels, exif=exif)
 
 
-def stating_advice(preprocess: str | Callable[..., Any]) -> str:
+def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False) -> str:
     """Return the options that state what a callable does, measured where they are found, as a sentence with a space.
 
     Empty where it is no callable of an image.
     """
     try:
-        function, origin = load_callable(preprocess)
+        function, origin = load_callable(preprocess, trust=trust)
     except PreprocessingError:
         return ""
     image = _draw(_DRAWINGS[0])

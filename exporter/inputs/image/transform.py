@@ -17,8 +17,9 @@ from torchvision.transforms._presets import ImageClassification, SemanticSegment
 
 from exporter.architectures import TIMM
 from exporter.errors import PreprocessingError
-from exporter.inputs.image.hugging_face import CONFIG_NAME, Backend, read_processor
+from exporter.inputs.image.hugging_face import CONFIG_NAME, backend_of, is_timm, load_processor, read_processor
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
+from exporter.inputs.image.processors import Backend
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.steps.normalize import check_channels
 from exporter.inputs.image.torchvision_reader import LeafTransform, channels_after, flatten, read_leaves, unfold_preset
@@ -105,11 +106,10 @@ def read_transform(
     if isinstance(preprocess, str):
         if preprocess.startswith(TIMM):
             return replace(read_timm(preprocess.removeprefix(TIMM), pixels), restated="")
-        config, _, backend = preprocess.partition(f"{CONFIG_NAME}:")
-        if backend == "pil":
-            return replace(read_hugging_face(Path(config), pixels, backend="pil", trust=trust), restated="")
-        if Path(preprocess).name == CONFIG_NAME:
-            return replace(read_hugging_face(Path(preprocess).parent, pixels, trust=trust), restated="")
+        processor = backend_of(preprocess)
+        if processor is not None:
+            folder, backend = processor
+            return replace(read_hugging_face(folder, pixels, backend=backend, trust=trust), restated="")
         if not is_reference(preprocess):
             raise PreprocessingError(
                 f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. "
@@ -190,10 +190,14 @@ def read_hugging_face(
     ``changes`` are settings of the processor that take the place of the file's. Python code of the folder runs only if
     ``trust`` is true. Raises PreprocessingError when there is none, or it cannot be folded in.
     """
+    if is_timm(folder):
+        # timm's own transform, which transformers reads from the network's configuration.
+        transform = load_processor(folder, backend, changes, trust=trust).val_transforms
+        return _read(flatten(transform), transform, str(folder / "config.json"), pixels, assumed=True)
     origin = str(folder / CONFIG_NAME)
     if not (folder / CONFIG_NAME).is_file():
         raise PreprocessingError(f"'{origin}': no such file. Pass the transform with --preprocess FILE.py:NAME.")
-    processor = read_processor(folder, backend, changes, trust=trust)
+    processor = read_processor(folder, pixels, backend, changes, trust=trust)
     return TrainingTransform(
         steps=_preprocessing(processor.geometry, processor.arithmetic, origin, pixels.channels),
         transform=processor.transform,

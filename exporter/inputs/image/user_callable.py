@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from exporter.errors import PreprocessingError, first_line
+from exporter.inputs.image.hugging_face import as_function, backend_of, load_processor
 from exporter.object_path import is_reference, load_object
 
 # What a callable may take, in the order in which it is tried.
@@ -65,13 +66,18 @@ class UserCallable:
         return _to_tensor(result, self.origin)
 
 
-def load_callable(preprocess: str | Callable[..., Any]) -> tuple[Callable[..., Any], str]:
+def load_callable(preprocess: str | Callable[..., Any], *, trust: bool = False) -> tuple[Callable[..., Any], str]:
     """Return the callable that ``preprocess`` is or names, and its name; a function without parameters makes one.
 
-    Raises PreprocessingError where it is none.
+    A ``FOLDER/preprocessor_config.json`` names transformers' processor, of whatever class. Raises PreprocessingError
+    where it is none.
     """
     if not isinstance(preprocess, str):
         return preprocess, getattr(preprocess, "__qualname__", type(preprocess).__name__)
+    processor = backend_of(preprocess)
+    if processor is not None:
+        folder, backend = processor
+        return as_function(load_processor(folder, backend, trust=trust)), preprocess
     if not is_reference(preprocess):
         raise PreprocessingError(
             f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. Name the transform."

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from exporter.conversion.node_builder import Value
 from exporter.inputs.image.sizes_onnx import HEIGHT, WIDTH, crop_origin, image_size
-from exporter.inputs.image.sizes_torch import crop_window
+from exporter.inputs.image.sizes_torch import crop_window, frame_before
 from exporter.inputs.image.step_module import PixelNodes, Readers, TransformInput
 from exporter.inputs.image.steps.pad import add_frame, frame_tensor, read_fill
 from runtime.manifest import CenterCrop
@@ -27,7 +27,7 @@ def write_onnx(nodes: PixelNodes, pixels: Value, step: CenterCrop) -> Value:
     """Append padding, of nothing where the image is large enough, and the cut."""
     crop = nodes.value(nodes.integers(step.height, step.width))
     lacking = (crop - image_size(pixels)).at_least(0)
-    before = lacking // 2
+    before = lacking - lacking // 2 if step.rounding == "floor" else lacking // 2
     # All eight lengths, though ONNX would take 'axes': onnxruntime 1.31 miscounts them when it moves a Transpose past.
     none = nodes.integers(0, 0)
     pads = nodes.apply("Concat", none, before, none, lacking - before, axis=0)
@@ -47,13 +47,15 @@ class _CenterCrop(nn.Module):
     def __init__(self, step: CenterCrop) -> None:
         super().__init__()
         self.height, self.width = step.height, step.width
-        self.down = step.rounding == "down"
+        self.down = step.rounding != "half_even"
+        self.up = step.rounding == "floor"
         self.register_buffer("fill", torch.tensor(step.fill, dtype=torch.int32).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         rows, columns = max(self.height - pixels.shape[2], 0), max(self.width - pixels.shape[3], 0)
         if rows > 0 or columns > 0:
-            pixels = frame_tensor(pixels, self.fill, columns // 2, rows // 2, columns - columns // 2, rows - rows // 2)
+            left, above = frame_before(columns, self.up), frame_before(rows, self.up)
+            pixels = frame_tensor(pixels, self.fill, left, above, columns - left, rows - above)
         top = crop_window(pixels.shape[2], self.height, self.down)[0]
         left = crop_window(pixels.shape[3], self.width, self.down)[0]
         return pixels[:, :, top : top + self.height, left : left + self.width]

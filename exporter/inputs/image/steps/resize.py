@@ -60,6 +60,7 @@ _TENSOR_INTERPOLATIONS = {True: {"bilinear", "bicubic"}, False: {"bilinear", "ne
 def describe(step: Resize) -> str:
     """Return the step in a few words for people."""
     limit = f" up to {step.max_size}" if step.max_size else ""
+    limit += f", to multiples of {step.multiple}," if step.multiple else ""
     antialias = " antialias" if step.antialias and step.interpolation != "nearest" else ""
     implementation = {"pillow": "", "torch": " of a tensor", "opencv": " as OpenCV"}[step.implementation]
     return f"Resize {_describe_size(step.size)}{limit} {step.interpolation}{antialias}{implementation}"
@@ -179,7 +180,7 @@ class _Resize(nn.Module):
         self.implementation = step.implementation
         self.antialias = step.antialias
         self.crop_height, self.crop_width = (crop.height, crop.width) if crop else (0, 0)
-        self.down = crop is not None and crop.rounding == "down"
+        self.down = crop is not None and crop.rounding != "half_even"
         self.crop = center_crop.to_module(crop) if crop else nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
