@@ -21,13 +21,15 @@ class Quantization(Part, frozen=True, kw_only=True):
 
     ``static`` has ranges of activations from calibration data, found by ``ranges``; ``dynamic`` takes them from each
     input, and has no ``ranges``. ``reduce_range`` says that weights have 7 bits, for processors whose 8-bit products
-    overflow. ``fp32_nodes`` are the nodes with weights that stay in fp32.
+    overflow. ``biases_corrected`` says that biases make up for the rounding of weights. ``fp32_nodes`` are the nodes
+    with weights that stay in fp32.
     """
 
     method: Literal["static", "dynamic"]
     ranges: Literal["min-max", "percentile", "entropy"] | None
     per_channel: bool
     reduce_range: bool
+    biases_corrected: bool = False
     fp32_nodes: Annotated[tuple[Name, ...], Meta(max_length=1_000_000)] = ()
 
 
