@@ -14,7 +14,7 @@ from exporter.checkpoint.ignored_keys import ignore_options
 from exporter.progress import megabytes
 from runtime.artifact.open import open_artifact
 from runtime.errors import listed
-from runtime.manifest import LAYOUT, Manifest, Variant
+from runtime.manifest import DEFERRING, FULL_PRECISION, LAYOUT, Manifest, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -272,11 +272,17 @@ def _describe_variant(variant: Variant) -> str:
     measured = variant.approximation
     if measured is None:
         return "[green]proven equal[/]"
-    agreement = measured.agreement
+    agreement, deferral = measured.agreement, measured.deferral
+    pair = ""
+    if deferral is not None and deferral.offered:
+        pair = (
+            f"; {variant.precision}{DEFERRING} runs {deferral.share:.1%} again in {FULL_PRECISION}, no label flips, at "
+            f"most {deferral.risk:.2%} do at 95%"
+        )
     return (
         f"[yellow]{measured.verdict}[/]: labels equal on {agreement.equal} of {agreement.inputs} inputs, at 95% "
         f"between {agreement.low:.2%} and {agreement.high:.2%}; scores differ by {agreement.score_difference:.2g} at "
-        "most"
+        f"most{pair}"
     )
 
 

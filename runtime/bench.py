@@ -74,7 +74,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of 'truecopy bench'; ``load1`` is the machine's load average before the measurement."""
+    """Figures of 'truecopy bench'; ``load1`` is the machine's load average before the measurement.
+
+    ``deferred`` is the share of rows that ran again in fp32, None where the precision defers none.
+    """
 
     artifact: str
     precision: str = FULL_PRECISION
@@ -85,6 +88,7 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float
     first_ms: float
     latency: Latency
+    deferred: float | None = None
     stages: Stages
     peak_mb: float
     throughput: tuple[Throughput, ...]
@@ -123,6 +127,7 @@ def measure_model(
         stages = _measure_stages(model, sources, seconds)
         peak = peak_mb()
         opened_device = model.device
+        rows = model.stats
 
     def open_model(**options: Any) -> Model:
         return Model(open_artifact(artifact), precision=precision, device=opened_device, **options)
@@ -143,6 +148,7 @@ def measure_model(
         load_ms=load_ms,
         first_ms=first_ms,
         latency=latency,
+        deferred=rows[FULL_PRECISION] / sum(rows.values()) if rows else None,
         stages=stages,
         peak_mb=peak,
         throughput=throughput,

@@ -20,7 +20,8 @@ DEVICE_HELP = (
 )
 
 PRECISION_HELP = (
-    "fp32, which is proven equal to the model, or another variant of the artifact, which is measured: int8."
+    "fp32, which is proven equal to the model, or another variant of the artifact, which is measured: int8; "
+    "int8+fp32 runs the rows that int8 is unsure of again in fp32."
 )
 
 # Output that is not a terminal, such as a log, has room for a row of the parity table, in characters.

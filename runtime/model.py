@@ -6,11 +6,11 @@ from typing import Any, overload
 
 from numpy.typing import NDArray
 
+from runtime.artifact.networks import open_executor, read_graphs
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
-from runtime.artifact.variants import device_for, warn_if_slow
+from runtime.artifact.variants import warn_if_slow
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
-from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays, run_in_parts
 from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
 from runtime.inputs.decoder import (
@@ -28,6 +28,7 @@ from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.inputs.warnings import InputWarnings
 from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
+from runtime.outputs.precision import with_precisions
 from runtime.results import Failure, InputScores, Result, check_options, interpret, split
 
 
@@ -55,17 +56,8 @@ class Model:
         max_pixels: int = MAX_PIXELS,
         options: DeviceOptions | None = None,
     ) -> None:
+        self._settings = {name: value for name, value in locals().items() if name not in {"self", "artifact"}}
         self._artifact = artifact
-        self._settings = {
-            "precision": precision,
-            "device": device,
-            "plan": plan,
-            "workers": workers,
-            "threads": threads,
-            "batch": batch,
-            "max_pixels": max_pixels,
-            "options": options,
-        }
         self._warnings = InputWarnings()
         with artifact_errors(artifact.path):
             self._labels = artifact.labels()
@@ -73,15 +65,14 @@ class Model:
             self._variant = artifact.manifest.variant(precision)
             self._bucket = self._decoder.bucket if self._variant.shares_batches else id
             self._batched = artifact.manifest.batched_outputs
-            self._graph, self._raw_graph = (
-                artifact.graph(name, weights=self._variant.weights)
-                for name in (self._variant.network, self._variant.model)
-            )
+            self._graphs = read_graphs(artifact, self._variant)
             # Measured on a CPU: a batch of photos gains nothing; of rows, whose networks are small, most of the speed.
             images = is_costly_to_decode(artifact.manifest.inputs)
-            self._executor = Executor(
-                self._graph,
-                device=device_for(self._variant, device),
+            self._executor = open_executor(
+                artifact,
+                self._graphs,
+                precision=precision,
+                device=device,
                 request=PlanRequest(
                     name=plan,
                     workers=workers,
@@ -91,8 +82,6 @@ class Model:
                     most=artifact.manifest.largest_batch,
                 ),
                 options=options or DeviceOptions(),
-                every_output_batched=len(self._batched) == len(artifact.manifest.outputs),
-                outputs={output.name: output.dtype for output in artifact.manifest.outputs},
             )
 
     def __repr__(self) -> str:
@@ -122,6 +111,17 @@ class Model:
     def variant(self) -> Variant:
         """The graphs that this model runs, by their precision."""
         return self._variant
+
+    @property
+    def precision(self) -> str:
+        """The precision that was asked for: that of the variant, or of it and fp32, such as ``int8+fp32``."""
+        return str(self._settings["precision"])
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The number of rows so far by the precision that computed them; empty where all are of one."""
+        rows, again = self._executor.row_counts or (0, None)
+        return {} if again is None else {self._variant.precision: rows - again, FULL_PRECISION: again}
 
     @property
     def device(self) -> str:
@@ -160,7 +160,7 @@ class Model:
         artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's result is a
         Failure, and the others are not affected.
         """
-        check_options(top_k, threshold)
+        check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):
             result = self._predict_batch([(self._decoder.name(inputs, 0), inputs)], top_k, threshold)[0]
             if isinstance(result, Failure):
@@ -176,7 +176,7 @@ class Model:
         Inputs are taken only a little ahead of the results, so that memory stays bounded however many there are. An
         InputError instead of an input, as a reader of tables yields it, becomes that input's Failure.
         """
-        check_options(top_k, threshold)
+        check_options(top_k, threshold, self.precision)
         return self._predict_batches(batches(named, self.plan.batch), top_k, threshold)
 
     @overload
@@ -198,7 +198,7 @@ class Model:
         """Return what ``predict`` returns, without blocking the event loop."""
         import asyncio
 
-        check_options(top_k, threshold)
+        check_options(top_k, threshold, self.precision)
         self._executor.check_open()
         if not self._decoder.is_list(inputs):
             result: Result = await asyncio.wrap_future(
@@ -292,7 +292,7 @@ class Model:
                     f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
                     f"gives other pixels. Use predict(), or run() with '{PIXELS}', or load with device='cpu'."
                 )
-            return self._executor.run_raw(arrays, self._raw_graph)
+            return self._executor.run_raw(arrays, self._graphs.raw)
         with self._executor.active():
             return self._executor.run(arrays)
 
@@ -363,8 +363,9 @@ class Model:
         return run_by_bucket(prepared, self._bucket, self._score_batch, most=self.manifest.largest_batch)
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
-        outputs = self._executor.run(self._decoder.stack(self._executor.fill(prepared)))
-        return split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
+        outputs, again = self._executor.run_rows(self._decoder.stack(self._executor.fill(prepared)))
+        entries = split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
+        return with_precisions(entries, self._variant.precision, again)
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._decoder.name(source, position), source) for position, source in enumerate(inputs)]
@@ -386,17 +387,16 @@ def load(
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
     ``precision`` is one of the artifact's variants: ``fp32``, proven equal to the model, or ``int8``, which is measured
-    and smaller, and runs on CPUs. ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml``
-    or ``auto``. ``plan`` is ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers``
-    (inputs processed at once), ``threads`` (per call of the network) and ``batch`` (inputs per call) override its
-    numbers. Images of more than ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb``
-    are for NVIDIA devices.
+    and smaller, and runs on CPUs; ``int8+fp32`` runs rows that are too close to call again in fp32. ``device`` is
+    ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is ``latency`` (one
+    input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once), ``threads`` (per
+    call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than ``max_pixels`` are
+    refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
 
     Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
     a named device cannot run it.
     """
     artifact = open_artifact(path)
-    limit = None if memory_limit_mb is None else memory_limit_mb * 2**20
     model = Model(
         artifact,
         precision=precision,
@@ -406,7 +406,7 @@ def load(
         threads=threads,
         batch=batch,
         max_pixels=max_pixels,
-        options=DeviceOptions(tf32=tf32, memory_limit_bytes=limit),
+        options=DeviceOptions(tf32=tf32, memory_limit_bytes=memory_limit_mb and memory_limit_mb * 2**20),
     )
     warn_if_slow(artifact, model.variant)
     return model

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.manifest import Task
+from runtime.manifest import DEFERRING, FULL_PRECISION, Task
 from runtime.outputs.classify import Prediction
 from runtime.outputs.interpreter import ScoredLabel, words_to_array
 from runtime.outputs.multilabel import LabelSet
+from runtime.outputs.precision import precision_of
 from runtime.outputs.raw import Outputs
 from runtime.outputs.registry import open_interpreter
 from runtime.outputs.regress import Estimate
@@ -99,7 +100,8 @@ def interpret(
     if interpreter.must_be_finite and not is_finite(scores):
         return Failure(input=name, error=non_finite_message(name))
     result: Result = interpreter.interpret(scores, name=name, top_k=top_k, threshold=threshold)
-    return result
+    precision = precision_of(scores)
+    return msgspec.structs.replace(result, precision=precision) if precision else result
 
 
 def is_finite(scores: NDArray[Any]) -> bool:
@@ -115,9 +117,17 @@ def non_finite_message(name: str) -> str:
     )
 
 
-def check_options(top_k: int, threshold: float | None) -> None:
-    """Raise InputError unless ``top_k`` is at least 1, and ``threshold`` a probability or None."""
+def check_options(top_k: int, threshold: float | None, precision: str = FULL_PRECISION) -> None:
+    """Raise InputError unless ``top_k`` is at least 1, and ``threshold`` a probability or None.
+
+    A pair of precisions has no other thresholds than those it was measured with.
+    """
     if top_k < 1:
         raise InputError(f"top_k: expected at least 1, got {top_k}. Use 1 or more.")
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Use one in that range.")
+    if threshold is not None and precision.endswith(DEFERRING):
+        raise InputError(
+            f"threshold: expected none with precision '{precision}', got {threshold}: which rows run again was "
+            f"measured with the artifact's own. Leave it out, or use precision {FULL_PRECISION}."
+        )

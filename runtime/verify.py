@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden, read_golden_outputs
+from runtime.artifact.networks import deferral_rule
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.proof import check_proof
 from runtime.engine.concurrency import run_by_bucket
@@ -18,10 +20,11 @@ from runtime.errors import ArtifactError
 from runtime.evidence import Stage
 from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import kind_of
-from runtime.manifest import FULL_PRECISION
+from runtime.manifest import DEFERRING, FULL_PRECISION
 from runtime.model import Model
+from runtime.outputs.precision import precision_of
 from runtime.outputs.registry import open_interpreter
-from runtime.results import split
+from runtime.results import InputScores, split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -34,9 +37,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     ``name`` says what was compared: ``prepared`` what the host prepares, ``network`` the network on golden prepared
     inputs, ``end to end`` each input alone, ``in a batch`` inputs together, the file name of the graph that takes raw
-    inputs, or ``labels`` the results made from the eager model's outputs. ``stage`` is the stage of the parity check
-    that it belongs to. ``output`` is the name of one of several outputs, else empty. ``lossy`` says that the inputs are
-    of formats whose decoders may round in different ways, such as JPEG.
+    inputs, ``labels`` the results made from the eager model's outputs, or ``deferral`` the precision of each row.
+    ``stage`` is the stage of the parity check that it belongs to. ``output`` is the name of one of several outputs,
+    else empty. ``lossy`` says that the inputs are of formats whose decoders may round in different ways, such as JPEG.
     """
 
     name: str
@@ -103,7 +106,7 @@ def verify_model(artifact: Artifact, model: Model, *, whole_path: bool) -> Verif
         check_proof(artifact, golden)
         return Verification(
             artifact=str(artifact.path),
-            precision=model.variant.precision,
+            precision=model.precision,
             device=model.device,
             files=len(manifest.files),
             inputs=len(golden),
@@ -129,12 +132,23 @@ class _GoldenChecks:
     def __init__(self, artifact: Artifact, model: Model, golden: Sequence[GoldenCase]) -> None:
         self._model = model
         self._golden = golden
-        self._expected: Sequence[_Outputs] = [case.outputs for case in golden]
+        # For each golden input the outputs that are right, of which a row too near a limit has those of two precisions.
+        self._expected: Sequence[Sequence[_Outputs]] = [[case.outputs] for case in golden]
         self._prepared_limit = model.manifest.golden.prepared_limit
         approximation = model.variant.approximation
+        self._defers = False
         self._limits = model.manifest.golden if approximation is None else approximation.golden
         if approximation is not None:
-            self._expected = read_golden_outputs(artifact.file(approximation.golden.file), count=len(golden))
+            outputs = read_golden_outputs(artifact.file(approximation.golden.file), count=len(golden))
+            self._expected = [[own] for own in outputs]
+            if approximation.deferral is not None and model.precision.endswith(DEFERRING):
+                rule = deferral_rule(model.manifest, approximation.deferral)
+                room = 2 * approximation.golden.end_to_end_limits[rule.output]
+                self._expected = [
+                    [*compress((own, case.outputs), rule.choices(own, room))]
+                    for own, case in zip(outputs, golden, strict=True)
+                ]
+                self._defers = True
         with warnings.catch_warnings():
             # The golden set has photos with an EXIF rotation on purpose: elsewhere that is worth a warning.
             warnings.simplefilter("ignore")
@@ -153,6 +167,8 @@ class _GoldenChecks:
         if len(golden) > 1 and model.variant.shares_batches:
             yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
         yield from self._check_labels()
+        if self._defers:
+            yield self._check_deferral(model.score(prepared))
         variant = model.variant
         if whole_path and model.device == "cpu" and variant.model != variant.network:
             outputs = [model.run(model.raw_arrays(decoded)) for decoded in self._decoded]
@@ -217,6 +233,14 @@ class _GoldenChecks:
 
         return list(run_by_bucket(prepared, model.bucket, run, most=most))
 
+    def _check_deferral(self, scores: Sequence[InputScores]) -> Check:
+        """Return the check that each golden input runs in the precision that its margin asks for."""
+        wrong = sum(
+            len(expected) == 1 and (precision_of(entry) == FULL_PRECISION) != (expected[0] is case.outputs)
+            for entry, expected, case in zip(scores, self._expected, self._golden, strict=True)
+        )
+        return Check(name="deferral", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
+
     def _check_labels(self) -> Iterator[Check]:
         """Yield the check of the results that the runtime makes of the eager model's outputs; none for raw outputs.
 
@@ -243,7 +267,10 @@ class _GoldenChecks:
         trim = open_interpreter(self._model.manifest.task).trim
         trimmed = {row: trim(outputs[row]) for row in rows}
         return {
-            name: max(largest_difference(trimmed[row][name], self._expected[row][name]) for row in rows)
+            name: max(
+                min(largest_difference(trimmed[row][name], expected[name]) for expected in self._expected[row])
+                for row in rows
+            )
             for name in names
         }
 

@@ -12,6 +12,7 @@ from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ExportError
 from exporter.options.variant import MIN_AGREEMENT
 from runtime.console import open_console
+from runtime.manifest import LEAST_SPEED
 
 if TYPE_CHECKING:
     from exporter.precision.variant import VariantReport
@@ -98,6 +99,7 @@ def print_report(report: "VariantReport") -> None:
         f"adds {report.size_bytes / 1e6:.1f} MB to {report.fp32_size_bytes / 1e6:.1f} MB of weights",
         f"network on one thread here: {times}: {report.ratio:.2f} times as fast",
     ]
+    lines.append(_describe_deferral(report))
     if accuracy is not None:
         lines.append(f"accuracy on {accuracy.inputs} labeled inputs: {accuracy.variant:.2%}, fp32 {accuracy.fp32:.2%}")
     for line in lines:
@@ -105,3 +107,14 @@ def print_report(report: "VariantReport") -> None:
     print_failures(report.failures)
     command = f"truecopy predict {report.artifact} INPUT --precision {report.precision}"
     console.print(f"\n[yellow]approximate[/]: {escape(command)}", highlight=False, soft_wrap=True)
+
+
+def _describe_deferral(report: "VariantReport") -> str:
+    deferral = report.approximation.deferral
+    assert deferral is not None, report
+    again = f"{deferral.deferred} of {deferral.inputs} inputs run again in fp32 ({deferral.share:.1%})"
+    speed = f"{report.pair_ms:.2f} ms, {report.pair_ratio:.2f} times as fast as fp32"
+    if deferral.offered:
+        return f"{report.precision}+fp32: {again}; no label flips, at most {deferral.risk:.2%} do at 95%; {speed}"
+    problem = f"{deferral.flips} labels flip even so" if deferral.flips else f"expected at least {LEAST_SPEED:g}"
+    return f"{report.precision}+fp32 is refused: {again}; {speed}; {problem}"

@@ -102,6 +102,18 @@ def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -
     return files
 
 
+def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
+    """Return the network with more of its tensors as outputs."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    known = {value.name for value in (*shown.graph.output, *shown.graph.input)}
+    types = {value.name: value for value in shown.graph.value_info}
+    shown.graph.output.extend(
+        types.get(name) or onnx.ValueInfoProto(name=name) for name in tensors if name not in known
+    )
+    return bytes(shown.SerializeToString())
+
+
 def _join(raw: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``network`` behind the nodes of ``raw`` that compute its inputs from raw ones."""
     needed = {value.name for value in network.graph.input}

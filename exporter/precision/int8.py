@@ -1,15 +1,18 @@
 """Quantization of a network to 8 bits, by onnxruntime's quantizer."""
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
 
+from exporter.precision.biases import correct_biases
 from exporter.precision.graphs import NetworkGraph
 from exporter.precision.ranges import OPERATORS, Ranges
 from runtime.manifest import Quantization
@@ -29,20 +32,28 @@ class QuantizedNetwork:
 
 
 def quantize_static(
-    network: NetworkGraph, ranges: Ranges, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()
+    network: NetworkGraph,
+    ranges: Ranges,
+    means: Mapping[str, NDArray[Any]],
+    *,
+    reduce_range: bool,
+    fp32_nodes: Sequence[str] = (),
 ) -> QuantizedNetwork:
     """Return the network with 8-bit weights, per channel, and 8-bit activations in ``ranges``.
 
-    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    The nodes with weights in ``fp32_nodes`` stay in fp32. Biases are corrected by the ``means`` of what they add to.
     """
     nodes = tuple(name for name in network.inner if name not in fp32_nodes)
+    model = _with_pairs(network.model, ranges, nodes, reduce_range=reduce_range)
+    correct_biases(model, network.model, nodes, means)
     return QuantizedNetwork(
-        model=_with_pairs(network.model, ranges, nodes, reduce_range=reduce_range),
+        model=model,
         quantization=Quantization(
             method="static",
             ranges=ranges.method,
             per_channel=True,
             reduce_range=reduce_range,
+            biases_corrected=True,
             fp32_nodes=tuple(fp32_nodes),
         ),
         nodes=nodes,

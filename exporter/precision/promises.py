@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporter.precision.data import Arrays, digest_arrays
-from exporter.precision.graphs import NetworkGraph
+from exporter.precision.graphs import NetworkGraph, with_outputs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.ranges import CUTTING, PASSING, PERCENTILE, RangeMethod, Ranges
 from runtime.engine.session import open_session
@@ -142,9 +142,9 @@ def _in_ranges(
     tensors = [tensor for tensor, _, _ in _represented(quantized.model, network.model) if tensor in ranges.tensors]
     outside, counts = dict.fromkeys(tensors, 0), dict.fromkeys(tensors, 0)
     lowest, highest = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
-    session = open_session(_with_outputs(network.model, tensors), device="cpu", threads=1)
+    session = open_session(with_outputs(network.model, tensors), device="cpu", threads=1)
     for arrays in prepared:
-        outputs = session.run(arrays)
+        outputs = {**arrays, **session.run(arrays)}
         for tensor in tensors:
             values, (low, high) = outputs[tensor], ranges.of(tensor)
             # Values at a bound, as ReLU6 has many, may lie beyond the edge of a histogram's bin.
@@ -196,15 +196,3 @@ def _related_tensors(model: onnx.ModelProto) -> dict[str, list[str]]:
         if node.op_type in PASSING:
             related[name] += related.get(node.input[0], [])
     return related
-
-
-def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
-    """Return the network with more of its tensors as outputs."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    known = {value.name for value in (*shown.graph.output, *shown.graph.input)}
-    types = {value.name: value for value in shown.graph.value_info}
-    shown.graph.output.extend(
-        types.get(name) or onnx.ValueInfoProto(name=name) for name in tensors if name not in known
-    )
-    return bytes(shown.SerializeToString())

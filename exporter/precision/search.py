@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from exporter.errors import ParityError
+from exporter.precision.biases import measure_means
 from exporter.precision.data import Arrays, PreparedSource
 from exporter.precision.graphs import NetworkGraph
 from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_static
@@ -69,8 +70,8 @@ class Search(ABC):
         """Return the quantization whose labels agree as required, with half of the flips that are allowed.
 
         Of several, it is the one with the fewest nodes in fp32, then the one whose scores differ least; of none, the
-        one with the most equal labels. Further nodes stay in fp32 only where that is needed. Raises ParityError, by
-        name, where the best does not keep what it promises.
+        one whose scores differ least: its labels on these few inputs say less. Further nodes stay in fp32 only where
+        that is needed. Raises ParityError, by name, where the best does not keep what it promises.
         """
         required = (1 + min_agreement) / 2
         for quantized in self._ways(required):
@@ -104,7 +105,8 @@ class Search(ABC):
                         mean_score_difference=comparison.mean,
                     )
                 )
-            self._costs = sorted(costs, key=lambda cost: (cost.agreement, -cost.mean_score_difference))
+            # Of so few inputs, the labels say less than the scores.
+            self._costs = sorted(costs, key=lambda cost: (-cost.mean_score_difference, cost.agreement))
         return self._costs
 
     @abstractmethod
@@ -138,9 +140,8 @@ class Search(ABC):
         return min(
             self._tried,
             key=lambda pair: (
-                -min(pair[0].agreement, required),
-                len(pair[0].quantization.fp32_nodes),
-                -pair[0].agreement,
+                pair[0].agreement < required,
+                len(pair[0].quantization.fp32_nodes) if pair[0].agreement >= required else 0,
                 pair[0].mean_score_difference,
             ),
         )
@@ -168,6 +169,7 @@ class StaticSearch(Search):
         super().__init__(network, manifest, calibrated, reduce_range=reduce_range)
         self._prepare = prepare
         self._ranges: dict[RangeMethod, Ranges] = {}
+        self._means = measure_means(network.model, self._inputs)
 
     def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
         for method in RANGE_METHODS:
@@ -189,7 +191,7 @@ class StaticSearch(Search):
         if method not in self._ranges:
             self._ranges[method] = measure_ranges(self._network.model, self._inputs, method)
         return quantize_static(
-            self._network, self._ranges[method], reduce_range=self._reduce_range, fp32_nodes=fp32_nodes
+            self._network, self._ranges[method], self._means, reduce_range=self._reduce_range, fp32_nodes=fp32_nodes
         )
 
 

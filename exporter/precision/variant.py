@@ -1,5 +1,7 @@
 """A variant of an artifact: made, measured, and written into it, or refused with the reason."""
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from exporter.bundle import Staging
 from exporter.errors import ExportError, ParityError
 from exporter.options.variant import MIN_AGREEMENT
 from exporter.precision.data import Arrays, PreparedSource, SplitData, prepare_source, read_data
+from exporter.precision.deferral import largest_flipped_margin, measure_deferral
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.scores import Comparison, check_task, compare_scores
@@ -21,7 +24,6 @@ from exporter.progress import Progress
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import golden_outputs_to_npz, read_golden
 from runtime.artifact.open import Artifact
-from runtime.artifact.variants import median_times
 from runtime.engine.cpu import has_fast_int8
 from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, read_labeled, score_labeled
@@ -38,8 +40,8 @@ _DYNAMIC_KINDS = frozenset({"text", "tokens"})
 # Another machine may round where this one does not: limits are this many times as far as two ways to compute here.
 _OTHER_MACHINES = 4.0
 
-# Inputs that the two ways, and the times, are measured on, besides the golden ones.
-_COMPARED, _TIMED = 32, 8
+# Inputs that the two ways are measured on, besides the golden ones.
+_COMPARED = 32
 
 # As many of the nodes that cost most are in a message.
 _LISTED = 5
@@ -70,19 +72,27 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     fp32_size_bytes: int
     own_ms: float
     fp32_ms: float
+    pair_ms: float
 
     @property
     def ratio(self) -> float:
         """How many times as fast as fp32 the variant is here."""
         return self.fp32_ms / self.own_ms
 
+    @property
+    def pair_ratio(self) -> float:
+        """How many times as fast as fp32 the variant is here where rows that are too close to call run again."""
+        return self.fp32_ms / self.pair_ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared:
-    """The prepared arrays of the measured inputs, and how the variant's scores for them compare with fp32's."""
+    """The outputs of fp32 and of a variant for the same inputs, how they compare, and the median seconds of each."""
 
     inputs: Sequence[Arrays]
+    outputs: tuple[Sequence[Arrays], Sequence[Arrays]]
     scores: Comparison
+    seconds: tuple[float, float]
 
 
 def check_request(request: VariantRequest) -> None:
@@ -122,20 +132,28 @@ def add_variant(
         Model(staged, device="cpu", threads=1) as full,
         Model(staged, precision=PRECISION, device="cpu", threads=1) as own,
     ):
-        compared = _compare(full, own, data)
+        compared = _compare(full, own, data.measured)
         agreement = compared.scores.agreement()
         if agreement.share < request.min_agreement:
             raise _refusal(manifest, agreement, request.min_agreement, search.costs())
         step.finding = f"{agreement.equal} of {agreement.inputs} labels as in {FULL_PRECISION}: {_shares(agreement)}"
+        fp32_s, own_s = compared.seconds
+        deferral, pair_s = measure_deferral(
+            *compared.outputs,
+            manifest,
+            largest_margin=largest_flipped_margin(*_compare(full, own, data.calibrated).outputs, manifest),
+            fp32_s=fp32_s,
+            own_s=own_s,
+        )
         approximation = Approximation(
             quantization=found.best.quantization,
             data=data.describe(),
             min_agreement=request.min_agreement,
             agreement=agreement,
             accuracy=_accuracy(full, own, labeled),
+            deferral=deferral,
             golden=_write_golden(staged, stage, own, found.best.model, compared),
         )
-        times = median_times([full.run, own.run], compared.inputs[:_TIMED])
     variant = msgspec.structs.replace(variant, approximation=approximation)
     written = msgspec.structs.replace(draft, variants=(*_others(manifest), variant), files=stage.files())
     report = VariantReport(
@@ -146,8 +164,9 @@ def add_variant(
         failures=data.failures,
         size_bytes=sum(written.files[name].size_bytes for name in variant.files),
         fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights].size_bytes,
-        fp32_ms=1000 * times[0],
-        own_ms=1000 * times[1],
+        fp32_ms=1000 * fp32_s,
+        own_ms=1000 * own_s,
+        pair_ms=1000 * pair_s,
     )
     return written, report
 
@@ -198,11 +217,24 @@ def _describe(best: QuantizedNetwork) -> str:
     return f"{quantization.method}{ranges}, per channel{kept}"
 
 
-def _compare(full: Model, own: Model, data: SplitData) -> _Compared:
-    """Return how the variant's outputs compare with fp32's on the measured inputs, each alone, as they are served."""
-    inputs = [source.arrays for source in data.measured]
-    outputs = [[model.run(arrays) for arrays in inputs] for model in (full, own)]
-    return _Compared(inputs=inputs, scores=compare_scores(outputs[0], outputs[1], full.manifest))
+def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Compared:
+    """Return how the variant's outputs compare with fp32's on some inputs, each alone, as they are served.
+
+    The two run in turns, so that a busy moment of the machine affects both alike.
+    """
+    outputs: tuple[list[Arrays], list[Arrays]] = ([], [])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for source in sources:
+        for model, own_outputs, own_seconds in zip((full, own), outputs, seconds, strict=True):
+            start = time.perf_counter()
+            own_outputs.append(model.run(source.arrays))
+            own_seconds.append(time.perf_counter() - start)
+    return _Compared(
+        inputs=[source.arrays for source in sources],
+        outputs=outputs,
+        scores=compare_scores(*outputs, full.manifest),
+        seconds=(statistics.median(seconds[0]), statistics.median(seconds[1])),
+    )
 
 
 def _shares(agreement: Agreement) -> str:

@@ -27,8 +27,10 @@ def print_predictions(results: "Sequence[Result]") -> None:
     from runtime.results import Failure, Prediction
 
     classified = all(isinstance(result, Failure | Prediction) for result in results)
+    # Only the rows of variants name the precision that computed them.
+    precise = any(getattr(result, "precision", "") for result in results if not isinstance(result, Failure))
     headings = ("input", "label", "probability", "next") if classified else ("input", "result")
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    table = Table(*headings, *(["precision"] if precise else []), box=None, header_style="bold", pad_edge=False)
     # Short names stay whole; where room is short, the second label is cut before the first.
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = min(32, max((len(result.input) for result in results), default=0))
@@ -40,11 +42,12 @@ def print_predictions(results: "Sequence[Result]") -> None:
         if isinstance(result, Failure):
             table.add_row(escape(result.input), f"[red]failed[/]: {escape(result.error)}")
             continue
+        own = [getattr(result, "precision", "")] if precise else []
         if not isinstance(result, Prediction):
-            table.add_row(escape(result.input), escape(str(result).removeprefix(f"{result.input}: ")))
+            table.add_row(escape(result.input), escape(str(result).removeprefix(f"{result.input}: ")), *own)
             continue
         second = "".join(f"{scored.label} {scored.probability:.1%}" for scored in result.top[1:2])
-        table.add_row(escape(result.input), escape(result.label), f"{result.probability:.1%}", escape(second))
+        table.add_row(escape(result.input), escape(result.label), f"{result.probability:.1%}", escape(second), *own)
     open_console().print(table)
 
 
@@ -77,6 +80,8 @@ def print_bench(report: "BenchReport") -> None:
         f"one at a time: p50 {latency.p50_ms:.2f} ms, p90 {latency.p90_ms:.2f}, p99 {latency.p99_ms:.2f} "
         f"({latency.calls} calls)\n"
     )
+    if report.deferred is not None:
+        console.print(f"{report.deferred:.1%} of the rows ran again in {FULL_PRECISION}\n")
     stages = {
         "decode": report.stages.decode_ms,
         "geometry": report.stages.geometry_ms,

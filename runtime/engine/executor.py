@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engine.concurrency import ActiveCalls, ConcurrencyPlan, PlanRequest, ThreadPool
@@ -82,6 +83,11 @@ class Executor:
         return self._plan
 
     @property
+    def row_counts(self) -> tuple[int, int] | None:
+        """The number of rows so far, and of those that ran again in fp32; None where none ever does."""
+        return None
+
+    @property
     def fills_batches(self) -> bool:
         """Whether ``fill`` fills batches: on accelerators, where the batch is the only dimension that varies."""
         return self._fills
@@ -108,6 +114,10 @@ class Executor:
         Raises InputError for arrays that do not fit, DeviceError for a device that fails, ModelError after ``close``.
         """
         return self._session().run(arrays)
+
+    def run_rows(self, arrays: Arrays) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_] | None]:
+        """Return what ``run`` returns, and for each row whether fp32 ran it again; None where it never does."""
+        return self.run(arrays), None
 
     def run_raw(self, arrays: Arrays, graph: Graph) -> dict[str, NDArray[Any]]:
         """Return the outputs of the graph that takes raw inputs, on the CPU; the graph is loaded at its first use."""

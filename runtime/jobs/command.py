@@ -185,7 +185,7 @@ def _open(request: JobOptions) -> tuple[Engine, Iterator[NamedInput], int | None
     """Return the engine, the inputs, how many there are where that is known, and what is left out."""
     from runtime.artifact.open import open_artifact
 
-    check_options(request.top_k, request.threshold)
+    check_options(request.top_k, request.threshold, request.precision)
     manifest = open_artifact(request.artifact).manifest
     manifest.variant(request.precision)
     source_format = source_format_of(manifest.inputs)

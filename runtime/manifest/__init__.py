@@ -67,11 +67,14 @@ from runtime.manifest.tasks import (
     Value,
 )
 from runtime.manifest.variants import (
+    DEFERRING,
     FULL_PRECISION,
+    LEAST_SPEED,
     Accuracy,
     Agreement,
     Approximation,
     CalibrationData,
+    Deferral,
     Quantization,
     Variant,
     VariantGolden,
@@ -79,9 +82,11 @@ from runtime.manifest.variants import (
 
 __all__ = [
     "BATCH",
+    "DEFERRING",
     "FORMAT_VERSION",
     "FULL_PRECISION",
     "LAYOUT",
+    "LEAST_SPEED",
     "Accuracy",
     "Affine",
     "Agreement",
@@ -94,6 +99,7 @@ __all__ = [
     "ChannelOrder",
     "Classify",
     "Column",
+    "Deferral",
     "DerivedInput",
     "Entries",
     "File",

@@ -9,7 +9,7 @@ from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Digest, Dimensions, FileName, Length, Limit, Name, Part, Share, Size
 from runtime.manifest.tasks import Labels, Task
-from runtime.manifest.variants import Variant
+from runtime.manifest.variants import DEFERRING, LEAST_SPEED, Deferral, Variant
 
 FORMAT_VERSION = 2
 
@@ -152,14 +152,33 @@ class Manifest(Part, frozen=True, kw_only=True):
         return self.task.labels
 
     def variant(self, precision: str) -> Variant:
-        """Return the graphs of a precision. Raises ArtifactError, naming those that there are, where it has none."""
+        """Return the graphs of a precision; those of ``int8+fp32`` are int8's, beside which fp32's run.
+
+        Raises ArtifactError, naming those that there are, where it has none, and for a pair that is not offered.
+        """
+        named = precision.removesuffix(DEFERRING)
         for variant in self.variants:
-            if variant.precision == precision:
+            deferral = variant.approximation.deferral if variant.approximation is not None else None
+            if variant.precision == precision or (variant.precision == named and deferral and deferral.offered):
                 return variant
-        known = ", ".join(variant.precision for variant in self.variants)
+            if variant.precision == named and deferral:
+                raise ArtifactError(
+                    f"'{self.name}': precision '{precision}' is not offered: of {deferral.inputs} measured inputs, "
+                    f"{deferral.share:.1%} ran again in fp32, and {_why_refused(deferral)}. Use precision {named} or "
+                    "fp32, or quantize again with more inputs, or with surer ones."
+                )
         raise ArtifactError(
-            f"'{self.name}': no precision '{precision}' in this artifact: it has {known}. Name one of these, or add "
-            "int8 with 'truecopy quantize'."
+            f"'{self.name}': no precision '{precision}' in this artifact: it has {', '.join(self.precisions)}. Name "
+            "one of these, or add int8 with 'truecopy quantize'."
+        )
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the artifact runs in."""
+        measured = [(variant.precision, variant.approximation) for variant in self.variants]
+        return (
+            *(name for name, _ in measured),
+            *(f"{name}{DEFERRING}" for name, own in measured if own and own.deferral and own.deferral.offered),
         )
 
     @property
@@ -206,6 +225,12 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
         raise ArtifactError(
             f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."
         ) from error
+
+
+def _why_refused(deferral: Deferral) -> str:
+    if deferral.flips:
+        return f"{deferral.flips} had another label even so"
+    return f"the pair was less than {LEAST_SPEED:g} times as fast as fp32 alone"
 
 
 def _sentence(error: Exception) -> str:

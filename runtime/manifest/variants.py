@@ -9,19 +9,27 @@ from runtime.manifest.parts import Digest, FileName, Length, Limit, Name, Part, 
 # The precision of the graphs that every artifact has, first among its variants, and that are proven equal.
 FULL_PRECISION: Literal["fp32"] = "fp32"
 
+# Behind the name of a variant: rows that are too close to call run again in full precision.
+DEFERRING = f"+{FULL_PRECISION}"
+
+# A pair of networks that is hardly faster than one alone is worth neither its memory nor its risk.
+LEAST_SPEED = 1.15
+
 
 class Quantization(Part, frozen=True, kw_only=True):
     """How a network was quantized to 8 bits.
 
     ``static`` has ranges of activations from calibration data, found by ``ranges``; ``dynamic`` takes them from each
     input, and has no ``ranges``. ``reduce_range`` says that weights have 7 bits, for processors whose 8-bit products
-    overflow. ``fp32_nodes`` are the nodes with weights that stay in fp32.
+    overflow. ``biases_corrected`` says that biases make up for the rounding of weights. ``fp32_nodes`` are the nodes
+    with weights that stay in fp32.
     """
 
     method: Literal["static", "dynamic"]
     ranges: Literal["min-max", "percentile", "entropy"] | None
     per_channel: bool
     reduce_range: bool
+    biases_corrected: bool = False
     fp32_nodes: Annotated[tuple[Name, ...], Meta(max_length=1_000_000)] = ()
 
 
@@ -77,10 +85,41 @@ class VariantGolden(Part, frozen=True, kw_only=True):
     end_to_end_limits: dict[str, Limit]
 
 
+class Deferral(Part, frozen=True, kw_only=True):
+    """Rows of a variant that run again in fp32, as their margin is under ``limit``, and what was measured of that.
+
+    A row's margin is how far its best score is above the second, or its nearest score from a threshold. ``limit`` is
+    ``safety_factor`` times ``largest_margin``, the smallest that left no flipped label on the calibrated inputs. Of the
+    ``inputs`` measured, ``deferred`` ran again, and ``flips`` had another label than fp32 even so; ``risk`` bounds the
+    share of flips, at 95%, where none was seen. ``speed`` says how many times as fast as fp32 alone the pair was at
+    least, where it was measured: 1.15, or 0 for less. Two measurements agree on that, and hardly on more.
+    """
+
+    limit: Limit
+    largest_margin: Limit
+    safety_factor: Limit
+    inputs: Length
+    deferred: Size
+    flips: Size
+    risk: Share
+    speed: Limit
+
+    @property
+    def share(self) -> float:
+        """The share of inputs that ran again."""
+        return self.deferred / self.inputs
+
+    @property
+    def offered(self) -> bool:
+        """Whether the pair may be used: no label flipped, and it is faster than fp32 alone."""
+        return not self.flips and self.speed >= LEAST_SPEED
+
+
 class Approximation(Part, frozen=True, kw_only=True):
     """The evidence on a variant that is not equal to the model: measured, and never proven.
 
-    ``min_agreement`` is the share of equal labels that was required.
+    ``min_agreement`` is the share of equal labels that was required. ``deferral`` is None in artifacts of earlier
+    releases.
     """
 
     verdict: Literal["approximate"] = "approximate"
@@ -89,6 +128,7 @@ class Approximation(Part, frozen=True, kw_only=True):
     min_agreement: Share
     agreement: Agreement
     accuracy: Accuracy | None = None
+    deferral: Deferral | None = None
     golden: VariantGolden
 
 

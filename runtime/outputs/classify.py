@@ -19,10 +19,11 @@ UNKNOWN = "unknown"
 _TOP = 5
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of ``classify`` for one input: the best class, and the ``top`` classes in falling order.
 
     Under the threshold, ``label`` is ``"unknown"`` and ``index`` -1; ``probability`` stays that of the best class.
+    ``precision`` names the variant that the scores are of, and is left out for fp32 alone.
     """
 
     input: str
@@ -30,6 +31,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     probability: float
     top: tuple[ScoredLabel, ...]
+    precision: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
@@ -75,6 +77,14 @@ class ClassifyInterpreter(Interpreter):
             probability=best.probability,
             top=top,
         )
+
+    def margins(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return how far the best probability of each row is above the second."""
+        if scores.shape[1] == 1:
+            return np.ones(len(scores), dtype=scores.dtype)
+        second, best = np.partition(scores, -2, axis=1)[:, -2:].T
+        margins: NDArray[Any] = best - second
+        return margins
 
     def read_truth(self, cells: Mapping[str, Any], *, name: str, folder: Path) -> int:
         """Return the index of the class that the only cell names."""

@@ -79,6 +79,10 @@ class Interpreter(ABC):
         ``threshold`` replaces the manifest's own unless it is None; ``top_k`` bounds the classes that are listed.
         """
 
+    def margins(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return for each row of a batch of scores how much they may change, at least, before its labels do."""
+        raise NotImplementedError(f"a task of {self.task.kind} has no labels")
+
     def draw(self, result: Any) -> NDArray[np.uint8]:
         """Return the picture of a result, uint8 [height, width, 3], RGB. Only of tasks that give maps."""
         raise NotImplementedError(f"a task of {self.task.kind} draws no pictures")

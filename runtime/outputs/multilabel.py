@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 _SEPARATOR = ";"
 
 
-class LabelSet(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of ``multilabel``: the classes that reached their thresholds, in falling order; perhaps none."""
+class LabelSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The result of ``multilabel``: the classes that reached their thresholds, in falling order; perhaps none.
+
+    ``precision`` names the variant that the scores are of, and is left out for fp32 alone.
+    """
 
     input: str
     labels: tuple[ScoredLabel, ...]
+    precision: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
-        return {"input": self.input, "labels": [msgspec.to_builtins(scored) for scored in self.labels]}
+        row: dict[str, Any] = msgspec.to_builtins(self)
+        return {**row, "labels": list(row["labels"])}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the labels, sorted, as an array; probabilities are left out."""
@@ -61,6 +66,11 @@ class MultilabelInterpreter(Interpreter):
                 for index in order
             ),
         )
+
+    def margins(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return how far the nearest probability of each row is from its threshold."""
+        margins: NDArray[Any] = np.abs(scores - self._thresholds).min(axis=1)
+        return margins
 
     def truth_of_class(self, index: int) -> list[bool]:
         """Return one bool per class: the folder's class alone holds."""

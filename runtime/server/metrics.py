@@ -56,6 +56,12 @@ class Metrics:
         self._rejected = Counter(
             "truecopy_rejected", "Requests rejected, by reason", ["reason"], registry=self._registry
         )
+        self._rows = Counter(
+            "truecopy_rows",
+            "Rows of variants, by the precision that computed them",
+            ["model", "precision"],
+            registry=self._registry,
+        )
         self._reloads = Counter(
             "truecopy_reloads", "Artifacts reloaded, by outcome", ["model", "outcome"], registry=self._registry
         )
@@ -79,6 +85,11 @@ class Metrics:
         for stage, histogram in stages:
             histogram.observe(seconds[stage])
         batches.observe(batch_size)
+
+    def add_rows(self, model: str, precisions: Mapping[str, int]) -> None:
+        """Count rows of a model by the precision that computed them; those of fp32 alone have none."""
+        for precision, count in precisions.items():
+            self._rows.labels(model, precision).inc(count)
 
     def add_request(self, transport: str, status: str, seconds: float) -> None:
         """Observe one request; ``transport`` is ``http`` or ``grpc``."""

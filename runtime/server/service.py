@@ -7,12 +7,14 @@ request takes the same four steps on every front end: reserve its bytes, read it
 import asyncio
 import gc
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from runtime.errors import InputError
+from runtime.outputs.precision import precision_of
 from runtime.results import Failure, Result, check_options
 from runtime.server.admission import Admission, BodyReservation
 from runtime.server.context import RequestContext
@@ -159,7 +161,7 @@ class Service:
 
         Raises BusyError where the queue is full, LateError when the response is of no use any more.
         """
-        check_options(top_k, threshold)
+        check_options(top_k, threshold, model.single_threaded.precision)
 
         def interpret(source: InputSource, result: InputResult) -> Result:
             if isinstance(result, InputError):
@@ -300,6 +302,8 @@ class Service:
             inputs = sum(not isinstance(result, InputError) for result in job.results)
             self.statistics[model.name].add_job(job.seconds, batch_size=job.batch_size, inputs=inputs)
             self.metrics.add_job(model.name, job.seconds, batch_size=job.batch_size)
+            precisions = [precision_of(result.value) for result in job.results if isinstance(result, Scores)]
+            self.metrics.add_rows(model.name, Counter(filter(None, precisions)))
 
 
 class _OutcomeCounter:

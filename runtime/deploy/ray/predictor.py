@@ -60,7 +60,7 @@ class Predictor:
         files: Mapping[str, Any] | None = None,
     ) -> None:
         """Store the options of 'truecopy predict'; ``files`` are the artifact's, by name, as object references."""
-        check_options(top_k, threshold)
+        check_options(top_k, threshold, precision)
         self._artifact = str(artifact)
         self._sha256 = sha256
         self._files = files
