@@ -72,6 +72,7 @@ def convert_network(
     inputs: TracingInputs,
     *,
     probe: SequenceProbe | None,
+    opset: int | None = None,
 ) -> ConvertedNetwork:
     """Return the converted network; ``flat`` is ``network`` with tensors in and out by position.
 
@@ -80,7 +81,7 @@ def convert_network(
     """
     if probe is not None and postprocessing.stepwise:
         if is_decoder(network):
-            return _convert_decoder(network, probe, tuple(inputs.dimensions), postprocessing)
+            return _convert_decoder(network, probe, tuple(inputs.dimensions), postprocessing, opset)
         check_no_python_loop(network, probe)
     return to_onnx(
         flat,
@@ -88,6 +89,7 @@ def convert_network(
         outputs=postprocessing.inner_names,
         dimensions=inputs.dimensions,
         validation_inputs=inputs.validation_inputs,
+        opset=opset,
     )
 
 
@@ -98,9 +100,11 @@ def assemble(
     postprocessing: Postprocessing,
     outputs: Sequence[Output],
     *,
-    weights_file: Path,
+    weights_file: Path | None,
 ) -> Graphs:
     """Return the graphs of a converted network; their tensors of a kilobyte or more are written to ``weights_file``.
+
+    Without such a file, each graph holds its own.
 
     Raises ConversionError when an input and an output have one name.
     """
@@ -108,10 +112,13 @@ def assemble(
     shared = sorted(set(inputs) & {output.name for output in outputs})
     if shared:
         raise ConversionError(f"'{shared[0]}': names an input and an output: expected two names. Rename the input.")
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(converted.skeleton)
-    with weights_file.open("wb") as stream:
-        write_weights(skeleton, converted.weights, stream, weights_file.name)
+    if weights_file is None:
+        skeleton = converted.model
+    else:
+        skeleton = onnx.ModelProto()
+        skeleton.CopyFrom(converted.skeleton)
+        with weights_file.open("wb") as stream:
+            write_weights(skeleton, converted.weights, stream, weights_file.name)
     _rename_clashes(skeleton, reserved={*inputs, *(output.name for output in outputs)})
     return Graphs(
         model=_join(skeleton, raw_part, postprocessing.nodes(), outputs),
@@ -185,7 +192,11 @@ def write_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], s
 
 
 def _convert_decoder(
-    network: nn.Module, probe: SequenceProbe, inputs: Sequence[str], postprocessing: Postprocessing
+    network: nn.Module,
+    probe: SequenceProbe,
+    inputs: Sequence[str],
+    postprocessing: Postprocessing,
+    opset: int | None,
 ) -> ConvertedNetwork:
     name, *others = inputs
     if others:
@@ -202,6 +213,7 @@ def _convert_decoder(
             outputs=half.outputs,
             dimensions=half.dimensions,
             validation_inputs=[dict(zip(half.example, probe, strict=True)) for probe in half.probes],
+            opset=opset,
         )
         for half in (decoder.encoder, decoder.step)
     )

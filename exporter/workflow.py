@@ -275,10 +275,10 @@ def _variant_request(options: ExportOptions) -> VariantRequest | None:
 def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     """Write every file of the artifact but the evidence and the manifest."""
     eager, adapter = subject.eager, subject.adapter
-    source = network_source(subject.rebuilt.network, adapter, eager)
+    source = network_source(subject.rebuilt.network, adapter, eager, subject.options)
     graphs: WrittenGraphs | None = None
     missing: list[str] = []
-    for backend in backends_to_write():
+    for backend in backends_to_write(subject.options):
         with progress.step(backend.title) as step:
             form = backend.write(stage, source)
             release_memory(subject.rebuilt.network)
@@ -385,6 +385,7 @@ def _manifest(subject: _Subject, graphs: WrittenGraphs, stage: Staging) -> Manif
         files=stage.files(),
         tools=_tools(adapter),
         parity=None,
+        onnx=graphs.versions,
     )
 
 

@@ -124,7 +124,8 @@ def _artifact(artifact: str | Path, device: str) -> list[Finding]:
     subject = str(artifact)
     try:
         opened = open_artifact(artifact)
-        weights = opened.manifest.files[opened.manifest.variants[0].weights].size_bytes
+        variant = opened.manifest.variants[0]
+        weights = opened.manifest.files[variant.weights_of_network].size_bytes
         needed, memory = _BASE_BYTES + 2 * weights, memory_bytes()
         verification = verify(artifact, device=device)
     except ModelError as error:

@@ -15,11 +15,12 @@ from exporter.conversion.network_io import Arrays
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.image import PixelFormat
 from exporter.inputs.image.pixel_check import GeometryFunction
+from exporter.options.forms import FormOptions
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import ServedPath
 from exporter.parity.paths import SubgraphCache
 from runtime.artifact.open import Artifact
-from runtime.manifest import Output, Preprocessing, Variant
+from runtime.manifest import OnnxVersions, Output, Preprocessing, Variant
 from runtime.model import Model
 
 # From prepared inputs by name to the scores, an array or several, as the form's own library returns them.
@@ -31,7 +32,7 @@ class NetworkSource:
     """What every form is written from.
 
     ``flat`` is ``network`` with tensors in and out by position; ``inputs`` are those for tracing it, a batch of two, or
-    of one where it takes no more.
+    of one where it takes no more; ``options`` say how the graphs are written.
     """
 
     network: nn.Module
@@ -39,19 +40,21 @@ class NetworkSource:
     adapter: InputAdapter
     postprocessing: Postprocessing
     inputs: TracingInputs
+    options: FormOptions = field(default_factory=FormOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenGraphs:
     """What the manifest says of graphs: their files, their outputs, and the exporter that converted the network.
 
-    ``fallback`` is why that is not dynamo, empty where it is.
+    ``fallback`` is why that is not dynamo, empty where it is; ``versions`` are those of ONNX.
     """
 
     variant: Variant
     outputs: tuple[Output, ...]
     exporter: Literal["dynamo", "legacy"]
     fallback: str = ""
+    versions: OnnxVersions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from torch import nn
 
 from exporter.assemble import assemble, convert_network
 from exporter.backends.backend import (
@@ -23,7 +24,9 @@ from exporter.backends.backend import (
 )
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
+from exporter.conversion.opsets import check_opset, versions_of
 from exporter.conversion.to_onnx import IR_VERSION, OPSET, ConvertedNetwork
+from exporter.errors import ConversionError
 from exporter.inputs.image import PixelFormat, geometry_nodes
 from exporter.inputs.image.made_images import PixelSource
 from exporter.inputs.image.pixel_check import GeometryFunction
@@ -33,10 +36,13 @@ from exporter.progress import megabytes
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
-from runtime.manifest import LAYOUT, Preprocessing, Variant
+from runtime.manifest import LAYOUT, OnnxVersions, Preprocessing, Variant
 
 title: str = "ONNX"
 files: tuple[str, ...] = (LAYOUT.model, LAYOUT.network, LAYOUT.weights)
+
+# protobuf's limit of one message, less what the graph takes beside its weights.
+_LARGEST_FILE_BYTES = 1_900_000_000
 
 # Names of the nodes and constants that a calibration adds begin so.
 _CALIBRATION = "calibration"
@@ -47,38 +53,61 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
 
     Raises ConversionError where torch cannot convert the network.
     """
-    adapter, postprocessing = source.adapter, source.postprocessing
-    converted = convert_network(source.network, source.flat, postprocessing, source.inputs, probe=adapter.network_probe)
+    adapter, postprocessing, options = source.adapter, source.postprocessing, source.options
+    if options.single_file:
+        check_size(source.network)
+    converted = convert_network(
+        source.network, source.flat, postprocessing, source.inputs, probe=adapter.network_probe, opset=options.opset
+    )
     outputs = postprocessing.with_shapes(converted.shapes)
+    weights = None if options.single_file else LAYOUT.weights
     graphs = assemble(
         converted,
         adapter.raw_graph_part(),
         adapter.network_graph_part(),
         postprocessing,
         outputs,
-        weights_file=stage.folder / LAYOUT.weights,
+        weights_file=None if weights is None else stage.folder / weights,
     )
-    stage.add(LAYOUT.weights)
+    if options.opset is not None:
+        check_opset(graphs.model, options.opset, name=type(source.network).__name__)
+    if weights is not None:
+        stage.add(weights)
     stage.write(LAYOUT.model, graphs.model.SerializeToString(deterministic=True))
     if graphs.network is not None:
         stage.write(LAYOUT.network, graphs.network.SerializeToString(deterministic=True))
     network = LAYOUT.network if graphs.network is not None else LAYOUT.model
-    names = ", ".join(dict.fromkeys((LAYOUT.model, network, LAYOUT.weights)))
+    variant = Variant(precision="fp32", model=LAYOUT.model, network=network, weights=weights)
+    versions = versions_of(graphs.model)
     size_bytes = sum(file.size_bytes for name, file in stage.files().items() if name in files)
     return WrittenForm(
-        finding=f"{names}, {megabytes(size_bytes)} ({_describe(converted)})",
+        finding=f"{', '.join(variant.files)}, {megabytes(size_bytes)} ({_describe(converted, versions)})",
         graphs=WrittenGraphs(
-            variant=Variant(precision="fp32", model=LAYOUT.model, network=network, weights=LAYOUT.weights),
+            variant=variant,
             outputs=outputs,
             exporter=converted.exporter,
             fallback=converted.fallback,
+            versions=versions,
         ),
     )
 
 
-def _describe(converted: ConvertedNetwork) -> str:
-    """Return the exporter that converted a network, and why it is not dynamo."""
-    return f"legacy exporter, as dynamo failed: {converted.fallback}" if converted.fallback else converted.exporter
+def _describe(converted: ConvertedNetwork, versions: OnnxVersions) -> str:
+    """Return the exporter that converted a network, why it is not dynamo, and what runs the graphs."""
+    exporter = f"legacy exporter, as dynamo failed: {converted.fallback}" if converted.fallback else converted.exporter
+    return f"{exporter}, {versions.describe()}"
+
+
+def check_size(network: nn.Module) -> None:
+    """Raise ConversionError for weights that do not fit into one file."""
+    tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size_bytes > _LARGEST_FILE_BYTES:
+        raise ConversionError(
+            f"'{type(network).__name__}': too large for --single-file: expected weights of at most "
+            f"{megabytes(_LARGEST_FILE_BYTES)}, as ONNX files are protobuf messages of less than 2 GB, got "
+            f"{megabytes(size_bytes)}. Leave the option out: the weights are then in a file of their own."
+        )
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:

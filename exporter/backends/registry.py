@@ -15,6 +15,7 @@ from exporter.checkpoint.memory import release_memory
 from exporter.conversion.network_io import flatten
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.image.pixel_check import GeometryExecution
+from exporter.options.forms import FormOptions
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.array_diff import measure_difference
 from exporter.parity.paths import SubgraphCache, split_batch
@@ -35,9 +36,10 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
-def backends_to_write() -> tuple[Backend, ...]:
-    """Return the forms that have files of their own, the conversion to ONNX last: it takes the longest by far."""
-    return tuple(backend for backend in reversed(BACKENDS.values()) if backend.files)
+def backends_to_write(options: FormOptions) -> tuple[Backend, ...]:
+    """Return the wanted forms with files of their own, the conversion to ONNX last: it takes the longest by far."""
+    wanted = {LAYOUT.model} if options.forms == "onnx" else BACKENDS.keys()
+    return tuple(BACKENDS[path] for path in reversed(BACKENDS) if path in wanted and BACKENDS[path].files)
 
 
 def backends_in(manifest: Manifest) -> dict[str, Backend]:
@@ -68,7 +70,9 @@ def geometry_executions() -> dict[str, GeometryExecution]:
     return {path: backend.open_geometry for path, backend in BACKENDS.items()}
 
 
-def network_source(network: nn.Module, adapter: InputPipeline, eager: parity.EagerModel) -> NetworkSource:
+def network_source(
+    network: nn.Module, adapter: InputPipeline, eager: parity.EagerModel, options: FormOptions
+) -> NetworkSource:
     """Return what the forms of ``network`` are written from; ``eager`` is its reference, on the adapter's own cases."""
     example, postprocessing = eager.example(), eager.postprocessing
     return NetworkSource(
@@ -83,6 +87,7 @@ def network_source(network: nn.Module, adapter: InputPipeline, eager: parity.Eag
         adapter=adapter,
         postprocessing=postprocessing,
         inputs=TracingInputs(dimensions=eager.dimensions, example=example, validation_inputs=eager.validation_inputs()),
+        options=options,
     )
 
 

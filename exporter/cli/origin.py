@@ -28,6 +28,8 @@ def describe_origin(artifact: Path, command: Sequence[str]) -> tuple[tuple[str, 
             ("architecture", source.architecture),
             ("checkpoint SHA-256", source.checkpoint_sha256),
         ]
+        versions = opened.manifest.onnx
+        origin += [("ONNX", versions.describe())] if versions is not None else []
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
     if seconds.isdecimal():
         origin.append(("date", datetime.fromtimestamp(int(seconds), UTC).isoformat()))

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from exporter.conversion.attention import convertible_attention
 from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
+from exporter.conversion.opsets import lowest_ir_version, opset_of
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.conversion.to_torchscript import traced_reads
 from exporter.conversion.value_reads import check_branches
@@ -96,18 +97,20 @@ def to_onnx(
     outputs: Sequence[str],
     dimensions: Dimensions,
     validation_inputs: Sequence[Mapping[str, torch.Tensor]] = (),
+    opset: int | None = None,
 ) -> ConvertedNetwork:
     """Return ``network`` as ONNX, with ``dimensions`` dynamic.
 
     Inputs go by position. ``example`` has a batch of 2 or more, because torch specializes a dimension of length 1. The
     legacy exporter is tried where dynamo fails, or gives a graph whose outputs for ``validation_inputs`` differ from
     eager's: dynamo fixes the length of some recurrent networks without an error. Either result has to pass the same
-    parity check. Raises ConversionError when both fail, and where the forward branches on values of its input: dynamo
+    parity check. ``opset`` is torch's own unless it is given, and the IR version is then the lowest that has it.
+    Raises ConversionError when both fail, and where the forward branches on values of its input: dynamo
     refuses such branches, the legacy exporter keeps the one that the example took.
     """
     check_branches(network, example)
     try:
-        converted = _dynamo(network, example, outputs, dimensions)
+        converted = _dynamo(network, example, outputs, dimensions, opset)
         _validate(converted, network, validation_inputs)
         return converted
     except Exception as error:  # torch.onnx raises whatever its passes raise
@@ -115,7 +118,7 @@ def to_onnx(
     try:
         reads = traced_reads(network, tuple(example.values()))
         if not reads:
-            model = _finish(_legacy(network, example, outputs, dimensions))
+            model = _finish(_legacy(network, example, outputs, dimensions, opset), opset)
             converted = ConvertedNetwork(skeleton=model, fallback=_reason(failure))
             _validate(converted, network, validation_inputs)
             return converted
@@ -140,28 +143,37 @@ class TracedProgram:
 
 
 def trace_program(
-    network: nn.Module, example: Mapping[str, torch.Tensor], *, outputs: Sequence[str], dimensions: Dimensions
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    *,
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    opset: int | None = None,
 ) -> TracedProgram:
     """Return a network's program, whose nodes have the modules and source lines that they are from.
 
     Raises ConversionError where dynamo cannot export it.
     """
     try:
-        program = _dynamo_program(network, example, outputs, dimensions)
+        program = _dynamo_program(network, example, outputs, dimensions, opset)
     except Exception as error:  # torch.onnx raises whatever its passes raise
         raise ConversionError(
             f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
             "The faulty node cannot be found."
         ) from error
-    return TracedProgram(program=program.exported_program, model=_finish(program.model_proto))
+    return TracedProgram(program=program.exported_program, model=_finish(program.model_proto, opset))
 
 
 def _dynamo(
-    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    opset: int | None,
 ) -> ConvertedNetwork:
-    model: ir.Model = _dynamo_program(network, example, outputs, dimensions).model
+    model: ir.Model = _dynamo_program(network, example, outputs, dimensions, opset).model
     weights = _take_weights(model)
-    skeleton = _finish(ir.serde.serialize_model(model))
+    skeleton = _finish(ir.serde.serialize_model(model), opset)
     for tensor in skeleton.graph.initializer:
         if tensor.name in weights:
             tensor.ClearField("external_data")
@@ -187,7 +199,11 @@ def _take_weights(model: ir.Model) -> dict[str, NDArray[Any]]:
 
 
 def _dynamo_program(
-    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    opset: int | None,
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
     with _quiet(), convertible_attention():
@@ -197,7 +213,7 @@ def _dynamo_program(
             dynamo=True,
             input_names=list(example),
             output_names=list(outputs),
-            opset_version=OPSET,
+            opset_version=opset or OPSET,
             dynamic_shapes=shapes,
             external_data=False,
             optimize=True,
@@ -220,7 +236,11 @@ def _dynamic_shapes(network: nn.Module, example: Mapping[str, torch.Tensor], dim
 
 
 def _legacy(
-    network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
+    network: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dimensions: Dimensions,
+    opset: int | None,
 ) -> onnx.ModelProto:
     stream = io.BytesIO()
     with _quiet(), _packed_outputs_used(network):
@@ -231,7 +251,7 @@ def _legacy(
             dynamo=False,
             input_names=list(example),
             output_names=list(outputs),
-            opset_version=OPSET,
+            opset_version=opset or OPSET,
             dynamic_axes={
                 **{name: dict(axes) for name, axes in dimensions.items()},
                 **{name: {0: BATCH} for name in outputs},
@@ -284,8 +304,14 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
     )
 
 
-def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    return avoid_known_faults(_without_traces(model))
+def _finish(model: onnx.ModelProto, opset: int | None) -> onnx.ModelProto:
+    model = avoid_known_faults(_without_traces(model))
+    if opset is None:
+        return model
+    if opset_of(model) != opset:  # torch converts down from its own lowest, and keeps that where it cannot
+        raise ConversionError(f"it needs opset {opset_of(model)}")
+    model.ir_version = lowest_ir_version(model)
+    return model
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

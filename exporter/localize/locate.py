@@ -54,7 +54,14 @@ def locate_fault(
     )
     outputs = postprocessing.inner_names
     try:
-        traced = trace_program(flat, example, outputs=outputs, dimensions=eager.dimensions)
+        versions = artifact.manifest.onnx
+        traced = trace_program(
+            flat,
+            example,
+            outputs=outputs,
+            dimensions=eager.dimensions,
+            opset=versions.opset if versions is not None else None,
+        )
         location = locate(
             artifact.path / variant.network,
             traced,

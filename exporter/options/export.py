@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from exporter.options.forms import FormOptions
 from exporter.options.rules import (
     CLASS_TASKS,
     DEFAULT_TASK,
@@ -53,7 +54,7 @@ _FITTED = {".skops", ".joblib", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(VariantOptions):
+class ExportOptions(FormOptions, VariantOptions):
     """One export, as asked for; None: inferred, and reported.
 
     ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,

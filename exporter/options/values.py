@@ -62,7 +62,7 @@ def field_value(about: Field[Any], value: Any) -> Any:
     except ValueError as error:  # msgspec's are as well
         raise ExportError(f"export(): {about.name}: {_reason(error)}. Correct it.") from None
     choices = choices_of(option)
-    if choices and value not in choices:
+    if choices and str(value) not in choices:
         raise ExportError(
             f"export(): {about.name}: expected one of {', '.join(choices)}, got '{value}'. Pass one of these."
         )

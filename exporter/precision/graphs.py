@@ -44,7 +44,7 @@ def read_network(artifact: Artifact, *, with_tables: bool) -> NetworkGraph:
     Raises ConversionError where nothing in it can be quantized.
     """
     variant = artifact.manifest.variant(FULL_PRECISION)
-    size_bytes = artifact.manifest.files[variant.weights].size_bytes
+    size_bytes = artifact.manifest.files[variant.weights_of_network].size_bytes
     if size_bytes > _LIMIT_BYTES:
         raise ConversionError(
             f"'{artifact.path}': too large to quantize: expected weights of at most {_LIMIT_BYTES} bytes, got "
@@ -84,7 +84,8 @@ def read_network(artifact: Artifact, *, with_tables: bool) -> NetworkGraph:
 def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -> dict[str, bytes]:
     """Return the files of a variant by name: its two graphs around a quantized ``network``, over one file of weights.
 
-    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's.
+    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's. Where its graphs hold their own
+    weights, so do these.
     """
     full = artifact.manifest.variant(FULL_PRECISION)
     own = onnx.ModelProto()
@@ -93,9 +94,12 @@ def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -
     for tensor in own.graph.initializer:
         if not tensor.raw_data:  # typed fields take more room, and cannot move out
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
-    weights = io.BytesIO()
-    write_weights(own, {}, weights, names.weights)
-    files = {names.network: own.SerializeToString(deterministic=True), names.weights: weights.getvalue()}
+    files = {}
+    if names.weights is not None:
+        weights = io.BytesIO()
+        write_weights(own, {}, weights, names.weights)
+        files[names.weights] = weights.getvalue()
+    files[names.network] = own.SerializeToString(deterministic=True)
     if full.model != full.network:
         raw = onnx.load(artifact.path / full.model)
         files[names.model] = _join(raw, own).SerializeToString(deterministic=True)

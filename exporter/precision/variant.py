@@ -163,7 +163,7 @@ def add_variant(
         trials=found.trials,
         failures=data.failures,
         size_bytes=sum(written.files[name].size_bytes for name in variant.files),
-        fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights].size_bytes,
+        fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights_of_network].size_bytes,
         fp32_ms=1000 * fp32_s,
         own_ms=1000 * own_s,
         pair_ms=1000 * pair_s,
@@ -199,10 +199,13 @@ def check_written(stage: Staging, name: str) -> None:
 def _variant_names(manifest: Manifest) -> Variant:
     """Return the names of a variant's files: those of fp32 with the precision before their suffix."""
     full = manifest.variant(FULL_PRECISION)
-    model, network, weights = (
-        f"{Path(name).stem}.{PRECISION}{Path(name).suffix}" for name in (full.model, full.network, full.weights)
-    )
+    model, network = (_with_precision(name) for name in (full.model, full.network))
+    weights = _with_precision(full.weights) if full.weights is not None else None
     return Variant(precision=PRECISION, model=model, network=network, weights=weights)
+
+
+def _with_precision(name: str) -> str:
+    return f"{Path(name).stem}.{PRECISION}{Path(name).suffix}"
 
 
 def _others(manifest: Manifest) -> tuple[Variant, ...]:

@@ -27,6 +27,9 @@ _MANIFEST_LIMIT_BYTES = 16 * 2**20
 # Weights begin at a multiple of this, as onnxruntime's own memory does.
 _ALIGNMENT_BYTES = 64
 
+# Of graphs that hold their own.
+_NO_WEIGHTS: NDArray[np.uint8] = np.empty(0, np.uint8)
+
 # Numbers that change when a file is replaced or written to: its inode, size and time.
 _Signature: TypeAlias = tuple[int, int, int]
 
@@ -72,12 +75,14 @@ class Artifact:
             self._compare(name, stream, hashlib.sha256(data).hexdigest())
         return data
 
-    def graph(self, name: str, *, weights: str) -> StoredGraph:
+    def graph(self, name: str, *, weights: str | None) -> StoredGraph:
         """Return a graph of the artifact and the file of weights that it reads, in memory; weights are kept once.
+
+        Without ``weights``, the graph holds its own.
 
         Raises ArtifactError as ``file`` does.
         """
-        if weights not in self._kept:
+        if weights is not None and weights not in self._kept:
             self._kept[weights] = self._read_aligned(weights)
         if name not in self._kept:
             self._kept[name] = self.read(name)
@@ -85,7 +90,7 @@ class Artifact:
             path=self.folder / name,
             data=self._kept[name],
             weights_file=weights,
-            weights=self._kept[weights],
+            weights=_NO_WEIGHTS if weights is None else self._kept[weights],
             check_unchanged=self.check_unchanged,
         )
 

@@ -1,7 +1,6 @@
 """Folders that are being written beside their place: complete at once, and removed where their writer was killed."""
 
 import contextlib
-import fcntl
 import glob
 import os
 import shutil
@@ -9,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from runtime.artifact.locks import lock
 
 # The ends of the names: of a folder that is being written or removed, and of one that makes room for the next.
 _PARTIAL, _REPLACED = ".partial", ".replaced"
@@ -22,13 +23,13 @@ def unfinished_folder(out: Path) -> Iterator[Path]:
     """
     _remove_abandoned(out)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_PARTIAL, dir=out.parent))
-    lock = _lock(folder)
+    held = _lock(folder)
     try:
         folder.chmod(0o755 & ~_umask())
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        os.close(held)
 
 
 def replace_folder(folder: Path, out: Path) -> None:
@@ -40,7 +41,7 @@ def replace_folder(folder: Path, out: Path) -> None:
         folder.rename(out)
         return
     replaced = folder.with_suffix(_REPLACED)
-    lock = _lock(out)
+    held = _lock(out)
     try:
         out.rename(replaced)
         try:
@@ -52,7 +53,7 @@ def replace_folder(folder: Path, out: Path) -> None:
         replaced.rename(folder)
         shutil.rmtree(folder)
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def restore_folder(out: Path) -> None:
@@ -61,11 +62,11 @@ def restore_folder(out: Path) -> None:
         return
     with contextlib.suppress(OSError):  # not there, or in the hands of a process that is just about to replace it
         for folder in sorted(_siblings(out, _REPLACED), key=lambda folder: folder.stat().st_ctime_ns)[-1:]:
-            lock = _lock(folder)
+            held = _lock(folder)
             try:
                 folder.rename(out)
             finally:
-                os.close(lock)
+                os.close(held)
 
 
 def _remove_abandoned(out: Path) -> None:
@@ -75,11 +76,11 @@ def _remove_abandoned(out: Path) -> None:
         folders += _siblings(out, _REPLACED)
     for folder in folders:
         with contextlib.suppress(OSError):  # another process holds its lock
-            lock = _lock(folder)
+            held = _lock(folder)
             try:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
-                os.close(lock)
+                os.close(held)
 
 
 def _siblings(out: Path, suffix: str) -> list[Path]:
@@ -94,7 +95,7 @@ def _lock(folder: Path) -> int:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
     except OSError:
         os.close(descriptor)
         raise

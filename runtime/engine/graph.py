@@ -19,13 +19,14 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
     """A verified graph and the weights that it reads, both in memory; several graphs may share ``weights``.
 
     ``path`` is where the graph was read from: for messages, and for execution providers that read files themselves.
-    ``weights_file`` is the only file that its tensors may lie in, and ``weights`` its bytes, aligned.
+    ``weights_file`` is the only file that its tensors may lie in, and ``weights`` its bytes, aligned; it is None where
+    they may lie in none.
     ``check_unchanged`` raises ArtifactError where the files are no longer those that were verified.
     """
 
     path: Path
     data: bytes
-    weights_file: str
+    weights_file: str | None
     weights: NDArray[np.uint8]
     check_unchanged: Callable[[], None]
 

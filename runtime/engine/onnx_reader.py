@@ -92,13 +92,13 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[Node, ...]
 
 
-def read_graph(path: Path, external: Path) -> Graph:
-    """Read the ONNX file ``path``; ``external`` is the only other file that may hold its tensors.
+def read_graph(path: Path, external: Path | None) -> Graph:
+    """Read the ONNX file ``path``; ``external`` is the only other file that may hold its tensors, None where none may.
 
     Raises ArtifactError when it is not an ONNX file, or its tensors reach beyond their file.
     """
     try:
-        weights = memoryview(external.read_bytes()) if external.is_file() else memoryview(b"")
+        weights = memoryview(external.read_bytes()) if external is not None and external.is_file() else memoryview(b"")
         model = fields(memoryview(path.read_bytes()))
         graphs = [value for number, value in model if number == 7]
         tensors: dict[str, Tensor] = {}
@@ -239,11 +239,11 @@ class ExternalTensor(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None
 
 
-def external_tensors(data: bytes, *, location: str) -> Iterator[ExternalTensor]:
+def external_tensors(data: bytes, *, location: str | None) -> Iterator[ExternalTensor]:
     """Yield the tensors of an ONNX file whose values lie in another file.
 
-    Raises ValueError where that file is not ``location``, beside the graph; where such a tensor is not one of the
-    graph's own initializers, which runtimes look for in the current folder; or for what is not an ONNX file.
+    Raises ValueError where that file is not ``location``, beside the graph, or that is None; where such a tensor is not
+    one of the graph's own initializers, which runtimes look for in the current folder; or for what is not an ONNX file.
     """
     pending = [("model", memoryview(data), 0)]
     while pending:
@@ -263,7 +263,7 @@ def external_tensors(data: bytes, *, location: str) -> Iterator[ExternalTensor]:
                 yield tensor
 
 
-def _external_tensor(data: memoryview, location: str) -> ExternalTensor | None:
+def _external_tensor(data: memoryview, location: str | None) -> ExternalTensor | None:
     entries = list(fields(data))
     if not any(number == 14 and value for number, value in entries):
         return None

@@ -102,6 +102,22 @@ class ParitySummary(Part, frozen=True, kw_only=True):
     max_ratio: Limit | None = None
 
 
+class OnnxVersions(Part, frozen=True, kw_only=True):
+    """Versions of the graphs: of ONNX's standard operators, and of its file format.
+
+    ``oldest_onnxruntime`` is the first release of onnxruntime that implements both, empty where it is not known.
+    """
+
+    opset: Length
+    ir_version: Length
+    oldest_onnxruntime: Annotated[str, Meta(max_length=32)]
+
+    def describe(self) -> str:
+        """Return the versions in words."""
+        runtime = f", onnxruntime {self.oldest_onnxruntime} or newer" if self.oldest_onnxruntime else ""
+        return f"opset {self.opset}, IR {self.ir_version}{runtime}"
+
+
 class LengthRange(Part, frozen=True, kw_only=True):
     """The shortest and the longest length of a dimension that were compared with the eager model."""
 
@@ -129,7 +145,8 @@ class Manifest(Part, frozen=True, kw_only=True):
     ``parity`` is None only during an export, before its check has passed; the runtime refuses such an artifact.
     ``compared`` is what was compared, by the name of each dynamic dimension: ``batch``, ``length``, and those that the
     user named. The runtime refuses other lengths, and runs larger batches in parts. Where it lacks one that the
-    evidence has, ``truecopy verify`` and servers refuse the artifact.
+    evidence has, ``truecopy verify`` and servers refuse the artifact. ``onnx`` are the versions of the fp32 graphs;
+    None in artifacts of earlier releases.
     """
 
     format_version: int
@@ -145,6 +162,7 @@ class Manifest(Part, frozen=True, kw_only=True):
     parity: ParitySummary | None
     calibration: Calibration | None = None
     compared: dict[str, LengthRange] = msgspec.field(default_factory=dict)
+    onnx: OnnxVersions | None = None
 
     @property
     def labels(self) -> Labels | None:

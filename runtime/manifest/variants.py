@@ -135,14 +135,14 @@ class Approximation(Part, frozen=True, kw_only=True):
 class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The graphs of one precision: ``model`` takes raw inputs, ``network`` prepared ones; both read ``weights``.
 
-    They are one file where the host prepares nothing that the graph could. ``approximation`` is the evidence on a
-    precision other than fp32.
+    They are one file where the host prepares nothing that the graph could. ``weights`` is None where each graph holds
+    its own. ``approximation`` is the evidence on a precision other than fp32.
     """
 
     precision: Literal["fp32", "int8"]
     model: FileName
     network: FileName
-    weights: FileName
+    weights: FileName | None = None
     approximation: Approximation | None = None
 
     @property
@@ -154,4 +154,13 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
     def files(self) -> tuple[str, ...]:
         """The names of the files that the variant is made of, without duplicates."""
         golden = (self.approximation.golden.file,) if self.approximation else ()
-        return tuple(dict.fromkeys((self.model, self.network, self.weights, *golden)))
+        return tuple(dict.fromkeys((self.model, *self.graph_files(self.network), *golden)))
+
+    @property
+    def weights_of_network(self) -> str:
+        """The file that holds the weights of the network."""
+        return self.network if self.weights is None else self.weights
+
+    def graph_files(self, graph: str) -> tuple[str, ...]:
+        """Return the names of the files that one of the graphs is made of: itself, and its weights where apart."""
+        return (graph,) if self.weights is None else (graph, self.weights)

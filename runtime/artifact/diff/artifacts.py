@@ -163,7 +163,7 @@ def _in_files(first: Manifest, second: Manifest) -> Iterable[Difference]:
     for manifest in (first, second):
         compared.add(manifest.golden.file)
         for variant in manifest.variants:
-            compared |= {variant.model, variant.network, variant.weights}
+            compared |= {*variant.graph_files(variant.model), variant.network}
         if manifest.labels is not None:
             compared.add(manifest.labels.file)
     for name in sorted({*first.files, *second.files}):

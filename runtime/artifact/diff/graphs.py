@@ -17,7 +17,9 @@ def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
     seen: set[tuple[str, str, str]] = set()
     for variants in zip(first.manifest.variants, second.manifest.variants, strict=False):
         sides = tuple(zip((first, second), variants, strict=True))
-        weights = {artifact.manifest.files[variant.weights].sha256 for artifact, variant in sides}
+        weights = {
+            artifact.manifest.files[variant.weights].sha256 if variant.weights else "" for artifact, variant in sides
+        }
         for use in ("network", "model"):
             names = [getattr(variant, use) for variant in variants]
             digests = [
@@ -34,7 +36,8 @@ def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
 
 
 def _read(artifact: Artifact, variant: Variant, use: str) -> Graph:
-    return read_graph(artifact.file(getattr(variant, use)), artifact.file(variant.weights))
+    weights = artifact.file(variant.weights) if variant.weights is not None else None
+    return read_graph(artifact.file(getattr(variant, use)), weights)
 
 
 def _in_graph(name: str, graphs: Sequence[Graph], digests: Sequence[str]) -> Sequence[Difference]:

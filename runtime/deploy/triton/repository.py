@@ -142,7 +142,7 @@ def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterato
         warm_ups=warm,
     )
     yield "config.pbtxt", configuration.to_text()
-    for file in (graph.file, manifest.variants[0].weights):
+    for file in manifest.variants[0].graph_files(graph.file):
         yield f"{MODEL_VERSION}/{file}", artifact.file(file)
     if labels:
         yield labels, artifact.file(labels)

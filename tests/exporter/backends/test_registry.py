@@ -16,6 +16,7 @@ import exporter
 from exporter.backends import registry
 from exporter.backends.backend import CalibratedForm, NetworkSource, OpenArtifact, WrittenForm
 from exporter.bundle import Staging
+from exporter.options.forms import FormOptions
 from exporter.parity.cases import Case, ServedPath
 from exporter.parity.paths import split_batch
 from runtime.artifact.open import open_artifact
@@ -147,7 +148,7 @@ def test_an_artifact_without_an_archive_has_no_such_path(export, monkeypatch):
 
 
 def test_graphs_are_converted_last_and_the_runtime_writes_nothing():
-    assert [backend.title for backend in registry.backends_to_write()] == ["TorchScript", "ONNX"]
+    assert [backend.title for backend in registry.backends_to_write(FormOptions())] == ["TorchScript", "ONNX"]
 
 
 def test_every_form_has_its_own_execution_of_geometry():
