@@ -24,7 +24,7 @@ from runtime.inputs.decoder import (
     to_input_error,
     uncompared_length,
 )
-from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS, ROTATED
+from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS
 from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.inputs.warnings import InputWarnings
 from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
@@ -101,11 +101,6 @@ class Model:
     def warning_counts(self) -> dict[str, int]:
         """The number of inputs so far with a warning, by its kind: ``rotated``, ``truncated``, ``uncompared``."""
         return self._warnings.counts
-
-    @property
-    def rotated(self) -> int:
-        """The number of images so far whose EXIF data request a rotation that this model was not trained with."""
-        return self.warning_counts.get(ROTATED, 0)
 
     @property
     def variant(self) -> Variant:

@@ -58,9 +58,14 @@ def run_row(python: str, requirements: Sequence[str], wheel: Path) -> tuple[str,
         versions = subprocess.run([str(venv), "-c", program], check=True, capture_output=True, text=True).stdout.strip()
         # From a copy of the tests, so that the package under test is the wheel and not the checkout.
         shutil.copytree(ROOT / "tests", work / "tests")
-        shutil.copy(ROOT / "pyproject.toml", work)
+        for name in ("pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, work)
         tested = subprocess.run(
-            [str(venv), "-m", "pytest", "-q", "tests/runtime"], cwd=work, capture_output=True, text=True, check=False
+            [str(venv), "-m", "pytest", "-q", "-o", "filterwarnings=default", "tests/runtime"],
+            cwd=work,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         lines = tested.stdout.strip().splitlines()
         for line in lines:

@@ -241,7 +241,7 @@ def test_photos_that_ask_for_a_rotation_are_counted_and_warned_about_once(tiny, 
         model.predict([stream.getvalue()] * 3)
 
     assert len(caught) == 1
-    assert model.rotated == 3
+    assert model.warning_counts["rotated"] == 3
 
 
 def test_the_pixel_limit_is_the_callers(tiny, photos):

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_client_gets_right_answers(server, name):
 
 @needs_clients
 def test_our_messages_have_the_numbers_of_everyone_elses():
-    ours = (ROOT / "runtime" / "server" / "grpc" / "open_inference.binpb").read_bytes()
+    ours = (files("runtime.server.grpc") / "open_inference.binpb").read_bytes()
     command = [str(PYTHON), str(CLIENTS / "field_numbers.py")]
     done = subprocess.run(command, input=ours, capture_output=True, check=False, timeout=60)
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_every_file_is_served_with_the_headers_that_a_scanner_looks_for(server, 
 
 
 def test_the_page_names_no_other_host():
-    for file in (ROOT / "runtime" / "server" / "page").iterdir():
+    for file in (files("runtime.server") / "page").iterdir():
         addresses = set(re.findall(r"https?://[^\"'\s]+", file.read_text()))
         assert addresses <= {"http://www.w3.org/2000/svg"}, file
 
