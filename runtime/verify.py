@@ -1,5 +1,6 @@
 """Verification of an artifact on a device, with its golden inputs."""
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
@@ -15,8 +16,8 @@ from runtime.artifact.networks import deferral_rule
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.proof import check_proof
 from runtime.engine.concurrency import run_by_bucket
-from runtime.engine.session import Arrays
-from runtime.errors import ArtifactError
+from runtime.engine.session import Arrays, Interruption
+from runtime.errors import ArtifactError, InputError
 from runtime.evidence import Stage
 from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import kind_of
@@ -28,6 +29,11 @@ from runtime.results import InputScores, split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
+
+# A run of golden inputs that takes longer is taken for endless: far more than the slowest machine needs.
+# Larger models are given more time.
+_LEAST_LIMIT_S, _MOST_LIMIT_S = 8.0, 900.0
+_BYTES_PER_S = 2**20
 
 _Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -126,10 +132,32 @@ def check_answers(artifact: Artifact, model: Model) -> None:
         )
 
 
+def run_golden(artifact: Artifact, model: Model, arrays: Arrays) -> Mapping[str, NDArray[Any]]:
+    """Return the outputs for golden inputs; raises ArtifactError where they take so long that they may never come."""
+    size_bytes = sum(file.size_bytes for file in artifact.manifest.files.values())
+    limit_s = min(_LEAST_LIMIT_S + size_bytes / _BYTES_PER_S, _MOST_LIMIT_S)
+    with Interruption() as interruption:
+        timer = threading.Timer(limit_s, interruption.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            return model.run(arrays)
+        except InputError:
+            if interruption.interrupted:
+                raise ArtifactError(
+                    f"'{artifact.path}': its graph does not end: golden inputs took over {limit_s:.0f} s. Do not use "
+                    "this artifact, or check it on a faster machine."
+                ) from None
+            raise
+        finally:
+            timer.cancel()
+
+
 class _GoldenChecks:
     """The checks of one model with its golden cases."""
 
     def __init__(self, artifact: Artifact, model: Model, golden: Sequence[GoldenCase]) -> None:
+        self._artifact = artifact
         self._model = model
         self._golden = golden
         # For each golden input the outputs that are right, of which a row too near a limit has those of two precisions.
@@ -162,8 +190,8 @@ class _GoldenChecks:
         prepared = [model.prepare(decoded) for decoded in self._decoded]
         stacked = [model.stack([prepared_input]) for prepared_input in prepared]
         yield from self._check_prepared(stacked)
-        yield from self._check_network([model.run(case.prepared) for case in golden])
-        yield from self._check_end_to_end("end to end", [model.run(arrays) for arrays in stacked])
+        yield from self._check_network([self._run(case.prepared) for case in golden])
+        yield from self._check_end_to_end("end to end", [self._run(arrays) for arrays in stacked])
         if len(golden) > 1 and model.variant.shares_batches:
             yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
         yield from self._check_labels()
@@ -171,8 +199,11 @@ class _GoldenChecks:
             yield self._check_deferral(model.score(prepared))
         variant = model.variant
         if whole_path and model.device == "cpu" and variant.model != variant.network:
-            outputs = [model.run(model.raw_arrays(decoded)) for decoded in self._decoded]
+            outputs = [self._run(model.raw_arrays(decoded)) for decoded in self._decoded]
             yield from self._check_end_to_end(variant.model, outputs)
+
+    def _run(self, arrays: Arrays) -> _Outputs:
+        return run_golden(self._artifact, self._model, arrays)
 
     def _check_prepared(self, stacked: Sequence[Arrays]) -> Iterator[Check]:
         """Yield the checks of what the host prepares.
@@ -225,7 +256,8 @@ class _GoldenChecks:
 
         def run(bucket: Sequence[PreparedInput]) -> list[_Outputs]:
             # An input that is alone in its bucket is its own neighbor.
-            outputs = model.run(model.stack(bucket if len(bucket) > 1 or most == 1 else [*bucket, *bucket]))
+            batch = model.stack(bucket if len(bucket) > 1 or most == 1 else [*bucket, *bucket])
+            outputs = self._run(batch)
             return [
                 {name: array[row : row + 1] if name in batched else array for name, array in outputs.items()}
                 for row in range(len(bucket))

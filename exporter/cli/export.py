@@ -13,6 +13,7 @@ from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ParityError
 from exporter.options.export import ExportOptions
 from runtime.console import open_console, run_app
+from runtime.engine.signals import ending_runs
 
 if TYPE_CHECKING:
     from exporter.workflow import ExportResult
@@ -66,7 +67,8 @@ def export(
 
 def main() -> None:
     """Run the ``export`` command."""
-    run_app(app)
+    with ending_runs():
+        run_app(app)
 
 
 def _summary(exported: "ExportResult") -> dict[str, Any]:

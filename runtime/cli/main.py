@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from runtime.console import DEVICE_HELP, PRECISION_HELP, make_app, run_app, set_error_exit_code
+from runtime.engine.signals import ending_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -292,7 +293,8 @@ def main() -> None:
     # Importing all commands and making their parameters takes a fifth of the time until the first label.
     asked = sys.argv[1:2]
     known = {name for commands in _PANELS.values() for name in commands}
-    run_app(build_app(asked if known.intersection(asked) or asked in (["-h"], ["--help"]) else None))
+    with ending_runs():
+        run_app(build_app(asked if known.intersection(asked) or asked in (["-h"], ["--help"]) else None))
 
 
 def _print_predictions(results: "Sequence[Result]") -> None:

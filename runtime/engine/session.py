@@ -26,6 +26,7 @@ from runtime.engine.devices import (
 )
 from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
+from runtime.engine.signals import Terminable, register, running
 from runtime.errors import ArtifactError, DeviceError, InputError, listed
 
 try:
@@ -65,6 +66,11 @@ class Interruption:
     def __init__(self) -> None:
         self.options = onnxruntime.RunOptions()
         self.interrupted = False
+        register(self)
+
+    def terminate(self) -> None:
+        """End the run in progress, as a signal does."""
+        self.options.terminate = True
 
     def interrupt(self) -> None:
         """End the run in progress, and those that follow inside the context."""
@@ -92,6 +98,7 @@ class Session:
         self._outputs: list[str] = list(self._output_types)
         self._bound = device != "cpu"
         self._run_options = onnxruntime.RunOptions()
+        register(self)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -145,12 +152,16 @@ class Session:
         """
         self._check(arrays)
         interruption: Interruption | None = getattr(_current, "interruption", None)
-        options = self._run_options if interruption is None else interruption.options
+        work: Terminable = self
+        options = self._run_options
+        if interruption is not None:
+            work, options = interruption, interruption.options
         try:
-            if self._bound:
-                values = self._run_bound(arrays, options)
-            else:
-                values = self._session.run(self._outputs, dict(arrays), options)
+            with running(work):
+                if self._bound:
+                    values = self._run_bound(arrays, options)
+                else:
+                    values = self._session.run(self._outputs, dict(arrays), options)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise _run_error(error, self.device) from error
         return dict(zip(self._outputs, values, strict=True))
@@ -260,8 +271,10 @@ def _open_on(
             os.environ.setdefault(name, value)
         providers.insert(0, (entry.provider, entry.options(number, chosen)))
     source = _source(graph, options, in_memory=entry.provider == CPU_PROVIDER)
+    loading = _Loading(options)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+        with running(loading):
+            session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:
         absent = missing_number(device, str(error))
         if absent is not None:
@@ -279,6 +292,18 @@ def _open_on(
         if isinstance(graph, StoredGraph):
             graph.check_unchanged()  # the provider has read the files itself
     return Session(session, device)
+
+
+class _Loading:
+    """A session that is being loaded."""
+
+    def __init__(self, options: Any) -> None:
+        self._options = options
+        register(self)
+
+    def terminate(self) -> None:
+        """End the load at its next step; a single one, such as folding a constant, is finished first."""
+        self._options.set_load_cancellation_flag(True)
 
 
 def _source(graph: Graph, options: Any, *, in_memory: bool) -> Path | bytes:

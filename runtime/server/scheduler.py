@@ -70,6 +70,7 @@ class Scheduler:
                 self._queue = deque(job for job in self._queue if job.context is not context)
         for job in dropped:
             job.finish()
+        self._batcher.drop()
 
     def close(self, *, within_s: float = 10.0) -> None:
         """Let the threads finish what is queued, and end them; after ``within_s`` seconds their runs are ended.

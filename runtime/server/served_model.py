@@ -20,7 +20,7 @@ from runtime.inputs.registry import is_costly_to_decode
 from runtime.manifest import FULL_PRECISION, Manifest
 from runtime.model import Model
 from runtime.server.options import Batching
-from runtime.verify import check_answers
+from runtime.verify import check_answers, run_golden
 
 Session = TypeVar("Session")
 
@@ -155,12 +155,11 @@ def _batches_agree(artifact: Artifact, models: Mapping[int, Model]) -> bool:
     same_shape = [case for case in cases if {name: array.shape for name, array in case.prepared.items()} == shapes]
     approximation = models[1].variant.approximation
     limits = (golden if approximation is None else approximation.golden).output_limits
-    single_runs = [models[1].run(case.prepared) for case in same_shape]
+    single_runs = [run_golden(artifact, models[1], case.prepared) for case in same_shape]
     for size, model in models.items():
         indices = [index % len(same_shape) for index in range(size)]
-        batch_run = model.run(
-            {name: np.concatenate([same_shape[index].prepared[name] for index in indices]) for name in shapes}
-        )
+        batch = {name: np.concatenate([same_shape[index].prepared[name] for index in indices]) for name in shapes}
+        batch_run = run_golden(artifact, model, batch)
         for name in artifact.manifest.batched_outputs:
             expected = np.concatenate([single_runs[index][name] for index in indices])
             if largest_difference(batch_run[name], expected) > limits[name]:

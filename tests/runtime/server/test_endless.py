@@ -47,9 +47,13 @@ def test_a_run_is_ended_from_another_thread(endless):
     assert session.run({"pixels": pixels + 1})["probabilities"].shape == (1, 4)
 
 
-def test_a_run_that_never_ends_is_ended_at_its_deadline(start, endless, gray, cat):
-    """Every worker would have one of them for good."""
-    with start(endless, "--deadline-s", 1) as server, concurrent.futures.ThreadPoolExecutor(6) as pool:
+@pytest.mark.parametrize("batching", ["off", "on"])
+def test_a_run_that_never_ends_is_ended_at_its_deadline(start, endless, gray, cat, batching):
+    """Every worker would have one of them for good, or the batcher's thread."""
+    with (
+        start(endless, "--deadline-s", 1, "--batching", batching) as server,
+        concurrent.futures.ThreadPoolExecutor(6) as pool,
+    ):
         responses = list(pool.map(lambda _: server.post("/predict/tiny", gray), range(6)))
         assert {response.status for response in responses} == {504}
 
@@ -60,8 +64,9 @@ def test_a_run_that_never_ends_is_ended_at_its_deadline(start, endless, gray, ca
         assert server.other_lines == []
 
 
-def test_sigterm_ends_a_run_that_never_ends(start, endless, gray):
-    with start(endless, "--drain-s", 1, "--deadline-s", 60) as server:
+@pytest.mark.parametrize("batching", ["off", "on"])
+def test_sigterm_ends_a_run_that_never_ends(start, endless, gray, batching):
+    with start(endless, "--drain-s", 1, "--deadline-s", 60, "--batching", batching) as server:
         sender = threading.Thread(target=lambda: server.post("/predict/tiny", gray), daemon=True)
         sender.start()
         time.sleep(0.5)

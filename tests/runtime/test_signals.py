@@ -1,0 +1,55 @@
+"""Graphs that never end: a signal ends the command, and what nobody watches ends by itself."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytest.importorskip("onnx")
+from support.commands import TRUECOPY
+from support.endless import make_endless
+
+import runtime.verify
+from runtime.errors import ArtifactError
+from runtime.server.served_model import load_verified
+from runtime.verify import verify
+
+
+@pytest.fixture
+def endless(copy):
+    make_endless(copy, tolerance=255)
+    return copy
+
+
+@pytest.mark.parametrize(("command", "number"), [("verify", signal.SIGINT), ("bench", signal.SIGTERM)])
+def test_the_first_signal_ends_a_command_inside_a_run(endless, command, number):
+    with subprocess.Popen([*TRUECOPY, command, str(endless)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            time.sleep(3)
+            assert process.poll() is None
+            started = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(timeout=10) == 128 + number
+            assert time.monotonic() - started < 2
+            assert process.stderr is not None
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
+def test_golden_inputs_that_take_too_long_refuse_the_artifact(endless, monkeypatch):
+    monkeypatch.setattr(runtime.verify, "_LEAST_LIMIT_S", 0.3)
+    started = time.monotonic()
+
+    with pytest.raises(ArtifactError, match="does not end"):
+        verify(endless, device="cpu")
+    with pytest.raises(ArtifactError, match="does not end"):
+        load_verified(endless, name="", device="cpu", cores=1, max_pixels=10**7)
+
+    assert time.monotonic() - started < 8
+
+
+def test_the_usual_limit_is_far_from_what_small_models_take_and_below_ten_seconds(tiny):
+    assert 5 < runtime.verify._LEAST_LIMIT_S < 10
+    assert verify(tiny, device="cpu").passed
