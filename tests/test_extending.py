@@ -68,6 +68,7 @@ STEPS = {
     "Resize": "resize",
     "CenterCrop": "center_crop",
     "Pad": "pad",
+    "SquarePad": "square_pad",
     "Grayscale": "grayscale",
     "ToFloat": "to_float",
     "Normalize": "normalize",
@@ -81,7 +82,10 @@ _KERNELS = {"runtime/geometry/native.py", "runtime/geometry/pillow.py", "runtime
 _PARTS = {"exporter/inputs/image/hugging_face.py", "exporter/inputs/image/plain_options.py"}
 _PROBED = "exporter/inputs/image/probed.py"
 STEP_EXCEPTIONS = {
-    "Grayscale": {"runtime/geometry/native.py"},
+    "Grayscale": {"runtime/geometry/native.py", "exporter/inputs/image/probed_geometry.py"},
+    # A square is padded as any other frame; no library has it, so that it is read by probes.
+    "Pad": {"runtime/geometry/steps/square_pad.py"},
+    "SquarePad": {"exporter/inputs/image/probed_geometry.py"},
     "CenterCrop": {
         *_KERNELS,
         *_PARTS,

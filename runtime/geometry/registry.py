@@ -6,8 +6,8 @@ from PIL import Image
 
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.sizes import PreparedShape
-from runtime.geometry.steps import center_crop, grayscale, pad, resize
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize
+from runtime.geometry.steps import center_crop, grayscale, pad, resize, square_pad
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize, SquarePad
 
 
 class StepModule(Protocol):
@@ -39,5 +39,6 @@ STEPS: dict[type[GeometryStep], StepModule] = {
     Resize: resize,
     CenterCrop: center_crop,
     Pad: pad,
+    SquarePad: square_pad,
     Grayscale: grayscale,
 }

@@ -44,6 +44,7 @@ from runtime.manifest.steps import (
     Pad,
     Preprocessing,
     Resize,
+    SquarePad,
     ToFloat,
 )
 from runtime.manifest.tasks import (
@@ -125,6 +126,7 @@ __all__ = [
     "Resize",
     "Segment",
     "Source",
+    "SquarePad",
     "Structure",
     "TabularInput",
     "Task",

@@ -1,13 +1,23 @@
 """Registry of the preprocessing steps that a transform can be folded into."""
 
 from exporter.inputs.image.step_module import Step, StepModule
-from exporter.inputs.image.steps import center_crop, channel_order, grayscale, normalize, pad, resize, to_float
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ToFloat
+from exporter.inputs.image.steps import (
+    center_crop,
+    channel_order,
+    grayscale,
+    normalize,
+    pad,
+    resize,
+    square_pad,
+    to_float,
+)
+from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, SquarePad, ToFloat
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
     CenterCrop: center_crop,
     Pad: pad,
+    SquarePad: square_pad,
     Grayscale: grayscale,
     ToFloat: to_float,
     Normalize: normalize,
