@@ -32,6 +32,7 @@ from exporter.checkpoint.memory import check_memory, only_new_objects, release_m
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
+from exporter.inputs.tensor.adapter import read_batch_axes
 from exporter.localize.locate import locate_fault
 from exporter.options.export import ExportOptions
 from exporter.options.in_memory import saved_network
@@ -210,7 +211,8 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         if arch is None:
             arch, arguments, reason = choose_architecture(checkpoint)
         arguments = {**arguments, **options.arguments}
-        rebuilt = rebuild(arch, arguments, checkpoint, trust=options.trust)
+        axes = read_batch_axes(options.inputs)
+        rebuilt = rebuild(arch, arguments, checkpoint, trust=options.trust, batch_axes=axes)
         step.finding = _describe_network(rebuilt, checkpoint, reason)
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
@@ -220,7 +222,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         check_data(request.calibration, adapter.inputs, request.min_agreement)
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
-        untouched = rebuild(arch, arguments, checkpoint, trust=options.trust).network
+        untouched = rebuild(arch, arguments, checkpoint, trust=options.trust, batch_axes=axes).network
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)

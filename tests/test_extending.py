@@ -69,6 +69,7 @@ STEPS = {
     "CenterCrop": "center_crop",
     "ShareCrop": "share_crop",
     "Pad": "pad",
+    "SquarePad": "square_pad",
     "Grayscale": "grayscale",
     "ToFloat": "to_float",
     "Normalize": "normalize",
@@ -83,7 +84,10 @@ _PROCESSORS = "exporter/inputs/image/processors.py"
 _PARTS = {_PROCESSORS, "exporter/inputs/image/plain_options.py"}
 _PROBED = "exporter/inputs/image/probed.py"
 STEP_EXCEPTIONS = {
-    "Grayscale": {"runtime/geometry/native.py"},
+    "Grayscale": {"runtime/geometry/native.py", "exporter/inputs/image/probed_geometry.py"},
+    # A square is padded as any other frame; no library has it, so that it is read by probes.
+    "Pad": {"runtime/geometry/steps/square_pad.py"},
+    "SquarePad": {"exporter/inputs/image/probed_geometry.py"},
     "CenterCrop": {
         *_KERNELS,
         *_PARTS,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from exporter.architectures.keys import COUNTER, KeyMap
 from exporter.architectures.misfit import describe_misfit
 from exporter.architectures.own_loading import find_own_map, load_by_itself
 from exporter.architectures.plan import RebuildPlan, plan_rebuild
-from exporter.architectures.registry import Architecture, build, resolve
+from exporter.architectures.registry import Architecture, MovedBatch, build, resolve
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import check_patterns_used
 from exporter.checkpoint.load import load_extra_state, load_tensors
@@ -40,14 +41,19 @@ class RebuiltNetwork:
 
 
 def rebuild(
-    architecture: Architecture, arguments: Mapping[str, Any], checkpoint: Checkpoint, *, trust: bool = False
+    architecture: Architecture,
+    arguments: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    *,
+    trust: bool = False,
+    batch_axes: Mapping[str, int] = MappingProxyType({}),
 ) -> RebuiltNetwork:
     """Return the network, newly built, with all of the checkpoint's weights and nothing else.
 
     Prefixes are solved; for torchvision and timm the number of classes and input channels come from the tensors unless
-    ``arguments`` gives them. Python code of a Hugging Face folder runs only if ``trust`` is true. Raises
-    ArchitectureError when the architecture is unknown, does not build, or differs from the checkpoint in any key or
-    shape.
+    ``arguments`` gives them. ``batch_axes`` are the batch's dimensions in all its inputs, by name, where one is not the
+    first. Python code of a Hugging Face folder runs only if ``trust`` is true. Raises ArchitectureError when the
+    architecture is unknown, does not build, or differs from the checkpoint in any key or shape.
     """
     blueprint = resolve(architecture, trust=trust)
     plan = plan_rebuild(blueprint, dict(arguments), checkpoint)
@@ -62,6 +68,8 @@ def rebuild(
     else:
         _resize(network, plan)
         keys = _load(network, plan, checkpoint, blueprint.reference)
+    if batch_axes:
+        network = MovedBatch(network, batch_axes)
     return RebuiltNetwork(
         checkpoint=checkpoint,
         network=network.eval().requires_grad_(False),

@@ -174,9 +174,26 @@ class Logits(nn.Module):
         return logits
 
 
+class MovedBatch(nn.Module):
+    """A network that gets tensors with the batch first, and takes some with it as another dimension.
+
+    ``axes`` are those dimensions by the names of all inputs, in their order.
+    """
+
+    def __init__(self, model: nn.Module, axes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.model = model
+        self.axes = dict(axes)
+
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+        """Return what the network returns."""
+        moved = [tensor.movedim(0, axis) for tensor, axis in zip(inputs, self.axes.values(), strict=False)]
+        return self.model(*moved, **{name: tensor.movedim(0, self.axes[name]) for name, tensor in named.items()})
+
+
 def inner_model(network: nn.Module) -> nn.Module:
-    """Return the model whose logits ``Logits`` returns, or any other network itself."""
-    return network.model if isinstance(network, Logits) else network
+    """Return the model inside of what ``Logits`` and ``MovedBatch`` put around one, or any other network itself."""
+    return inner_model(network.model) if isinstance(network, Logits | MovedBatch) else network
 
 
 def _hugging_face(reference: str, *, trust: bool) -> Blueprint:

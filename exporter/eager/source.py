@@ -3,6 +3,7 @@
 from exporter.architectures.rebuild import RebuiltNetwork, rebuild
 from exporter.checkpoint import read_checkpoint
 from exporter.errors import CheckpointError
+from exporter.inputs.tensor.adapter import read_batch_axes
 from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 
@@ -30,4 +31,12 @@ def open_eager_network(artifact: Artifact, options: ExportOptions) -> RebuiltNet
     arch = options.arch
     if arch is None:
         arch = checkpoint.module if checkpoint.module is not None else source.architecture
-    return rebuild(arch, {**source.arguments, **options.arguments}, checkpoint, trust=options.trust)
+    # Of arrays alone.
+    own = {spec.name: getattr(spec, "batch_axis", None) or 0 for spec in artifact.manifest.inputs}
+    return rebuild(
+        arch,
+        {**source.arguments, **options.arguments},
+        checkpoint,
+        trust=options.trust,
+        batch_axes=read_batch_axes(options.inputs) if options.inputs else own if any(own.values()) else {},
+    )

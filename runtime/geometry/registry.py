@@ -6,8 +6,8 @@ from PIL import Image
 
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.sizes import PreparedShape
-from runtime.geometry.steps import center_crop, grayscale, pad, resize, share_crop
-from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize, ShareCrop
+from runtime.geometry.steps import center_crop, grayscale, pad, resize, share_crop, square_pad
+from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize, ShareCrop, SquarePad
 
 
 class StepModule(Protocol):
@@ -40,5 +40,6 @@ STEPS: dict[type[GeometryStep], StepModule] = {
     CenterCrop: center_crop,
     ShareCrop: share_crop,
     Pad: pad,
+    SquarePad: square_pad,
     Grayscale: grayscale,
 }

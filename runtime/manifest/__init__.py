@@ -46,6 +46,7 @@ from runtime.manifest.steps import (
     Preprocessing,
     Resize,
     ShareCrop,
+    SquarePad,
     ToFloat,
 )
 from runtime.manifest.tasks import (
@@ -135,6 +136,7 @@ __all__ = [
     "Segment",
     "ShareCrop",
     "Source",
+    "SquarePad",
     "Structure",
     "TabularInput",
     "Task",

@@ -33,12 +33,14 @@ class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field
     """An array of numbers, whose dimensions are lengths or names; the first is ``batch``.
 
     Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are rejected.
+    ``batch_axis`` is the batch's dimension in the network's own input where that is another; the graph moves it.
     """
 
     name: Name
     dtype: NumberType
     shape: Dimensions
     finite: bool = True
+    batch_axis: Annotated[int, Meta(ge=1, le=31)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Column(Part, frozen=True, kw_only=True):

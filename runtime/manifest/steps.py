@@ -111,13 +111,24 @@ class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
     fill: Fill = (0,)
 
 
+class SquarePad(Part, frozen=True, kw_only=True, tag="square_pad", tag_field="step"):
+    """Pixels of one color around the shorter side, so that the image is the middle of a square.
+
+    ``fill`` has one value, or one per channel. Where an odd number is added, one more is ``before`` or ``after`` the
+    image.
+    """
+
+    fill: Fill = (0,)
+    odd: Literal["before", "after"] = "after"
+
+
 class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="step"):
     """Pillow's ``convert("L")``, ITU-R 601 luma in 16-bit fixed point, repeated over ``channels``."""
 
     channels: Literal[1, 3]
 
 
-GeometryStep: TypeAlias = Resize | CenterCrop | ShareCrop | Pad | Grayscale
+GeometryStep: TypeAlias = Resize | CenterCrop | ShareCrop | Pad | SquarePad | Grayscale
 ArithmeticStep: TypeAlias = ToFloat | Normalize | ChannelOrder
 
 

@@ -9,15 +9,17 @@ from exporter.inputs.image.steps import (
     pad,
     resize,
     share_crop,
+    square_pad,
     to_float,
 )
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ShareCrop, ToFloat
+from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ShareCrop, SquarePad, ToFloat
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
     CenterCrop: center_crop,
     ShareCrop: share_crop,
     Pad: pad,
+    SquarePad: square_pad,
     Grayscale: grayscale,
     ToFloat: to_float,
     Normalize: normalize,

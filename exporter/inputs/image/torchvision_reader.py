@@ -13,6 +13,7 @@ from torchvision.transforms._presets import ImageClassification, SemanticSegment
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.pixel_format import PixelFormat
 from exporter.inputs.image.probed import probe
+from exporter.inputs.image.probed_geometry import probe_geometry
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.step_module import Reader, Step, TransformInput
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
@@ -157,13 +158,15 @@ class _LeafReader:
             (self._geometry if type(step) in GEOMETRY_STEPS else self._arithmetic).append(step)
 
     def _probe(self, transform: Callable[[Any], Any], before: TransformInput) -> Sequence[Step] | None:
-        """Return what a function of tensors does, found by probes, where it gets a tensor of all channels."""
+        """Return what a function of images, or of tensors of all channels, does, found by probes."""
         name = type(transform).__name__
-        if not before.is_tensor or name.startswith(_AUGMENTATION) or _is_followed_by_name(transform):
+        if name.startswith(_AUGMENTATION) or _is_followed_by_name(transform):
             return None
         channels = self._pixels.channels
         for step in (*self._geometry, *self._arithmetic):
             channels = channels_after(channels, step)
+        if not before.is_tensor:
+            return probe_geometry(transform, self._pixels) if channels == self._pixels.channels else None
         arithmetic = [STEPS[type(step)].to_module(step) for step in self._arithmetic]
 
         def run(levels: torch.Tensor) -> torch.Tensor:

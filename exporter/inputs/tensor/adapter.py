@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from msgspec import UNSET
 from numpy.typing import NDArray
 from onnx import helper
 
@@ -32,7 +33,7 @@ _SEEDS = (0, 1)
 
 
 def read_input(text: str) -> TensorInput:
-    """Return the input that ``text`` describes, such as ``x=float32[batch,3,28,28]``.
+    """Return the input that ``text`` describes, such as ``x=float32[batch,3,28,28]``; its batch comes first.
 
     Raises ExportError for any other text.
     """
@@ -45,17 +46,49 @@ def read_input(text: str) -> TensorInput:
     valid = (
         match is not None
         and match["dtype"] in get_args(NumberType)
-        and shape[0] == "batch"
         and all(name.isidentifier() for name in names)
         and 0 not in shape
         and names.count("batch") == 1
     )
+    if match and "batch" not in shape and 1 in shape:
+        own = list(shape)
+        own[own.index(1)] = "batch"
+        raise ExportError(
+            f"--input '{text}': no batch dimension. Name it, as in '{match['name']}={match['dtype']}"
+            f"[{','.join(map(str, own))}]'; whether the network takes more than one input at a time is found by trying."
+        )
     if not match or not valid:
         raise ExportError(
             f"--input '{text}': not an input: expected NAME=DTYPE[batch,...] with lengths or names for them, such as "
             f"'x=float32[batch,3,28,28]', and a dtype of {', '.join(get_args(NumberType))}. Correct it."
         )
-    return TensorInput(name=match["name"], dtype=match["dtype"], shape=shape)  # type: ignore[arg-type]  # checked
+    axis = shape.index("batch")
+    return TensorInput(
+        name=match["name"],
+        dtype=match["dtype"],  # type: ignore[arg-type]  # checked
+        shape=("batch", *shape[:axis], *shape[axis + 1 :]),
+        batch_axis=axis or UNSET,
+    )
+
+
+def input_to_text(spec: TensorInput) -> str:
+    """Return an input as ``read_input`` takes it."""
+    axis = spec.batch_axis if isinstance(spec.batch_axis, int) else 0
+    shape = (*spec.shape[1 : axis + 1], "batch", *spec.shape[axis + 1 :])
+    return f"{spec.name}={spec.dtype}[{','.join(map(str, shape))}]"
+
+
+def read_batch_axes(inputs: Sequence[str]) -> dict[str, int]:
+    """Return the batch's dimension in each input of the network, by name; none where it is the first in all of them.
+
+    Texts of other kinds of inputs, and those that ``read_input`` refuses, have it first.
+    """
+    axes = {}
+    for text in inputs:
+        match = _SPEC.fullmatch(text.strip())
+        parts = [part.strip() for part in match["shape"].split(",")] if match else []
+        axes[text.partition("=")[0].strip()] = parts.index("batch") if "batch" in parts else 0
+    return axes if any(axes.values()) else {}
 
 
 class TensorAdapter(AdapterDefaults):
@@ -111,9 +144,9 @@ class TensorAdapter(AdapterDefaults):
 
     def describe(self) -> str:
         """Return the inputs as the user wrote them."""
-        return "arrays as they are: " + ", ".join(
-            f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]" for spec in self._specs
-        )
+        moved = [spec.name for spec in self._specs if spec.batch_axis]
+        note = f"; the artifact's {', '.join(map(repr, moved))} has the batch first" if moved else ""
+        return f"arrays as they are: {', '.join(map(input_to_text, self._specs))}{note}"
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's arrays, or random ones of every length that the network takes.

@@ -10,7 +10,7 @@ from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
 from exporter.inputs.lengths import compared_lengths
-from exporter.inputs.tensor.adapter import TensorAdapter, read_input
+from exporter.inputs.tensor.adapter import TensorAdapter, input_to_text, read_input
 from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
 from runtime.manifest import TensorInput
@@ -39,7 +39,7 @@ def complete_options(options: ExportOptions, spec: TensorInput, artifact: Artifa
     """Return ``options`` with the description of an artifact's input, and the lengths that were compared."""
     return replace(
         options,
-        inputs=(*options.inputs, f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape))}]"),
+        inputs=(*options.inputs, input_to_text(spec)),
         lengths={**compared_lengths(artifact, spec.shape[1:]), **options.lengths},
     )
 

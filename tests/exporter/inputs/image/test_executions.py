@@ -28,6 +28,7 @@ from exporter.inputs.image import (
 from runtime.geometry import sizes
 from runtime.geometry.preparation import prepare
 from runtime.manifest import Resize
+from runtime.manifest import SquarePad as SquarePadStep
 
 MODES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
@@ -275,3 +276,50 @@ def test_a_hugging_face_processor(settings_of, backend, tmp_path, photos):
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
 def test_extreme_images(mode):
     assert_all_three_equal(resize_and_crop(64, 56, mode), [(3000, 4000), (2, 2000), (2000, 3), (1, 2)])
+
+
+class SquarePad:
+    """A class of a user's own, as forums have it; ``ceil`` puts the odd pixel before the image."""
+
+    def __init__(self, fill: object = 0, *, ceil: bool = False) -> None:
+        self.fill, self.ceil = fill, ceil
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        rows, columns = (max(image.size) - length for length in (image.height, image.width))
+        top, left = ((rows + self.ceil) // 2, (columns + self.ceil) // 2)
+        return tv.pad(image, (left, top, columns - left, rows - top), self.fill, "constant")
+
+
+@pytest.mark.parametrize("pad", [SquarePad(), SquarePad((9, 100, 255)), SquarePad(128, ceil=True)])
+def test_padding_to_a_square_by_the_users_own_class(pad):
+    reading = reading_of(pad, transforms.Resize((20, 20)))
+
+    assert type(reading.steps.geometry[0]) is SquarePadStep
+    assert_all_three_equal(reading, [(30, 41), (41, 30), (7, 7), (20, 1)])
+
+
+def test_what_leaves_images_as_they_are_is_no_step():
+    reading = reading_of(transforms.Lambda(lambda image: image.convert("RGB")), transforms.Resize((20, 17)))
+
+    assert len(reading.steps.geometry) == 1
+    assert_all_three_equal(reading)
+
+
+def test_gray_by_the_users_own_function():
+    assert reading_of(lambda image: image.convert("L")).steps.channels == 1
+    assert_all_three_equal(reading_of(lambda image: image.convert("L").convert("RGB"), transforms.CenterCrop(40)))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        lambda image: image.crop((0, 0, image.width // 2, image.height)),
+        lambda image: tv.pad(image, [max(image.size) - image.width, max(image.size) - image.height, 0, 0]),
+        lambda image: np.asarray(image),
+        lambda image: image.point(lambda level: level * 2),
+    ],
+)
+def test_other_functions_of_images_are_refused(step):
+    with pytest.raises(exporter.PreprocessingError, match="step 1 of 2, 'function': cannot be folded in"):
+        reading_of(step)

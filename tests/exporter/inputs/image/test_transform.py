@@ -207,14 +207,14 @@ def test_a_hugging_face_processor_with_steps_of_its_own_is_refused_by_name(tmp_p
 
 class Wobble:
     def __call__(self, image: Image.Image) -> Image.Image:
-        return image
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
         ([transforms.Resize(9), Wobble(), transforms.ToTensor()], r"step 2 of 3, 'Wobble': cannot be folded in"),
-        ([transforms.Lambda(lambda x: x)], r"step 1 of 1, 'Lambda': cannot be folded in"),
+        ([transforms.Lambda(lambda x: x.rotate(180))], r"step 1 of 1, 'Lambda': cannot be folded in"),
         ([transforms.RandomResizedCrop(9), transforms.ToTensor()], r"'RandomResizedCrop': is training augmentation"),
         ([transforms.ColorJitter(), transforms.ToTensor()], "Pass the transform that you evaluate with"),
         ([transforms.FiveCrop(9), transforms.ToTensor()], "'FiveCrop': makes several images of one"),

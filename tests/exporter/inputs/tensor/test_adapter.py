@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 import exporter
 import runtime
 from exporter.conversion.network_io import call
-from exporter.inputs.tensor.adapter import TensorAdapter, read_input
+from exporter.inputs.tensor.adapter import TensorAdapter, input_to_text, read_batch_axes, read_input
+from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
+from exporter.recheck import recheck_artifact
 from runtime.engine.session import Session
 from runtime.manifest import Entries, Items, LengthRange, TensorInput, TensorLeaf
 
@@ -85,6 +88,55 @@ def test_an_input_reads_as_people_write_it(text, shape):
             read_input(text)
     else:
         assert read_input(text).shape == shape
+
+
+def test_a_batch_that_is_another_dimension_becomes_the_first():
+    spec = read_input("h=float32[2, batch, hidden]")
+
+    assert (spec.shape, spec.batch_axis) == (("batch", 2, "hidden"), 1)
+    assert input_to_text(spec) == "h=float32[2,batch,hidden]"
+    assert b"batch_axis" not in msgspec.json.encode(read_input("x=float32[batch,3]"))
+    assert read_batch_axes(["x=float32[batch,1,40]", "h=float32[2,batch,32]"]) == {"x": 0, "h": 1}
+    assert read_batch_axes(["x=float32[batch,1,40]", "t=tokens[batch,length]"]) == {}
+
+
+def test_an_input_without_a_batch_is_refused_with_how_to_name_it():
+    with pytest.raises(exporter.ExportError, match=r"no batch dimension\. Name it, as in 'h=float32\[2,batch,32\]'"):
+        read_input("h=float32[2,1,32]")
+
+
+class Streaming(nn.Module):
+    """One frame at a time; the state goes round outside, as torch.nn.LSTM has it: [layers, batch, hidden]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(5, 6, num_layers=2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x, h, c):
+        y, (h, c) = self.lstm(x, (h, c))
+        return self.out(y[:, -1]), h, c
+
+
+def test_states_go_round_with_the_batch_first(tmp_path):
+    """What the network gives for two streams of four frames, and what it gives step by step through the artifact."""
+    torch.manual_seed(0)
+    network = Streaming().eval()
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    inputs = ["x=float32[batch,1,5]", "h=float32[2,batch,6]", "c=float32[2,batch,6]"]
+    out = tmp_path / "artifact"
+    exporter.export(tmp_path / "model.pth", network, inputs=inputs, task="raw", out=out)
+
+    model, frames = runtime.load(out, device="cpu"), torch.randn(2, 4, 5)
+    state = {name: np.zeros((2, 2, 6), np.float32) for name in "hc"}
+    for frame in range(4):
+        scores, state["h"], state["c"] = model.run({"x": frames[:, frame : frame + 1].numpy(), **state}).values()
+    with torch.no_grad():
+        states, (h, _) = network.lstm(frames)
+        expected = network.out(states[:, -1])
+    torch.testing.assert_close(torch.from_numpy(scores), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(state["h"]), h.transpose(0, 1), atol=1e-5, rtol=0)
+    options = ExportOptions(checkpoint=tmp_path / "model.pth", arch=network)
+    assert recheck_artifact(out, options).evidence.passed
 
 
 def test_a_whole_pickled_module_takes_an_array(tmp_path):
