@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from exporter.precision.variant import VariantReport
 
 
+# As many flipped labels are printed; --json has all.
+_LISTED = 10
+
+
 def quantize(
     artifact: Artifact,
     precision: Annotated[Literal["int8", "fp16"], typer.Option(help="Precision of the variant.")] = "int8",
@@ -101,6 +105,10 @@ def print_report(report: "VariantReport") -> None:
         lines.append(_describe_deferral(report, report.approximation.deferral))
     if accuracy is not None:
         lines.append(f"accuracy on {accuracy.inputs} labeled inputs: {accuracy.variant:.2%}, fp32 {accuracy.fp32:.2%}")
+    lines += [
+        f"  {flip.input}: {flip.fp32} in fp32, {flip.variant} here, margin {flip.margin:.3g}"
+        for flip in report.flips[:_LISTED]
+    ]
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
     print_failures(report.failures)

@@ -63,14 +63,27 @@ class VariantRequest:
     min_agreement: float = MIN_AGREEMENT
 
 
+class Flip(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured input whose label is not that of fp32: its name, both labels, and the margin that fp32 had."""
+
+    input: str
+    fp32: str
+    variant: str
+    margin: float
+
+
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made and measured; times are medians of the network alone, on one thread of this machine."""
+    """What was made and measured; ``flips`` are the measured inputs with another label, by fp32's margin.
+
+    Times are medians of the network alone, on one thread of this machine.
+    """
 
     artifact: str
     precision: str
     approximation: Approximation
     trials: tuple[Trial, ...]
     failures: dict[str, str]
+    flips: tuple[Flip, ...]
     size_bytes: int
     fp32_size_bytes: int
     own_ms: float
@@ -178,6 +191,7 @@ def add_variant(
         approximation=approximation,
         trials=found.trials,
         failures=data.failures,
+        flips=_flips(compared.scores, data.measured),
         size_bytes=sum(written.files[name].size_bytes for name in variant.files),
         fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights].size_bytes,
         fp32_ms=1000 * fp32_s,
@@ -282,9 +296,18 @@ def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Com
     return _Compared(
         inputs=[source.arrays for source in sources],
         outputs=outputs,
-        scores=compare_scores(*outputs, full.manifest),
+        scores=compare_scores(*outputs, full.manifest, full.labels),
         seconds=(statistics.median(seconds[0]), statistics.median(seconds[1])),
     )
+
+
+def _flips(scores: Comparison, sources: Sequence[PreparedSource]) -> tuple[Flip, ...]:
+    """Return the inputs with other labels; first those where fp32 was surest."""
+    flips = [
+        Flip(input=sources[index].name, fp32=full, variant=own, margin=margin)
+        for index, margin, (full, own) in zip(scores.flipped, scores.margins, scores.decisions, strict=True)
+    ]
+    return tuple(sorted(flips, key=lambda flip: (-flip.margin, flip.input)))
 
 
 def _shares(agreement: Agreement) -> str:
