@@ -38,13 +38,7 @@ _WARM_SHAPES = 3
 
 _MODEL = '''"""An artifact for Triton's Python backend: encoded inputs in, the rows of 'truecopy predict' out."""
 
-from runtime.deploy.triton.model import (
-    ARTIFACT_FOLDER,
-    DIGEST_PARAMETER,
-    NAME_TENSOR,
-    PRECISION_PARAMETER,
-    ROW_TENSOR,
-)
+from runtime.deploy.triton.model import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''

@@ -1,9 +1,14 @@
 """int8+fp32: rows that are too close to call run again in fp32, alone, in batches and in the server."""
 
 import asyncio
+import json
 import pickle
+import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import msgspec
@@ -232,6 +237,33 @@ def test_a_deployment_serves_it(pair, tiny, tmp_path, engine, file, text):
         build_app({"deploy"}), ["deploy", engine, str(tiny), "--out", str(tmp_path / "no"), "--precision", PAIR]
     )
     assert "it has fp32. Name" in str(lacks.exception)
+
+
+def test_tritons_python_backend_loads_the_precision(pair, sources, tmp_path, monkeypatch):
+    CliRunner().invoke(
+        build_app({"deploy"}), ["deploy", "triton", str(pair), "--out", str(tmp_path / "o"), "--precision", PAIR]
+    )
+    repository = tmp_path / "o" / "python" / "tiny"
+    written = runpy.run_path(str(repository / "1" / "model.py"))
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
+    found = re.findall(r'key: "(\w+)" value { string_value: "([^"]+)" }', (repository / "config.pbtxt").read_text())
+    parameters = {name: {"string_value": value} for name, value in found}
+    model = written["TritonPythonModel"]()
+
+    model.initialize(
+        {
+            "model_config": json.dumps({"parameters": parameters}),
+            "model_repository": str(repository),
+            "model_version": "1",
+            "model_name": "tiny",
+        }
+    )
+
+    try:
+        assert model._model.precision == PAIR
+        assert model._model.predict(sources[0]).precision in {"int8", "fp32"}
+    finally:
+        model.finalize()
 
 
 def test_triton_has_the_graphs_of_the_variant(pair, tmp_path):
