@@ -38,7 +38,7 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row, WholeCheck
-from runtime.manifest import LAYOUT, Input, Variant
+from runtime.manifest import DEFERRING, LAYOUT, Input
 from runtime.model import Model
 from runtime.reports import Picture, unfinished
 from runtime.verify import verify_model
@@ -253,15 +253,18 @@ def _golden_rows(artifact: Artifact) -> list[Row]:
 
     It may also hold what no option repeats.
     """
-    return [row for variant in artifact.manifest.variants for row in _golden_rows_of(artifact, variant)]
+    return [row for precision in artifact.manifest.precisions for row in _golden_rows_of(artifact, precision)]
 
 
-def _golden_rows_of(artifact: Artifact, variant: Variant) -> list[Row]:
-    with Model(artifact, precision=variant.precision, device="cpu") as model:
+def _golden_rows_of(artifact: Artifact, precision: str) -> list[Row]:
+    with Model(artifact, precision=precision, device="cpu") as model:
+        approximation = model.variant.approximation
+        golden = LAYOUT.golden if approximation is None else approximation.golden.file
+        pair = f", {precision}" if precision.endswith(DEFERRING) else ""
         verification = verify_model(artifact, model, whole_path=True)
     return [
         Row(
-            path=LAYOUT.golden if variant.approximation is None else variant.approximation.golden.file,
+            path=f"{golden}{pair}",
             device="cpu",
             stage=check.stage,
             group=check.title,

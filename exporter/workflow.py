@@ -181,7 +181,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         with progress.step("write") as step:
             stage.finish(manifest)
             if report is not None:
-                check_written(stage, manifest.name)
+                check_written(stage, manifest.name, report.precision)
             size_bytes = sum(file.size_bytes for file in manifest.files.values())
             step.finding = f"{options.artifact_path}, {megabytes(size_bytes)}"
     return ExportResult(
@@ -218,7 +218,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         adapter = open_adapter(options, rebuilt)
         step.finding = adapter.describe()
     request = _variant_request(options)
-    if request is not None:
+    if request is not None and request.calibration is not None:
         check_data(request.calibration, adapter.inputs, request.min_agreement)
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
@@ -267,9 +267,13 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
 
 def _variant_request(options: ExportOptions) -> VariantRequest | None:
     """Return what a variant was asked for with; None where none was. Raises ExportError where nothing could meet it."""
-    if options.precision is None or options.calibration is None:
+    if options.precision is None:
         return None
-    request = VariantRequest(calibration=options.calibration, min_agreement=options.min_agreement)
+    request = VariantRequest(
+        precision=options.precision,
+        calibration=options.calibration,
+        min_agreement=options.min_agreement,
+    )
     check_request(request)
     return request
 

@@ -20,7 +20,7 @@ DEVICE_HELP = (
 )
 
 PRECISION_HELP = (
-    "fp32, which is proven equal to the model, or another variant of the artifact, which is measured: int8; "
+    "fp32, which is proven equal to the model, or another variant of the artifact, which is measured: int8, fp16; "
     "int8+fp32 runs the rows that int8 is unsure of again in fp32."
 )
 

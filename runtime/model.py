@@ -381,12 +381,12 @@ def load(
 ) -> Model:
     """Return the artifact in folder ``path``, checked and loaded on ``device``.
 
-    ``precision`` is one of the artifact's variants: ``fp32``, proven equal to the model, or ``int8``, which is measured
-    and smaller, and runs on CPUs; ``int8+fp32`` runs rows that are too close to call again in fp32. ``device`` is
-    ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is ``latency`` (one
-    input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once), ``threads`` (per
-    call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than ``max_pixels`` are
-    refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
+    ``precision`` is one of the artifact's variants: ``fp32``, proven equal to the model, or ``int8`` and ``fp16``,
+    which are measured and smaller; int8 runs on CPUs, and ``int8+fp32`` runs rows that are too close to call again in
+    fp32. ``device`` is ``cpu``, ``cuda``, ``cuda:N``, ``tensorrt``, ``openvino``, ``coreml`` or ``auto``. ``plan`` is
+    ``latency`` (one input on all cores) or ``throughput`` (one core per input); ``workers`` (inputs processed at once),
+    ``threads`` (per call of the network) and ``batch`` (inputs per call) override its numbers. Images of more than
+    ``max_pixels`` are refused before they are decoded. ``tf32`` and ``memory_limit_mb`` are for NVIDIA devices.
 
     Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
     a named device cannot run it.

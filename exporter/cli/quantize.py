@@ -9,18 +9,21 @@ import typer
 from exporter import check_extra
 from exporter.cli.labeled_data import Artifact, Json, LabelColumn, print_failures
 from exporter.cli.terminal import TerminalProgress
-from exporter.errors import ExportError
 from exporter.options.variant import MIN_AGREEMENT
 from runtime.console import open_console
-from runtime.manifest import LEAST_SPEED
+from runtime.manifest import LEAST_SPEED, Deferral
 
 if TYPE_CHECKING:
     from exporter.precision.variant import VariantReport
 
 
+# As many flipped labels are printed; --json has all.
+_LISTED = 10
+
+
 def quantize(
     artifact: Artifact,
-    precision: Annotated[Literal["int8"], typer.Option(help="Precision of the variant.")] = "int8",
+    precision: Annotated[Literal["int8", "fp16"], typer.Option(help="Precision of the variant.")] = "int8",
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -44,18 +47,17 @@ def quantize(
     json: Json = False,
 ) -> None:
     """Add a smaller and faster variant to an artifact, measured on your data; write nothing if it disagrees."""
-    if calibration is None:
-        raise ExportError(
-            f"--calibration: missing: {precision} takes the ranges of activations from real inputs, and none are made "
-            "up. Pass a folder, a table or a list of inputs like those that the model is used on."
-        )
     check_extra()
     from exporter.precision.quantize import quantize as run
     from exporter.precision.variant import VariantRequest
     from runtime.manifest import struct_to_json
 
     request = VariantRequest(
-        calibration=calibration, labels_from=labels_from, label_column=label_column, min_agreement=min_agreement
+        precision=precision,
+        calibration=calibration,
+        labels_from=labels_from,
+        label_column=label_column,
+        min_agreement=min_agreement,
     )
     with TerminalProgress(open_console(stderr=json, quiet=json)) as terminal:
         report = run(artifact, request, out=out, listener=terminal)
@@ -97,11 +99,16 @@ def print_report(report: "VariantReport") -> None:
         f"labels equal on {agreement.equal} of {agreement.inputs} measured inputs: {shares}; {flipped}",
         f"scores differ by {agreement.score_difference:.2g} at most, {agreement.mean_score_difference:.1e} on average",
         f"adds {report.size_bytes / 1e6:.1f} MB to {report.fp32_size_bytes / 1e6:.1f} MB of weights",
-        f"network on one thread here: {times}: {report.ratio:.2f} times as fast",
+        f"network on one thread of the {report.approximation.device} here: {times}: {report.ratio:.2f} times as fast",
     ]
-    lines.append(_describe_deferral(report))
+    if report.approximation.deferral is not None:
+        lines.append(_describe_deferral(report, report.approximation.deferral))
     if accuracy is not None:
         lines.append(f"accuracy on {accuracy.inputs} labeled inputs: {accuracy.variant:.2%}, fp32 {accuracy.fp32:.2%}")
+    lines += [
+        f"  {flip.input}: {flip.fp32} in fp32, {flip.variant} here, margin {flip.margin:.3g}"
+        for flip in report.flips[:_LISTED]
+    ]
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
     print_failures(report.failures)
@@ -109,9 +116,7 @@ def print_report(report: "VariantReport") -> None:
     console.print(f"\n[yellow]approximate[/]: {escape(command)}", highlight=False, soft_wrap=True)
 
 
-def _describe_deferral(report: "VariantReport") -> str:
-    deferral = report.approximation.deferral
-    assert deferral is not None, report
+def _describe_deferral(report: "VariantReport", deferral: Deferral) -> str:
     again = f"{deferral.deferred} of {deferral.inputs} inputs run again in fp32 ({deferral.share:.1%})"
     speed = f"{report.pair_ms:.2f} ms, {report.pair_ratio:.2f} times as fast as fp32"
     if deferral.offered:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from exporter.options.rules import option_field
 
@@ -13,13 +14,12 @@ MIN_AGREEMENT = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class VariantOptions:
-    """A variant beside fp32, measured on the user's data; None: no variant."""
+    """A variant beside fp32, measured on the user's data, or fp16 on the golden inputs; None: no variant."""
 
-    precision: str | None = option_field(
-        choices=("int8",),
+    precision: Literal["int8", "fp16"] | None = option_field(
+        choices=("int8", "fp16"),
         panel=_PANEL,
-        help="Precision of a variant to add: smaller, faster, and measured on --calibration.",
-        needs=("calibration",),
+        help="Precision of a variant to add: smaller, faster, and measured, int8 on --calibration.",
     )
     calibration: Path | None = option_field(
         kind=Path,

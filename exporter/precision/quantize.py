@@ -1,4 +1,4 @@
-"""'truecopy quantize': an int8 variant for an artifact that was exported before."""
+"""'truecopy quantize': a variant for an artifact that was exported before."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from exporter.bundle import staging
 from exporter.precision.data import check_data
 from exporter.precision.scores import check_task
 from exporter.precision.variant import (
-    PRECISION,
     VariantReport,
     VariantRequest,
     add_variant,
@@ -26,7 +25,7 @@ def quantize(
     out: str | Path | None = None,
     listener: ProgressListener | None = None,
 ) -> VariantReport:
-    """Write the artifact with an int8 variant to ``out``, by default over the artifact itself; or write nothing.
+    """Write the artifact with a variant to ``out``, by default over the artifact itself; or write nothing.
 
     A variant that it has already is replaced. ``listener`` hears of each step. Raises ExportError for a task without
     labels and for data that is missing or too little, ParityError where the labels agree less than requested.
@@ -36,8 +35,11 @@ def quantize(
     manifest = opened.manifest
     check_request(request)
     check_task(manifest.task, manifest.name)
-    check_data(request.calibration, manifest.inputs, request.min_agreement)
-    replaced = {name for variant in manifest.variants if variant.precision == PRECISION for name in variant.files}
+    if request.calibration is not None:
+        check_data(request.calibration, manifest.inputs, request.min_agreement)
+    replaced = {
+        name for variant in manifest.variants if variant.precision == request.precision for name in variant.files
+    }
     with staging(Path(out or artifact), force=True) as stage:
         for name in manifest.files:
             if name not in replaced:
@@ -45,6 +47,6 @@ def quantize(
         written, report = add_variant(opened, stage, request, progress)
         with progress.step("write") as step:
             stage.finish(written)
-            check_written(stage, manifest.name)
+            check_written(stage, manifest.name, request.precision)
             step.finding = f"{out or artifact}, {megabytes(report.size_bytes)} more"
     return msgspec.structs.replace(report, artifact=str(out or artifact))

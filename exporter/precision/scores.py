@@ -21,13 +21,14 @@ _CONFIDENCE = 0.95
 class Comparison:
     """Two sets of scores for the same inputs.
 
-    ``flipped`` are the indices of the inputs with other decisions, ``margins`` fp32's own there, where it was surest.
-    ``largest`` and ``mean`` are absolute differences of scores.
+    ``flipped`` are the indices of the inputs with other decisions, ``margins`` fp32's own there, where it was surest,
+    and ``decisions`` both of them in words. ``largest`` and ``mean`` are absolute differences of scores.
     """
 
     inputs: int
     flipped: tuple[int, ...]
     margins: tuple[float, ...]
+    decisions: tuple[tuple[str, str], ...]
     largest: float
     mean: float
 
@@ -60,23 +61,27 @@ def check_task(task: Task, name: str) -> None:
         )
 
 
-def compare_scores(full: Sequence[Arrays], own: Sequence[Arrays], manifest: Manifest) -> Comparison:
-    """Return how a variant's outputs compare with those of fp32, each a batch of one."""
+def compare_scores(
+    full: Sequence[Arrays], own: Sequence[Arrays], manifest: Manifest, labels: Sequence[str] = ()
+) -> Comparison:
+    """Return how a variant's outputs compare with those of fp32, each a batch of one; without labels, by index."""
     output = manifest.outputs[0].name
     classes = manifest.labels.count if manifest.labels is not None else 0
-    reference = open_reference(manifest.task, [str(index) for index in range(classes)])
-    flipped, margins, differences = [], [], []
+    reference = open_reference(manifest.task, labels or [str(index) for index in range(classes)])
+    flipped, margins, decisions, differences = [], [], [], []
     for index, (expected, actual) in enumerate(zip(full, own, strict=True)):
         decision = reference.decide(actual[output], expected[output])
         assert decision is not None, manifest.task
         if decision.margin is not None:
             flipped.append(index)
             margins.append(decision.margin)
+            decisions.append((decision.expected, decision.got))
         differences.append(np.abs(actual[output].astype(np.float64) - expected[output]))
     return Comparison(
         inputs=len(full),
         flipped=tuple(flipped),
         margins=tuple(margins),
+        decisions=tuple(decisions),
         largest=float(max(difference.max() for difference in differences)),
         mean=float(np.mean([difference.mean() for difference in differences])),
     )

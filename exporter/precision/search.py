@@ -9,6 +9,7 @@ import msgspec
 from exporter.errors import ParityError
 from exporter.precision.biases import measure_means
 from exporter.precision.data import Arrays, PreparedSource
+from exporter.precision.fp16 import convert_half, measure_largest
 from exporter.precision.graphs import NetworkGraph
 from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_static
 from exporter.precision.promises import broken_promise, broken_weight
@@ -86,8 +87,8 @@ class Search(ABC):
         problem = self._broken_promise(best)
         if problem:
             raise ParityError(
-                f"'{self._manifest.name}': int8 does not keep what it promises: {problem}. Nothing was written; report "
-                "this."
+                f"'{self._manifest.name}': the variant does not keep what it promises: {problem}. Nothing was "
+                "written; report this."
             )
         return Found(best=best, trials=tuple(trial for trial, _ in self._tried))
 
@@ -217,6 +218,31 @@ class DynamicSearch(Search):
 
     def _quantize(self, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
         return quantize_dynamic(self._network, reduce_range=self._reduce_range, fp32_nodes=fp32_nodes)
+
+
+class HalfSearch(Search):
+    """Conversions to half precision, whose nodes that would overflow stay in fp32."""
+
+    def __init__(self, network: NetworkGraph, manifest: Manifest, calibrated: Sequence[PreparedSource]) -> None:
+        super().__init__(network, manifest, calibrated, reduce_range=False)
+        self._largest = measure_largest(network.model, self._inputs)
+
+    def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
+        del required
+        yield self._convert(())
+
+    def _with_full(self, best: QuantizedNetwork, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        del best
+        return self._convert(fp32_nodes)
+
+    def _alone(self, node: str) -> QuantizedNetwork:
+        return self._convert(tuple(name for name in self._network.inner if name != node))
+
+    def _broken_promise(self, best: QuantizedNetwork) -> str:
+        return "" if best.nodes else "no node is left in half precision: all would overflow, or see only tiny numbers"
+
+    def _convert(self, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
+        return convert_half(self._network, self._largest, fp32_nodes=fp32_nodes)
 
 
 def _method_of(quantized: QuantizedNetwork) -> RangeMethod:

@@ -5,21 +5,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
+import numpy as np
 import onnx
 import onnxruntime
 
 from exporter.bundle import Staging
 from exporter.errors import ExportError, ParityError
 from exporter.options.variant import MIN_AGREEMENT
-from exporter.precision.data import Arrays, PreparedSource, SplitData, prepare_source, read_data
+from exporter.precision.data import Arrays, PreparedSource, SplitData, digest_arrays, prepare_source, read_data
 from exporter.precision.deferral import largest_flipped_margin, measure_deferral
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.scores import Comparison, check_task, compare_scores
-from exporter.precision.search import DynamicSearch, NodeCost, Search, StaticSearch, Trial
+from exporter.precision.search import DynamicSearch, HalfSearch, NodeCost, Search, StaticSearch, Trial
 from exporter.progress import Progress
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import golden_outputs_to_npz, read_golden
@@ -32,7 +33,7 @@ from runtime.model import Model
 from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
-PRECISION: Literal["int8"] = "int8"
+Precision: TypeAlias = Literal["int8", "fp16"]
 
 # Kinds of input whose networks are mostly matrix products, quantized by the range of each input.
 _DYNAMIC_KINDS = frozenset({"text", "tokens"})
@@ -51,28 +52,43 @@ _LISTED = 5
 class VariantRequest:
     """What to make a variant of: the user's data, and the least share of labels that have to be equal to fp32's.
 
+    Without ``calibration``, which int8 cannot do without, the artifact's golden inputs are what is measured on.
     ``labels_from`` is labeled data, whose truth is in the column ``label_column`` of a table, for the accuracy.
     """
 
-    calibration: Path
+    precision: Precision = "int8"
+    calibration: Path | None = None
     labels_from: Path | None = None
     label_column: str = "label"
     min_agreement: float = MIN_AGREEMENT
 
 
+class Flip(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured input whose label is not that of fp32: its name, both labels, and the margin that fp32 had."""
+
+    input: str
+    fp32: str
+    variant: str
+    margin: float
+
+
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made and measured; times are medians of the network alone, on one thread of this machine."""
+    """What was made and measured; ``flips`` are the measured inputs with another label, by fp32's margin.
+
+    Times are medians of the network alone, on one thread of this machine.
+    """
 
     artifact: str
     precision: str
     approximation: Approximation
     trials: tuple[Trial, ...]
     failures: dict[str, str]
+    flips: tuple[Flip, ...]
     size_bytes: int
     fp32_size_bytes: int
     own_ms: float
     fp32_ms: float
-    pair_ms: float
+    pair_ms: float | None
 
     @property
     def ratio(self) -> float:
@@ -80,9 +96,9 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
         return self.fp32_ms / self.own_ms
 
     @property
-    def pair_ratio(self) -> float:
+    def pair_ratio(self) -> float | None:
         """How many times as fast as fp32 the variant is here where rows that are too close to call run again."""
-        return self.fp32_ms / self.pair_ms
+        return None if self.pair_ms is None else self.fp32_ms / self.pair_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +112,12 @@ class _Compared:
 
 
 def check_request(request: VariantRequest) -> None:
-    """Raise ExportError for a request that no data could meet."""
+    """Raise ExportError for a request that no data could meet, and for int8 without data."""
+    if request.calibration is None and request.precision == "int8":
+        raise ExportError(
+            "--calibration: missing: int8 takes the ranges of activations from real inputs, and none are made up. "
+            "Pass a folder, a table or a list of inputs like those that the model is used on."
+        )
     if not 0 < request.min_agreement <= 1:
         raise ExportError(
             f"--min-agreement: expected a share above 0, at most 1, got {request.min_agreement:g}. Correct it."
@@ -106,48 +127,56 @@ def check_request(request: VariantRequest) -> None:
 def add_variant(
     artifact: Artifact, stage: Staging, request: VariantRequest, progress: Progress
 ) -> tuple[Manifest, VariantReport]:
-    """Write the int8 variant of ``artifact`` into a stage that has its other files; return manifest and report.
+    """Write a variant of ``artifact`` into a stage that has its other files; return manifest and report.
 
     Raises ParityError, naming the nodes that cost most, where its labels agree less than requested.
     """
-    manifest = artifact.manifest
+    manifest, precision = artifact.manifest, request.precision
     check_request(request)
     check_task(manifest.task, manifest.name)
     with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
-        data = read_data(model, request.calibration, request.min_agreement)
+        data = _read_inputs(artifact, model, request)
         labeled = _read_labeled(model, request, data)
-        step.finding = f"{len(data.calibrated)} inputs to calibrate with, {len(data.measured)} others to measure with"
-    with progress.step("quantize") as step, Model(artifact, device="cpu", threads=1) as model:
-        search = _open_search(artifact, model, data)
+        step.finding = _describe_data(request, data)
+    with (
+        progress.step("quantize" if precision == "int8" else "convert") as step,
+        Model(artifact, device="cpu", threads=1) as model,
+    ):
+        search = _open_search(artifact, model, data, precision)
         found = search.run(request.min_agreement)
         step.finding = f"{len(found.trials)} ways tried: {_describe(found.best)}"
-    variant = _variant_names(manifest)
+    variant = _variant_names(manifest, precision)
     files = write_graphs(artifact, found.best.model, variant)
     for name, content in files.items():
         stage.write(name, content)
-    draft = msgspec.structs.replace(manifest, variants=(*_others(manifest), variant), files=stage.files())
+    others = tuple(other for other in manifest.variants if other.precision != precision)
+    draft = msgspec.structs.replace(manifest, variants=(*others, variant), files=stage.files())
     staged = Artifact(path=stage.folder, manifest=draft)
     with (
         progress.step("measure") as step,
         Model(staged, device="cpu", threads=1) as full,
-        Model(staged, precision=PRECISION, device="cpu", threads=1) as own,
+        Model(staged, precision=precision, device="cpu", threads=1) as own,
     ):
         compared = _compare(full, own, data.measured)
+        _check_finite(manifest, precision, compared)
         agreement = compared.scores.agreement()
         if agreement.share < request.min_agreement:
-            raise _refusal(manifest, agreement, request.min_agreement, search.costs())
+            raise _refusal(manifest, request, agreement, search.costs())
         step.finding = f"{agreement.equal} of {agreement.inputs} labels as in {FULL_PRECISION}: {_shares(agreement)}"
         fp32_s, own_s = compared.seconds
-        deferral, pair_s = measure_deferral(
-            *compared.outputs,
-            manifest,
-            largest_margin=largest_flipped_margin(*_compare(full, own, data.calibrated).outputs, manifest),
-            fp32_s=fp32_s,
-            own_s=own_s,
-        )
+        deferral, pair_s = None, None
+        if precision == "int8":
+            deferral, pair_s = measure_deferral(
+                *compared.outputs,
+                manifest,
+                largest_margin=largest_flipped_margin(*_compare(full, own, data.calibrated).outputs, manifest),
+                fp32_s=fp32_s,
+                own_s=own_s,
+            )
         approximation = Approximation(
             quantization=found.best.quantization,
-            data=data.describe(),
+            device=own.device,
+            data=None if request.calibration is None else data.describe(),
             min_agreement=request.min_agreement,
             agreement=agreement,
             accuracy=_accuracy(full, own, labeled),
@@ -155,24 +184,62 @@ def add_variant(
             golden=_write_golden(staged, stage, own, found.best.model, compared),
         )
     variant = msgspec.structs.replace(variant, approximation=approximation)
-    written = msgspec.structs.replace(draft, variants=(*_others(manifest), variant), files=stage.files())
+    written = msgspec.structs.replace(draft, variants=(*others, variant), files=stage.files())
     report = VariantReport(
         artifact=str(artifact.path),
-        precision=PRECISION,
+        precision=precision,
         approximation=approximation,
         trials=found.trials,
         failures=data.failures,
+        flips=_flips(compared.scores, data.measured),
         size_bytes=sum(written.files[name].size_bytes for name in variant.files),
         fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights_of_network].size_bytes,
         fp32_ms=1000 * fp32_s,
         own_ms=1000 * own_s,
-        pair_ms=1000 * pair_s,
+        pair_ms=None if pair_s is None else 1000 * pair_s,
     )
     return written, report
 
 
-def _open_search(artifact: Artifact, model: Model, data: SplitData) -> Search:
-    """Return the search for the kind of input: texts differ too much in length and content for static ranges."""
+def _read_inputs(artifact: Artifact, model: Model, request: VariantRequest) -> SplitData:
+    """Return the user's data; without any, the golden inputs, which half precision is converted and measured with."""
+    if request.calibration is not None:
+        return read_data(model, request.calibration, request.min_agreement)
+    cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
+    golden = tuple(
+        PreparedSource(name=f"golden input {row}", source=case.source, sha256=digest_arrays(arrays), arrays=arrays)
+        for row, (case, arrays) in enumerate((case, dict(case.prepared)) for case in cases)
+    )
+    return SplitData(calibrated=golden, measured=golden, failures={})
+
+
+def _describe_data(request: VariantRequest, data: SplitData) -> str:
+    if request.calibration is None:
+        return f"{len(data.measured)} golden inputs of the artifact"
+    return f"{len(data.calibrated)} inputs to calibrate with, {len(data.measured)} others to measure with"
+
+
+def _check_finite(manifest: Manifest, precision: str, compared: _Compared) -> None:
+    """Raise ParityError where a variant has NaN or infinity, and fp32 a number."""
+    lost = sum(
+        not all(bool((np.isfinite(own[name]) | ~np.isfinite(full[name])).all()) for name in full)
+        for full, own in zip(*compared.outputs, strict=True)
+    )
+    if lost:
+        raise ParityError(
+            f"'{manifest.name}': {precision} gives NaN or infinity for {lost} of {len(compared.inputs)} measured "
+            f"inputs, where {FULL_PRECISION} has numbers. Nothing was written. Use {FULL_PRECISION}, or "
+            "calibrate with inputs like these."
+        )
+
+
+def _open_search(artifact: Artifact, model: Model, data: SplitData, precision: Precision) -> Search:
+    """Return the search for a precision, and for int8 the kind of input.
+
+    Texts differ too much in length and content for static ranges.
+    """
+    if precision == "fp16":
+        return HalfSearch(read_network(artifact, with_tables=False), artifact.manifest, data.calibrated)
     is_dynamic = artifact.manifest.inputs[0].kind in _DYNAMIC_KINDS
     network = read_network(artifact, with_tables=is_dynamic)
     reduce_range = has_fast_int8() is False
@@ -185,31 +252,27 @@ def _open_search(artifact: Artifact, model: Model, data: SplitData) -> Search:
     return StaticSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range, prepare=prepare)
 
 
-def check_written(stage: Staging, name: str) -> None:
+def check_written(stage: Staging, name: str, precision: str) -> None:
     """Raise ParityError unless the variant in a finished stage gives the outputs that were measured."""
-    verification = verify(stage.folder, device="cpu", precision=PRECISION)
+    verification = verify(stage.folder, device="cpu", precision=precision)
     if not verification.passed:
         failed = next(check for check in verification.checks if not check.passed)
         raise ParityError(
-            f"'{name}': the written {PRECISION} graphs differ from those that were measured: expected at most "
+            f"'{name}': the written {precision} graphs differ from those that were measured: expected at most "
             f"{failed.limit:g}, got {failed.worst:.1e} ({failed.title}). Nothing was written; report this."
         )
 
 
-def _variant_names(manifest: Manifest) -> Variant:
+def _variant_names(manifest: Manifest, precision: Precision) -> Variant:
     """Return the names of a variant's files: those of fp32 with the precision before their suffix."""
     full = manifest.variant(FULL_PRECISION)
-    model, network = (_with_precision(name) for name in (full.model, full.network))
-    weights = _with_precision(full.weights) if full.weights is not None else None
-    return Variant(precision=PRECISION, model=model, network=network, weights=weights)
+    model, network = (_with_precision(name, precision) for name in (full.model, full.network))
+    weights = None if full.weights is None else _with_precision(full.weights, precision)
+    return Variant(precision=precision, model=model, network=network, weights=weights)
 
 
-def _with_precision(name: str) -> str:
-    return f"{Path(name).stem}.{PRECISION}{Path(name).suffix}"
-
-
-def _others(manifest: Manifest) -> tuple[Variant, ...]:
-    return tuple(variant for variant in manifest.variants if variant.precision != PRECISION)
+def _with_precision(name: str, precision: Precision) -> str:
+    return f"{Path(name).stem}.{precision}{Path(name).suffix}"
 
 
 def _describe(best: QuantizedNetwork) -> str:
@@ -217,7 +280,8 @@ def _describe(best: QuantizedNetwork) -> str:
     count = len(quantization.fp32_nodes)
     kept = f", {count} nodes in {FULL_PRECISION}" if count else ""
     ranges = f", ranges by {quantization.ranges}" if quantization.ranges else ""
-    return f"{quantization.method}{ranges}, per channel{kept}"
+    channels = ", per channel" if quantization.per_channel else ""
+    return f"{quantization.method}{ranges}{channels}{kept}"
 
 
 def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Compared:
@@ -235,22 +299,34 @@ def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Com
     return _Compared(
         inputs=[source.arrays for source in sources],
         outputs=outputs,
-        scores=compare_scores(*outputs, full.manifest),
+        scores=compare_scores(*outputs, full.manifest, full.labels),
         seconds=(statistics.median(seconds[0]), statistics.median(seconds[1])),
     )
+
+
+def _flips(scores: Comparison, sources: Sequence[PreparedSource]) -> tuple[Flip, ...]:
+    """Return the inputs with other labels; first those where fp32 was surest."""
+    flips = [
+        Flip(input=sources[index].name, fp32=full, variant=own, margin=margin)
+        for index, margin, (full, own) in zip(scores.flipped, scores.margins, scores.decisions, strict=True)
+    ]
+    return tuple(sorted(flips, key=lambda flip: (-flip.margin, flip.input)))
 
 
 def _shares(agreement: Agreement) -> str:
     return f"{agreement.share:.2%}, at 95% between {agreement.low:.2%} and {agreement.high:.2%}"
 
 
-def _refusal(manifest: Manifest, agreement: Agreement, min_agreement: float, costs: Sequence[NodeCost]) -> ParityError:
+def _refusal(
+    manifest: Manifest, request: VariantRequest, agreement: Agreement, costs: Sequence[NodeCost]
+) -> ParityError:
     costly = ", ".join(map(str, costs[:_LISTED]))
     return ParityError(
-        f"'{manifest.name}': {PRECISION} agrees with {FULL_PRECISION} on {agreement.equal} of {agreement.inputs} "
-        f"measured inputs ({_shares(agreement)}): expected {min_agreement:.2%}; the largest {FULL_PRECISION} margin of "
-        f"a flipped label is {agreement.flipped_margin:.3g}. The nodes that cost most: {costly}. Nothing was "
-        "written. Calibrate with inputs like those it is used on, or lower --min-agreement."
+        f"'{manifest.name}': {request.precision} agrees with {FULL_PRECISION} on {agreement.equal} of "
+        f"{agreement.inputs} measured inputs ({_shares(agreement)}): expected {request.min_agreement:.2%}; the "
+        f"largest {FULL_PRECISION} margin of a flipped label is {agreement.flipped_margin:.3g}. The nodes that cost "
+        f"most: {costly}. Nothing was written. Calibrate with inputs like those it is used on, or lower "
+        "--min-agreement."
     )
 
 
@@ -290,13 +366,14 @@ def _write_golden(
     manifest = staged.manifest
     cases = read_golden(staged.file(manifest.golden.file)).cases
     golden = [own.run(case.prepared) for case in cases]
-    name = f"{Path(manifest.golden.file).stem}.{PRECISION}{Path(manifest.golden.file).suffix}"
+    name = f"{Path(manifest.golden.file).stem}.{own.precision}{Path(manifest.golden.file).suffix}"
     stage.write(name, golden_outputs_to_npz(golden))
     inputs = [*(case.prepared for case in cases), *compared.inputs[:_COMPARED]]
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     plain = onnxruntime.InferenceSession(quantized.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    smallest = compared.scores.mean
+    # Where half precision is native, every value may round another way.
+    smallest = compared.scores.largest if own.precision == "fp16" else compared.scores.mean
     limits = {output: max(limit, smallest) for output, limit in manifest.golden.output_limits.items()}
     for arrays in inputs:
         fused = own.run(arrays)

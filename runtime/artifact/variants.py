@@ -17,8 +17,8 @@ _SECONDS = 0.3
 
 
 def device_for(variant: Variant, device: str) -> str:
-    """Return the device that a variant runs on. Raises DeviceError for a named one that it was never measured on."""
-    if variant.approximation is None:
+    """Return the device that a variant runs on. Raises DeviceError for one that runs 8 bits otherwise."""
+    if variant.approximation is None or not variant.approximation.quantization.is_integer:
         return device
     if device not in {"auto", "cpu"}:
         raise DeviceError(
@@ -30,7 +30,8 @@ def device_for(variant: Variant, device: str) -> str:
 
 def warn_if_slow(artifact: Artifact, variant: Variant) -> None:
     """Warn where a quantized variant runs on a processor without instructions for it; with the ratio, measured."""
-    if variant.approximation is None or has_fast_int8() is not False:
+    measured = variant.approximation
+    if measured is None or not measured.quantization.is_integer or has_fast_int8() is not False:
         return
     cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
     ratio = speed_ratio(artifact, variant, [case.prepared for case in cases])

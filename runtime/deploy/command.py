@@ -8,6 +8,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from runtime.artifact.open import open_artifact
+from runtime.console import PRECISION_HELP
 from runtime.deploy.deployment import Deployment, write_deployment
 from runtime.errors import InputError
 
@@ -15,7 +17,7 @@ from runtime.errors import InputError
 class DeploymentBuilder(NamedTuple):
     """What is written for an engine, and the function that builds its Deployment, as ``module:name``.
 
-    The function takes the artifact's folder and the folder to write to; only the chosen one is imported.
+    The function takes the artifact's folder, the folder to write to and a precision; only the chosen one is imported.
     """
 
     writes: str
@@ -45,6 +47,7 @@ def deploy(
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder with files, and replace those of the same names.")
     ] = False,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "fp32",
 ) -> None:
     """Write the files that an engine needs to serve the artifact."""
     if engine not in ENGINES:
@@ -54,7 +57,8 @@ def deploy(
         raise InputError(f"engine '{engine}': unknown: expected one of {known}. {advice}")
     if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise InputError(f"'{out}' already exists and is not empty. Choose another --out, or pass --force.")
+    open_artifact(artifact).manifest.variant(precision)
     module, _, function = ENGINES[engine].build.partition(":")
-    deployment: Deployment = getattr(import_module(module), function)(artifact, out)
+    deployment: Deployment = getattr(import_module(module), function)(artifact, out, precision)
     write_deployment(deployment, out)
     sys.stdout.write(f"{out}: written. Next:\n{deployment.next_steps}\n")

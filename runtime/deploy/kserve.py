@@ -17,6 +17,7 @@ from runtime.deploy.container.settings import (
     serve_arguments,
 )
 from runtime.deploy.deployment import Deployment
+from runtime.manifest import FULL_PRECISION
 
 _RUNTIME = """\
 # How KServe runs 'truecopy serve'. Written by 'truecopy deploy kserve'; edit any number here.
@@ -124,14 +125,14 @@ spec:
 """
 
 
-def build_kserve(artifact: Path, out: Path) -> Deployment:
+def build_kserve(artifact: Path, out: Path, precision: str = FULL_PRECISION) -> Deployment:
     """Return ``runtime.yaml`` and ``service.yaml`` for an artifact; every file of it is checked first."""
     opened = open_artifact(artifact)
     request_mib = estimate_mib(opened)
     name = to_kubernetes_name(opened.manifest.name)
     runtime = _RUNTIME.format(
         name=name,
-        arguments=msgspec.json.encode(serve_arguments("{{.Name}}=/mnt/models")).decode(),
+        arguments=msgspec.json.encode(serve_arguments("{{.Name}}=/mnt/models", precision)).decode(),
         user=USER_ID,
         http_port=HTTP_PORT,
         grpc_port=GRPC_PORT,

@@ -17,20 +17,26 @@ LEAST_SPEED = 1.15
 
 
 class Quantization(Part, frozen=True, kw_only=True):
-    """How a network was quantized to 8 bits.
+    """How a network was quantized to 8 bits, or converted to 16.
 
     ``static`` has ranges of activations from calibration data, found by ``ranges``; ``dynamic`` takes them from each
     input, and has no ``ranges``. ``reduce_range`` says that weights have 7 bits, for processors whose 8-bit products
     overflow. ``biases_corrected`` says that biases make up for the rounding of weights. ``fp32_nodes`` are the nodes
-    with weights that stay in fp32.
+    with weights that stay in fp32. ``float16`` is half precision; its ``fp32_nodes`` are all that stay, between the
+    first weights and the last.
     """
 
-    method: Literal["static", "dynamic"]
+    method: Literal["static", "dynamic", "float16"]
     ranges: Literal["min-max", "percentile", "entropy"] | None
     per_channel: bool
     reduce_range: bool
     biases_corrected: bool = False
     fp32_nodes: Annotated[tuple[Name, ...], Meta(max_length=1_000_000)] = ()
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether numbers have 8 bits, which only CPUs run as they were measured."""
+        return self.method != "float16"
 
 
 class CalibrationData(Part, frozen=True, kw_only=True):
@@ -118,13 +124,15 @@ class Deferral(Part, frozen=True, kw_only=True):
 class Approximation(Part, frozen=True, kw_only=True):
     """The evidence on a variant that is not equal to the model: measured, and never proven.
 
-    ``min_agreement`` is the share of equal labels that was required. ``deferral`` is None in artifacts of earlier
-    releases.
+    ``min_agreement`` is the share of equal labels that was required. ``device`` is where it was
+    measured. ``data`` is None where the artifact's golden inputs were measured, ``deferral`` in artifacts of earlier
+    releases, and for fp16.
     """
 
     verdict: Literal["approximate"] = "approximate"
     quantization: Quantization
-    data: CalibrationData
+    device: Name = "cpu"
+    data: CalibrationData | None = None
     min_agreement: Share
     agreement: Agreement
     accuracy: Accuracy | None = None
@@ -139,7 +147,7 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
     its own. ``approximation`` is the evidence on a precision other than fp32.
     """
 
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "int8", "fp16"]
     model: FileName
     network: FileName
     weights: FileName | None = None

@@ -14,7 +14,7 @@ from runtime.deploy.container.wheel import build_wheel
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.kserve import to_kubernetes_name
 from runtime.inputs.registry import extras_of
-from runtime.manifest import LAYOUT
+from runtime.manifest import FULL_PRECISION, LAYOUT
 
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
@@ -83,7 +83,7 @@ services:
 """
 
 
-def build_container(artifact: Path, out: Path) -> Deployment:
+def build_container(artifact: Path, out: Path, precision: str = FULL_PRECISION) -> Deployment:
     """Return ``Dockerfile``, ``compose.yaml``, ``requirements.lock``, ``sbom.json``, this truecopy and the artifact.
 
     Every file of the artifact is checked first. The user chooses the base image, by its digest.
@@ -109,7 +109,7 @@ def build_container(artifact: Path, out: Path) -> Deployment:
         pythons=f"{locked_for.pythons[0]} to {locked_for.pythons[-1]}",
         wheel=wheel,
         health=_words("python", "-c", _HEALTH.format(port=HTTP_PORT, path=READY_PATH)),
-        arguments=_words(*serve_arguments(f"{name}=/opt/artifact")),
+        arguments=_words(*serve_arguments(f"{name}=/opt/artifact", precision)),
     )
     ours = f"./{wheel} --hash=sha256:{hashlib.sha256(wheel_bytes).hexdigest()}"
     return Deployment(

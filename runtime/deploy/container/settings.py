@@ -1,6 +1,7 @@
 """Settings of the server in any container: user, ports, probes, memory."""
 
 from runtime.artifact.open import Artifact
+from runtime.manifest import FULL_PRECISION
 
 # A user without a name in the image, and not root.
 USER_ID = 10001
@@ -19,10 +20,11 @@ _BASE_MIB = 512
 _COPIES_OF_WEIGHTS = 2
 
 
-def serve_arguments(model: str) -> list[str]:
+def serve_arguments(model: str, precision: str) -> list[str]:
     """Return the arguments of 'truecopy' that serve ``model``, a folder or NAME=FOLDER, on all interfaces."""
+    chosen = [] if precision == FULL_PRECISION else ["--precision", precision]
     listen = ["--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]  # noqa: S104
-    return ["serve", model, *listen, "--log-format", "json"]
+    return ["serve", model, *chosen, *listen, "--log-format", "json"]
 
 
 def estimate_mib(artifact: Artifact) -> int:

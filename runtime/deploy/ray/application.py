@@ -14,6 +14,7 @@ from runtime.deploy.artifact_copies import place_artifact
 from runtime.deploy.ray.predictor import assigned_cores
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
+from runtime.manifest import FULL_PRECISION
 from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth, read_token
 from runtime.server.http.app import HttpApp
@@ -32,6 +33,7 @@ class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     artifact: str
     sha256: str
+    precision: str = FULL_PRECISION
     device: str = "auto"
     max_pixels: int = MAX_PIXELS
     queue: int = 128
@@ -64,7 +66,12 @@ def open_model(application: Application) -> ServedModel:
     """Return the model of this process, verified with the golden inputs on this device."""
     folder = place_artifact(application.artifact, sha256=application.sha256)
     return load_verified(
-        folder, name="", device=application.device, cores=assigned_cores(), max_pixels=application.max_pixels
+        folder,
+        name="",
+        precision=application.precision,
+        device=application.device,
+        cores=assigned_cores(),
+        max_pixels=application.max_pixels,
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.deployment import Deployment
+from runtime.manifest import FULL_PRECISION
 
 _MODULE = '''"""An artifact as a Ray Serve application; in this folder: serve run serve.yaml"""
 
@@ -32,7 +33,7 @@ applications:
     # Every node needs the artifact at this path. Otherwise put the URL of a copy here, such as s3://bucket/{name}: it
     # is fetched once per node. A node with another version of it is refused.
     artifact: {artifact}
-    sha256: {sha256}
+    sha256: {sha256}{precision}
   deployments:
   - name: Model
     ray_actor_options:
@@ -56,11 +57,14 @@ applications:
 """
 
 
-def build_ray_serve(artifact: Path, out: Path) -> Deployment:
+def build_ray_serve(artifact: Path, out: Path, precision: str = FULL_PRECISION) -> Deployment:
     """Return ``application.py`` and ``serve.yaml`` for an artifact; ``out`` is the folder that they will be in."""
     name = open_artifact(artifact).manifest.name
     configuration = _CONFIGURATION.format(
-        name=_quoted(name), artifact=_quoted(str(artifact.absolute())), sha256=artifact_digest(artifact)
+        name=_quoted(name),
+        artifact=_quoted(str(artifact.absolute())),
+        sha256=artifact_digest(artifact),
+        precision="" if precision == FULL_PRECISION else f"\n    precision: {precision}",
     )
     return Deployment(
         files={"application.py": _MODULE, "serve.yaml": configuration},

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from runtime.artifact.open import open_artifact
 from runtime.deploy.artifact_copies import place_artifact
 from runtime.errors import ArtifactError, InputError
+from runtime.manifest import FULL_PRECISION
 from runtime.model import Model, load
 from runtime.results import Result, check_options
 from runtime.server.payloads import input_specs, rows_of
@@ -28,6 +29,7 @@ ARTIFACT_FOLDER = "artifact"
 DIGEST_PARAMETER = "sha256"
 NAME_TENSOR = "row_name"
 ROW_TENSOR = "row"
+PRECISION_PARAMETER = "precision"
 
 
 class _RequestOptions(msgspec.Struct, frozen=True):
@@ -69,7 +71,8 @@ class TritonPythonModel:
             sha256=parameters[DIGEST_PARAMETER]["string_value"],
         )
         self._name = args["model_name"]
-        self._model: Model = load(folder, plan="throughput")
+        precision = parameters.get(PRECISION_PARAMETER, {}).get("string_value", FULL_PRECISION)
+        self._model: Model = load(folder, precision=precision, plan="throughput")
         check_answers(open_artifact(folder), self._model)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -93,7 +96,7 @@ class TritonPythonModel:
     def _parse(self, request: Any) -> _TritonRequest:
         try:
             options = msgspec.convert(msgspec.json.decode(request.parameters() or "{}"), _RequestOptions, strict=False)
-            check_options(options.top_k, options.threshold)
+            check_options(options.top_k, options.threshold, self._model.precision)
             names = self._tensor(request, NAME_TENSOR)
             inputs = [spec.name for spec in input_specs(self._model.manifest)]
             arrays = {name: array for name in inputs if (array := self._tensor(request, name)) is not None}

@@ -15,12 +15,18 @@ from runtime.artifact.open import Artifact, open_artifact
 from runtime.deploy.artifact_copies import artifact_digest
 from runtime.deploy.deployment import Deployment
 from runtime.deploy.triton.configuration import Configuration, warm_ups
-from runtime.deploy.triton.model import ARTIFACT_FOLDER, DIGEST_PARAMETER, NAME_TENSOR, ROW_TENSOR
+from runtime.deploy.triton.model import (
+    ARTIFACT_FOLDER,
+    DIGEST_PARAMETER,
+    NAME_TENSOR,
+    PRECISION_PARAMETER,
+    ROW_TENSOR,
+)
 from runtime.engine.session import open_session
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import MAX_PIXELS
 from runtime.inputs.registry import open_decoder
-from runtime.manifest import LAYOUT
+from runtime.manifest import DEFERRING, FULL_PRECISION, LAYOUT, Variant
 from runtime.outputs.registry import open_interpreter
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import BYTES, TensorSpec, datatype_of, to_bytes
@@ -52,33 +58,38 @@ Files = dict[str, str | bytes | Path]
 
 @dataclass(frozen=True, kw_only=True)
 class _ServedGraph:
-    """One graph of the artifact; ``golden`` are arrays for it, each with a batch of one."""
+    """One graph of the artifact, and the ``files`` that it is made of; ``golden`` are arrays with a batch of one for it."""
 
     file: str
+    files: Sequence[str]
     about: str
     inputs: Sequence[TensorSpec]
     golden: Sequence[Mapping[str, NDArray[Any]]]
 
 
-def build_triton(artifact: Path, out: Path) -> Deployment:
+def build_triton(artifact: Path, out: Path, precision: str = FULL_PRECISION) -> Deployment:
     """Return two model repositories for an artifact; every file of it is checked first.
 
-    ``onnxruntime`` has the graphs as they are, ``python`` a model that runs the artifact with this runtime.
+    ``onnxruntime`` has the graphs as they are, ``python`` a model that runs the artifact with this runtime. A pair of
+    precisions is no graph, and has the latter alone.
     """
     opened = open_artifact(artifact)
     for file in opened.manifest.files:
         opened.file(file)
     name = to_triton_name(opened.manifest.name)
     files: Files = {}
-    for graph in _graphs(opened):
-        model = f"{name}_{Path(graph.file).stem}"
-        files |= {f"onnxruntime/{model}/{file}": content for file, content in _graph_files(opened, model, graph)}
-    files |= {f"python/{name}/{file}": content for file, content in _python_files(opened, name)}
+    graphs = f"\n  tritonserver --model-repository {out}/onnxruntime    # tensors; both may be passed"
+    if precision.endswith(DEFERRING):
+        graphs = ""
+    else:
+        for graph in _graphs(opened, opened.manifest.variant(precision)):
+            model = f"{name}_{Path(graph.file).stem.replace('.', '_')}"
+            files |= {f"onnxruntime/{model}/{file}": content for file, content in _graph_files(opened, model, graph)}
+    files |= {f"python/{name}/{file}": content for file, content in _python_files(opened, name, precision)}
     return Deployment(
         files=files,
         next_steps="  pip install 'truecopy[cpu]'    # into the Python of Triton's Python backend\n"
-        f"  tritonserver --model-repository {out}/python    # rows, as 'truecopy predict' has them\n"
-        f"  tritonserver --model-repository {out}/onnxruntime    # tensors; both may be passed",
+        f"  tritonserver --model-repository {out}/python    # rows, as 'truecopy predict' has them{graphs}",
     )
 
 
@@ -87,29 +98,30 @@ def to_triton_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "model"
 
 
-def _graphs(artifact: Artifact) -> Iterator[_ServedGraph]:
-    """Yield the graphs of an artifact: one where the host prepares nothing that the graph also could."""
-    variant = artifact.manifest.variants[0]
+def _graphs(artifact: Artifact, variant: Variant) -> Iterator[_ServedGraph]:
+    """Yield the graphs of a variant: one where the host prepares nothing that the graph also could."""
     cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
     if variant.model != variant.network:
         decoder = open_decoder(artifact, max_pixels=MAX_PIXELS)
         yield _ServedGraph(
             file=variant.model,
             about="the whole path, from decoded inputs to scores",
-            inputs=_inputs(artifact, variant.model),
+            files=variant.graph_files(variant.model),
+            inputs=_inputs(artifact, variant.model, variant.weights),
             golden=[decoder.raw_arrays(decoder.decode(case.source, subject="golden input")) for case in cases],
         )
     yield _ServedGraph(
         file=variant.network,
         about="from prepared inputs to scores",
-        inputs=_inputs(artifact, variant.network),
+        files=variant.graph_files(variant.network),
+        inputs=_inputs(artifact, variant.network, variant.weights),
         golden=[case.prepared for case in cases],
     )
 
 
-def _inputs(artifact: Artifact, file: str) -> list[TensorSpec]:
+def _inputs(artifact: Artifact, file: str, weights: str | None) -> list[TensorSpec]:
     """Return the inputs of a graph as its session lists them."""
-    graph = artifact.graph(file, weights=artifact.manifest.variants[0].weights)
+    graph = artifact.graph(file, weights=weights)
     types = open_session(graph, device="cpu", threads=1).input_types
     return [
         TensorSpec(
@@ -142,7 +154,7 @@ def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterato
         warm_ups=warm,
     )
     yield "config.pbtxt", configuration.to_text()
-    for file in manifest.variants[0].graph_files(graph.file):
+    for file in graph.files:
         yield f"{MODEL_VERSION}/{file}", artifact.file(file)
     if labels:
         yield labels, artifact.file(labels)
@@ -151,7 +163,7 @@ def _graph_files(artifact: Artifact, model: str, graph: _ServedGraph) -> Iterato
             yield f"warmup/{file}", to_bytes(warm_up.arrays[tensor])
 
 
-def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | bytes | Path]]:
+def _python_files(artifact: Artifact, model: str, precision: str) -> Iterator[tuple[str, str | bytes | Path]]:
     manifest = artifact.manifest
     encoded = encoded_inputs(manifest)
     specs = input_specs(manifest)
@@ -160,6 +172,7 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
             f"'{manifest.name}': has an input '{NAME_TENSOR}', which in Triton names the rows. Rename the input, and "
             "export again."
         )
+    chosen = {} if precision == FULL_PRECISION else {PRECISION_PARAMETER: precision}
     text = TensorSpec(name="", datatype=BYTES, shape=(-1, 1))
     configuration = Configuration(
         about=f"'{manifest.name}' as 'truecopy predict' runs it: one row of JSON per input.",
@@ -174,7 +187,7 @@ def _python_files(artifact: Artifact, model: str) -> Iterator[tuple[str, str | b
         optional_inputs=[msgspec.structs.replace(text, name=NAME_TENSOR)],
         outputs=[msgspec.structs.replace(text, name=ROW_TENSOR)],
         instances=_PYTHON_INSTANCES,
-        parameters={DIGEST_PARAMETER: artifact_digest(artifact.path)},
+        parameters={DIGEST_PARAMETER: artifact_digest(artifact.path), **chosen},
     )
     yield "config.pbtxt", configuration.to_text()
     yield f"{MODEL_VERSION}/model.py", _MODEL

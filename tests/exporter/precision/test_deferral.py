@@ -1,9 +1,14 @@
 """int8+fp32: rows that are too close to call run again in fp32, alone, in batches and in the server."""
 
 import asyncio
+import json
 import pickle
+import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import msgspec
@@ -14,6 +19,7 @@ from typer.testing import CliRunner
 
 import truecopy
 from exporter.precision.deferral import largest_flipped_margin, measure_deferral
+from exporter.recheck import _golden_rows
 from runtime.artifact.open import open_artifact
 from runtime.bench import measure_model
 from runtime.cli.main import build_app
@@ -119,6 +125,12 @@ def test_verify_knows_which_golden_input_runs_in_what(pair, tmp_path, margins):
     assert {"deferral", "network", "model.int8.onnx"} <= {check.name for check in verified.checks}
 
 
+def test_parity_has_a_case_of_each_precision(pair):
+    paths = {row.path for row in _golden_rows(open_artifact(pair))}
+
+    assert paths == {"golden.npz", "golden.int8.npz", "golden.int8.npz, int8+fp32"}
+
+
 def test_a_limit_that_is_not_kept_is_found_by_verify(pair, monkeypatch):
     monkeypatch.setattr(DeferralRule, "applies", lambda self, outputs: self.margins(outputs[self.output]) >= self.limit)
 
@@ -201,6 +213,67 @@ def test_the_server_defers_row_by_row_and_counts(pair, sources, rows):
     for precision in ("int8", "fp32"):
         count = sum(row["precision"] == precision for row in got)
         assert f'truecopy_rows_total{{model="tiny",precision="{precision}"}} {count}.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("engine", "file", "text"),
+    [
+        ("kserve", "runtime.yaml", '"--precision","int8+fp32"'),
+        ("container", "Dockerfile", '"--precision","int8+fp32"'),
+        ("ray-serve", "serve.yaml", "    precision: int8+fp32\n"),
+        ("triton", "python/tiny/config.pbtxt", 'key: "precision" value { string_value: "int8+fp32" }'),
+    ],
+)
+def test_a_deployment_serves_it(pair, tiny, tmp_path, engine, file, text):
+    run = CliRunner().invoke
+
+    written = run(
+        build_app({"deploy"}), ["deploy", engine, str(pair), "--out", str(tmp_path / "o"), "--precision", PAIR]
+    )
+    assert written.exit_code == 0, written.output
+    assert text in (tmp_path / "o" / file).read_text()
+    assert not (tmp_path / "o" / "onnxruntime").exists()  # a pair is no graph
+    lacks = run(
+        build_app({"deploy"}), ["deploy", engine, str(tiny), "--out", str(tmp_path / "no"), "--precision", PAIR]
+    )
+    assert "it has fp32. Name" in str(lacks.exception)
+
+
+def test_tritons_python_backend_loads_the_precision(pair, sources, tmp_path, monkeypatch):
+    CliRunner().invoke(
+        build_app({"deploy"}), ["deploy", "triton", str(pair), "--out", str(tmp_path / "o"), "--precision", PAIR]
+    )
+    repository = tmp_path / "o" / "python" / "tiny"
+    written = runpy.run_path(str(repository / "1" / "model.py"))
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
+    found = re.findall(r'key: "(\w+)" value { string_value: "([^"]+)" }', (repository / "config.pbtxt").read_text())
+    parameters = {name: {"string_value": value} for name, value in found}
+    model = written["TritonPythonModel"]()
+
+    model.initialize(
+        {
+            "model_config": json.dumps({"parameters": parameters}),
+            "model_repository": str(repository),
+            "model_version": "1",
+            "model_name": "tiny",
+        }
+    )
+
+    try:
+        assert model._model.precision == PAIR
+        assert model._model.predict(sources[0]).precision in {"int8", "fp32"}
+    finally:
+        model.finalize()
+
+
+def test_triton_has_the_graphs_of_the_variant(pair, tmp_path):
+    run = CliRunner().invoke
+
+    run(build_app({"deploy"}), ["deploy", "triton", str(pair), "--out", str(tmp_path / "o"), "--precision", "int8"])
+
+    folder = tmp_path / "o" / "onnxruntime"
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny_model_int8", "tiny_network_int8"]
+    assert (folder / "tiny_network_int8" / "1" / "weights.int8.bin").exists()
 
 
 def scores(*rows: tuple[float, float]) -> list[dict[str, np.ndarray]]:

@@ -145,6 +145,21 @@ def test_too_little_agreement_writes_nothing_and_names_the_costly_modules(tiny, 
     assert [path.name for path in tmp_path.iterdir()] == ["twins"]
 
 
+def test_flipped_labels_are_named_with_their_inputs_and_where_fp32_was_surest_first(
+    tiny, request_for, tmp_path, monkeypatch
+):
+    artifact = with_twin_classes(tiny, tmp_path / "twins")
+    monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
+
+    report = quantize(artifact, request_for(min_agreement=0.1), out=tmp_path / "out")
+
+    agreement = report.approximation.agreement
+    assert len(report.flips) == agreement.inputs - agreement.equal > 0
+    assert report.flips[0].margin == agreement.flipped_margin
+    assert report.flips[0].input.endswith(".png")
+    assert {frozenset((flip.fp32, flip.variant)) for flip in report.flips} == {frozenset(("cat", "coffee"))}
+
+
 def test_needed_inputs_follow_from_the_agreement():
     assert needed_inputs(0.99) == (32, 100)
     assert needed_inputs(0.9) == (32, 10)

@@ -24,5 +24,6 @@ def test_flips_have_the_margin_that_fp32_had(tiny):
 
     assert (compared.flipped, compared.share) == ((1,), 0.5)
     assert compared.margins == pytest.approx([0.05])
+    assert compared.decisions == (("0", "1"),)
     assert compared.largest == pytest.approx(0.1)
     assert compared.mean == pytest.approx(0.2 / 8)

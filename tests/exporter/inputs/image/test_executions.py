@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as tv
 
+import exporter
 from exporter.inputs.image import (
     Arithmetic,
     Geometry,
