@@ -67,7 +67,7 @@ OTHER_OPTIONS = {
         "--oip-model",
         "--data-binary",
     ),
-    *("--build-arg", "--model-repository", "--overload", "--photos", "--timed"),
+    *("--build-arg", "--model-repository", "--overload", "--photos", "--timed", "--serve", "--dry-run"),
 }
 
 
