@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md")
+PAGES_IN_FOLDERS = tuple(sorted((ROOT / "docs").glob("*/*.md")))
+ALL_PAGES = (*PAGES, *PAGES_IN_FOLDERS)
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 # Two checkpoints with real signal, as users have them; in a process of its own, as torch may be absent here.
@@ -67,7 +69,7 @@ OTHER_OPTIONS = {
         "--oip-model",
         "--data-binary",
     ),
-    *("--build-arg", "--model-repository", "--overload", "--photos", "--timed"),
+    *("--build-arg", "--model-repository", "--overload", "--photos", "--timed", "--serve", "--dry-run"),
 }
 
 
@@ -129,7 +131,7 @@ def test_every_script_is_in_the_table_of_scripts():
     assert [path.name for path in scripts if f"scripts/{path.name}`" not in page] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_between_the_pages_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
