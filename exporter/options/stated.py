@@ -19,6 +19,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "inverse_transform": TARGET_FLAGS,
     "end_id": ("--end-id",),
     "colors": ("--colors",),
+    "heads": ("--heads",),
     "labels": ("--labels",),
 }
 

@@ -64,6 +64,7 @@ VALUES = {
     "thresholds": 0.9,
     "end_id": 1,
     "colors": "red,blue",
+    "heads": "race=0:7,gender=7:9",
 }
 
 
