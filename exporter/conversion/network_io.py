@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.architectures.registry import inner_model
+from exporter.conversion.further_inputs import describe_further
 from exporter.errors import ConversionError
 from runtime.manifest import Entries, Items, Structure, TensorLeaf
 
@@ -76,7 +77,7 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs.values())
         raise ConversionError(
             f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: "
-            f"{str(error).rstrip('.')}. {_remedy(error)}"
+            f"{str(error).rstrip('.')}. {describe_further(network, inputs) or _remedy(error)}"
         ) from error
 
 
