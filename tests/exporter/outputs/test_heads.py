@@ -16,6 +16,7 @@ from torchvision import transforms
 
 import exporter
 import runtime
+from exporter.eager.bench import build_baselines
 from exporter.options.heads import HeadOptions, read_heads
 from exporter.options.task import TaskOptions
 from exporter.recheck import recheck_artifact
@@ -218,6 +219,17 @@ def test_without_columns_each_output_is_a_head_and_others_are_left_out_by_name(f
     assert heads["gender"].probability == pytest.approx(float(expected["gender"].max()), abs=1e-6)
     assert heads["age"].values == {"age": pytest.approx(float(expected["age"][0]), abs=1e-5)}
     assert verify(exported.artifact).passed
+
+
+def test_the_first_head_of_eager_is_what_bench_compares_with(exported, folder, vector):
+    runners = build_baselines(folder / "vector.pth", open_artifact(exported.artifact), arch=vector)
+    arrays = {"x": rows(1)}
+
+    with runtime.load(exported.artifact, device="cpu") as model:
+        expected = model.run(arrays)["race"]
+
+    for name in ("eager PyTorch", "TorchScript"):
+        np.testing.assert_allclose(runners[name](arrays), expected, atol=1e-6, err_msg=name)
 
 
 def test_a_tuple_of_logits_is_refused_with_the_task_that_takes_it(folder, tmp_path):
