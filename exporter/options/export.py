@@ -146,6 +146,13 @@ class ExportOptions(FormOptions, VariantOptions):
         help="Rotate photos by their EXIF orientation, as the training loader did.",
         input_kinds=("image",),
     )
+    truncated: bool | None = option_field(
+        kind=bool,
+        panel=IMAGES,
+        recheck=True,
+        help="Take photos whose file ends too early, as a loader with Pillow's LOAD_TRUNCATED_IMAGES did.",
+        input_kinds=("image",),
+    )
     pixel_format: str | None = option_field(
         metavar="FORMAT",
         panel=IMAGES,

@@ -28,6 +28,7 @@ VALUES = {
     "resize_backend": "opencv",
     "channels": "bgr",
     "exif": True,
+    "truncated": True,
     "pixel_format": "L",
     "inputs": "x=float32[batch,3]",
     "columns": "a,b",
