@@ -25,7 +25,6 @@ from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultReport, locate_fault
 from exporter.options.export import ExportOptions
 from exporter.outputs.assumptions import output_assumptions
-from exporter.outputs.labels import read_labels
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import options_of_task
 from exporter.outputs.target_transform import read_target_option
@@ -107,10 +106,11 @@ def recheck_artifact(
         step.finding = f"eager PyTorch on {len(outputs.cases)} {adapter.noun}"
     task_check = check_task_name(options.task_options.task, options_of_task(manifest.task, outputs.values[0]).task)
     labels = artifact.labels()
-    if options.labels is not None:
-        labels = read_labels(options.labels, classes=len(labels))
     stated = options.task_options if task_check.fault is None else None
     postprocessing = postprocessing_from_artifact(artifact, outputs.values, stated, batch_axes=batch.axes)
+    own_labels = options.labels is not None or any(head.labels for head in options.task_options.heads)
+    if own_labels:
+        labels = postprocessing.own_labels(options.labels, labels)
     if manifest.labels is not None:
         postprocessing = postprocessing.with_labels(labels, file=manifest.labels.file)
     eager = parity.EagerModel(
@@ -137,7 +137,6 @@ def recheck_artifact(
             advance=progress.advance,
         )
         step.finding = "how far the eager model is from itself"
-    own_labels = options.labels is not None
     differs = [
         check for check in (task_check, *compare_manifests(artifact, subject, adapter)) if check.fault is not None
     ]

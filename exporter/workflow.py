@@ -149,7 +149,7 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     """Carry out an export; ``listener`` hears of each step."""
     progress = Progress(listener)
     options.check_export()
-    options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
+    options = replace(options, task_options=read_target_option(options.task_options.complete(), trust=options.trust))
     check_out(options.artifact_path, force=options.force)
     request = _variant_request(options)
     subject = _prepare(options, progress)
@@ -321,7 +321,7 @@ def _prove(subject: _Subject, artifact: Artifact, written: _Written, advance: Ad
         remarks=parity.Remarks(
             assumptions=(
                 *output_assumptions(options.task_options, eager.postprocessing),
-                *([f"the labels: {subject.labels_finding}"] if subject.labels and options.labels is None else []),
+                *([f"the labels: {subject.labels_finding}"] if subject.labels and not options.names_labels else []),
                 *written.missing,
             ),
             fallbacks=written.fallbacks,

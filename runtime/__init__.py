@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.results import (
         Estimate,
         Failure,
+        HeadResults,
         LabelSet,
         Outputs,
         Prediction,
@@ -35,6 +36,7 @@ __all__ = [
     "DeviceError",
     "Estimate",
     "Failure",
+    "HeadResults",
     "InputError",
     "LabelSet",
     "Model",

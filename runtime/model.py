@@ -151,9 +151,9 @@ class Model:
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
         3] for images, a dictionary for rows, an array for tensors. The result's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation, TokenSequence or Outputs. ``threshold`` is a probability, by default the
-        artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's result is a
-        Failure, and the others are not affected.
+        LabelSet, Estimate, Segmentation, TokenSequence, HeadResults or Outputs. ``threshold`` is a probability, by
+        default the artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's
+        result is a Failure, and the others are not affected.
         """
         check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.manifest import DEFERRING, FULL_PRECISION, Task
 from runtime.outputs.classify import Prediction
+from runtime.outputs.heads import HeadResults
 from runtime.outputs.interpreter import ScoredLabel, words_to_array
 from runtime.outputs.multilabel import LabelSet
 from runtime.outputs.precision import precision_of
@@ -23,6 +24,7 @@ __all__ = [
     "Answer",
     "Estimate",
     "Failure",
+    "HeadResults",
     "InputScores",
     "LabelSet",
     "Outputs",
@@ -38,7 +40,7 @@ __all__ = [
     "until_end",
 ]
 
-Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | TokenSequence | Outputs
+Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | TokenSequence | HeadResults | Outputs
 
 # What only results of a prediction have.
 _FIELDS = frozenset(field for result in get_args(Answer) for field in result.__struct_fields__) - {"input"}
@@ -97,7 +99,7 @@ def interpret(
     infinity are no probabilities and no values: an input that comes to them has a Failure.
     """
     interpreter = open_interpreter(task, labels)
-    if interpreter.must_be_finite and not is_finite(scores):
+    if interpreter.must_be_finite and not interpreter.is_finite(scores):
         return Failure(input=name, error=non_finite_message(name))
     result: Result = interpreter.interpret(scores, name=name, top_k=top_k, threshold=threshold)
     precision = precision_of(scores)

@@ -55,6 +55,7 @@ TASKS = {
     "Segment": "segment",
     "Classify": "classify",
     "Tokens": "tokens",
+    "Heads": "heads",
     "Raw": "raw",
 }
 # Probabilities of classes are calibrated and activated alike; maps of labels have ground truth of their own.

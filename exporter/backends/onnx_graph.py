@@ -1,6 +1,7 @@
 """Backend of the ONNX graphs: the whole path in standard operators, over one weights file."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from exporter.backends.backend import (
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.opsets import check_opset, versions_of
-from exporter.conversion.to_onnx import IR_VERSION, OPSET, ConvertedNetwork
+from exporter.conversion.to_onnx import IR_VERSION, LOG_FATAL, OPSET, ConvertedNetwork
 from exporter.errors import ConversionError
 from exporter.inputs.image import PixelFormat, geometry_nodes
 from exporter.inputs.image.made_images import PixelSource
@@ -74,6 +75,8 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     if weights is not None:
         stage.add(weights)
     stage.write(LAYOUT.model, graphs.model.SerializeToString(deterministic=True))
+    if options.opset is not None:
+        check_loads(stage.folder / LAYOUT.model, options.opset, name=type(source.network).__name__)
     if graphs.network is not None:
         stage.write(LAYOUT.network, graphs.network.SerializeToString(deterministic=True))
     network = LAYOUT.network if graphs.network is not None else LAYOUT.model
@@ -96,6 +99,20 @@ def _describe(converted: ConvertedNetwork, versions: OnnxVersions) -> str:
     """Return the exporter that converted a network, why it is not dynamo, and what runs the graphs."""
     exporter = f"legacy exporter, as dynamo failed: {converted.fallback}" if converted.fallback else converted.exporter
     return f"{exporter}, {versions.describe()}"
+
+
+def check_loads(graph: Path, opset: int, *, name: str) -> None:
+    """Raise ConversionError where the types of a graph of the network ``name`` are none that ``opset`` takes."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = LOG_FATAL
+    try:
+        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a class of its own for every status code
+        reason = " ".join(str(error).split()).rpartition(" : ")[2].rstrip(".")
+        raise ConversionError(
+            f"'{name}': opset {opset} cannot express it: {reason}. Pass a higher --opset, or leave it out."
+        ) from error
 
 
 def check_size(network: nn.Module) -> None:

@@ -45,7 +45,7 @@ def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     if part.obstacle:
         return WrittenForm(finding=f"none: {part.obstacle}")
     if part.geometry is not None and postprocessing.whole:
-        return WrittenForm(finding="none: outputs as they are have no form that takes photos")
+        return WrittenForm(finding="none: several outputs have no form that takes photos")
     try:
         write_torchscript(_pipeline(source, part), stage.folder / LAYOUT.torchscript)
     except ConversionError as error:
@@ -64,7 +64,8 @@ def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
     example, postprocessing = tuple(source.inputs.example.values()), source.postprocessing
     if part.geometry is not None and part.arithmetic is not None:
         return Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
-    module = NetworkPipeline(source.flat, None if postprocessing.whole else postprocessing.module())
+    last = postprocessing.module()
+    module = NetworkPipeline(source.flat, None if isinstance(last, nn.Identity) else last)
     return trace(module.eval(), example)
 
 

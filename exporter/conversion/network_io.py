@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.architectures.registry import inner_model
+from exporter.conversion.further_inputs import describe_further
 from exporter.errors import NO_CUDA, ConversionError, line_of
 from runtime.manifest import Entries, Items, Structure, TensorLeaf
 
@@ -80,7 +81,8 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
         shapes, line = ", ".join(str(list(tensor.shape)) for tensor in inputs.values()), line_of(error)
         raise ConversionError(
             f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: "
-            f"{str(error).rstrip('.')}{f' ({line})' if line else ''}. {_remedy(error)}"
+            f"{str(error).rstrip('.')}{f' ({line})' if line else ''}. "
+            f"{describe_further(network, inputs) or _remedy(error)}"
         ) from error
 
 

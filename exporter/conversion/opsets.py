@@ -40,18 +40,16 @@ def versions_of(model: onnx.ModelProto) -> OnnxVersions:
 
 def check_opset(model: onnx.ModelProto, opset: int, *, name: str) -> None:
     """Raise ConversionError unless all operators of a graph of the network ``name`` can be written in ``opset``."""
-    missing = _missing(model, opset)
-    if missing:
-        fitting = next((later for later in range(opset + 1, OPSETS[-1] + 1) if not _missing(model, later)), None)
-        needed = f"need opset {fitting}" if fitting else "need a later one"
-        remedy = f"Pass --opset {fitting}, or leave it out" if fitting else "Leave --opset out"
-        raise ConversionError(f"'{name}': opset {opset} cannot express it: {', '.join(missing)} {needed}. {remedy}.")
-
-
-def _missing(model: onnx.ModelProto, opset: int) -> list[str]:
-    """Return the operators of a graph that ``opset`` does not have, or not in the form that the graph uses."""
-    nodes = (node for node in _all_nodes(model.graph.node) if node.domain in {"", "ai.onnx"})
-    return sorted({node.op_type for node in nodes if not _is_in(node, opset)})
+    nodes = [node for node in _all_nodes(model.graph.node) if node.domain in {"", "ai.onnx"}]
+    missing = [node for node in nodes if not _is_in(node, opset)]
+    if not missing:
+        return
+    # The others may be in forms that later opsets no longer have.
+    fitting = [later for later in OPSETS if later > opset and all(_is_in(node, later) for node in missing)]
+    expected = f"opset {fitting[0]} or higher" if fitting else "a later one"
+    remedy = f"Pass --opset {fitting[0]}, or leave it out" if fitting else "Leave --opset out"
+    operators = ", ".join(sorted({node.op_type for node in missing}))
+    raise ConversionError(f"'{name}': opset {opset} cannot express its {operators}: expected {expected}. {remedy}.")
 
 
 def _is_in(node: onnx.NodeProto, opset: int) -> bool:

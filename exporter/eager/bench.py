@@ -99,9 +99,9 @@ def _to_inputs(manifest: Manifest, where: torch.device) -> Callable[[Arrays], Se
 def _to_scores(artifact: Artifact, values: Sequence[Any], where: torch.device) -> Callable[[Any], NDArray[Any]]:
     """Return what turns a value that the network returns into the artifact's first output; ``values`` are examples."""
     postprocessing = postprocessing_from_artifact(artifact, values)
-    if postprocessing.whole:
-        return _first
     module = postprocessing.module().to(where)
+    if postprocessing.whole:
+        return lambda value: _first(module(tuple(take_apart(value)[1].values())))
     return lambda value: _numpy(module(postprocessing.main(value)))
 
 

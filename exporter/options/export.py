@@ -146,6 +146,13 @@ class ExportOptions(FormOptions, VariantOptions):
         help="Rotate photos by their EXIF orientation, as the training loader did.",
         input_kinds=("image",),
     )
+    truncated: bool | None = option_field(
+        kind=bool,
+        panel=IMAGES,
+        recheck=True,
+        help="Take photos whose file ends too early, as a loader with Pillow's LOAD_TRUNCATED_IMAGES did.",
+        input_kinds=("image",),
+    )
     pixel_format: str | None = option_field(
         metavar="FORMAT",
         panel=IMAGES,
@@ -315,6 +322,11 @@ class ExportOptions(FormOptions, VariantOptions):
         return self.out or Path("artifacts") / self.artifact_name
 
     @property
+    def names_labels(self) -> bool:
+        """Whether the user named every class."""
+        return self.labels is not None or self.task_options.names_labels
+
+    @property
     def given(self) -> tuple[str, ...]:
         """The names of the options that differ from their defaults, those of ``task_options`` among them."""
         return tuple(
@@ -359,7 +371,7 @@ class ExportOptions(FormOptions, VariantOptions):
 
     def check_export(self) -> None:
         """Raise ExportError as ``check`` does, for an export: these options are all that tells what the model is."""
-        task = self.task_options.task
+        task = self.task_options.complete().task
         if task is None and self._has_own_network and KINDS_WITH_DEFAULT_TASK.issuperset(self.possible_kinds):
             task = DEFAULT_TASK
         self.check(kinds=self.possible_kinds, task=task)

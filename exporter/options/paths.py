@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import ExportError
+from exporter.options.heads import HeadOptions
 from exporter.options.rules import Option, flag_of
 
 # Options whose paths are written.
@@ -30,7 +31,8 @@ def _paths_in(name: str, value: Any) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
     elif isinstance(value, tuple):
-        yield from (part for part in value if isinstance(part, Path))
+        for part in value:
+            yield from _paths_in(name, part.labels if isinstance(part, HeadOptions) else part)
     elif isinstance(value, str) and name in _REFERENCES:
         location, colon, _ = value.rpartition(":")
         if value.startswith("hf:"):

@@ -19,6 +19,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "inverse_transform": TARGET_FLAGS,
     "end_id": ("--end-id",),
     "colors": ("--colors",),
+    "heads": ("--heads",),
     "labels": ("--labels",),
 }
 
@@ -27,6 +28,7 @@ _OF_KINDS: Mapping[tuple[str, str], str] = {("text", "pad_id"): "--tokenizer"}
 
 # What states everything else; --input, where nothing here does.
 _OTHERS: Mapping[str, str] = {
+    "truncated": "--truncated",
     "channels": "--pixel-format",
     "preprocessing": "--preprocess",
     "columns": "--preprocess",

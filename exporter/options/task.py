@@ -1,8 +1,10 @@
 """Options of a task: what the outputs mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
+from exporter.options.heads import FORM, HeadOptions, read_heads
 from exporter.options.rules import OUTPUTS, option_field
 from exporter.options.values import read_colors, read_numbers, read_values
 from runtime.manifest import InverseStep, Value
@@ -84,3 +86,22 @@ class TaskOptions:
         "Pascal VOC's.",
         tasks=("segment",),
     )
+    heads: tuple[HeadOptions, ...] = option_field(
+        (),
+        metavar=FORM,
+        panel=OUTPUTS,
+        recheck=True,
+        read=read_heads,
+        help="Heads with a result each, such as race=0:7@race.txt,age:regress=7:8, or race@race.txt for an output of "
+        "that name. Default of --task heads: each output.",
+        tasks=("heads",),
+    )
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether every head with classes has its file of labels."""
+        return bool(self.heads) and all(head.labels for head in self.heads if head.task != "regress")
+
+    def complete(self) -> Self:
+        """Return the options with the task that the others imply."""
+        return replace(self, task="heads") if self.heads and self.task is None else self

@@ -53,6 +53,16 @@ class ReferenceInterpreter(ABC):
         del actual, expected
         return None
 
+    def decide_all(self, actual: Arrays, expected: Arrays, outputs: Sequence[Output]) -> Decision | None:
+        """Return how the decisions of two sets of outputs compare, each a batch of one.
+
+        None for tasks without decisions, and for arrays of another form than the one that decides.
+        """
+        got, scores = (arrays[outputs[0].name] for arrays in (actual, expected))
+        if got.shape != scores.shape and not self.is_label_map(got, scores):
+            return None
+        return self.decide(got, scores)
+
     def is_label_map(self, actual: NDArray[Any], expected: NDArray[Any]) -> bool:
         """Return whether ``actual`` holds decisions alone, where ``expected`` holds the scores that they come from."""
         del actual, expected

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from exporter.conversion.network_io import main_output
+from exporter.conversion.network_io import main_output, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.options.task import TaskOptions
 from exporter.outputs.interpreter import ReferenceInterpreter
-from exporter.outputs.labels import LabelSource
+from exporter.outputs.labels import LabelSource, read_labels
 from runtime.manifest import Output, Task
 
 Activation: TypeAlias = Literal["softmax", "sigmoid", "binary", "complement", "argmax", "none"]
@@ -82,6 +82,11 @@ class Postprocessing(ABC):
     @abstractmethod
     def add_nodes(self, nodes: NodeBuilder) -> None:
         """Append the graph's last nodes, from ``inner_names`` to the outputs."""
+
+    @property
+    def parts(self) -> tuple["Postprocessing", ...]:
+        """The postprocessing of each part of the outputs that has one of its own: by default, this one."""
+        return (self,)
 
     @property
     def computes(self) -> bool:
@@ -151,6 +156,10 @@ class Postprocessing(ABC):
             raise ExportError(f"--labels: are for classes: expected none with --task {self.task.kind}. Leave them out.")
         return (), "none: the task has no classes"
 
+    def own_labels(self, source: LabelSource | None, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the class names or words that the user gave, as many as ``labels``, which stand where none were."""
+        return tuple(labels) if source is None else read_labels(source, classes=len(labels))
+
     def with_labels(self, labels: Sequence[str], *, file: str) -> Self:
         """Return the postprocessing once its labels are known, which ``file`` of the artifact holds."""
         del labels, file
@@ -186,8 +195,19 @@ def not_fitting(main: Tensor | None, value: Any, *, expected: str, kind: str, na
     got = list(main.shape) if main is not None else type(value).__name__
     return ConversionError(
         f"'{name}': not {kind}: expected one output {expected}, got {got}. "
-        "Name what it gives with --task, or wrap it in a module whose forward returns that output."
+        f"{_remedy(main, value)}Name what it gives with --task, or wrap it in a module whose forward returns that "
+        "output."
     )
+
+
+def _remedy(main: Tensor | None, value: Any) -> str:
+    """Return how to have a result for each output, or for each position of one, where there are several."""
+    if main is not None and main.ndim == 3 and main.is_floating_point():
+        return "Pass --task tokens for the likeliest class at each position, such as the characters of a plate. "
+    tensors = {} if isinstance(value, Tensor) else take_apart(value)[1]
+    if len(tensors) < 2 or any(tensor.ndim not in (1, 2) for tensor in tensors.values()):
+        return ""
+    return f"It returns {', '.join(map(repr, tensors))}: pass --task heads for a result of each. "
 
 
 def check_finite(tensors: Sequence[Tensor], name: str) -> None:

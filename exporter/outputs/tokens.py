@@ -53,9 +53,10 @@ class TokensReference(ReferenceInterpreter):
 
 @dataclass(frozen=True, kw_only=True)
 class TokensPostprocessing(Postprocessing):
-    """Token numbers, int64 [batch, steps]."""
+    """Token numbers, int64 [batch, steps]; ``classes`` is how many there are, 0 where the network tells no logits."""
 
     task: Tokens
+    classes: int = 0
     interpreter = TokensReference
     stepwise = True
 
@@ -74,6 +75,7 @@ class TokensPostprocessing(Postprocessing):
             task=Tokens(end_id=options.end_id),
             activation="argmax" if tensors[0].is_floating_point() else "none",
             outputs=(Output(name=SEQUENCE, dtype="int64", shape=("batch", "steps")),),
+            classes=tensors[0].shape[-1] if tensors[0].is_floating_point() else 0,
         )
 
     @classmethod
@@ -118,12 +120,21 @@ class TokensPostprocessing(Postprocessing):
     def read_labels(
         self, source: LabelSource | None, assume: Callable[[int], tuple[tuple[str, ...], str]]
     ) -> tuple[tuple[str, ...], str]:
-        """Return the words that the user gave, and where they are from; without one there are none."""
+        """Return the words that the user gave, and where they are from; without one there are none.
+
+        One word with a character for each class is a vocabulary of characters.
+        """
         del assume
         if source is None:
             return (), "no --labels: token numbers stay numbers"
         words = read_vocabulary(source)
+        if len(words) == 1 and len(words[0]) == self.classes > 1:
+            words = tuple(words[0])
         return words, describe_labels(words, source)
+
+    def own_labels(self, source: LabelSource | None, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the words that the user gave; ``labels`` where there are none."""
+        return tuple(labels) if source is None else self.read_labels(source, lambda _classes: ((), ""))[0]
 
     def with_labels(self, labels: Sequence[str], *, file: str) -> "TokensPostprocessing":
         """Return the postprocessing with the words that ``file`` of the artifact holds, if there are any."""

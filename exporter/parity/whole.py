@@ -12,7 +12,7 @@ from runtime.evidence import Evidence, Row, Stage, WholeCheck
 from runtime.manifest import LAYOUT, Input, Task
 
 # What of a task is computed in the graphs; the rest is the meaning of the scores.
-_COMPUTED = ("kind", "inverse_transform")
+_COMPUTED = ("kind", "inverse_transform", "heads")
 
 
 def check_labels(artifact: Artifact, labels: Sequence[str]) -> WholeCheck:

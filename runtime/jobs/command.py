@@ -1,9 +1,11 @@
 """Command 'truecopy predict': rows to stdout, or a job to a file."""
 
+import io
 import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import msgspec
 import typer
@@ -43,7 +45,7 @@ _GRACE_S = 0.5
 # Windows has no timer that interrupts the main thread: there, the runs are terminated by the signal itself.
 _HAS_TIMER = hasattr(signal, "setitimer")
 
-TO_STDOUT = ("table", "jsonl")
+TO_STDOUT = ("table", "jsonl", "csv")
 
 
 class Interruption:
@@ -123,17 +125,14 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
         engine,
         Interruption(stop, engine) as interruption,
         _progress(total, 0, shown=not sys.stdout.isatty()) as advance,
+        _printer(name, print_table) as print_page,
     ):
         results = stop.each(engine.predict_each(inputs, skipped=0, stop=stop))
         overlays = _open_overlays(request, engine)
         if overlays is not None:
             results = overlays.write_each(results)
         for page in batches(results, _PAGE_ROWS if name == "table" else 1):
-            if name == "table":
-                print_table(page)
-            else:
-                sys.stdout.buffer.write(msgspec.json.encode(page[0].to_dict()) + b"\n")  # UTF-8 in every locale
-                sys.stdout.buffer.flush()
+            print_page(page)
             rows += len(page)
             failed += sum(isinstance(result, Failure) for result in page)
             advance(len(page))
@@ -141,6 +140,32 @@ def _predict_to_stdout(request: JobOptions, name: str, print_table: Callable[[li
         sys.stderr.write(f"stopped after {rows} inputs. With --out FILE, --resume could continue from there.\n")
         raise typer.Exit(128 + interruption.signal)
     _exit(request, rows, failed, left_out)
+
+
+@contextmanager
+def _printer(name: str, print_table: Callable[[list[Result]], None]) -> Iterator[Callable[[list[Result]], None]]:
+    """Yield what prints rows on stdout; those of CSV come at the end, as its columns are those of all rows."""
+    if name == "table":
+        yield print_table
+        return
+    if name == "jsonl":
+        yield lambda page: _write_lines(sys.stdout.buffer, page)
+        return
+    from runtime.jobs.writers import write_csv_to
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        with rows.open("wb") as stream:
+            yield lambda page: _write_lines(stream, page)
+        text = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
+        write_csv_to(rows, text)
+        text.detach()
+
+
+def _write_lines(stream: BinaryIO, page: list[Result]) -> None:
+    """Write rows as lines of JSON, in UTF-8 whatever the locale."""
+    stream.writelines(msgspec.json.encode(result.to_dict()) + b"\n" for result in page)
+    stream.flush()
 
 
 def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:

@@ -4,7 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -27,14 +27,19 @@ def write_jsonl(rows: Path, out: Path) -> None:
 
 def write_csv(rows: Path, out: Path) -> None:
     """Write the rows as CSV: one column per value, nested lists as JSON, 'error' last."""
+    with out.open("w", encoding="utf-8", newline="") as stream:
+        write_csv_to(rows, stream)
+
+
+def write_csv_to(rows: Path, stream: TextIO) -> None:
+    """Write the rows as CSV to a stream."""
     columns: dict[str, None] = {}
     for row in read_rows(rows):
         columns.update(dict.fromkeys(_flatten(row)))
     columns.pop("error", None)
-    with out.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, [*columns, "error"], restval="")
-        writer.writeheader()
-        writer.writerows(_flatten(row) for row in read_rows(rows))
+    writer = csv.DictWriter(stream, [*columns, "error"], restval="")
+    writer.writeheader()
+    writer.writerows(_flatten(row) for row in read_rows(rows))
 
 
 def write_parquet(rows: Path, out: Path) -> None:

@@ -16,6 +16,9 @@ NumberType: TypeAlias = Literal[
 class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="kind"):
     """An image: decoded with Pillow, rotated by its EXIF orientation if ``exif`` is true, converted to ``mode``.
 
+    A file that ends too early is read as far as it goes if ``truncated`` is true, as Pillow's LOAD_TRUNCATED_IMAGES has
+    it, and refused otherwise.
+
     The mode ``bands`` is for pixels that are not converted: an array of ``dtype`` with any number of
     ``channels``, from .npy, TIFF and PNG files. ``preprocessing`` is what follows: its geometry on the host or in the
     graph, its arithmetic always in the graph.
@@ -27,6 +30,7 @@ class ImageInput(TaggedPart, frozen=True, kw_only=True, tag="image", tag_field="
     preprocessing: Preprocessing
     channels: Channels = 3
     dtype: Literal["uint8", "uint16"] = "uint8"
+    truncated: bool = False
 
 
 class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field="kind"):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from runtime.manifest.parts import FileName, Length, Name, Part, Share, TaggedPart, Text, TokenId
+from runtime.manifest.parts import FileName, Length, Name, Part, Share, Size, TaggedPart, Text, TokenId
 
 _CLASSES = Meta(min_length=1, max_length=1_000_000)
 _Color = Annotated[int, Meta(ge=0, le=255)]
@@ -96,6 +96,33 @@ class Tokens(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kin
     labels: Labels | None = None
 
 
+# What a head may be.
+HeadTask: TypeAlias = Classify | Multilabel | Regress
+
+
+class Head(Part, frozen=True, kw_only=True):
+    """One head: the columns from ``start`` to before ``stop`` of the network's own ``output``, and their task.
+
+    The artifact has an output of the head's name. The labels of its task are a part of the file of all heads.
+    """
+
+    name: Name
+    output: Name
+    start: Size
+    stop: Length
+    task: HeadTask
+
+
+class Heads(TaggedPart, frozen=True, kw_only=True, tag="heads", tag_field="kind"):
+    """Several heads, each with its own task and output.
+
+    ``labels`` are the class names of all heads, one head after the other; None where no head has classes.
+    """
+
+    heads: Annotated[tuple[Head, ...], Meta(min_length=1, max_length=10_000)]
+    labels: Labels | None = None
+
+
 class TensorLeaf(TaggedPart, frozen=True, kw_only=True, tag="output", tag_field="part"):
     """One of the outputs, by name."""
 
@@ -129,4 +156,4 @@ class Raw(TaggedPart, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
 
 
 # What the outputs mean: each type has ``labels``, the file of its class names or words, or None.
-Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Raw
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Heads | Raw

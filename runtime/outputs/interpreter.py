@@ -72,6 +72,10 @@ class Interpreter(ABC):
         """Return a graph's outputs, a batch of one, without the padding that neighbors in a batch add."""
         return outputs
 
+    def is_finite(self, scores: Any) -> bool:
+        """Return whether all scores of one entry of ``split`` are finite."""
+        return bool(np.isfinite(scores).all())
+
     @abstractmethod
     def interpret(self, scores: Any, *, name: str, top_k: int, threshold: float | None) -> Any:
         """Return what one entry of ``split`` means for the input ``name``.

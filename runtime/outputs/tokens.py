@@ -12,16 +12,22 @@ from runtime.outputs.interpreter import Interpreter, words_to_array
 
 
 class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of ``tokens``: the token numbers before the end token, and their words where there is a vocabulary."""
+    """The result of ``tokens``: the token numbers before the end token, and their words where there is a vocabulary.
+
+    ``text`` is the words as one string where the vocabulary is one of characters.
+    """
 
     input: str
     tokens: tuple[int, ...]
     words: tuple[str, ...] | None = None
+    text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, lists, strings and numbers."""
         row: dict[str, Any] = {"input": self.input, "tokens": list(self.tokens)}
-        return row if self.words is None else {**row, "words": list(self.words)}
+        if self.words is not None:
+            row["words"] = list(self.words)
+        return row if self.text is None else {**row, "text": self.text}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return tokens and words as arrays."""
@@ -31,7 +37,8 @@ class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
         return f"<TokenSequence of {self}>"
 
     def __str__(self) -> str:
-        return f"{self.input}: {' '.join(map(str, self.tokens if self.words is None else self.words))}"
+        shown = self.tokens if self.words is None else self.words
+        return f"{self.input}: {self.text or ' '.join(map(str, shown))}"
 
 
 class TokensInterpreter(Interpreter):
@@ -50,7 +57,8 @@ class TokensInterpreter(Interpreter):
         tokens = until_end(scores, self.task.end_id).tolist()
         labels = self.labels
         words = tuple(labels[token] if 0 <= token < len(labels) else f"#{token}" for token in tokens)
-        return TokenSequence(input=name, tokens=tuple(tokens), words=words if labels else None)
+        text = "".join(words) if labels and all(len(label) == 1 for label in labels) else None
+        return TokenSequence(input=name, tokens=tuple(tokens), words=words if labels else None, text=text)
 
 
 def until_end(tokens: NDArray[np.int64], end_id: int | None) -> NDArray[np.int64]:

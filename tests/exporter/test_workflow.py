@@ -272,6 +272,21 @@ def test_a_loader_that_applied_exif_is_followed(export_mine, photos, tmp_path):
     assert model.warning_counts.get("rotated", 0) == 0
 
 
+def test_a_loader_that_took_truncated_files_is_followed(export_mine, photos, tmp_path):
+    exported = export_mine(truncated=True, out=tmp_path / "cut", forms="onnx")
+    stream = io.BytesIO()
+    photos[1].save(stream, "JPEG")
+
+    model = runtime.load(exported.artifact)
+
+    assert exported.manifest.inputs[0].truncated
+    assert {"JPEG that ends too early", "PNG that ends too early"} <= set(exported.parity.inputs)
+    assert any("those that end too early as far as they go" in sentence for sentence in exported.parity.not_proven)
+    with pytest.warns(UserWarning, match="the file ends too early"):
+        assert model.predict(stream.getvalue()[:-3000]).label == model.predict(stream.getvalue()).label
+    assert model.warning_counts == {"truncated": 1}
+
+
 def test_a_photo_of_another_kind_still_decodes_as_it_did_in_training(exported):
     """Palette, alpha and grayscale go through the same convert("RGB") on both sides."""
     model = runtime.load(exported.artifact)

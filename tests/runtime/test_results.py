@@ -7,18 +7,32 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.manifest import Classify, Labels, Multilabel, Raw, Regress, Segment, TensorLeaf, Tokens, Value
+from runtime.manifest import (
+    Classify,
+    Head,
+    Heads,
+    Labels,
+    Multilabel,
+    Raw,
+    Regress,
+    Segment,
+    TensorLeaf,
+    Tokens,
+    Value,
+)
 from runtime.outputs.registry import INTERPRETERS, open_interpreter
 from runtime.results import Answer, Failure, Result, interpret
 
 LABELS = Labels(file="labels.txt", count=2)
 SCORES = np.array([0.25, 0.75], dtype=np.float32)
+PET = Head(name="pet", output="y", start=0, stop=2, task=Classify(labels=LABELS))
 TASKS = {
     "classify": (Classify(labels=LABELS), SCORES),
     "multilabel": (Multilabel(labels=LABELS, thresholds=(0.5, 0.5)), SCORES),
     "regress": (Regress(values=(Value(name="height", unit="m"), Value(name="width"))), SCORES),
     "segment": (Segment(labels=LABELS, colors=((0, 0, 0), (9, 9, 9))), SCORES[:, None, None]),
     "tokens": (Tokens(end_id=0), np.array([1, 1, 0, 1])),
+    "heads": (Heads(heads=(PET,), labels=LABELS), {"pet": SCORES}),
     "raw": (Raw(structure=TensorLeaf(output="y")), {"y": SCORES}),
 }
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from exporter.inputs.image import (
     arithmetic_nodes,
     geometry_nodes,
 )
-from exporter.inputs.image.cases import Images, batch_of, read_cases
+from exporter.inputs.image.cases import Images, as_training_loads, batch_of, read_cases
 from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
 from exporter.inputs.image.torchvision_reader import channels_after
 from exporter.options.task import TaskOptions
@@ -57,6 +57,14 @@ NORMALIZED = "normalized"
 _HEIGHT, _WIDTH = "prepared_height", "prepared_width"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """What the training loader did with files: rotated photos by EXIF, and took those that end too early."""
+
+    exif: bool = False
+    truncated: bool = False
+
+
 class ImageAdapter(AdapterDefaults):
     """One image: geometry on the host or in the graph, arithmetic in the graph."""
 
@@ -64,14 +72,20 @@ class ImageAdapter(AdapterDefaults):
     noun = "images"
     decoded_dimensions: Dimensions = MappingProxyType({IMAGE: {1: HEIGHT, 2: WIDTH}})
     # One of our own photos asks for a rotation on purpose; made images are larger than the cases.
-    expected_warnings = (".*EXIF", ".*outside what was compared")
+    expected_warnings = (".*EXIF", ".*outside what was compared", ".*ends too early")
     # Another machine's JPEG decoder may round otherwise: by a gray level, which moved scores by less than 0.002 when
     # measured.
     prepared_limit = 1.0
     decoder_tolerance = DECODER_TOLERANCE
 
     def __init__(
-        self, reading: TrainingTransform, pixels: PixelFormat, *, exif: bool, samples: Path | None, config: Any = None
+        self,
+        reading: TrainingTransform,
+        pixels: PixelFormat,
+        loader: Loader,
+        *,
+        samples: Path | None,
+        config: Any = None,
     ) -> None:
         self.labels = labels_of(config)
         self._task = task_of(config)
@@ -79,7 +93,8 @@ class ImageAdapter(AdapterDefaults):
         self._spec = ImageInput(
             name=IMAGE,
             mode=pixels.mode,
-            exif=exif,
+            exif=loader.exif,
+            truncated=loader.truncated,
             preprocessing=reading.steps,
             channels=pixels.channels,
             dtype=pixels.dtype,
@@ -153,11 +168,12 @@ class ImageAdapter(AdapterDefaults):
         image = self._decode(case)
         transform, pixels = self._reading.transform, self._reading.pixels
         source = case.data if self._reading.decodes else image
-        return PreparedInput(
-            decoded=self.decode(case),
-            arrays={PIXELS: pixels(source)[np.newaxis]},
-            tensors={NORMALIZED: transform(source)[np.newaxis]},
-        )
+        with as_training_loads(truncated=self._spec.truncated):
+            return PreparedInput(
+                decoded=self.decode(case),
+                arrays={PIXELS: pixels(source)[np.newaxis]},
+                tensors={NORMALIZED: transform(source)[np.newaxis]},
+            )
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two images."""
@@ -241,7 +257,7 @@ class ImageAdapter(AdapterDefaults):
     def _open(self, case: Case) -> Image.Image | Pixels:
         if self._pixels.mode == "bands":
             return decode_image(case.data, self._spec, subject=f"'{case.name}'").to_array()
-        with Image.open(io.BytesIO(case.data)) as opened:
+        with as_training_loads(truncated=self._spec.truncated), Image.open(io.BytesIO(case.data)) as opened:
             upright = ImageOps.exif_transpose(opened) if self._spec.exif else opened
             return upright.convert(self._pixels.mode)
 
@@ -251,4 +267,7 @@ def _loader_assumptions(spec: ImageInput) -> tuple[str, ...]:
     if spec.mode == "bands":
         return ("how the training loader reads bands: stated by options, not compared with training code",)
     turned = "turned by their EXIF orientation" if spec.exif else "not turned by their EXIF orientation"
-    return (f"that the training loader opens images with Pillow, as {spec.mode}, {turned}: not compared with its code",)
+    cut = "those that end too early as far as they go, " if spec.truncated else ""
+    return (
+        f"that the training loader opens images with Pillow, as {spec.mode}, {cut}{turned}: not compared with its code",
+    )

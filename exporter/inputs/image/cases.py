@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from exporter.errors import ParityError
 from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
@@ -72,12 +73,12 @@ def read_cases(samples: Path | None, spec: ImageInput) -> Images:
         return Images(cases=(*user.cases, *made[1:]), skipped_samples=user.skipped_samples)
     # A network that takes every size would run on long ones as they are.
     any_size = spec.preprocessing.height is None
+    cut = _cut_images() if spec.truncated else ()
     if samples is None:
-        return Images(cases=_own_images(any_size=any_size))
+        return Images(cases=(*_own_images(any_size=any_size), *cut))
     user = _user_images(samples, spec)
-    return Images(
-        cases=(*user.cases, *_made_images(user.cases, any_size=any_size)), skipped_samples=user.skipped_samples
-    )
+    made = _made_images(user.cases, any_size=any_size)
+    return Images(cases=(*user.cases, *made, *cut), skipped_samples=user.skipped_samples)
 
 
 @cache
@@ -160,6 +161,26 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
             f"in '{samples}', {rest} of {len(paths)} files: the first {_MAX_SAMPLES} images were taken"
         )
     return Images(cases=tuple(cases), skipped_samples=tuple(skipped_samples))
+
+
+@contextmanager
+def as_training_loads(*, truncated: bool) -> Iterator[None]:
+    """Let Pillow read files that end too early, as a training loader's own line does; not the runtime's way."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated or before
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _cut_images() -> tuple[Case, ...]:
+    """Return files that end too early: a JPEG's rows are missing at the end, and a PNG's."""
+    photo = _decode(_own_photos()[0]).resize((96, 64))
+    stream = io.BytesIO()
+    photo.save(stream, "JPEG", quality=90)
+    files_by_name = {"JPEG that ends too early": stream.getvalue(), "PNG that ends too early": _to_png(photo)}
+    return tuple(Case(name=name, data=data[: len(data) * 3 // 5]) for name, data in files_by_name.items())
 
 
 def _noise_images() -> tuple[Case, ...]:

@@ -21,7 +21,7 @@ from exporter.inputs.image import (
     read_timm,
     read_transform,
 )
-from exporter.inputs.image.adapter import ImageAdapter
+from exporter.inputs.image.adapter import ImageAdapter, Loader
 from exporter.inputs.image.hugging_face import CONFIG_NAME, settings_of
 from exporter.inputs.image.plain_options import (
     TransformParts,
@@ -51,14 +51,16 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> ImageAdapte
     """
     pixels, transform = _read_pixels(options, rebuilt)
     config = config_of(rebuilt.network)
-    return ImageAdapter(transform, pixels, exif=bool(options.exif), samples=options.samples, config=config)
+    loader = Loader(exif=bool(options.exif), truncated=bool(options.truncated))
+    return ImageAdapter(transform, pixels, loader, samples=options.samples, config=config)
 
 
 def complete_options(options: ExportOptions, spec: ImageInput, _artifact: Artifact) -> ExportOptions:
     """Return ``options`` with the pixel format and the EXIF rotation of an artifact's input."""
     pixel_format = f"{spec.dtype}[{spec.channels}]" if spec.mode == "bands" else spec.mode
     exif = spec.exif if options.exif is None else options.exif
-    return replace(options, exif=exif, pixel_format=options.pixel_format or pixel_format)
+    truncated = spec.truncated if options.truncated is None else options.truncated
+    return replace(options, exif=exif, truncated=truncated, pixel_format=options.pixel_format or pixel_format)
 
 
 def to_bytes(source: Any, spec: ImageInput, _subject: str) -> bytes:

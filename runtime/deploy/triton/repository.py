@@ -58,7 +58,7 @@ Files = dict[str, str | bytes | Path]
 
 @dataclass(frozen=True, kw_only=True)
 class _ServedGraph:
-    """One graph of the artifact, and the ``files`` that it is made of; ``golden`` are arrays with a batch of one for it."""
+    """One graph of the artifact, and the ``files`` it is made of; ``golden`` are arrays with a batch of one for it."""
 
     file: str
     files: Sequence[str]

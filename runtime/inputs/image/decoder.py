@@ -23,6 +23,7 @@ from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.inputs.image.limits import check_size, too_large
 from runtime.inputs.image.tiff import check_tiff_tags
+from runtime.inputs.image.truncated import truncated_images
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -57,6 +58,9 @@ ROTATED = "rotated"
 
 # The warning of an image whose pixels are whole and whose EXIF metadata is not.
 DAMAGED_METADATA = "damaged metadata"
+
+# The key of the warning about images whose file ends too early, where they are taken.
+TRUNCATED = "truncated"
 
 # The names of the dimensions of an image as the ``model`` graph takes it.
 HEIGHT, WIDTH = "height", "width"
@@ -105,6 +109,8 @@ class ImageDecoder(Decoder):
             "applied here. If yours did, export it with --exif.",
             DAMAGED_METADATA: "EXIF metadata cannot be read and is ignored: the pixels are used as they are stored. "
             "Save the image again if it appears rotated.",
+            TRUNCATED: "the file ends too early: what is missing is filled in, as it was in training. Copy or download "
+            "it again if it should be whole.",
         }
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
@@ -148,7 +154,8 @@ def decode_image(
     RGB order for photos.
     ``subject`` names it in messages. With ``fast``, the image is an array [height, width, channels] where no PIL image
     is needed on the way to the same pixels. Raises InputError when it is missing, not an image of a known format,
-    damaged, or larger than ``max_pixels``; or becomes larger than these take on its way to the network.
+    damaged, or larger than ``max_pixels``; or becomes larger than these take on its way to the network. One that ends
+    too early is damaged unless ``spec`` takes it as far as it goes.
     """
     if spec.mode == "bands":
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
@@ -159,7 +166,8 @@ def decode_image(
         return DecodedImage(image=to_array(array) if fast else Image.fromarray(array), turned=False)
     if isinstance(source, Image.Image):
         check((source.height, source.width))
-        return _load(source, spec, subject)
+        with truncated_images(allowed=spec.truncated):
+            return _load(source, spec, subject)
     data = _read(source, subject)
     frame = read_frame(data) if fast else None
     if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
@@ -168,9 +176,20 @@ def decode_image(
         if pixels is not None:
             return DecodedImage(image=pixels, turned=False)
         frame = None
-    stream = io.BytesIO(data)
     try:
-        opened = Image.open(stream, formats=FORMATS)
+        with truncated_images(allowed=False):
+            return _decode(data, frame, spec, subject, max_pixels)
+    except InputError:
+        if not spec.truncated:
+            raise
+    with truncated_images(allowed=True):
+        return replace(_decode(data, None, spec, subject, max_pixels), warning=TRUNCATED)
+
+
+def _decode(data: bytes, frame: Frame | None, spec: ImageInput, subject: str, max_pixels: int) -> DecodedImage:
+    """Return an encoded image as Pillow reads it; ``frame`` is that of a JPEG that may be decoded faster."""
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(_not_an_image(data, subject)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -178,7 +197,7 @@ def decode_image(
     except Exception as error:  # a header that breaks Pillow's parser may raise anything, and is the input's fault
         raise InputError(f"{subject}: damaged image: {error}. Save it again.") from error
     with opened:
-        check((opened.height, opened.width))
+        check_size((opened.height, opened.width), spec=spec, subject=subject, max_pixels=max_pixels)
         check_tiff_tags(opened, subject=subject, max_pixels=max_pixels)
         decoded = None if frame is None else _load_jpeg(opened, data, frame, spec)
         return decoded or _load(opened, spec, subject)

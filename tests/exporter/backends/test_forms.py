@@ -117,9 +117,25 @@ def test_an_opset_that_lacks_an_operator_is_refused_with_the_one_that_has_it(exp
     check_opset(model, 18, name="Net")
     with pytest.raises(
         exporter.ConversionError,
-        match=r"^'Net': opset 17 cannot express it: ReduceMax, ReduceMin need opset 18. Pass --opset 18, or leave it",
+        match=r"^'Net': opset 17 cannot express its ReduceMax, ReduceMin: expected opset 18 or higher. Pass --opset 18",
     ):
         check_opset(model, 17, name="Net")
+
+
+def test_types_that_an_opset_lacks_are_refused_before_anything_is_compared(tmp_path):
+    """Strings are equal or not since opset 19."""
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.STRING, ["batch"]) for name in ("x", "y")]
+    output = helper.make_tensor_value_info("z", onnx.TensorProto.BOOL, ["batch"])
+    graph = helper.make_graph([helper.make_node("Equal", ["x", "y"], ["z"])], "equal", values, [output])
+
+    for opset in (19, 18):
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        onnx.save(model, tmp_path / f"{opset}.onnx")
+    onnx_graph.check_loads(tmp_path / "19.onnx", 19, name="Net")
+    with pytest.raises(
+        exporter.ConversionError, match=r"^'Net': opset 18 cannot express it: .*tensor\(string\).*Equal.* Pass a higher"
+    ):
+        onnx_graph.check_loads(tmp_path / "18.onnx", 18, name="Net")
 
 
 def test_an_opset_below_dynamos_own_comes_from_the_legacy_exporter():

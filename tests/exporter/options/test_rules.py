@@ -28,6 +28,7 @@ VALUES = {
     "resize_backend": "opencv",
     "channels": "bgr",
     "exif": True,
+    "truncated": True,
     "pixel_format": "L",
     "inputs": "x=float32[batch,3]",
     "columns": "a,b",
@@ -64,6 +65,7 @@ VALUES = {
     "thresholds": 0.9,
     "end_id": 1,
     "colors": "red,blue",
+    "heads": "race=0:7,gender=7:9",
 }
 
 

@@ -133,7 +133,7 @@ def test_whole_numbers_that_do_not_vary_are_judged_by_the_logits_before_them():
         (nn.Embedding(3, 2), torch.tensor([[7]]), "outside of what it indexes"),
         (nn.Linear(4, 2), torch.ones(1, 5), "another shape than the network takes"),
         (nn.Linear(4, 2), torch.ones(1, 4, dtype=torch.float64), "another dtype than the weights"),
-        (nn.Bilinear(2, 2, 1), torch.ones(1, 2), "Its forward has other parameters"),
+        (nn.Bilinear(2, 2, 1), torch.ones(1, 2), "Its forward takes 2 inputs, 'input1' and 'input2'"),
     ],
 )
 def test_an_error_of_the_forward_has_the_remedy_of_its_cause(network, tensor, remedy):

@@ -267,10 +267,24 @@ def test_what_a_folder_has_besides_photos_is_said(tiny, photos, tmp_path):
     assert f"note: 1 left out. .heic files: 1, such as '{tmp_path}/b.heic'\n" in done.stderr
 
 
+def test_csv_on_stdout_is_the_file_that_out_writes_and_all_else_is_on_stderr(tiny, photos, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    command = ["predict", tiny, tmp_path / "bad.jpg", photos["cat"], "--top-k", 1, "--allow-errors"]
+
+    printed = truecopy(*command, "--out", "-", "--format", "csv")
+    truecopy(*command, "--out", tmp_path / "rows.csv")
+
+    assert printed.returncode == 0
+    assert printed.stdout.encode() == (tmp_path / "rows.csv").read_bytes().replace(b"\r\n", b"\n")
+    assert printed.stdout.splitlines()[0] == "input,label,index,probability,top,error"
+    assert printed.stderr == "note: 1 of 2 inputs failed. Their rows say why.\n"
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--format", "csv"], "expected --out with the file to write"),
+        (["--format", "parquet"], "expected --out with the file to write"),
         (["--resume"], "expected --out with the file of an unfinished job"),
         (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
         (["--out", "."], "Name it with --format"),

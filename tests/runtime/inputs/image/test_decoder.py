@@ -4,11 +4,12 @@ import io
 import struct
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 import runtime
 from runtime.inputs.image.decoder import ImageDecoder, decode_image
@@ -139,6 +140,50 @@ def test_a_truncated_file_is_refused_wherever_it_ends(photo, kind, share):
 
     with pytest.raises(runtime.InputError, match="'x': "):
         decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_truncated_file_is_pillows_where_training_took_it(photo, kind, fast, monkeypatch):
+    data = encoded(photo, kind)[:-2000]
+    decoder = ImageDecoder(msgspec.structs.replace(SPEC, truncated=True), None, fast=fast)
+
+    decoded = decoder.decode(data, subject="photo")
+
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert np.array_equal(decoded.to_array(), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert decoder.warnings[decoded.warning].startswith("the file ends too early")
+    assert not decoder.decode(encoded(photo, kind), subject="photo").warning
+
+
+def test_a_processs_own_choice_about_truncated_files_stays_and_changes_no_artifacts(photo, monkeypatch):
+    data = encoded(photo, "JPEG")[:-2000]
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+
+    with pytest.raises(runtime.InputError, match="damaged image: image file is truncated"):
+        decode(data)
+    assert np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).any()
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    with pytest.raises(OSError, match="truncated"):
+        Image.open(io.BytesIO(data)).load()
+
+
+def test_threads_of_models_with_another_choice_keep_theirs(photo):
+    data = encoded(photo, "PNG")[:-2000]
+    takes = ImageDecoder(msgspec.structs.replace(SPEC, truncated=True), None)
+    refuses = ImageDecoder(SPEC, None)
+
+    def refused(decoder: ImageDecoder) -> bool:
+        try:
+            decoder.decode(data, subject="photo")
+        except runtime.InputError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(refused, [takes, refuses] * 50))
+
+    assert results == [False, True] * 50
 
 
 def png_of(width: int, height: int) -> bytes:

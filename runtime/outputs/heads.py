@@ -1,0 +1,84 @@
+"""Several heads: a result per head, each with a task of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.manifest import Head, Heads
+from runtime.outputs.interpreter import Interpreter, stack_rows
+from runtime.outputs.registry import open_interpreter
+
+
+class HeadResults(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of ``heads``: what each head predicts, by its name, such as a Prediction or an Estimate."""
+
+    input: str
+    heads: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row: what the head's own task gives, by the head's name."""
+        return {"input": self.input, "heads": {name: _without_input(head) for name, head in self.heads.items()}}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of each head, as ``head.name``."""
+        return {f"{name}.{key}": array for name, head in self.heads.items() for key, array in head.to_arrays().items()}
+
+    def __str__(self) -> str:
+        shown = (f"{name} {str(head).removeprefix(f'{self.input}: ')}" for name, head in self.heads.items())
+        return f"{self.input}: {'; '.join(shown)}"
+
+
+class HeadsInterpreter(Interpreter):
+    """Gives the arrays of each head their meaning: HeadResults."""
+
+    task: Heads
+    result_type = HeadResults
+    must_be_finite = True
+
+    def __init__(self, task: Heads, labels: Sequence[str]) -> None:
+        super().__init__(task, labels)
+        self._heads = {head.name: open_interpreter(head.task, own) for head, own in labels_of_heads(task, labels)}
+
+    def split(
+        self, outputs: Mapping[str, NDArray[Any]], *, batched: frozenset[str], count: int
+    ) -> Sequence[dict[str, NDArray[Any]]]:
+        """Return one dictionary per input, with the scores of each head."""
+        del batched
+        return [{name: array[row] for name, array in outputs.items()} for row in range(count)]
+
+    def join(
+        self, entries: Sequence[Mapping[str, NDArray[Any]]], *, names: Sequence[str], batched: frozenset[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        del batched
+        return {name: stack_rows(name, [entry[name] for entry in entries]) for name in names}
+
+    def is_finite(self, scores: Mapping[str, NDArray[Any]]) -> bool:
+        """Return whether the scores of every head are finite."""
+        return all(bool(np.isfinite(array).all()) for array in scores.values())
+
+    def interpret(self, scores: Any, *, name: str, top_k: int, threshold: float | None) -> HeadResults:
+        """Return what each head predicts; ``top_k`` and ``threshold`` are for every one."""
+        return HeadResults(
+            input=name,
+            heads={
+                head: interpreter.interpret(scores[head], name=name, top_k=top_k, threshold=threshold)
+                for head, interpreter in self._heads.items()
+            },
+        )
+
+
+def labels_of_heads(task: Heads, labels: Sequence[str]) -> Iterator[tuple[Head, Sequence[str]]]:
+    """Yield each head with its own class names: the file has those of all, one head after the other."""
+    start = 0
+    for head in task.heads:
+        count = head.task.labels.count if head.task.labels is not None else 0
+        yield head, labels[start : start + count]
+        start += count
+
+
+def _without_input(result: Any) -> dict[str, Any]:
+    return {key: value for key, value in result.to_dict().items() if key != "input"}
