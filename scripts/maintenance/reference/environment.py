@@ -27,6 +27,9 @@ _READ = {
     "SOURCE_DATE_EPOCH": "The date of an HTML report, in seconds since 1970: equal reports get equal bytes.",
     "GITHUB_ACTIONS": "`true`: `truecopy parity --github` writes annotations.",
     "GITHUB_STEP_SUMMARY": "The file that `--github` appends the summary of the job to.",
+    "MALLOC_MMAP_THRESHOLD_": "Where it is set, `truecopy serve` leaves glibc's limits for large blocks alone.",
+    "MALLOC_TRIM_THRESHOLD_": "As `MALLOC_MMAP_THRESHOLD_`.",
+    "GLIBC_TUNABLES": "As `MALLOC_MMAP_THRESHOLD_`.",
     "COLUMNS": "The width of tables where the output is not a terminal; 120 by default.",
 }
 _SET = {
