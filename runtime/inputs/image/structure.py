@@ -158,6 +158,8 @@ def _check_bmp(data: bytes, subject: str) -> None:
 
 
 def _check_pnm(data: bytes, subject: str) -> None:
+    if data[1:2] not in {b"1", b"2", b"3", b"4", b"5", b"6", b"f"}:
+        return  # another file, such as a zip archive
     if data[1:2] in {b"1", b"2", b"3"} and len(data) > _MOST_TEXT_BYTES:
         raise InputError(
             f"{subject}: too large for pixels that are written as text: expected at most {_MOST_TEXT_BYTES} bytes, got "
@@ -175,9 +177,11 @@ _CHECKS: dict[bytes, Callable[[bytes, str], None]] = {
     b"\xff\xd8": _check_jpeg,
     b"\x89PNG\r\n\x1a\n": _check_png,
     b"GIF8": _check_gif,
-    b"RIFF": _check_webp,
-    b"II": _check_tiff,
-    b"MM": _check_tiff,
+    b"RIFF": _check_webp,  # which other files also begin with: all of them have chunks
+    b"II*\0": _check_tiff,
+    b"II+\0": _check_tiff,
+    b"MM\0*": _check_tiff,
+    b"MM\0+": _check_tiff,
     b"BM": _check_bmp,
     b"P": _check_pnm,
 }

@@ -23,6 +23,13 @@ def test_countless_parts_are_refused_in_no_time(data):
     assert time.thread_time() - started < 0.5
 
 
+def test_files_that_are_no_images_are_left_to_pillow():
+    for start in (b"PK\x03\x04", b"P", b"\xff\xd8", b"GIF8", b"II", b"MM", b"BM", b"RIFF", b"\x89PNG\r\n\x1a\n", b""):
+        for rest in (b"", b"\1" * 9, b"\xff\xda", bytes(20)):
+            check_structure(start + rest, "'x'")
+    check_structure(b"PK\x03\x04" + bytes(10_000), "'x'")
+
+
 def test_photos_of_all_kinds_pass(tmp_path):
     for path in write_photos(tmp_path / "photos", len(KINDS)):
         check_structure(path.read_bytes(), "'x'")
