@@ -76,8 +76,9 @@ def from_base64(text: str, subject: str) -> bytes:
 
 def _decode_pieces(encoded: bytes) -> bytes:
     """Return what base64 stands for; raises ValueError where it is none."""
-    ends = [*range(_PIECE_BYTES, len(encoded.rstrip(b"=")), _PIECE_BYTES), len(encoded)]
-    if any(encoded[end - 1 : end] == b"=" for end in ends[:-1]):
+    length = len(encoded.rstrip(b"="))
+    ends = [*range(_PIECE_BYTES, length, _PIECE_BYTES), len(encoded)]
+    if len(encoded) - length > _PIECE_BYTES or any(encoded[end - 1 : end] == b"=" for end in ends[:-1]):
         raise ValueError("padding before the end")
     pieces = [base64.b64decode(encoded[start:end], validate=True) for start, end in zip([0, *ends], ends, strict=False)]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -13,8 +13,8 @@ _TEXT_BYTES = 64
 _WIDE_BYTES = 3
 _NARROW = bytes(range(0xF0))
 
-# Python reads a number of many digits in quadratic time; no float has more than 309 before its point.
-_MANY_DIGITS = b"0" * 310
+# Python reads a whole number of many digits in quadratic time; no float says anything with more than 17.
+_MANY_DIGITS = b"0" * 100
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _MOST_LONG_NUMBERS = 100
 

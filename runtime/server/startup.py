@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from runtime.server.served_model import ServedModel
 from runtime.server.settings import Settings, load_served_model
 
 # Libraries that log a warning for every malformed request: clients must not be able to fill the log.
-_NOISY_LOGGERS = ("uvicorn.error", "python_multipart")
+_NOISY_LOGGERS = {"uvicorn.error": logging.ERROR, "python_multipart": logging.ERROR, "PIL": logging.CRITICAL}
 
 
 def run_server(settings: Settings) -> None:
@@ -30,8 +31,9 @@ def run_server(settings: Settings) -> None:
     return_large_blocks()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in _NOISY_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Pass both files.")
     from runtime.server.http.cors import check_origins, check_root_path

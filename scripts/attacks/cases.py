@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.slow_photos import slow_photos
+
 from runtime.server.grpc.messages import message_class
 
 MIB = 2**20
@@ -49,6 +51,14 @@ def http_attacks(size: int) -> Iterator[Attack]:
     )
     wide = b'{"input":"' + b"a" * (size - 40) + '\U0001f600"}'.encode()
     yield Attack(name="JSON text, wide characters", path=PREDICT, headers=JSON, body=wide)
+    for photo, data in slow_photos(size):
+        yield Attack(name=f"photo: {photo}", path=PREDICT, body=data)
+    for name, value in {"digits": b"9" * 3000, "100 digits": b"9" * 100}.items():
+        body = b'{"input":[' + filled(value, size) + b"]}"
+        yield Attack(name=f"JSON input of {name}", path=PREDICT, headers=JSON, body=body)
+    for name, text in {"base64": b"QUFB", "padding": b"====", "blanks": b"    "}.items():
+        body = b'{"input":"' + text * (size // 4 - 10) + b'"}'
+        yield Attack(name=f"JSON input of {name}", path=PREDICT, headers=JSON, body=body)
     yield from _forms(size)
     yield from _gzips(size)
     yield from _infer_attacks(size)

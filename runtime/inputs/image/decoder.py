@@ -22,6 +22,7 @@ from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.inputs.image.limits import check_size, too_large
+from runtime.inputs.image.structure import check_structure
 from runtime.inputs.image.tiff import check_tiff_tags
 from runtime.inputs.image.truncated import truncated_images
 from runtime.manifest import ImageInput
@@ -169,6 +170,7 @@ def decode_image(
         with truncated_images(allowed=spec.truncated):
             return _load(source, spec, subject)
     data = _read(source, subject)
+    check_structure(data, subject)
     frame = read_frame(data) if fast else None
     if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
         check((frame.height, frame.width))

@@ -12,6 +12,9 @@ from runtime.server.errors import TooLargeError
 # element; clients pack numbers, or send raw tensors.
 _MOST_FIELDS = 65_536
 
+# Memory of the numbers that are unpacked at once, under Python's lock: health checks wait for it.
+_MOST_PACKED_BYTES = 32 * 1024 * 1024
+
 # Memory of one field: a message inside another is the largest.
 _FIELD_BYTES = 128
 
@@ -33,7 +36,7 @@ def check_message(data: bytes, descriptor: Any, reserve: Callable[[int], None]) 
     Raises TooLargeError for more fields than a message may have, InputError for bytes that are no message, and what
     ``reserve`` raises.
     """
-    fields = 0
+    fields = packed_bytes = 0
     spans = [(0, len(data), descriptor)]
     while spans:
         start, end, message = spans.pop()
@@ -50,7 +53,13 @@ def check_message(data: bytes, descriptor: Any, reserve: Callable[[int], None]) 
             if field.message_type is not None:
                 spans.append((inner_start, inner_end, field.message_type))
             elif field.type in _PACKED:  # one byte of the wire may be one number
-                reserve((inner_end - inner_start) * (8 if field.type in _LONG else 4))
+                packed_bytes += (inner_end - inner_start) * (8 if field.type in _LONG else 4)
+    if packed_bytes > _MOST_PACKED_BYTES:
+        raise TooLargeError(
+            f"message: too many packed numbers: expected at most {_MOST_PACKED_BYTES} bytes of memory for them, got "
+            f"{packed_bytes} or more. Send tensors in raw_input_contents."
+        )
+    reserve(packed_bytes)
     reserve(fields * _FIELD_BYTES)
 
 

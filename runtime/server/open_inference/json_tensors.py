@@ -78,6 +78,8 @@ def _read_numbers(data: bytes, datatype: str, shape: Sequence[int], subject: str
         cut = data.find(b",", min(start + _PIECE_BYTES, end), end)
         cut = end if cut < 0 else cut
         text = data[start:cut]
+        if len(text) > 2 * _PIECE_BYTES:
+            raise InputError(f"{subject}: a value of over {_PIECE_BYTES} characters. Send numbers.")
         if structure is not None:
             structure.compare(text)
             text = text.translate(_TO_VALUES)

@@ -30,6 +30,12 @@ def test_packed_numbers_count_as_what_they_unpack_to():
     assert reserved(request(fp32_contents=[0.0] * 10_000)) < 4_000
 
 
+def test_more_packed_numbers_than_are_unpacked_in_a_moment_are_refused():
+    """8 MB of them are unpacked in one step, for which health checks wait."""
+    with pytest.raises(TooLargeError, match="raw_input_contents"):
+        reserved(request(int64_contents=[0] * 5_000_000))
+
+
 @pytest.mark.parametrize("tag", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x78\x00"])
 def test_a_message_of_countless_fields_is_refused_before_it_is_made(tag):
     with pytest.raises(TooLargeError, match="too many fields"):
