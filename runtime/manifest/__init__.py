@@ -45,6 +45,7 @@ from runtime.manifest.steps import (
     Preprocessing,
     Resize,
     SquarePad,
+    Standardize,
     ToFloat,
 )
 from runtime.manifest.tasks import (
@@ -127,6 +128,7 @@ __all__ = [
     "Segment",
     "Source",
     "SquarePad",
+    "Standardize",
     "Structure",
     "TabularInput",
     "Task",

@@ -9,9 +9,20 @@ from exporter.inputs.image.steps import (
     pad,
     resize,
     square_pad,
+    standardize,
     to_float,
 )
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, SquarePad, ToFloat
+from runtime.manifest import (
+    CenterCrop,
+    ChannelOrder,
+    Grayscale,
+    Normalize,
+    Pad,
+    Resize,
+    SquarePad,
+    Standardize,
+    ToFloat,
+)
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
@@ -21,5 +32,6 @@ STEPS: dict[type[Step], StepModule] = {
     Grayscale: grayscale,
     ToFloat: to_float,
     Normalize: normalize,
+    Standardize: standardize,
     ChannelOrder: channel_order,
 }
