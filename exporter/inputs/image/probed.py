@@ -37,6 +37,7 @@ def probe(
         inputs = [before(image) if is_float else image.to(torch.uint8) for image in levels]
         outputs = [function(value.clone()) for value in inputs]
         again = [function(value.clone()) for value in inputs]
+        flat = function(torch.zeros_like(inputs[0]))
     except Exception:  # the user's function may raise anything for a tensor
         return None
     for value, output, repeated in zip(inputs, outputs, again, strict=True):
@@ -50,8 +51,7 @@ def probe(
     steps = _fit(given, wanted, is_float=is_float)
     if steps is not None:
         return steps
-    flat = torch.zeros_like(inputs[0])
-    step = _standardize(given, wanted, bounded=bool(torch.isfinite(function(flat)).all()))
+    step = _standardize(given, wanted, bounded=bool(torch.isfinite(flat).all()))
     if step is None:
         return None
     return [step] if is_float else [ToFloat(divisor=1.0), step]

@@ -7,7 +7,7 @@ from exporter.conversion.node_builder import NodeBuilder, Value
 from exporter.inputs.image.step_module import Readers
 from runtime.manifest import Standardize
 
-_FLOAT = onnx.TensorProto.FLOAT
+_FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 
 
 def describe(step: Standardize) -> str:
@@ -17,15 +17,19 @@ def describe(step: Standardize) -> str:
 
 
 def write_onnx(nodes: NodeBuilder, values: Value, step: Standardize) -> Value:
-    """Append the subtraction of the mean and the division by the deviation, of all values or of each channel."""
+    """Append the subtraction of the mean and the division by the deviation, of all values or of each channel.
+
+    In float64: onnxruntime's sums of float32 lose more digits than torch's.
+    """
     axes = nodes.integers(2, 3) if step.per == "channel" else nodes.integers(1, 2, 3)
-    centered = values - nodes.apply("ReduceMean", values, axes, keepdims=1)
+    precise = values.cast(_DOUBLE)
+    centered = precise - nodes.apply("ReduceMean", precise, axes, keepdims=1)
     squares = nodes.apply("ReduceSum", nodes.apply("Mul", centered, centered), axes, keepdims=1)
     shape = values.sizes(2, 4) if step.per == "channel" else values.sizes(1, 4)
     count = nodes.apply("ReduceProd", shape, keepdims=1)
     count = count - 1 if step.unbiased else count
-    deviation = nodes.apply("Sqrt", squares / count.cast(_FLOAT))
-    return centered / (deviation + nodes.floats([step.epsilon], shape=[], name="epsilon"))
+    deviation = nodes.apply("Sqrt", squares / count.cast(_DOUBLE))
+    return (centered / (deviation + nodes.doubles([step.epsilon], name="epsilon"))).cast(_FLOAT)
 
 
 def to_module(step: Standardize) -> nn.Module:
