@@ -74,6 +74,7 @@ STEPS = {
     "Grayscale": "grayscale",
     "ToFloat": "to_float",
     "Normalize": "normalize",
+    "Standardize": "standardize",
     "ChannelOrder": "channel_order",
 }
 # The kernel converts to gray itself. Resizing has several implementations, each of which cuts a crop out as it goes.
@@ -89,6 +90,7 @@ STEP_EXCEPTIONS = {
     # A square is padded as any other frame; no library has it, so that it is read by probes.
     "Pad": {"runtime/geometry/steps/square_pad.py"},
     "SquarePad": {"exporter/inputs/image/probed_geometry.py"},
+    "Standardize": {"exporter/inputs/image/probed.py"},
     "CenterCrop": {
         *_KERNELS,
         *_PARTS,

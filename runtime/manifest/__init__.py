@@ -47,6 +47,7 @@ from runtime.manifest.steps import (
     Resize,
     ShareCrop,
     SquarePad,
+    Standardize,
     ToFloat,
 )
 from runtime.manifest.tasks import (
@@ -141,6 +142,7 @@ __all__ = [
     "ShareCrop",
     "Source",
     "SquarePad",
+    "Standardize",
     "Structure",
     "TabularInput",
     "Task",

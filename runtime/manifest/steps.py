@@ -91,6 +91,18 @@ class Normalize(Part, frozen=True, kw_only=True, tag="normalize", tag_field="ste
     std: PerChannel
 
 
+class Standardize(Part, frozen=True, kw_only=True, tag="standardize", tag_field="step"):
+    """``(x - mean) / (deviation + epsilon)`` by an image's own mean and standard deviation.
+
+    Those of all its values, or of each channel alone; ``unbiased`` divides by one less than their number, as torch does
+    by default and numpy does not.
+    """
+
+    per: Literal["image", "channel"]
+    unbiased: bool
+    epsilon: Annotated[float, Meta(ge=0)]
+
+
 class ChannelOrder(Part, frozen=True, kw_only=True, tag="channel_order", tag_field="step"):
     """Channels by their indices: ``(2, 1, 0)`` makes BGR of RGB, ``(0, 0, 0)`` three channels of gray."""
 
@@ -129,7 +141,7 @@ class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="ste
 
 
 GeometryStep: TypeAlias = Resize | CenterCrop | ShareCrop | Pad | SquarePad | Grayscale
-ArithmeticStep: TypeAlias = ToFloat | Normalize | ChannelOrder
+ArithmeticStep: TypeAlias = ToFloat | Normalize | Standardize | ChannelOrder
 
 
 class Preprocessing(Part, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Functions of tensors in a transform, such as a Lambda, read by what they give for probes.
 
-Affine functions of each channel, and choices of channels, are found and then held against random images; anything else,
-such as a division by an image's own deviation, is not read.
+Affine functions of each channel, choices of channels, and a normalization by an image's own mean and deviation are
+found and then held against random images; anything else is not read.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
-from runtime.manifest import ArithmeticStep, ChannelOrder, Normalize, ToFloat
+from runtime.manifest import ArithmeticStep, ChannelOrder, Normalize, Standardize, ToFloat
 
 # Sizes of the probes: whatever depends on neighbors, or on the size, shows in one of them.
 _SIZES = ((9, 14), (17, 6))
 
 # Largest accepted difference, in shares of the output's range: float32's own rounding is a thousandth of it.
 _TOLERANCE = 1e-5
+
+# What people add to a deviation, so that images of one color divide by something.
+_EPSILONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 # What float32's rounding leaves of a number, in shares of it.
 _NOTHING = 1e-6
@@ -34,6 +37,7 @@ def probe(
         inputs = [before(image) if is_float else image.to(torch.uint8) for image in levels]
         outputs = [function(value.clone()) for value in inputs]
         again = [function(value.clone()) for value in inputs]
+        flat = function(torch.zeros_like(inputs[0]))
     except Exception:  # the user's function may raise anything for a tensor
         return None
     for value, output, repeated in zip(inputs, outputs, again, strict=True):
@@ -43,7 +47,39 @@ def probe(
             return None
     if not is_float and not outputs[0].is_floating_point():
         return None
-    return _fit([value.double() for value in inputs], [output.double() for output in outputs], is_float=is_float)
+    given, wanted = [value.double() for value in inputs], [output.double() for output in outputs]
+    steps = _fit(given, wanted, is_float=is_float)
+    if steps is not None:
+        return steps
+    step = _standardize(given, wanted, bounded=bool(torch.isfinite(flat).all()))
+    if step is None:
+        return None
+    return [step] if is_float else [ToFloat(divisor=1.0), step]
+
+
+def _standardize(
+    inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor], *, bounded: bool
+) -> Standardize | None:
+    """Return the normalization by an image's own statistics that gives the outputs; None where none does.
+
+    ``bounded`` says that images of one color give numbers, so that something is added to the deviation.
+    """
+    for per, dimensions in (("image", [0, 1, 2]), ("channel", [1, 2])):
+        for unbiased in (True, False):
+            for epsilon in _EPSILONS if bounded else (0.0,):
+                step = Standardize(per=per, unbiased=unbiased, epsilon=epsilon)  # type: ignore[arg-type]
+                if all(_is_standardized(*pair, step, dimensions) for pair in zip(inputs, outputs, strict=True)):
+                    return step
+    return None
+
+
+def _is_standardized(source: torch.Tensor, output: torch.Tensor, step: Standardize, dimensions: list[int]) -> bool:
+    if source.shape != output.shape:
+        return False
+    mean = source.mean(dim=dimensions, keepdim=True)
+    deviation = source.std(dim=dimensions, correction=int(step.unbiased), keepdim=True)
+    made = (source - mean) / (deviation + step.epsilon)
+    return float((made - output).abs().max()) <= _TOLERANCE * max(1.0, float(output.abs().max()))
 
 
 def _fit(
@@ -87,5 +123,5 @@ def _neat(value: float) -> float:
 def _random_levels(channels: int, size: tuple[int, int], seed: int) -> torch.Tensor:
     """Return gray levels, float32 [channels, height, width], of a range that differs from image to image."""
     generator = torch.Generator().manual_seed(seed)
-    lowest, highest = ((0, 256), (100, 180), (0, 60), (200, 256))[seed % 4]
+    lowest, highest = ((0, 256), (100, 180), (0, 60), (110, 130))[seed % 4]
     return torch.randint(lowest, highest, (channels, *size), generator=generator).float()

@@ -10,9 +10,21 @@ from exporter.inputs.image.steps import (
     resize,
     share_crop,
     square_pad,
+    standardize,
     to_float,
 )
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ShareCrop, SquarePad, ToFloat
+from runtime.manifest import (
+    CenterCrop,
+    ChannelOrder,
+    Grayscale,
+    Normalize,
+    Pad,
+    Resize,
+    ShareCrop,
+    SquarePad,
+    Standardize,
+    ToFloat,
+)
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
@@ -23,5 +35,6 @@ STEPS: dict[type[Step], StepModule] = {
     Grayscale: grayscale,
     ToFloat: to_float,
     Normalize: normalize,
+    Standardize: standardize,
     ChannelOrder: channel_order,
 }

@@ -1,4 +1,4 @@
-"""Functions of tensors in a transform are read where they are affine per channel, and refused where they are not."""
+"""Functions of tensors in a transform are read where they are affine per channel or standardize, and else refused."""
 
 import numpy as np
 import onnx
@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 import exporter
 from exporter.inputs.image import Arithmetic, arithmetic_nodes, read_transform
-from runtime.manifest import ChannelOrder, Normalize
+from runtime.manifest import ChannelOrder, Normalize, Standardize
 
 NORMALIZE = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
@@ -30,6 +30,9 @@ def arithmetic_of(*parts):
         (v2.ToImage(), v2.Lambda(lambda x: x.float() - torch.tensor([104.0, 117, 123]).view(3, 1, 1))),
         (transforms.Grayscale(), transforms.ToTensor(), transforms.Lambda(lambda x: x.repeat(3, 1, 1)), NORMALIZE),
         (transforms.ToTensor(), NORMALIZE, transforms.Normalize([0.1, 0.2, 0.3], [1, 2, 3])),
+        (transforms.ToTensor(), transforms.Lambda(lambda x: (x - x.mean()) / x.std())),
+        (transforms.ToTensor(), lambda x: (x - x.mean((1, 2), keepdim=True)) / (x.std((1, 2), keepdim=True) + 1e-6)),
+        (transforms.PILToTensor(), lambda x: (x - x.float().mean()) / (x.float().std(correction=0) + 1e-3)),
     ],
 )
 def test_what_is_affine_per_channel_is_read_and_follows_the_function_in_both_forms(parts):
@@ -55,6 +58,20 @@ def test_what_is_affine_per_channel_is_read_and_follows_the_function_in_both_for
     np.testing.assert_allclose(Arithmetic(reading.steps)(torch.from_numpy(pixels.copy())).numpy(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: (x - x.mean()) / x.std(), Standardize(per="image", unbiased=True, epsilon=0.0)),
+        (
+            lambda x: (x - x.mean((1, 2), keepdim=True)) / (x.std((1, 2), correction=0, keepdim=True) + 1e-5),
+            Standardize(per="channel", unbiased=False, epsilon=1e-5),
+        ),
+    ],
+)
+def test_statistics_of_the_image_itself_are_a_step_of_their_own(function, expected):
+    assert arithmetic_of(transforms.ToTensor(), function).arithmetic[1:] == (expected,)
+
+
 def test_numbers_are_read_as_people_write_them():
     steps = arithmetic_of(transforms.ToTensor(), transforms.Lambda(lambda x: (x[[2, 1, 0]] - 0.5) / 0.5))
 
@@ -67,7 +84,8 @@ def test_numbers_are_read_as_people_write_them():
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x - x.mean()) / (x.std() * 2),
+        lambda x: (x - x.mean()) / (x.var() + 1),
         lambda x: x / x.max(),
         lambda x: x**2,
         lambda x: x.clamp(0.2, 0.8),
