@@ -109,7 +109,9 @@ def check_loads(graph: Path, opset: int, *, name: str) -> None:
     try:
         onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for every status code
-        reason = " ".join(str(error).split()).rpartition(" : ")[2].rstrip(".")
+        # Without the code of the status, and the path of the folder that is being written.
+        reason = " ".join(str(error).split()).rpartition(" : ")[2].rpartition("failed:")[2].rstrip(".")
+        reason = reason.removeprefix("This is an invalid model. ")
         raise ConversionError(
             f"'{name}': opset {opset} cannot express it: {reason}. Pass a higher --opset, or leave it out."
         ) from error

@@ -2,8 +2,9 @@
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from itertools import chain, product
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ _SECONDS = 10.0
 # The widest row that is tried where no layer has just that width.
 _WIDEST = 129
 
+# What was found of each network.
+_descriptions: MutableMapping[nn.Module, str] = WeakKeyDictionary()
+
 
 def describe_further(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> str:
     """Return what to do where a forward needs more tensors than ``inputs``, batches of one; empty where it does not.
@@ -25,7 +29,13 @@ def describe_further(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
     names = _required(network)
     if len(names) <= len(inputs):
         return ""
-    known = list(inputs.values())
+    # One case after the other fails on the same forward.
+    if network not in _descriptions:
+        _descriptions[network] = _describe_all(network, names, list(inputs.values()))
+    return _descriptions[network]
+
+
+def _describe_all(network: nn.Module, names: Sequence[str], known: Sequence[torch.Tensor]) -> str:
     tensors = _complete(network, known, len(names) - len(known))
     described = " ".join(f"--input '{name}={_describe(tensor)}'" for name, tensor in zip(names, tensors, strict=True))
     unknown = ", with your own lengths for '...'" if any(tensor is None for tensor in tensors) else ""

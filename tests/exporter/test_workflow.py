@@ -287,6 +287,11 @@ def test_a_loader_that_took_truncated_files_is_followed(export_mine, photos, tmp
     assert model.warning_counts == {"truncated": 1}
 
 
+def test_bands_that_end_too_early_are_never_taken(export_mine):
+    with pytest.raises(exporter.PreprocessingError, match=r"--truncated: is for photos, and --pixel-format uint8\[3\]"):
+        export_mine(truncated=True, pixel_format="uint8[3]")
+
+
 def test_a_photo_of_another_kind_still_decodes_as_it_did_in_training(exported):
     """Palette, alpha and grayscale go through the same convert("RGB") on both sides."""
     model = runtime.load(exported.artifact)

@@ -49,6 +49,11 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> ImageAdapte
 
     Raises PreprocessingError where there is neither.
     """
+    if options.truncated and options.pixel_format not in (None, "RGB", "L"):
+        raise PreprocessingError(
+            f"--truncated: is for photos, and --pixel-format {options.pixel_format} reads bands, which are refused "
+            "where their file ends too early. Leave one of them out."
+        )
     pixels, transform = _read_pixels(options, rebuilt)
     config = config_of(rebuilt.network)
     loader = Loader(exif=bool(options.exif), truncated=bool(options.truncated))

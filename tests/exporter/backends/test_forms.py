@@ -133,7 +133,8 @@ def test_types_that_an_opset_lacks_are_refused_before_anything_is_compared(tmp_p
         onnx.save(model, tmp_path / f"{opset}.onnx")
     onnx_graph.check_loads(tmp_path / "19.onnx", 19, name="Net")
     with pytest.raises(
-        exporter.ConversionError, match=r"^'Net': opset 18 cannot express it: .*tensor\(string\).*Equal.* Pass a higher"
+        exporter.ConversionError,
+        match=r"^'Net': opset 18 cannot express it: Type Error: Type 'tensor\(string\)'.* Pass a",
     ):
         onnx_graph.check_loads(tmp_path / "18.onnx", 18, name="Net")
 

@@ -75,6 +75,21 @@ def test_what_cannot_be_found_is_left_to_the_user():
     assert "--input 'y=float32[batch,...]'" in text
 
 
+def test_the_forward_is_searched_once_and_not_for_every_case():
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            Counting.calls += 1
+            return x + y
+
+    network = Counting()
+    texts = {describe_further(network, {"x": ROW}) for _ in range(3)}
+
+    assert len(texts) == 1
+    assert Counting.calls == 1
+
+
 @pytest.mark.parametrize("network", [nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2))])
 def test_a_forward_of_one_input_has_no_further_one(network):
     assert describe_further(network, {"x": ROW}) == ""
