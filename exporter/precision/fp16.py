@@ -58,6 +58,7 @@ def convert_half(
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     model = convert(model, keep_io_types=True, disable_shape_infer=True, node_block_list=[*outside, *kept])
+    _drop_twins(model)
     _drop_round_trips(model)
     _sort(model)
     return QuantizedNetwork(
@@ -82,6 +83,14 @@ def _open_converter() -> tuple[Callable[..., onnx.ModelProto], frozenset[str]]:
 def _fits(node: onnx.NodeProto, largest: Mapping[str, float]) -> bool:
     values = [largest[name] for name in (*node.input, *node.output) if name in largest]
     return all(value <= _LARGEST and (value >= _SMALLEST or value == 0) for value in values)
+
+
+def _drop_twins(model: onnx.ModelProto) -> None:
+    """Remove casts that are there twice: the converter adds one per reader, and calls all of a tensor's the same."""
+    by_output = {node.output[0]: node for node in reversed(model.graph.node)}
+    nodes = [node for node in model.graph.node if node.op_type != "Cast" or node is by_output[node.output[0]]]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:

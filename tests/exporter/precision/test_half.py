@@ -133,6 +133,23 @@ def test_nodes_that_would_overflow_or_lose_their_digits_stay_in_fp32(scales, kep
         assert own["y"] == pytest.approx(full["y"], abs=2e-3)
 
 
+def test_a_result_that_two_nodes_in_fp32_read_is_cast_once():
+    graph = network((1.0, 1.0, 1.0))
+    (last,) = graph.model.graph.node[2:]
+    last.output[0] = "c"
+    graph.model.graph.node.insert(2, helper.make_node("Identity", ["b"], ["other"], name="other"))
+    graph.model.graph.node.append(helper.make_node("Add", ["c", "other"], ["y"], name="sum"))
+    graph.model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("c", "other")
+    )
+    inputs = [{"x": np.ones((1, 4), np.float32)}]
+
+    half = convert_half(graph, measure_largest(graph.model, inputs), fp32_nodes=["product2"])
+
+    onnx.checker.check_model(half.model, full_check=True)
+    assert run_network(half.model, inputs)[0]["y"] == pytest.approx(run_network(graph.model, inputs)[0]["y"], abs=2e-3)
+
+
 def test_a_number_that_becomes_infinite_is_refused(tiny, tmp_path, monkeypatch):
     """Whatever the ranges say, what comes out is compared."""
     monkeypatch.setattr(search, "measure_largest", lambda *_: {})
