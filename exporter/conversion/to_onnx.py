@@ -25,6 +25,7 @@ from exporter.conversion.attention import convertible_attention
 from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
+from exporter.conversion.small_constants import small_constants_kept
 from exporter.conversion.to_torchscript import traced_reads
 from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
@@ -190,7 +191,7 @@ def _dynamo_program(
     network: nn.Module, example: Mapping[str, torch.Tensor], outputs: Sequence[str], dimensions: Dimensions
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
-    with _quiet(), convertible_attention():
+    with _quiet(), convertible_attention(), small_constants_kept():
         program = torch.onnx.export(
             network,
             tuple(example.values()),
