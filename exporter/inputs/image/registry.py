@@ -5,13 +5,24 @@ from exporter.inputs.image.steps import (
     center_crop,
     channel_order,
     grayscale,
+    nearest_color,
     normalize,
     pad,
     resize,
     share_crop,
     to_float,
 )
-from runtime.manifest import CenterCrop, ChannelOrder, Grayscale, Normalize, Pad, Resize, ShareCrop, ToFloat
+from runtime.manifest import (
+    CenterCrop,
+    ChannelOrder,
+    Grayscale,
+    NearestColor,
+    Normalize,
+    Pad,
+    Resize,
+    ShareCrop,
+    ToFloat,
+)
 
 STEPS: dict[type[Step], StepModule] = {
     Resize: resize,
@@ -22,4 +33,5 @@ STEPS: dict[type[Step], StepModule] = {
     ToFloat: to_float,
     Normalize: normalize,
     ChannelOrder: channel_order,
+    NearestColor: nearest_color,
 }
