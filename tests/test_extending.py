@@ -76,6 +76,7 @@ STEPS = {
     "Normalize": "normalize",
     "Standardize": "standardize",
     "ChannelOrder": "channel_order",
+    "NearestColor": "nearest_color",
 }
 # The kernel converts to gray itself. Resizing has several implementations, each of which cuts a crop out as it goes.
 # transformers' processors are made of a resize, a crop and a normalization rather than of transforms, and options state
@@ -116,6 +117,8 @@ STEP_EXCEPTIONS = {
     "ToFloat": {*_PARTS, _PROBED},
     "Normalize": {*_PARTS, _PROBED, "exporter/inputs/image/transform.py"},
     "ChannelOrder": {_PROCESSORS, _PROBED},
+    # The network's input is no image any more.
+    "NearestColor": {_PROCESSORS, "exporter/inputs/image/adapter.py"},
 }
 
 

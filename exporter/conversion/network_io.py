@@ -47,6 +47,14 @@ _REMEDIES = (
         "The input has another dtype than the weights or the operation: name it in --input, or convert in the forward.",
     ),
     (
+        r"number of <eos>",
+        (
+            "It takes the hidden state at the end token, so a text that writes it fails beside others: write a class "
+            "that takes the last of each row, hidden[torch.arange(ids.shape[0]), (ids == END).long().cumsum(1)"
+            ".argmax(1)], and pass --arch FILE.py:NAME --tokenizer FOLDER."
+        ),
+    ),
+    (
         r"channels|shape|size|dimension|broadcast|multiplied",
         "The input has another shape than the network takes: give the size and channels of training.",
     ),

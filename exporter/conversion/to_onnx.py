@@ -26,6 +26,7 @@ from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.opsets import lowest_ir_version, opset_of
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
+from exporter.conversion.small_constants import small_constants_kept
 from exporter.conversion.to_torchscript import traced_reads
 from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
@@ -206,7 +207,7 @@ def _dynamo_program(
     opset: int | None,
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
-    with _quiet(), convertible_attention():
+    with _quiet(), convertible_attention(), small_constants_kept():
         program = torch.onnx.export(
             network,
             tuple(example.values()),

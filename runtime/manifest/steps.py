@@ -109,6 +109,16 @@ class ChannelOrder(Part, frozen=True, kw_only=True, tag="channel_order", tag_fie
     order: tuple[int, ...]
 
 
+class NearestColor(Part, frozen=True, kw_only=True, tag="nearest_color", tag_field="step"):
+    """Whole numbers [pixels] in place of an image: for each pixel, row by row, the index of the nearest color.
+
+    ``colors`` have three values each, in the units that the step before leaves; of equal distances the first counts.
+    It is the last step.
+    """
+
+    colors: Annotated[tuple[tuple[float, float, float], ...], Meta(min_length=1, max_length=2**16)]
+
+
 class Pad(Part, frozen=True, kw_only=True, tag="pad", tag_field="step"):
     """Pixels added on each side: of one color, or the image's own, repeated or mirrored as ``numpy.pad`` does.
 
@@ -141,7 +151,7 @@ class Grayscale(Part, frozen=True, kw_only=True, tag="grayscale", tag_field="ste
 
 
 GeometryStep: TypeAlias = Resize | CenterCrop | ShareCrop | Pad | SquarePad | Grayscale
-ArithmeticStep: TypeAlias = ToFloat | Normalize | Standardize | ChannelOrder
+ArithmeticStep: TypeAlias = ToFloat | Normalize | Standardize | ChannelOrder | NearestColor
 
 
 class Preprocessing(Part, frozen=True, kw_only=True):

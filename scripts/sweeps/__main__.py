@@ -54,9 +54,12 @@ def run_case(kind: str, name: str, queue: Any) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            queue.put(SWEEPS[kind].case(name, Path(folder)))
+            result = SWEEPS[kind].case(name, Path(folder))
         except Exception as error:
-            queue.put({"passed": False, "error": f"{type(error).__name__}: {error}"})
+            result = {"passed": False, "error": f"{type(error).__name__}: {error}"}
+        if "error" in result:
+            result["error"] = result["error"].replace(f"{folder}/", "")  # says nothing to anybody else
+        queue.put(result)
 
 
 def run(kind: str, name: str, limit_s: float) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import transformers
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 SIDE = 32
-_DEVIATION = 0.3
 
 _STAGES = {"depths": [1, 1], "hidden_sizes": [16, 32]}
 _FOUR = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32]}
@@ -16,7 +15,6 @@ _LAYERS = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 48,
-    "initializer_range": _DEVIATION,
 }
 _PATCHES = {**_LAYERS, "image_size": SIDE, "patch_size": 8}
 _WINDOWS = {
@@ -32,7 +30,7 @@ _TIMM = {"architecture": "resnet10t", "pretrained_cfg": {"input_size": [3, SIDE,
 
 # Types that are no function of a photo, or whose code does not run; None stands for their configuration.
 NOT_BUILT = {
-    "dinat": "needs natten up to 0.17, of before torch 2.7: no network to export",
+    "dinat": "needs natten's natten2dqkrpb, and natten is not installed: no network to export",
     "shieldgemma2": "a language model that takes a photo and a written policy: no classifier of photos",
 }
 

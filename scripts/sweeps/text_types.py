@@ -78,11 +78,7 @@ def build_tokenizer(name: str) -> Any:
     if isinstance(own, type) and issubclass(own, transformers.PreTrainedTokenizerFast):
         try:
             tokenizer: Any = own().train_new_from_iterator(_CORPUS * 20, vocab_size=_VOCABULARY)
-        except (
-            ValueError,
-            TypeError,
-            ImportError,
-        ):  # one that needs files, or another library
+        except (ValueError, TypeError, OverflowError, ImportError):  # of files, or of another library
             tokenizer = tokenizer_of_words()
     else:
         tokenizer = tokenizer_of_words()

@@ -12,7 +12,7 @@ from torch import nn
 import exporter
 from sweeps.cases import CLASSES, describe_export, give_signal, noise_images, photo_crops
 from sweeps.image_types import IMAGE, NOT_BUILT, build_processor, side_of
-from sweeps.text_types import TEXT, build_tokenizer, text_settings
+from sweeps.text_types import DEVIATION, TEXT, build_tokenizer, text_settings
 
 _NOISE_SIZES = ((280, 280), (320, 320), (240, 240), (200, 200))
 
@@ -47,7 +47,7 @@ def _image(name: str, folder: Path) -> nn.Module:
     settings = IMAGE[name]
     if settings is None:
         raise RuntimeError(f"{name}: {NOT_BUILT[name]}")
-    config = build_config(name, {}, settings)
+    config = build_config(name, {"initializer_range": DEVIATION}, settings)
     network: nn.Module = transformers.AutoModelForImageClassification.from_config(config).eval()
     if name == "timm_wrapper":
         network.save_pretrained(folder)  # type: ignore[operator]  # its processor is in the configuration
@@ -60,6 +60,8 @@ def _image(name: str, folder: Path) -> nn.Module:
         prepared: torch.Tensor = processor(photo, return_tensors="pt")[processor.model_input_names[0]][0]
         return prepared
 
+    if len(processor.model_input_names) > 1:  # a photo is not all that its network takes
+        return network
     # Squares, as some processors keep the aspect ratio.
     give_signal(network, photo_crops(transform, count=16), also=noise_images(transform, sizes=_NOISE_SIZES))
     return network

@@ -47,7 +47,7 @@ from runtime.evidence import Row, Stage
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import from_array, to_array
 from runtime.inputs.image.decoder import HEIGHT, PIXELS, WIDTH, DecodedImage, decode_image
-from runtime.manifest import ImageInput, Input
+from runtime.manifest import ImageInput, Input, NearestColor
 from runtime.model import Model
 
 IMAGE = "image"
@@ -55,6 +55,7 @@ NORMALIZED = "normalized"
 
 # The prepared size, where it is not the same for all images.
 _HEIGHT, _WIDTH = "prepared_height", "prepared_width"
+_PIXELS = "prepared_pixels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +117,23 @@ class ImageAdapter(AdapterDefaults):
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:
         """The batch; and height and width, where they follow from the image's."""
+        names = {axis: size for axis, size in enumerate(self._shape) if isinstance(size, str)}
+        return {NORMALIZED: names}
+
+    @property
+    def _shape(self) -> tuple[int | str, ...]:
+        """The shape of the network's input."""
         steps = self._reading.steps
-        sizes = {axis: name for axis, name in ((2, _HEIGHT), (3, _WIDTH)) if None in (steps.height, steps.width)}
-        return {NORMALIZED: {0: "batch", **sizes}}
+        height, width = steps.height, steps.width
+        if steps.arithmetic and isinstance(steps.arithmetic[-1], NearestColor):
+            return ("batch", _PIXELS if height is None or width is None else height * width)
+        channels = reduce(channels_after, steps.arithmetic, steps.channels)
+        return ("batch", channels, height or _HEIGHT, width or _WIDTH)
 
     @property
     def borders(self) -> StageBorders:
         """The decoded image, the prepared pixels and the network's input."""
-        steps = self._reading.steps
-        channels = reduce(channels_after, steps.arithmetic, steps.channels)
-        shape = ("batch", channels, steps.height or _HEIGHT, steps.width or _WIDTH)
-        return StageBorders(decoded=(IMAGE,), prepared=(PIXELS,), network={NORMALIZED: shape})
+        return StageBorders(decoded=(IMAGE,), prepared=(PIXELS,), network={NORMALIZED: self._shape})
 
     def describe(self) -> str:
         """Return the transform's steps, and whether they were assumed."""

@@ -28,7 +28,7 @@ from runtime.manifest import ArithmeticStep, GeometryStep
 CONFIG_NAME = "preprocessor_config.json"
 
 # Settings that leave a processor's pixels as they are once the geometry is done; each takes those that it has.
-_PLAIN = ("do_rescale", "do_normalize", "include_top")
+_PLAIN = ("do_rescale", "do_normalize", "include_top", "do_color_quantize")
 
 _DRAWINGS = (
     Drawing(size=(427, 640), pattern="noise"),
@@ -38,6 +38,10 @@ _DRAWINGS = (
 
 # Largest accepted difference of the arithmetic, in shares of the largest value: float32's own rounding is a hundredth.
 _TOLERANCE = 1e-5
+
+
+# Largest accepted share of pixels that are between two colors.
+_TIES = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +117,14 @@ def is_timm(folder: Path) -> bool:
 
 
 def as_function(processor: Any, **changes: bool) -> Callable[[Image.Image], torch.Tensor]:
-    """Return a processor as a function from an image to its tensor, [channels, height, width]."""
+    """Return a processor as a function from an image to its tensor, [channels, height, width].
+
+    ImageGPT's gives a color's index for each pixel, int64 [pixels].
+    """
 
     def process(image: Image.Image) -> torch.Tensor:
-        result: torch.Tensor = processor(images=image, return_tensors="pt", **changes)["pixel_values"][0]
+        results = processor(images=image, return_tensors="pt", **changes)
+        result: torch.Tensor = results["pixel_values" if "pixel_values" in results else "input_ids"][0]
         return result
 
     return process
@@ -207,7 +215,7 @@ def _check(processor: Processor, pixels: PixelFormat, subject: str, name: str) -
         wanted = processor.transform(image)
         if not np.array_equal(expected, prepared):
             problem = _difference(expected, prepared)
-        elif values[0].shape != wanted.shape or (values[0] - wanted).abs().max() > _TOLERANCE * wanted.abs().max():
+        elif values[0].shape != wanted.shape or not _is_close(values[0], wanted):
             problem = "in its arithmetic"
         else:
             continue
@@ -215,6 +223,13 @@ def _check(processor: Processor, pixels: PixelFormat, subject: str, name: str) -
             f"{subject}: '{name}' does otherwise than its settings say: it differs on '{made.name}', "
             f"{problem}. Pass --preprocess FILE.py:NAME."
         )
+
+
+def _is_close(values: torch.Tensor, wanted: torch.Tensor) -> bool:
+    if not wanted.is_floating_point():
+        # Of two colors as near as each other, rounding chooses.
+        return bool((values != wanted).float().mean() <= _TIES)
+    return bool((values - wanted).abs().max() <= _TOLERANCE * wanted.abs().max())
 
 
 def _difference(expected: NDArray[Any], prepared: NDArray[Any]) -> str:

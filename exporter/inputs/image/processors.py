@@ -20,6 +20,7 @@ from runtime.manifest import (
     GeometryStep,
     Interpolation,
     KeepRatio,
+    NearestColor,
     Normalize,
     Resize,
     ShareCrop,
@@ -236,6 +237,15 @@ def _flipped(settings: Settings) -> list[ArithmeticStep]:
     return [*steps, ChannelOrder(order=(2, 1, 0))] if flips else steps
 
 
+def _imagegpt(settings: Settings) -> list[ArithmeticStep]:
+    """Return the steps, and the color of each pixel as its index at their end."""
+    steps = _usual_arithmetic(settings)
+    if not settings["do_color_quantize"]:
+        return steps
+    colors = torch.as_tensor(settings["clusters"], dtype=torch.float32).tolist()
+    return [*steps, NearestColor(colors=tuple((red, green, blue) for red, green, blue in colors))]
+
+
 def _per_channel(values: float | Sequence[float]) -> tuple[float, ...]:
     """Return a mean or deviation, which may be one number for all channels, as the manifest has it."""
     return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
@@ -261,6 +271,9 @@ PROCESSORS: Mapping[str, ProcessorKind] = {
     "DonutImageProcessor": ProcessorKind(resize=_donut, arithmetic=_usual_arithmetic, ignored=_NO_PAD),
     "MobileViTImageProcessor": ProcessorKind(resize=_to_size, arithmetic=_flipped, ignored=_NO_PAD | {"do_normalize"}),
     "EfficientNetImageProcessor": ProcessorKind(resize=_to_size, arithmetic=_efficientnet, ignored=_NO_PAD),
+    "ImageGPTImageProcessor": ProcessorKind(
+        resize=_to_size, arithmetic=_imagegpt, ignored=_NO_PAD | {"do_center_crop"}
+    ),
     "PerceiverImageProcessor": ProcessorKind(
         resize=_to_size, arithmetic=_usual_arithmetic, ignored=_NO_PAD, crops_first=True
     ),

@@ -5,6 +5,7 @@ from exporter.inputs.image.steps import (
     center_crop,
     channel_order,
     grayscale,
+    nearest_color,
     normalize,
     pad,
     resize,
@@ -17,6 +18,7 @@ from runtime.manifest import (
     CenterCrop,
     ChannelOrder,
     Grayscale,
+    NearestColor,
     Normalize,
     Pad,
     Resize,
@@ -37,4 +39,5 @@ STEPS: dict[type[Step], StepModule] = {
     Normalize: normalize,
     Standardize: standardize,
     ChannelOrder: channel_order,
+    NearestColor: nearest_color,
 }

@@ -25,7 +25,11 @@ def matches(options: ExportOptions, rebuilt: RebuiltNetwork) -> bool:
     if options.tokenizer is not None:
         return True
     network = rebuilt.network
-    return isinstance(network, Logits) and INPUT_IDS in signature(inner_model(network).forward).parameters
+    model = inner_model(network)
+    # ImageGPT calls the colors of an image's pixels so.
+    if not isinstance(network, Logits) or "ForImageClassification" in type(model).__name__:
+        return False
+    return INPUT_IDS in signature(model.forward).parameters
 
 
 def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter:

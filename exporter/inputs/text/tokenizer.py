@@ -209,7 +209,7 @@ def _length(max_length: int | None, own: int | None, longest: int | None, path: 
     if max_length is not None:
         stated = f"that texts are cut to {max_length} tokens: stated by options, not compared with training code"
         return max_length, () if max_length == own else (stated,)
-    known = [length for length in (own, longest) if length]
+    known = [length for length in (own, longest) if length and length > 0]  # XLNet says -1
     if not known:
         raise PreprocessingError(
             f"'{path}': has no length to cut texts to: expected one in its configuration. Pass the "

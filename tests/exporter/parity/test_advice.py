@@ -139,3 +139,15 @@ def test_whole_numbers_that_do_not_vary_are_judged_by_the_logits_before_them():
 def test_an_error_of_the_forward_has_the_remedy_of_its_cause(network, tensor, remedy):
     with pytest.raises(ConversionError, match=remedy):
         call(network, {"x": tensor})
+
+
+def test_a_network_that_pools_at_the_end_token_says_how_to_pool_row_by_row():
+    from transformers import BartConfig, BartForSequenceClassification
+
+    sizes = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim", "max_position_embeddings"), 8)
+    layers = dict.fromkeys(("encoder_layers", "decoder_layers"), 1)
+    heads = dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 1)
+    network = BartForSequenceClassification(BartConfig(vocab_size=9, **sizes, **layers, **heads)).eval()
+
+    with pytest.raises(ConversionError, match=r"same number of <eos>.*cumsum\(1\)\.argmax\(1\)"):
+        call(network, {"input_ids": torch.tensor([[4, 5, 2, 2], [4, 5, 6, 2]])})

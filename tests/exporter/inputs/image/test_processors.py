@@ -20,6 +20,8 @@ from runtime.geometry.preparation import prepare
 
 SIZES = ((61, 44), (44, 61), (97, 150), (150, 97), (13, 17), (1, 1), (7, 40), (300, 90), (64, 64))
 
+COLORS = (np.random.default_rng(0).random((32, 3)) * 2 - 1).tolist()
+
 # By class: its settings, small ones, so that every rounding occurs.
 CASES: dict[str, list[dict[str, object]]] = {
     "BeitImageProcessor": [{"size": 24, "do_center_crop": True, "crop_size": {"height": 19, "width": 21}}],
@@ -41,6 +43,10 @@ CASES: dict[str, list[dict[str, object]]] = {
         {"size": 24, "rescale_offset": True, "rescale_factor": 1 / 127.5, "include_top": False},
         {"size": 24, "rescale_offset": True, "rescale_factor": 1 / 127.5},
         {"size": 24, "do_rescale": False, "image_mean": 0.5, "image_std": 0.25},
+    ],
+    "ImageGPTImageProcessor": [
+        {"size": 24, "clusters": COLORS},
+        {"size": 24, "clusters": COLORS, "do_color_quantize": False, "image_mean": 0.4},
     ],
     "LevitImageProcessor": [
         {"size": {"shortest_edge": 25}, "crop_size": 24},
@@ -100,7 +106,7 @@ def test_the_steps_give_the_processors_own_pixels_and_values(name, settings, bac
     for image in images(smallest):
         expected = reading.pixels(image)
         assert np.array_equal(prepare(image, reading.steps.geometry), expected), (image.size, reading.describe())
-        assert reading.transform(image).shape[1:] == expected.shape[:2]
+        assert reading.transform(image).numel() in (expected.size, expected.size // 3)
 
 
 def test_every_class_with_steps_of_its_own_is_compared():
@@ -114,7 +120,7 @@ def test_the_processors_of_image_classifiers_are_read():
         for name in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     }
 
-    assert classes - CASES.keys() == {None, "Gemma3ImageProcessor", "ImageGPTImageProcessor", "Siglip2ImageProcessor"}
+    assert classes - CASES.keys() == {None, "Gemma3ImageProcessor", "Siglip2ImageProcessor"}
 
 
 @pytest.mark.parametrize("backend", ["", ":pil"])
@@ -126,7 +132,7 @@ def test_images_arrays_onnx_and_torchscript_agree(backend, tmp_path):
         rows = compare_pixels(check.step_tests(reading.prefixes), RGB, drawings_of(SIZES[:5]))
 
         assert {row.path for row in rows} == {"model.onnx", "runtime", "model.torchscript"}
-        assert all(row.difference == 0 and row.fault is None for row in rows), rows
+        assert not [(name, row) for row in rows if row.difference or row.fault is not None]
 
 
 @pytest.mark.parametrize(

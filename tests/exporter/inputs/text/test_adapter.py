@@ -272,7 +272,11 @@ def test_a_tokenizers_own_truncation_is_kept(tmp_path):
     long = "one two three four five six", "seven eight nine ten one two three four"
 
     as_it_is = read_tokenizer(tmp_path / "tokenizer.json", max_length=None, longest=None)
+    unbounded = read_tokenizer(
+        tmp_path / "tokenizer.json", max_length=None, longest=-1
+    )  # as XLNet's configuration says
     shorter = read_tokenizer(tmp_path / "tokenizer.json", max_length=11, longest=None)
+    assert unbounded.max_length == as_it_is.max_length
 
     assert as_it_is.reference(long)["input_ids"].tolist() == [tokenizer.encode(*long).ids]
     carried = Tokenizer.from_str(as_it_is.data.decode())
