@@ -1,5 +1,6 @@
 """The commands and the Python of README and docs/, run in order in one folder."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -8,11 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.serving import serving
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md")
-PAGES_IN_FOLDERS = tuple(sorted((ROOT / "docs").glob("*/*.md")))
+# The tutorials in the order of the site's navigation: some use what an earlier one has made.
+TUTORIALS = ("first-export", "own-network", "rows", "text", "int8", "serve")
+PAGES_IN_FOLDERS = (
+    *(ROOT / "docs" / "tutorials" / f"{name}.md" for name in TUTORIALS),
+    *sorted(page for page in (ROOT / "docs").glob("*/*.md") if page.parent.name != "tutorials"),
+)
 ALL_PAGES = (*PAGES, *PAGES_IN_FOLDERS)
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
@@ -73,6 +80,10 @@ OTHER_OPTIONS = {
 }
 
 
+# A block of a page: its kind, the file that it is to be saved as, and its text.
+BLOCK = re.compile(r'^```(console|python|text)(?: title="([^"]+)")?\n(.*?)^```', flags=re.DOTALL | re.MULTILINE)
+
+
 def blocks(kind: str) -> list[str]:
     """Return the fenced blocks of one kind; the README's come first, and the other pages build on them."""
     return re.findall(rf"```{kind}\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -96,17 +107,46 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.slow
 def test_every_command_and_every_line_of_python_works(folder):
-    bin_folder = Path(sys.executable).parent
     commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
     assert len(commands) >= 5
     for command in commands:
-        program, *arguments = shlex.split(command)
-        output = run([str(bin_folder / program), *arguments], folder)
-        if arguments[0] == "export":
-            assert "proven" in output
+        run_command(command, folder)
     for block in blocks("python"):
         run([sys.executable, "-c", block], folder)
     assert (folder / "artifacts" / "again" / "truecopy.json").is_file()
+    done = set(commands)
+    for page in PAGES_IN_FOLDERS:
+        walk_through(page, folder, done=done)
+
+
+def run_command(command: str, folder: Path) -> None:
+    program, *arguments = shlex.split(command)
+    output = run([str(Path(sys.executable).parent / program), *arguments], folder)
+    if arguments[0] == "export":
+        assert "proven" in output
+
+
+def walk_through(page: Path, folder: Path, *, done: set[str]) -> None:
+    """Do what a page says, block by block; a command that is done already, on another page, is not run again."""
+    with contextlib.ExitStack() as servers:
+        address = ""
+        for kind, title, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if title:
+                (folder / title).write_text(block, encoding="utf-8")
+                continue
+            for command in (line.removeprefix("$ ") for line in block.splitlines() if kind == "console"):
+                if command.endswith(" &"):
+                    _truecopy, _serve, artifact = command.removesuffix(" &").split()
+                    address = servers.enter_context(serving(folder / artifact)).url
+                elif command not in done:
+                    run_command(command, folder)
+                    done.add(command)
+            if kind == "python":
+                run([sys.executable, "-c", block.replace("http://127.0.0.1:8000", address)], folder)
+
+
+def test_every_tutorial_is_walked_through():
+    assert sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md")) == sorted(TUTORIALS)
 
 
 def test_the_export_script_is_installed_too(folder):

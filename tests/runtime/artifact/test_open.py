@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import runtime
@@ -55,6 +56,16 @@ def test_an_older_format_version_says_to_export_again(copy, edit_manifest):
 
     with pytest.raises(runtime.ArtifactError, match=r"expected 2, got 1\. Export again\."):
         runtime.load(copy)
+
+
+def test_a_manifest_of_an_earlier_release_lacks_later_keys_and_is_read(copy, edit_manifest):
+    """Without them it promises what it promised: nothing about lengths, and no calibration."""
+    edit_manifest(copy, lambda manifest: [manifest.pop(key, None) for key in ("calibration", "compared")])
+
+    model = runtime.load(copy)
+
+    assert (model.manifest.compared, model.manifest.calibration) == ({}, None)
+    assert model.predict(np.zeros((50, 60, 3), np.uint8)).label in model.labels
 
 
 @pytest.mark.parametrize("name", ["../weights.bin", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"])
