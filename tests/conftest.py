@@ -16,11 +16,14 @@ DATA = Path(__file__).parent / "data"
 # Its tests start clusters: two at once would need the cores and the memory of both.
 CLUSTERS = "ray"
 
+# A single test that runs every command of the documentation.
+SLOWEST = "test_readme.py"
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start with the slowest, so that no process is left with them at the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: "deploy" not in item.path.parts)
+        items.sort(key=lambda item: "deploy" not in item.path.parts and item.path.name != SLOWEST)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from attacks.cases import Attack
 
 MOST_MEMORY_MB, MOST_SECONDS, MOST_HEALTH_S = 300.0, 2.0, 0.1
 FAULTS = {"INTERNAL", "UNKNOWN"}
+_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +29,15 @@ class Cost:
     health_s: float
 
     @property
+    def is_fault(self) -> bool:
+        """Whether the status is a fault of the server's."""
+        return self.status in FAULTS or (self.status.startswith("5") and self.status not in {"503", "504"})
+
+    @property
     def passed(self) -> bool:
         """Whether the cost is below the floors, and the status is no fault of the server's."""
-        fault = self.status in FAULTS or (self.status.startswith("5") and self.status not in {"503", "504"})
         cheap = self.memory_mb <= MOST_MEMORY_MB and self.seconds <= MOST_SECONDS and self.health_s <= MOST_HEALTH_S
-        return cheap and not fault
+        return cheap and not self.is_fault
 
 
 class Health(threading.Thread):
@@ -55,7 +60,21 @@ class Health(threading.Thread):
 
 
 def measure(server: Server, attack: Attack, idle_mb: float) -> Cost:
-    """Return what one attack costs a running server that takes ``idle_mb`` when it has nothing to do."""
+    """Return what one attack costs a running server that takes ``idle_mb`` when it has nothing to do.
+
+    One above the floors is measured again: other programs of the machine can only make it slower. Its times are then
+    the shortest, and its memory the largest.
+    """
+    costs = [_measure(server, attack, idle_mb)]
+    while not costs[-1].passed and not costs[-1].is_fault and len(costs) < _TRIES:
+        costs.append(_measure(server, attack, idle_mb))
+    if costs[-1].is_fault:
+        return costs[-1]
+    fastest = min(costs, key=lambda cost: max(cost.health_s / MOST_HEALTH_S, cost.seconds / MOST_SECONDS))
+    return replace(fastest, memory_mb=max(cost.memory_mb for cost in costs))
+
+
+def _measure(server: Server, attack: Attack, idle_mb: float) -> Cost:
     reset_peak(server.process.pid)
     health = Health(server.url)
     health.start()

@@ -168,7 +168,8 @@ def test_an_offered_pair_is_among_the_precisions_that_are_named(pair):
         truecopy.load(pair, precision="bf16")
 
 
-def test_the_commands_show_it(pair, sources, tmp_path):
+def test_the_commands_show_it(pair, sources, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     run = CliRunner().invoke
     photos = [str(source) for source in sources]
 
