@@ -5,13 +5,20 @@ from collections.abc import Sequence
 from exporter.architectures.heads import ShapeDifferences, UnknownHead, shape_differences
 from exporter.architectures.identify import identify
 from exporter.architectures.plan import RebuildPlan
+from exporter.architectures.registry import Blueprint
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import ignore_options
 from runtime.errors import listed
 
 
-def describe_misfit(reference: str, plan: RebuildPlan, checkpoint: Checkpoint) -> str:
+def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpoint) -> str:
     """Return the message for a checkpoint that a plan does not fit: what differs, and what to do about it."""
+    reference = blueprint.reference
+    if blueprint.converts is not None and any(map(blueprint.converts, checkpoint.shapes)):
+        return (
+            f"'{checkpoint.path}': does not fit '{reference}' as it is: transformers merges or splits its tensors when "
+            f"it loads them. Save what it has loaded, with {blueprint.save_converted}, and export that file."
+        )
     if isinstance(plan.head, UnknownHead):
         layers = ", ".join(f"'{layer}' {list(plan.shapes.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
         return (

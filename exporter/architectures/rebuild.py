@@ -59,7 +59,7 @@ def rebuild(
     plan = plan_rebuild(blueprint, dict(arguments), checkpoint)
     own_map = None if plan.fits else find_own_map(blueprint.build, plan.arguments, checkpoint)
     if not plan.fits and own_map is None:
-        raise ArchitectureError(describe_misfit(blueprint.reference, plan, checkpoint))
+        raise ArchitectureError(describe_misfit(blueprint, plan, checkpoint))
     left_out = (*checkpoint.ignored, *plan.kept)
     check_patterns_used(checkpoint.ignore_keys, left_out, checkpoint.shapes, str(checkpoint.path))
     network = build(blueprint, plan.arguments)

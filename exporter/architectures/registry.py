@@ -31,7 +31,8 @@ class Blueprint:
     ``classes`` and ``channels`` are the names of the constructor's arguments, empty where it has none; ``variants`` are
     arguments that decide which tensors it has. ``resizable`` means that its head and stem may be replaced.
     ``torchvision_name`` is empty for architectures from other sources. ``rename`` brings a key of an older release of
-    the library up to date.
+    the library up to date. ``converts`` says whether the library merges or splits a tensor of that key while it loads
+    a file; ``save_converted`` is the code that saves what it has loaded.
     """
 
     reference: str
@@ -42,6 +43,8 @@ class Blueprint:
     resizable: bool = False
     variants: tuple[Mapping[str, Any], ...] = ({},)
     rename: Callable[[str], str] | None = None
+    converts: Callable[[str], bool] | None = None
+    save_converted: str = ""
 
 
 def resolve(architecture: Architecture, *, trust: bool = False) -> Blueprint:
@@ -229,10 +232,14 @@ def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
             f"'ForConditionalGeneration', got {', '.join(map(repr, names)) or 'none'}. "
             "Pass your own FILE.py:NAME that builds it."
         )
+    rename, converts = _hugging_face_conversions(lambda: make(task))
+    loading = f"AutoModelFor{task}.from_pretrained({str(folder)!r})"
     return Blueprint(
         reference=reference,
         build=lambda **arguments: Logits(make(task, **arguments)),
-        rename=_hugging_face_renaming(lambda: make(task)),
+        rename=rename,
+        converts=converts,
+        save_converted=f"torch.save({loading}.state_dict(), 'model.pth')",
     )
 
 
@@ -261,21 +268,30 @@ def _hugging_face_writer(reference: str, folder: Path, build_model: Callable[[],
     return Blueprint(
         reference=reference,
         build=lambda **arguments: build_seq2seq(make(), settings, reference, **arguments),
-        rename=_hugging_face_renaming(make),
+        rename=_hugging_face_conversions(make)[0],
     )
 
 
-def _hugging_face_renaming(make: Callable[[], Any]) -> Callable[[str], str] | None:
-    """Return how transformers 5 names the tensors that files keep under older names; None for earlier releases."""
+def _hugging_face_conversions(
+    make: Callable[[], Any],
+) -> tuple[Callable[[str], str] | None, Callable[[str], bool] | None]:
+    """Return how transformers 5 names a tensor that files keep under an older name, and whether it converts it.
+
+    Earlier releases do neither: None.
+    """
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightRenaming, rename_source_key
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
     except ImportError:
-        return None
+        return None, None
     with torch.device("meta"):
         conversions = get_model_conversion_mapping(make())
     renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
-    return lambda key: str(rename_source_key(key, renamings, [])[0])
+    converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    return (
+        lambda key: str(rename_source_key(key, renamings, [])[0]),
+        lambda key: rename_source_key(key, renamings, converters)[1] is not None,
+    )
 
 
 def _instance(reference: str, module: nn.Module) -> Blueprint:

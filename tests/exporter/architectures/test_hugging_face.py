@@ -3,15 +3,19 @@
 import ast
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import exporter
 from exporter.architectures.hugging_face import load_auto
+from exporter.architectures.rebuild import rebuild
 from exporter.architectures.registry import build, resolve
+from exporter.checkpoint import read_checkpoint
 from exporter.inputs.image import read_transform
 from exporter.inputs.text.tokenizer import read_tokenizer
 
@@ -130,3 +134,33 @@ def test_no_other_module_reads_with_an_auto_class():
         and "GenerationConfig" not in ast.unparse(node.value)
     ]
     assert not offenders
+
+
+@pytest.fixture
+def experts(tmp_path) -> Path:
+    """A folder whose file has each expert's tensors, which the network has as one."""
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_local_experts": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    config = transformers.MixtralConfig(vocab_size=20, pad_token_id=0, num_labels=3, **sizes, **heads)
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "experts")
+    return tmp_path / "experts"
+
+
+def test_a_file_whose_tensors_transformers_merges_names_the_line_that_saves_them_merged(experts, monkeypatch):
+    monkeypatch.chdir(experts.parent)
+    with pytest.raises(exporter.ArchitectureError, match="merges or splits its tensors") as refused:
+        rebuild("hf:experts", {}, read_checkpoint(Path("experts")))
+
+    (line,) = re.findall(r"with (torch\.save\(.*\)), and export", str(refused.value))
+    auto = transformers.AutoModelForSequenceClassification
+    exec(line, {"torch": torch, "AutoModelForSequenceClassification": auto})  # noqa: S102
+    rebuilt = rebuild("hf:experts", {}, read_checkpoint(Path("model.pth")))
+    ids = torch.tensor([[3, 5, 7]])
+    with torch.no_grad():
+        assert torch.equal(rebuilt.network(ids), auto.from_pretrained("experts").eval()(ids).logits)
+
+
+def test_another_file_than_its_own_is_told_what_differs(experts):
+    torch.save(nn.Linear(3, 2).state_dict(), experts.parent / "linear.pth")
+    with pytest.raises(exporter.ArchitectureError, match=r"expected \d+ tensors"):
+        rebuild(f"hf:{experts}", {}, read_checkpoint(experts.parent / "linear.pth"))
