@@ -6,7 +6,6 @@ field changes its meaning; readers ignore fields that they do not know.
 
 import math
 from collections.abc import Iterable
-from html import escape
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -214,6 +213,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         cells = ((row.path, row.stage, row.group, row.inputs, _figure(row), row.fault or "passed") for row in self.rows)
         heads = ("path", "stage", "group", "inputs", "largest difference", "verdict")
         lines = [_html_row("th", heads), *(_html_row("td", line) for line in cells)]
+        from html import escape
+
         sentences = "".join(f"<li>not proven: {escape(sentence)}</li>" for sentence in self.not_proven)
         return f"<p>{escape(repr(self)[1:-1])}</p><table>{''.join(lines)}</table><ul>{sentences}</ul>"
 
@@ -275,6 +276,8 @@ def _figure(row: Row) -> str:
 
 
 def _html_row(tag: str, cells: Iterable[Any]) -> str:
+    from html import escape
+
     return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
 

@@ -1,19 +1,21 @@
 """Networks of an artifact, loaded by precision."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from runtime.artifact.open import Artifact
 from runtime.artifact.variants import device_for
-from runtime.engine.deferral import DeferralRule, DeferringExecutor
 from runtime.engine.executor import Executor
 from runtime.engine.graph import StoredGraph
 from runtime.manifest import DEFERRING, FULL_PRECISION, Deferral, Manifest, Variant
 from runtime.outputs.registry import open_interpreter
 
+if TYPE_CHECKING:
+    from runtime.engine.deferral import DeferralRule
 
-@dataclass(frozen=True, kw_only=True)
-class Graphs:
+
+class Graphs(msgspec.Struct, frozen=True, kw_only=True):
     """The two graphs of a variant: ``raw`` takes raw inputs, ``network`` what the host prepares."""
 
     network: StoredGraph
@@ -41,6 +43,9 @@ def open_executor(artifact: Artifact, graphs: Graphs, *, precision: str, device:
     deferral = variant.approximation.deferral if variant.approximation is not None else None
     if deferral is None or not precision.endswith(DEFERRING):
         return Executor(graphs.network, **options)
+    # Most models run in one precision: the first label does not wait for this.
+    from runtime.engine.deferral import DeferringExecutor
+
     full = read_graphs(artifact, manifest.variant(FULL_PRECISION))
     return DeferringExecutor(
         graphs.network,
@@ -51,8 +56,10 @@ def open_executor(artifact: Artifact, graphs: Graphs, *, precision: str, device:
     )
 
 
-def deferral_rule(manifest: Manifest, deferral: Deferral) -> DeferralRule:
+def deferral_rule(manifest: Manifest, deferral: Deferral) -> "DeferralRule":
     """Return which rows of a variant's outputs run again."""
+    from runtime.engine.deferral import DeferralRule
+
     return DeferralRule(
         output=manifest.outputs[0].name, limit=deferral.limit, margins=open_interpreter(manifest.task).margins
     )

@@ -1,10 +1,10 @@
 """Deferral: rows of a quantized network that are too close to call run again in fp32."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +12,7 @@ from runtime.engine.executor import Executor
 from runtime.engine.session import Arrays, Graph
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeferralRule:
+class DeferralRule(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows run again: those whose margin, as ``margins`` finds it in the scores ``output``, is under ``limit``.
 
     ``margins`` takes scores, float32 [batch, classes], and returns float [batch].
