@@ -49,7 +49,8 @@ def ending_runs() -> Iterator[None]:
     ends the process, after a moment in which they may do it themselves. A server's event loop takes signals over.
     """
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    if hasattr(os, "set_blocking"):  # Windows has it since Python 3.12, and does without
+        os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
     try:

@@ -23,7 +23,7 @@ from exporter.inputs.image.processors import Backend, Settings, geometry_of, kin
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.steps.resize import PILLOW_FILTERS
 from runtime.geometry.preparation import prepare
-from runtime.manifest import ArithmeticStep, GeometryStep
+from runtime.manifest import ArithmeticStep, ChannelOrder, GeometryStep
 
 CONFIG_NAME = "preprocessor_config.json"
 
@@ -38,7 +38,6 @@ _DRAWINGS = (
 
 # Largest accepted difference of the arithmetic, in shares of the largest value: float32's own rounding is a hundredth.
 _TOLERANCE = 1e-5
-
 
 # Largest accepted share of pixels that are between two colors.
 _TIES = 1e-3
@@ -90,13 +89,8 @@ def read_processor(
             "file, or pass --preprocess FILE.py:NAME."
         ) from error
     settings = Settings(processor=processor, backend=backend, subject=subject, ignored=kind.ignored)
-    read = Processor(
-        geometry=geometry_of(kind, settings),
-        arithmetic=tuple(kind.arithmetic(settings)),
-        transform=run,
-        pixels=lambda image: run(image).permute(1, 2, 0).numpy(),
-    )
-    order = next((step.order for step in read.arithmetic if hasattr(step, "order")), None)
+    geometry, arithmetic = geometry_of(kind, settings), tuple(kind.arithmetic(settings))
+    order = next((step.order for step in arithmetic if isinstance(step, ChannelOrder)), None)
     plain = as_function(processor, **{name: False for name in _PLAIN if hasattr(processor, name)})
 
     def own_pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -105,9 +99,9 @@ def read_processor(
         prepared: NDArray[np.uint8] = values.permute(1, 2, 0).contiguous().numpy()
         return prepared
 
-    whole = Processor(geometry=read.geometry, arithmetic=read.arithmetic, transform=run, pixels=own_pixels)
-    _check(whole, pixels, subject, type(processor).__name__)
-    return whole
+    read = Processor(geometry=geometry, arithmetic=arithmetic, transform=run, pixels=own_pixels)
+    _check(read, pixels, subject, type(processor).__name__)
+    return read
 
 
 def is_timm(folder: Path) -> bool:
