@@ -1,6 +1,6 @@
 """ONNX node builder, with formulas over the values between nodes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -189,6 +189,17 @@ class Value:
 
 # A str is the name of a value.
 Operand: TypeAlias = Value | str | int | float
+
+
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield every node of a model, those of its functions and of inner graphs included, in no order."""
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while pending:
+        node = pending.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                pending += graph.node
 
 
 def outer_names(node: onnx.NodeProto) -> set[str]:

@@ -1,10 +1,9 @@
 """ONNX opsets and IR versions: what a graph needs, and the oldest onnxruntime that has it."""
 
-from collections.abc import Iterable, Iterator
-
 import onnx
 from onnx import helper
 
+from exporter.conversion.node_builder import all_nodes
 from exporter.errors import ConversionError
 from exporter.options.forms import OPSETS
 from runtime.manifest import OnnxVersions
@@ -40,7 +39,7 @@ def versions_of(model: onnx.ModelProto) -> OnnxVersions:
 
 def check_opset(model: onnx.ModelProto, opset: int, *, name: str) -> None:
     """Raise ConversionError unless all operators of a graph of the network ``name`` can be written in ``opset``."""
-    nodes = [node for node in _all_nodes(model.graph.node) if node.domain in {"", "ai.onnx"}]
+    nodes = [node for node in all_nodes(model) if node.domain in {"", "ai.onnx"}]
     missing = [node for node in nodes if not _is_in(node, opset)]
     if not missing:
         return
@@ -64,11 +63,3 @@ def _is_in(node: onnx.NodeProto, opset: int) -> bool:
         and schema.min_input <= len(node.input) <= schema.max_input
         and schema.min_output <= len(node.output) <= schema.max_output
     )
-
-
-def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(graph.node)

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from exporter.conversion.attention import convertible_attention
 from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
+from exporter.conversion.node_builder import all_nodes
 from exporter.conversion.opsets import lowest_ir_version, opset_of
 from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.conversion.small_constants import small_constants_kept
@@ -321,23 +322,13 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
     model.doc_string = model.graph.doc_string = ""
-    for node in _all_nodes(model):
+    for node in all_nodes(model):
         node.doc_string = ""
         del node.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
     return model
-
-
-def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while pending:
-        node = pending.pop()
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                pending += graph.node
 
 
 @contextlib.contextmanager
