@@ -19,11 +19,11 @@ from exporter.errors import PreprocessingError, first_line
 from exporter.inputs.image.made_images import Drawing
 from exporter.inputs.image.pixel_format import PixelFormat
 from exporter.inputs.image.plain_options import TransformParts
-from exporter.inputs.image.processors import Backend, Settings, geometry_of, kind_of
+from exporter.inputs.image.processors import Backend, Settings, channel_order, geometry_of, kind_of
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.steps.resize import PILLOW_FILTERS
 from runtime.geometry.preparation import prepare
-from runtime.manifest import ArithmeticStep, ChannelOrder, GeometryStep
+from runtime.manifest import ArithmeticStep, GeometryStep
 
 CONFIG_NAME = "preprocessor_config.json"
 
@@ -90,7 +90,7 @@ def read_processor(
         ) from error
     settings = Settings(processor=processor, backend=backend, subject=subject, ignored=kind.ignored)
     geometry, arithmetic = geometry_of(kind, settings), tuple(kind.arithmetic(settings))
-    order = next((step.order for step in arithmetic if isinstance(step, ChannelOrder)), None)
+    order = channel_order(arithmetic)
     plain = as_function(processor, **{name: False for name in _PLAIN if hasattr(processor, name)})
 
     def own_pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -230,6 +230,11 @@ def _efficientnet(settings: Settings) -> list[ArithmeticStep]:
     return steps
 
 
+def channel_order(arithmetic: Sequence[ArithmeticStep]) -> tuple[int, ...] | None:
+    """Return the order in which a processor hands on its channels, or None where it keeps theirs."""
+    return next((step.order for step in arithmetic if isinstance(step, ChannelOrder)), None)
+
+
 def _flipped(settings: Settings) -> list[ArithmeticStep]:
     """Return the steps, and RGB to BGR at their end, unless a setting says otherwise."""
     steps = _usual_arithmetic(settings)
