@@ -1,4 +1,4 @@
-"""Capacity planning from the command line: see scripts/plan-capacity and docs/capacity.md."""
+"""Capacity planning from the command line: see scripts/plan-capacity and docs/benchmarks/capacity.md."""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""Table and plot of docs/capacity.md: needs of up to a million requests per second."""
+"""Table and plot of docs/benchmarks/capacity.md: needs of up to a million requests per second."""
 
 import argparse
 import warnings
@@ -15,12 +15,12 @@ from capacity.simulation_inputs import core_ms
 from capacity.stages import measure
 from material.paths import ARTIFACT, PHOTOS, ROOT
 
-PLOT = ROOT / "docs" / "capacity.svg"
+PLOT = ROOT / "docs" / "benchmarks" / "capacity.svg"
 TABLE_RATES = (100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 
 
 def to_markdown(scales: list[Scale]) -> str:
-    """Return the table of docs/capacity.md."""
+    """Return the table of docs/benchmarks/capacity.md."""
     columns = (
         *("requests per second", "replicas", "cores", "of these without the network", "machines", "Gbit/s in"),
         *("balancers", "artifact to all", "update one by one", "more than one is needed of"),

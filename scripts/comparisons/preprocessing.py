@@ -1,4 +1,4 @@
-"""Differences of ready-made preprocessing from torchvision's pixels: the table of docs/transforms.md."""
+"""Differences of ready-made preprocessing from torchvision's pixels: the table of docs/guides/transforms.md."""
 
 import contextlib
 import io

@@ -33,7 +33,7 @@ def test_it_is_composite_and_every_input_reaches_a_step(action):
 
 def test_the_documented_workflow_gives_it_inputs_that_it_has(action):
     yaml = pytest.importorskip("yaml")
-    page = (ROOT / "docs" / "parity.md").read_text()
+    page = (ROOT / "docs" / "guides" / "ci-parity.md").read_text()
     workflow = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
     (step,) = [one for one in workflow["jobs"]["parity"]["steps"] if "truecopy" in one.get("uses", "")]
     required = {name for name, given in action["inputs"].items() if given.get("required")}
@@ -84,7 +84,7 @@ def test_pytorch_comes_from_the_index_that_is_named(action, tmp_path, index, opt
 
 def test_the_documented_workflow_for_each_push_needs_no_pytorch():
     yaml = pytest.importorskip("yaml")
-    page = (ROOT / "docs" / "parity.md").read_text()
+    page = (ROOT / "docs" / "guides" / "ci-parity.md").read_text()
     workflow = yaml.safe_load(page.split("```yaml\n")[2].partition("```")[0])
     commands = [step["run"] for step in workflow["jobs"]["verify"]["steps"] if "run" in step]
 

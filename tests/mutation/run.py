@@ -1,4 +1,4 @@
-"""Mutation testing: plants every fault, one after the other, and writes the outcomes into docs/mutants.md."""
+"""Mutation testing: plants every fault, one after the other, and writes the outcomes into benchmarks/mutants.md."""
 
 import argparse
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "mutants.md"
+PAGE = ROOT / "docs" / "benchmarks" / "mutants.md"
 RESULTS = ROOT / "build" / "mutants" / "results.jsonl"
 BEGIN, END = "<!-- from here on written by scripts/mutants -->", "<!-- up to here -->"
 

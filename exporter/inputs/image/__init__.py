@@ -1,7 +1,7 @@
 """Image preprocessing: training transforms to manifest steps, ONNX nodes and TorchScript.
 
 A new step takes a type in ``runtime/manifest/steps.py``, a module in ``runtime/geometry/steps`` and one in
-``exporter/inputs/image/steps``, and a line in the registry of each side; see docs/development.md.
+``exporter/inputs/image/steps``, and a line in the registry of each side; see docs/contributing/development.md.
 """
 
 from exporter.inputs.image.opencv_transforms import Letterbox, OpenCVResize
