@@ -13,6 +13,7 @@
 Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y`` where both carry information.
 """
 
+import linecache
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,9 @@ def line_of(error: BaseException) -> str:
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_file() and not path.is_relative_to(_OWN) and not INSTALLED & set(path.parts):
+        # The text of a notebook's cells is kept under names that are no files.
+        has_text = path.is_file() or frame.filename in linecache.cache
+        if has_text and not path.is_relative_to(_OWN) and not INSTALLED & set(path.parts):
             return f"{short_path(path)}:{frame.lineno}, '{frame.line}'"
     return ""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.checkpoint.state_dicts import value_at
 from exporter.errors import CheckpointError
-from exporter.object_path import import_file
+from exporter.object_path import import_source
 
 
 def load_module(path: Path, entry: str, names: Sequence[str], imports: Sequence[Path]) -> Any:
@@ -47,12 +47,7 @@ def _add_import_path(source: Path) -> None:
         sys.path.insert(0, str(source.resolve()))
         return
     sys.path.insert(0, str(source.resolve().parent))
-    try:
-        module = import_file(source)
-    except Exception as error:  # the user's module may raise anything
-        raise CheckpointError(
-            f"'{source}': importing it failed: {type(error).__name__}: {error}. Fix the module first."
-        ) from error
+    module = import_source(str(source), subject=str(source), error=CheckpointError)
     # A module saved by the script that defines it says '__main__'.
     main = sys.modules["__main__"]
     for name, value in vars(module).items():

@@ -57,8 +57,9 @@ _FITTED = {".skops", ".joblib", ".pkl", ".pickle"}
 class ExportOptions(FormOptions, VariantOptions):
     """One export, as asked for; None: inferred, and reported.
 
-    ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME``, ``package.module:NAME``, a module,
-    or a callable that is called with ``arguments``. ``preprocess`` is the evaluation transform, or a reference to it.
+    ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME`` or ``FILE.ipynb:NAME``,
+    ``package.module:NAME``, a module, or a callable that is called with ``arguments``. ``preprocess`` is the evaluation
+    transform, or a reference to it.
     ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``, or token sequences, as ``x=tokens[batch,length]``.
     ``tokenizer_input`` is the input of the artifact that ``tokenizer`` was read from; it has no option.
     """
@@ -67,8 +68,8 @@ class ExportOptions(FormOptions, VariantOptions):
     arch: "str | nn.Module | Callable[..., Any] | None" = option_field(
         metavar="NAME",
         recheck=True,
-        help="Architecture: a torchvision name, timm:NAME, hf:FOLDER, FILE.py:NAME, or package.module:NAME. Default: "
-        "the only known one that fits.",
+        help="Architecture: a torchvision name, timm:NAME, hf:FOLDER, FILE.py:NAME, FILE.ipynb:NAME, or "
+        "package.module:NAME. Default: the only known one that fits.",
     )
     arguments: Mapping[str, Any] = option_field(
         {},
@@ -82,8 +83,9 @@ class ExportOptions(FormOptions, VariantOptions):
     preprocess: str | Callable[..., Any] | None = option_field(
         metavar="FILE.py:NAME",
         recheck=True,
-        help="Evaluation transform, timm:NAME, or any callable whose steps the options for images state; or one fitted "
-        "on columns: FILE.skops, FILE.joblib, statistics as FILE.json. Default: torchvision's for the architecture.",
+        help="Evaluation transform, also of a notebook; timm:NAME, or any callable whose steps the options for images "
+        "state; or one fitted on columns: FILE.skops, FILE.joblib, statistics as FILE.json. Default: torchvision's for "
+        "the architecture.",
         input_kinds=("image", "tabular"),
     )
     resize: int | tuple[int, int] | None = option_field(

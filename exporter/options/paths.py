@@ -37,7 +37,7 @@ def _paths_in(name: str, value: Any) -> Iterator[Path]:
         location, colon, _ = value.rpartition(":")
         if value.startswith("hf:"):
             yield Path(value.removeprefix("hf:"))
-        elif colon and Path(location).suffix in {".py", ".json"}:
+        elif colon and Path(location).suffix in {".py", ".ipynb", ".json"}:
             yield Path(location)
-        elif not colon and Path(value).suffix in {".json", ".skops", ".joblib", ".pkl", ".pickle"}:
+        elif not colon and Path(value).suffix in {".py", ".ipynb", ".json", ".skops", ".joblib", ".pkl", ".pickle"}:
             yield Path(value)

@@ -52,3 +52,35 @@ def test_what_a_script_does_when_it_is_imported_is_said(script, text, reason):
 def test_a_missing_script_is_called_that(tmp_path):
     with pytest.raises(ArchitectureError, match=r"no such file: '.*none\.py'"):
         load_object(f"{tmp_path / 'none.py'}:x", error=ArchitectureError)
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_the_names_of_a_script_are_listed_where_none_or_a_wrong_one_is_given(script, name):
+    reference = script(
+        "from collections import Counter\nfrom functools import partial\n"
+        "def build(): pass\ntransform = partial(int)\ntransforms = {'val': int, 'size': 3}\nsize = 4",
+        name,
+    ).removesuffix(":")
+
+    with pytest.raises(ArchitectureError, match=r"""'build', 'transform', 'transforms\["val"\]'\. Write""") as caught:
+        load_object(reference, error=ArchitectureError)
+
+    assert "Counter" not in str(caught.value)
+    assert "'size'" not in str(caught.value)
+
+
+def test_a_sibling_that_is_imported_late_is_found(script, tmp_path):
+    (tmp_path / "late_sibling.py").write_text("value = 5")
+    reference = script("def build():\n    import late_sibling\n    return late_sibling.value", "build")
+
+    assert load_object(reference, error=ArchitectureError)() == 5
+
+
+def test_a_sibling_named_as_a_package_of_ours_is_the_one_that_a_script_imports(script, tmp_path):
+    (tmp_path / "runtime.py").write_text("value = 6")
+
+    assert load_object(script("from runtime import value", "value"), error=ArchitectureError) == 6
+
+    import runtime
+
+    assert runtime.load
