@@ -38,7 +38,7 @@ from exporter.options.export import ExportOptions
 from exporter.options.in_memory import saved_network
 from exporter.options.rules import DEFAULT_TASK
 from exporter.outputs.assumptions import output_assumptions
-from exporter.outputs.labels import assumed_labels
+from exporter.outputs.labels import assumed_labels, check_lines
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.advice import advise
@@ -246,6 +246,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
             return assumed_labels(classes=classes, torchvision_name=rebuilt.torchvision_name)
 
         labels, step.finding = postprocessing.read_labels(options.labels, assume)
+        check_lines(labels)
         postprocessing = postprocessing.with_labels(labels, file=LAYOUT.labels)
     eager = parity.EagerModel(
         source=adapter,

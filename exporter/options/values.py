@@ -153,7 +153,7 @@ def read_lengths(text: str) -> dict[str, tuple[int, int]]:
 
 def read_columns(text: str) -> tuple[str, ...]:
     """Return names that commas separate."""
-    return tuple(text.split(","))
+    return tuple(name.strip() for name in text.split(","))
 
 
 def read_values(text: str) -> tuple[Value, ...]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from exporter.errors import ExportError
+from runtime.errors import InputError
+from runtime.inputs.encoding import decode_text
 
 # A file, or the names themselves.
 LabelSource: TypeAlias = Path | Sequence[str]
@@ -21,6 +23,14 @@ _REMEDY = 'Save the names as a JSON list in the order of the scores, such as ["d
 # A line that begins or ends with a number, and what it numbers.
 _NUMBER_FIRST = re.compile(r"(\d+)(?:\s*[,;:\t]\s*|\s+-\s+|\s+)(\S.*)")
 _NUMBER_LAST = re.compile(r"(.*\S)\s*[,;:\t]\s*(\d+)")
+# A number behind a blank may also be a part of the name, as in 'Boeing 737'.
+_NUMBER_LAST_OR_NAME = re.compile(r"(.*\S)\s+(\d+)")
+
+# Suffixes of formats whose lines are no names.
+_OTHER_FORMATS = {".yaml", ".yml", ".toml", ".xml", ".pbtxt"}
+
+# The ends of lines of text files; a name may have the other characters that Python takes for one.
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 # Headings of the two columns of a table, in lower case.
 _NUMBER_HEADINGS = {"index", "idx", "id", "class_id", "class_idx", "class_index", "label_id", "number", "no"}
@@ -33,8 +43,8 @@ def read_labels(source: LabelSource, *, classes: int, fix: str = "") -> tuple[st
     ``source`` has them itself, or is a file: one name per line, each line or none with its number; a table with a
     column of numbers; a JSON list, or an object with the numbers of the names or the names of the numbers, as
     torchvision's ``class_to_idx`` and a transformers ``config.json`` have them. Raises ExportError when the file is
-    missing or is not UTF-8 text, where the order is ambiguous, and for another number of names than there are classes,
-    for which ``fix`` is what to do.
+    missing or is not text, where the order is ambiguous, and for another number of names than there are classes, for
+    which ``fix`` is what to do.
     """
     names = _read_names(source, option="--labels") if isinstance(source, Path) else list(source)
     subject = _subject(source)
@@ -69,6 +79,16 @@ def check_label_count(source: LabelSource, outputs: Collection[int], *, checkpoi
 
 def _subject(source: LabelSource) -> str:
     return f"'{source}'" if isinstance(source, Path) else "--labels"
+
+
+def check_lines(labels: Sequence[str]) -> None:
+    """Raise ExportError for a name that is not one line, as the artifact's file of them has it."""
+    for index, name in enumerate(labels):
+        if name.splitlines() != [name]:
+            raise ExportError(
+                f"the labels: the name at index {index} is not one line of text: got {name!r:.80}. Correct it where it "
+                "is from, or pass --labels."
+            )
 
 
 def describe_labels(labels: Sequence[str], source: LabelSource) -> str:
@@ -119,18 +139,23 @@ def assumed_labels(*, classes: int, torchvision_name: str) -> tuple[tuple[str, .
 def _read_names(path: Path, *, option: str) -> list[str]:
     """Return the names in a file, in the order of their numbers; empty lines between names are kept, for messages."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decode_text(path.read_bytes(), f"'{path}'")
     except FileNotFoundError:
         raise ExportError(
             f"'{path}': no such file: expected a text file with one name per line, or JSON. Check {option}."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"'{path}': cannot be read as UTF-8 text: {error}. Save it as UTF-8.") from error
-    if path.suffix.lower() == ".json" or text.lstrip()[:1] in {"{", "["}:
+    except OSError as error:
+        raise ExportError(f"'{path}': cannot be read: {error.strerror}. Check {option}.") from error
+    except InputError as error:
+        raise ExportError(str(error)) from error
+    suffix = path.suffix.lower()
+    if suffix == ".json" or text.lstrip()[:1] in {"{", "["}:
         return _names_in_json(_parse(text, path), path)
-    if path.suffix.lower() in {".csv", ".tsv"}:
-        return _names_in_table(text, path)
-    lines = text.splitlines()
+    if suffix in _OTHER_FORMATS:
+        raise ExportError(f"'{path}': cannot be read: expected text, a table or JSON, got '{suffix}'. {_REMEDY}.")
+    lines = _LINE_END.split(text)
+    if suffix in {".csv", ".tsv"}:
+        return _names_in_table(lines, path)
     while lines and not lines[-1].strip():
         lines.pop()
     return _names_in_lines(lines, path)
@@ -166,11 +191,11 @@ def _names_in_json(value: Any, path: Path) -> list[str]:
     return complete[0]
 
 
-def _names_in_table(text: str, path: Path) -> list[str]:
+def _names_in_table(lines: Sequence[str], path: Path) -> list[str]:
     """Return the names in the lines of a CSV or TSV file, with a heading or without."""
-    sample = text[:10_000]
+    sample = "\n".join(lines)[:10_000]
     delimiter = max("\t;,", key=sample.count) if any(mark in sample for mark in "\t;,") else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     rows = [row for row in rows if any(row)]
     if not rows or all(len(row) == 1 for row in rows):
         return [row[0] for row in rows]
@@ -199,7 +224,8 @@ def _names_in_lines(lines: Sequence[str], path: Path) -> list[str]:
     last = [match.groups()[::-1] for match in map(_NUMBER_LAST.fullmatch, names) if match]
     numbered = [pairs for pairs in (first, last) if names and len(pairs) == len(names)]
     if not numbered:
-        return names
+        behind = [(match[2], match[1]) for match in map(_NUMBER_LAST_OR_NAME.fullmatch, names) if match]
+        return (_in_order(behind) if 1 < len(behind) == len(names) else None) or names
     ordered = [_in_order([(number, _unquote(name)) for number, name in pairs]) for pairs in numbered]
     return _one_of(ordered[0], ordered[1] if len(ordered) > 1 else None, len(names), path)
 

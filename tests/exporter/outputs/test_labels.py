@@ -7,7 +7,7 @@ import torch
 
 from exporter import ExportError
 from exporter.options.task import TaskOptions
-from exporter.outputs.labels import describe_labels, read_labels, read_vocabulary
+from exporter.outputs.labels import check_lines, describe_labels, read_labels, read_vocabulary
 from exporter.outputs.registry import infer_postprocessing
 
 FLOWERS = ("daisy", "rose", "tulip")
@@ -33,6 +33,7 @@ TO_NAMES = {"2": "tulip", "0": "daisy", "1": "rose"}
         ("numbered.txt", "0 - daisy\n1 - rose\n2 - tulip\n"),
         ("numbered.txt", "0,daisy\n1,rose\n2,tulip\n"),
         ("numbered.txt", "daisy,0\ntulip,2\nrose,1\n"),
+        ("numbered.txt", "daisy 0\ntulip 2\nrose 1\n"),
         ("numbered.txt", "0, 'daisy'\n1, 'rose'\n2, 'tulip'\n"),
         ("numbered.txt", "0\tdaisy\n1\trose\n2\ttulip\n"),
         ("labels.csv", "1,rose\n0,daisy\n2,tulip\n"),
@@ -58,6 +59,8 @@ def test_names_come_in_the_order_of_the_scores(tmp_path, name, text):
         ("3D model", "2D drawing"),
         ("0 stars", "some stars"),
         ("class 1", "class 0"),
+        ("Boeing 737", "Airbus 320"),
+        ("dai\x85sy", "rose\u2028red"),
     ],
 )
 def test_lines_that_are_not_all_numbered_stay_as_they_are(tmp_path, names):
@@ -95,6 +98,29 @@ def test_an_ambiguous_order_is_refused_with_the_way_to_state_it(tmp_path, name, 
 
     with pytest.raises(ExportError, match=r"Save the names as a JSON list in the order of the scores, such as \["):
         read_labels(tmp_path / name, classes=3)
+
+
+def test_a_file_is_read_in_the_encodings_that_every_list_may_have(tmp_path):
+    (tmp_path / "names.txt").write_bytes("daisy\r\nrosé\r\n".encode("utf-16"))
+    assert read_labels(tmp_path / "names.txt", classes=2) == ("daisy", "rosé")
+
+    (tmp_path / "names.txt").write_bytes("daisy\nrosé\n".encode("latin-1"))
+    with pytest.raises(ExportError, match=r"names\.txt': not text: expected UTF-8, got byte 0xe9.*Save it as UTF-8"):
+        read_labels(tmp_path / "names.txt", classes=2)
+
+
+def test_a_format_whose_lines_are_no_names_is_refused(tmp_path):
+    (tmp_path / "data.yaml").write_text("- daisy\n- rose\n", encoding="utf-8")
+
+    with pytest.raises(ExportError, match=r"expected text, a table or JSON, got '\.yaml'\. Save the names as a JSON"):
+        read_labels(tmp_path / "data.yaml", classes=2)
+
+
+@pytest.mark.parametrize("name", ["dai\nsy", "dai\u2028sy", "dai\rsy", ""])
+def test_a_name_that_the_artifact_cannot_hold_on_a_line_is_refused(name):
+    check_lines(("rose", "tulip, red"))
+    with pytest.raises(ExportError, match="the name at index 1 is not one line of text"):
+        check_lines(("rose", name))
 
 
 @pytest.mark.parametrize(
