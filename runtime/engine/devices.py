@@ -3,10 +3,10 @@
 All decisions are made from a ``MachineInfo``, the facts about a machine, so that none of them needs the device.
 """
 
-import contextlib
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -15,31 +15,18 @@ from runtime.errors import DeviceError
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
-# Packages that all install the module 'onnxruntime', and overwrite each other's files.
-PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-openvino",
-    "onnxruntime-directml",
-    "onnxruntime-migraphx",
-    "onnxruntime-qnn",
-    "onnxruntime-rocm",
-    "onnxruntime-silicon",
-    "onnxruntime-training",
-    "ort-nightly",
-    "ort-nightly-gpu",
-)
-
 
 class MachineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Facts that select a device: the system, a loaded NVIDIA driver, and the installed onnxruntime.
 
-    ``packages`` is None until ``installed`` reads them, which takes longer than selecting a device.
+    ``plugins`` are the installed modules of ``Device.plugin``. ``packages`` is None until ``installed`` reads them,
+    which takes longer than selecting a device.
     """
 
     system: str
     nvidia: bool
     providers: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
     packages: dict[str, str] | None = None
 
     def installed(self) -> dict[str, str]:
@@ -59,9 +46,12 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     ``provider`` is onnxruntime's provider; ``numbered`` devices are selected with ``:N``. ``environment`` returns the
     variables that its libraries read at their first use in a process. ``package`` installs the provider; ``libraries``
-    are those that it loads, by the beginning of their names, with the command that installs each. ``system`` is the
-    only operating system that has it. An error with one of ``failures`` in its message is the device's fault, not the
+    are those that it loads, by the beginning of their names, with the command that installs each. ``systems`` are the
+    only operating systems that have it. An error with one of ``failures`` in its message is the device's fault, not the
     input's.
+
+    ``plugin`` is the module of a provider that onnxruntime does not contain: its ``get_library_path`` is what to
+    register. The provider computes wrong results with ``wrong_operators``: graphs with one of them are refused.
     """
 
     provider: str
@@ -70,9 +60,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     environment: Callable[[DeviceOptions], dict[str, str]] = lambda _options: {}
     numbered: bool = False
     nvidia: bool = False
-    system: str | None = None
+    systems: tuple[str, ...] = ()
     libraries: dict[str, str] = {}
     failures: tuple[str, ...] = ()
+    plugin: str | None = None
+    wrong_operators: tuple[str, ...] = ()
 
 
 def _no_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
@@ -108,8 +100,9 @@ def _tensorrt_environment(options: DeviceOptions) -> dict[str, str]:
 
 
 def _openvino_options(_number: int, _options: DeviceOptions) -> dict[str, str]:
-    # OpenVINO computes in half precision where the processor is faster that way, unless ACCURACY is set.
-    return {"device_type": "CPU", "precision": "ACCURACY"}
+    # OpenVINO computes in half precision where the processor is faster that way. The plugin ignores options that it
+    # does not know; a property in load_config that the CPU does not have is an error.
+    return {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'}
 
 
 _NVIDIA_FAILURES = ("CUDA failure", "CUDNN failure", "CUBLAS failure", "CUFFT failure", "cudaError", "TensorRT")
@@ -144,12 +137,18 @@ DEVICES: dict[str, Device] = {
     ),
     "openvino": Device(
         provider="OpenVINOExecutionProvider",
-        package="onnxruntime-openvino",
+        package="onnxruntime-ep-openvino",
         options=_openvino_options,
-        libraries={"libopenvino": "pip install --force-reinstall onnxruntime-openvino"},
-        failures=("OpenVINO-EP", "openvino"),
+        systems=("Linux", "Windows"),
+        libraries={"libopenvino": "pip install --force-reinstall onnxruntime-ep-openvino"},
+        failures=("OpenVINO-EP", "openvino", "Exception from src/"),
+        plugin="onnxruntime_ep_openvino",
+        # Measured with 1.8.1: 'model.onnx', whose geometry is such a graph, differs by up to 0.6 on the first run.
+        wrong_operators=("If", "Loop", "Scan"),
     ),
-    "coreml": Device(provider="CoreMLExecutionProvider", package="truecopy[cpu]", options=_no_options, system="Darwin"),
+    "coreml": Device(
+        provider="CoreMLExecutionProvider", package="truecopy[cpu]", options=_no_options, systems=("Darwin",)
+    ),
 }
 
 # Devices that 'auto' tries before the CPU. TensorRT builds engines for minutes, OpenVINO and Core ML change the
@@ -163,18 +162,19 @@ def read_machine(providers: tuple[str, ...]) -> MachineInfo:
         system=platform.system(),
         nvidia=Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists(),
         providers=providers,
+        plugins=tuple(entry.plugin for entry in DEVICES.values() if entry.plugin and find_spec(entry.plugin)),
     )
 
 
 def installed_packages() -> dict[str, str]:
     """Return the installed packages that contain the module ``onnxruntime``, with their versions; should be one."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import distributions
 
-    packages = {}
-    for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            packages[name] = version(name)
-    return packages
+    packages: dict[str, str] = {}
+    for distribution in distributions():
+        if "onnxruntime" in (distribution.read_text("top_level.txt") or "").split():
+            packages.setdefault(distribution.name, distribution.version)
+    return dict(sorted(packages.items()))
 
 
 def split_device(device: str) -> tuple[str, int]:
@@ -205,8 +205,13 @@ def candidates(device: str, machine: MachineInfo) -> tuple[str, ...]:
 def missing_provider(device: str, machine: MachineInfo) -> str | None:
     """Return why this onnxruntime cannot use the device, and the fix; None where a session may be tried."""
     entry = DEVICES[split_device(device)[0]]
-    if entry.system is not None and machine.system != entry.system:
-        return f"needs another system: expected {entry.system}, got {machine.system}. Pass --device cpu."
+    if entry.systems and machine.system not in entry.systems:
+        expected = " or ".join(entry.systems)
+        return f"needs another system: expected {expected}, got {machine.system}. Pass --device cpu."
+    if entry.plugin is not None:
+        if entry.plugin in machine.plugins:
+            return None
+        return f"its plugin for onnxruntime is not installed. Run: pip install '{entry.package}'"
     if entry.provider not in machine.providers:
         packages = machine.installed()
         installed = ", ".join(f"{name} {version}" for name, version in packages.items()) or "no package"
@@ -235,6 +240,16 @@ def missing_piece(device: str, machine: MachineInfo, complaint: str) -> str:
         )
     check = "Check that 'nvidia-smi' works, or pass" if entry.nvidia else "Pass"
     return f"its libraries load, but no usable device responds. {check} --device cpu."
+
+
+def unsupported_processor(device: str, processors: Iterable[str]) -> str:
+    """Return that the plugin offers no device for the processors, by their vendors, and the fix."""
+    vendors = " and ".join(sorted({vendor for vendor in processors if vendor})) or "of an unknown vendor"
+    package = DEVICES[split_device(device)[0]].package
+    return (
+        f"the plugin '{package}' does not support this processor ({vendors}). "
+        f"Run: pip install --upgrade '{package}', or pass --device cpu."
+    )
 
 
 def missing_number(device: str, message: str) -> str | None:

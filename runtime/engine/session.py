@@ -26,6 +26,7 @@ from runtime.engine.devices import (
 )
 from runtime.engine.graph import StoredGraph
 from runtime.engine.placement import shape_nodes
+from runtime.engine.plugins import plugin_devices
 from runtime.engine.signals import Terminable, register, running
 from runtime.errors import ArtifactError, DeviceError, InputError, listed
 
@@ -260,7 +261,8 @@ def _open_on(
     )
     options.log_severity_level = _LOG_FATAL
     onnxruntime.set_default_logger_severity(_LOG_FATAL)
-    providers: list[str | tuple[str, dict[str, str]]] = [CPU_PROVIDER]
+    # What a plugin offers is an option of the session, which a list of providers would overrule.
+    providers: list[str | tuple[str, dict[str, str]]] | None = [CPU_PROVIDER]
     if entry.provider != CPU_PROVIDER:
         # _check_placement reads it; on a CPU the placement is known, and this takes a fifth of the time to load.
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -269,7 +271,11 @@ def _open_on(
             onnxruntime.preload_dlls()
         for name, value in entry.environment(chosen).items():
             os.environ.setdefault(name, value)
-        providers.insert(0, (entry.provider, entry.options(number, chosen)))
+        if entry.plugin is None:
+            providers = [(entry.provider, entry.options(number, chosen)), CPU_PROVIDER]
+        else:
+            options.add_provider_for_devices(plugin_devices(device, onnxruntime), entry.options(number, chosen))
+            providers = None
     source = _source(graph, options, in_memory=entry.provider == CPU_PROVIDER)
     loading = _Loading(options)
     try:
@@ -280,9 +286,8 @@ def _open_on(
         if absent is not None:
             raise DeviceError(f"device '{device}': {absent}") from error
         if entry.provider != CPU_PROVIDER and is_device_failure(device, str(error)):
-            raise DeviceError(
-                f"device '{device}': onnxruntime could not start it: {_why_not(device, machine)}"
-            ) from error
+            reason = f"{_one_line(error)}. Pass --device cpu." if entry.plugin else _why_not(device, machine)
+            raise DeviceError(f"device '{device}': onnxruntime could not start it: {reason}") from error
         raise ArtifactError(
             f"{_name(graph)}: onnxruntime {onnxruntime.__version__} cannot load it: {_one_line(error)}. "
             "Install a newer onnxruntime, or export the model again."
@@ -330,17 +335,20 @@ def _check_placement(session: Any, graph: Path | bytes, device: str, machine: Ma
     onnxruntime lists a provider as available, and falls back to the CPU, when the provider's libraries are missing:
     only the finished session shows the placement.
     """
-    provider = DEVICES[split_device(device)[0]].provider
+    entry = DEVICES[split_device(device)[0]]
+    provider = entry.provider
     if provider not in session.get_providers():
         raise DeviceError(
             f"device '{device}': onnxruntime could not start it and fell back to the CPU: {_why_not(device, machine)}"
         )
-    nodes = [
-        node
-        for subgraph in session.get_provider_graph_assignment_info()
-        if subgraph.ep_name != provider
-        for node in subgraph.get_nodes()
-    ]
+    subgraphs = session.get_provider_graph_assignment_info()
+    wrong = {node.op_type for subgraph in subgraphs for node in subgraph.get_nodes()} & {*entry.wrong_operators}
+    if wrong:
+        raise DeviceError(
+            f"device '{device}': {_name(graph)} has {', '.join(sorted(wrong))}, with which {provider} computes wrong "
+            "results. Pass --device cpu."
+        )
+    nodes = [node for subgraph in subgraphs if subgraph.ep_name != provider for node in subgraph.get_nodes()]
     # onnxruntime computes shapes on the CPU by design: these nodes are no arithmetic of the network.
     harmless = shape_nodes(graph) if nodes else frozenset()
     elsewhere = sorted({node.op_type for node in nodes if node.name not in harmless} - _SHAPE_OPERATORS)

@@ -11,9 +11,11 @@ from runtime.engine.devices import (
     MachineInfo,
     candidates,
     conflict,
+    installed_packages,
     is_device_failure,
     missing_number,
     missing_piece,
+    unsupported_processor,
 )
 
 GPU = MachineInfo(
@@ -55,9 +57,14 @@ def test_a_named_device_is_the_only_one_tried(device):
             "openvino",
             GPU,
             (
-                "device 'openvino': this onnxruntime (onnxruntime-gpu 1.31.1) has no OpenVINOExecutionProvider. "
-                "Run: pip uninstall -y onnxruntime-gpu && pip install 'onnxruntime-openvino'"
+                "device 'openvino': its plugin for onnxruntime is not installed. "
+                "Run: pip install 'onnxruntime-ep-openvino'"
             ),
+        ),
+        (
+            "openvino",
+            msgspec.structs.replace(GPU, system="Darwin"),
+            "device 'openvino': needs another system: expected Linux or Windows, got Darwin. Pass --device cpu.",
         ),
         ("coreml", GPU, "device 'coreml': needs another system: expected Darwin, got Linux. Pass --device cpu."),
     ],
@@ -94,6 +101,36 @@ def test_a_device_that_is_not_installed_is_an_error_with_the_exact_command(devic
 )
 def test_what_keeps_a_provider_from_starting_is_named_with_its_remedy(device, complaint, expected):
     assert expected in missing_piece(device, GPU, complaint)
+
+
+def test_a_plugin_goes_with_every_package_of_onnxruntime():
+    """It is registered with the onnxruntime that is installed, which has no such provider of its own."""
+    for machine in (CPU, GPU):
+        assert candidates("openvino", msgspec.structs.replace(machine, plugins=("onnxruntime_ep_openvino",))) == (
+            "openvino",
+        )
+
+
+def test_a_processor_that_a_plugin_does_not_support_is_named_with_what_to_do():
+    assert unsupported_processor("openvino", ["AMD", ""]) == (
+        "the plugin 'onnxruntime-ep-openvino' does not support this processor (AMD). "
+        "Run: pip install --upgrade 'onnxruntime-ep-openvino', or pass --device cpu."
+    )
+
+
+def test_every_package_with_the_module_onnxruntime_counts_whatever_its_name(tmp_path, monkeypatch):
+    for name, module in (("onnxruntime-anything", "onnxruntime"), ("onnxruntime-extras", "onnxruntime_extras")):
+        metadata = tmp_path / f"{name.replace('-', '_')}-9.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n")
+        (metadata / "top_level.txt").write_text(f"{module}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    packages = installed_packages()
+
+    assert packages.pop("onnxruntime-anything") == "9"
+    assert "onnxruntime-extras" not in packages
+    assert packages, "onnxruntime itself"
 
 
 def test_without_a_driver_no_library_is_blamed():
