@@ -22,13 +22,14 @@ from exporter.backends.backend import (
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace, write_torchscript
-from exporter.errors import ConversionError
+from exporter.conversion.validation import validate
+from exporter.errors import ConversionError, first_line
 from exporter.inputs.adapter import TorchScriptPart
 from exporter.inputs.image import Geometry, PixelFormat
 from exporter.inputs.image.made_images import PixelSource
 from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageId
-from exporter.parity.paths import REFERENCE_VALUES, split_batch, up_to_end
+from exporter.parity.paths import REFERENCE_VALUES, prepared_batch, split_batch, up_to_end
 from exporter.progress import megabytes
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
@@ -65,8 +66,21 @@ def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
     if part.geometry is not None and part.arithmetic is not None:
         return Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
     last = postprocessing.module()
-    module = NetworkPipeline(source.flat, None if isinstance(last, nn.Identity) else last)
-    return trace(module.eval(), example)
+    module = NetworkPipeline(source.flat, None if isinstance(last, nn.Identity) else last).eval()
+    traced = trace(module, example)
+    # A trace keeps the length that it was made with, where the network's own code looks at it.
+    validate(lambda inputs: _run(traced, inputs), module, source.inputs.validation_inputs, subject="its trace")
+    return traced
+
+
+def _run(traced: nn.Module, inputs: Mapping[str, Tensor]) -> list[NDArray[Any]]:
+    """Return the outputs of a trace; raises ConversionError where it does not take the inputs."""
+    try:
+        with torch.no_grad():
+            result = traced(*inputs.values())
+    except RuntimeError as error:
+        raise ConversionError(f"its trace fails on inputs of another length: {first_line(error)}") from error
+    return [value.numpy() for value in (result if isinstance(result, tuple) else (result,))]
 
 
 def open_path(opened: OpenArtifact) -> ServedPath:
@@ -77,10 +91,13 @@ def open_path(opened: OpenArtifact) -> ServedPath:
     outputs = [output.name for output in postprocessing.outputs]
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        decoded = [opened.adapter.decode(case) for case in cases]
-        inputs = (torch.from_numpy(np.concatenate([case[name] for case in decoded])) for name in names)
+        if borders.decoded:
+            decoded = [opened.adapter.decode(case) for case in cases]
+            arrays: Arrays = {name: np.concatenate([case[name] for case in decoded]) for name in names}
+        else:
+            arrays = prepared_batch(opened.model, cases)
         with torch.no_grad():
-            result = archive.module(*inputs)
+            result = archive.module(*(torch.from_numpy(np.array(arrays[name])) for name in names))
         values = result if isinstance(result, tuple) else (result,)
         by_name = {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
         return split_batch(by_name, manifest, len(cases))

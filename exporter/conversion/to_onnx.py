@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -26,9 +25,9 @@ from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import all_nodes
 from exporter.conversion.opsets import lowest_ir_version, opset_of
-from exporter.conversion.sigmoids import SIGMOID_LIMIT, SigmoidWatch
 from exporter.conversion.small_constants import small_constants_kept
 from exporter.conversion.to_torchscript import traced_reads
+from exporter.conversion.validation import validate
 from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
 
@@ -54,9 +53,6 @@ _VALUES = " [Caused by"
 
 # Smaller constants stay in the skeleton of a converted network.
 _APART_BYTES = 1024
-
-# A converted network that is further from eager than this, relative to its outputs, is wrong; parity judges the rest.
-_VALIDATION_LIMIT = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,25 +274,15 @@ def _validate(
     options.log_severity_level = LOG_FATAL
     data = converted.model.SerializeToString()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    for inputs in validation_inputs:
-        _validate_on(session, network, inputs)
-
-
-def _validate_on(session: Any, network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     names = {value.name for value in session.get_inputs()}
-    outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items() if name in names})
-    with torch.no_grad(), SigmoidWatch() as sigmoids:
-        value = network(*inputs.values())
-    for actual, tensor in zip(outputs, value if isinstance(value, tuple) else (value,), strict=True):
-        expected = tensor.numpy()
-        if actual.shape != expected.shape:
-            raise ConversionError(f"its graph gives {list(actual.shape)} where eager gives {list(expected.shape)}")
-        if not expected.size:
-            continue
-        largest = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
-        own_error = SIGMOID_LIMIT if sigmoids.made(tensor) else 0.0
-        if largest > max(_VALIDATION_LIMIT * float(np.abs(expected).max()), own_error):
-            raise ConversionError(f"its graph is {largest:.1e} off eager for inputs of another length")
+
+    def run(inputs: Mapping[str, torch.Tensor]) -> Sequence[NDArray[Any]]:
+        outputs: list[NDArray[Any]] = session.run(
+            None, {name: tensor.numpy() for name, tensor in inputs.items() if name in names}
+        )
+        return outputs
+
+    validate(run, network, validation_inputs, subject="its graph")
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

@@ -13,6 +13,8 @@ import msgspec
 
 from exporter.errors import ExportError
 from exporter.options.rules import Option, choices_of
+from runtime.errors import InputError
+from runtime.inputs.encoding import text_lines
 from runtime.manifest import Value
 
 
@@ -167,10 +169,10 @@ def read_colors(text: str) -> tuple[tuple[int, int, int], ...]:
     from PIL import ImageColor
 
     path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
     try:
+        names = text_lines(path) if path.is_file() else text.split(",")
         colors = [ImageColor.getcolor(name.strip(), "RGB") for name in names if name.strip()]
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, InputError) as error:
         raise ValueError(
             f"expected colors such as black or #ff8000 separated by commas, or a file with one per line: {error}"
         ) from None

@@ -42,6 +42,15 @@ def decode_text(data: bytes, subject: str) -> str:
     return text
 
 
+def text_lines(path: Path) -> list[str]:
+    """Return the lines of a file that are not blank, without the blanks around them, read as ``decode_text`` does.
+
+    Raises InputError for another encoding, and OSError where the file cannot be read.
+    """
+    lines = io.StringIO(decode_text(path.read_bytes(), f"'{path}'"), newline=None)
+    return [line.strip() for line in lines if line.strip()]
+
+
 @contextmanager
 def open_text(path: Path, subject: str) -> Iterator[TextIO]:
     """Yield a file as text, read as ``decode_text`` does, with the line ends that it has.

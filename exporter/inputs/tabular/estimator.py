@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from exporter.checkpoint.sklearn_files import PICKLES, SKOPS, check_scikit_learn, load_estimator
 from exporter.errors import PreprocessingError
 from exporter.object_path import is_reference, load_object
+from runtime.errors import InputError
+from runtime.inputs.encoding import decode_text
 
 _STATISTICS = (".json",)
 
@@ -102,7 +104,9 @@ def _read_file(path: Path, *, columns: Sequence[str], trust: bool) -> Any:
     if path.suffix not in _STATISTICS:
         return load_estimator(path, trust=trust)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(decode_text(path.read_bytes(), f"'{path}'"))
+    except InputError as error:
+        raise PreprocessingError(str(error)) from error
     except FileNotFoundError:
         raise PreprocessingError(f"'{path}': no such file: expected statistics as JSON. Check the path.") from None
     except (OSError, ValueError) as error:

@@ -31,7 +31,9 @@ from exporter.parity.cases import (
 )
 from exporter.parity.paths import host_stage
 from runtime.artifact.open import Artifact
+from runtime.errors import InputError
 from runtime.evidence import Stage, WholeCheck
+from runtime.inputs.encoding import text_lines
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
 from runtime.model import Model
@@ -206,8 +208,8 @@ class TextAdapter(AdapterDefaults):
         """Return None: the graph takes the tokenizer's arrays."""
 
     def torchscript_part(self) -> TorchScriptPart:
-        """Return why there is no archive."""
-        return TorchScriptPart(obstacle="libtorch has no tokenizer")
+        """Return that an archive begins with the tokenizer's arrays: libtorch has no tokenizer."""
+        return TorchScriptPart()
 
     def example(self, prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         """Return two texts: one padded where that is allowed, so that the mask is traced as one that masks."""
@@ -250,13 +252,14 @@ class TextAdapter(AdapterDefaults):
     def _read_samples(self, samples: Path) -> tuple[str, ...]:
         """Return the lines of a text file."""
         try:
-            stripped = [line.strip() for line in samples.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
+            lines = text_lines(samples)
+        except InputError as error:
+            raise ParityError(str(error)) from error
+        except OSError as error:
             raise ParityError(
-                f"'{samples}': cannot be used as samples: expected a UTF-8 file with one text per line: {error}. "
+                f"'{samples}': cannot be used as samples: expected a file with one text per line: {error.strerror}. "
                 "Check --samples."
             ) from error
-        lines = [line for line in stripped if line]
         texts = tuple(lines[:_MAX_SAMPLES])
         if len(lines) > len(texts):
             self.skipped_samples = (f"in '{samples}', {len(lines) - len(texts)} of {len(lines)} texts: the last ones",)

@@ -24,7 +24,9 @@ from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, Ser
 from exporter.parity.paths import decode_stage
 from exporter.parity.whole import check_list
 from runtime.artifact.open import Artifact
+from runtime.errors import InputError
 from runtime.evidence import Stage, WholeCheck
+from runtime.inputs.encoding import text_lines
 from runtime.inputs.text.decoder import LENGTH
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import LAYOUT, TokensInput
@@ -199,8 +201,8 @@ class TokensAdapter(AdapterDefaults):
         """Return None: nothing is prepared."""
 
     def torchscript_part(self) -> TorchScriptPart:
-        """Return why there is no archive."""
-        return TorchScriptPart(obstacle="a trace keeps the length it was made with, where a network looks at it")
+        """Return that an archive begins with the tokens."""
+        return TorchScriptPart()
 
     def example(self, _prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
         """Return two sequences of one length, which no other dimension is likely to have."""
@@ -333,11 +335,12 @@ class TokensAdapter(AdapterDefaults):
     def _read_samples(self, samples: Path) -> tuple[Case, ...]:
         """Return the lines of a text file: token numbers with blanks or commas between."""
         try:
-            lines = samples.read_text(encoding="utf-8-sig").splitlines()
-            sequences = list(_sequences(lines))
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+            sequences = list(_sequences(text_lines(samples)))
+        except InputError as error:
+            raise ParityError(str(error)) from error
+        except (OSError, ValueError) as error:
             raise ParityError(
-                f"'{samples}': cannot be used as samples: expected a UTF-8 file with one sequence of numbers per line: "
+                f"'{samples}': cannot be used as samples: expected a file with one sequence of numbers per line: "
                 f"{error}. Check --samples."
             ) from error
         if not sequences:
@@ -354,8 +357,7 @@ class TokensAdapter(AdapterDefaults):
 
 def _sequences(lines: Sequence[str]) -> Iterator[list[int]]:
     for line in lines:
-        if line.strip():
-            yield [int(part) for part in re.split(r"[\s,]+", line.strip(" \t[],"))]
+        yield [int(part) for part in re.split(r"[\s,]+", line.strip(" \t[],"))]
 
 
 def _embedding_of(network: nn.Module, run: Callable[[torch.Tensor], Any]) -> tuple[int | None, int | None]:

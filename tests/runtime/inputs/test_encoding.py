@@ -5,7 +5,7 @@ import io
 import pytest
 
 from runtime.errors import InputError
-from runtime.inputs.encoding import MAX_LINE_CHARACTERS, check_unicode, decode_text, read_lines
+from runtime.inputs.encoding import MAX_LINE_CHARACTERS, check_unicode, decode_text, read_lines, text_lines
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
 
@@ -70,3 +70,10 @@ def test_a_line_without_an_end_is_not_read_into_memory(monkeypatch):
     assert (short, last) == ("123456", "last")
     assert "'x', line 2: too long: expected fewer than 8 characters" in str(long)
     assert MAX_LINE_CHARACTERS == 2**26
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lines_that_are_not_blank_are_the_same_in_every_encoding(tmp_path, encoding):
+    (tmp_path / "list.txt").write_bytes(" größer\r\n\r\nline\u2028separator\r\n".encode(encoding))
+
+    assert text_lines(tmp_path / "list.txt") == ["größer", "line\u2028separator"]

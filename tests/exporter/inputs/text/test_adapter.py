@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import exporter
 import runtime
+from exporter.conversion.to_torchscript import load_torchscript
 from exporter.inputs.text.adapter import TextAdapter
 from exporter.inputs.text.tokenizer import read_tokenizer
 from runtime.verify import verify
@@ -81,6 +82,21 @@ def test_a_transformers_folder_is_all_that_it_takes(exported, folder):
         )
         assert result.input == text
     assert verify(exported.artifact, device="cpu").passed
+
+
+def test_torchscript_begins_with_the_tokenizers_arrays_of_any_length(exported, folder):
+    archive = load_torchscript(exported.artifact / "model.torchscript")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    names = exported.manifest.inputs[0].arrays
+
+    for text in SENTENCES:
+        arrays = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            scores = archive(*(arrays[name] for name in names))[0]
+        assert torch.allclose(scores, torch.softmax(expected_scores(folder, text), dim=0), atol=1e-6)
+    assert {row.path for row in exported.parity.rows if row.stage == "end to end"} == {
+        *("model.onnx", "runtime", "model.torchscript")
+    }
 
 
 def test_a_text_that_is_too_long_is_cut_as_in_training_and_counted(exported, folder):

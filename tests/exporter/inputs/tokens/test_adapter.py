@@ -16,6 +16,9 @@ import exporter
 import runtime
 from exporter.conversion import to_onnx
 from exporter.conversion.decoder_loop import SequenceProbe, check_no_python_loop
+from exporter.conversion.to_torchscript import load_torchscript, trace
+from exporter.conversion.validation import validate
+from exporter.errors import ConversionError
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from runtime.manifest import LengthRange
@@ -79,7 +82,26 @@ def test_where_dynamo_fixes_the_length_the_legacy_exporter_steps_in_and_is_named
     for tokens, result in zip(sequences, model.predict(sequences), strict=True):
         expected = torch.softmax(torch.from_numpy(eager(network, tokens)), dim=0).numpy()
         assert scores_of(result) == pytest.approx(expected, abs=1e-6)
+        scores = load_torchscript(exported.artifact / "model.torchscript")(torch.tensor([tokens]))
+        assert scores[0].numpy() == pytest.approx(expected, abs=1e-6)
     assert verify(exported.artifact, device="cpu").passed
+
+
+def test_a_trace_that_keeps_its_length_is_no_archive():
+    class Fixed(nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return tokens.float().mean(dim=1) * tokens.shape[1] + float(np.sqrt(tokens.shape[1]))
+
+    network = Fixed().eval()
+    example = torch.arange(14).reshape(2, 7)
+    traced = trace(network, (example,))
+
+    def run(inputs):
+        return [traced(*inputs.values()).numpy()]
+
+    validate(run, network, [{"tokens": example}], subject="its trace")
+    with pytest.raises(ConversionError, match=r"its trace is .* off eager for inputs of another length"):
+        validate(run, network, [{"tokens": example[:, :3]}], subject="its trace")
 
 
 def test_a_length_that_no_exporter_keeps_is_an_error(export_network, monkeypatch, tmp_path):
