@@ -1,6 +1,6 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
-from exporter.parity.compare import BATCHES
+from exporter.parity.compare import BATCHES, SENSITIVE
 from exporter.parity.randomness import RANDOM, STATE
 from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import LAYOUT
@@ -36,6 +36,11 @@ def advise(
         )
     if evidence.first_fault is None and evidence.verdict == "failed":
         return "Figures grew since the baseline: the report lists them, and the versions that changed."
+    if evidence.reason.startswith(SENSITIVE):
+        return (
+            "A step of its forward takes nearly equal numbers for different ones, as '//', '%' and comparisons with "
+            "fractions do: compute such steps in whole numbers, or in the preprocessing."
+        )
     if evidence.first_fault is None:
         return _on_missing_signal(evidence)
     row = evidence.rows[evidence.first_fault]
