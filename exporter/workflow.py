@@ -342,6 +342,7 @@ def _prove(subject: _Subject, artifact: Artifact, written: _Written, advance: Ad
         evidence,
         right_unoptimized=is_right_unoptimized(artifact, expected, evidence),
         exporter=artifact.manifest.source.onnx_exporter,
+        hidden=expected.describe_hidden(),
     )
     raise ParityError(
         f"'{evidence.artifact}': {verdict}: {evidence.reason}.{location} Nothing was written. {action}", report=evidence

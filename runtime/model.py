@@ -266,7 +266,7 @@ class Model:
         """Return a graph's outputs by name; the names of ``arrays`` select the graph.
 
         A batch larger than those that were compared with the eager model runs in parts. Raises InputError when names,
-        dtypes or shapes fit neither graph, and for lengths beyond those that were compared.
+        dtypes or shapes fit neither graph, for lengths beyond those that were compared, and for NaN and infinity.
         """
         sizes = {array.shape[:1] for array in arrays.values()}
         most = self.manifest.largest_batch
@@ -277,6 +277,7 @@ class Model:
         return run_in_parts(self._run, arrays, most)
 
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        self._decoder.check_arrays(arrays)
         if self._decoder.refuses_lengths:
             check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
         variant = self._variant

@@ -24,7 +24,7 @@ from exporter.backends.backend import (
     WrittenGraphs,
 )
 from exporter.bundle import Staging
-from exporter.conversion.network_io import Arrays
+from exporter.conversion.network_io import Arrays, name_of
 from exporter.conversion.opsets import check_opset, versions_of
 from exporter.conversion.to_onnx import IR_VERSION, LOG_FATAL, OPSET, ConvertedNetwork
 from exporter.errors import ConversionError
@@ -123,7 +123,7 @@ def check_size(network: nn.Module) -> None:
     size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if size_bytes > _LARGEST_FILE_BYTES:
         raise ConversionError(
-            f"'{type(network).__name__}': too large for --single-file: expected weights of at most "
+            f"'{name_of(network)}': too large for --single-file: expected weights of at most "
             f"{megabytes(_LARGEST_FILE_BYTES)}, as ONNX files are protobuf messages of less than 2 GB, got "
             f"{megabytes(size_bytes)}. Leave the option out: the weights are then in a file of their own."
         )

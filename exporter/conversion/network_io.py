@@ -35,6 +35,13 @@ _REMEDIES = (
         "Its source puts tensors on a CUDA device: create them on the input's own, with device=x.device.",
     ),
     (
+        r"more than 1 value per channel when training",
+        (
+            "It takes a batch norm's statistics from the input, as in training: leave layers as eval() sets them, and "
+            "pass training=self.training."
+        ),
+    ),
+    (
         r"positional argument|unexpected keyword|required .*argument",
         "Its forward has other parameters: describe an input for each with --input.",
     ),
@@ -65,6 +72,11 @@ _REMEDIES = (
 _FIRST: Mapping[str, int] = MappingProxyType({})
 
 
+def name_of(network: nn.Module) -> str:
+    """Return the name of the user's own class, inside of what the export puts around it."""
+    return name_of(network.network) if isinstance(network, Flat) else type(inner_model(network)).__name__
+
+
 def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:
     """Return whether the forward has parameters of all these names; inputs then go by name, else by position."""
     try:
@@ -88,7 +100,7 @@ def call(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Any:
     except Exception as error:  # the user's forward may raise anything
         shapes, line = ", ".join(str(list(tensor.shape)) for tensor in inputs.values()), line_of(error)
         raise ConversionError(
-            f"'{type(network).__name__}': a forward pass on {shapes} failed: {type(error).__name__}: "
+            f"'{name_of(network)}': a forward pass on {shapes} failed: {type(error).__name__}: "
             f"{str(error).rstrip('.')}{f' ({line})' if line else ''}. "
             f"{describe_further(network, inputs) or _remedy(error)}"
         ) from error

@@ -5,7 +5,6 @@ import inspect
 import io
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,9 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from exporter.conversion.attention import convertible_attention
+from exporter.conversion.failures import reason_of, remedy_of
 from exporter.conversion.known_faults import avoid_known_faults
-from exporter.conversion.network_io import Dimensions
+from exporter.conversion.network_io import Dimensions, name_of
 from exporter.conversion.node_builder import all_nodes
 from exporter.conversion.opsets import lowest_ir_version, opset_of
 from exporter.conversion.small_constants import small_constants_kept
@@ -45,11 +45,6 @@ BATCH = "batch"
 
 # onnxruntime's severity of messages that stops it from printing errors that are raised as well.
 LOG_FATAL = 4
-
-# In messages of torch.onnx: the operator that it cannot translate, its colors, and the start of a printed graph.
-_OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_VALUES = " [Caused by"
 
 # Smaller constants stay in the skeleton of a converted network.
 _APART_BYTES = 1024
@@ -117,13 +112,13 @@ def to_onnx(
         reads = traced_reads(network, tuple(example.values()))
         if not reads:
             model = _finish(_legacy(network, example, outputs, dimensions, opset), opset)
-            converted = ConvertedNetwork(skeleton=model, fallback=_reason(failure))
+            converted = ConvertedNetwork(skeleton=model, fallback=reason_of(failure))
             _validate(converted, network, validation_inputs)
             return converted
     except Exception as error:
         raise ConversionError(
-            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(failure)} "
-            f"(legacy exporter: {_reason(error)}). Replace the operation that it names, or upgrade torch."
+            f"'{name_of(network)}': torch.onnx cannot export it: {reason_of(failure)} "
+            f"(legacy exporter: {reason_of(error)}). {remedy_of(failure, error)}"
         ) from failure
     raise reads[0].refusal(network)
 
@@ -156,8 +151,7 @@ def trace_program(
         program = _dynamo_program(network, example, outputs, dimensions, opset)
     except Exception as error:  # torch.onnx raises whatever its passes raise
         raise ConversionError(
-            f"'{type(network).__name__}': torch.onnx cannot export it: {_reason(error)}. "
-            "The faulty node cannot be found."
+            f"'{name_of(network)}': torch.onnx cannot export it: {reason_of(error)}. The faulty node cannot be found."
         ) from error
     return TracedProgram(program=program.exported_program, model=_finish(program.model_proto, opset))
 
@@ -377,14 +371,3 @@ def _packed_outputs_used(network: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _reason(error: Exception) -> str:
-    """Return why an exporter failed: torch.onnx wraps the cause several times, in advice to its own developers."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    operator = next((match for cause in chain if (match := _OPERATOR.search(str(cause)))), None)
-    lines = [line.strip() for line in _COLOR.sub("", str(chain[-1])).splitlines() if line.strip()]
-    line = lines[0].partition(_VALUES)[0].rstrip(" .") if lines else ""
-    return (f"operator '{operator[1]}': " if operator else "") + f"{type(chain[-1]).__name__}: {line}".rstrip(": ")

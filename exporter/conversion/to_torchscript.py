@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from exporter.conversion.network_io import name_of
 from exporter.conversion.value_reads import ValueRead, ValueReads
 from exporter.errors import ConversionError, first_line
 
@@ -68,7 +69,7 @@ def traced_reads(network: nn.Module, example: tuple[torch.Tensor, ...]) -> list[
 
 def _no_trace(network: nn.Module, error: Exception) -> ConversionError:
     return ConversionError(
-        f"'{type(network).__name__}': torch.jit cannot trace it: {type(error).__name__}: {first_line(error)}. "
+        f"'{name_of(network)}': torch.jit cannot trace it: {type(error).__name__}: {first_line(error)}. "
         "Replace the operation that it names."
     )
 

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from exporter.conversion.network_io import name_of
 from exporter.errors import INSTALLED, ConversionError, short_path
 
 # What gives Python a tensor's values, by its name for people; all but the first group are numbers or arrays.
@@ -83,7 +84,7 @@ class ValueRead:
 
     def refusal(self, network: nn.Module) -> ConversionError:
         """Return the error that says what to change."""
-        name = type(network).__name__
+        name = name_of(network)
         if self.code.startswith("assert"):
             what = "checks computed values"
             fix = "Check inputs before the network is called, and leave the check out of its forward"
@@ -93,6 +94,11 @@ class ValueRead:
         else:
             what = f"takes computed values out of tensors with {self.operation}"
             fix = "Compute with the tensor itself; choose with torch.where, or between computations with torch.cond"
+        if self.library:
+            fix = (
+                "The line is an installed package's: look for a setting of the model that leaves it out, for another "
+                "version of the package, or override the method"
+            )
         return ConversionError(
             f"'{name}': its forward {what} at {self.where}: a graph would keep what the example gave, for every input. "
             f"{fix}."

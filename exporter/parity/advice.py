@@ -1,7 +1,7 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
-from exporter.parity.compare import BATCHES
-from exporter.parity.randomness import RANDOM
+from exporter.parity.compare import BATCHES, SENSITIVE
+from exporter.parity.randomness import RANDOM, STATE
 from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import LAYOUT
 
@@ -16,12 +16,19 @@ _OWN_STAGES: dict[Stage, str] = {
 }
 
 
-def advise(evidence: Evidence, *, right_unoptimized: bool = False, exporter: str = "torch.onnx") -> str:
+def advise(
+    evidence: Evidence, *, right_unoptimized: bool = False, exporter: str = "torch.onnx", hidden: str = ""
+) -> str:
     """Return the cause of a verdict other than ``passed``, and what to do.
 
     ``right_unoptimized`` says that the graph gives eager's outputs once onnxruntime changes nothing in it; ``exporter``
-    converted it.
+    converted it. ``hidden`` says what else than its inputs the network depends on, if anything.
     """
+    if evidence.reason.startswith(STATE):
+        return (
+            "Compute outputs from the input alone: change nothing in evaluation that a later call reads, as under 'if "
+            "self.training:'."
+        )
     if evidence.reason.startswith(RANDOM):
         return (
             "Draw no random numbers in evaluation: give F.dropout training=self.training, or return the mean of a "
@@ -29,9 +36,17 @@ def advise(evidence: Evidence, *, right_unoptimized: bool = False, exporter: str
         )
     if evidence.first_fault is None and evidence.verdict == "failed":
         return "Figures grew since the baseline: the report lists them, and the versions that changed."
+    if evidence.reason.startswith(SENSITIVE):
+        return (
+            "A step of its forward takes nearly equal numbers for different ones, as '//', '%' and comparisons with "
+            "fractions do: compute such steps in whole numbers, or in the preprocessing."
+        )
     if evidence.first_fault is None:
         return _on_missing_signal(evidence)
-    return _on_fault(evidence.rows[evidence.first_fault], right_unoptimized, exporter)
+    row = evidence.rows[evidence.first_fault]
+    if hidden and row.stage not in _OWN_STAGES:
+        return f"{hidden} If the fault stays, pass --locate FOLDER to find the operation."
+    return _on_fault(row, right_unoptimized, exporter)
 
 
 def _on_missing_signal(evidence: Evidence) -> str:
@@ -51,7 +66,10 @@ def _on_fault(row: Row, right_unoptimized: bool, exporter: str) -> str:
     if row.stage in _OWN_STAGES:
         return f"The cause is truecopy's own {_OWN_STAGES[row.stage]}, and not the model: report this sentence."
     if row.path == LAYOUT.torchscript:
-        return "The cause is the TorchScript trace, which keeps what depended on values: use torch.where."
+        return (
+            "The cause is the TorchScript trace, which keeps what depended on values: use torch.where, or leave that "
+            "form out with --forms onnx."
+        )
     if right_unoptimized:
         return "The cause is onnxruntime's optimization of a graph that is right: install another onnxruntime."
     if row.fault == "error":

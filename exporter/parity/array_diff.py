@@ -123,7 +123,7 @@ class DifferenceTally:
         try:
             measured = difference()
         except Exception as error:  # whatever a runtime raises for an input that eager takes
-            self._form_faults.append((name, "error", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            self._form_faults.append((name, "error", _message_of(error)))
             return
         self._names.append(name)
         if measured.fault is not None:
@@ -226,3 +226,11 @@ def _histogram(values: NDArray[np.float32], floor: float) -> tuple[int, ...]:
     bins = np.digitize(ratios, HISTOGRAM_EDGES)
     counts = np.bincount(bins, minlength=len(HISTOGRAM_EDGES) + 1)
     return (int(values.size - ratios.size), *map(int, counts))
+
+
+def _message_of(error: Exception) -> str:
+    """Return an error on one line; TorchScript's interpreter has the cause last, behind its own code."""
+    message = f"{type(error).__name__}: {str(error).strip()}"
+    if "in the TorchScript interpreter" in message:
+        message = message.splitlines()[-1]
+    return " ".join(message.split())

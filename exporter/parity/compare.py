@@ -41,6 +41,11 @@ _OTHER_BATCH = 3
 # network moved by 240 times as much on an image of noise as on the photos that its limit was measured on.
 _HOPELESS = 1000.0
 
+# How the reason begins where scores vary, and roundings move them as well: by this share of what inputs do.
+SENSITIVE = "the eager model's scores jump by roundings alone"
+_SENSITIVE_SHARE = 0.03
+_VISIBLE_SHARE = 1e-3
+
 # What is compared at each stage, for the finding.
 _COMPARED: Mapping[Stage, str] = {
     "decode": "the decoded input",
@@ -173,11 +178,18 @@ def judge(evidence: Evidence, *, random: str = "") -> Evidence:
         if not evidence.rows or not any(map(varies, (*outputs, *_logits(evidence.noise)))):
             verdict = "inconclusive"
             best = max(outputs, key=lambda noise: noise.signal)
+            problem = SENSITIVE if is_sensitive(best) else "the eager model gives every input the same scores"
             reason = (
-                "the eager model gives every input the same scores: expected some output to vary by more than "
-                f"{max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, got '{best.tensor}' by {best.signal:.1e}{_advice(best)}"
+                f"{problem}: expected some output to vary by more than {max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, "
+                f"got '{best.tensor}' by {best.signal:.1e}{_advice(best)}"
             )
     return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
+
+
+def is_sensitive(noise: Noise) -> bool:
+    """Return whether an output does vary over the inputs, and as much by roundings alone."""
+    moved = max((value for value in (noise.precision, noise.threads) if value is not None), default=0.0)
+    return noise.signal > _VISIBLE_SHARE * noise.size and moved > _SENSITIVE_SHARE * noise.signal
 
 
 def _order(row: Row) -> tuple[int, bool]:

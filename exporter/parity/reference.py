@@ -11,6 +11,7 @@ from exporter.conversion.network_io import call, take_apart
 from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import SAMPLES, Case, PreparedInput, ReferenceOutput
+from exporter.parity.randomness import State, describe_hidden
 from exporter.progress import Advance, Count
 
 
@@ -57,6 +58,7 @@ class Reference:
     def __init__(self, network: nn.Module, prepare: Callable[[Case], PreparedInput]) -> None:
         self._network = network
         self._prepare = prepare
+        self._state = State(network)
 
     @property
     def network(self) -> nn.Module:
@@ -86,6 +88,10 @@ class Reference:
             raise next(iter(refusals.values()))
         kept, inputs, values = zip(*taken, strict=True)
         return ReferenceRun(cases=kept, prepared=inputs, values=values, dropped=_describe(refusals, len(cases)))
+
+    def describe_hidden(self, run: ReferenceRun) -> str:
+        """Return in words what else than its inputs the network's outputs may depend on, and what to do; else empty."""
+        return describe_hidden(self._network, self._state, run.prepared[0].tensors)
 
     def batch_form(self, run: ReferenceRun) -> BatchForm:
         """Return what the network does with an input twice, beside what it did with it once."""

@@ -30,7 +30,8 @@ class ParityInputs:
     a batch, of which batches of the promised sizes are made, over and over where they are larger. ``labels`` are the
     class names as the user gave them, ``network`` is the untouched eager network. ``remeasure`` measures the noise on
     every input, for differences that are just beyond the limits of the few inputs that ``noise`` was measured on.
-    ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual.
+    ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual, and
+    ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault.
     """
 
     manifest: Manifest
@@ -42,6 +43,7 @@ class ParityInputs:
     labels: Sequence[str]
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
+    describe_hidden: Callable[[], str] = str
     not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
 
@@ -139,6 +141,7 @@ def build_inputs(
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source, eager.run.prepared),
+        describe_hidden=partial(eager.reference.describe_hidden, eager.run),
         not_proven=(
             *eager.source.skipped_samples,
             *eager.source.assumptions,

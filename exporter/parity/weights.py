@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from runtime.errors import listed
 from runtime.evidence import Stage, WholeCheck
@@ -40,15 +41,49 @@ class _Norm:
     scale: Array
     shift: Array
     tensors: tuple[str, ...]
+    module: nn.modules.batchnorm._BatchNorm
+
+    def folds(self, weight: Array, bias: Array | None, axis: int) -> Iterator[tuple[Array, Array]]:
+        """Yield what a layer's weight and bias become, by the operations of either converter and in their order.
+
+        They are onnxscript's ``FuseBatchNormIntoConv``, and ``fuse_conv_bn_weights``, which freezing TorchScript
+        repeats; ``axis`` is that of the layer's outputs.
+        """
+        norm, size = self.module, weight.shape[axis]
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, variance = norm.running_mean.detach().cpu(), norm.running_var.detach().cpu()
+        gamma = torch.ones(size) if norm.weight is None else norm.weight.detach().cpu()
+        beta = torch.zeros(size) if norm.bias is None else norm.bias.detach().cpu()
+        own = np.zeros(size, dtype=weight.dtype) if bias is None else bias
+        scale = gamma.numpy() / np.sqrt(variance.numpy() + norm.eps)
+        shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)]
+        yield weight * scale.reshape(shape), (own - mean.numpy()) * scale + beta.numpy()
+        with torch.no_grad():
+            fused = fuse_conv_bn_weights(
+                torch.from_numpy(weight),
+                torch.from_numpy(own),
+                mean,
+                variance,
+                norm.eps,
+                gamma,
+                beta,
+                transpose=axis == 1,
+            )
+        yield fused[0].detach().numpy(), fused[1].detach().numpy()
 
 
 @dataclass(kw_only=True)
 class _Findings:
-    """What was found of each tensor, by name: as it is, or in another form."""
+    """What was found of each tensor, by name: as it is, or in another form.
+
+    ``folded`` are those that a batch norm explains up to rounding, ``replayed`` those that it explains to the last bit.
+    """
 
     kept: set[str] = field(default_factory=set)
     other: set[str] = field(default_factory=set)
     folded: set[str] = field(default_factory=set)
+    replayed: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
 
@@ -112,6 +147,11 @@ class _Comparison:
             self._compare_vector(name, self.tensors[name])
         findings = self._findings
         findings.other -= findings.kept
+        if findings.replayed:  # one file is folded in one way
+            findings.faults += [
+                f"'{name}': not what folding its batch norm gives, in the last bits" for name in sorted(findings.folded)
+            ]
+            findings.folded.clear()
         return findings
 
     def _is_kept(self, name: str, tensor: Array) -> bool:
@@ -130,19 +170,16 @@ class _Comparison:
         named = self._named(name)
         alike = [named] if named is not None and self._constants[named].shape == tensor.shape else self._alike(name)
         scales = 0
-        for scale in (scale for other in alike for scale in _scales(tensor, self._constants[other])):
-            if self._is_folded(name, scale):
-                return
-            scales += 1
+        for other in alike:
+            for axis, scale in _scales(tensor, self._constants[other]):
+                if self._is_folded(name, scale, other, axis):
+                    return
+                scales += 1
         if self._is_parametrization(name):
             self._findings.other.add(name)
             return
         if (rows := self._shared_rows(tensor)) is not None:
-            wrong, first, total = rows
-            if not wrong:
-                self._findings.kept.add(name)
-            else:
-                self._findings.faults.append(f"'{name}': {wrong} of {total} rows differ, the first is row {first}")
+            self._add_rows(name, "row", *rows)
             return
         if not alike or (named is None and scales):
             self._findings.other.add(name)
@@ -158,13 +195,30 @@ class _Comparison:
             return
         named = self._named(name)
         if named is None or self._constants[named].shape != tensor.shape or named in self._used:
-            self._findings.other.add(name)
+            self._compare_gates(name, tensor)
             return
         difference = np.abs(self._constants[named].astype(np.float64) - tensor)
         self._findings.faults.append(
             f"'{name}': {int((difference > 0).sum())} of {tensor.size} numbers differ, by at most "
             f"{difference.max():.3g}"
         )
+
+    def _compare_gates(self, name: str, tensor: Array) -> None:
+        """Compare the bias of a recurrent layer, whose gates ONNX has in another order, beside its other biases."""
+        layer = self._modules.get(name.rpartition(".")[0])
+        width = layer.hidden_size if isinstance(layer, nn.RNNBase) else 0
+        shared = self._shared_rows(tensor.reshape(-1, width), width) if width > 1 and not tensor.size % width else None
+        if shared is None:
+            self._findings.other.add(name)
+        else:
+            self._add_rows(name, "gate", *shared)
+
+    def _add_rows(self, name: str, noun: str, wrong: int, first: int, total: int) -> None:
+        if wrong:
+            found = f"{wrong} of {total} {noun}s differ, the first is {noun} {first}"
+            self._findings.faults.append(f"'{name}': {found}")
+        else:
+            self._findings.kept.add(name)
 
     def _is_parametrization(self, name: str) -> bool:
         """Return whether a layer computes its weight of a tensor, as weight and spectral norms do."""
@@ -187,7 +241,7 @@ class _Comparison:
             if other not in self._used and self._constants[other].shape == tensor.shape
         ]
 
-    def _is_folded(self, name: str, scale: Array) -> bool:
+    def _is_folded(self, name: str, scale: Array, constant: str, axis: int) -> bool:
         """Return whether a batch norm explains the scale of a layer's channels; its bias has to be there as well."""
         owner = name.rpartition(".")[0]
         bias = f"{owner}.bias" if owner else "bias"
@@ -201,29 +255,38 @@ class _Comparison:
             )
             found = self._findings.kept if after else self._findings.other
             found.add(name)
-            self._findings.folded.add(name)
+            exact = any(
+                _is_same(weight, self._constants[constant]) and self._is_there(shift)
+                for weight, shift in norm.folds(self.tensors[name], self.tensors.get(bias), axis)
+            )
+            (self._findings.replayed if exact else self._findings.folded).add(name)
             found.update({bias} & self.tensors.keys(), norm.tensors)
             self._used.add(after)
             return True
         return False
 
+    def _is_there(self, tensor: Array) -> bool:
+        return any(_is_same(tensor, self._constants[other]) for other in self._by_size.get(tensor.size, ()))
+
     def _is_bias(self, other: str, expected: Array) -> bool:
         array = self._constants[other]
         return array.dtype.kind == "f" and _is_close(array.reshape(-1), expected, _SCALE)
 
-    def _shared_rows(self, tensor: Array) -> tuple[int, int, int] | None:
+    def _shared_rows(self, tensor: Array, width: int = 0) -> tuple[int, int, int] | None:
         """Return how many rows of a matrix are in no constant that has others of them, the first one, and all.
 
-        None where no constant has any, or the constant is too small to have all of them: a part of the matrix.
+        None where no constant has any, or the constant is too small to have all of them: a part of the matrix. With a
+        ``width``, constants of any shape are taken as rows of that many numbers.
         """
         if tensor.dtype.kind != "f":
             return None
-        for turned in (tensor, tensor.T) if tensor.ndim == 2 else (tensor,):
+        for turned in (tensor, tensor.T) if tensor.ndim == 2 and not width else (tensor,):
             rows = _rows(turned)
             matrix = turned.reshape(-1, turned.shape[-1])
             # Rows of one number, such as zeros for padding, are in many constants.
             telling = np.flatnonzero((matrix != matrix[:, :1]).any(axis=1)).tolist()
-            for array in self._constants.values():
+            for constant in self._constants.values():
+                array = constant.reshape(-1, width) if width and not constant.size % width else constant
                 if array.ndim < 2 or array.shape[-1] != turned.shape[-1] or array.size < turned.size:
                     continue
                 pool = set(_rows(array))
@@ -248,7 +311,7 @@ def _norm_of(name: str, module: nn.Module) -> _Norm | None:
     bias = 0.0 if module.bias is None else _to_numpy(module.bias).astype(np.float64)
     scale = weight / np.sqrt(variance + module.eps)
     tensors = tuple(f"{name}.{part}" if name else part for part in module.state_dict() if part != _COUNTER)
-    return _Norm(scale=scale, shift=bias - mean * scale, tensors=tensors)
+    return _Norm(scale=scale, shift=bias - mean * scale, tensors=tensors, module=module)
 
 
 def _is_same(tensor: Array, other: Array) -> bool:
@@ -271,8 +334,8 @@ def _bits(array: Array) -> Array:
     return array.view(f"u{array.itemsize}") if array.dtype.kind == "f" else array
 
 
-def _scales(tensor: Array, other: Array) -> Iterator[Array]:
-    """Yield the factors of the channels, along the first axis or the second, that make one array of the other."""
+def _scales(tensor: Array, other: Array) -> Iterator[tuple[int, Array]]:
+    """Yield the axis and the factors of the channels, along the first or the second, that make one array the other."""
     if tensor.dtype.kind != "f" or tensor.shape != other.shape:
         return
     limit = _PRODUCT * float(np.abs(other).max())
@@ -283,7 +346,7 @@ def _scales(tensor: Array, other: Array) -> Iterator[Array]:
             continue
         scale = _scale(channels[0], channels[1], limit)
         if scale is not None:
-            yield scale
+            yield axis, scale
 
 
 def _scale(tensor: Array, other: Array, limit: float) -> Array | None:

@@ -100,6 +100,10 @@ class Decoder(ABC):
         """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
         return self.stack([self.prepare(decoded)])
 
+    def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise InputError for a graph's arrays that hold what ``decode`` refuses, such as NaN; by default, none do."""
+        del arrays
+
 
 def read_source(path: str | PathLike[str], subject: str) -> bytes:
     """Return the content of a file.

@@ -64,11 +64,13 @@ def open_text(path: Path, subject: str) -> Iterator[TextIO]:
 def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
     """Yield the lines of a stream without their ends, read as ``decode_text`` does; surrogates as in ``open_text``.
 
+    Lines end as they do for Python's ``open``: with a line feed, a carriage return or both.
+
     A line that is no text, or is longer than ``MAX_LINE_CHARACTERS``, is the InputError of this line alone.
     """
     number = 0
     try:
-        with _decoded(stream, subject, newline="\n") as text:
+        with _decoded(stream, subject, newline=None) as text:
             while True:
                 number += 1
                 try:
@@ -145,7 +147,7 @@ def _encoding_of(start: bytes, subject: str) -> str:
 
 
 @contextmanager
-def _decoded(stream: BinaryIO, subject: str, *, newline: str) -> Iterator[TextIO]:
+def _decoded(stream: BinaryIO, subject: str, *, newline: str | None) -> Iterator[TextIO]:
     """Yield a binary stream as text; the stream stays open."""
     buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(cast("io.RawIOBase", stream))
     encoding = _encoding_of(buffered.peek(_LONGEST_MARK)[:_LONGEST_MARK], subject)

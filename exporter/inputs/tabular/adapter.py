@@ -34,6 +34,12 @@ _RANDOM_ROWS = 16
 _MAX_SAMPLES = 64
 _UNSEEN = "\N{BLACK STAR} never seen in training"
 
+# What no transform tells of the table that it was fitted on.
+_EMPTY_TEXTS = (
+    "that the training loader read texts such as 'NA' in columns of text as texts, and not as empty cells, as pandas "
+    "does: not compared with its code"
+)
+
 # The Python type of a column's categories in the manifest.
 _CELLS: Mapping[str, Any] = {"string": str, "int64": int, "float64": float}
 
@@ -58,6 +64,8 @@ class TabularAdapter(AdapterDefaults):
             )
         self._middle = self._find_middle()
         self._columns = tuple(self._column(profile) for profile in self._profiles)
+        if any(column.dtype == "string" for column in self._columns):
+            self.assumptions = (*self.assumptions, _EMPTY_TEXTS)
         self._cases = self._make_cases()
         rows = [json.loads(case.data) for case in self._cases]
         arrays = [to_arrays(row, self._columns) for row in rows]

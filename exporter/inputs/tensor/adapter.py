@@ -16,7 +16,7 @@ from onnx import helper
 from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.lengths import LONGEST, LONGEST_OF_SEVERAL, check_names, range_of, sample_lengths
-from exporter.inputs.tensor.drawing import KINDS, Drawing, find_drawing
+from exporter.inputs.tensor.drawing import KINDS, WHOLE, Drawing, find_drawing
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from runtime.errors import InputError
@@ -224,8 +224,10 @@ class TensorAdapter(AdapterDefaults):
         generators = [np.random.default_rng(seed) for seed in _SEEDS]
         cases: list[Case] = []
         accepted, refusals = {name: set[int]() for name in self._names}, dict[str, str]()
-        for row, lengths in enumerate(self._length_rows()):
-            for kind in KINDS[:2] if self._names else (KINDS[row % len(KINDS)],):
+        rows = self._length_rows()
+        for row, lengths in enumerate([*rows, rows[len(rows) // 2]]):
+            kinds = KINDS[:2] if self._names else (KINDS[row % len(KINDS)],)
+            for kind in kinds if row < len(rows) else (WHOLE,):
                 seed = (row + len(cases)) % len(_SEEDS)
                 case = self._random_case(drawing, row, kind, lengths, seed, generators[seed])
                 if refusal := self._refusal(self.prepare(case).tensors):

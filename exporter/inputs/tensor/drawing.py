@@ -13,6 +13,9 @@ from runtime.manifest import TensorInput
 
 KINDS = ("normal", "uniform", "large", "small")
 
+# Small whole numbers, such as counts, prices and zeros: where '//', '%', rounding and sorting decide.
+WHOLE = "whole"
+
 # Numbers beyond an embedding, or whatever else a whole number indexes: what takes this one is no index.
 _NO_INDEX = 2**20
 
@@ -121,7 +124,10 @@ def _limit(refusal_of: Callable[[int], str], largest: int) -> int:
 
 
 def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], kind: str) -> NDArray[Any]:
-    """Return an array of ``dtype``: numbers of either sign, positive ones below 1, ten times or a tenth as large."""
+    """Return an array of ``dtype``: numbers of either sign, positive ones below 1, ten times or a tenth as large.
+
+    Whole numbers are three times as large before they are rounded.
+    """
     if dtype.kind == "b":
         return generator.random(shape) < 0.5
     if dtype.kind == "u":
@@ -129,4 +135,5 @@ def _random(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dt
     if dtype.kind == "i":
         return generator.integers(0, _FREE, shape).astype(dtype)
     values = generator.random(shape) if kind == "uniform" else generator.standard_normal(shape)
-    return (values * {"large": 10.0, "small": 0.1}.get(kind, 1.0)).astype(dtype)
+    values = values * {"large": 10.0, "small": 0.1, WHOLE: 3.0}.get(kind, 1.0)
+    return (np.round(values) if kind == WHOLE else values).astype(dtype)

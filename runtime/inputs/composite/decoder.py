@@ -77,6 +77,11 @@ class CompositeDecoder(Decoder):
             arrays |= decoder.raw_arrays(part)
         return arrays
 
+    def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise InputError where one of the inputs' kinds does."""
+        for decoder in self._decoders.values():
+            decoder.check_arrays(arrays)
+
     def _check_dimensions(self, parts: tuple[DecodedInput, ...], subject: str) -> None:
         """Raise InputError where dimensions of one name have different lengths."""
         lengths: dict[str, tuple[int, str]] = {}

@@ -21,8 +21,13 @@ RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
 
 _BATCH = 1024
 
-# The texts of an empty cell, as pandas reads them.
-EMPTY = frozenset({"", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"})
+# The texts of an empty cell in a column of numbers: those that pandas reads as one.
+EMPTY = frozenset(
+    {
+        *("", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A"),
+        *("null", "NULL", "None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    }
+)
 
 # The least and the largest number that a column may have.
 _RANGES: dict[str, tuple[float | int, float | int]] = {
@@ -165,6 +170,8 @@ def _to_number(dtype: str, value: Any, subject: str) -> float | int:
 
 def _parse(dtype: str, value: Any) -> float | int:
     """Return a number, or text with one such as ' 1.5 '; a bool is 0 or 1, as pandas and numpy have it."""
+    if isinstance(value, str) and "_" in value:
+        raise ValueError(value)  # a number in Python's source alone
     if dtype == "int64" and isinstance(value, str | int | np.integer):
         with suppress(ValueError):  # text such as '1.0'
             return int(value)  # exact: float() changes whole numbers beyond 2**53

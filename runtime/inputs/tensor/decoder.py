@@ -70,6 +70,11 @@ class TensorDecoder(Decoder):
         """Return the arrays in one batch, [batch, ...]."""
         return {self.spec.name: np.stack(prepared)}
 
+    def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise InputError for NaN and infinity in this input's batch, where the manifest rejects them."""
+        if self.spec.name in arrays:
+            self._check_finite(np.asarray(arrays[self.spec.name]), "inputs")
+
     def _choose(self, arrays: Mapping[str, Any], subject: str) -> Any:
         if self.spec.name in arrays:
             return arrays[self.spec.name]
@@ -96,13 +101,16 @@ class TensorDecoder(Decoder):
         )
         if not fits:
             raise InputError(self._wrong(subject, array))
+        self._check_finite(array, subject)
+        return np.asarray(array, order="C")
+
+    def _check_finite(self, array: NDArray[Any], subject: str) -> None:
         if self.spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             position = [int(index) for index in np.argwhere(~np.isfinite(array))[0]]
             raise InputError(
                 f"{subject}: not a number: expected finite values in '{self.spec.name}', got {array[tuple(position)]} "
                 f"at {position}. Replace it."
             )
-        return np.asarray(array, order="C")
 
     def _wrong(self, subject: str, array: NDArray[Any]) -> str:
         shape = "[" + ", ".join(str(length) for length in self.spec.shape[1:]) + "]"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import exporter
 from exporter.conversion import to_onnx
 from exporter.conversion.to_torchscript import trace
-from exporter.conversion.value_reads import ValueReads, check_branches
+from exporter.conversion.value_reads import ValueRead, ValueReads, check_branches
 
 EXAMPLE = {"x": torch.rand(2, 4, generator=torch.Generator().manual_seed(0)) + 0.1}
 
@@ -229,6 +229,17 @@ def test_a_trace_that_keeps_values_of_its_example_is_refused(forward):
 def test_a_branch_that_only_a_trace_shows_is_no_fallback():
     with pytest.raises(exporter.ConversionError, match=r"branches on computed values at .*test_value_reads\.py"):
         to_onnx.to_onnx(Layers(count_of_selected).eval(), EXAMPLE, outputs=["y"], dimensions={"x": {0: "batch"}})
+
+
+def test_a_line_of_an_installed_package_is_not_for_the_user_to_change():
+    read = ValueRead(
+        operation="item()", decides=True, file="transformers/x.py", line=3, code="if a.any():", library=True
+    )
+
+    assert str(read.refusal(nn.Identity())).endswith(
+        "The line is an installed package's: look for a setting of the model that leaves it out, for another version "
+        "of the package, or override the method."
+    )
 
 
 def test_torch_cond_is_the_remedy_that_it_says():

@@ -45,7 +45,7 @@ def test_a_network_in_memory_is_exported_and_left_as_it_is(network, tmp_path):
 
     assert network.training
     assert repr(exported).startswith(
-        f"<ExportResult '{tmp_path / 'artifact'}': <Evidence on 'two_inputs', 12 inputs: pas"
+        f"<ExportResult '{tmp_path / 'artifact'}': <Evidence on 'two_inputs', 13 inputs: pas"
     )
     assert "<td>end to end</td>" in exported._repr_html_()
     left, right = torch.randn(2, 6), torch.randint(9, (2, 4))
@@ -55,6 +55,10 @@ def test_a_network_in_memory_is_exported_and_left_as_it_is(network, tmp_path):
     assert repr(model) == "<Model 'two_inputs': classify, fp32 on cpu>"
     scores = model.run({"left": left.numpy(), "right": right.numpy()})["probabilities"]
     torch.testing.assert_close(torch.from_numpy(scores), expected, atol=1e-6, rtol=0)
+    with pytest.raises(
+        runtime.InputError, match=r"not a number: expected finite values in 'left', got nan at \[1, 0\]"
+    ):
+        model.run({"left": np.array([[0] * 6, [np.nan] * 6], np.float32), "right": right.numpy()})
 
 
 def test_transform_stands_for_preprocess_and_compiled_networks_for_their_own(network):

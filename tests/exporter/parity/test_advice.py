@@ -151,3 +151,17 @@ def test_a_network_that_pools_at_the_end_token_says_how_to_pool_row_by_row():
 
     with pytest.raises(ConversionError, match=r"same number of <eos>.*cumsum\(1\)\.argmax\(1\)"):
         call(network, {"input_ids": torch.tensor([[4, 5, 2, 2], [4, 5, 6, 2]])})
+
+
+def test_scores_that_jump_by_roundings_are_not_called_equal():
+    jumping = msgspec.structs.replace(noise("end to end", "values", signal=3.0, limit=13.0), precision=1.3)
+    evidence = evidence_of(noises=[jumping])
+
+    assert evidence.verdict == "inconclusive"
+    assert evidence.reason == (
+        "the eager model's scores jump by roundings alone: expected some output to vary by more than 3.9e+01, got "
+        "'values' by 3.0e+00"
+    )
+    assert "compute such steps in whole numbers" in advice_on(evidence)
+    same = evidence_of(noises=[msgspec.structs.replace(jumping, signal=3e-9, limit=1e-5, precision=1e-9)])
+    assert same.reason.startswith("the eager model gives every input the same scores")

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from exporter.conversion.to_torchscript import script
 from exporter.parity.array_diff import DifferenceTally, RowKey, Tolerance, measure_difference, signal_of
 from runtime.evidence import HISTOGRAM_EDGES, Noise
 
@@ -134,3 +137,15 @@ def test_a_form_fault_comes_before_values():
 def test_signal_is_what_varies_from_case_to_case():
     assert signal_of([np.array([1.0, 5.0]), np.array([1.0, 5.0])]) == 0
     assert signal_of([np.array([1.0, 5.0]), np.array([1.5, 5.0, 9.0])]) == 0.5
+
+
+def test_an_error_of_torchscript_is_its_cause_and_not_its_code():
+    class Failing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.view(7)
+
+    network, tally = script(Failing()), tally_of_outputs()
+    tally.add("bad", lambda: network(torch.zeros(3)))
+
+    assert tally.row().finding.endswith("RuntimeError: shape '[7]' is invalid for input of size 3")
+    assert "Traceback" not in tally.row().finding

@@ -20,6 +20,17 @@ def test_a_mark_is_no_part_of_the_text(encoding):
     assert list(read_lines(io.BytesIO("na\u00efve\r\n\nend".encode(encoding)), "'x'")) == ["na\u00efve", "", "end"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_they_do_for_python(end, tmp_path):
+    data = f"good{end}{end}na\u00efve\u2028text{end}".encode()
+    (tmp_path / "x.txt").write_bytes(data)
+
+    with (tmp_path / "x.txt").open(encoding="utf-8") as stream:
+        expected = [line.rstrip("\n") for line in stream]
+
+    assert list(read_lines(io.BytesIO(data), "'x'")) == expected == ["good", "", "na\u00efve\u2028text"]
+
+
 def test_utf16_of_either_order_is_read():
     assert decode_text(big_endian("good"), "'x'") == "good"
     assert list(read_lines(io.BytesIO(big_endian("good\nbad\n")), "'x'")) == ["good", "bad"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import InputError
-from runtime.inputs.tabular.decoder import TabularDecoder
+from runtime.inputs.tabular.decoder import EMPTY, TabularDecoder
 from runtime.manifest import Column, TabularInput
 
 
@@ -38,12 +38,20 @@ def test_whole_numbers_come_in_any_form(value, expected):
         (1e300, "float32", r"too large: expected float32, got 1e\+300"),
         pytest.param("9" * 5000, "int64", "infinite", id="digits"),
         pytest.param([10**5000], "float64", "not a number: expected a float64, got list too long", id="list"),
+        ("1_000", "int64", "not a number: expected a int64, got '1_000'"),
+        ("1_000.5", "float64", "not a number"),
         ("caf\ud800", "string", "got half of one"),
     ],
 )
 def test_what_the_column_cannot_hold_is_named(value, dtype, message):
     with pytest.raises(InputError, match=f"^'#1': column 'a': .*{message}"):
         decode(value, dtype)
+
+
+def test_the_texts_of_empty_cells_are_those_of_pandas():
+    parsers = pytest.importorskip("pandas._libs.parsers")
+
+    assert EMPTY == parsers.STR_NA_VALUES
 
 
 def test_a_path_that_no_system_has_is_named():

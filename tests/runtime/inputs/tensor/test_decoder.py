@@ -49,3 +49,14 @@ def test_the_number_that_does_not_fit_is_named(values):
     number = next(value for value in values if not 0 <= value < 256)
     with pytest.raises(InputError, match=f"out of range for 'x': expected values that uint8 has, got {number}"):
         DECODER.decode(values, subject="'x'")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_arrays_for_a_graph_are_finite_as_single_inputs_are(value):
+    decoder = TensorDecoder(TensorInput(name="x", dtype="float32", shape=("batch", 2)))
+    batch = np.array([[1, 2], [3, value]], np.float32)
+
+    decoder.check_arrays({"x": batch[:1], "other": batch})
+    with pytest.raises(InputError, match=r"inputs: not a number: expected finite values in 'x', got .* at \[1, 1\]"):
+        decoder.check_arrays({"x": batch})
+    TensorDecoder(TensorInput(name="x", dtype="float32", shape=("batch", 2), finite=False)).check_arrays({"x": batch})
