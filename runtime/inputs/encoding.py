@@ -63,7 +63,7 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
             while True:
                 number += 1
                 try:
-                    line = read_line(text, f"{subject}, line {number}")
+                    line = read_line(text, subject, number)
                 except InputError as error:
                     yield error
                     continue
@@ -74,8 +74,8 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
         yield torn_text(error, f"{subject}, line {number}")
 
 
-def read_line(text: TextIO, subject: str) -> str:
-    """Return the next line of a text with its end, empty after the last one.
+def read_line(text: TextIO, subject: str, number: int) -> str:
+    """Return the next line of a text with its end, empty after the last one; ``number`` is its own, for messages.
 
     Raises InputError, after which the next call returns the line that follows, for a line with a null character, or
     longer than ``MAX_LINE_CHARACTERS``.
@@ -85,9 +85,11 @@ def read_line(text: TextIO, subject: str) -> str:
         while line and not line.endswith(("\n", "\r")):
             line = text.readline(MAX_LINE_CHARACTERS)
         raise InputError(
-            f"{subject}: too long: expected fewer than {MAX_LINE_CHARACTERS} characters. Write one input per line."
+            f"{subject}, line {number}: too long: expected fewer than {MAX_LINE_CHARACTERS} characters. Write one "
+            "input per line."
         )
-    check_no_null(line, subject)
+    if "\0" in line:
+        check_no_null(line, f"{subject}, line {number}")
     return line
 
 
