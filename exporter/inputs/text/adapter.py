@@ -32,6 +32,7 @@ from exporter.parity.cases import (
 from exporter.parity.paths import host_stage
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage, WholeCheck
+from runtime.inputs.decoder import read_source
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
 from runtime.model import Model
@@ -250,7 +251,7 @@ class TextAdapter(AdapterDefaults):
     def _read_samples(self, samples: Path) -> tuple[str, ...]:
         """Return the lines of a text file."""
         try:
-            stripped = [line.strip() for line in samples.read_text(encoding="utf-8-sig").splitlines()]
+            stripped = [line.strip() for line in read_source(samples, f"'{samples}'").decode("utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ParityError(
                 f"'{samples}': cannot be used as samples: expected a UTF-8 file with one text per line: {error}. "

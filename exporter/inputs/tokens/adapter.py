@@ -25,6 +25,7 @@ from exporter.parity.paths import decode_stage
 from exporter.parity.whole import check_list
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage, WholeCheck
+from runtime.inputs.decoder import read_source
 from runtime.inputs.text.decoder import LENGTH
 from runtime.inputs.tokens.decoder import derived_inputs
 from runtime.manifest import LAYOUT, TokensInput
@@ -333,7 +334,7 @@ class TokensAdapter(AdapterDefaults):
     def _read_samples(self, samples: Path) -> tuple[Case, ...]:
         """Return the lines of a text file: token numbers with blanks or commas between."""
         try:
-            lines = samples.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_source(samples, f"'{samples}'").decode("utf-8-sig").splitlines()
             sequences = list(_sequences(lines))
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise ParityError(

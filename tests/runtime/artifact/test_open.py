@@ -151,6 +151,21 @@ def test_an_artifact_whose_proof_failed_is_refused(copy, edit_manifest):
         runtime.load(copy)
 
 
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ("cat\ncoffee\nrocket\n" + "a" * 1001, "not labels: expected at most 1000 characters in each, got 1001"),
+        ("a\n" * (8 * 2**20 + 1), "too large for labels: expected at most 16777216 bytes"),
+    ],
+)
+def test_labels_that_are_none_are_refused(copy, rehash, labels, reason):
+    (copy / "labels.txt").write_text(labels)
+    rehash(copy, "labels.txt")
+
+    with pytest.raises(runtime.ArtifactError, match=reason):
+        open_artifact(copy).labels()
+
+
 def test_labels_that_do_not_match_their_count_are_refused(copy, rehash):
     (copy / "labels.txt").write_text("cat\ncoffee\nrocket\n")
     rehash(copy, "labels.txt")
