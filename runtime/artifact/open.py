@@ -24,8 +24,7 @@ from runtime.manifest import LAYOUT, Manifest, manifest_from_json
 # A manifest holds a few kilobytes: a file near this size is not one.
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
-# A million classes, or words of a vocabulary, take less; and no name of one is as long.
-_LABELS_LIMIT_BYTES = 16 * 2**20
+# No name of a class, or word of a vocabulary, is as long.
 _LONGEST_LABEL = 1000
 
 # Weights begin at a multiple of this, as onnxruntime's own memory does.
@@ -113,10 +112,6 @@ class Artifact:
         if labels is None:
             return ()
         path = self.path / labels.file
-        if labels.file in self.manifest.files and self.manifest.files[labels.file].size_bytes > _LABELS_LIMIT_BYTES:
-            raise ArtifactError(
-                f"'{path}': too large for labels: expected at most {_LABELS_LIMIT_BYTES} bytes. Export the model again."
-            )
         with artifact_errors(path):
             names = tuple(self.read(labels.file).decode("utf-8").splitlines())
         if len(names) != labels.count:
