@@ -1,7 +1,7 @@
 """Tensors inside pickled objects: each object is walked once, however many others refer to it."""
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from exporter.checkpoint.description import StoredTensor
@@ -11,6 +11,10 @@ from exporter.checkpoint.unpickler import Opaque
 # network of sixty thousand tensors takes half of it.
 _MOST_STEPS = 1_000_000
 _CHARACTERS_PER_STEP = 64
+
+# A key has all modules above its tensor, and each of them is looked at.
+LONGEST_KEY = 1000
+_LEVELS_PER_STEP = 4
 
 # Of a module whose state is more than tensors: torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX.
 EXTRA_STATE = "_extra_state"
@@ -45,6 +49,13 @@ class TensorSearch:
         self._left -= count
         if self._left < 0:
             raise pickle.UnpicklingError("its description refers to its parts too often")
+
+    def step_into(self, keys: Iterable[str]) -> None:
+        """Count the levels of keys. Raises UnpicklingError where there are too many, or a key is absurdly long."""
+        for key in keys:
+            if len(key) > LONGEST_KEY:
+                raise pickle.UnpicklingError(f"a key of {len(key)} characters")
+            self.step(key.count(".") // _LEVELS_PER_STEP)
 
     def tensors_of(self, value: object) -> Mapping[str, StoredTensor]:
         """Return a dictionary whose values are tensors, or an object's parameters and buffers; otherwise none."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.checkpoint.description import Candidate
 from exporter.checkpoint.formats import describe_root
-from exporter.checkpoint.object_tensors import EXTRA_STATE, TensorSearch, is_module
+from exporter.checkpoint.object_tensors import EXTRA_STATE, LONGEST_KEY, TensorSearch, is_module
 from exporter.checkpoint.unpickler import Dictionary, Opaque
 from exporter.errors import CheckpointError
 from runtime.errors import listed
@@ -18,7 +18,6 @@ _USUAL = (
 )
 # Training state; its tensors are not the network's.
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loop|^lr|rng|history|metric|^args$|hyper_parameters|hparams", re.I)
-_LONGEST_KEY = 1000
 # What quantized layers and tensors are rebuilt by.
 _QUANTIZED = ("torch._utils._rebuild_qtensor", "torch.jit._pickle", "torch._C.ScriptObject", "torchao.")
 # Functions and classes of tensors that are more than numbers in memory: subclasses, sharded, sparse or nested ones.
@@ -38,6 +37,7 @@ def _walk(value: object, keys: tuple[str, ...], search: TensorSearch, *, depth: 
     tensors = search.tensors_of(value)
     if tensors:
         search.step(len(tensors))
+        search.step_into(tensors)
         beside = value.items() if isinstance(value, Mapping) else ()
         yield Candidate(
             entry=".".join(keys),
@@ -49,7 +49,7 @@ def _walk(value: object, keys: tuple[str, ...], search: TensorSearch, *, depth: 
     elif isinstance(value, Mapping) and depth:
         for key, item in value.items():
             search.step()
-            named = isinstance(key, str) and len(key) <= _LONGEST_KEY and isinstance(item, Mapping | Opaque)
+            named = isinstance(key, str) and len(key) <= LONGEST_KEY and isinstance(item, Mapping | Opaque)
             if named and not _TRAINING.search(key):
                 yield from _walk(item, (*keys, key), search, depth=depth - 1)
 
@@ -73,7 +73,7 @@ def _check_tensors(path: Path, value: object, *, depth: int = 2) -> None:
                 "have to run. Save plain tensors where it was trained: torch.save({key: tensor.detach().cpu() for "
                 "key, tensor in model.state_dict().items()}, 'weights.pth')."
             )
-        if not _TRAINING.search(str(key)[:_LONGEST_KEY]):
+        if not _TRAINING.search(str(key)[:LONGEST_KEY]):
             _check_tensors(path, item, depth=depth - 1)
 
 

@@ -12,6 +12,7 @@ from exporter.inputs.tensor import open as tensor
 from exporter.inputs.text import open as text
 from exporter.inputs.tokens import open as tokens
 from exporter.options.export import ExportOptions
+from runtime.inputs.decoder import read_source
 from runtime.manifest import ImageInput, Manifest, TabularInput, TensorInput, TextInput, TokensInput
 
 # By the manifest's type, in order of precedence: the first that matches is the network's. Images match everything.
@@ -40,6 +41,6 @@ def to_bytes(source: Any, manifest: Manifest) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, Path):
-        return source.read_bytes()
+        return read_source(source, f"'{source}'")
     spec = manifest.inputs[0]
     return INPUT_KINDS[type(spec)].to_bytes(source, spec, manifest.name)

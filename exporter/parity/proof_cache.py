@@ -15,6 +15,7 @@ import PIL
 import torch
 import torchvision
 
+from runtime.artifact.unfinished import write_whole
 from runtime.geometry.native import find_kernel
 from runtime.version import package_version
 
@@ -74,14 +75,9 @@ class ProofCache:
         """Write a proof, whole or not at all; a folder that cannot be written to is noted."""
         proof = Proof(key=dict(key), expected=expected, inputs=inputs, date=datetime.now(UTC).date().isoformat())
         path = self._path(key)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_bytes(msgspec.json.format(msgspec.json.encode(proof)))
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_whole(path, msgspec.json.format(msgspec.json.encode(proof)), own_folder=True)
         except OSError as error:
             self.notes.append(f"'{path}': not written: {error.strerror or error}")
 

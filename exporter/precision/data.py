@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from exporter.errors import ExportError
 from runtime.errors import InputError, listed
+from runtime.inputs.decoder import read_source
 from runtime.inputs.folders import LeftOut
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import NamedInput
@@ -108,7 +109,7 @@ def read_data(model: Model, data: Path, min_agreement: float) -> SplitData:
 def prepare_source(model: Model, name: str, source: Any) -> PreparedSource:
     """Return one input as the runtime prepares it. Raises InputError where it cannot be used."""
     arrays = model.stack([model.prepare(source, subject=f"'{name}'")])
-    content = source.read_bytes() if isinstance(source, Path) else source
+    content = read_source(source, f"'{name}'") if isinstance(source, Path) else source
     sha256 = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else digest_arrays(arrays)
     return PreparedSource(name=name, source=source, sha256=sha256, arrays=arrays)
 

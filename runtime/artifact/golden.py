@@ -15,6 +15,10 @@ from runtime.errors import ArtifactError
 # A dozen small images and their prepared pixels take a few megabytes; an export writes no archive near this size.
 _LIMIT_BYTES = 256 * 2**20
 
+# Reading many small arrays takes far longer than their bytes; a case has a handful.
+_MAX_ARRAYS = 10_000
+_ZIP_ENTRY = b"PK\x01\x02"
+
 
 class GoldenCase(msgspec.Struct, frozen=True, kw_only=True):
     """One encoded input, its prepared arrays and the eager model's outputs, as batches of one.
@@ -92,6 +96,12 @@ def read_golden(path: Path) -> GoldenSet:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
+        count = path.read_bytes().count(_ZIP_ENTRY)
+        if count > _MAX_ARRAYS:
+            raise ArtifactError(
+                f"'{path}': not a golden set: expected at most {_MAX_ARRAYS} arrays, got {count}. Do not use this "
+                "artifact; export the model again."
+            )
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > _LIMIT_BYTES:

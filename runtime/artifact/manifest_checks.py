@@ -7,6 +7,10 @@ from pathlib import Path
 from runtime.errors import ArtifactError
 from runtime.manifest import FULL_PRECISION, LAYOUT, Manifest
 
+# Evidence takes some 20 kB, and the names of a million classes, or words of a vocabulary, less than this: both become
+# objects that take twenty times as much.
+_LIMIT_BYTES = 16 * 2**20
+
 
 def check_manifest(manifest: Manifest, *, subject: str) -> None:
     """Raise ArtifactError, with ``subject`` as the file's name, where the parts of a manifest do not fit one another.
@@ -27,12 +31,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
             f"its variants do not fit: expected {FULL_PRECISION} first, and each other precision once, with what was "
             f"measured of it, got {', '.join(precisions) or 'none'}"
         )
-    for name in manifest.files:
-        if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
-            yield f"file name leaves the artifact: expected a plain name, got '{name[:80]}'"
-    for name in needed_files(manifest):
-        if name not in manifest.files:
-            yield f"lists no hash of a file that is needed: expected '{name[:80]}' among its files"
+    yield from _file_problems(manifest)
     for kind, names in (
         ("input", [spec.name for spec in manifest.inputs]),
         ("output", [output.name for output in manifest.outputs]),
@@ -45,6 +44,19 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         different = sorted(outputs ^ getattr(manifest.golden, limits).keys())
         if different:
             yield f"golden.{limits}: expected one limit for each output, and '{different[0][:80]}' is only one of both"
+
+
+def _file_problems(manifest: Manifest) -> Iterator[str]:
+    for name in manifest.files:
+        if Path(name).name != name or name in {"", ".", ".."} or "\\" in name or "\0" in name:
+            yield f"file name leaves the artifact: expected a plain name, got '{name[:80]}'"
+    for name in needed_files(manifest):
+        if name not in manifest.files:
+            yield f"lists no hash of a file that is needed: expected '{name[:80]}' among its files"
+    for name in (LAYOUT.parity, *((manifest.labels.file,) if manifest.labels is not None else ())):
+        size_bytes = manifest.files[name].size_bytes if name in manifest.files else 0
+        if size_bytes > _LIMIT_BYTES:
+            yield f"'{name[:80]}' is too large: expected at most {_LIMIT_BYTES} bytes, got {size_bytes}"
 
 
 def needed_files(manifest: Manifest) -> tuple[str, ...]:

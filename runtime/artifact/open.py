@@ -24,6 +24,9 @@ from runtime.manifest import LAYOUT, Manifest, manifest_from_json
 # A manifest holds a few kilobytes: a file near this size is not one.
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
+# No name of a class, or word of a vocabulary, is as long.
+_LONGEST_LABEL = 1000
+
 # Weights begin at a multiple of this, as onnxruntime's own memory does.
 _ALIGNMENT_BYTES = 64
 
@@ -108,12 +111,18 @@ class Artifact:
         labels = self.manifest.labels
         if labels is None:
             return ()
-        with artifact_errors(self.path / labels.file):
+        path = self.path / labels.file
+        with artifact_errors(path):
             names = tuple(self.read(labels.file).decode("utf-8").splitlines())
         if len(names) != labels.count:
             raise ArtifactError(
-                f"'{self.path / labels.file}': wrong number of labels: expected {labels.count}, got {len(names)}. "
-                "Export the model again."
+                f"'{path}': wrong number of labels: expected {labels.count}, got {len(names)}. Export the model again."
+            )
+        longest = max(map(len, names), default=0)
+        if longest > _LONGEST_LABEL:
+            raise ArtifactError(
+                f"'{path}': not labels: expected at most {_LONGEST_LABEL} characters in each, got {longest}. Export "
+                "the model again."
             )
         return names
 

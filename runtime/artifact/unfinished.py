@@ -1,4 +1,4 @@
-"""Folders that are being written beside their place: complete at once, and removed where their writer was killed."""
+"""Folders and files written beside their place: complete at once, and removed where their writer was killed."""
 
 import contextlib
 import glob
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runtime.artifact.locks import lock
 
-# The ends of the names: of a folder that is being written or removed, and of one that makes room for the next.
+# The ends of the names: of what is being written or removed, and of a folder that makes room for the next.
 _PARTIAL, _REPLACED = ".partial", ".replaced"
 
 
@@ -30,6 +30,26 @@ def unfinished_folder(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
+
+
+def write_whole(path: Path, data: bytes, *, own_folder: bool = False) -> None:
+    """Write a file of the usual permissions: readers see the old one or the new one, also after a kill.
+
+    What a killed process left of this file is removed first; of any file, in an ``own_folder`` of the program.
+    """
+    pattern = f".*{_PARTIAL}" if own_folder else _pattern(path, _PARTIAL)
+    _remove([left for left in path.parent.glob(pattern) if left.is_file() and not left.is_symlink()])
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            lock(stream.fileno())
+            stream.write(data)
+            stream.flush()
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def replace_folder(folder: Path, out: Path) -> None:
@@ -74,26 +94,37 @@ def _remove_abandoned(out: Path) -> None:
     folders = _siblings(out, _PARTIAL)
     if out.exists():
         folders += _siblings(out, _REPLACED)
-    for folder in folders:
+    _remove(folders)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
         with contextlib.suppress(OSError):  # another process holds its lock
-            held = _lock(folder)
+            held = _lock(path)
             try:
-                shutil.rmtree(folder, ignore_errors=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
             finally:
                 os.close(held)
 
 
 def _siblings(out: Path, suffix: str) -> list[Path]:
-    pattern = f".{glob.escape(out.name)}.*{suffix}"
-    return [folder for folder in out.parent.glob(pattern) if folder.is_dir() and not folder.is_symlink()]
+    folders = out.parent.glob(_pattern(out, suffix))
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock until it is closed, at the end of the process at the latest.
+def _pattern(out: Path, suffix: str) -> str:
+    return f".{glob.escape(out.name)}.*{suffix}"
+
+
+def _lock(path: Path) -> int:
+    """Return a descriptor that holds the path's lock until it is closed, at the end of the process at the latest.
 
     Raises OSError where another process holds it.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         lock(descriptor)
     except OSError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from runtime.errors import InputError
+from runtime.inputs.decoder import read_source
 
 # A line of a list or of JSONL: more than any text, row or sequence that a model takes.
 MAX_LINE_CHARACTERS = 2**26
@@ -45,9 +46,9 @@ def decode_text(data: bytes, subject: str) -> str:
 def text_lines(path: Path) -> list[str]:
     """Return the lines of a file that are not blank, without the blanks around them, read as ``decode_text`` does.
 
-    Raises InputError for another encoding, and OSError where the file cannot be read.
+    Raises InputError where it cannot be read, and for another encoding.
     """
-    lines = io.StringIO(decode_text(path.read_bytes(), f"'{path}'"), newline=None)
+    lines = io.StringIO(decode_text(read_source(path, f"'{path}'"), f"'{path}'"), newline=None)
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -74,7 +75,7 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
             while True:
                 number += 1
                 try:
-                    line = read_line(text, f"{subject}, line {number}")
+                    line = read_line(text, subject, number)
                 except InputError as error:
                     yield error
                     continue
@@ -85,8 +86,8 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
         yield torn_text(error, f"{subject}, line {number}")
 
 
-def read_line(text: TextIO, subject: str) -> str:
-    """Return the next line of a text with its end, empty after the last one.
+def read_line(text: TextIO, subject: str, number: int) -> str:
+    """Return the next line of a text with its end, empty after the last one; ``number`` is its own, for messages.
 
     Raises InputError, after which the next call returns the line that follows, for a line with a null character, or
     longer than ``MAX_LINE_CHARACTERS``.
@@ -96,9 +97,11 @@ def read_line(text: TextIO, subject: str) -> str:
         while line and not line.endswith(("\n", "\r")):
             line = text.readline(MAX_LINE_CHARACTERS)
         raise InputError(
-            f"{subject}: too long: expected fewer than {MAX_LINE_CHARACTERS} characters. Write one input per line."
+            f"{subject}, line {number}: too long: expected fewer than {MAX_LINE_CHARACTERS} characters. Write one "
+            "input per line."
         )
-    check_no_null(line, subject)
+    if "\0" in line:
+        check_no_null(line, f"{subject}, line {number}")
     return line
 
 

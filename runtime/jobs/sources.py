@@ -17,6 +17,7 @@ from runtime.errors import InputError
 from runtime.inputs.decoder import input_border, read_source, to_input_error
 from runtime.inputs.encoding import decode_text, read_lines
 from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut, suffix_of, walk_folder
+from runtime.inputs.json_size import check_json
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import (
     NamedInput,
@@ -207,7 +208,9 @@ def _is_json_table(path: Path, source_format: SourceFormat) -> bool:
     if path.suffix.lower() != ".json" or not source_format.json_rows:
         return False
     try:
-        value = msgspec.json.decode(decode_text(read_source(path, str(path)), str(path)))
+        text = decode_text(read_source(path, str(path)), str(path))
+        check_json(text, str(path))
+        value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, InputError):
         return False  # its reader says what is wrong with it
     return isinstance(value, list) and bool(value) and isinstance(value[0], source_format.json_rows)
@@ -221,7 +224,8 @@ def _open_batch(path: Path, source_format: SourceFormat) -> NDArray[Any] | None:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return None
-    return array if array.ndim == source_format.batch_rank and len(array) != 1 else None
+    # One without bytes may have any number of entries.
+    return array if array.ndim == source_format.batch_rank and len(array) != 1 and array.nbytes else None
 
 
 def _walk(folder: str, reading: _Reading) -> Iterator[NamedInput]:

@@ -19,6 +19,9 @@ ALLOWED = 4.0
 
 _NOISE = "times the noise floor"
 
+# Evidence of thousands of rows takes a few megabytes.
+_LIMIT_BYTES = 256 * 2**20
+
 
 def read_baseline(path: Path) -> Evidence:
     """Read the evidence of an earlier check: an artifact's ``parity.json``, or the output of ``parity --json``.
@@ -27,6 +30,10 @@ def read_baseline(path: Path) -> Evidence:
     """
     fix = "Write it with 'truecopy parity ... --json > FILE' from a check that passed."
     try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > _LIMIT_BYTES):  # reading it may never end
+            raise InputError(
+                f"--baseline '{path}': not a {LAYOUT.parity}: expected a file of at most {_LIMIT_BYTES} bytes. {fix}"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"--baseline '{path}': cannot be read: {error.strerror}. Pass a {LAYOUT.parity}.") from None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from runtime.artifact.unfinished import write_whole
 from runtime.errors import InputError
 from runtime.reports.junit import to_junit
 from runtime.reports.page import to_page
@@ -46,7 +47,7 @@ def write_reports(report: Report, destinations: Destinations) -> None:
     failed: OSError | None = None
     for option, path in destinations.requested.items():
         try:
-            _write(path, _FORMS[option](report))
+            write_whole(path.resolve(), _FORMS[option](report))
         except OSError as error:
             failed = failed or error
     if failed is not None:
@@ -66,14 +67,3 @@ def _problem(path: Path) -> str:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         return f"no permission to write in '{path.parent}'"
     return ""
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a temporary file and rename it: readers see the old file or the new one."""
-    path = path.resolve()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,8 +4,8 @@ import math
 from threading import Lock
 from typing import Protocol
 
+from runtime.inputs.json_size import json_bytes
 from runtime.server.errors import QueueFullError, TooLargeError
-from runtime.server.json_size import json_bytes
 from runtime.server.limits import MIB, Limits
 
 

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from exporter.errors import ParityError
 from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
 from runtime.errors import InputError, listed
+from runtime.inputs.decoder import read_source
 from runtime.inputs.image.decoder import decode_image
 from runtime.manifest import ImageInput, Preprocessing
 
@@ -140,7 +141,7 @@ def _user_images(samples: Path, spec: ImageInput) -> Images:
     other_files: list[str] = []
     for path in paths:
         try:
-            case = Case(name=path.name, data=path.read_bytes(), group=SAMPLES)
+            case = Case(name=path.name, data=read_source(path, f"'{path.name}'"), group=SAMPLES)
             decode_image(case.data, spec, subject=f"'{case.name}'")
         except (InputError, OSError) as error:
             if samples.is_dir():  # a folder of photos may hold other files

@@ -254,12 +254,7 @@ class TextAdapter(AdapterDefaults):
         try:
             lines = text_lines(samples)
         except InputError as error:
-            raise ParityError(str(error)) from error
-        except OSError as error:
-            raise ParityError(
-                f"'{samples}': cannot be used as samples: expected a file with one text per line: {error.strerror}. "
-                "Check --samples."
-            ) from error
+            raise ParityError(f"--samples: {error}") from error
         texts = tuple(lines[:_MAX_SAMPLES])
         if len(lines) > len(texts):
             self.skipped_samples = (f"in '{samples}', {len(lines) - len(texts)} of {len(lines)} texts: the last ones",)

@@ -337,8 +337,8 @@ class TokensAdapter(AdapterDefaults):
         try:
             sequences = list(_sequences(text_lines(samples)))
         except InputError as error:
-            raise ParityError(str(error)) from error
-        except (OSError, ValueError) as error:
+            raise ParityError(f"--samples: {error}") from error
+        except ValueError as error:
             raise ParityError(
                 f"'{samples}': cannot be used as samples: expected a file with one sequence of numbers per line: "
                 f"{error}. Check --samples."

@@ -15,6 +15,7 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError, listed
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import check_unicode, decode_text
+from runtime.inputs.json_size import check_json
 from runtime.manifest import Column, TabularInput
 
 RowSource: TypeAlias = Mapping[str, Any] | bytes | str | PathLike[str]
@@ -193,7 +194,9 @@ def _read_object(source: Any, subject: str) -> Mapping[str, Any]:
         )
     try:
         data = source if isinstance(source, bytes) else read_source(source, subject)
-        row = json.loads(decode_text(data, subject))
+        text = decode_text(data, subject)
+        check_json(text, subject)
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{subject}: not a row: expected a JSON object, got something else ({error}). Convert it first."

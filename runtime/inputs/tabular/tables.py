@@ -11,15 +11,31 @@ import msgspec
 from runtime.errors import InputError
 from runtime.inputs.decoder import read_source
 from runtime.inputs.encoding import check_unicode, decode_text, open_text, read_line, read_lines, torn_text
+from runtime.inputs.json_size import check_json
 
 # A row by column names; or, where a row could not be read, the error of this row alone.
 Row: TypeAlias = dict[str, Any] | InputError
 
-_PARQUET_ROWS = 1024
+# Rows of a Parquet file in memory at once; those of a batch beyond so many bytes become Python's one by one.
+_PARQUET_ROWS = 128
+_LARGE_BATCH_BYTES = 2**22
+
+# What a column may unpack to within a row group, and how many times its own size beyond that: a file may claim more,
+# and pages are in memory as a whole.
+_MAX_CHUNK_BYTES, _MAX_CHUNK_RATIO = 2**28, 16
+_VALUE_BYTES = 8
 
 # The csv module's own limit of 131,072 characters is less than a text may have. It is one per process.
 MAX_CELL_CHARACTERS = 2**24
 csv.field_size_limit(MAX_CELL_CHARACTERS)
+
+# What one record may take, and what may be read again after quotes that are never closed: characters, and as many more
+# for each line as it takes in memory. Beyond what was read once and this, the time would be quadratic.
+_MAX_RECORD_COST = 2**28
+_LINE_COST = 64
+
+# A row is a dictionary of its columns: no table that a model takes has as many.
+MAX_COLUMNS = 2**16
 
 
 def read_csv(path: Path) -> Iterator[Row]:
@@ -28,7 +44,7 @@ def read_csv(path: Path) -> Iterator[Row]:
     Semicolons separate where the header has those and no comma, as spreadsheets write it in much of Europe.
     """
     with open_text(path, f"'{path}'") as stream:
-        header = read_line(stream, f"'{path}', line 1")
+        header = read_line(stream, f"'{path}'", 1)
     return _read_separated(path, ";" if ";" in header and "," not in header else ",")
 
 
@@ -52,6 +68,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             subject = f"'{path}', line {number}"
             try:
                 check_unicode(line, subject)
+                check_json(line, subject)
                 value = msgspec.json.decode(line)
             except InputError as error:
                 yield error
@@ -64,7 +81,9 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def read_json(path: Path) -> Iterator[Row]:
     """Yield the entries of a JSON file with a list of rows; an entry that is not an object is a row, as in JSONL."""
     try:
-        entries = msgspec.json.decode(decode_text(read_source(path, f"'{path}'"), f"'{path}'"), type=list[Any])
+        text = decode_text(read_source(path, f"'{path}'"), f"'{path}'")
+        check_json(text, f"'{path}'")
+        entries = msgspec.json.decode(text, type=list[Any])
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
     yield from map(_row_of, entries)
@@ -75,8 +94,14 @@ def read_parquet(path: Path) -> Iterator[Row]:
     pyarrow = import_parquet(path)
     try:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+            _check_parquet(file.metadata, path)
+        # A text that many rows share is kept once.
+        texts = [column.path for column in file.schema if column.physical_type == "BYTE_ARRAY"]
+        with pyarrow.parquet.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                yield from batch.to_pylist()
+                step = 1 if batch.nbytes > _LARGE_BATCH_BYTES else _PARQUET_ROWS
+                for first in range(0, batch.num_rows, step):
+                    yield from batch.slice(first, step).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"'{path}': not a Parquet file: {error}. Write it again.") from error
 
@@ -119,6 +144,28 @@ def import_parquet(path: Path) -> Any:
     return pyarrow
 
 
+def _check_columns(count: int, path: Path) -> None:
+    if count > MAX_COLUMNS:
+        raise InputError(
+            f"'{path}': too many columns: expected at most {MAX_COLUMNS}, got {count}. Keep those of the model."
+        )
+
+
+def _check_parquet(metadata: Any, path: Path) -> None:
+    """Raise InputError where a column unpacks to far more than it takes in the file, as the file itself says."""
+    _check_columns(metadata.num_columns, path)
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            # A list of a single row has all of its values at once.
+            values = column.num_values if column.num_values > group.num_rows else 0
+            size_bytes = max(column.total_uncompressed_size, values * _VALUE_BYTES)
+            if size_bytes > max(_MAX_CHUNK_BYTES, _MAX_CHUNK_RATIO * column.total_compressed_size):
+                raise InputError(
+                    f"'{path}': column '{column.path_in_schema:.80}' unpacks to too much: expected at most "
+                    f"{_MAX_CHUNK_BYTES} bytes in a row group, got {size_bytes}. Write smaller row groups."
+                )
+
+
 def _row_of(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"input": value}
 
@@ -133,6 +180,7 @@ def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
                 yield cells
             elif not header:
                 header = cells
+                _check_columns(len(header), path)
                 repeated = next((name for name, count in Counter(header).items() if count > 1), None)
                 if repeated is not None:
                     raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
@@ -164,11 +212,13 @@ class _Records:
         self._number = 0
         self._taken: list[str | InputError] = []  # the lines of the current record
         self._waiting: deque[str | InputError] = deque()  # lines that were read ahead
+        self._taken_cost = self._read_cost = self._cost_again = 0
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | InputError]]:
         reader = self._open_reader()
         while True:
             self._taken.clear()
+            self._taken_cost = 0
             number = self._number + 1
             try:
                 cells = next(reader, None)
@@ -178,6 +228,16 @@ class _Records:
             except (csv.Error, InputError) as error:
                 yield number, self._error(error, number)
                 self._number = number
+                self._cost_again += self._taken_cost
+                if self._cost_again > self._read_cost + _MAX_RECORD_COST:
+                    yield (
+                        number + 1,
+                        InputError(
+                            f"{self._name}, from line {number + 1} on: not CSV: quotes that are not closed in too many "
+                            "lines. Write each quote inside a value twice; or save the table as .jsonl."
+                        ),
+                    )
+                    return
                 self._waiting.extendleft(reversed(self._taken[1:]))
                 reader = self._open_reader()
                 continue
@@ -196,13 +256,18 @@ class _Records:
             self._taken.append(line)
             if isinstance(line, InputError):
                 raise line
+            self._taken_cost += len(line) + _LINE_COST
+            if self._taken_cost > _MAX_RECORD_COST:
+                raise csv.Error("a quote is not closed")
             yield line
 
     def _read_line(self) -> str | InputError:
         try:
-            return read_line(self._stream, f"{self._name}, line {self._number + len(self._taken) + 1}")
+            line = read_line(self._stream, self._name, self._number + len(self._taken) + 1)
         except InputError as error:
             return error
+        self._read_cost += len(line) + _LINE_COST
+        return line
 
     def _error(self, error: csv.Error | InputError, number: int) -> InputError:
         first = self._taken[0]

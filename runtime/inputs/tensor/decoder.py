@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.json_size import check_json
 from runtime.manifest import TensorInput
 
 ArraySource: TypeAlias = NDArray[Any] | str | PathLike[str] | bytes | float
@@ -22,6 +23,10 @@ _BATCH = 32
 
 # A compressed .npz may unpack to any size: more than this is not one input.
 _LIMIT_BYTES = 2**30
+
+# Reading many small arrays takes far longer than their bytes; no model has as many inputs.
+_MAX_ARRAYS = 1000
+_ZIP_ENTRY = b"PK\x01\x02"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,10 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
         if data.startswith(b"\x93NUMPY"):
             return np.load(io.BytesIO(data), allow_pickle=False)
         if data.startswith(b"PK"):
+            if (count := data.count(_ZIP_ENTRY)) > _MAX_ARRAYS:
+                raise InputError(
+                    f"{subject}: too many arrays: expected at most {_MAX_ARRAYS}, got {count}. Keep those of the model."
+                )
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 size = sum(member.file_size for member in archive.infolist())
             if size > _LIMIT_BYTES:
@@ -138,6 +147,7 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
                 )
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
+        check_json(data, subject)
         return json.loads(data)
     except (InputError, MemoryError):
         raise

@@ -17,6 +17,7 @@ from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError, DeviceError, InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import check_unicode, decode_text
+from runtime.inputs.json_size import check_json
 from runtime.manifest import TextInput
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
@@ -200,6 +201,7 @@ def _read(source: PathLike[str] | bytes | bytearray | memoryview, subject: str) 
 
 
 def _pair_from_json(text: str, subject: str) -> Any:
+    check_json(text, subject)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import decode_text
+from runtime.inputs.json_size import check_json
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.inputs.text.decoder import LENGTH, length_band
 from runtime.manifest import DerivedInput, TokensInput
@@ -168,6 +169,7 @@ def _read(source: PathLike[str] | bytes, subject: str) -> Any:
     if data.startswith((b"\x93NUMPY", b"PK")):
         return read_arrays(data, subject)
     text = decode_text(data, subject)
+    check_json(text, subject)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
+from runtime.inputs.json_size import json_bytes
 from runtime.server.errors import bounded
-from runtime.server.json_size import json_bytes
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.claims import TensorClaims
 from runtime.server.open_inference.json_tensors import from_json

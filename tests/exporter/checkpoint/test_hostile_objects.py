@@ -104,6 +104,13 @@ HOSTILE = {
     "a number of ten thousand digits": archive(
         b"\x80\x02}" + text("a") + b"\x8b" + struct.pack("<i", 10_000) + b"\x01" * 10_000 + b"s."
     ),
+    "a key of half a million levels": archive(
+        b"\x80\x02}" + text("." * 500_000) + tensor() + b"s.", **{"data/0": bytes(4)}
+    ),
+    "keys of hundreds of levels": archive(
+        b"\x80\x02}(" + b"".join(text(f"{number}" + ".a" * 400) + tensor() for number in range(700)) + b"u.",
+        **{"data/0": bytes(4)},
+    ),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Mistakes of the command line are found before PyTorch is loaded."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_a_missing_file_is_named_with_its_option(options_of, arch, given, missin
         check_export(options_of(arch, **given))
 
     assert str(caught.value).startswith(missing)
+
+
+@pytest.mark.parametrize("option", ["labels", "samples", "tokenizer", "preprocess"])
+def test_a_pipe_or_device_is_not_read(options_of, option, tmp_path):
+    """Without a writer, opening a pipe waits for ever; a device may never end."""
+    pipe = tmp_path / "x.json"
+    os.mkfifo(pipe)
+
+    with pytest.raises(ExportError, match=f"x.json': a pipe or device: .* Copy it first, for --{option}"):
+        check_export(options_of(**{option: str(pipe)}))
+
+
+def test_a_file_that_is_read_whole_has_a_size(options_of, tmp_path):
+    with (tmp_path / "labels.txt").open("wb") as stream:
+        stream.truncate(3 * 2**30)
+
+    with pytest.raises(ExportError, match=r"labels.txt': too large: .* got 3221225472. Check the path in --labels"):
+        check_export(options_of(labels=str(tmp_path / "labels.txt")))
 
 
 def test_what_is_no_file_is_not_looked_for(options_of):

@@ -151,6 +151,29 @@ def test_an_artifact_whose_proof_failed_is_refused(copy, edit_manifest):
         runtime.load(copy)
 
 
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ("cat\ncoffee\nrocket\n" + "a" * 1001, "not labels: expected at most 1000 characters in each, got 1001"),
+        ("a\n" * (8 * 2**20 + 1), "'labels.txt' is too large: expected at most 16777216 bytes, got 16777218"),
+    ],
+)
+def test_labels_that_are_none_are_refused(copy, rehash, labels, reason):
+    (copy / "labels.txt").write_text(labels)
+    rehash(copy, "labels.txt")
+
+    with pytest.raises(runtime.ArtifactError, match=reason):
+        open_artifact(copy).labels()
+
+
+def test_evidence_of_absurd_size_is_refused(copy, edit_manifest):
+    """A parity.json of 62 MB took 1.4 GB."""
+    edit_manifest(copy, lambda manifest: manifest["files"]["parity.json"].update(size_bytes=2**24 + 1))
+
+    with pytest.raises(runtime.ArtifactError, match=r"'parity\.json' is too large: expected at most 16777216 bytes"):
+        open_artifact(copy)
+
+
 def test_labels_that_do_not_match_their_count_are_refused(copy, rehash):
     (copy / "labels.txt").write_text("cat\ncoffee\nrocket\n")
     rehash(copy, "labels.txt")

@@ -1,6 +1,7 @@
 """An artifact is compared as closely, and on as much, as its evidence says; what was thinned is refused."""
 
 import json
+import zipfile
 
 import msgspec
 import pytest
@@ -71,6 +72,15 @@ def test_a_thinned_golden_set_is_refused(copy, rehash, kept):
 
     with pytest.raises(runtime.ArtifactError, match="golden"):
         verify(copy, device="cpu")
+
+
+def test_a_golden_set_of_countless_arrays_is_refused_before_they_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w") as archive:
+        for number in range(10_001):
+            archive.writestr(str(number), b"")
+
+    with pytest.raises(runtime.ArtifactError, match="not a golden set: expected at most 10000 arrays, got 10001"):
+        read_golden(tmp_path / "golden.npz")
 
 
 def test_an_easier_golden_input_is_refused(copy, rehash):

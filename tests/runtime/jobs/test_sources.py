@@ -340,7 +340,9 @@ def test_an_array_with_a_batch_dimension_is_an_input_an_entry(folder):
 
     assert [name for name, _ in found] == ["many.npy#1", "many.npy#2", "many.npy#3"]
     assert [array.tolist() for _, array in found] == [[0, 1], [2, 3], [4, 5]]
-    for name in ("one.npy", "batch_of_one.npy", "torn.npy"):
+    np.save(folder / "endless.npy", np.empty((10**12, 0), np.float32))
+
+    for name in ("one.npy", "batch_of_one.npy", "torn.npy", "endless.npy"):
         assert list(read_sources([name], kind)) == [(name, Path(name))]
 
 

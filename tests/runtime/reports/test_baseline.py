@@ -1,5 +1,7 @@
 """Drift: figures that grew are found, noise is not, and what cannot be compared is said in a sentence."""
 
+import os
+
 import msgspec
 import pytest
 
@@ -130,6 +132,13 @@ def test_what_is_no_baseline_is_refused_in_a_sentence(tmp_path, content, message
         read_baseline(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"--baseline '{path}': ")
+
+
+def test_a_pipe_is_no_baseline(tmp_path):
+    os.mkfifo(tmp_path / "old.json")
+
+    with pytest.raises(InputError, match=r"not a parity\.json: expected a file of at most"):
+        read_baseline(tmp_path / "old.json")
 
 
 def test_a_check_that_failed_is_no_baseline(failed, tmp_path):

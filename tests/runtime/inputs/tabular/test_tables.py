@@ -1,11 +1,15 @@
 """Files of rows: one dictionary a row, in order, and a bad line costs only itself."""
 
 import json
+import tracemalloc
 
+import numpy as np
 import pytest
 
 import runtime
-from runtime.inputs.tabular.tables import MAX_CELL_CHARACTERS, read_rows
+from runtime.inputs import decoder
+from runtime.inputs.tabular import tables
+from runtime.inputs.tabular.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, read_rows
 
 ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 
@@ -85,6 +89,77 @@ def test_cells_are_as_long_as_texts_may_be_up_to_a_limit(tmp_path):
 
     assert (first, last) == ({"a": "1", "b": long}, {"a": "3", "b": "z"})
     assert "line 3: not CSV: field larger than field limit" in str(bad)
+
+
+def test_quotes_that_are_never_closed_are_not_looked_for_again_and_again(tmp_path, monkeypatch):
+    """Each of these lines opens a quote, and none closes one: the time was the square of their number."""
+    monkeypatch.setattr(tables, "_MAX_RECORD_COST", 70 * 100)
+    (tmp_path / "x.csv").write_text("a,b\n" + 'x","y\n' * 300)
+
+    rows = [row for _, row in read_rows(tmp_path / "x.csv")]
+
+    assert "line 2: not CSV: a quote is not closed" in str(rows[0])
+    assert "on: not CSV: quotes that are not closed in too many lines" in str(rows[-1])
+    assert len(rows) < 10
+
+
+def test_a_table_of_countless_columns_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text(",".join(map(str, range(MAX_COLUMNS + 1))) + "\n")
+
+    with pytest.raises(runtime.InputError, match=f"too many columns: expected at most {MAX_COLUMNS}"):
+        list(read_rows(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_json_of_countless_values_is_refused_before_they_are_made(suffix, tmp_path, monkeypatch):
+    """Of a list of 21 million lists, 63 MB, came 1.7 GB."""
+    monkeypatch.setattr(decoder, "MAX_FILE_BYTES", 2**25)  # as much is reserved for any file
+    (tmp_path / f"x{suffix}").write_text("[" + "[]," * 7_000_000 + "[]]")
+
+    tracemalloc.start()
+    with pytest.raises(runtime.InputError, match="too many values"):
+        raise_errors(read_rows(tmp_path / f"x{suffix}"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 200 * 2**20
+
+
+def raise_errors(rows):
+    for _, row in rows:
+        if isinstance(row, runtime.InputError):
+            raise row
+
+
+def test_a_parquet_file_is_not_unpacked_to_far_more_than_it_is(tmp_path, monkeypatch):
+    """Of one cell, in 34 kB, came 7 GB."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(tables, "_MAX_CHUNK_BYTES", 2**20)
+    numbers = pyarrow.ListArray.from_arrays([0, 200_000], pyarrow.array(np.zeros(200_000, np.int8)))
+    for column in (numbers, pyarrow.array(["x" * 2**20])):
+        parquet.write_table(pyarrow.table({"a": column}), tmp_path / "x.parquet", compression="zstd")
+
+        with pytest.raises(runtime.InputError, match=r"column 'a.*unpacks to too much"):
+            list(read_rows(tmp_path / "x.parquet"))
+
+
+def test_a_long_text_that_many_rows_share_is_made_row_by_row(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    text = "x" * 10_000_000
+    shared = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 200), pyarrow.array([text]))
+    table = pyarrow.table({"a": shared})
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "x.parquet", compression="zstd")
+
+    before = pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    for _, row in read_rows(tmp_path / "x.parquet"):
+        assert row["a"] == text
+        assert pyarrow.total_allocated_bytes() - before < 20 * len(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 5 * len(text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -36,6 +37,16 @@ def test_damage_anywhere_in_an_archive_is_the_inputs_fault():
             except InputError:
                 refused += 1
     assert refused > len(data)
+
+
+def test_an_archive_of_countless_arrays_is_refused():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(1001):
+            archive.writestr(str(number), b"")
+
+    with pytest.raises(InputError, match="too many arrays: expected at most 1000, got 1001"):
+        DECODER.decode(stream.getvalue(), subject="'x'")
 
 
 @pytest.mark.parametrize("shape", [f"({10**30},)", "(-1,)", "(", pytest.param("(2,),)", id="one parenthesis too many")])

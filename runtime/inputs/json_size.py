@@ -18,11 +18,14 @@ _MANY_DIGITS = b"0" * 100
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _MOST_LONG_NUMBERS = 100
 
+# What the values of one file, or of one line of a table, may take: 15 million numbers, a million rows of a table.
+MAX_VALUES_BYTES = 3 * 2**28
+
 # Counting holds Python's lock: the event loop has its turn between pieces.
 _PIECE_BYTES = 1024 * 1024
 
 
-def json_bytes(text: bytes) -> int:
+def json_bytes(text: bytes, subject: str = "body") -> int:
     """Return at least how many bytes the values of a JSON text take besides its characters, by its punctuation alone.
 
     Punctuation inside texts counts as well: prose has little of it, and the base64 of files none. Raises InputError for
@@ -40,11 +43,27 @@ def json_bytes(text: bytes) -> int:
         long_numbers += piece.translate(_TO_ZERO).count(_MANY_DIGITS)
     if long_numbers > _MOST_LONG_NUMBERS:
         raise InputError(
-            f"body: numbers of too many digits: expected at most {len(_MANY_DIGITS) - 1}, got more in "
+            f"{subject}: numbers of too many digits: expected at most {len(_MANY_DIGITS) - 1}, got more in "
             f"{long_numbers} places. Send floating-point numbers."
         )
     # Only a long text covers a whole piece; short ones are widened one by one, those with such a character alone.
     return size_bytes + _WIDE_BYTES * unquoted_bytes * wide
+
+
+def check_json(text: bytes | str, subject: str) -> None:
+    """Raise InputError, with ``subject`` as its name, for JSON whose values would take more than ``MAX_VALUES_BYTES``.
+
+    Files are checked before they are read as JSON; the bodies of requests have a limit of their own.
+    """
+    if len(text) < _PIECE_BYTES:  # a hundred times as much at most
+        return
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    size_bytes = json_bytes(data, subject)
+    if size_bytes > MAX_VALUES_BYTES:
+        raise InputError(
+            f"{subject}: too many values: expected what takes at most {MAX_VALUES_BYTES} bytes of memory, got "
+            f"{size_bytes}. Save a table as .jsonl, and large arrays as .npy."
+        )
 
 
 def _has_wide(piece: bytes) -> bool:
