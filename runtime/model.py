@@ -67,7 +67,6 @@ class Model:
             self._batched = artifact.manifest.batched_outputs
             self._graphs = read_graphs(artifact, self._variant)
             # Measured on a CPU: a batch of photos gains nothing; of rows, whose networks are small, most of the speed.
-            images = is_costly_to_decode(artifact.manifest.inputs)
             self._executor = open_executor(
                 artifact,
                 self._graphs,
@@ -78,7 +77,7 @@ class Model:
                     workers=workers,
                     threads=threads,
                     batch=batch,
-                    cpu_batch=None if images else self._decoder.batch_size,
+                    cpu_batch=None if is_costly_to_decode(artifact.manifest.inputs) else self._decoder.batch_size,
                     most=artifact.manifest.largest_batch,
                 ),
                 options=options or DeviceOptions(),
@@ -232,10 +231,7 @@ class Model:
         For images it is uint8 [height, width, 3], of the size that the network takes; the other kinds have their own
         types. Raises InputError, with ``subject`` as its name.
         """
-        decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
-        with input_border(subject):
-            prepared: PreparedInput = self._decoder.prepare(decoded)
-        return prepared
+        return self._prepare(source, subject, None)
 
     def bucket(self, prepared: PreparedInput) -> Hashable:
         """Return a key: prepared inputs of equal keys run as one batch."""
@@ -317,6 +313,11 @@ class Model:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _prepare(self, source: Any, subject: str, slot: Any) -> PreparedInput:
+        decoded = source if isinstance(source, DecodedInput) else self.decode(source, subject=subject)
+        with input_border(subject):
+            return self._decoder.prepare_into(decoded, slot)
+
     def _predict_batches(
         self, work: Iterable[list[tuple[str, Any]]], top_k: int, threshold: float | None
     ) -> Iterator[Result]:
@@ -330,15 +331,17 @@ class Model:
 
     def _predict_together(self, batch: Sequence[tuple[str, Any]], top_k: int, threshold: float | None) -> list[Result]:
         results: list[Result | None] = []
-        prepared = []
-        for name, source in batch:
-            try:
-                if isinstance(source, InputError):
-                    raise source
-                prepared.append(self.prepare(source, subject=f"'{name}'"))
-                results.append(None)
-            except InputError as error:
-                results.append(Failure(input=name, error=str(error)))
+        prepared: list[PreparedInput] = []
+        with self._executor.preparing():
+            slots = self._decoder.slots(len(batch))
+            for name, source in batch:
+                try:
+                    if isinstance(source, InputError):
+                        raise source
+                    prepared.append(self._prepare(source, f"'{name}'", slots[len(prepared)]))
+                    results.append(None)
+                except InputError as error:
+                    results.append(Failure(input=name, error=str(error)))
         try:
             scores = iter(self._score(prepared) if prepared else ())
             return [
@@ -355,7 +358,6 @@ class Model:
             return [Failure(input=name, error=bounded(message))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
-        # No larger batch than was compared with the eager model.
         return run_by_bucket(prepared, self._bucket, self._score_batch, most=self.manifest.largest_batch)
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +21,9 @@ from runtime.errors import DeviceError, ModelError
 _Item = TypeVar("_Item")
 _Output = TypeVar("_Output")
 
+
+# On an accelerator one batch runs while the next one, which is ready, waits for its turn: the device has no pause.
+_IN_FLIGHT = 2
 
 # The executors of this process, which a forked child must not use as they are.
 _LOADED: "weakref.WeakSet[Executor]" = weakref.WeakSet()
@@ -62,9 +65,17 @@ class Executor:
         self._device = session.device
         # An output without a batch dimension may depend on all inputs, including those that only fill the batch.
         self._fills = self._device != "cpu" and session.only_batch_varies and every_output_batched
+        self._threads = self._plan.workers
+        # The workers' turns to prepare inputs, and those of batches on the device: none waits for them on a CPU, where
+        # a worker computes throughout.
+        self._preparing: AbstractContextManager[Any] = nullcontext()
+        self._running: AbstractContextManager[Any] = nullcontext()
         if self._device != "cpu":
             self._plan = request.plan(self._device, cores=usable_cores())
             session.warm_up([self._plan.batch])
+            self._threads = self._plan.workers + _IN_FLIGHT
+            self._preparing = threading.BoundedSemaphore(self._plan.workers)
+            self._running = threading.BoundedSemaphore(_IN_FLIGHT)
         _LOADED.add(self)
 
     def _start(self) -> None:
@@ -96,6 +107,13 @@ class Executor:
         """Return a context that counts as one call: it covers all the work on an input, not only the network's."""
         return self._calls
 
+    def preparing(self) -> AbstractContextManager[Any]:
+        """Return a context for a thread's work on inputs before the network, inside ``active``.
+
+        On an accelerator as many threads are inside as the plan has workers: the others' batches are on the device.
+        """
+        return self._preparing
+
     def fill(self, prepared: Sequence[_Item]) -> Sequence[_Item]:
         """Return a batch filled up to the plan's number with its last input, where batches are filled.
 
@@ -113,7 +131,8 @@ class Executor:
 
         Raises InputError for arrays that do not fit, DeviceError for a device that fails, ModelError after ``close``.
         """
-        return self._session().run(arrays)
+        with self._running:
+            return self._session().run(arrays)
 
     def run_rows(self, arrays: Arrays) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_] | None]:
         """Return what ``run`` returns, and for each row whether fp32 ran it again; None where it never does."""
@@ -134,7 +153,7 @@ class Executor:
 
     def map(self, function: Callable[[_Item], _Output], items: Iterable[_Item]) -> Iterator[_Output]:
         """Yield ``function(item)`` for each item, in order, with all of the plan's workers."""
-        if self._plan.workers == 1:
+        if self._threads == 1:
             for item in items:
                 yield function(item)
             return
@@ -204,7 +223,7 @@ class Executor:
         self._opened()
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPool(self._plan.workers)
+                self._pool = ThreadPool(self._threads)
             return self._pool
 
     def _session(self) -> Session:

@@ -67,20 +67,22 @@ def is_loaded() -> bool:
     return _kernel is not None
 
 
-def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep]) -> Pixels:
+def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep], out: Pixels | None = None) -> Pixels:
     """Return the prepared pixels of a decoded image, as ``runtime.geometry.preparation.prepare`` does.
 
-    The result has memory of its own. What the kernel does not do (16 bits, more than four channels, resizes without
-    antialias) other implementations do, with the same pixels.
+    The result has memory of its own, which is ``out`` where the last step resizes to pixels of its shape. What the
+    kernel does not do (16 bits, more than four channels, resizes without antialias) other implementations do, with the
+    same pixels.
     """
     kernel = find_kernel().module
     if kernel is None or not _is_for_kernel(image):
         return prepare_without_kernel(_to_image(image, steps), steps)
     decoded = pixels = to_array(image)
-    for step, crop in with_crops(steps):
+    pairs = with_crops(steps)
+    for index, (step, crop) in enumerate(pairs, start=1):
         match step:
             case Resize():
-                pixels = _resize(kernel, pixels, step, crop)
+                pixels = _resize(kernel, pixels, step, crop, out if index == len(pairs) else None)
             case Grayscale():
                 gray = pixels if pixels.shape[2] == 1 else to_gray(pixels)
                 pixels = gray if step.channels == 1 else gray.repeat(3, axis=2)
@@ -112,8 +114,13 @@ def _is_for_kernel(image: Image.Image | Pixels) -> bool:
     return image.dtype == np.uint8 and image.shape[2] <= _MAX_CHANNELS
 
 
-def _resize(kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:
-    """Resize and crop in one call: what the crop drops is not computed, and what it adds is filled."""
+def _resize(
+    kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None, target: Pixels | None = None
+) -> NDArray[np.uint8]:
+    """Resize and crop in one call: what the crop drops is not computed, and what it adds is filled.
+
+    The result is ``target`` where that has its shape.
+    """
     height, width, channels = pixels.shape
     size = resized_size(height, width, step)
     if step.implementation == "pillow" and max(height, width, *size) > _MAX_SIDE:
@@ -127,7 +134,8 @@ def _resize(kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCr
     ]
     starts = [max(start, 0) for start, _ in spans]
     kept = [min(end, old) - start for (_, end), old, start in zip(spans, size, starts, strict=True)]
-    resized = np.empty((*lengths, channels), np.uint8)
+    fits = target is not None and target.dtype == np.uint8 and target.shape == (*lengths, channels)
+    resized: Any = target if fits else np.empty((*lengths, channels), np.uint8)
     out = resized
     if crop is not None and (kept[0] < lengths[0] or kept[1] < lengths[1]):
         resized[:] = crop.fill
@@ -142,7 +150,7 @@ def _resize(kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCr
         arithmetic=step.implementation,
         out=out,
     )
-    return resized
+    return resized  # type: ignore[no-any-return]  # uint8, as both are
 
 
 def _resize_with_pillow(pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None) -> NDArray[np.uint8]:

@@ -88,6 +88,19 @@ class Decoder(ABC):
     def prepare(self, decoded: Any) -> Any:
         """Return the prepared input: all that the host computes before the graph."""
 
+    def slots(self, count: int) -> Sequence[Any]:
+        """Return memory for ``count`` prepared inputs of a batch, next to each other; None for each that gets its own.
+
+        ``stack`` copies nothing of inputs that ``prepare_into`` wrote to neighboring slots.
+        """
+        return [None] * count
+
+    def prepare_into(self, decoded: Any, slot: Any) -> "PreparedInput":
+        """Return the prepared input, in memory of ``slots`` or, for None, of its own."""
+        del slot
+        prepared: PreparedInput = self.prepare(decoded)
+        return prepared
+
     @abstractmethod
     def bucket(self, prepared: Any) -> Hashable:
         """Return a key; prepared inputs of equal keys may share a batch."""

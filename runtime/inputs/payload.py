@@ -24,13 +24,15 @@ class Payload(ABC):
 
     ``media_types`` are the types of a raw body, such as ``image/*``; empty where a raw body is no input.
     ``body_noun`` is what messages call such a body. ``encoded_inputs`` are the names of the inputs whose BYTES are not
-    text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON.
+    text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON, ``decodes_body`` that
+    ``from_body`` decodes the body, which for a long one takes time.
     """
 
     media_types: tuple[str, ...] = ()
     body_noun: str = ""
     encoded_inputs: frozenset[str] = frozenset()
     has_json_files: bool = True
+    decodes_body: bool = False
 
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:

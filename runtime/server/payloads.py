@@ -53,6 +53,11 @@ def has_json_files(manifest: Manifest) -> bool:
     return open_payload(manifest.inputs).has_json_files
 
 
+def decodes_body(manifest: Manifest) -> bool:
+    """Return whether a raw body that is one input is decoded, and not the input as it is."""
+    return open_payload(manifest.inputs).decodes_body
+
+
 def schema_of(manifest: Manifest) -> Json:
     """Return the JSON schema of one input."""
     return open_payload(manifest.inputs).schema()

@@ -172,7 +172,7 @@ class RunningServer:
     process: subprocess.Popen[bytes]
     started: float
 
-    def _processes(self) -> dict[int, ProcessStat]:
+    def processes(self) -> dict[int, ProcessStat]:
         """Return the server's processes: those of its session, and all that any of them started."""
         processes = read_processes()
         session = [pid for pid, process in processes.items() if process.session == self.process.pid]
@@ -181,13 +181,13 @@ class RunningServer:
     @property
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
-        return sum(process.cpu_s for process in self._processes().values())
+        return sum(process.cpu_s for process in self.processes().values())
 
     @property
     def resident_mb(self) -> float:
         """Memory of all its processes; pages that they share count once."""
         total = 0.0
-        for pid in self._processes():
+        for pid in self.processes():
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 total += int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))) / 1024
@@ -233,12 +233,12 @@ def running(setup: ServerSetup, artifact: Path, *more: str) -> Iterator[RunningS
     try:
         yield server
     finally:
-        before = server._pids()  # once it has ended, those in sessions of their own cannot be traced to it
+        before = {*server.processes()}  # once it has ended, those in sessions of their own cannot be traced to it
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
-        for pid in {*before, *server._pids()}:
+        for pid in {*before, *server.processes()}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(timeout=20)

@@ -1,6 +1,7 @@
 """Decoder of images: exactly what Pillow's ``open().convert(mode)`` gives."""
 
 import io
+import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import to_array
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
+from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.inputs.image.limits import check_size, too_large
 from runtime.inputs.image.structure import check_structure
@@ -129,8 +131,28 @@ class ImageDecoder(Decoder):
 
     def prepare(self, decoded: DecodedImage) -> Pixels:
         """Return the prepared pixels, [height, width, channels]."""
-        prepare = native.prepare if self._fast and native.is_loaded() else preparation.prepare
-        return prepare(decoded.image, self._spec.preprocessing.geometry)
+        return self.prepare_into(decoded, None)
+
+    def slots(self, count: int) -> Sequence[Any]:
+        """Return memory of this thread for the pixels of ``count`` images, where all are of one size."""
+        prepared, dtype = self._spec.preprocessing, np.dtype(self._spec.dtype)
+        if count < 2 or prepared.height is None or prepared.width is None:
+            return super().slots(count)
+        shape = (count, prepared.height, prepared.width, prepared.channels)
+        memory = borrow_buffer(math.prod(shape) * dtype.itemsize, use="batch")
+        return list(memory.view(dtype).reshape(shape))
+
+    def prepare_into(self, decoded: DecodedImage, slot: Pixels | None) -> Pixels:
+        """Return the prepared pixels, in ``slot`` where they fit."""
+        steps = self._spec.preprocessing.geometry
+        if self._fast and native.is_loaded():
+            pixels = native.prepare(decoded.image, steps, slot)
+        else:
+            pixels = preparation.prepare(decoded.image, steps)
+        if slot is None or pixels is slot or pixels.shape != slot.shape or pixels.dtype != slot.dtype:
+            return pixels
+        slot[...] = pixels
+        return slot
 
     def bucket(self, prepared: Pixels) -> Hashable:
         """Return the size, which is the same for all images where the transform ends in a fixed one."""
@@ -138,8 +160,7 @@ class ImageDecoder(Decoder):
 
     def stack(self, prepared: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
         """Return the pixels, [batch, height, width, channels]."""
-        # A single image needs no copy.
-        return {PIXELS: np.stack(prepared) if len(prepared) > 1 else prepared[0][np.newaxis]}
+        return {PIXELS: join_adjacent(prepared)}
 
     def raw_arrays(self, decoded: DecodedImage) -> dict[str, NDArray[Any]]:
         """Return the image as it is, [1, height, width, channels]."""

@@ -28,6 +28,8 @@ class TextPayload(Payload):
     Only a single text is also a body or a file of text: a pair in a file is JSON.
     """
 
+    decodes_body = True
+
     def __init__(self, spec: TextInput) -> None:
         self._name = spec.name
         self._pairs = self.has_json_files = spec.pairs

@@ -19,6 +19,7 @@ from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.requests import InferRequest
 from runtime.server.payloads import (
+    decodes_body,
     encoded_inputs,
     has_json_files,
     input_specs,
@@ -103,11 +104,13 @@ async def parse_predict(
     """
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
+    is_form = media_type == _FORM
+    has_values = not is_form and is_json(body, media_type, model.manifest)
 
     def parse() -> PredictRequest:
-        if media_type != _FORM and is_json(body, media_type, model.manifest):
+        if has_values:
             parsed = _parse_json(body, model, service, reservation)
-        elif media_type == _FORM:
+        elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
             value = source_from_body(body, media_type, model.manifest)
@@ -116,7 +119,9 @@ async def parse_predict(
         _check_options(query)
         return _with_options(parsed, query | parsed.options)
 
-    return await service.decode(len(body), parse, "body")
+    # A body that is an input as it is, such as a photo, takes no time: another thread would only cost some.
+    takes_time = is_form or has_values or decodes_body(model.manifest)
+    return await service.decode(len(body) if takes_time else 0, parse, "body")
 
 
 async def parse_infer(

@@ -89,6 +89,40 @@ def test_a_batch_on_the_cpu_is_not_filled_and_on_an_accelerator_with_its_last_in
     executor.close()
 
 
+def test_on_an_accelerator_inputs_are_prepared_while_two_batches_are_on_it(tiny, monkeypatch):
+    started = threading.Barrier(4, timeout=10)
+    runs: list[int] = []
+    at_once: list[int] = []
+
+    class Slow(session.Session):
+        def run(self, arrays):
+            runs.append(1)
+            at_once.append(len(runs))
+            if len(at_once) in {2, 3}:  # the first one warms up
+                started.wait()
+            outputs = super().run(arrays)
+            runs.pop()
+            return outputs
+
+    def open_slow(graph, **options):
+        opened = session.open_session(graph, **options)
+        opened.__class__, opened.device = Slow, "cuda"
+        return opened
+
+    def work(number):
+        with executor.preparing():
+            if number in {2, 3}:
+                started.wait()
+        return executor.run(pixels(1))["probabilities"].shape
+
+    monkeypatch.setattr("runtime.engine.executor.open_session", open_slow)
+    executor = make(tiny, name="throughput", workers=2, batch=1)
+    assert list(executor.map(work, range(12))) == [(1, 4)] * 12
+    executor.close()
+
+    assert max(at_once) == 2
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_map_keeps_the_order_with_any_number_of_workers(tiny, workers):
     executor = make(tiny, workers=workers)

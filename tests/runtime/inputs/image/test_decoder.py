@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 import runtime
 from runtime.inputs.image.decoder import ImageDecoder, decode_image
-from runtime.manifest import ImageInput, Preprocessing
+from runtime.manifest import CenterCrop, ImageInput, Preprocessing, Resize
 
 PREPROCESSING = Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3)
 SPEC = ImageInput(name="image", mode="RGB", exif=False, preprocessing=PREPROCESSING)
@@ -230,3 +230,40 @@ def test_of_an_animation_the_first_frame_counts(photo, kind):
 
     assert np.array_equal(np.asarray(decode(data)), expected)
     assert np.abs(expected.astype(int) - np.asarray(frames[0])).mean() < 20
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        (Resize(size=40, interpolation="bicubic", axis_order="larger_cut_first"), CenterCrop(height=32, width=32)),
+        (Resize(size=(32, 32), interpolation="bilinear", axis_order="horizontal_first"),),
+        (
+            Resize(size=(30, 30), interpolation="bilinear", axis_order="horizontal_first"),
+            CenterCrop(height=32, width=32),
+        ),
+        (CenterCrop(height=32, width=32),),
+    ],
+)
+def test_photos_of_a_batch_are_prepared_where_the_batch_takes_them_from(photos, fast, geometry):
+    preprocessing = Preprocessing(geometry=geometry, arithmetic=(), height=32, width=32, channels=3)
+    decoder = ImageDecoder(msgspec.structs.replace(SPEC, preprocessing=preprocessing), None, fast=fast)
+    sources = [photos[name] for name in ("cat", "rocket", "coffee")]
+    alone = [decoder.prepare(decoder.decode(source, subject="'x'")) for source in sources]
+
+    slots = decoder.slots(4)
+    together = [
+        decoder.prepare_into(decoder.decode(source, subject="'x'"), slots[index])
+        for index, source in enumerate(sources)
+    ]
+    (batch,) = decoder.stack(together).values()
+
+    assert np.array_equal(batch, np.stack(alone))
+    assert all(np.shares_memory(photo, slot) for photo, slot in zip(batch, slots, strict=False))
+
+
+def test_images_of_different_sizes_have_no_slots():
+    preprocessing = msgspec.structs.replace(PREPROCESSING, height=None)
+    decoder = ImageDecoder(msgspec.structs.replace(SPEC, preprocessing=preprocessing), None)
+
+    assert list(decoder.slots(2)) == [None, None]
