@@ -33,6 +33,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     for name in needed_files(manifest):
         if name not in manifest.files:
             yield f"lists no hash of a file that is needed: expected '{name[:80]}' among its files"
+    yield from _variant_problems(manifest)
     for kind, names in (
         ("input", [spec.name for spec in manifest.inputs]),
         ("output", [output.name for output in manifest.outputs]),
@@ -45,6 +46,25 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         different = sorted(outputs ^ getattr(manifest.golden, limits).keys())
         if different:
             yield f"golden.{limits}: expected one limit for each output, and '{different[0][:80]}' is only one of both"
+
+
+def _variant_problems(manifest: Manifest) -> Iterator[str]:
+    """Yield variants that were measured against other fp32 graphs, or on the inputs that they were calibrated with."""
+    for variant in manifest.variants:
+        measured = variant.approximation
+        if measured is None:
+            continue
+        expected, got = measured.measured_against_sha256, manifest.full_precision_sha256
+        if expected not in {None, got}:
+            yield (
+                f"its {variant.precision} variant belongs to other {FULL_PRECISION} graphs: expected those with the "
+                f"SHA-256 {expected}, got {got}"
+            )
+        if measured.data is not None and measured.data.calibrated_sha256 == measured.data.measured_sha256:
+            yield (
+                f"its {variant.precision} variant was measured on the inputs that it was calibrated with, which says "
+                "nothing of others"
+            )
 
 
 def needed_files(manifest: Manifest) -> tuple[str, ...]:
