@@ -31,6 +31,7 @@ from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.proof_cache import ProofCache
 from exporter.parity.whole import check_task_name, with_checks
+from exporter.precision.flips import draw_golden_flips
 from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
 from runtime.artifact.open import Artifact, open_artifact
@@ -154,6 +155,9 @@ def recheck_artifact(
         golden = _golden_rows(artifact)
         evidence = _with_rows(evidence, subject, golden)
         step.finding = describe_rows(golden)
+    if pictures:
+        variants = [variant.precision for variant in manifest.variants if variant.approximation is not None]
+        drawn += tuple(picture for precision in variants for picture in draw_golden_flips(artifact, precision))
     location = None
     if options.locate is not None:
         with progress.step("locate") as step:

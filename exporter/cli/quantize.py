@@ -44,6 +44,9 @@ def quantize(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder to write. Default: the artifact itself.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="HTML page with the flipped labels and their inputs.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Add a smaller and faster variant to an artifact, measured on your data; write nothing if it disagrees."""
@@ -58,6 +61,7 @@ def quantize(
         labels_from=labels_from,
         label_column=label_column,
         min_agreement=min_agreement,
+        html=html,
     )
     with TerminalProgress(open_console(stderr=json, quiet=json)) as terminal:
         report = run(artifact, request, out=out, listener=terminal)
@@ -105,6 +109,10 @@ def print_report(report: "VariantReport") -> None:
         lines.append(_describe_deferral(report, report.approximation.deferral))
     if accuracy is not None:
         lines.append(f"accuracy on {accuracy.inputs} labeled inputs: {accuracy.variant:.2%}, fp32 {accuracy.fp32:.2%}")
+    if report.label_remark:
+        lines.append(f"warning: {report.label_remark}")
+    if report.ratio < 1 and report.precision == "int8":
+        lines.append("warning: int8 is slower than fp32 on this processor. Use fp32 here, or measure where it runs.")
     lines += [
         f"  {flip.input}: {flip.fp32} in fp32, {flip.variant} here, margin {flip.margin:.3g}"
         for flip in report.flips[:_LISTED]

@@ -1,7 +1,8 @@
 """Pictures of the inputs that differ most: eager's, the artifact's, and the difference."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from exporter.parity.cases import ReferenceOutput, ServedPath
 from exporter.parity.subject import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
 from runtime.inputs.image.decoder import PIXELS
-from runtime.manifest import ImageInput
+from runtime.manifest import ImageInput, Manifest
 from runtime.reports import Image, Picture, Score
 
 _MOST = 6
@@ -42,6 +43,15 @@ def draw_pictures(paths: Sequence[ServedPath], subject: ParityInputs, evidence: 
     return tuple(pictures)
 
 
+def draw_prepared(
+    arrays: Mapping[str, NDArray[Any]], manifest: Manifest, *, side: int = _SIDE, label: str = "as it was prepared"
+) -> tuple[Image, ...]:
+    """Return the prepared pixels of an input, no larger than ``side``; nothing for one that is no image."""
+    if not isinstance(manifest.inputs[0], ImageInput):
+        return ()
+    return (Image(label=label, png=_to_png(arrays[PIXELS][0], side=side)),)
+
+
 def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: ParityInputs) -> Iterator[Picture]:
     images: tuple[Image, ...] = ()
     scores: tuple[Score, ...] = ()
@@ -51,8 +61,8 @@ def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: Parit
             name = PIXELS if row.stage == "geometry" else next(iter(prepared.decoded))
             expected = (prepared.arrays if row.stage == "geometry" else prepared.decoded)[name]
             images = tuple(_compare(expected[0], path.stages[row.stage].run(reference)[name][0]))
-        elif isinstance(subject.manifest.inputs[0], ImageInput):
-            images = (Image(label="prepared by the original", png=_to_png(prepared.arrays[PIXELS][0])),)
+        else:
+            images = draw_prepared(prepared.arrays, subject.manifest, label="prepared by the original")
         has_class_scores = open_reference(subject.manifest.task, ()).has_class_scores
         if row.stage in ("activation", "end to end") and has_class_scores:
             end_to_end = row.stage == "end to end"
@@ -94,12 +104,15 @@ def _scores(reference: ReferenceOutput, outputs: Arrays, subject: ParityInputs) 
         yield Score(label=subject.labels[index], expected=float(expected[index]), got=float(actual[index]))
 
 
-def _to_png(pixels: NDArray[np.generic]) -> bytes:
-    """Return pixels [height, width, channels] as PNG; bands as the first three of them, or the first."""
+def _to_png(pixels: NDArray[np.generic], *, side: int = _SIDE) -> bytes:
+    """Return pixels [height, width, channels] as PNG, no larger than ``side``.
+
+    Of bands the first three are shown, or the first.
+    """
     array = (pixels.astype(np.uint16) >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8)
     array = array[:, :, :3] if array.shape[2] >= 3 else array[:, :, 0]
     image = PillowImage.fromarray(np.ascontiguousarray(array))
-    image.thumbnail((_SIDE, _SIDE), PillowImage.Resampling.NEAREST)
+    image.thumbnail((side, side), PillowImage.Resampling.NEAREST)
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()

@@ -42,11 +42,34 @@ def correct_biases(
     the shift that they make is most of the error (Nagel et al. 2019, "Data-Free Quantization Through Weight
     Equalization and Bias Correction", section 4.2).
     """
+    constants = {value.name: value for value in quantized.graph.initializer}
+    pairs = dequantizing_nodes(quantized)
+    shifts = rounding_shifts(quantized, network, nodes, means)
+    for node in quantized.graph.node:
+        if node.name not in shifts:
+            continue
+        pair = pairs.get(node.input[2])
+        bias = constants[node.input[2] if pair is None else pair.input[0]]
+        steps = 1.0 if pair is None else numpy_helper.to_array(constants[pair.input[1]]).astype(np.float64)
+        values = numpy_helper.to_array(bias)
+        corrected = values - shifts[node.name] / steps
+        corrected = corrected if values.dtype.kind == "f" else corrected.round()
+        bias.CopyFrom(numpy_helper.from_array(corrected.astype(values.dtype), bias.name))
+
+
+def rounding_shifts(
+    quantized: onnx.ModelProto, network: onnx.ModelProto, nodes: Collection[str], means: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return what rounded weights add to each channel on average, by the name of the convolution whose bias is its own.
+
+    The arguments are those of ``correct_biases``.
+    """
     full = {node.name: node for node in network.graph.node if node.op_type == _OPERATOR and node.name in nodes}
     weights = {value.name: value for value in network.graph.initializer}
     constants = {value.name: value for value in quantized.graph.initializer}
-    pairs = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
+    pairs = dequantizing_nodes(quantized)
     readers = Counter(name for node in quantized.graph.node for name in node.input)
+    shifts = {}
     for node in quantized.graph.node:
         own = full.get(node.name)
         if own is None or len(node.input) < 3 or node.input[1] not in pairs or readers[node.input[2]] > 1:
@@ -54,14 +77,13 @@ def correct_biases(
         weight = numpy_helper.to_array(weights[own.input[1]])
         rounding = _dequantize(pairs[node.input[1]], constants, weight.ndim) - weight
         groups = next((attribute.i for attribute in own.attribute if attribute.name == "group"), 1)
-        shift = _mean_outputs(rounding, means[own.input[0]], groups)
-        pair = pairs.get(node.input[2])
-        bias = constants[node.input[2] if pair is None else pair.input[0]]
-        steps = 1.0 if pair is None else numpy_helper.to_array(constants[pair.input[1]]).astype(np.float64)
-        values = numpy_helper.to_array(bias)
-        corrected = values - shift / steps
-        corrected = corrected if values.dtype.kind == "f" else corrected.round()
-        bias.CopyFrom(numpy_helper.from_array(corrected.astype(values.dtype), bias.name))
+        shifts[node.name] = _mean_outputs(rounding, means[own.input[0]], groups)
+    return shifts
+
+
+def dequantizing_nodes(quantized: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Return the nodes that dequantize, by the name of their output."""
+    return {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
 
 
 def _dequantize(pair: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], dimensions: int) -> Array:

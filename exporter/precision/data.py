@@ -97,11 +97,14 @@ def read_data(model: Model, data: Path, min_agreement: float) -> SplitData:
             if isinstance(source, InputError):
                 raise source
             prepared = prepare_source(model, name, source)
-            inputs.setdefault(prepared.sha256, prepared)
+            # The same pixels in two file formats are one input: it must not be in both parts.
+            content = digest_arrays(prepared.arrays)
+            if content not in inputs or prepared.sha256 < inputs[content].sha256:
+                inputs[content] = prepared
         except InputError as error:
             failures[name] = str(error)
     _check_count(data, len(inputs), min_agreement, failures)
-    ordered = [inputs[sha256] for sha256 in sorted(inputs)]
+    ordered = sorted(inputs.values(), key=lambda prepared: prepared.sha256)
     count = min(max(len(ordered) // _CALIBRATED_SHARE, _FEWEST_CALIBRATED), _MOST_CALIBRATED)
     return SplitData(calibrated=tuple(ordered[:count]), measured=tuple(ordered[count:]), failures=failures)
 

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from exporter.precision.biases import dequantizing_nodes, measure_means, rounding_shifts
 from exporter.precision.data import Arrays, digest_arrays
 from exporter.precision.graphs import NetworkGraph, with_outputs
 from exporter.precision.int8 import QuantizedNetwork
@@ -22,6 +23,15 @@ Array: TypeAlias = NDArray[Any]
 
 # Rounding to the nearest step is off by half a step; the rest is what float32 rounds.
 _HALF_STEP = 0.505
+
+# A bias is rounded by the quantizer, and again when it is corrected.
+_BIAS_STEPS = 1.05
+
+# What half precision rounds: relatively, and where numbers are tiny.
+_HALF_ROUNDING = (2.0**-11, 6e-8)
+
+# The operators whose third input is a bias.
+_WITH_BIAS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 # A range from a histogram may end up to a bin beyond the values.
 _HISTOGRAM_ROOM = 0.02
@@ -46,6 +56,8 @@ def broken_promise(
         _in_inputs(ranges, prepared),
         *_in_weights(network, quantized),
         *_in_activations(network, quantized, ranges),
+        *_in_biases(network, quantized, measure_means(network.model, prepared)),
+        changed_constant(network, quantized),
         *_in_ranges(network, quantized, ranges, prepared),
     )
     return next((problem for problem in problems if problem), "")
@@ -84,6 +96,27 @@ def broken_weight(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
         problem = _weight_problem(module, weight, values, scale, zero, axis=axis)
         if problem:
             return problem
+    return changed_constant(network, quantized)
+
+
+def changed_constant(network: NetworkGraph, quantized: QuantizedNetwork) -> str:
+    """Return which constant that should have stayed is another one, in a sentence; empty if none.
+
+    Those in half precision may differ by its rounding. The biases of quantized convolutions are checked apart.
+    """
+    biases = {
+        node.input[2] for node in network.model.graph.node if node.name in quantized.nodes and len(node.input) > 2
+    }
+    own = {value.name: value for value in quantized.model.graph.initializer}
+    for value in network.model.graph.initializer:
+        kept = own.get(value.name)
+        if kept is None or value.data_type != onnx.TensorProto.FLOAT or value.name in biases:
+            continue
+        expected, got = numpy_helper.to_array(value), numpy_helper.to_array(kept).astype(np.float32)
+        relative, absolute = _HALF_ROUNDING if kept.data_type == onnx.TensorProto.FLOAT16 else (0.0, 0.0)
+        if not np.allclose(got, expected, rtol=relative, atol=absolute, equal_nan=True):
+            module = value.name.removesuffix(".weight").removesuffix(".bias")
+            return f"the constant '{value.name}' of '{module}' is not that of fp32, although it is not quantized"
     return ""
 
 
@@ -104,6 +137,45 @@ def _in_weights(network: NetworkGraph, quantized: QuantizedNetwork) -> Iterator[
         values, scale, zero = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in pair.input)
         axis = next((attribute.i for attribute in pair.attribute if attribute.name == "axis"), 1)
         yield _weight_problem(module, weight, values, scale, zero, axis=axis)
+
+
+def _in_biases(network: NetworkGraph, quantized: QuantizedNetwork, means: Mapping[str, Array]) -> Iterator[str]:
+    """Yield what is wrong with the biases of quantized nodes.
+
+    Each has the product of its input's scale and its weight's, as integer kernels take for granted, and is fp32's but
+    for the correction by the ``means`` of what it adds to.
+    """
+    full = {value.name: value for value in network.model.graph.initializer}
+    originals = {node.name: node for node in network.model.graph.node}
+    constants = {value.name: numpy_helper.to_array(value) for value in quantized.model.graph.initializer}
+    pairs = dequantizing_nodes(quantized.model)
+    shifts = rounding_shifts(quantized.model, network.model, quantized.nodes, means)
+    for node in quantized.model.graph.node:
+        if node.name not in quantized.nodes or len(node.input) < 3 or node.op_type not in _WITH_BIAS:
+            continue
+        pair = pairs.get(node.input[2])
+        values = constants.get(node.input[2] if pair is None else pair.input[0])
+        bias = full.get(originals[node.name].input[2])
+        if values is None or bias is None:
+            continue
+        expected = numpy_helper.to_array(bias).astype(np.float64) - shifts.get(node.name, 0.0)
+        if pair is None:
+            scale: Array = np.maximum(np.abs(expected), 1e-3) * 1e-6
+            off = np.abs(values - expected) / scale
+        else:
+            scale = constants[pair.input[1]].astype(np.float64)
+            inputs = [constants[pairs[name].input[1]].astype(np.float64) for name in node.input[:2] if name in pairs]
+            if len(inputs) == 2 and not np.allclose(scale, inputs[0] * inputs[1], rtol=1e-4, atol=0):
+                yield (
+                    f"the bias of '{network.weighted[node.name]}' has another scale than its input and weight have "
+                    "together: a scale is wrong"
+                )
+            off = np.abs(values.astype(np.float64) - expected / scale)
+        if off.max() > _BIAS_STEPS:
+            yield (
+                f"the bias of '{network.weighted[node.name]}' is off by {off.max():.3g} steps of its scale, expected "
+                f"at most {_BIAS_STEPS:g}: a scale, a zero point or the correction is wrong"
+            )
 
 
 def _weight_problem(module: str, weight: Array, values: Array, scale: Array, zero: Array, *, axis: int | None) -> str:

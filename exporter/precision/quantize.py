@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from exporter.bundle import staging
+from exporter.errors import ExportError
 from exporter.precision.data import check_data
 from exporter.precision.scores import check_task
 from exporter.precision.variant import (
@@ -40,7 +41,11 @@ def quantize(
     replaced = {
         name for variant in manifest.variants if variant.precision == request.precision for name in variant.files
     }
-    with staging(Path(out or artifact), force=True) as stage:
+    # Only the artifact itself is replaced, never another one that happens to have the name.
+    target = Path(out or artifact)
+    if target.exists() and not target.samefile(artifact):
+        raise ExportError(f"'{target}': exists already. Pass another folder with --out, or remove it.")
+    with staging(target, force=True) as stage:
         for name in manifest.files:
             if name not in replaced:
                 stage.write(name, opened.read(name))

@@ -12,7 +12,7 @@ from exporter.precision.data import Arrays, PreparedSource
 from exporter.precision.fp16 import convert_half, measure_largest
 from exporter.precision.graphs import NetworkGraph
 from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_static
-from exporter.precision.promises import broken_promise, broken_weight
+from exporter.precision.promises import broken_promise, broken_weight, changed_constant
 from exporter.precision.ranges import RANGE_METHODS, RangeMethod, Ranges, measure_ranges
 from exporter.precision.scores import Comparison, compare_scores, run_network
 from runtime.manifest import Manifest, Quantization
@@ -239,7 +239,9 @@ class HalfSearch(Search):
         return self._convert(tuple(name for name in self._network.inner if name != node))
 
     def _broken_promise(self, best: QuantizedNetwork) -> str:
-        return "" if best.nodes else "no node is left in half precision: all would overflow, or see only tiny numbers"
+        if not best.nodes:
+            return "no node is left in half precision: all would overflow, or see only tiny numbers"
+        return changed_constant(self._network, best)
 
     def _convert(self, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
         return convert_half(self._network, self._largest, fp32_nodes=fp32_nodes)

@@ -15,10 +15,13 @@ import onnxruntime
 from exporter.bundle import Staging
 from exporter.errors import ExportError, ParityError
 from exporter.options.variant import MIN_AGREEMENT
-from exporter.precision.data import Arrays, PreparedSource, SplitData, digest_arrays, prepare_source, read_data
+from exporter.precision.accuracy import measure_accuracy, read_uncalibrated
+from exporter.precision.data import Arrays, PreparedSource, SplitData, digest_arrays, read_data
 from exporter.precision.deferral import largest_flipped_margin, measure_deferral
+from exporter.precision.flips import Flip, draw_flips, flips_of
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
+from exporter.precision.page import MeasuredVariant, write_page
 from exporter.precision.scores import Comparison, check_task, compare_scores
 from exporter.precision.search import DynamicSearch, HalfSearch, NodeCost, Search, StaticSearch, Trial
 from exporter.progress import Progress
@@ -26,11 +29,8 @@ from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import golden_outputs_to_npz, read_golden
 from runtime.artifact.open import Artifact
 from runtime.engine.cpu import has_fast_int8
-from runtime.errors import InputError
-from runtime.evaluation.data import LabeledData, read_labeled, score_labeled
-from runtime.manifest import FULL_PRECISION, Accuracy, Agreement, Approximation, Manifest, Variant, VariantGolden
+from runtime.manifest import FULL_PRECISION, Agreement, Approximation, Manifest, Variant, VariantGolden
 from runtime.model import Model
-from runtime.outputs.registry import open_interpreter
 from runtime.verify import verify
 
 Precision: TypeAlias = Literal["int8", "fp16"]
@@ -53,7 +53,8 @@ class VariantRequest:
     """What to make a variant of: the user's data, and the least share of labels that have to be equal to fp32's.
 
     Without ``calibration``, which int8 cannot do without, the artifact's golden inputs are what is measured on.
-    ``labels_from`` is labeled data, whose truth is in the column ``label_column`` of a table, for the accuracy.
+    ``labels_from`` is labeled data, whose truth is in the column ``label_column`` of a table, for the accuracy. A page
+    with pictures of the flips goes to ``html``, also where the variant is refused.
     """
 
     precision: Precision = "int8"
@@ -61,20 +62,13 @@ class VariantRequest:
     labels_from: Path | None = None
     label_column: str = "label"
     min_agreement: float = MIN_AGREEMENT
-
-
-class Flip(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured input whose label is not that of fp32: its name, both labels, and the margin that fp32 had."""
-
-    input: str
-    fp32: str
-    variant: str
-    margin: float
+    html: Path | None = None
 
 
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was made and measured; ``flips`` are the measured inputs with another label, by fp32's margin.
 
+    ``label_remark`` says where labeled data looks as if its labels were those of other classes; else it is empty.
     Times are medians of the network alone, on one thread of this machine.
     """
 
@@ -83,6 +77,7 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     approximation: Approximation
     trials: tuple[Trial, ...]
     failures: dict[str, str]
+    label_remark: str
     flips: tuple[Flip, ...]
     size_bytes: int
     fp32_size_bytes: int
@@ -136,7 +131,11 @@ def add_variant(
     check_task(manifest.task, manifest.name)
     with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
         data = _read_inputs(artifact, model, request)
-        labeled = _read_labeled(model, request, data)
+        labeled = (
+            []
+            if request.labels_from is None
+            else read_uncalibrated(model, request.labels_from, column=request.label_column, calibrated=data.calibrated)
+        )
         step.finding = _describe_data(request, data)
     with (
         progress.step("quantize" if precision == "int8" else "convert") as step,
@@ -160,8 +159,24 @@ def add_variant(
         compared = _compare(full, own, data.measured)
         _check_finite(manifest, precision, compared)
         agreement = compared.scores.agreement()
+        costs = search.costs() if agreement.share < request.min_agreement else ()
+        if request.html is not None:
+            write_page(
+                request.html,
+                MeasuredVariant(
+                    name=manifest.name,
+                    precision=precision,
+                    min_agreement=request.min_agreement,
+                    agreement=agreement,
+                    trials=found.trials,
+                    costs=costs,
+                    pictures=draw_flips(
+                        compared.scores, data.measured, compared.outputs, manifest, full.labels, precision=precision
+                    ),
+                ),
+            )
         if agreement.share < request.min_agreement:
-            raise _refusal(manifest, request, agreement, search.costs())
+            raise _refusal(manifest, request, agreement, costs)
         step.finding = f"{agreement.equal} of {agreement.inputs} labels as in {FULL_PRECISION}: {_shares(agreement)}"
         fp32_s, own_s = compared.seconds
         deferral, pair_s = None, None
@@ -173,13 +188,15 @@ def add_variant(
                 fp32_s=fp32_s,
                 own_s=own_s,
             )
+        accuracy, remark = measure_accuracy(full, own, labeled)
         approximation = Approximation(
             quantization=found.best.quantization,
             device=own.device,
             data=None if request.calibration is None else data.describe(),
             min_agreement=request.min_agreement,
             agreement=agreement,
-            accuracy=_accuracy(full, own, labeled),
+            measured_against_sha256=draft.full_precision_sha256,
+            accuracy=accuracy,
             deferral=deferral,
             golden=_write_golden(staged, stage, own, found.best.model, compared),
         )
@@ -191,7 +208,8 @@ def add_variant(
         approximation=approximation,
         trials=found.trials,
         failures=data.failures,
-        flips=_flips(compared.scores, data.measured),
+        label_remark=remark,
+        flips=flips_of(compared.scores, data.measured),
         size_bytes=sum(written.files[name].size_bytes for name in variant.files),
         fp32_size_bytes=written.files[manifest.variant(FULL_PRECISION).weights_of_network].size_bytes,
         fp32_ms=1000 * fp32_s,
@@ -304,15 +322,6 @@ def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Com
     )
 
 
-def _flips(scores: Comparison, sources: Sequence[PreparedSource]) -> tuple[Flip, ...]:
-    """Return the inputs with other labels; first those where fp32 was surest."""
-    flips = [
-        Flip(input=sources[index].name, fp32=full, variant=own, margin=margin)
-        for index, margin, (full, own) in zip(scores.flipped, scores.margins, scores.decisions, strict=True)
-    ]
-    return tuple(sorted(flips, key=lambda flip: (-flip.margin, flip.input)))
-
-
 def _shares(agreement: Agreement) -> str:
     return f"{agreement.share:.2%}, at 95% between {agreement.low:.2%} and {agreement.high:.2%}"
 
@@ -328,31 +337,6 @@ def _refusal(
         f"most: {costly}. Nothing was written. Calibrate with inputs like those it is used on, or lower "
         "--min-agreement."
     )
-
-
-def _read_labeled(model: Model, request: VariantRequest, data: SplitData) -> list[LabeledData | InputError]:
-    """Return the labeled inputs that were not calibrated with; none where there are no labels."""
-    if request.labels_from is None:
-        return []
-    calibrated = {source.sha256 for source in data.calibrated}
-    labeled = []
-    for one in read_labeled(model, request.labels_from, column=request.label_column):
-        try:
-            if isinstance(one, InputError) or prepare_source(model, one.name, one.source).sha256 not in calibrated:
-                labeled.append(one)
-        except InputError as error:
-            labeled.append(error)
-    return labeled
-
-
-def _accuracy(full: Model, own: Model, labeled: Sequence[LabeledData | InputError]) -> Accuracy | None:
-    if not labeled:
-        return None
-    interpreter = open_interpreter(full.manifest.task, full.labels)
-    full_figures, own_figures = (
-        interpreter.evaluate(score_labeled(model, iter(labeled)), name=full.manifest.name) for model in (full, own)
-    )
-    return Accuracy(inputs=full_figures.inputs, fp32=full_figures.accuracy or 0.0, variant=own_figures.accuracy or 0.0)
 
 
 def _write_golden(

@@ -32,6 +32,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
             f"measured of it, got {', '.join(precisions) or 'none'}"
         )
     yield from _file_problems(manifest)
+    yield from _variant_problems(manifest)
     for kind, names in (
         ("input", [spec.name for spec in manifest.inputs]),
         ("output", [output.name for output in manifest.outputs]),
@@ -57,6 +58,25 @@ def _file_problems(manifest: Manifest) -> Iterator[str]:
         size_bytes = manifest.files[name].size_bytes if name in manifest.files else 0
         if size_bytes > _LIMIT_BYTES:
             yield f"'{name[:80]}' is too large: expected at most {_LIMIT_BYTES} bytes, got {size_bytes}"
+
+
+def _variant_problems(manifest: Manifest) -> Iterator[str]:
+    """Yield variants that were measured against other fp32 graphs, or on the inputs that they were calibrated with."""
+    for variant in manifest.variants:
+        measured = variant.approximation
+        if measured is None:
+            continue
+        expected, got = measured.measured_against_sha256, manifest.full_precision_sha256
+        if expected not in {None, got}:
+            yield (
+                f"its {variant.precision} variant belongs to other {FULL_PRECISION} graphs: expected those with the "
+                f"SHA-256 {expected}, got {got}"
+            )
+        if measured.data is not None and measured.data.calibrated_sha256 == measured.data.measured_sha256:
+            yield (
+                f"its {variant.precision} variant was measured on the inputs that it was calibrated with, which says "
+                "nothing of others"
+            )
 
 
 def needed_files(manifest: Manifest) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The manifest ``truecopy.json``: types, reader and writer."""
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -9,7 +10,7 @@ from runtime.errors import ArtifactError
 from runtime.manifest.inputs import Input
 from runtime.manifest.parts import Digest, Dimensions, FileName, Length, Limit, Name, Part, Share, Size
 from runtime.manifest.tasks import Labels, Task
-from runtime.manifest.variants import DEFERRING, LEAST_SPEED, Deferral, Variant
+from runtime.manifest.variants import ADDED_PRECISIONS, DEFERRING, FULL_PRECISION, LEAST_SPEED, Deferral, Variant
 
 FORMAT_VERSION = 2
 
@@ -187,8 +188,14 @@ class Manifest(Part, frozen=True, kw_only=True):
                 )
         raise ArtifactError(
             f"'{self.name}': no precision '{precision}' in this artifact: it has {', '.join(self.precisions)}. Name "
-            "one of these, or add int8 with 'truecopy quantize'."
+            f"one of these{_how_to_add(precision)}."
         )
+
+    @property
+    def full_precision_sha256(self) -> str:
+        """The SHA-256 of the hashes of the fp32 variant's files, in their order."""
+        hashes = "".join(self.files[name].sha256 for name in self.variant(FULL_PRECISION).files)
+        return hashlib.sha256(hashes.encode()).hexdigest()
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -243,6 +250,11 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
         raise ArtifactError(
             f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."
         ) from error
+
+
+def _how_to_add(precision: str) -> str:
+    added = precision.removesuffix(DEFERRING)
+    return f", or add {added} with 'truecopy quantize --precision {added}'" if added in ADDED_PRECISIONS else ""
 
 
 def _why_refused(deferral: Deferral) -> str:

@@ -9,6 +9,9 @@ from runtime.manifest.parts import Digest, FileName, Length, Limit, Name, Part, 
 # The precision of the graphs that every artifact has, first among its variants, and that are proven equal.
 FULL_PRECISION: Literal["fp32"] = "fp32"
 
+# The precisions that 'truecopy quantize' adds.
+ADDED_PRECISIONS = ("int8", "fp16")
+
 # Behind the name of a variant: rows that are too close to call run again in full precision.
 DEFERRING = f"+{FULL_PRECISION}"
 
@@ -126,7 +129,8 @@ class Approximation(Part, frozen=True, kw_only=True):
 
     ``min_agreement`` is the share of equal labels that was required. ``device`` is where it was
     measured. ``data`` is None where the artifact's golden inputs were measured, ``deferral`` in artifacts of earlier
-    releases, and for fp16.
+    releases, and for fp16. ``measured_against_sha256`` is of the fp32 graphs' hashes, which the variant belongs to;
+    None in artifacts of earlier releases.
     """
 
     verdict: Literal["approximate"] = "approximate"
@@ -135,6 +139,7 @@ class Approximation(Part, frozen=True, kw_only=True):
     data: CalibrationData | None = None
     min_agreement: Share
     agreement: Agreement
+    measured_against_sha256: Digest | None = None
     accuracy: Accuracy | None = None
     deferral: Deferral | None = None
     golden: VariantGolden

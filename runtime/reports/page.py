@@ -32,7 +32,7 @@ def to_page(report: Report) -> bytes:
     sections = [
         *(_drift(evidence.drift) if evidence.drift is not None else ()),
         *(_bars(evidence) if evidence.rows else ()),
-        *_pictures(report.pictures),
+        *pictures_to_html("The worst inputs", report.pictures, expected="original", got="artifact"),
         *_histograms(evidence),
         *_whole(evidence),
         *_lists(evidence),
@@ -161,10 +161,11 @@ def _value(row: Row) -> str:
     return f"{text}, other label" if row.fault == "label" else text
 
 
-def _pictures(pictures: Sequence[Picture]) -> Iterable[str]:
+def pictures_to_html(heading: str, pictures: Sequence[Picture], *, expected: str, got: str) -> Iterable[str]:
+    """Yield a section of inputs, each with its images and scores; ``expected`` and ``got`` say whose they are."""
     if not pictures:
         return
-    yield "<h2>The worst inputs</h2>"
+    yield f"<h2>{escape(heading)}</h2>"
     for picture in pictures:
         images = "".join(
             f'<div><img alt="{escape(image.label)}" src="data:image/png;base64,'
@@ -176,7 +177,10 @@ def _pictures(pictures: Sequence[Picture]) -> Iterable[str]:
             f"<span>{score.expected:.4f} / {score.got:.4f}</span>"
             for score in picture.scores
         )
-        key = '<ul class="key"><li><i class="k-expected"></i>original</li><li><i class="k-got"></i>artifact</li></ul>'
+        key = (
+            f'<ul class="key"><li><i class="k-expected"></i>{escape(expected)}</li>'
+            f'<li><i class="k-got"></i>{escape(got)}</li></ul>'
+        )
         yield (
             f"<figure><h3>{escape(picture.title)}</h3>"
             + (f'<div class="images">{images}</div>' if images else "")
@@ -214,7 +218,7 @@ def _drift(drift: Drift) -> Iterable[str]:
         yield f"<p>No figure grew more than {drift.allowed:g} times since '{escape(drift.baseline)}'.</p>"
     if drift.versions:
         rows = [(tool.name, tool.before or "none", tool.now or "none") for tool in drift.versions]
-        yield _table(("changed", "before", "now"), rows)
+        yield table_to_html(("changed", "before", "now"), rows)
     for title, names in (("new, not in the baseline", drift.new), ("no longer compared", drift.gone)):
         if names:
             yield f"<p>{title}: {escape('; '.join(names))}</p>"
@@ -230,7 +234,7 @@ def _whole(evidence: Evidence) -> Iterable[str]:
     ]
     faults = frozenset(index for index, check in enumerate(evidence.whole) if check.fault)
     heads = ("what", "file", "parts", "verdict", "finding")
-    yield _table(heads, rows, numbers=frozenset({2}), faults=faults, wrap=4)
+    yield table_to_html(heads, rows, numbers=frozenset({2}), faults=faults, wrap=4)
 
 
 def _lists(evidence: Evidence) -> Iterable[str]:
@@ -253,7 +257,7 @@ def _lists(evidence: Evidence) -> Iterable[str]:
             "give either label, and so may a true copy.</p>"
         )
         rows = [(tie.input, tie.path, tie.expected, tie.got, f"{tie.margin:.1e}") for tie in evidence.near_ties]
-        yield _table(("input", "path", "original", "artifact", "margin"), rows[:_LISTED])
+        yield table_to_html(("input", "path", "original", "artifact", "margin"), rows[:_LISTED])
 
 
 def _figures(evidence: Evidence) -> Iterable[str]:
@@ -282,7 +286,7 @@ def _figures(evidence: Evidence) -> Iterable[str]:
     )
     faults = frozenset(index for index, row in enumerate(evidence.rows) if not row.passed)
     yield "<h2>All figures</h2>"
-    yield _table(heads, rows, numbers=frozenset({4, 6, 7, 8, 9}), faults=faults)
+    yield table_to_html(heads, rows, numbers=frozenset({4, 6, 7, 8, 9}), faults=faults)
     findings = [
         f"<li>{escape(name_of_row(row))}: {escape(row.finding)}</li>" for row in evidence.rows if not row.passed
     ]
@@ -308,7 +312,7 @@ def _noise_table(noise: Sequence[Noise]) -> Iterable[str]:
     ]
     heads = ("stage", "tensor", "largest value", "variation", "float64", "threads", "batch", "floor", "limit", "note")
     yield "<details><summary>The noise floor of every tensor</summary>"
-    yield _table(heads, rows, numbers=frozenset(range(2, 9)), wrap=9)
+    yield table_to_html(heads, rows, numbers=frozenset(range(2, 9)), wrap=9)
     yield "</details>"
 
 
@@ -327,14 +331,14 @@ def _inputs(evidence: Evidence) -> Iterable[str]:
 
 def _versions(evidence: Evidence) -> str:
     rows = list(evidence.tools.items())
-    return f"<h2>Versions</h2>{_table(('tool', 'version'), rows)}" if rows else ""
+    return f"<h2>Versions</h2>{table_to_html(('tool', 'version'), rows)}" if rows else ""
 
 
 def _origin(origin: Sequence[tuple[str, str]]) -> str:
-    return f"<h2>What was checked, and how</h2>{_table(('what', 'value'), origin, wrap=1)}" if origin else ""
+    return f"<h2>What was checked, and how</h2>{table_to_html(('what', 'value'), origin, wrap=1)}" if origin else ""
 
 
-def _table(
+def table_to_html(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
@@ -342,7 +346,7 @@ def _table(
     faults: frozenset[int] = frozenset(),
     wrap: int | None = None,
 ) -> str:
-    """Return a table that scrolls where it is wider than the page.
+    """Return a table, as HTML, that scrolls where it is wider than the page.
 
     ``numbers`` and ``wrap`` are columns, of numbers and of long texts; ``faults`` are rows.
     """

@@ -40,6 +40,14 @@ FAULTS_IN_GRAPHS: dict[str, tuple[Change, str]] = {
         lambda model: scaled(model, "relu_1_scale", lambda array: array * 2),
         "the activation 'relu_1' is quantized from .* its scale or zero point is wrong",
     ),
+    "bias scale off by 2": (
+        lambda model: scaled(model, "features.4.weight_bias_quantized_scale", lambda array: array / 2),
+        r"the bias of 'features\.4' has another scale than its input and weight have together",
+    ),
+    "bias off by 100 steps": (
+        lambda model: scaled(model, "features.4.weight_bias_quantized", lambda array: array + 100),
+        r"the bias of 'features\.4' is off by [\d.]+ steps of its scale",
+    ),
     "activation zero point off by 1": (
         lambda model: scaled(model, "relu_zero_point", lambda array: array + 1),
         "the activation 'relu' is quantized from .* its scale or zero point is wrong",

@@ -1,11 +1,14 @@
 """'truecopy quantize' end to end: what it writes, what it refuses, and what becomes of the variant afterwards."""
 
+import hashlib
+import io
 import json
 import pickle
 import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -19,15 +22,19 @@ from exporter import ExportError, workflow
 from exporter.calibration.fit import calibrate
 from exporter.errors import ParityError
 from exporter.precision import search, variant
-from exporter.precision.data import needed_inputs
+from exporter.precision.accuracy import describe_permuted
+from exporter.precision.data import PreparedSource, needed_inputs
+from exporter.precision.flips import draw_flips, draw_golden_flips
 from exporter.precision.quantize import quantize
-from exporter.precision.scores import check_task
+from exporter.precision.scores import check_task, compare_scores
 from exporter.recheck import _golden_rows
 from runtime.artifact import variants
+from runtime.artifact.golden import golden_outputs_to_npz, read_golden_outputs
 from runtime.artifact.open import open_artifact
 from runtime.cli.main import build_app
 from runtime.errors import ArtifactError, DeviceError
-from runtime.manifest import Regress, Value
+from runtime.manifest import Regress, TextInput, Value
+from runtime.outputs.metrics import Evaluation
 from runtime.server.served_model import load_verified
 from runtime.verify import verify
 
@@ -69,6 +76,25 @@ def test_labels_of_inputs_that_were_not_calibrated_with_give_an_accuracy(report)
     assert accuracy.variant > 0.9
 
 
+def test_labels_of_other_classes_are_noticed():
+    def remark(confusion: list[list[int]]) -> str:
+        rows = tuple(map(tuple, confusion))
+        return describe_permuted(
+            Evaluation(artifact="a", task="classify", inputs=30, failures={}, confusion=rows), ("cat", "cup", "car")
+        )
+
+    assert "such as 'cup' to 'cat'" in remark([[1, 9, 0], [0, 1, 9], [9, 0, 1]])
+    assert remark([[9, 1, 0], [1, 9, 0], [0, 9, 1]]) == ""
+    assert remark([]) == ""
+
+
+def test_another_artifact_is_never_replaced(tiny, request_for, tmp_path):
+    shutil.copytree(tiny, tmp_path / "other")
+
+    with pytest.raises(ExportError, match=r"other': exists already\. Pass another folder with --out"):
+        quantize(tiny, request_for(), out=tmp_path / "other")
+
+
 def test_the_runtime_runs_it_from_the_photo_to_the_label(quantized, tiny):
     with truecopy.load(quantized, precision="int8") as own, truecopy.load(quantized) as full:
         for label in ("cat", "coffee", "rocket", "astronaut"):
@@ -91,6 +117,30 @@ def test_verify_compares_each_variant_with_what_was_measured_of_it(quantized):
     assert {row.path for row in _golden_rows(open_artifact(quantized))} == {"golden.npz", "golden.int8.npz"}
 
 
+@pytest.mark.parametrize(
+    ("stale", "problem"),
+    [
+        (True, "its int8 variant belongs to other fp32 graphs: expected those with the SHA-256"),
+        (False, "its int8 variant was measured on the inputs that it was calibrated with"),
+    ],
+)
+def test_a_variant_of_other_weights_or_of_one_set_of_data_is_refused(quantized, tmp_path, stale, problem):
+    folder = tmp_path / "copy"
+    shutil.copytree(quantized, folder)
+    if stale:  # int8's own files, and its golden outputs, stay as they were
+        weights = np.fromfile(folder / "weights.bin", np.float32)
+        (1.05 * weights).astype(np.float32).tofile(folder / "weights.bin")
+        rehash(folder)
+    else:
+        manifest = json.loads((folder / "truecopy.json").read_bytes())
+        data = manifest["variants"][1]["approximation"]["data"]
+        data["measured_sha256"] = data["calibrated_sha256"]
+        (folder / "truecopy.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ArtifactError, match=problem):
+        open_artifact(folder)
+
+
 def test_a_server_serves_it(quantized):
     model = load_verified(quantized, name="", precision="int8", device="cpu", cores=2, max_pixels=10**7)
 
@@ -103,6 +153,8 @@ def test_twice_is_the_same_bytes_whatever_the_photos_are_called(quantized, crops
     for number, path in enumerate(sorted(crops.rglob("*.png"), reverse=True)):
         shutil.copy(path, renamed / f"{number}.png")
     shutil.copy(path, renamed / "again.png")  # one photo twice counts once
+    keep = min(crops.rglob("*.png"), key=lambda path: hashlib.sha256(path.read_bytes()).digest())
+    Image.open(keep).save(renamed / "pixels.bmp")  # in two formats as well, of which one is kept
 
     quantize(quantized, request_for(calibration=renamed, labels_from=crops), out=tmp_path / "again")
 
@@ -136,13 +188,16 @@ def test_too_little_agreement_writes_nothing_and_names_the_costly_modules(tiny, 
     monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
 
     with pytest.raises(ParityError) as caught:
-        quantize(artifact, request_for(), out=tmp_path / "out")
+        quantize(artifact, request_for(html=tmp_path / "page.html"), out=tmp_path / "out")
 
     message = str(caught.value)
     assert "int8 agrees with fp32 on" in message
     assert re.search(r"'(classifier|features\.\d)' \(\d+\.\d% alone, scores off by", message)
     assert "largest fp32 margin of a flipped label is 0.0" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["twins"]
+    assert {path.name for path in tmp_path.iterdir()} == {"twins", "page.html"}
+    page = (tmp_path / "page.html").read_text()
+    assert "Nothing was written." in page
+    assert "<th>module</th>" in page
 
 
 def test_flipped_labels_are_named_with_their_inputs_and_where_fp32_was_surest_first(
@@ -151,13 +206,60 @@ def test_flipped_labels_are_named_with_their_inputs_and_where_fp32_was_surest_fi
     artifact = with_twin_classes(tiny, tmp_path / "twins")
     monkeypatch.setattr(search.StaticSearch, "_ways", lambda self, _: iter([self._quantize("min-max", ())]))
 
-    report = quantize(artifact, request_for(min_agreement=0.1), out=tmp_path / "out")
+    crops = tmp_path / "<b>&crops"
+    shutil.copytree(request_for().calibration, crops)
+
+    page = tmp_path / "page.html"
+    request = request_for(calibration=crops, min_agreement=0.1, html=page)
+    report = quantize(artifact, request, out=tmp_path / "out")
 
     agreement = report.approximation.agreement
     assert len(report.flips) == agreement.inputs - agreement.equal > 0
     assert report.flips[0].margin == agreement.flipped_margin
     assert report.flips[0].input.endswith(".png")
     assert {frozenset((flip.fp32, flip.variant)) for flip in report.flips} == {frozenset(("cat", "coffee"))}
+    text = page.read_text()
+    assert '<p class="verdict">approximate</p>' in text
+    assert text.count('src="data:image/png;base64,') == len(report.flips)
+    assert "&lt;b&gt;&amp;crops" in text
+    assert "<b>" not in text
+    assert not re.search(r"(src|href)=.(?!data:)", text)  # it loads nothing else
+
+
+def test_the_parity_page_has_the_golden_inputs_whose_label_flipped(quantized, tmp_path):
+    assert draw_golden_flips(open_artifact(quantized), "int8") == ()
+
+    folder = tmp_path / "flipped"
+    shutil.copytree(quantized, folder)
+    own = read_golden_outputs(folder / "golden.int8.npz", count=17)
+    own[2] = {"probabilities": np.roll(own[2]["probabilities"], 1, axis=1)}
+    (folder / "golden.int8.npz").write_bytes(golden_outputs_to_npz(own))
+    rehash(folder)
+    (flip,) = draw_golden_flips(open_artifact(folder), "int8")
+
+    assert flip.title == "int8: golden input 2"
+    assert re.match(r"\w+ in fp32, \w+ in int8; fp32's margin is 0\.\d", flip.caption)
+    assert Image.open(io.BytesIO(flip.images[0].png)).size == (32, 32)
+    assert len(flip.scores) == 4
+
+
+@pytest.mark.parametrize("source", [{"city": "Bern", "age": 3}, b"many  words\n" * 99, "a text"])
+def test_inputs_that_are_no_photos_are_shown_in_short(tiny, source):
+    manifest = open_artifact(tiny).manifest
+    texts = msgspec.structs.replace(
+        manifest, inputs=(TextInput(name="text", tokenizer="t.json", arrays=("input_ids",), max_length=9),)
+    )
+    prepared = PreparedSource(name="texts.csv#1" * 99, source=source, sha256="", arrays={})
+    outputs = [{"probabilities": np.eye(4, dtype=np.float32)[[index]]} for index in (0, 1)]
+    scores = compare_scores(outputs[:1], outputs[1:], texts, "abcd")
+
+    (flip,) = draw_flips(scores, [prepared], (outputs[:1], outputs[1:]), texts, "abcd", precision="int8")
+
+    shown = {"dict": "city=Bern, age=3", "bytes": "many words many words", "str": "a text"}
+    assert shown[type(source).__name__] in flip.caption
+    assert len(flip.caption) < 300
+    assert len(flip.title) == 160
+    assert flip.images == ()
 
 
 def test_needed_inputs_follow_from_the_agreement():
