@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from starlette.responses import Response
 
 from runtime.errors import TruecopyError
@@ -69,7 +70,8 @@ def size_of_results(results: list[Result]) -> int:
 def _array_fields(result_type: type[Result]) -> tuple[str, ...]:
     """Return the fields of a type of results that hold arrays, or whatever a network returned."""
     types = {field.name: field.type for field in msgspec.structs.fields(result_type)}
-    return tuple(name for name, kind in types.items() if kind is Any or get_origin(kind) is np.ndarray)
+    # Since NumPy 2.5, NDArray is a type of its own to typing, and no longer another name of np.ndarray.
+    return tuple(name for name, kind in types.items() if kind is Any or get_origin(kind) in (np.ndarray, NDArray))
 
 
 def _server_timing(seconds: Mapping[str, float]) -> str:

@@ -36,6 +36,9 @@ BF16 = "BF16"
 # A length before each element of a BYTES tensor: uint32, little-endian.
 _LENGTH_BYTES = 4
 
+# NumPy before 2 takes an integer that does not fit as what is left of it.
+_WRAPS = np.lib.NumpyVersion(np.__version__) < "2.0.0"
+
 _MOST_DIMENSIONS = 16
 _LONGEST = 2**63 - 1
 
@@ -109,6 +112,10 @@ def from_values(
 def to_numbers(values: Sequence[Any], dtype: np.dtype[Any], subject: str, datatype: str) -> NDArray[Any]:
     """Return Python's numbers as a flat array; raises InputError where one does not fit."""
     try:
+        if _WRAPS and dtype.kind in "iu" and len(values):
+            limits = np.iinfo(dtype)
+            if min(values) < limits.min or max(values) > limits.max:
+                raise OverflowError(f"expected {limits.min} to {limits.max}")
         with np.errstate(over="ignore"):
             return np.fromiter(values, dtype=dtype, count=len(values))
     except (OverflowError, ValueError, TypeError) as error:
