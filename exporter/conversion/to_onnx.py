@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from exporter.conversion.attention import convertible_attention
+from exporter.conversion.experts import convertible_experts
 from exporter.conversion.failures import reason_of, remedy_of
 from exporter.conversion.known_faults import avoid_known_faults
 from exporter.conversion.network_io import Dimensions, name_of
@@ -198,7 +199,7 @@ def _dynamo_program(
     opset: int | None,
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
-    with _quiet(), convertible_attention(), small_constants_kept():
+    with _quiet(), convertible_attention(), convertible_experts(network), small_constants_kept():
         program = torch.onnx.export(
             network,
             tuple(example.values()),

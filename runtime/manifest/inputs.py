@@ -38,6 +38,8 @@ class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field
 
     Dimensions of one name have one length, over all inputs. ``finite`` says that NaN and infinity are rejected.
     ``batch_axis`` is the batch's dimension in the network's own input where that is another; the graph moves it.
+    ``not_negative`` says of each column of the last dimension, or once of all, that it indexes rows, such as those of
+    an embedding, and numbers below 0 are rejected, as the network itself does; a graph would count them from the end.
     """
 
     name: Name
@@ -45,6 +47,7 @@ class TensorInput(TaggedPart, frozen=True, kw_only=True, tag="tensor", tag_field
     shape: Dimensions
     finite: bool = True
     batch_axis: Annotated[int, Meta(ge=1, le=31)] | msgspec.UnsetType = msgspec.UNSET
+    not_negative: Annotated[tuple[bool, ...], Meta(min_length=1, max_length=64)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Column(Part, frozen=True, kw_only=True):

@@ -3,10 +3,12 @@
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import torch
 from msgspec import UNSET
@@ -127,7 +129,16 @@ class TensorAdapter(AdapterDefaults):
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The arrays."""
-        return self._specs
+        signs = self._drawing.not_negative
+        return tuple(
+            msgspec.structs.replace(spec, not_negative=signs[spec.name]) if spec.name in signs else spec
+            for spec in self._specs
+        )
+
+    @cached_property
+    def _drawing(self) -> Drawing:
+        """How inputs are drawn, and what indexes rows: found by trying."""
+        return find_drawing(self._specs, self._names, self._refusal_of_arrays)
 
     @property
     def dimensions(self) -> Mapping[str, Mapping[int, str]]:
@@ -220,7 +231,7 @@ class TensorAdapter(AdapterDefaults):
         return stream.getvalue()
 
     def _own_cases(self) -> tuple[Case, ...]:
-        drawing = find_drawing(self._specs, self._names, self._refusal_of_arrays)
+        drawing = self._drawing
         generators = [np.random.default_rng(seed) for seed in _SEEDS]
         cases: list[Case] = []
         accepted, refusals = {name: set[int]() for name in self._names}, dict[str, str]()

@@ -40,11 +40,12 @@ class Drawing:
     """How inputs are drawn.
 
     ``limits`` has, by the name of an input with indices, how many values each column of its last dimension may have, 0
-    where it may have any; one entry stands for all columns.
+    where it may have any; one entry stands for all columns. ``not_negative`` says which of them refuse -1.
     """
 
     specs: tuple[TensorInput, ...]
     limits: Mapping[str, tuple[int, ...]]
+    not_negative: Mapping[str, tuple[bool, ...]]
 
     def draw(
         self, generator: np.random.Generator, lengths: Mapping[str, int], kind: str, row: int
@@ -72,17 +73,20 @@ def find_drawing(specs: Sequence[TensorInput], names: Sequence[str], refusal: Re
     Floating-point numbers are indices where the network says that they are out of range.
     """
     limits: dict[str, tuple[int, ...]] = {}
+    not_negative: dict[str, tuple[bool, ...]] = {}
     numbers = [spec for spec in specs if np.dtype(spec.dtype).kind in "iuf"]
     for length in _TRIED_LENGTHS if names else _TRIED_LENGTHS[:1]:
         base = {spec.name: np.zeros(shape_of(spec, dict.fromkeys(names, length)), spec.dtype) for spec in specs}
         if refusal(base):
             continue
         for spec in numbers:
-            found = _limits_of(spec, base, refusal)
+            found, signs = _limits_of(spec, base, refusal)
             if any(found):
                 limits[spec.name] = found
+            if any(signs):
+                not_negative[spec.name] = signs
         break
-    return Drawing(specs=tuple(specs), limits=limits)
+    return Drawing(specs=tuple(specs), limits=limits, not_negative=not_negative)
 
 
 def shape_of(spec: TensorInput, lengths: Mapping[str, int]) -> tuple[int, ...]:
@@ -90,7 +94,10 @@ def shape_of(spec: TensorInput, lengths: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(lengths[part] if isinstance(part, str) else part for part in spec.shape[1:])
 
 
-def _limits_of(spec: TensorInput, base: Mapping[str, NDArray[Any]], refusal: Refusal) -> tuple[int, ...]:
+def _limits_of(
+    spec: TensorInput, base: Mapping[str, NDArray[Any]], refusal: Refusal
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Return how many values each column takes, 0 where it takes any, and which columns refuse -1."""
     dtype = np.dtype(spec.dtype)
     is_float = dtype.kind == "f"
     # float16 has whole numbers up to 2048.
@@ -103,11 +110,16 @@ def _limits_of(spec: TensorInput, base: Mapping[str, NDArray[Any]], refusal: Ref
 
     refused = refusal_of(..., largest)
     if not refused or (is_float and not _INDEX_ERROR.search(refused)):
-        return ()
+        return (), ()
     width = spec.shape[-1]
     by_column = len(spec.shape) > 1 and isinstance(width, int) and width <= _COLUMNS
     columns = [(..., index) for index in range(int(width))] if by_column else [...]
-    return tuple(_limit(partial(refusal_of, column), largest) for column in columns)
+    limits = tuple(_limit(partial(refusal_of, column), largest) for column in columns)
+    refuses = [
+        dtype.kind != "u" and limit > 0 and bool(refusal_of(column, -1))
+        for column, limit in zip(columns, limits, strict=True)
+    ]
+    return limits, tuple(refuses)
 
 
 def _limit(refusal_of: Callable[[int], str], largest: int) -> int:

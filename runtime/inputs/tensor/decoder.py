@@ -76,9 +76,9 @@ class TensorDecoder(Decoder):
         return {self.spec.name: np.stack(prepared)}
 
     def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Raise InputError for NaN and infinity in this input's batch, where the manifest rejects them."""
+        """Raise InputError for NaN, infinity and negative indices in this input's batch, where they are rejected."""
         if self.spec.name in arrays:
-            self._check_finite(np.asarray(arrays[self.spec.name]), "inputs")
+            self._check_values(np.asarray(arrays[self.spec.name]), "inputs")
 
     def _choose(self, arrays: Mapping[str, Any], subject: str) -> Any:
         if self.spec.name in arrays:
@@ -106,15 +106,25 @@ class TensorDecoder(Decoder):
         )
         if not fits:
             raise InputError(self._wrong(subject, array))
-        self._check_finite(array, subject)
+        self._check_values(array, subject)
         return np.asarray(array, order="C")
 
-    def _check_finite(self, array: NDArray[Any], subject: str) -> None:
+    def _check_values(self, array: NDArray[Any], subject: str) -> None:
         if self.spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             position = [int(index) for index in np.argwhere(~np.isfinite(array))[0]]
             raise InputError(
                 f"{subject}: not a number: expected finite values in '{self.spec.name}', got {array[tuple(position)]} "
                 f"at {position}. Replace it."
+            )
+        if not isinstance(self.spec.not_negative, tuple):
+            return
+        values = np.atleast_1d(array)
+        negative = np.argwhere((values <= -1) & np.array(self.spec.not_negative))
+        if len(negative):
+            position = [int(index) for index in negative[0]]
+            raise InputError(
+                f"{subject}: out of range: expected no negative number in '{self.spec.name}', as it is an index, got "
+                f"{values[tuple(position)]} at {position}. Correct it."
             )
 
     def _wrong(self, subject: str, array: NDArray[Any]) -> str:

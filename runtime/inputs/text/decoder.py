@@ -2,7 +2,7 @@
 
 import bisect
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -133,6 +133,16 @@ class TextDecoder(Decoder):
             arrays[ATTENTION_MASK][row, columns] = text.mask
             arrays[TOKEN_TYPE_IDS][row, columns] = text.type_ids
         return {name: arrays[name] for name in self.spec.arrays}
+
+    def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise InputError for negative numbers, which no tokenizer gives: a graph counts them from the end."""
+        for name in self.spec.arrays:
+            if name in arrays and (negative := np.argwhere(np.asarray(arrays[name]) < 0)).size:
+                position = [int(index) for index in negative[0]]
+                raise InputError(
+                    f"inputs: no token: expected numbers from 0 on in '{name}', got a negative one at {position}. "
+                    "Correct it."
+                )
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
         expected = "a pair of texts" if self.spec.pairs else "a text"

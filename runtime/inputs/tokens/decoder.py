@@ -145,6 +145,16 @@ class TokensDecoder(Decoder):
             raise InputError(
                 f"{subject}: too long: expected at most {longest} tokens, got {len(array)}. Shorten it, or split it."
             )
+        self._check_vocabulary(array, subject)
+        return array.astype(np.int64)
+
+    def check_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise InputError for tokens outside the vocabulary: a graph counts negative ones from its end."""
+        if self.spec.name in arrays:
+            for row in np.atleast_2d(arrays[self.spec.name]):
+                self._check_vocabulary(row, "inputs")
+
+    def _check_vocabulary(self, array: NDArray[Any], subject: str) -> None:
         outside = (array < 0) | (array >= self.spec.vocabulary_size)
         if outside.any():
             position = int(np.argmax(outside))
@@ -152,7 +162,6 @@ class TokensDecoder(Decoder):
                 f"{subject}: token outside the vocabulary: expected numbers from 0 to {self.spec.vocabulary_size - 1}, "
                 f"got {array[position]} at position {position}. Use the vocabulary of training."
             )
-        return array.astype(np.int64)
 
 
 def derived_inputs(kinds: Mapping[str, DerivedInput], lengths: Sequence[int]) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import UNSET
 from torch import nn
 
 import exporter
@@ -346,6 +347,9 @@ def test_whole_numbers_are_drawn_from_the_range_of_what_they_index(dtype):
 
     assert len(rows) == 13
     assert adapter.skipped_samples == ()
+    (spec,) = adapter.inputs
+    signs = UNSET if dtype == "uint8" else (True, True, False, False)
+    assert spec.not_negative == signs, "a graph would count them from the end"
     if dtype != "uint8":  # which has no number that is outside of the 300
         assert (rows[:, 0].min(), rows[:, 0].max()) == (0, 299)
     assert set(rows[:, 1]) == {0, 1}

@@ -71,3 +71,21 @@ def test_arrays_for_a_graph_are_finite_as_single_inputs_are(value):
     with pytest.raises(InputError, match=r"inputs: not a number: expected finite values in 'x', got .* at \[1, 1\]"):
         decoder.check_arrays({"x": batch})
     TensorDecoder(TensorInput(name="x", dtype="float32", shape=("batch", 2), finite=False)).check_arrays({"x": batch})
+
+
+@pytest.mark.parametrize(
+    ("shape", "not_negative", "good", "bad", "position"),
+    [
+        ((2,), (True, False), [0, -5], [-1, 0], [0]),
+        (("length",), (True,), [0, 7, 3], [0, 7, -3], [2]),
+        ((), (True,), 4, -4, [0]),
+    ],
+)
+def test_an_index_below_zero_is_refused_where_the_network_refuses_it(shape, not_negative, good, bad, position):
+    decoder = TensorDecoder(TensorInput(name="x", dtype="int64", shape=("batch", *shape), not_negative=not_negative))
+
+    decoder.check_arrays(decoder.stack([decoder.decode(good, subject="'x'").array]))
+    with pytest.raises(InputError, match=rf"'x': out of range: expected no negative number in 'x'.* at \{position}"):
+        decoder.decode(bad, subject="'x'")
+    with pytest.raises(InputError, match="inputs: out of range"):
+        decoder.check_arrays({"x": np.array([bad])})

@@ -66,6 +66,16 @@ def test_shorter_texts_are_padded_on_the_tokenizers_side(open_decoder, side, ids
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.int64)}
 
 
+def test_arrays_for_a_graph_hold_no_negative_tokens(open_decoder):
+    decoder = open_decoder()
+    arrays = decoder.stack([decoder.decode("very good", subject="text")])
+
+    decoder.check_arrays(arrays)
+    arrays["input_ids"][0, 2] = -1
+    with pytest.raises(InputError, match=r"no token: expected numbers from 0 on in 'input_ids', got .* at \[0, 2\]"):
+        decoder.check_arrays(arrays)
+
+
 def test_only_the_arrays_that_the_graph_takes_are_given(open_decoder):
     decoder = open_decoder(arrays=("input_ids",))
     assert list(decoder.stack([decoder.decode("good", subject="text")])) == ["input_ids"]

@@ -130,3 +130,11 @@ def test_answers_have_words_where_there_is_a_vocabulary():
     assert plain.to_dict() == {"input": "a", "tokens": [2, 0, 9]}
     assert spelt.to_dict() == {"input": "a", "tokens": [2, 0, 9, 1, 3], "words": ["two", "zero", "#9", "one", "3"]}
     assert str(spelt) == "a: two zero #9 one 3"
+
+
+def test_arrays_for_a_graph_hold_the_vocabulary_alone(open_decoder):
+    decoder = open_decoder()
+
+    decoder.check_arrays(decoder.stack([decoder.decode([0, 3], subject="'x'").tokens]))
+    with pytest.raises(InputError, match=r"inputs: token outside the vocabulary: expected .*, got -1 at position 1"):
+        decoder.check_arrays({"digits": np.array([[0, 1], [2, -1]])})
