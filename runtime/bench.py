@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import read_golden
+from runtime.artifact.limits import run_within_limit
 from runtime.artifact.open import open_artifact
 from runtime.engine.concurrency import ConcurrencyPlan, build_plan
 from runtime.engine.cpu import usable_cores
@@ -117,11 +118,15 @@ def measure_model(
     load1 = os.getloadavg()[0]
     sources: list[Any] = list(samples) or _golden_inputs(artifact)
     start = time.perf_counter()
-    model = Model(open_artifact(artifact), precision=precision, device=device)
+    opened = open_artifact(artifact)
+    model = Model(opened, precision=precision, device=device)
     load_ms = _since(start)
     with model:
         start = time.perf_counter()
-        model.predict(sources[0])
+        if samples:
+            model.predict(sources[0])
+        else:
+            run_within_limit(opened, lambda: model.predict(sources[0]))
         first_ms = _since(start)
         latency = _measure_latency(model, sources, seconds)
         stages = _measure_stages(model, sources, seconds)

@@ -1,6 +1,5 @@
 """Verification of an artifact on a device, with its golden inputs."""
 
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase, read_golden, read_golden_outputs
+from runtime.artifact.limits import run_within_limit
 from runtime.artifact.networks import deferral_rule
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.proof import check_proof
 from runtime.engine.concurrency import run_by_bucket
-from runtime.engine.session import Arrays, Interruption
-from runtime.errors import ArtifactError, InputError
+from runtime.engine.session import Arrays
+from runtime.errors import ArtifactError
 from runtime.evidence import Stage
 from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import kind_of
@@ -29,11 +29,6 @@ from runtime.results import InputScores, split
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
-
-# A run of golden inputs that takes longer is taken for endless: far more than the slowest machine needs.
-# Larger models are given more time.
-_LEAST_LIMIT_S, _MOST_LIMIT_S = 8.0, 900.0
-_BYTES_PER_S = 2**20
 
 _Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -134,23 +129,7 @@ def check_answers(artifact: Artifact, model: Model) -> None:
 
 def run_golden(artifact: Artifact, model: Model, arrays: Arrays) -> Mapping[str, NDArray[Any]]:
     """Return the outputs for golden inputs; raises ArtifactError where they take so long that they may never come."""
-    size_bytes = sum(file.size_bytes for file in artifact.manifest.files.values())
-    limit_s = min(_LEAST_LIMIT_S + size_bytes / _BYTES_PER_S, _MOST_LIMIT_S)
-    with Interruption() as interruption:
-        timer = threading.Timer(limit_s, interruption.interrupt)
-        timer.daemon = True
-        timer.start()
-        try:
-            return model.run(arrays)
-        except InputError:
-            if interruption.interrupted:
-                raise ArtifactError(
-                    f"'{artifact.path}': its graph does not end: golden inputs took over {limit_s:.0f} s. Do not use "
-                    "this artifact, or check it on a faster machine."
-                ) from None
-            raise
-        finally:
-            timer.cancel()
+    return run_within_limit(artifact, lambda: model.run(arrays))
 
 
 class _GoldenChecks:

@@ -1,10 +1,14 @@
 """Engines that run a job: this process, or a cluster, with equal results."""
 
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Protocol, Self, TypeVar
 
-from runtime.errors import InputError
+from runtime.artifact.golden import read_golden
+from runtime.artifact.limits import run_limit_s, run_within_limit
+from runtime.artifact.open import Artifact, open_artifact
+from runtime.errors import ArtifactError, InputError, TruecopyError
 from runtime.inputs.source import NamedInput, SourceFormat
 from runtime.jobs.options import JobOptions
 from runtime.jobs.urls import fetch_each
@@ -91,11 +95,53 @@ class Engine(Protocol):
         """End the runs in progress as soon as possible."""
 
 
-class LocalEngine:
-    """This process, with all workers of a plan."""
+class _Probe:
+    """Looks whether the graph ends on a golden input, where the first result of a job takes very long.
 
-    def __init__(self, model: Model, *, top_k: int = 5, threshold: float | None = None) -> None:
+    A single input may take any time that is in proportion to its size; a graph that never ends is the artifact's fault.
+    """
+
+    def __init__(self, model: Model, artifact: Artifact) -> None:
+        self._model = model
+        self._artifact = artifact
+        self._fault: ArtifactError | None = None
+
+    def watch(self, results: Iterator[Result]) -> Iterator[Result]:
+        """Yield the results. Raises ArtifactError where none can come, as a golden input takes too long."""
+        timer = threading.Timer(run_limit_s(self._artifact) / 2, self._run)
+        timer.daemon = True
+        timer.start()
+        try:
+            for result in results:
+                timer.cancel()
+                if self._fault is not None:
+                    raise self._fault
+                yield result
+        finally:
+            timer.cancel()
+
+    def _run(self) -> None:
+        try:
+            case = read_golden(self._artifact.file(self._artifact.manifest.golden.file)).cases[0]
+        except TruecopyError:  # 'truecopy verify' says so
+            return
+        try:
+            run_within_limit(self._artifact, lambda: self._model.run(case.prepared))
+        except ArtifactError as error:
+            self._fault = error
+            self._model.terminate()
+        except TruecopyError:  # the job has ended meanwhile, or its own rows say what is wrong
+            return
+
+
+class LocalEngine:
+    """This process, with all workers of a plan; of an ``artifact`` whose graph never ends, no result is waited for."""
+
+    def __init__(
+        self, model: Model, *, artifact: Artifact | None = None, top_k: int = 5, threshold: float | None = None
+    ) -> None:
         self.model = model
+        self._artifact = artifact
         self._top_k = top_k
         self._threshold = threshold
 
@@ -108,7 +154,8 @@ class LocalEngine:
     def predict_each(self, inputs: Iterator[NamedInput], *, skipped: int, stop: Stop) -> Iterator[Result]:  # noqa: ARG002
         """Yield the result of each input, in order."""
         fetched = fetch_each(stop.until(inputs))
-        return self.model.predict_each(fetched, top_k=self._top_k, threshold=self._threshold)
+        results = self.model.predict_each(fetched, top_k=self._top_k, threshold=self._threshold)
+        return results if self._artifact is None else _Probe(self.model, self._artifact).watch(results)
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
@@ -134,7 +181,9 @@ def open_local(request: JobOptions, source_format: SourceFormat, total: int | No
         tf32=request.tf32,
         memory_limit_mb=request.memory_limit_mb,
     )
-    return LocalEngine(model, top_k=request.top_k, threshold=request.threshold)
+    return LocalEngine(
+        model, artifact=open_artifact(request.artifact), top_k=request.top_k, threshold=request.threshold
+    )
 
 
 def open_engine(request: JobOptions, source_format: SourceFormat, total: int | None) -> Engine:

@@ -2,16 +2,23 @@
 
 import signal
 import subprocess
+import threading
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 from support.commands import TRUECOPY
-from support.endless import make_endless
+from support.endless import GRAY, make_endless
 
-import runtime.verify
+from runtime.artifact import limits
+from runtime.artifact.open import open_artifact
+from runtime.bench import measure_model
 from runtime.errors import ArtifactError
+from runtime.jobs.engines import LocalEngine, Stop
+from runtime.model import Model
+from runtime.results import Failure
 from runtime.server.served_model import load_verified
 from runtime.verify import verify
 
@@ -39,7 +46,7 @@ def test_the_first_signal_ends_a_command_inside_a_run(endless, command, number):
 
 
 def test_golden_inputs_that_take_too_long_refuse_the_artifact(endless, monkeypatch):
-    monkeypatch.setattr(runtime.verify, "_LEAST_LIMIT_S", 0.3)
+    monkeypatch.setattr(limits, "_LEAST_LIMIT_S", 0.3)
     started = time.monotonic()
 
     with pytest.raises(ArtifactError, match="does not end"):
@@ -50,6 +57,34 @@ def test_golden_inputs_that_take_too_long_refuse_the_artifact(endless, monkeypat
     assert time.monotonic() - started < 8
 
 
+def test_a_job_or_measurement_whose_graph_never_ends_is_refused(endless, monkeypatch, photos):
+    monkeypatch.setattr(limits, "_LEAST_LIMIT_S", 0.3)
+    started = time.monotonic()
+
+    with pytest.raises(ArtifactError, match="does not end"):
+        measure_model(endless, device="cpu")
+    artifact = open_artifact(endless)
+    with LocalEngine(Model(artifact, device="cpu"), artifact=artifact) as engine:
+        named = iter([(label, photo) for label, photo in photos.items()])
+        with pytest.raises(ArtifactError, match="does not end"):
+            list(engine.predict_each(named, skipped=0, stop=Stop()))
+
+    assert time.monotonic() - started < 8
+
+
+def test_a_single_input_may_take_longer_than_golden_ones(copy, monkeypatch):
+    """It may be far larger; of this graph, gray images alone take for ever, and the user ends the job."""
+    make_endless(copy)
+    monkeypatch.setattr(limits, "_LEAST_LIMIT_S", 0.1)
+    artifact = open_artifact(copy)
+    gray = np.full((32, 32, 3), GRAY, np.uint8)
+    with LocalEngine(Model(artifact, device="cpu"), artifact=artifact) as engine:
+        threading.Timer(1, engine.terminate).start()
+        (result,) = engine.predict_each(iter([("gray", gray)]), skipped=0, stop=Stop())
+
+    assert isinstance(result, Failure)
+
+
 def test_the_usual_limit_is_far_from_what_small_models_take_and_below_ten_seconds(tiny):
-    assert 5 < runtime.verify._LEAST_LIMIT_S < 10
+    assert 5 < limits._LEAST_LIMIT_S < 10
     assert verify(tiny, device="cpu").passed
