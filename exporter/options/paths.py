@@ -7,7 +7,6 @@ from typing import Any
 from exporter.errors import ExportError
 from exporter.options.heads import HeadOptions
 from exporter.options.rules import Option, flag_of
-from runtime.inputs.decoder import MAX_FILE_BYTES
 
 # Options whose paths are written.
 _WRITTEN = {"out", "locate"}
@@ -26,6 +25,8 @@ def check_paths(given: Mapping[str, Any], options: Mapping[str, Option]) -> None
 
     ``given`` are the values of the fields that the user set, ``options`` all fields that are options.
     """
+    from runtime.inputs.decoder import MAX_FILE_BYTES  # 'export --help' does without numpy
+
     for name, value in given.items():
         for path in () if name in _WRITTEN else _paths_in(name, value):
             flag = flag_of(name, options[name])

@@ -67,18 +67,28 @@ def from_base64(text: str, subject: str) -> bytes:
         return _decode_pieces(encoded)
     except (binascii.Error, ValueError):
         pass  # another of its forms, or none
-    encoded = encoded.translate(_TO_STANDARD_BASE64, _BLANKS)
     try:
-        return _decode_pieces(encoded + b"=" * (-len(encoded) % 4))
+        _check_padding(encoded)
+        starts = range(0, len(encoded), _PIECE_BYTES)
+        pieces = [encoded[start : start + _PIECE_BYTES].translate(_TO_STANDARD_BASE64, _BLANKS) for start in starts]
+        length = sum(map(len, pieces))
+        return _decode_pieces(b"".join([*pieces, b"=" * (-length % 4)]))
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
 
 
 def _decode_pieces(encoded: bytes) -> bytes:
     """Return what base64 stands for; raises ValueError where it is none."""
+    _check_padding(encoded)
     length = len(encoded.rstrip(b"="))
     ends = [*range(_PIECE_BYTES, length, _PIECE_BYTES), len(encoded)]
-    if len(encoded) - length > _PIECE_BYTES or any(encoded[end - 1 : end] == b"=" for end in ends[:-1]):
+    if any(encoded[end - 1 : end] == b"=" for end in ends[:-1]):
         raise ValueError("padding before the end")
     pieces = [base64.b64decode(encoded[start:end], validate=True) for start, end in zip([0, *ends], ends, strict=False)]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _check_padding(encoded: bytes) -> None:
+    """Raise ValueError for a long text that ends in nothing but padding, without going through all of it."""
+    if len(encoded) > _PIECE_BYTES and encoded.endswith(b"=" * _PIECE_BYTES):
+        raise ValueError("padding before the end")

@@ -107,8 +107,8 @@ class _Probe:
         self._fault: ArtifactError | None = None
 
     def watch(self, results: Iterator[Result]) -> Iterator[Result]:
-        """Yield the results. Raises ArtifactError, soon after twice the time of a golden input, where none can come."""
-        timer = threading.Timer(run_limit_s(self._artifact), self._run)
+        """Yield the results. Raises ArtifactError where none can come, as a golden input takes too long."""
+        timer = threading.Timer(run_limit_s(self._artifact) / 2, self._run)
         timer.daemon = True
         timer.start()
         try:

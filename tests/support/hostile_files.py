@@ -266,6 +266,21 @@ def _golden(rng: random.Random, artifact: Path) -> str:
     return name
 
 
+def _labels(rng: random.Random, artifact: Path) -> str:
+    path = artifact / "labels.txt"
+    finding = rng.choice(["a label of 2 MB", "a million labels", "empty labels", "one label too many"])
+    path.write_bytes(
+        {
+            "a label of 2 MB": b"a" * 2_000_000 + b"\nb\nc\nd\n",
+            "a million labels": b"a\n" * 1_000_000,
+            "empty labels": b"\n" * 4,
+            "one label too many": path.read_bytes() + b"e\n",
+        }[finding]
+    )
+    rehash(artifact, path.name)
+    return finding
+
+
 _CHANGES: tuple[Callable[[random.Random, Path], str], ...] = (
     *(_manifest,) * 5,
     _manifest_bytes,
@@ -274,6 +289,7 @@ _CHANGES: tuple[Callable[[random.Random, Path], str], ...] = (
     _swapped,
     _file,
     *(_golden,) * 2,
+    _labels,
 )
 
 

@@ -14,6 +14,10 @@ _HEADER_LIMIT_S = 10.0
 # Requests that wait on one connection for the response before them; each is parsed when its bytes arrive.
 _MOST_PIPELINED = 64
 
+# Each chunk of a body takes a call of the event loop's thread: after so many, the average must not be tiny.
+_FREE_CHUNKS = 10_000
+_LEAST_CHUNK_BYTES = 256
+
 # A response of which the client has read nothing for so long is dropped, with its connection.
 _UNREAD_LIMIT_S = 30.0
 
@@ -50,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         self._bytes_since_progress = 0
+        self._chunks = self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unread = (0, 0.0)
 
@@ -123,7 +128,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the headers; the body follows, which has its own limits."""
         self._in_headers = False
-        self._bytes_since_progress = 0
+        self._bytes_since_progress = self._chunks = self._body_bytes = 0
         self._stop_timer()
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
@@ -136,12 +141,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """Note that a chunk begins."""
+        """Count a chunk that begins."""
         self._bytes_since_progress = 0
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + self._body_bytes // _LEAST_CHUNK_BYTES:
+            raise self._refuse(400, f"chunks of fewer than {_LEAST_CHUNK_BYTES} bytes. Send larger ones.")
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._bytes_since_progress = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_response_complete(self) -> None:
