@@ -27,8 +27,9 @@ _ACCELERATOR_BATCH = BATCH_SIZES[-1]
 class ConcurrencyPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How a model uses the cores: ``workers`` calls at a time, each of ``batch`` inputs on ``threads`` threads.
 
-    On an accelerator, batches of inputs of one shape are filled up to ``batch``, so that a session sees no other
-    number. Where no number of threads was requested, calls that overlap run on one thread each.
+    On an accelerator the workers prepare, while the batches that they have prepared wait for it in threads of their
+    own; batches of inputs of one shape are filled up to ``batch``, so that a session sees no other number. Where no
+    number of threads was requested, calls that overlap run on one thread each.
     """
 
     workers: int

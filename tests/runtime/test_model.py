@@ -164,13 +164,13 @@ def test_a_call_that_is_alone_has_all_cores_and_calls_together_one_each(tiny, ph
         alone = model.predict(photos["cat"])
         assert opened == sessions[:1]
 
-        together, prepare = threading.Barrier(2), model.prepare
+        together, decode = threading.Barrier(2), model.decode
 
-        def prepare_together(*source, **subject):
+        def decode_together(*source, **subject):
             together.wait(timeout=20)
-            return prepare(*source, **subject)
+            return decode(*source, **subject)
 
-        monkeypatch.setattr(model, "prepare", prepare_together)
+        monkeypatch.setattr(model, "decode", decode_together)
         answers = model.predict([photos["cat"], photos["cat"]])
         assert opened == sessions
     assert [one.to_dict() for one in answers] == [alone.to_dict()] * 2

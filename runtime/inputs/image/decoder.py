@@ -129,9 +129,17 @@ class ImageDecoder(Decoder):
         height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
         return {HEIGHT: int(height), WIDTH: int(width)}
 
-    def prepare(self, decoded: DecodedImage) -> Pixels:
-        """Return the prepared pixels, [height, width, channels]."""
-        return self.prepare_into(decoded, None)
+    def prepare(self, decoded: DecodedImage, *, slot: Pixels | None = None) -> Pixels:
+        """Return the prepared pixels, [height, width, channels], in ``slot`` where they fit."""
+        steps = self._spec.preprocessing.geometry
+        if self._fast and native.is_loaded():
+            pixels = native.prepare(decoded.image, steps, slot)
+        else:
+            pixels = preparation.prepare(decoded.image, steps)
+        if slot is None or pixels is slot or pixels.shape != slot.shape or pixels.dtype != slot.dtype:
+            return pixels
+        slot[...] = pixels
+        return slot
 
     def slots(self, count: int) -> Sequence[Any]:
         """Return memory of this thread for the pixels of ``count`` images, where all are of one size."""
@@ -144,15 +152,7 @@ class ImageDecoder(Decoder):
 
     def prepare_into(self, decoded: DecodedImage, slot: Pixels | None) -> Pixels:
         """Return the prepared pixels, in ``slot`` where they fit."""
-        steps = self._spec.preprocessing.geometry
-        if self._fast and native.is_loaded():
-            pixels = native.prepare(decoded.image, steps, slot)
-        else:
-            pixels = preparation.prepare(decoded.image, steps)
-        if slot is None or pixels is slot or pixels.shape != slot.shape or pixels.dtype != slot.dtype:
-            return pixels
-        slot[...] = pixels
-        return slot
+        return self.prepare(decoded) if slot is None else self.prepare(decoded, slot=slot)
 
     def bucket(self, prepared: Pixels) -> Hashable:
         """Return the size, which is the same for all images where the transform ends in a fixed one."""
