@@ -219,7 +219,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         step.finding = adapter.describe()
     request = _variant_request(options)
     if request is not None and request.calibration is not None:
-        check_data(request.calibration, adapter.inputs, request.min_agreement)
+        check_data(request.calibration, adapter.inputs, request.min_agreement, column=request.column)
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust, batch_axes=axes).network
@@ -273,6 +273,7 @@ def _variant_request(options: ExportOptions) -> VariantRequest | None:
     request = VariantRequest(
         precision=options.precision,
         calibration=options.calibration,
+        column=options.column,
         min_agreement=options.min_agreement,
     )
     check_request(request)

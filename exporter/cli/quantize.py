@@ -31,6 +31,10 @@ def quantize(
             help="Inputs like those it is used on: a folder, a table or a list. Some calibrate, others measure.",
         ),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column of --calibration, where it is a table, that holds the inputs."),
+    ] = None,
     labels_from: Annotated[
         Path | None,
         typer.Option(
@@ -58,6 +62,7 @@ def quantize(
     request = VariantRequest(
         precision=precision,
         calibration=calibration,
+        column=column,
         labels_from=labels_from,
         label_column=label_column,
         min_agreement=min_agreement,

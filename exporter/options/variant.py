@@ -28,6 +28,13 @@ class VariantOptions:
         help="Inputs like those it is used on: a folder, a table or a list. Some calibrate, others measure.",
         needs=("precision",),
     )
+    column: str | None = option_field(
+        kind=str,
+        metavar="NAME",
+        panel=_PANEL,
+        help="Column of --calibration, where it is a table, that holds the inputs.",
+        needs=("calibration",),
+    )
     min_agreement: float = option_field(
         MIN_AGREEMENT,
         kind=float,

@@ -73,25 +73,29 @@ def needed_inputs(min_agreement: float) -> tuple[int, int]:
     return _FEWEST_CALIBRATED, math.ceil(round(1 / room, 6)) if room > 0 else _FEWEST_MEASURED_OF_ALL
 
 
-def check_data(data: Path, inputs: Sequence[Input], min_agreement: float) -> None:
-    """Raise ExportError or InputError for data that is missing, of another kind or too little, before it is decoded."""
+def check_data(data: Path, inputs: Sequence[Input], min_agreement: float, *, column: str | None = None) -> None:
+    """Raise ExportError or InputError for data that is missing, of another kind or too little, before it is decoded.
+
+    ``column`` is the one of a table that holds the inputs.
+    """
     if not data.exists():
         raise ExportError(f"'{data}': no such file or folder. Check the path in --calibration.")
-    count = count_inputs([str(data)], source_format_of(inputs), left_out=LeftOut())
+    count = count_inputs([str(data)], source_format_of(inputs), column=column, left_out=LeftOut())
     if count is not None:
         _check_count(data, count, min_agreement, failures={})
 
 
-def read_data(model: Model, data: Path, min_agreement: float) -> SplitData:
+def read_data(model: Model, data: Path, min_agreement: float, *, column: str | None = None) -> SplitData:
     """Return the prepared inputs of a folder, table or list, split by their content; equal ones count once.
 
-    The split depends on nothing but the inputs themselves: not on their names or their order. Raises ExportError where
-    there are too few.
+    ``column`` is the one of a table that holds the inputs. The split depends on nothing but the inputs themselves: not
+    on their names or their order. Raises ExportError where there are too few.
     """
-    check_data(data, model.manifest.inputs, min_agreement)
+    check_data(data, model.manifest.inputs, min_agreement, column=column)
     failures: dict[str, str] = {}
     inputs: dict[str, PreparedSource] = {}
-    named = list(read_sources([str(data)], source_format_of(model.manifest.inputs), left_out=LeftOut()))
+    source_format = source_format_of(model.manifest.inputs)
+    named = list(read_sources([str(data)], source_format, column=column, left_out=LeftOut()))
     for name, source in fetch_each(_evenly(named)):
         try:
             if isinstance(source, InputError):

@@ -37,7 +37,7 @@ def quantize(
     check_request(request)
     check_task(manifest.task, manifest.name)
     if request.calibration is not None:
-        check_data(request.calibration, manifest.inputs, request.min_agreement)
+        check_data(request.calibration, manifest.inputs, request.min_agreement, column=request.column)
     replaced = {
         name for variant in manifest.variants if variant.precision == request.precision for name in variant.files
     }

@@ -52,13 +52,15 @@ _LISTED = 5
 class VariantRequest:
     """What to make a variant of: the user's data, and the least share of labels that have to be equal to fp32's.
 
-    Without ``calibration``, which int8 cannot do without, the artifact's golden inputs are what is measured on.
+    Without ``calibration``, which int8 cannot do without, the artifact's golden inputs are what is measured on;
+    ``column`` is the one of a table that holds the inputs.
     ``labels_from`` is labeled data, whose truth is in the column ``label_column`` of a table, for the accuracy. A page
     with pictures of the flips goes to ``html``, also where the variant is refused.
     """
 
     precision: Precision = "int8"
     calibration: Path | None = None
+    column: str | None = None
     labels_from: Path | None = None
     label_column: str = "label"
     min_agreement: float = MIN_AGREEMENT
@@ -222,7 +224,7 @@ def add_variant(
 def _read_inputs(artifact: Artifact, model: Model, request: VariantRequest) -> SplitData:
     """Return the user's data; without any, the golden inputs, which half precision is converted and measured with."""
     if request.calibration is not None:
-        return read_data(model, request.calibration, request.min_agreement)
+        return read_data(model, request.calibration, request.min_agreement, column=request.column)
     cases = read_golden(artifact.file(artifact.manifest.golden.file)).cases
     golden = tuple(
         PreparedSource(name=f"golden input {row}", source=case.source, sha256=digest_arrays(arrays), arrays=arrays)

@@ -43,6 +43,7 @@ VALUES = {
     "max_ratio": 4.0,
     "precision": "int8",
     "calibration": "photos",
+    "column": "text",
     "min_agreement": 0.9,
     "thorough": True,
     "locate": "fault",

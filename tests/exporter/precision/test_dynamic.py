@@ -14,6 +14,9 @@ import exporter
 import truecopy
 from exporter.errors import ParityError
 from exporter.precision import int8, search
+from exporter.precision.data import read_data
+from exporter.precision.graphs import read_network
+from exporter.precision.promises import changed_constant
 from exporter.precision.quantize import quantize
 from exporter.precision.variant import VariantRequest
 from runtime.artifact.open import open_artifact
@@ -84,6 +87,24 @@ def test_tables_and_products_are_smaller_and_measured(quantized):
     assert verify(quantized).passed
 
 
+def test_a_table_names_its_column(artifact, texts, tmp_path):
+    table = tmp_path / "texts.csv"
+    table.write_text("".join(["words,label\n", *(f"{line},x\n" for line in texts.read_text().splitlines())]))
+
+    with pytest.raises(truecopy.TruecopyError, match="expected --column with one of 'words', 'label'"):
+        quantize(artifact, VariantRequest(calibration=table, min_agreement=0.9), out=tmp_path / "out")
+    with truecopy.load(artifact) as model:
+        read, listed = read_data(model, table, 0.9, column="words"), read_data(model, texts, 0.9)
+    assert read.describe() == listed.describe()
+
+
+def test_twice_is_the_same_bytes(artifact, quantized, texts, tmp_path):
+    quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=tmp_path / "again")
+
+    for path in quantized.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
 def test_no_text_depends_on_its_neighbors(quantized):
     texts = ["good", "very very bad it is not good", "one two three", "bad bad bad bad"]
     with truecopy.load(quantized, precision="int8", batch=4) as model:
@@ -117,3 +138,14 @@ def test_a_wrong_constant_is_found_by_its_module(artifact, texts, monkeypatch, t
     with pytest.raises(ParityError, match=r"the weight of 'words' is off by [\d.]+ steps of its scale"):
         quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_constant_that_stays_is_that_of_fp32(artifact):
+    network = read_network(open_artifact(artifact), with_tables=True)
+    quantized = int8.quantize_dynamic(network, reduce_range=False)
+    assert changed_constant(network, quantized) == ""
+
+    bias = next(value for value in quantized.model.graph.initializer if value.name == "hidden.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(1.001 * onnx.numpy_helper.to_array(bias), bias.name))
+
+    assert "the constant 'hidden.bias' of 'hidden' is not that of fp32" in changed_constant(network, quantized)
