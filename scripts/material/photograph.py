@@ -1,7 +1,6 @@
 """The web page with a label, and the HTML report, in Debian's chromium: wide and narrow, light and dark.
 
-`photograph.py URL IMAGE REPORT FOLDER` writes NAME-WIDTH-SCHEME.png, and runs in the environment of
-other people's clients.
+`photograph.py URL IMAGE REPORT FOLDER` writes NAME-WIDTH-SCHEME.png; in the environment of tests/clients.
 """
 
 import base64
