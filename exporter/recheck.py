@@ -87,7 +87,7 @@ def recheck_artifact(
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     progress = Progress(listener)
     with progress.step("read") as step:
-        artifact = open_artifact(path)
+        artifact = open_artifact(path, mapped=True)
         manifest = artifact.manifest
         for name in manifest.files:
             artifact.file(name)

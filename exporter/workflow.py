@@ -28,7 +28,7 @@ from exporter.backends.backend import WrittenGraphs
 from exporter.backends.registry import backends_to_write, compare_staged, is_right_unoptimized, network_source
 from exporter.bundle import Staging, check_out, staging
 from exporter.checkpoint import Checkpoint, check_unchanged, read_checkpoint
-from exporter.checkpoint.memory import check_memory, only_new_objects, release_memory
+from exporter.checkpoint.memory import check_memory, free_weights, only_new_objects, release_memory
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
@@ -156,13 +156,13 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     with only_new_objects(), staging(options.artifact_path, force=options.force) as stage:
         written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
+        free_weights(subject.rebuilt.network, kept=subject.eager.reference.network)
         subject = replace(subject, rebuilt=replace(subject.rebuilt, network=subject.eager.reference.network))
         release_memory(subject.rebuilt.network)
         with progress.step("parity") as step:
-            evidence = _prove(subject, Artifact(path=stage.folder, manifest=written.draft), written, progress.advance)
+            evidence = _prove(subject, written, stage.folder, progress.advance)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
-            noise = parity.NoiseMeasurement(noise=evidence.noise)
-            golden = _golden_limits(written.draft, subject.adapter, noise)
+            golden = _golden_limits(written.draft, subject.adapter, parity.NoiseMeasurement(noise=evidence.noise))
             step.finding = describe_parity(evidence, subject.adapter.noun)
             check_unchanged(subject.checkpoint)
         stage.write(LAYOUT.parity, evidence_to_json(evidence))
@@ -226,6 +226,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)
+        release_memory(untouched)
         task_options = adapter.assume_task(options.task_options, untouched, outputs.values[0])
         options.check(task=task_options.task or DEFAULT_TASK)
         postprocessing = infer_postprocessing(
@@ -311,9 +312,10 @@ def _write(subject: _Subject, stage: Staging, progress: Progress) -> _Written:
     )
 
 
-def _prove(subject: _Subject, artifact: Artifact, written: _Written, advance: Advance) -> Evidence:
-    """Return the evidence on the staged artifact, run as it will be served; raise ParityError unless it passed."""
+def _prove(subject: _Subject, written: _Written, folder: Path, advance: Advance) -> Evidence:
+    """Return the evidence on the artifact in ``folder``, as it will be served; raise ParityError unless it passed."""
     options, adapter, eager = subject.options, subject.adapter, subject.eager
+    artifact = Artifact(path=folder, manifest=written.draft, mapped=True)
     expected = parity.build_inputs(
         eager,
         # What the user asked for, whatever the draft says.

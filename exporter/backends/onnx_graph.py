@@ -166,11 +166,13 @@ def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:
 def read_weights(artifact: Artifact) -> Mapping[str, Mapping[str, NDArray[Any]]]:
     """Return the constants of each graph; the large ones are in the artifact's one copy of its weights."""
     variant = artifact.manifest.variants[0]
-    constants = {}
-    for name in dict.fromkeys((variant.model, variant.network)):
-        stored = artifact.graph(name, weights=variant.weights)
-        constants[name] = dict(_constants_of(onnx.load_from_string(stored.data).graph, stored.weights))
-    return constants
+    graphs = {
+        name: artifact.graph(name, weights=variant.weights) for name in dict.fromkeys((variant.model, variant.network))
+    }
+    weights = graphs[variant.model].weights  # of both graphs, mapped once
+    return {
+        name: dict(_constants_of(onnx.load_from_string(stored.data).graph, weights)) for name, stored in graphs.items()
+    }
 
 
 def open_geometry(steps: Preprocessing, pixels: PixelFormat) -> GeometryFunction:

@@ -111,11 +111,16 @@ def open_paths(
             postprocessing=postprocessing,
             subgraphs=SubgraphCache(artifact, model.release),
         )
-        yield [
+        paths = [
             backend.open_path(opened)
             for path, backend in backends_in(artifact.manifest).items()
             if only is None or path in only
         ]
+        try:
+            yield paths
+        finally:
+            for opened_path in paths:
+                opened_path.release()
 
 
 def compare_staged(

@@ -100,19 +100,18 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
         name for name in ("prepare", "normalize", "logits", "postprocess", "score") if hasattr(type(pipeline), name)
     ]
     # In memory, as torch ends the whole process where it cannot write a file.
-    stream = io.BytesIO()
     try:
         with _quiet(), torch.no_grad():
             for name in kept:  # methods that forward does not call would not be compiled
                 torch.jit.export(getattr(type(pipeline), name))
             scripted = torch.jit.script(pipeline.eval())
-            torch.jit.save(torch.jit.freeze(scripted, preserved_attrs=kept), stream)
+            archive = torch.jit.freeze(scripted, preserved_attrs=kept).save_to_buffer()
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
             "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
-    _write_canonical(stream, path)
+    _write_canonical(io.BytesIO(archive), path)  # which shares the bytes
 
 
 def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from exporter.checkpoint.memory import drop_pages, release_memory
 from exporter.conversion.network_io import Arrays, call
 from exporter.errors import ConversionError, ExportError
 from exporter.outputs.postprocessing import Postprocessing
@@ -20,6 +21,9 @@ from runtime.artifact.difference import largest_difference
 # Rows are [batch, columns]; images, sound and series have more dimensions.
 _DIMENSIONS_OF_ROWS = 2
 _DIMENSIONS_OF_SIGNALS = 3
+
+# Weights whose pages are let go of at once.
+_LARGE_BYTES = 100_000_000
 
 # Inputs of the batch that outputs are compared with.
 _BATCH = 4
@@ -42,8 +46,14 @@ def against_float64(
     try:
         # The weights are doubled while they are copied: copied first, they would be held three times.
         tensors = (*network.parameters(), *network.buffers())
-        memo = {id(tensor): _doubled(tensor) for tensor in tensors if tensor.is_floating_point()}
+        memo = {}
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                memo[id(tensor)] = _doubled(tensor)
+                if tensor.nbytes > _LARGE_BYTES:
+                    drop_pages(network)
         exact = copy.deepcopy(network, memo).double()
+        release_memory(network)
         pairs = []
         for reference in references:
             count.next()

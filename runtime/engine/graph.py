@@ -20,7 +20,8 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is where the graph was read from: for messages, and for execution providers that read files themselves.
     ``weights_file`` is the only file that its tensors may lie in, and ``weights`` its bytes, aligned; it is None where
-    they may lie in none.
+    they may lie in none. Of a ``mapped`` graph, ``weights`` are the pages of that file, which a session on a CPU also
+    maps: it then holds no copy but those that its kernels pack.
     ``check_unchanged`` raises ArtifactError where the files are no longer those that were verified.
     """
 
@@ -29,6 +30,7 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
     weights_file: str | None
     weights: NDArray[np.uint8]
     check_unchanged: Callable[[], None]
+    mapped: bool = False
 
     def initializers(self) -> list[tuple[str, NDArray[Any], int]]:
         """Return name, values and ONNX type of each tensor that lies in the weights; the values are not copied.

@@ -91,6 +91,51 @@ def test_networks_of_one_checkpoint_share_its_pages_and_not_what_they_write(tmp_
     assert path.read_bytes() == content
 
 
+def resident_kb(path: Path) -> int:
+    """Return how much of a file this process's mappings have in memory."""
+    sizes, counts = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            counts = line.endswith(str(path))
+        elif counts and line.startswith("Rss:"):
+            sizes.append(int(line.split()[1]))
+    return sum(sizes)
+
+
+@ON_LINUX
+def test_pages_of_a_checkpoint_are_let_go_of_until_their_next_use(tmp_path):
+    path = tmp_path / "linear.pth"
+    network = rebuild(lambda: nn.Linear(64, 64), {}, linear(path)).network
+    before = network.weight.clone()
+    assert resident_kb(path)
+
+    memory.drop_pages(network)
+
+    assert resident_kb(path) == 0
+    assert torch.equal(network.weight, before)
+
+
+@ON_LINUX
+def test_what_a_network_wrote_to_its_mapped_weights_is_not_let_go_of(tmp_path):
+    network = rebuild(lambda: nn.Linear(64, 64), {}, linear(tmp_path / "linear.pth")).network
+    network.bias[3] = 7.0
+
+    memory.drop_pages(network)
+
+    assert network.bias[3] == 7.0
+
+
+def test_a_network_of_no_more_use_holds_no_weights_whatever_refers_to_them():
+    first, kept = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    first[1] = kept[1]
+    before, reference = kept[1].weight.clone(), first[0].weight
+
+    memory.free_weights(first, kept=kept)
+
+    assert reference.untyped_storage().nbytes() == 0
+    assert torch.equal(kept[1].weight, before)
+
+
 def test_a_checkpoint_that_changes_while_its_weights_are_in_use_is_seen(tmp_path):
     path = tmp_path / "linear.pth"
     checkpoint = linear(path)

@@ -101,6 +101,8 @@ def test_a_snapshot_in_the_cache_of_the_hub_is_an_artifact(tiny, tmp_path, photo
     link_to_blobs(snapshot, snapshot.parents[1] / "blobs")
 
     assert runtime.load(snapshot, device="cpu").predict(photos["cat"]).label == "cat"
+    with runtime.Model(open_artifact(snapshot, mapped=True), device="cpu") as model:
+        assert model.predict(photos["cat"]).label == "cat"
     (snapshot.parents[1] / "blobs" / "blob-weights.bin").write_bytes(b"x")
     with pytest.raises(runtime.ArtifactError, match="wrong size"):
         runtime.load(snapshot, device="cpu")

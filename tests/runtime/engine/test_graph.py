@@ -88,6 +88,28 @@ def test_two_sessions_share_the_weights_in_memory(tiny):
     assert first.weights.ctypes.data % 64 == 0
 
 
+def test_a_check_maps_the_weights_and_gives_the_same_outputs(tiny):
+    plain, mapped = (open_artifact(tiny, mapped=mapped) for mapped in (False, True))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+    graphs = [artifact.graph("network.onnx", weights="weights.bin") for artifact in (plain, mapped)]
+    outputs = [open_session(graph, device="cpu").run({"pixels": pixels}) for graph in graphs]
+
+    assert isinstance(graphs[1].weights, np.memmap)
+    assert np.array_equal(outputs[0]["probabilities"], outputs[1]["probabilities"])
+
+
+def test_weights_that_change_before_they_are_mapped_are_refused(copy):
+    graph = open_artifact(copy, mapped=True).graph("network.onnx", weights="weights.bin")
+    weights = copy / "weights.bin"
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    with pytest.raises(runtime.ArtifactError, match=r"weights\.bin': changed while in use"):
+        open_session(graph, device="cpu")
+
+
 EXTERNAL = tensor("inner")
 INNER = field(7, b"")
 
