@@ -23,6 +23,8 @@ _COPIES = {
 class SigmoidWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Context in which PyTorch's operators are watched for the memory that sigmoids write."""
 
+    supports_higher_order_operators = True  # such as torch.cond
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # The tensors are kept, so that no other tensor gets their memory.
@@ -33,7 +35,7 @@ class SigmoidWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         value = func(*args, **(kwargs or {}))
-        if isinstance(value, torch.Tensor) and self._is_sigmoid(func.overloadpacket, args):
+        if isinstance(value, torch.Tensor) and self._is_sigmoid(getattr(func, "overloadpacket", func), args):
             storage = value.untyped_storage()
             self._kept.append(value)
             self._starts[storage.data_ptr()] = storage.nbytes()

@@ -71,12 +71,14 @@ def _is_same(one: tuple[object, object] | None, other: tuple[object, object] | N
 class _RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the operators that draw random numbers, each with the innermost line outside of torch."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
             frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_LIBRARIES)]
             line = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
             self.found.append(f"{func}{line}")
