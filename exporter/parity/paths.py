@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ from exporter.parity.cases import (
 from runtime.artifact.open import Artifact
 from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
+from runtime.inputs.decoder import PreparedInput
+from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
 from runtime.model import Model
 from runtime.results import Failure, Result, split
@@ -175,11 +178,16 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: 
     classes = max(1, len(model.labels))
     batched = frozenset(output.name for output in manifest.outputs if output.batched)
 
+    @lru_cache(largest_batch(manifest.inputs))
+    def prepare(case: Case) -> PreparedInput:  # batches of every size hold the same cases
+        prepared: PreparedInput = model.prepare(case.data, subject=f"'{case.name}'")
+        return prepared
+
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
         if len(cases) == 1:
             results = [model.predict(cases[0].data, top_k=classes, threshold=0.0)]
         else:
-            scores = model.score([model.prepare(case.data, subject=f"'{case.name}'") for case in cases])
+            scores = model.score([prepare(case) for case in cases])
             results = [
                 model.interpret(score, name=case.name, top_k=classes, threshold=0.0)
                 for score, case in zip(scores, cases, strict=True)
