@@ -55,6 +55,7 @@ TASKS = {
     "Segment": "segment",
     "Classify": "classify",
     "Tokens": "tokens",
+    "Words": "words",
     "Heads": "heads",
     "Raw": "raw",
 }
@@ -62,6 +63,7 @@ TASKS = {
 TASK_EXCEPTIONS = {
     "Classify": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
     "Multilabel": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
+    "Words": {"exporter/outputs/probabilities.py"},
     "Segment": {"exporter/outputs/probabilities.py", "runtime/evaluation/segmentation.py"},
 }
 

@@ -29,7 +29,7 @@ from runtime.engine.session import Session, open_session
 from runtime.evidence import Stage
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.results import Failure, Result, split
+from runtime.results import Failure, Result
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
@@ -173,7 +173,6 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: 
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
-    batched = frozenset(output.name for output in manifest.outputs if output.batched)
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
         if len(cases) == 1:
@@ -187,7 +186,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: 
         return [_scores_of(result, manifest) for result in results]
 
     def interpret(reference: ReferenceOutput) -> Arrays:
-        (entry,) = split(manifest.task, reference.outputs, batched=batched, count=1)
+        (entry,) = model.split(reference.outputs, [model.prepare(reference.case.data)])
         return model.interpret(entry, name=reference.case.name).to_arrays()
 
     labels: dict[Stage, ServedStage] = {}
