@@ -29,10 +29,12 @@ from runtime.inputs.registry import is_costly_to_decode, open_decoder
 from runtime.inputs.warnings import InputWarnings
 from runtime.manifest import BATCH, FULL_PRECISION, Manifest, Variant
 from runtime.outputs.precision import with_precisions
+from runtime.outputs.registry import open_interpreter
+from runtime.outputs.shown import ShownModel
 from runtime.results import Failure, InputScores, Result, check_options, interpret, split
 
 
-class Model:
+class Model(ShownModel):
     """A loaded artifact; safe to use from many threads. ``close``, or the end of a ``with``, ends its threads.
 
     It stays what was verified, whatever happens to the folder. A copy, or one that was pickled, opens the same version
@@ -82,9 +84,6 @@ class Model:
                 ),
                 options=options or DeviceOptions(),
             )
-
-    def __repr__(self) -> str:
-        return f"<Model '{self.manifest.name}': {self.manifest.task.kind}, {self.variant.precision} on {self.device}>"
 
     @property
     def manifest(self) -> Manifest:
@@ -148,11 +147,9 @@ class Model:
     def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Result | list[Result]:
         """Return the result for one input, or a list of results for a list or tuple of inputs.
 
-        An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
-        3] for images, a dictionary for rows, an array for tensors. The result's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation, TokenSequence, HeadResults or Outputs. ``threshold`` is a probability, by
-        default the artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's
-        result is a Failure, and the others are not affected.
+        An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or uint8 [height, width, 3] for
+        images, a dictionary for rows, an array for tensors. ``threshold`` is by default the artifact's own. Raises
+        InputError for a single input that cannot be used; in a list, that one's result is a Failure.
         """
         check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):
@@ -248,11 +245,18 @@ class Model:
     def score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         """Return the network's scores for prepared inputs: one entry per input, in their order.
 
-        For most tasks it is an array, float32 [batch, classes]; raw tasks have one dictionary of arrays per input.
-        Inputs of different buckets run as several batches.
+        For most tasks it is an array, float32 [batch, classes]; some have a dictionary of arrays per input. Inputs of
+        different buckets run as several batches.
         """
         with self._executor.active():
             return self._score(prepared)
+
+    def split(self, outputs: Arrays, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
+        """Return a graph's outputs for a batch of prepared inputs as ``score`` does: one entry per input."""
+        entries = split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
+        if open_interpreter(self.manifest.task).names_parts:
+            return [{**row, **self._decoder.parts(value)} for row, value in zip(entries, prepared, strict=True)]
+        return entries
 
     def interpret(self, scores: InputScores, *, name: str, top_k: int = 5, threshold: float | None = None) -> Result:
         """Return the result of one entry of ``score`` for the input ``name``: a Failure where it is not finite."""
@@ -278,7 +282,6 @@ class Model:
             check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
         variant = self._variant
         if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
-            self._executor.check_open()
             if self.device != "cpu":
                 raise DeviceError(
                     f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
@@ -362,8 +365,7 @@ class Model:
 
     def _score_batch(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         outputs, again = self._executor.run_rows(self._decoder.stack(self._executor.fill(prepared)))
-        entries = split(self.manifest.task, outputs, batched=self._batched, count=len(prepared))[: len(prepared)]
-        return with_precisions(entries, self._variant.precision, again)
+        return with_precisions(self.split(outputs, prepared), self._variant.precision, again)
 
     def _named(self, inputs: Sequence[Any]) -> list[tuple[str, Any]]:
         return [(self._decoder.name(source, position), source) for position, source in enumerate(inputs)]

@@ -18,7 +18,9 @@ from runtime.outputs.raw import Outputs
 from runtime.outputs.registry import open_interpreter
 from runtime.outputs.regress import Estimate
 from runtime.outputs.segment import Segmentation
+from runtime.outputs.shown import ShownResult
 from runtime.outputs.tokens import TokenSequence, until_end
+from runtime.outputs.words import LabeledWord, LabeledWords
 
 __all__ = [
     "Answer",
@@ -27,6 +29,8 @@ __all__ = [
     "HeadResults",
     "InputScores",
     "LabelSet",
+    "LabeledWord",
+    "LabeledWords",
     "Outputs",
     "Prediction",
     "Result",
@@ -40,13 +44,15 @@ __all__ = [
     "until_end",
 ]
 
-Answer: TypeAlias = Prediction | LabelSet | Estimate | Segmentation | TokenSequence | HeadResults | Outputs
+Answer: TypeAlias = (
+    Prediction | LabelSet | Estimate | Segmentation | TokenSequence | LabeledWords | HeadResults | Outputs
+)
 
 # What only results of a prediction have.
 _FIELDS = frozenset(field for result in get_args(Answer) for field in result.__struct_fields__) - {"input"}
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class Failure(ShownResult, frozen=True, kw_only=True):
     """The result for an input that cannot be used; the others are not affected.
 
     Reading a prediction from it raises InputError with its reason, so that it cannot be taken for one.
@@ -62,9 +68,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the reason as an array."""
         return {"error": words_to_array([self.error])}
-
-    def __repr__(self) -> str:
-        return f"<Failure of {self}>"
 
     def __str__(self) -> str:
         return f"{self.input}: failed: {self.error}"

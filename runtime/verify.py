@@ -25,7 +25,7 @@ from runtime.manifest import DEFERRING, FULL_PRECISION
 from runtime.model import Model
 from runtime.outputs.precision import precision_of
 from runtime.outputs.registry import open_interpreter
-from runtime.results import InputScores, split
+from runtime.results import InputScores
 
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
@@ -173,7 +173,7 @@ class _GoldenChecks:
         yield from self._check_end_to_end("end to end", [self._run(arrays) for arrays in stacked])
         if len(golden) > 1 and model.variant.shares_batches:
             yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
-        yield from self._check_labels()
+        yield from self._check_labels(prepared)
         if self._defers:
             yield self._check_deferral(model.score(prepared))
         variant = model.variant
@@ -252,7 +252,7 @@ class _GoldenChecks:
         )
         return Check(name="deferral", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
 
-    def _check_labels(self) -> Iterator[Check]:
+    def _check_labels(self, prepared: Sequence[PreparedInput]) -> Iterator[Check]:
         """Yield the check of the results that the runtime makes of the eager model's outputs; none for raw outputs.
 
         They depend on no device, and so have to be equal.
@@ -260,8 +260,8 @@ class _GoldenChecks:
         model = self._model
         wrong = 0
         expected = False
-        for case in self._golden:
-            (scores,) = split(model.manifest.task, case.outputs, batched=model.manifest.batched_outputs, count=1)
+        for case, prepared_input in zip(self._golden, prepared, strict=True):
+            (scores,) = model.split(case.outputs, [prepared_input])
             labels = model.interpret(scores, name="").to_arrays()
             equal = labels.keys() == case.labels.keys() and all(
                 largest_difference(labels[name], array) == 0.0 for name, array in case.labels.items()

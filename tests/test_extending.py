@@ -55,6 +55,7 @@ TASKS = {
     "Segment": "segment",
     "Classify": "classify",
     "Tokens": "tokens",
+    "Words": "words",
     "Heads": "heads",
     "Raw": "raw",
 }
@@ -62,6 +63,7 @@ TASKS = {
 TASK_EXCEPTIONS = {
     "Classify": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
     "Multilabel": {"exporter/calibration/fit.py", "exporter/outputs/probabilities.py"},
+    "Words": {"exporter/outputs/probabilities.py"},
     "Segment": {"exporter/outputs/probabilities.py", "runtime/evaluation/segmentation.py"},
 }
 
@@ -114,7 +116,8 @@ STEP_EXCEPTIONS = {
         "runtime/geometry/plain.py",
         "runtime/geometry/sizes.py",
     },
-    "ToFloat": {*_PARTS, _PROBED},
+    # albumentations' Normalize divides by itself.
+    "ToFloat": {*_PARTS, _PROBED, "exporter/inputs/image/steps/normalize.py"},
     "Normalize": {*_PARTS, _PROBED, "exporter/inputs/image/transform.py"},
     "ChannelOrder": {_PROCESSORS, _PROBED},
     # The network's input is no image any more.

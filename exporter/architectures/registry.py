@@ -220,7 +220,7 @@ def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
         return build_auto(f"AutoModelFor{task}", config, folder, trust=trust, error=ArchitectureError, **arguments)
 
     names = [str(name) for name in getattr(config, "architectures", None) or ()]
-    tasks = ("ImageClassification", "SequenceClassification")
+    tasks = ("ImageClassification", "SequenceClassification", "TokenClassification")
     # Some say more behind it, as DeiT's ForImageClassificationWithTeacher and Perceiver's.
     task = next((task for task in tasks if any(f"For{task}" in name for name in names)), None)
     if any(name.endswith("ForConditionalGeneration") for name in names) and config.is_encoder_decoder:
@@ -228,8 +228,8 @@ def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
     if task is None:
         raise ArchitectureError(
             f"'{reference}': its task is not supported: expected an architecture that ends in "
-            "'ForImageClassification', 'ForSequenceClassification' or, with encoder and decoder, "
-            f"'ForConditionalGeneration', got {', '.join(map(repr, names)) or 'none'}. "
+            "'ForImageClassification', 'ForSequenceClassification', 'ForTokenClassification' or, with encoder and "
+            f"decoder, 'ForConditionalGeneration', got {', '.join(map(repr, names)) or 'none'}. "
             "Pass your own FILE.py:NAME that builds it."
         )
     rename, converts = _hugging_face_conversions(lambda: make(task))

@@ -21,6 +21,8 @@ def labels_of(config: Any) -> tuple[str, ...]:
 
 def task_of(config: Any) -> str | None:
     """Return the task of a configuration's head; one class is a regression there."""
+    if any(str(name).endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ()):
+        return "words"
     kind = getattr(config, "problem_type", None)
     if kind == "multi_label_classification":
         return "multilabel"

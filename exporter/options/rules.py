@@ -24,7 +24,7 @@ _DESCRIBED_BY: Mapping[str, str] = {
 }
 
 # The tasks whose outputs are classes, which have names.
-CLASS_TASKS = ("classify", "binary", "multilabel", "segment")
+CLASS_TASKS = ("classify", "binary", "multilabel", "segment", "words")
 DEFAULT_TASK = "classify"
 
 # Kinds whose task is classify where the user names none; texts and tokens take theirs from the network.

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from exporter.conversion.network_io import Arrays, main_output
 from exporter.errors import ConversionError
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
+from exporter.outputs.interpreter import (
+    NO_PARTS,
+    Decision,
+    ReferenceInterpreter,
+    compare_decisions,
+    margins_of_best,
+    to_words,
+)
 from exporter.outputs.postprocessing import check_logits, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_distributions, are_probabilities, class_outputs
 from runtime.manifest import Classify, Labels, Output
@@ -43,8 +50,9 @@ class ClassifyReference(ReferenceInterpreter):
             top_k=top_k,
         )
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return the best label, and the labels in falling order."""
+        del parts
         (scores,) = (array[0] for array in outputs.values())
         order = [int(index) for index in np.argsort(-scores, kind="stable")[:_TOP_K]]
         return {"label": to_words([self.labels[order[0]], *(self.labels[index] for index in order)])}

@@ -14,7 +14,7 @@ from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError, ExportError
 from exporter.options.heads import HeadOptions
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import Decision, ReferenceInterpreter
+from exporter.outputs.interpreter import NO_PARTS, Decision, ReferenceInterpreter
 from exporter.outputs.labels import LabelSource
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing
 from exporter.outputs.registry import infer_postprocessing, open_reference, options_of_task
@@ -60,8 +60,9 @@ class HeadsReference(ReferenceInterpreter):
         worst = flips[name]
         return replace(combined, margin=worst.margin, expected=f"{name} {worst.expected}", got=f"{name} {worst.got}")
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return the result of each head, as ``head.name``."""
+        del parts
         return {
             f"{name}.{key}": array
             for name, head in self._heads.items()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from exporter.conversion.network_io import Arrays
 from runtime.manifest import Output
 from runtime.outputs.metrics import Scores
+
+NO_PARTS: Arrays = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +72,10 @@ class ReferenceInterpreter(ABC):
         return False
 
     @abstractmethod
-    def expected_result(self, outputs: Arrays) -> Arrays:
-        """Return the meaning of eager's outputs, a batch of one, in the form of ``runtime.results.result_to_arrays``.
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
+        """Return the meaning of eager's outputs, a batch of one, in the form of a result's ``to_arrays``.
+
+        ``parts`` are those of the input that rows of scores belong to, where it has some.
 
         Names are in the order in which the user gave them.
         """

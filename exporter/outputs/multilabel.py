@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, to_words
+from exporter.outputs.interpreter import NO_PARTS, Decision, ReferenceInterpreter, compare_decisions, to_words
 from exporter.outputs.postprocessing import check_logits, main_outputs, to_rows
 from exporter.outputs.probabilities import ClassPostprocessing, are_probabilities, class_outputs, sorted_labels
 from runtime.manifest import Labels, Multilabel, Output
@@ -39,8 +39,9 @@ class MultilabelReference(ReferenceInterpreter):
         margins = np.abs(expected[0].astype(np.float64) - thresholds)
         return compare_decisions(above == reached, margins, describe=describe)
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return the labels of the classes that hold, sorted."""
+        del parts
         (scores,) = (array[0] for array in outputs.values())
         return {"labels": to_words(sorted_labels(self.labels, list(np.flatnonzero(scores >= self._thresholds))))}
 

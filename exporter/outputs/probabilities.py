@@ -11,7 +11,7 @@ from exporter.conversion.node_builder import NodeBuilder
 from exporter.outputs.labels import LabelSource, describe_labels, read_labels
 from exporter.outputs.postprocessing import LOGITS, MainOutput, Postprocessing
 from runtime.artifact.proof import FORMULA_LIMIT
-from runtime.manifest import Classify, Multilabel, Output, Segment
+from runtime.manifest import Classify, Multilabel, Output, Segment, Words
 
 PROBABILITIES = "probabilities"
 
@@ -42,7 +42,7 @@ class ClassPostprocessing(Postprocessing):
     ``scales`` are those of an artifact that was calibrated, which its logits are multiplied by; none before that.
     """
 
-    task: Classify | Multilabel | Segment
+    task: Classify | Multilabel | Segment | Words
     scales: tuple[float, ...] = ()
 
     # Which dimension of the output the classes are.

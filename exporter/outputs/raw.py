@@ -13,7 +13,7 @@ from exporter.conversion.network_io import Arrays, batch_first, take_apart
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ConversionError
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import ReferenceInterpreter
+from exporter.outputs.interpreter import NO_PARTS, ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing
 from runtime.manifest import BATCH, Entries, Items, Output, Raw, Structure, TensorLeaf
 from runtime.outputs.raw import Outputs
@@ -25,9 +25,9 @@ class RawReference(ReferenceInterpreter):
     task: Raw
     has_meaning = False
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return nothing."""
-        del outputs
+        del outputs, parts
         return {}
 
     def scores_of(self, result: Outputs, outputs: Sequence[Output]) -> Arrays:

@@ -25,6 +25,7 @@ TASKS: dict[str, str] = {
     "regress": "exporter.outputs.regress:RegressPostprocessing",
     "segment": "exporter.outputs.segment:SegmentPostprocessing",
     "tokens": "exporter.outputs.tokens:TokensPostprocessing",
+    "words": "exporter.outputs.words:WordsPostprocessing",
     "heads": "exporter.outputs.heads:HeadsPostprocessing",
     "raw": "exporter.outputs.raw:RawPostprocessing",
 }

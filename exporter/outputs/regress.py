@@ -12,7 +12,7 @@ from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.errors import ExportError
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import ReferenceInterpreter, largest_difference, to_words
+from exporter.outputs.interpreter import NO_PARTS, ReferenceInterpreter, largest_difference, to_words
 from exporter.outputs.postprocessing import LOGITS, Postprocessing, check_finite, main_outputs, to_rows
 from exporter.outputs.target_inverse import inverse_module, inverse_nodes
 from runtime.manifest import Affine, InverseStep, Output, Regress, Value
@@ -27,8 +27,9 @@ class RegressReference(ReferenceInterpreter):
 
     task: Regress
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return names and values."""
+        del parts
         (scores,) = (array[0] for array in outputs.values())
         return {"names": to_words([value.name for value in self.task.values]), "values": scores.astype(np.float32)}
 

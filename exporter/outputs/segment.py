@@ -11,7 +11,14 @@ from torch import Tensor
 from exporter.conversion.network_io import Arrays
 from exporter.errors import ExportError
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import Decision, ReferenceInterpreter, compare_decisions, margins_of_best, to_words
+from exporter.outputs.interpreter import (
+    NO_PARTS,
+    Decision,
+    ReferenceInterpreter,
+    compare_decisions,
+    margins_of_best,
+    to_words,
+)
 from exporter.outputs.postprocessing import Activation, check_logits, main_outputs
 from exporter.outputs.probabilities import (
     PROBABILITIES,
@@ -46,8 +53,9 @@ class SegmentReference(ReferenceInterpreter):
         """Return whether ``actual`` is a map [1, height, width] of the size of the scores ``expected``."""
         return actual.shape == (expected.shape[0], *expected.shape[2:])
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return the map, and the labels in it, sorted."""
+        del parts
         (scores,) = (array[0] for array in outputs.values())
         label_map = np.argmax(scores, axis=0)
         return {"label map": label_map, "labels": to_words(sorted_labels(self.labels, list(np.unique(label_map))))}

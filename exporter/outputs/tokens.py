@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from exporter.conversion.network_io import Arrays
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import ReferenceInterpreter, to_words
+from exporter.outputs.interpreter import NO_PARTS, ReferenceInterpreter, to_words
 from exporter.outputs.labels import LabelSource, describe_labels, read_vocabulary
 from exporter.outputs.postprocessing import LOGITS, Named, Postprocessing, main_outputs, not_fitting
 from runtime.manifest import Labels, Output, Tokens
@@ -31,8 +31,9 @@ class TokensReference(ReferenceInterpreter):
 
     task: Tokens
 
-    def expected_result(self, outputs: Arrays) -> Arrays:
+    def expected_result(self, outputs: Arrays, parts: Arrays = NO_PARTS) -> Arrays:
         """Return the tokens before the end token, and their words."""
+        del parts
         (scores,) = (array[0] for array in outputs.values())
         tokens, labels = _before_end(scores, self.task.end_id), self.labels
         words = [labels[token] if 0 <= token < len(labels) else f"#{token}" for token in tokens] if labels else []

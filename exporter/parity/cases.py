@@ -37,12 +37,14 @@ class PreparedInput:
     """One case after the user's own preprocessing, as a batch of one.
 
     ``decoded`` are the inputs of the ``model`` graph, none where that graph takes prepared inputs; ``arrays`` are the
-    inputs of the ``network`` graph, ``tensors`` those of the network itself, by name.
+    inputs of the ``network`` graph, ``tensors`` those of the network itself, by name. ``parts`` are those of the input
+    that rows of its scores belong to, as ``runtime/outputs/parts.py`` has them; none where it has none.
     """
 
     decoded: Arrays = field(default_factory=dict)
     arrays: Arrays
     tensors: Mapping[str, torch.Tensor]
+    parts: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

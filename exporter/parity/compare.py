@@ -251,7 +251,7 @@ def _expectation(stage: Stage, subject: ParityInputs) -> Callable[[ReferenceOutp
         "arithmetic": REFERENCE_VALUES["network inputs"],
         "network": REFERENCE_VALUES["network outputs"],
         "activation": REFERENCE_VALUES["outputs"],
-        "labels": lambda reference: interpreter.expected_result(reference.outputs),
+        "labels": lambda reference: interpreter.expected_result(reference.outputs, reference.prepared.parts),
     }
     return by_stage[stage]
 

@@ -38,7 +38,7 @@ def _case(reference: ReferenceOutput, task: Task, labels: Sequence[str]) -> Gold
         source=reference.case.data,
         prepared=reference.prepared.arrays,
         outputs=reference.outputs,
-        labels=open_reference(task, labels).expected_result(reference.outputs),
+        labels=open_reference(task, labels).expected_result(reference.outputs, reference.prepared.parts),
     )
 
 

@@ -32,7 +32,7 @@ from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import largest_batch
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.results import Failure, Result, split
+from runtime.results import Failure, Result
 
 # The path that the runtime itself takes: what is served.
 RUNTIME = "runtime"
@@ -176,7 +176,6 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: 
     """Return the path that ``predict`` takes, its results turned back into arrays; several cases share a batch."""
     manifest = model.manifest
     classes = max(1, len(model.labels))
-    batched = frozenset(output.name for output in manifest.outputs if output.batched)
 
     @lru_cache(largest_batch(manifest.inputs))
     def prepare(case: Case) -> PreparedInput:  # batches of every size hold the same cases
@@ -195,7 +194,7 @@ def runtime_path(model: Model, *, stages: Mapping[Stage, ServedStage], release: 
         return [_scores_of(result, manifest) for result in results]
 
     def interpret(reference: ReferenceOutput) -> Arrays:
-        (entry,) = split(manifest.task, reference.outputs, batched=batched, count=1)
+        (entry,) = model.split(reference.outputs, [model.prepare(reference.case.data)])
         return model.interpret(entry, name=reference.case.name).to_arrays()
 
     labels: dict[Stage, ServedStage] = {}

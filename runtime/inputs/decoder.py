@@ -109,6 +109,14 @@ class Decoder(ABC):
     def stack(self, prepared: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """Return the arrays of the ``network`` graph for inputs of one bucket, padded where necessary."""
 
+    def parts(self, prepared: Any) -> dict[str, NDArray[Any]]:
+        """Return the parts of a prepared input that rows of its scores belong to; none where it has none.
+
+        ``runtime/outputs/parts.py`` says what the arrays are.
+        """
+        del prepared
+        return {}
+
     def raw_arrays(self, decoded: Any) -> dict[str, NDArray[Any]]:
         """Return the arrays of the ``model`` graph, which takes raw inputs, for a batch of one."""
         return self.stack([self.prepare(decoded)])

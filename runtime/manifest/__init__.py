@@ -71,6 +71,7 @@ from runtime.manifest.tasks import (
     TensorLeaf,
     Tokens,
     Value,
+    Words,
 )
 from runtime.manifest.variants import (
     DEFERRING,
@@ -157,6 +158,7 @@ __all__ = [
     "Value",
     "Variant",
     "VariantGolden",
+    "Words",
     "manifest_from_json",
     "struct_to_json",
 ]

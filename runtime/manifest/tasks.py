@@ -96,6 +96,15 @@ class Tokens(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field="kin
     labels: Labels | None = None
 
 
+class Words(TaggedPart, frozen=True, kw_only=True, tag="words", tag_field="kind"):
+    """A class for each word of a text: the output is probabilities [batch, length, classes], of all tokens.
+
+    The first token of a word decides; special tokens and padding are no words.
+    """
+
+    labels: Labels
+
+
 # What a head may be.
 HeadTask: TypeAlias = Classify | Multilabel | Regress
 
@@ -156,4 +165,4 @@ class Raw(TaggedPart, frozen=True, kw_only=True, tag="raw", tag_field="kind"):
 
 
 # What the outputs mean: each type has ``labels``, the file of its class names or words, or None.
-Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Heads | Raw
+Task: TypeAlias = Classify | Multilabel | Regress | Segment | Tokens | Words | Heads | Raw

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.manifest import Classify
 from runtime.outputs.interpreter import Interpreter, ScoredLabel, words_to_array
+from runtime.outputs.shown import ShownResult
 
 if TYPE_CHECKING:
     from runtime.outputs.metrics import Evaluation, Maps, Scores
@@ -19,7 +20,7 @@ UNKNOWN = "unknown"
 _TOP = 5
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Prediction(ShownResult, frozen=True, kw_only=True, omit_defaults=True):
     """The result of ``classify`` for one input: the best class, and the ``top`` classes in falling order.
 
     Under the threshold, ``label`` is ``"unknown"`` and ``index`` -1; ``probability`` stays that of the best class.
@@ -41,9 +42,6 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the labels, best first, as an array; probabilities are left out."""
         return {"label": words_to_array([self.label, *(scored.label for scored in self.top)])}
-
-    def __repr__(self) -> str:
-        return f"<Prediction of {self}>"
 
     def __str__(self) -> str:
         return f"{self.input}: {self.label} ({self.probability:.1%})"

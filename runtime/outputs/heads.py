@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.manifest import Head, Heads
 from runtime.outputs.interpreter import Interpreter, stack_rows
 from runtime.outputs.registry import open_interpreter
+from runtime.outputs.shown import ShownResult
 
 
-class HeadResults(msgspec.Struct, frozen=True, kw_only=True):
+class HeadResults(ShownResult, frozen=True, kw_only=True):
     """The result of ``heads``: what each head predicts, by its name, such as a Prediction or an Estimate."""
 
     input: str

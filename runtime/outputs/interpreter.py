@@ -43,6 +43,9 @@ class Interpreter(ABC):
     # Results are label maps, which can be drawn, and whose truth is a mask.
     gives_maps: ClassVar[bool] = False
 
+    # Results name parts of the input, which ``Model.split`` adds to the scores; see ``runtime/outputs/parts.py``.
+    names_parts: ClassVar[bool] = False
+
     # ``evaluate`` compares scores with labeled data.
     is_evaluated: ClassVar[bool] = False
 

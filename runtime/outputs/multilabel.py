@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.manifest import Multilabel
 from runtime.outputs.interpreter import Interpreter, ScoredLabel, words_to_array
+from runtime.outputs.shown import ShownResult
 
 if TYPE_CHECKING:
     from runtime.outputs.metrics import Evaluation, Maps, Scores
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _SEPARATOR = ";"
 
 
-class LabelSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LabelSet(ShownResult, frozen=True, kw_only=True, omit_defaults=True):
     """The result of ``multilabel``: the classes that reached their thresholds, in falling order; perhaps none.
 
     ``precision`` names the variant that the scores are of, and is left out for fp32 alone.
@@ -36,9 +37,6 @@ class LabelSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the labels, sorted, as an array; probabilities are left out."""
         return {"labels": words_to_array(sorted(scored.label for scored in self.labels))}
-
-    def __repr__(self) -> str:
-        return f"<LabelSet of {self}>"
 
     def __str__(self) -> str:
         labels = ", ".join(f"{scored.label} ({scored.probability:.1%})" for scored in self.labels)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from numpy.typing import NDArray
 
 from runtime.manifest import Entries, Items, Raw, Structure, TensorLeaf
 from runtime.outputs.interpreter import Interpreter, stack_rows
+from runtime.outputs.shown import ShownResult
 
 
-class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+class Outputs(ShownResult, frozen=True, kw_only=True):
     """The result of ``raw``: the network's own outputs as arrays, in the structure that its forward returned."""
 
     input: str
@@ -23,9 +23,6 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return no array: the outputs are scores, and mean nothing beyond themselves."""
         return {}
-
-    def __repr__(self) -> str:
-        return f"<Outputs of {self}>"
 
     def __str__(self) -> str:
         return f"{self.input}: {_describe(self.outputs)}"

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from runtime.manifest import Classify, Heads, Multilabel, Raw, Regress, Segment, Task, Tokens
+from runtime.manifest import Classify, Heads, Multilabel, Raw, Regress, Segment, Task, Tokens, Words
 from runtime.outputs.interpreter import Interpreter
 
 # The class that interprets a task's scores, by module and name: a task's module loads when a model of it does.
@@ -15,6 +15,7 @@ INTERPRETERS: dict[type[Any], str] = {
     Regress: "runtime.outputs.regress:RegressInterpreter",
     Segment: "runtime.outputs.segment:SegmentInterpreter",
     Tokens: "runtime.outputs.tokens:TokensInterpreter",
+    Words: "runtime.outputs.words:WordsInterpreter",
     Heads: "runtime.outputs.heads:HeadsInterpreter",
     Raw: "runtime.outputs.raw:RawInterpreter",
 }

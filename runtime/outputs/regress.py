@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.manifest import Regress
 from runtime.outputs.interpreter import Interpreter, words_to_array
+from runtime.outputs.shown import ShownResult
 
 if TYPE_CHECKING:
     from runtime.outputs.metrics import Evaluation, Maps, Scores
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class Estimate(ShownResult, frozen=True, kw_only=True):
     """The result of ``regress``: numbers by name, and the units that the manifest gives them, where it does."""
 
     input: str
     values: dict[str, float]
     # Rows do not have them: the manifest does.
-    units: Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"writeOnly": True})] = {}
+    units: Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"writeOnly": True})] = msgspec.field(
+        default_factory=dict
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row: plain dictionaries, strings and numbers."""
@@ -32,9 +35,6 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         """Return names and values, float32, as arrays."""
         values = np.array(list(self.values.values()), dtype=np.float32)
         return {"names": words_to_array(list(self.values)), "values": values}
-
-    def __repr__(self) -> str:
-        return f"<Estimate of {self}>"
 
     def __str__(self) -> str:
         shown = (f"{name} {value:g} {self.units.get(name, '')}".rstrip() for name, value in self.values.items())

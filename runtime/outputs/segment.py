@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from runtime.manifest import Segment
 from runtime.outputs.interpreter import Interpreter, words_to_array
+from runtime.outputs.shown import ShownResult
 
 if TYPE_CHECKING:
     from runtime.outputs.metrics import Evaluation, Maps, Scores
 
 
-class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
+class Segmentation(ShownResult, frozen=True, kw_only=True):
     """The result of ``segment``: ``label_map`` is int64 [height, width], class indices at the network's resolution.
 
     ``shares`` are the classes in the map, by label, with their share of its pixels, in falling order.
@@ -32,9 +33,6 @@ class Segmentation(msgspec.Struct, frozen=True, kw_only=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the map, and the labels in it, sorted, as arrays."""
         return {"label map": np.asarray(self.label_map), "labels": words_to_array(sorted(self.shares))}
-
-    def __repr__(self) -> str:
-        return f"<Segmentation of {self}>"
 
     def __str__(self) -> str:
         return f"{self.input}: " + ", ".join(f"{label} {share:.1%}" for label, share in self.shares.items())

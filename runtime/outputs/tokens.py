@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.manifest import Tokens
 from runtime.outputs.interpreter import Interpreter, words_to_array
+from runtime.outputs.shown import ShownResult
 
 
-class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
+class TokenSequence(ShownResult, frozen=True, kw_only=True):
     """The result of ``tokens``: the token numbers before the end token, and their words where there is a vocabulary.
 
     ``text`` is the words as one string where the vocabulary is one of characters.
@@ -32,9 +32,6 @@ class TokenSequence(msgspec.Struct, frozen=True, kw_only=True):
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return tokens and words as arrays."""
         return {"tokens": np.array(self.tokens, dtype=np.int64), "words": words_to_array(list(self.words or ()))}
-
-    def __repr__(self) -> str:
-        return f"<TokenSequence of {self}>"
 
     def __str__(self) -> str:
         shown = self.tokens if self.words is None else self.words

@@ -31,7 +31,7 @@ from exporter.inputs.image.plain_options import (
     parts_of_options,
     transform_of_parts,
 )
-from exporter.inputs.image.stated import read_stated, stating_advice
+from exporter.inputs.image.stated import read_library, read_stated, stating_advice
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.open import array_to_bytes
 from exporter.options.export import ExportOptions
@@ -99,7 +99,8 @@ def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: Pix
         return read_stated(options.preprocess, stated, pixels, exif=bool(options.exif), trust=options.trust)
     if options.preprocess is not None:
         try:
-            return read_transform(options.preprocess, pixels, trust=options.trust)
+            library = read_library(options.preprocess, pixels, trust=options.trust)
+            return library or read_transform(options.preprocess, pixels, trust=options.trust)
         except PreprocessingError as error:
             advice = stating_advice(options.preprocess, trust=options.trust) if pixels == RGB else ""
             raise PreprocessingError(f"{error}{advice}") from error

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from exporter.errors import PreprocessingError
+from exporter.errors import PreprocessingError, first_line
 from exporter.inputs.image.cases import odd_cases
 from exporter.inputs.image.made_images import Drawing
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
 from exporter.inputs.image.plain_options import TransformParts, options_text, transform_of_parts
 from exporter.inputs.image.registry import STEPS
-from exporter.inputs.image.transform import Prefix, TrainingTransform, read_transform
+from exporter.inputs.image.torchvision_reader import is_albumentations
+from exporter.inputs.image.transform import Prefix, TrainingTransform, read_parts, read_transform
 from exporter.inputs.image.user_callable import ARRAY_FORMS, UserCallable, load_callable, ways_to_call, why_it_fails
 from exporter.options.export import RESIZE_BACKENDS
 from runtime.geometry.arrays import Pixels
@@ -85,6 +86,45 @@ def read_stated(
     if worst > _TOLERANCE:
         raise PreprocessingError(_unequal(chosen, steps, worst, images[0]))
     return _held_against(chosen, steps, levels, exif=exif)
+
+
+def read_library(
+    preprocess: str | Callable[..., Any], pixels: PixelFormat, *, trust: bool = False
+) -> TrainingTransform | None:
+    """Return the steps of a Compose of albumentations, with itself as their reference; None for any other transform.
+
+    It is called with RGB arrays. Raises PreprocessingError where a part cannot be folded in, or where the steps differ
+    from it on a few images.
+    """
+    try:
+        function, origin = load_callable(preprocess, trust=trust)
+    except PreprocessingError:
+        return None
+    if not is_albumentations(function):
+        return None
+    probability = getattr(function, "p", 1)
+    if probability != 1:
+        raise PreprocessingError(f"'{origin}': is applied with a probability of {probability}. Pass one with p=1.")
+    if pixels != RGB:
+        raise PreprocessingError(f"'{origin}': is for RGB images: got {pixels}. Leave out --pixel-format.")
+    call = UserCallable(function=function, origin=origin, form=ARRAY_FORMS[0], by_keyword=True)
+    steps = read_parts(function, origin, pixels)
+    levels = _levels_of(steps)
+    for image in map(_draw, _DRAWINGS):
+        try:
+            worst = _difference(call, steps.transform, levels, image)
+        except Exception as error:  # such as a crop that is larger than the image
+            raise PreprocessingError(
+                f"'{origin}': fails on an image of {image.height} x {image.width}: {type(error).__name__}: "
+                f"{first_line(error)}. Pass a transform that takes images of every size."
+            ) from error
+        if worst > _TOLERANCE:
+            raise PreprocessingError(
+                f"'{origin}': differs from the steps that were read of it ({steps.describe()}) on an image of "
+                f"{image.height} x {image.width}, by up to {worst:.2g} gray levels. Put a resize before a frame "
+                "or crop that not every image fits, or pass another transform."
+            )
+    return _held_against(call, steps, levels, exif=False)
 
 
 def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Reader of torchvision's transforms, version 1 and 2, into the manifest's steps."""
+"""Reader of torchvision's transforms, version 1 and 2, and of albumentations', into the manifest's steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,11 @@ _AUGMENTATION = (
 # The same pixels, as a tensor [channels, height, width].
 _TO_TENSOR = (transforms.PILToTensor, v2.PILToTensor, v2.ToImage)
 
+# albumentations' own, by the names that all of its versions have.
+_LIBRARY = "albumentations"
+_COMPOSES = ("albumentations.Compose", "albumentations.Sequential")
+_TO_TENSORS = ("albumentations.ToTensorV2",)
+
 # An RGB image in, the same image out.
 _IDENTITIES = (v2.RGB, v2.ToPureTensor, v2.Identity, nn.Identity)
 
@@ -70,6 +75,16 @@ def flatten(container: object) -> list[LeafTransform]:
     return [LeafTransform(transform=leaf.transform, position=f"{leaf.position} of {count}") for leaf in leaves]
 
 
+def is_albumentations(transform: object) -> bool:
+    """Return whether a transform is a Compose of albumentations, which is called with ``image=`` and an array."""
+    return _short_name(type(transform)) in _COMPOSES
+
+
+def _short_name(kind: type) -> str:
+    """Return a class's name with its package alone: libraries move classes from module to module."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
 def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[LeafTransform]:
     """Return the transforms that a preset's ``forward`` applies, one after the other."""
     parts: list[Callable[[Any], Any]] = []
@@ -94,7 +109,10 @@ def read_leaves(leaves: Sequence[LeafTransform], origin: str, pixels: PixelForma
 def _leaves(container: object, prefix: str) -> Iterator[LeafTransform]:
     parts = container.transforms if hasattr(container, "transforms") else container
     for position, part in enumerate(parts, start=1):  # type: ignore[arg-type]
-        if isinstance(part, transforms.Compose | v2.Compose | nn.Sequential):
+        if isinstance(part, transforms.Compose | v2.Compose | nn.Sequential) or (
+            # One that is not always applied is refused as a leaf.
+            is_albumentations(part) and getattr(part, "p", 1) == 1
+        ):
             yield from _leaves(part, f"{prefix}{position}.")
         elif isinstance(part, ImageClassification | SemanticSegmentation):
             yield from (
@@ -135,6 +153,14 @@ class _LeafReader:
     def _read_leaf(self, leaf: LeafTransform) -> None:
         transform, kind = leaf.transform, type(leaf.transform)
         subject = f"'{self._origin}': step {leaf.position}, '{kind.__name__}'"
+        probability = getattr(transform, "p", 1) if _short_name(kind).startswith(f"{_LIBRARY}.") else 1
+        if probability != 1:
+            raise PreprocessingError(
+                f"{subject}: is applied with a probability of {probability}: expected 1, which is always. Pass the "
+                "transform that you evaluate with."
+            )
+        if _short_name(kind) in _TO_TENSORS:
+            return
         if kind in _TO_TENSOR:
             if self._pixels.mode == "bands" and kind is not v2.ToImage:
                 raise PreprocessingError(
@@ -191,8 +217,8 @@ def channels_after(channels: int, step: Step) -> int:
 
 
 def _reader_of(kind: type) -> Reader | None:
-    name = f"{kind.__module__}.{kind.__name__}"
-    readers = (module.READERS.get(key) for module in STEPS.values() for key in (kind, name))
+    keys = (kind, f"{kind.__module__}.{kind.__name__}", _short_name(kind))
+    readers = (module.READERS.get(key) for module in STEPS.values() for key in keys)
     return next((reader for reader in readers if reader is not None), None)
 
 

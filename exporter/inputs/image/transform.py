@@ -27,6 +27,7 @@ from exporter.inputs.image.user_callable import required_parameters
 from exporter.object_path import is_reference, load_object
 from runtime.errors import listed
 from runtime.geometry.arrays import Pixels
+from runtime.geometry.images import to_array
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ArithmeticStep, GeometryStep, Normalize, Preprocessing
@@ -131,6 +132,30 @@ def read_transform(
         f"'{origin}': not a torchvision transform: expected a torchvision.transforms.Compose, "
         f"got {type(transform).__module__}.{type(transform).__name__}. Name the Compose itself."
     )
+
+
+def read_parts(compose: Any, origin: str, pixels: PixelFormat) -> TrainingTransform:
+    """Return the steps of a Compose of another library than torchvision, executed by this project's own code.
+
+    Raises PreprocessingError for the first part that cannot be folded in.
+    """
+    read = read_leaves(flatten(compose), origin, pixels)
+    steps = _preprocessing(read.geometry, read.arithmetic, origin, pixels.channels)
+    arithmetic = [STEPS[type(step)].to_module(step) for step in steps.arithmetic]
+
+    def run_geometry(image: Image.Image) -> Pixels:
+        for step in steps.geometry:
+            image = GEOMETRY_STEPS[type(step)].run_on_image(image, step)
+        return to_array(image)
+
+    def run(image: Image.Image) -> torch.Tensor:
+        values = torch.from_numpy(run_geometry(image).copy()).permute(2, 0, 1).to(torch.float32)
+        for module in arithmetic:
+            values = module(values.unsqueeze(0))[0]
+        return values
+
+    prefix = Prefix(name="the whole", steps=len(steps.geometry), pixels=run_geometry)
+    return TrainingTransform(steps=steps, transform=run, prefixes=(prefix,), origin=origin)
 
 
 def read_preset(torchvision_name: str, pixels: PixelFormat = RGB) -> TrainingTransform:

@@ -156,9 +156,10 @@ class TextAdapter(AdapterDefaults):
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options, with the task of the network's configuration."""
-        if options.task is None and self._task is not None:
-            return replace(options, task=self._task)
-        return options
+        task = options.task or self._task
+        if task == "words" and self._pairs:
+            raise PreprocessingError("--task words: is for single texts: expected no --text-pairs. Leave it out.")
+        return options if task is None else replace(options, task=task)
 
     def cases(self) -> tuple[Case, ...]:
         """Return the user's texts and our own, up to one that is cut."""
@@ -181,7 +182,11 @@ class TextAdapter(AdapterDefaults):
         """Return the arrays of the user's own tokenizer."""
         by_name = self._tokenizer.reference(self._texts(case))
         arrays = {name: by_name[name] for name in self._arrays}
-        return PreparedInput(arrays=arrays, tensors={name: torch.from_numpy(array) for name, array in arrays.items()})
+        return PreparedInput(
+            arrays=arrays,
+            tensors={name: torch.from_numpy(array) for name, array in arrays.items()},
+            parts={} if self._pairs else self._tokenizer.words(*self._texts(case)),
+        )
 
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's tokenizer."""

@@ -1,7 +1,7 @@
 """Tokenizers of training: untouched for the reference, and as the artifact's ``tokenizer.json``."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +15,7 @@ from exporter.architectures.hugging_face import load_auto
 from exporter.errors import PreprocessingError, first_line
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
+from runtime.outputs.parts import to_parts
 
 ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 
@@ -32,7 +33,8 @@ _PADDING = ("<pad>", "[PAD]", "<PAD>", "PAD", "pad")
 class ReadTokenizer:
     """The tokenizer of a model.
 
-    ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``data`` is
+    ``reference`` is the untouched tokenizer: from one text, or two, to arrays int64 [1, length] by name. ``words``
+    are the words of one text with their first tokens, as ``runtime/outputs/parts.py`` has parts. ``data`` is
     the same one as a ``tokenizer.json`` that cuts to ``max_length``, and pads a text alone as the user's file does.
     ``padding`` says that in words, empty where it does not; ``fixed_length`` is the length of every text, None where
     they differ. ``arrays`` are those that the tokenizer gives; ``pad_id`` is None where it has no padding token.
@@ -41,6 +43,7 @@ class ReadTokenizer:
     """
 
     reference: Callable[[tuple[str, ...]], dict[str, NDArray[np.int64]]]
+    words: Callable[[str], dict[str, NDArray[Any]]]
     data: bytes
     arrays: tuple[str, ...]
     max_length: int
@@ -113,9 +116,14 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None, *, tru
         encoded = tokenizer(*([text] for text in texts), truncation=True, max_length=length, return_tensors="np")
         return {name: np.asarray(encoded[name], dtype=np.int64) for name in arrays}
 
+    def words(text: str) -> dict[str, NDArray[Any]]:
+        encoded = tokenizer([text], truncation=True, max_length=length, return_offsets_mapping=True)
+        return _words_of(text, encoded.word_ids(0), encoded["offset_mapping"][0])
+
     arrays = tuple(name for name in ARRAYS if name in tokenizer.model_input_names)
     return ReadTokenizer(
         reference=reference,
+        words=words,
         data=_carried_call(tokenizer, length),
         arrays=arrays,
         max_length=length,
@@ -130,6 +138,19 @@ def _from_folder(path: Path, max_length: int | None, longest: int | None, *, tru
             *assumptions,
         ),
     )
+
+
+def _words_of(text: str, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> dict[str, NDArray[Any]]:
+    """Return the words of a text, each with its first token and its characters; the runtime has code of its own."""
+    texts, spans = [], []
+    for word in dict.fromkeys(number for number in word_ids if number is not None):
+        tokens = [token for token, number in enumerate(word_ids) if number == word]
+        characters = {index for token in tokens for index in range(*offsets[token]) if not text[index].isspace()}
+        if characters:
+            start, end = min(characters), max(characters) + 1
+            texts.append(text[start:end])
+            spans.append((tokens[0], start, end))
+    return to_parts(texts, spans)
 
 
 def _words_in(path: Path) -> Mapping[str, int]:
@@ -162,9 +183,9 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        words = _words_in(path)
-        if words:
-            raise PreprocessingError(_of_vocabulary(path, words, max_length)) from error
+        numbers = _words_in(path)
+        if numbers:
+            raise PreprocessingError(_of_vocabulary(path, numbers, max_length)) from error
         raise PreprocessingError(
             f"'{path}': not a tokenizer: {first_line(error)}. Give a '{LAYOUT.tokenizer}' that the tokenizers "
             "library wrote."
@@ -180,8 +201,13 @@ def _from_file(path: Path, max_length: int | None, longest: int | None, carried:
         lists = {INPUT_IDS: encoded.ids, ATTENTION_MASK: encoded.attention_mask, TOKEN_TYPE_IDS: encoded.type_ids}
         return {name: np.array([values], dtype=np.int64) for name, values in lists.items()}
 
+    def words(text: str) -> dict[str, NDArray[Any]]:
+        encoded = tokenizer.encode(text)
+        return _words_of(text, encoded.word_ids, encoded.offsets)
+
     return ReadTokenizer(
         reference=reference,
+        words=words,
         data=_carried_file(tokenizer),
         arrays=ARRAYS,
         max_length=length,

@@ -19,6 +19,7 @@ from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import check_unicode, decode_text
 from runtime.inputs.json_size import check_json
 from runtime.manifest import TextInput
+from runtime.outputs.parts import to_parts
 
 TextSource: TypeAlias = str | bytes | PathLike[str] | Sequence[str]
 
@@ -49,12 +50,16 @@ while _BOUNDS[-1] < 2**17:
 class DecodedText(DecodedInput):
     """The tokens of one text: ``ids``, ``type_ids`` and ``mask`` int64 [length], special tokens included.
 
+    ``encoding`` is what the tokenizers library made of ``text``, the first one of a pair.
+
     The mask is 0 for what the tokenizer itself pads a text with, whatever its batch.
     """
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
     mask: NDArray[np.int64]
+    text: str
+    encoding: Any
 
 
 class TextDecoder(Decoder):
@@ -104,6 +109,8 @@ class TextDecoder(Decoder):
             ids=np.array(encoding.ids, dtype=np.int64),
             type_ids=np.array(encoding.type_ids, dtype=np.int64),
             mask=np.array(encoding.attention_mask, dtype=np.int64),
+            text=texts[0],
+            encoding=encoding,
             warning=TRUNCATED if encoding.overflowing else "",
         )
 
@@ -143,6 +150,22 @@ class TextDecoder(Decoder):
                     f"inputs: no token: expected numbers from 0 on in '{name}', got a negative one at {position}. "
                     "Correct it."
                 )
+
+    def parts(self, prepared: DecodedText) -> dict[str, NDArray[Any]]:
+        """Return the words of a text as its tokenizer splits it: pieces of one word are one part, by the first."""
+        words: dict[int, tuple[int, int, int]] = {}
+        encoding, text = prepared.encoding, prepared.text
+        for piece, (word, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
+            if word is not None:
+                first = words.get(word, (piece, start, end))
+                words[word] = (first[0], min(first[1], start), max(first[2], end))
+        # Some tokenizers count the blank before a word as a part of it.
+        spans = [
+            (piece, end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip()))
+            for piece, start, end in words.values()
+            if text[start:end].strip()
+        ]
+        return to_parts([text[start:end] for _, start, end in spans], spans)
 
     def _texts(self, source: TextSource, subject: str) -> tuple[str, ...]:
         expected = "a pair of texts" if self.spec.pairs else "a text"

@@ -108,6 +108,7 @@ def _result_schemas() -> Json:
         schema["properties"] = {
             field: value for field, value in schema["properties"].items() if not value.get("writeOnly")
         }
+        schema["required"] = [field for field in schema["required"] if field in schema["properties"]]
     return schemas
 
 

@@ -53,6 +53,7 @@ def test_a_network_in_memory_is_exported_and_left_as_it_is(network, tmp_path):
         expected = network.eval()(left, right).softmax(dim=1)
     model = runtime.load(exported.artifact, device="cpu")
     assert repr(model) == "<Model 'two_inputs': classify, fp32 on cpu>"
+    assert "<tr><th>task</th><td>classify</td></tr>" in model._repr_html_()
     scores = model.run({"left": left.numpy(), "right": right.numpy()})["probabilities"]
     torch.testing.assert_close(torch.from_numpy(scores), expected, atol=1e-6, rtol=0)
     with pytest.raises(

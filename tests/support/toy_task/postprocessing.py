@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.options.task import TaskOptions
-from exporter.outputs.interpreter import ReferenceInterpreter
+from exporter.outputs.interpreter import NO_PARTS, ReferenceInterpreter
 from exporter.outputs.postprocessing import LOGITS, Postprocessing, check_finite, main_outputs
 from runtime.manifest import Output
 
 
 class EmbedReference(ReferenceInterpreter):
-    def expected_result(self, outputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def expected_result(
+        self, outputs: Mapping[str, NDArray[Any]], parts: Mapping[str, NDArray[Any]] = NO_PARTS
+    ) -> Mapping[str, NDArray[Any]]:
         return {"vector": outputs["embedding"][0]}
 
     def scores_of(self, result: Any, outputs: Sequence[Output]) -> Mapping[str, NDArray[Any]]:

@@ -73,8 +73,27 @@ def _read_crop_or_pad(transform: Any, before: TransformInput) -> Sequence[Center
     return _read(transform, before) if transform.padding_mode == "constant" else None
 
 
+def _read_albumentations(transform: Any, before: TransformInput) -> Sequence[CenterCrop] | None:
+    before.check_pixels()
+    if getattr(transform, "pad_if_needed", False):
+        return None
+    return [CenterCrop(height=int(transform.height), width=int(transform.width), rounding="down")]
+
+
+def _read_pad_if_needed(transform: Any, before: TransformInput) -> Sequence[CenterCrop] | None:
+    """Return a frame up to a size as a crop to it: equal where no image is larger, which is held against the whole."""
+    before.check_pixels()
+    position = str(getattr(transform.position, "value", transform.position))
+    if transform.min_height is None or transform.min_width is None or transform.border_mode or position != "center":
+        return None
+    fill = read_fill(getattr(transform, "fill", getattr(transform, "value", None)) or 0, before.subject)
+    return [CenterCrop(height=int(transform.min_height), width=int(transform.min_width), rounding="down", fill=fill)]
+
+
 READERS: Readers = {
     transforms.CenterCrop: _read,
     v2.CenterCrop: _read,
     "timm.data.transforms.CenterCropOrPad": _read_crop_or_pad,
+    "albumentations.CenterCrop": _read_albumentations,
+    "albumentations.PadIfNeeded": _read_pad_if_needed,
 }

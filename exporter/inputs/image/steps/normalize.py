@@ -1,6 +1,7 @@
 """Normalization by mean and deviation: reading, ONNX nodes, TorchScript."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torchvision.transforms import v2
 from exporter.conversion.node_builder import NodeBuilder, Value
 from exporter.errors import PreprocessingError
 from exporter.inputs.image.step_module import Readers, TransformInput
-from runtime.manifest import Normalize
+from runtime.manifest import Normalize, ToFloat
 
 
 def describe(step: Normalize) -> str:
@@ -67,4 +68,19 @@ def _floats(values: Sequence[float] | torch.Tensor) -> tuple[float, ...]:
     return tuple(float(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1))
 
 
-READERS: Readers = {transforms.Normalize: _read, v2.Normalize: _read}
+def _read_albumentations(transform: Any, before: TransformInput) -> Sequence[ToFloat | Normalize] | None:
+    """Return albumentations' Normalize, whose mean and deviation are shares of its ``max_pixel_value``."""
+    if getattr(transform, "normalization", "standard") != "standard":
+        return None
+    steps = _read(transform, replace(before, is_float=True))
+    divisor = float(transform.max_pixel_value)
+    if before.is_float:
+        return steps if divisor == 1 else None
+    return [ToFloat(divisor=divisor), *steps]
+
+
+READERS: Readers = {
+    transforms.Normalize: _read,
+    v2.Normalize: _read,
+    "albumentations.Normalize": _read_albumentations,
+}

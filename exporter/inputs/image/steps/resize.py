@@ -334,10 +334,33 @@ def _opencv_resize(size: tuple[int, int] | KeepRatio, interpolation: Interpolati
     )
 
 
+def _read_albumentations(transform: Any, before: TransformInput) -> Sequence[Resize] | None:
+    """Return albumentations' Resize, SmallestMaxSize or LongestMaxSize, which OpenCV computes."""
+    before.check_pixels()
+    # cv2.INTER_NEAREST and INTER_LINEAR; newer versions may use INTER_AREA where an image is made smaller.
+    interpolation = {0: "nearest", 1: "bilinear"}.get(int(transform.interpolation))
+    if interpolation is None or getattr(transform, "area_for_downscale", None) is not None:
+        raise PreprocessingError(
+            f"{before.subject}: cannot be folded in: expected cv2.INTER_LINEAR or cv2.INTER_NEAREST alone, got "
+            f"{transform.interpolation}. Let a resize of these be trained with, or resize before the artifact."
+        )
+    size = getattr(transform, "max_size", None)
+    if hasattr(transform, "max_size") and not isinstance(size, int):
+        return None
+    if size is None:
+        return [_opencv_resize((int(transform.height), int(transform.width)), interpolation)]  # type: ignore[arg-type]
+    side: Any = "outside" if type(transform).__name__ == "SmallestMaxSize" else "inside"
+    box = KeepRatio(height=size, width=size, side=side, arithmetic="multiply")
+    return [_opencv_resize(box, interpolation)]  # type: ignore[arg-type]
+
+
 READERS: Readers = {
     transforms.Resize: _read_torchvision,
     v2.Resize: _read_torchvision,
     "timm.data.transforms.ResizeKeepRatio": _read_keep_ratio,
     OpenCVResize: _read_opencv,
     Letterbox: _read_letterbox,
+    "albumentations.Resize": _read_albumentations,
+    "albumentations.SmallestMaxSize": _read_albumentations,
+    "albumentations.LongestMaxSize": _read_albumentations,
 }

@@ -61,6 +61,10 @@ def _read_conversion(transform: Any, before: TransformInput) -> Sequence[ToFloat
     return [] if before.is_float else [ToFloat(divisor=float(before.pixels.largest) if scale else 1.0)]
 
 
+def _read_albumentations(transform: Any, before: TransformInput) -> Sequence[ToFloat] | None:
+    return None if before.is_float else [ToFloat(divisor=float(transform.max_value or 255.0))]
+
+
 READERS: Readers = {
     transforms.ToTensor: _read_to_tensor,
     v2.ToTensor: _read_to_tensor,
@@ -68,4 +72,5 @@ READERS: Readers = {
     transforms.ConvertImageDtype: _read_conversion,
     v2.ConvertImageDtype: _read_conversion,
     v2.ToDtype: _read_conversion,
+    "albumentations.ToFloat": _read_albumentations,
 }
