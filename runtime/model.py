@@ -150,10 +150,10 @@ class Model:
         """Return the result for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or a uint8 array [height, width,
-        3] for images, a dictionary for rows, an array for tensors. The result's type is the task's: Prediction,
-        LabelSet, Estimate, Segmentation, TokenSequence, HeadResults or Outputs. ``threshold`` is a probability, by
-        default the artifact's own. Raises InputError for a single input that cannot be used; in a list, that input's
-        result is a Failure, and the others are not affected.
+        3] for images, a dictionary for rows and for inputs of several parts, an array for tensors. The result's type is
+        the task's: Prediction, LabelSet, Estimate, Segmentation, TokenSequence, HeadResults or Outputs. ``threshold``
+        is a probability, by default the artifact's own. Raises InputError for a single input that cannot be used; in a
+        list, that input's result is a Failure, and the others are not affected.
         """
         check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):
@@ -217,10 +217,9 @@ class Model:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
         with input_border(subject):
             decoded = self._decoder.decode(source, subject=subject)
-        problem = uncompared_length(self._decoder.lengths(decoded), self.manifest.compared)
-        if problem and self._decoder.refuses_lengths:
-            raise InputError(f"{subject}: {problem}")
-        if problem:
+        refused, others = self._by_refusal(self._decoder.lengths(decoded))
+        check_compared(refused, self.manifest.compared, subject)
+        if problem := uncompared_length(others, self.manifest.compared):
             self._warnings.add(UNCOMPARED, subject, problem)
         if decoded.warning:
             self._warnings.add(decoded.warning, subject, self._decoder.warnings[decoded.warning])
@@ -278,9 +277,9 @@ class Model:
 
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         if self._decoder.refuses_lengths:
-            check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
+            check_compared(self._by_refusal(self._executor.lengths(arrays))[0], self.manifest.compared, "inputs")
         variant = self._variant
-        if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
+        if variant.model != variant.network and self._decoder.raw_names and self._decoder.raw_names <= arrays.keys():
             self._executor.check_open()
             if self.device != "cpu":
                 raise DeviceError(
@@ -290,6 +289,11 @@ class Model:
             return self._executor.run_raw(arrays, self._graphs.raw)
         with self._executor.active():
             return self._executor.run(arrays)
+
+    def _by_refusal(self, lengths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the lengths of dimensions that are refused where they were not compared, and the others."""
+        refused = {name: length for name, length in lengths.items() if self._decoder.refuses_length(name)}
+        return refused, {name: length for name, length in lengths.items() if name not in refused}
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""

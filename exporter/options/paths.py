@@ -21,7 +21,8 @@ def check_paths(given: Mapping[str, Any], options: Mapping[str, Option]) -> None
     ``given`` are the values of the fields that the user set, ``options`` all fields that are options.
     """
     for name, value in given.items():
-        for path in () if name in _WRITTEN else _paths_in(name, value):
+        stated = [pair for own in value.values() for pair in own.items()] if name == "parts" else [(name, value)]
+        for path in () if name in _WRITTEN else (path for pair in stated for path in _paths_in(*pair)):
             if not path.exists():
                 flag = flag_of(name, options[name])
                 raise ExportError(f"'{path}': no such file or folder. Check the path in {flag}.")

@@ -12,7 +12,6 @@ from exporter.outputs.registry import open_reference
 from exporter.parity.cases import ReferenceOutput, ServedPath
 from exporter.parity.subject import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
-from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import ImageInput
 from runtime.reports import Image, Picture, Score
 
@@ -48,11 +47,16 @@ def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: Parit
     prepared = reference.prepared
     try:
         if row.stage in ("decode", "geometry") and row.stage in path.stages:
-            name = PIXELS if row.stage == "geometry" else next(iter(prepared.decoded))
-            expected = (prepared.arrays if row.stage == "geometry" else prepared.decoded)[name]
-            images = tuple(_compare(expected[0], path.stages[row.stage].run(reference)[name][0]))
-        elif isinstance(subject.manifest.inputs[0], ImageInput):
-            images = (Image(label="prepared by the original", png=_to_png(prepared.arrays[PIXELS][0])),)
+            expected = prepared.arrays if row.stage == "geometry" else prepared.decoded
+            actual = path.stages[row.stage].run(reference)
+            images = tuple(
+                image for name in _pictures_in(expected) for image in _compare(expected[name][0], actual[name][0])
+            )
+        elif any(isinstance(spec, ImageInput) for spec in subject.manifest.inputs):
+            images = tuple(
+                Image(label="prepared by the original", png=_to_png(prepared.arrays[name][0]))
+                for name in _pictures_in(prepared.arrays)
+            )
         has_class_scores = open_reference(subject.manifest.task, ()).has_class_scores
         if row.stage in ("activation", "end to end") and has_class_scores:
             end_to_end = row.stage == "end to end"
@@ -63,6 +67,11 @@ def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: Parit
         return
     if images or scores:
         yield Picture(title=_title(row), caption=_caption(row), images=images, scores=scores)
+
+
+def _pictures_in(arrays: Arrays) -> list[str]:
+    """Return the names of the arrays that are pixels; beside them an input may have numbers."""
+    return [name for name, array in arrays.items() if array.ndim == 4 and array.dtype.kind == "u"]
 
 
 def _title(row: Row) -> str:

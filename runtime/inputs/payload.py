@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -24,13 +25,15 @@ class Payload(ABC):
 
     ``media_types`` are the types of a raw body, such as ``image/*``; empty where a raw body is no input.
     ``body_noun`` is what messages call such a body. ``encoded_inputs`` are the names of the inputs whose BYTES are not
-    text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON.
+    text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON. ``parts`` are those of an
+    input of several, by name.
     """
 
     media_types: tuple[str, ...] = ()
     body_noun: str = ""
     encoded_inputs: frozenset[str] = frozenset()
     has_json_files: bool = True
+    parts: Mapping[str, "Payload"] = MappingProxyType({})
 
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:
@@ -64,6 +67,10 @@ class Payload(ABC):
         Raises InputError for prepared inputs of a wrong datatype or shape.
         """
         return None
+
+    def encoded_files(self, source: bytes) -> tuple[bytes, ...]:
+        """Return the files that an input in its encoded form holds: itself, or those of its parts."""
+        return (source,)
 
     def from_body(self, body: bytes) -> Any:
         """Return the source that a raw body of one of ``media_types`` is."""
