@@ -100,7 +100,7 @@ def recheck_artifact(
             f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
             "--input, --tokenizer), or export it again."
         )
-    reference = parity.Reference(rebuilt.network, adapter.prepare)
+    reference = parity.Reference(adapter.arrange(rebuilt.network), adapter.prepare)
     with progress.step("reference") as step:
         outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)

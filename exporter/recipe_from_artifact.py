@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from exporter.inputs.registry import INPUT_KINDS
+from exporter.inputs.registry import complete_options
 from exporter.options.export import ExportOptions
 from exporter.options.rules import flag_of, option_fields
 from exporter.options.stated import FLAGS
@@ -30,11 +30,7 @@ def options_from_artifact(artifact: Artifact, given: ExportOptions) -> ExportOpt
     # A task that the user states is compared with the artifact's as such.
     task = given.task_options.task or artifact.manifest.task.kind
     given.check(kinds=[spec.kind for spec in artifact.manifest.inputs], task=task)
-    options = given
-    for spec in artifact.manifest.inputs:
-        options = INPUT_KINDS[type(spec)].complete_options(options, spec, artifact)
-    # Each described input adds its description; the user's own stand for all of them.
-    return replace(options, inputs=given.inputs or options.inputs)
+    return complete_options(given, artifact)
 
 
 def postprocessing_from_artifact(
@@ -63,20 +59,26 @@ def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
     """Yield a sentence on what was taken from the artifact itself, as no option states it."""
     manifest, completed = artifact.manifest, options_from_artifact(artifact, given)
     options = {about.name: about.metadata["option"] for about in option_fields(type(given))}
-    stated = {flag_of(name, options[name]) for name in given.given}
     taken = {}
     for part in (*manifest.inputs, manifest.task):
-        own_tokenizer = getattr(part, "tokenizer", "") and completed.tokenizer_input is None
+        of_part = getattr(part, "name", "") if completed.parts else ""
+        stated = {flag_of(name, options[name]) for name in _of_part(given, of_part).given}
+        own_tokenizer = getattr(part, "tokenizer", "") and _of_part(completed, of_part).tokenizer_input is None
         known = stated | (_OF_TOKENIZER if own_tokenizer else frozenset())
         for field, flags in FLAGS.items():
             value = getattr(part, field, None)
             if not known & set(flags) and value not in (None, (), ""):
-                taken[" or ".join(flags)] = value
+                taken[f"{of_part}: {' or '.join(flags)}" if of_part else " or ".join(flags)] = value
     if taken:
         listed = ", ".join(_shown(flag, value) for flag, value in taken.items())
         yield f"what no option states, so that the artifact's own was taken: {listed}"
     if manifest.calibration is not None:
         yield f"the calibration: {_describe(manifest.calibration)}, as the artifact has it: not fitted again"
+
+
+def _of_part(options: ExportOptions, name: str) -> ExportOptions:
+    """Return the options of a part; those of the whole input where it has no such part."""
+    return options.of_part(name) if name in options.parts else options
 
 
 def _describe(calibration: Calibration) -> str:

@@ -216,6 +216,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
         step.finding = _describe_network(rebuilt, checkpoint, reason)
     with progress.step("preprocessing") as step:
         adapter = open_adapter(options, rebuilt)
+        rebuilt = replace(rebuilt, network=adapter.arrange(rebuilt.network))
         step.finding = adapter.describe()
     request = _variant_request(options)
     if request is not None and request.calibration is not None:
@@ -223,6 +224,7 @@ def _prepare(options: ExportOptions, progress: Progress) -> _Subject:
     with progress.step("reference") as step:
         # A second network, built and loaded apart from the one that is exported.
         untouched = rebuild(arch, arguments, checkpoint, trust=options.trust, batch_axes=axes).network
+        untouched = adapter.arrange(untouched)
         reference = parity.Reference(untouched, adapter.prepare)
         outputs = reference.run(adapter.cases(), advance=progress.advance)
         batch = reference.batch_form(outputs)

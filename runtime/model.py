@@ -148,8 +148,8 @@ class Model(ShownModel):
         """Return the result for one input, or a list of results for a list or tuple of inputs.
 
         An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or uint8 [height, width, 3] for
-        images, a dictionary for rows, an array for tensors. ``threshold`` is by default the artifact's own. Raises
-        InputError for a single input that cannot be used; in a list, that one's result is a Failure.
+        images, a dictionary for rows and for several parts, an array for tensors. ``threshold`` is by default the
+        artifact's own. Raises InputError for a single input that cannot be used; in a list, its result is a Failure.
         """
         check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):
@@ -213,10 +213,9 @@ class Model(ShownModel):
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
         with input_border(subject):
             decoded = self._decoder.decode(source, subject=subject)
-        problem = uncompared_length(self._decoder.lengths(decoded), self.manifest.compared)
-        if problem and self._decoder.refuses_lengths:
-            raise InputError(f"{subject}: {problem}")
-        if problem:
+        refused, others = self._by_refusal(self._decoder.lengths(decoded))
+        check_compared(refused, self.manifest.compared, subject)
+        if problem := uncompared_length(others, self.manifest.compared):
             self._warnings.add(UNCOMPARED, subject, problem)
         if decoded.warning:
             self._warnings.add(decoded.warning, subject, self._decoder.warnings[decoded.warning])
@@ -279,9 +278,9 @@ class Model(ShownModel):
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         self._decoder.check_arrays(arrays)
         if self._decoder.refuses_lengths:
-            check_compared(self._executor.lengths(arrays), self.manifest.compared, "inputs")
+            check_compared(self._by_refusal(self._executor.lengths(arrays))[0], self.manifest.compared, "inputs")
         variant = self._variant
-        if variant.model != variant.network and arrays.keys() == {spec.name for spec in self.manifest.inputs}:
+        if variant.model != variant.network and self._decoder.raw_names and self._decoder.raw_names <= arrays.keys():
             if self.device != "cpu":
                 raise DeviceError(
                     f"'{variant.model}': its resize needs the CPU provider, as onnxruntime's antialiased CUDA resize "
@@ -290,6 +289,11 @@ class Model(ShownModel):
             return self._executor.run_raw(arrays, self._graphs.raw)
         with self._executor.active():
             return self._executor.run(arrays)
+
+    def _by_refusal(self, lengths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the lengths of dimensions that are refused where they were not compared, and the others."""
+        refused = {name: length for name, length in lengths.items() if self._decoder.refuses_length(name)}
+        return refused, {name: length for name, length in lengths.items() if name not in refused}
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""

@@ -38,11 +38,13 @@ def describe_further(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
 def _describe_all(network: nn.Module, names: Sequence[str], known: Sequence[torch.Tensor]) -> str:
     tensors = _complete(network, known, len(names) - len(known))
     described = " ".join(f"--input '{name}={_describe(tensor)}'" for name, tensor in zip(names, tensors, strict=True))
+    parts = " ".join(f"--part {name}=FILE.py:TRANSFORM" for name in names)
     unknown = ", with your own lengths for '...'" if any(tensor is None for tensor in tensors) else ""
     return (
-        f"Its forward takes {len(names)} inputs, {' and '.join(map(repr, names))}: describe each as an array that you "
-        f"prepare as in training, without --preprocess and the options for images{unknown}: {described}. An input is "
-        "then an .npz file, or a JSON object, with an array for each."
+        f"Its forward takes {len(names)} inputs, {' and '.join(map(repr, names))}: state each as a part, with its own "
+        f"transform: {parts}. Or describe each as an array that you prepare as in training, without --preprocess and "
+        f"the options for images{unknown}: {described}. An input is then an .npz file, or a JSON object, with an array "
+        "for each."
     )
 
 

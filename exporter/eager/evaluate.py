@@ -31,6 +31,7 @@ def score_eager(
     manifest = model.manifest
     rebuilt = open_eager_network(artifact, options)
     adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
+    network = adapter.arrange(rebuilt.network)
 
     def values() -> Iterator[tuple[LabeledData, Any] | tuple[str, InputError]]:
         for one in labeled:
@@ -43,7 +44,7 @@ def score_eager(
                 yield one.name, error
                 continue
             prepared = adapter.prepare(Case(name=one.name, data=to_bytes(one.source, manifest)))
-            yield one, call(rebuilt.network, prepared.tensors)
+            yield one, call(network, prepared.tensors)
 
     output = manifest.outputs[0].name
     if open_interpreter(manifest.task).gives_maps:

@@ -86,6 +86,9 @@ class InputAdapter(Protocol):
     def network_probe(self) -> SequenceProbe | None:
         """A way to run the eager network on random token sequences; None for other inputs."""
 
+    def arrange(self, network: nn.Module) -> nn.Module:
+        """Return the network with the tensors of ``borders`` as its inputs: itself, where it takes them by name."""
+
     def describe(self) -> str:
         """Return in words how inputs are read and prepared."""
 
@@ -122,6 +125,10 @@ class AdapterDefaults:
     expected_warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     decoded_dimensions: Dimensions = MappingProxyType({})
+
+    def arrange(self, network: nn.Module) -> nn.Module:
+        """Return the network as it is."""
+        return network
 
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""

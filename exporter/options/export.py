@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from exporter.options.forms import FormOptions
+from exporter.options.parts import check_parts, is_option_of_part, read_parts, values_of_part
 from exporter.options.rules import (
     CLASS_TASKS,
     DEFAULT_TASK,
@@ -61,7 +62,8 @@ class ExportOptions(FormOptions, VariantOptions):
     ``package.module:NAME``, a module, or a callable that is called with ``arguments``. ``preprocess`` is the evaluation
     transform, or a reference to it.
     ``inputs`` describe tensors, as ``x=float32[batch,3,28,28]``, or token sequences, as ``x=tokens[batch,length]``.
-    ``tokenizer_input`` is the input of the artifact that ``tokenizer`` was read from; it has no option.
+    ``parts`` have the options of each part of an input, by the names of the parts. ``tokenizer_input`` is the input of
+    the artifact that ``tokenizer`` was read from, ``part`` the part that these options are of; they have no option.
     """
 
     checkpoint: Path
@@ -231,6 +233,17 @@ class ExportOptions(FormOptions, VariantOptions):
         help="Lengths of dynamic dimensions to compare, and then to accept: LOW..HIGH, or NAME=LOW..HIGH,... Default: "
         "up to 512, for arrays with several of them 96.",
     )
+    parts: Mapping[str, Any] = option_field(
+        {},
+        kind=list[str],
+        flag="--part",
+        metavar="NAME=TRANSFORM",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        read=read_parts,
+        help="Part of an input of several, by the forward's parameter; NAME.OPTION=VALUE states any other option of "
+        "it, such as left.resize=64x64. Repeat for each.",
+    )
     task_options: TaskOptions = field(default_factory=TaskOptions)
     labels: Path | tuple[str, ...] | None = option_field(
         kind=Path,
@@ -312,6 +325,7 @@ class ExportOptions(FormOptions, VariantOptions):
     )
     force: bool = option_field(False, kind=bool, panel=WRITING, help="Replace an existing artifact.")
     tokenizer_input: TextInput | None = None
+    part: str = ""
 
     @property
     def artifact_name(self) -> str:
@@ -341,6 +355,8 @@ class ExportOptions(FormOptions, VariantOptions):
     @property
     def possible_kinds(self) -> tuple[str, ...]:
         """The input kinds that the model may have, as far as the options alone tell."""
+        if self.parts:
+            return tuple(dict.fromkeys(kind for name in self.parts for kind in self.of_part(name).possible_kinds))
         if self.tokenizer is not None:
             return ("text",)
         if isinstance(self.preprocess, str) and Path(self.preprocess).suffix in _FITTED:
@@ -367,9 +383,15 @@ class ExportOptions(FormOptions, VariantOptions):
         own, of_task = values_of(keywords, cls, TaskOptions)
         if of_task:
             own["task_options"] = replace(own.get("task_options", TaskOptions()), **of_task)
+        abouts = {about.name: about for about in fields(cls) if is_option_of_part(about)}
+        own["parts"] = {name: values_of_part(name, part, abouts) for name, part in own.get("parts", {}).items()}
         options = cls(checkpoint=checkpoint_path(checkpoint), arch=arch, **own)
         options.check()
         return options
+
+    def of_part(self, name: str) -> Self:
+        """Return the options of one part, as those of an input of its own."""
+        return replace(self, parts={}, part=name, **self.parts[name])
 
     def check_export(self) -> None:
         """Raise ExportError as ``check`` does, for an export: these options are all that tells what the model is."""
@@ -385,5 +407,7 @@ class ExportOptions(FormOptions, VariantOptions):
         """
         options = {about.name: about.metadata["option"] for about in option_fields(type(self))}
         check_use(self.given, options, kinds=kinds, task=task or self.task_options.task)
+        if self.parts:
+            check_parts(self.parts, self.given, options)
         target = self.task_options
         check_target(target.target_transform, scaled=bool(target.target_mean or target.target_std))

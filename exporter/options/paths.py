@@ -28,7 +28,8 @@ def check_paths(given: Mapping[str, Any], options: Mapping[str, Option]) -> None
     from runtime.inputs.decoder import MAX_FILE_BYTES  # 'export --help' does without numpy
 
     for name, value in given.items():
-        for path in () if name in _WRITTEN else _paths_in(name, value):
+        stated = [pair for own in value.values() for pair in own.items()] if name == "parts" else [(name, value)]
+        for path in () if name in _WRITTEN else (path for pair in stated for path in _paths_in(*pair)):
             flag = flag_of(name, options[name])
             if not path.exists():
                 raise ExportError(f"'{path}': no such file or folder. Check the path in {flag}.")

@@ -257,7 +257,7 @@ def _expectation(stage: Stage, subject: ParityInputs) -> Callable[[ReferenceOutp
 
 
 def _tolerance(stage: Stage, subject: ParityInputs) -> Tolerance:
-    image = isinstance(subject.manifest.inputs[0], ImageInput)
+    image = all(isinstance(spec, ImageInput) for spec in subject.manifest.inputs)
     interpreter = open_reference(subject.manifest.task, subject.labels)
     unit = {
         "decode": "gray levels" if image else "values",

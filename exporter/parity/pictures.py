@@ -13,7 +13,6 @@ from exporter.outputs.registry import open_reference
 from exporter.parity.cases import ReferenceOutput, ServedPath
 from exporter.parity.subject import ParityInputs
 from runtime.evidence import STAGES, Evidence, Row
-from runtime.inputs.image.decoder import PIXELS
 from runtime.manifest import ImageInput, Manifest
 from runtime.reports import Image, Picture, Score
 
@@ -46,10 +45,10 @@ def draw_pictures(paths: Sequence[ServedPath], subject: ParityInputs, evidence: 
 def draw_prepared(
     arrays: Mapping[str, NDArray[Any]], manifest: Manifest, *, side: int = _SIDE, label: str = "as it was prepared"
 ) -> tuple[Image, ...]:
-    """Return the prepared pixels of an input, no larger than ``side``; nothing for one that is no image."""
-    if not isinstance(manifest.inputs[0], ImageInput):
+    """Return the prepared pixels of an input's images, no larger than ``side``; nothing for one that has none."""
+    if not any(isinstance(spec, ImageInput) for spec in manifest.inputs):
         return ()
-    return (Image(label=label, png=_to_png(arrays[PIXELS][0], side=side)),)
+    return tuple(Image(label=label, png=_to_png(arrays[name][0], side=side)) for name in _pictures_in(arrays))
 
 
 def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: ParityInputs) -> Iterator[Picture]:
@@ -58,9 +57,11 @@ def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: Parit
     prepared = reference.prepared
     try:
         if row.stage in ("decode", "geometry") and row.stage in path.stages:
-            name = PIXELS if row.stage == "geometry" else next(iter(prepared.decoded))
-            expected = (prepared.arrays if row.stage == "geometry" else prepared.decoded)[name]
-            images = tuple(_compare(expected[0], path.stages[row.stage].run(reference)[name][0]))
+            expected = prepared.arrays if row.stage == "geometry" else prepared.decoded
+            actual = path.stages[row.stage].run(reference)
+            images = tuple(
+                image for name in _pictures_in(expected) for image in _compare(expected[name][0], actual[name][0])
+            )
         else:
             images = draw_prepared(prepared.arrays, subject.manifest, label="prepared by the original")
         has_class_scores = open_reference(subject.manifest.task, ()).has_class_scores
@@ -73,6 +74,11 @@ def _draw(path: ServedPath, row: Row, reference: ReferenceOutput, subject: Parit
         return
     if images or scores:
         yield Picture(title=_title(row), caption=_caption(row), images=images, scores=scores)
+
+
+def _pictures_in(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Return the names of the arrays that are pixels; beside them an input may have numbers."""
+    return [name for name, array in arrays.items() if array.ndim == 4 and array.dtype.kind == "u"]
 
 
 def _title(row: Row) -> str:

@@ -130,6 +130,7 @@ def add_variant(
     """
     manifest, precision = artifact.manifest, request.precision
     check_request(request)
+    _check_inputs(manifest)
     check_task(manifest.task, manifest.name)
     with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
         data = _read_inputs(artifact, model, request)
@@ -280,6 +281,16 @@ def check_written(stage: Staging, name: str, precision: str) -> None:
         raise ParityError(
             f"'{name}': the written {precision} graphs differ from those that were measured: expected at most "
             f"{failed.limit:g}, got {failed.worst:.1e} ({failed.title}). Nothing was written; report this."
+        )
+
+
+def _check_inputs(manifest: Manifest) -> None:
+    """Raise ExportError for an input whose parts are of several kinds, or several photos."""
+    kinds = [spec.kind for spec in manifest.inputs]
+    if len(kinds) > 1 and set(kinds) != {"tensor"}:
+        raise ExportError(
+            f"'{manifest.name}': no variant is made of a network whose input has parts ({', '.join(kinds)}). Use "
+            f"{FULL_PRECISION}."
         )
 
 

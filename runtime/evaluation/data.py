@@ -155,9 +155,10 @@ def _read_folders(model: Model, data: Path, suffixes: Collection[str]) -> Iterat
 
 
 def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth_columns: Collection[str]) -> Any:
-    row_columns = source_format_of(manifest.inputs).row_columns
-    if row_columns is not None:
-        return {name: value for name, value in row.items() if name in row_columns}
+    source_format = source_format_of(manifest.inputs)
+    if source_format.row_columns is not None:
+        cells = {name: value for name, value in row.items() if name in source_format.row_columns}
+        return source_format.rows_in(data.parent)(cells, None, str(data))[1]
     others = [name for name in row if name not in truth_columns]
     name = next((name for name in ("path", "text", "input") if name in others), others[0] if len(others) == 1 else None)
     if name is None:

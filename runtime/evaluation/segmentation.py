@@ -83,8 +83,8 @@ def read_mask(path: Path, source: Any, model: Model, size: tuple[int, int]) -> N
     assert isinstance(task, Segment)
     subject = f"'{path}'"
     mask = _read(path, subject, task)
-    spec = model.manifest.inputs[0]
-    photo = spec if isinstance(spec, ImageInput) and mask.shape != size else None
+    (spec, *others) = model.manifest.inputs
+    photo = spec if isinstance(spec, ImageInput) and not others and mask.shape != size else None
     if photo is not None:
         _check_size(mask, source, subject, rotatable=photo.exif)
     unknown = (mask < 0) | ((mask >= task.labels.count) & (mask != IGNORED))

@@ -57,11 +57,13 @@ class Decoder(ABC):
     The type of a prepared input is the kind's own: only ``bucket`` and ``stack`` look into it. ``batch_size`` is the
     largest batch where the model itself makes the batches. ``warnings`` are the texts of warnings, by the key that
     ``DecodedInput.warning`` names. ``refuses_lengths`` says that lengths which were not compared with the eager model
-    are refused; without it, they are warned about.
+    are refused; without it, they are warned about. ``raw_names`` are those of ``raw_arrays`` that ``stack`` does not
+    give: they tell the graph that takes raw inputs from the other.
     """
 
     batch_size: int
     refuses_lengths: bool = True
+    raw_names: frozenset[str] = frozenset()
     warnings: Mapping[str, str] = MappingProxyType({})
 
     def is_list(self, inputs: object) -> bool:
@@ -83,6 +85,10 @@ class Decoder(ABC):
         """Return the lengths of a decoded input by the names of its dynamic dimensions; none where it has none."""
         del decoded
         return {}
+
+    def refuses_length(self, dimension: str) -> bool:  # noqa: ARG002
+        """Return whether lengths of this dimension that were not compared with the eager model are refused."""
+        return self.refuses_lengths
 
     @abstractmethod
     def prepare(self, decoded: Any) -> Any:

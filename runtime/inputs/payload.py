@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -25,7 +26,7 @@ class Payload(ABC):
     ``media_types`` are the types of a raw body, such as ``image/*``; empty where a raw body is no input.
     ``body_noun`` is what messages call such a body. ``encoded_inputs`` are the names of the inputs whose BYTES are not
     text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON, ``decodes_body`` that
-    ``from_body`` decodes the body, which for a long one takes time.
+    ``from_body`` decodes the body, which takes long for a long one. ``parts`` are those of an input, by name.
     """
 
     media_types: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Payload(ABC):
     encoded_inputs: frozenset[str] = frozenset()
     has_json_files: bool = True
     decodes_body: bool = False
+    parts: Mapping[str, "Payload"] = MappingProxyType({})
 
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:
@@ -66,6 +68,10 @@ class Payload(ABC):
         Raises InputError for prepared inputs of a wrong datatype or shape.
         """
         return None
+
+    def encoded_files(self, source: bytes) -> tuple[bytes, ...]:
+        """Return the files that an input in its encoded form holds: itself, or those of its parts."""
+        return (source,)
 
     def from_body(self, body: bytes) -> Any:
         """Return the source that a raw body of one of ``media_types`` is."""

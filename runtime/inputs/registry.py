@@ -89,7 +89,7 @@ COMPOSITE = InputKind(
     decoder="runtime.inputs.composite.decoder:CompositeDecoder",
     source="runtime.inputs.composite.source:source_format",
     payload="runtime.inputs.composite.payload:CompositePayload",
-    example="arrays.npz",
+    example="inputs.jsonl",
 )
 
 
@@ -106,14 +106,18 @@ def kind_name(inputs: Sequence[Input]) -> str:
 def open_decoder(artifact: Artifact, **options: Any) -> Decoder:
     """Return the decoder of an artifact's input, or of all of them where it has several.
 
-    ``options`` are the decoders' options by name; each kind takes its own.
+    ``options`` are the decoders' options by name; each kind takes its own. A limit of one input is that of all parts of
+    it together.
     """
     inputs = artifact.manifest.inputs
-    decoders = [_open_decoder(spec, artifact, options) for spec in inputs]
+    sharing = {name: sum(name in INPUT_KINDS[type(spec)].decoder_options for spec in inputs) for name in options}
+    limits = {name: limit // max(1, sharing[name]) for name, limit in options.items()}
+    decoders = [_open_decoder(spec, artifact, limits) for spec in inputs]
     if len(decoders) == 1:
         return decoders[0]
+    names = [spec.name for spec in inputs]
     composite: Decoder = _load(COMPOSITE.decoder)(
-        {spec.name: decoder for spec, decoder in zip(inputs, decoders, strict=True)}
+        dict(zip(names, decoders, strict=True)), open_payload(inputs), _formats_of(inputs)
     )
     return composite
 
@@ -127,19 +131,20 @@ def largest_batch(inputs: Sequence[Input]) -> int:
 
 def open_payload(inputs: Sequence[Input]) -> Payload:
     """Return the wire format of a model's input, or of all of them where it has several."""
-    payloads: list[Payload] = [_load(INPUT_KINDS[type(spec)].payload)(spec) for spec in inputs]
+    payloads = _payloads_of(inputs)
     if len(payloads) == 1:
-        return payloads[0]
-    composite: Payload = _load(COMPOSITE.payload)(
-        {spec.name: payload for spec, payload in zip(inputs, payloads, strict=True)}
-    )
+        return payloads[inputs[0].name]
+    composite: Payload = _load(COMPOSITE.payload)(payloads)
     return composite
 
 
 def source_format_of(inputs: Sequence[Input]) -> SourceFormat:
     """Return how a model's inputs are stored in files, lists and tables."""
-    source: SourceFormat = _load(kind_of(inputs).source)(inputs[0])
-    return source
+    formats = _formats_of(inputs)
+    if len(formats) == 1:
+        return formats[inputs[0].name]
+    composite: SourceFormat = _load(COMPOSITE.source)(formats)
+    return composite
 
 
 def extras_of(inputs: Sequence[Input]) -> tuple[str, ...]:
@@ -150,6 +155,14 @@ def extras_of(inputs: Sequence[Input]) -> tuple[str, ...]:
 def is_costly_to_decode(inputs: Sequence[Input]) -> bool:
     """Return whether decoding one of a model's inputs costs about as much as a network."""
     return any(INPUT_KINDS[type(spec)].costly_to_decode for spec in inputs)
+
+
+def _payloads_of(inputs: Sequence[Input]) -> dict[str, Payload]:
+    return {spec.name: _load(INPUT_KINDS[type(spec)].payload)(spec) for spec in inputs}
+
+
+def _formats_of(inputs: Sequence[Input]) -> dict[str, SourceFormat]:
+    return {spec.name: _load(INPUT_KINDS[type(spec)].source)(spec) for spec in inputs}
 
 
 def _open_decoder(spec: Input, artifact: Artifact, options: dict[str, Any]) -> Decoder:

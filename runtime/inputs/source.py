@@ -39,7 +39,8 @@ class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
     into one, given the column that was asked for. Both take a name for the input. A .json file with a list of
     ``json_rows`` is a table. A .npy file with an array of ``batch_rank`` dimensions has one input per entry of the
     first. ``row_columns`` are the columns that make up an input; None where one column holds it. ``usual_columns`` are
-    the names of such a column, in lower case.
+    the names of such a column, in lower case. ``in_folder`` returns the ``from_row`` of a table in a folder, which
+    its paths are relative to; None where paths are as they are.
     """
 
     suffixes: frozenset[str] = frozenset()
@@ -50,6 +51,11 @@ class SourceFormat(msgspec.Struct, frozen=True, kw_only=True):
     batch_rank: int | None = None
     row_columns: frozenset[str] | None = None
     usual_columns: tuple[str, ...] = ()
+    in_folder: Callable[[Path], Callable[[dict[str, Any], str | None, str], NamedInput]] | None = None
+
+    def rows_in(self, folder: Path) -> Callable[[dict[str, Any], str | None, str], NamedInput]:
+        """Return what turns a row of a table in ``folder`` into an input."""
+        return self.from_row if self.in_folder is None else self.in_folder(folder)
 
 
 def is_url(text: str) -> bool:

@@ -73,7 +73,8 @@ class Overlays:
 
     def _photo(self, name: str) -> Image.Image | None:
         """Return the part of an image's file, RGB or gray, that the network saw; None where there is none."""
-        if not isinstance(self._model.manifest.inputs[0], ImageInput) or not (is_url(name) or is_file(name)):
+        (spec, *others) = self._model.manifest.inputs
+        if others or not isinstance(spec, ImageInput) or not (is_url(name) or is_file(name)):
             return None
         source = read_url(name) if is_url(name) else Path(name)
         pixels = np.asarray(self._model.prepare(source, subject=f"'{name}'"))

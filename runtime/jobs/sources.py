@@ -282,6 +282,7 @@ def _suffix_of(url: str) -> str:
 
 
 def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]:
+    from_row = reading.source_format.rows_in(path.parent)
     for number, row in enumerate(_rows_of_table(path, name), 1):
         subject = f"{printable(name)}#{number}"
         if isinstance(row, InputError):
@@ -291,7 +292,7 @@ def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]
             _check_header(row, name, reading)
         try:
             with input_border(f"'{subject}'"):
-                named = reading.source_format.from_row(row, reading.column, subject)
+                named = from_row(row, reading.column, subject)
         except InputError as error:
             if number == 1:  # the column is wrong, and so all rows would be
                 raise

@@ -10,8 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.errors import InputError, listed
+from runtime.inputs.composite.naming import part_subject
 from runtime.inputs.datatypes import TensorSpec
-from runtime.inputs.payload import Json
+from runtime.inputs.payload import Json, Payload
 from runtime.inputs.registry import kind_name, open_payload
 from runtime.manifest import Manifest
 from runtime.server.errors import MediaTypeError, bounded
@@ -56,6 +57,11 @@ def has_json_files(manifest: Manifest) -> bool:
 def decodes_body(manifest: Manifest) -> bool:
     """Return whether a raw body that is one input is decoded, and not the input as it is."""
     return open_payload(manifest.inputs).decodes_body
+
+
+def parts_of(manifest: Manifest) -> Mapping[str, Payload]:
+    """Return the parts of a model's input by name; none where it has one input."""
+    return open_payload(manifest.inputs).parts
 
 
 def schema_of(manifest: Manifest) -> Json:
@@ -138,6 +144,18 @@ def source_from_body(body: bytes, media_type: str, manifest: Manifest) -> Any:
 def source_from_part(part: bytes, manifest: Manifest, subject: str) -> Any:
     """Return the source that a file of a form is; raises InputError for a file that can be none of the model's kind."""
     return open_payload(manifest.inputs).from_file(part, subject)
+
+
+def source_from_parts(form: Mapping[str, bytes], manifest: Manifest, subject: str) -> dict[str, Any]:
+    """Return the source whose parts are files or fields of a form; raises InputError for one that can be no such part.
+
+    A missing part, and one of an unknown name, are left to the decoder, which names them.
+    """
+    parts = parts_of(manifest)
+    return {
+        name: parts[name].from_file(data, part_subject(subject, name)) if name in parts else None
+        for name, data in form.items()
+    }
 
 
 def _is_listed(media_type: str, listed: tuple[str, ...]) -> bool:

@@ -61,4 +61,5 @@ KIND = InputKind(
     open_adapter=open_adapter,
     complete_options=complete_options,
     to_bytes=to_bytes,
+    takes_several=True,
 )

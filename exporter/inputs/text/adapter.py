@@ -69,7 +69,8 @@ _NEUTRAL_LIMIT = 1e-4
 class TextAdapter(AdapterDefaults):
     """Texts, from one word to more than the network takes.
 
-    ``call`` runs the eager network on tensors by name. ``takes`` are the names of its forward's parameters. ``config``
+    ``call`` runs the eager network on tensors by name, to try whether padding changes what it gives; without it, only
+    texts of equal length share a batch. ``takes`` are the names of its forward's parameters. ``config``
     is the network's transformers configuration, which may name the classes and the task; None without one.
     """
 
@@ -89,7 +90,7 @@ class TextAdapter(AdapterDefaults):
         pairs: bool,
         samples: Path | None,
         config: Any,
-        call: Callable[[Mapping[str, torch.Tensor]], Any],
+        call: Callable[[Mapping[str, torch.Tensor]], Any] | None,
     ) -> None:
         self._tokenizer = tokenizer
         self._arrays = tuple(name for name in tokenizer.arrays if name in takes)
@@ -107,7 +108,7 @@ class TextAdapter(AdapterDefaults):
         self.labels = labels_of(config)
         self._task = task_of(config)
         self._cases = self._read_cases()
-        padded = tokenizer.pad_id is not None and self._is_neutral(call)
+        padded = call is not None and tokenizer.pad_id is not None and self._is_neutral(call)
         self._spec = TextInput(
             name=TEXT,
             tokenizer=LAYOUT.tokenizer,

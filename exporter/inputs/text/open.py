@@ -56,7 +56,7 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TextAdapter
         pairs=bool(options.text_pairs),
         samples=options.samples,
         config=config,
-        call=lambda tensors: call(network, tensors),
+        call=None if options.part else lambda tensors: call(network, tensors),
     )
 
 

@@ -1,1 +1,1 @@
-"""Several named inputs of one model."""
+"""Inputs of several parts, each of another kind."""

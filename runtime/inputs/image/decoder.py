@@ -103,6 +103,7 @@ class ImageDecoder(Decoder):
         self, spec: ImageInput, _artifact: Artifact, *, max_pixels: int = MAX_PIXELS, fast: bool = True
     ) -> None:
         self._spec = spec
+        self.raw_names = frozenset({spec.name})
         self._fast = fast
         self._max_pixels = max_pixels
         self._seen = count()

@@ -74,7 +74,7 @@ class TextPayload(Payload):
         if not isinstance(source, bytes):
             return source
         text = decode_text(source, "input")
-        return msgspec.json.decode(text) if text.lstrip().startswith("[") else text
+        return msgspec.json.decode(text) if self._pairs else text
 
     def schema(self) -> Json:
         """Return the schema of a string, or of a list of two."""

@@ -24,10 +24,12 @@ from runtime.server.payloads import (
     has_json_files,
     input_specs,
     is_json,
+    parts_of,
     source_from_body,
     source_from_instance,
     source_from_json,
     source_from_part,
+    source_from_parts,
 )
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
@@ -198,6 +200,9 @@ def _parse_form(
     """Return the files of a multipart body as inputs, and its options; all of it is kept in memory."""
     service.admission.check_inputs(count_parts(body, content_type) - _MOST_FIELDS - 1, model.inputs_per_job)
     parts = read_form(body, content_type)
+    of_input = parts_of(model.manifest)
+    if any(part.name in of_input for part in parts):
+        return _parse_parts(parts, model, reservation)
     files = [part for part in parts if part.filename is not None]
     service.admission.check_inputs(len(files), model.inputs_per_job)
     if len(parts) - len(files) > _MOST_FIELDS:
@@ -216,6 +221,27 @@ def _parse_form(
         ],
         is_list=len(files) > 1,
         options=options,
+    )
+
+
+def _parse_parts(form: list[FormPart], model: ServedModel, reservation: BodyReservation) -> _ParsedBody:
+    """Return the one input whose parts are the files and fields of a form, and the options beside them."""
+    of_input = parts_of(model.manifest)
+    own: dict[str, bytes] = {}
+    for part in form:
+        if part.filename is None and part.name in _OPTIONS and part.name not in of_input:
+            continue
+        if part.name in own:
+            raise InputError(
+                f"body: part '{bounded(part.name, _NAME_CHARACTERS)}' twice: expected one input per form. Send JSON "
+                "for several."
+            )
+        if part.name in of_input and of_input[part.name].has_json_files:
+            reservation.extend_for_json(part.data)
+        own[part.name] = part.data
+    options = {part.name: _to_option(part) for part in form if part.name not in own}
+    return _ParsedBody(
+        sources=[_read_source(source_from_parts, own, model.manifest, _BODY)], is_list=False, options=options
     )
 
 

@@ -76,6 +76,39 @@ function example({ datatype, shape }) {
   return lengths.reduceRight((inner, length) => Array(Math.min(length, 64)).fill(inner), zero);
 }
 
+// The tensors of each part of an input: a part's own, or those behind its name and a dot, such as a row's columns.
+function partsOf(inputs) {
+  const parts = {};
+  for (const input of inputs) {
+    const name = input.name.split(".", 1)[0];
+    (parts[name] = parts[name] || []).push(input);
+  }
+  return parts;
+}
+
+function examplePart(name, tensors) {
+  if (tensors.length === 1 && tensors[0].name === name) return example(tensors[0]);
+  const column = (tensor) => (tensor.name === name ? name : tensor.name.slice(name.length + 1));
+  return Object.fromEntries(tensors.map((tensor) => [column(tensor), tensor.datatype === "BYTES" ? "" : 0]));
+}
+
+function readFile(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+async function readParts() {
+  const parts = {};
+  for (const field of find("cells").querySelectorAll("[name]")) {
+    parts[field.name] = field.type === "file" ? await readFile(field.files[0]) : JSON.parse(field.value);
+  }
+  return parts;
+}
+
 function writeFields() {
   const cell = (title, field) => {
     const label = element("label", title);
@@ -107,12 +140,22 @@ function writeFields() {
     find("cells").replaceChildren(...(first.shape.length > 1 ? ["first", "second"] : ["text"]).map((name) => cell(name, area(""))));
     return;
   }
-  const value =
-    kindOf() === "several"
-      ? Object.fromEntries(metadata.inputs.map((input) => [input.name, example(input)]))
-      : kindOf() === "tokens"
-        ? [1, 2, 3]
-        : example(first);
+  if (kindOf() === "several") {
+    find("cells").replaceChildren(
+      ...Object.entries(partsOf(metadata.inputs)).map(([name, tensors]) => {
+        const isFile = tensors.length === 1 && (tensors[0].parameters || {}).also;
+        const field = isFile ? element("input") : area(JSON.stringify(examplePart(name, tensors)), "code");
+        if (isFile) {
+          field.type = "file";
+          field.required = true;
+        }
+        field.name = name;
+        return cell(name, field);
+      }),
+    );
+    return;
+  }
+  const value = kindOf() === "tokens" ? [1, 2, 3] : example(first);
   find("cells").replaceChildren(cell("JSON", area(JSON.stringify(value), "code")));
 }
 
@@ -163,9 +206,9 @@ function predictPicture(file) {
   return predict(file, file.type || "application/octet-stream");
 }
 
-function predictFields() {
+async function predictFields() {
   try {
-    shown = { input: readFields() };
+    shown = { input: kindOf() === "several" ? await readParts() : readFields() };
   } catch (error) {
     showError(new Error(`not JSON: ${error.message}`));
     return undefined;
@@ -249,7 +292,8 @@ function writeCalls() {
   const authorize = token ? `"Authorization": f"Bearer {os.environ['TRUECOPY_TOKEN']}"` : "";
   const print = 'with urllib.request.urlopen(request) as response:\n    print(json.load(response)["predictions"][0])';
   if (kindOf() !== "image") {
-    const body = JSON.stringify(shown || { input: "..." });
+    const short = (_, value) => (typeof value === "string" && value.startsWith("data:") ? "BASE64" : value);
+    const body = JSON.stringify(shown || { input: "..." }, short);
     const quoted = `'${body.replaceAll("'", "'\\''")}'`;
     const headerItems = ['"Content-Type": "application/json"', authorize].filter(Boolean).join(", ");
     find("curl").textContent = `curl${secret} -H 'Content-Type: application/json' -d ${quoted} ${address}`;

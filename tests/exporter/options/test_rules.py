@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter import ExportError, ExportOptions, TaskOptions
+from exporter.options.parts import is_of_part
 from exporter.options.rules import NOUNS, flag_of, option_fields
 from exporter.outputs.registry import TASKS
 from runtime.manifest import Value
@@ -32,6 +33,7 @@ VALUES = {
     "pixel_format": "L",
     "inputs": "x=float32[batch,3]",
     "columns": "a,b",
+    "parts": {"photo": "v.py:t", "row": "c.skops"},
     "tokenizer": "tokenizer.json",
     "text_pairs": True,
     "vocabulary": "words.txt",
@@ -113,8 +115,18 @@ def test_an_option_is_taken_for_its_tasks_and_refused_for_the_others(name, task)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_two_options_go_together(name):
     for other in set(OPTIONS) - {"task"}:
-        if name != "task":
-            options_of(name, other).check()
+        if name == "task":
+            continue
+        if "parts" in {name, other} and any(map(contradicts_parts, (name, other))):
+            with pytest.raises(ExportError):
+                options_of(name, other)
+            continue
+        options_of(name, other).check()
+
+
+def contradicts_parts(name: str) -> bool:
+    """Return whether an option states a single input, or a variant, which a network of several parts has not."""
+    return is_of_part(name, OPTIONS[name]) or "precision" in {name, *OPTIONS[name].needs}
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.needs])

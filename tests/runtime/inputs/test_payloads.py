@@ -88,8 +88,8 @@ def test_text_of_another_encoding_in_a_request_is_refused_with_the_fix(data):
         ([TEXT], None, "expected a text, got null"),
         ([PAIR], ["one"], "expected a list of two texts, got another"),
         ([TOKENS], 1, "expected a list of token numbers, got a number"),
-        ([TENSOR, TOKENS], [], "expected an object with the inputs by name, got a list"),
-        ([TENSOR, TOKENS], {"x": "x.npy"}, "expected numbers in nested lists, got a text"),
+        ([TENSOR, TOKENS], [], "expected an object with the parts by name, got a list"),
+        ([TENSOR, TOKENS], {"x": "x.npy"}, "part 'x': expected numbers in nested lists, got a text"),
     ],
 )
 def test_a_json_value_of_another_type_is_named(specs, value, message):
@@ -135,8 +135,8 @@ def test_several_inputs_have_the_tensors_of_each():
 
     assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in tensors] == [
         ("image", "UINT8", (-1, -1, -1, 3)),
-        ("age", "FP32", (-1, 1)),
-        ("city", "BYTES", (-1, 1)),
+        ("row.age", "FP32", (-1, 1)),
+        ("row.city", "BYTES", (-1, 1)),
         ("tokens", "INT64", (-1, -1)),
     ]
     assert open_payload([IMAGE, ROW]).encoded_inputs == {"image"}
