@@ -14,7 +14,6 @@ import msgspec
 from exporter.errors import ExportError
 from exporter.options.rules import Option, choices_of
 from runtime.errors import InputError
-from runtime.inputs.encoding import text_lines
 from runtime.manifest import Value
 
 
@@ -167,6 +166,8 @@ def read_values(text: str) -> tuple[Value, ...]:
 def read_colors(text: str) -> tuple[tuple[int, int, int], ...]:
     """Return the RGB colors that the text names, or the lines of the file that it names."""
     from PIL import ImageColor
+
+    from runtime.inputs.encoding import text_lines  # 'export --help' does without numpy
 
     path = Path(text)
     try:
