@@ -21,7 +21,7 @@ from exporter.inputs.lengths import LONGEST
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
 from exporter.inputs.tokens.vocabulary import Vocabulary
 from exporter.options.task import TaskOptions
-from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, TEXTS, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from exporter.parity.whole import check_list
 from runtime.artifact.open import Artifact
@@ -42,9 +42,6 @@ _TRACED_LENGTH = 7
 
 _MAX_SAMPLES = 48
 _NEUTRAL_LIMIT = 1e-5
-
-# The group of cases that are texts, for the user's own function.
-_TEXTS = "texts"
 
 
 class TokensAdapter(AdapterDefaults):
@@ -168,7 +165,7 @@ class TokensAdapter(AdapterDefaults):
     def decode(self, case: Case) -> Arrays:
         """Return the numbers, int64 [1, length], and what is derived from them."""
         encode = self._vocabulary.encode
-        if encode is not None and case.group == _TEXTS:
+        if encode is not None and case.group == TEXTS:
             numbers = encode(case.data.decode())
         else:
             numbers = msgspec.json.decode(case.data, type=list[int])
@@ -350,7 +347,7 @@ class TokensAdapter(AdapterDefaults):
             for again in range(2 if length <= _EVERY_LENGTH else 1)
         ]
         texts = self._vocabulary.texts(low, high)
-        return (*user_cases, *random_cases, *(Case(name=text, data=text.encode(), group=_TEXTS) for text in texts))
+        return (*user_cases, *random_cases, *(Case(name=text, data=text.encode(), group=TEXTS) for text in texts))
 
     def _read_samples(self, samples: Path) -> tuple[Case, ...]:
         """Return the lines of a text file: token numbers with blanks or commas between."""
