@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from msgspec import UNSET
+
 from exporter.inputs.registry import complete_options
 from exporter.options.export import ExportOptions
 from exporter.options.rules import flag_of, option_fields
@@ -67,7 +69,7 @@ def own_values(artifact: Artifact, given: ExportOptions) -> Iterator[str]:
         known = stated | (_OF_TOKENIZER if own_tokenizer else frozenset())
         for field, flags in FLAGS.items():
             value = getattr(part, field, None)
-            if not known & set(flags) and value not in (None, (), ""):
+            if not known & set(flags) and value not in (None, (), "", UNSET):
                 taken[f"{of_part}: {' or '.join(flags)}" if of_part else " or ".join(flags)] = value
     if taken:
         listed = ", ".join(_shown(flag, value) for flag, value in taken.items())

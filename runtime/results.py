@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, get_args
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
@@ -38,7 +37,6 @@ __all__ = [
     "Segmentation",
     "TokenSequence",
     "interpret",
-    "is_finite",
     "non_finite_message",
     "split",
     "until_end",
@@ -107,11 +105,6 @@ def interpret(
     result: Result = interpreter.interpret(scores, name=name, top_k=top_k, threshold=threshold)
     precision = precision_of(scores)
     return msgspec.structs.replace(result, precision=precision) if precision else result
-
-
-def is_finite(scores: NDArray[Any]) -> bool:
-    """Return whether all scores are finite."""
-    return bool(np.isfinite(scores).all())
 
 
 def non_finite_message(name: str) -> str:

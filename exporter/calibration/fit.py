@@ -96,8 +96,8 @@ def calibrate(
     task = opened.manifest.task
     if not isinstance(task, Classify | Multilabel):
         raise ExportError(
-            f"'{artifact}': has no probabilities to calibrate: expected a task of classify or multilabel, got "
-            f"{task.kind}. Calibrate a classifier."
+            f"'{artifact}': cannot be calibrated: expected a task of classify or multilabel, got {task.kind}. "
+            "Calibrate a classifier; of several heads, export one alone, by a module that returns its logits."
         )
     model = Model(opened, device="cpu")
     labeled = score_labeled(model, read_labeled(model, Path(data), column=column))

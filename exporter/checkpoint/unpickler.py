@@ -127,6 +127,10 @@ class Dictionary(dict[object, object]):
     attributes: Mapping[object, object] = {}
 
 
+class Unordered(list[object]):
+    """The items of a set, whose order means nothing."""
+
+
 StorageFinder = Callable[[str, int], Storage]
 _Opcodes = dict[int, Callable[["Unpickler"], None]]
 
@@ -254,10 +258,10 @@ class Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it appends to what is not a list")
 
     def load_empty_set(self) -> None:  # noqa: D102
-        self.append([])
+        self.append(Unordered())
 
     def load_frozenset(self) -> None:  # noqa: D102
-        self.append(self.pop_mark())
+        self.append(Unordered(self.pop_mark()))
 
     def load_put(self) -> None:  # noqa: D102
         number = int(self.readline()[:-1])

@@ -69,7 +69,7 @@ def evaluate(
     if eager is not None:
         _print_evaluation(eager, short=True)
         for what, number in differences.items():
-            of = f" of {len(scores.names)}" if what.startswith("inputs") else ""
+            of = f" of {len(scores.names)}" if "inputs with" in what else ""
             sys.stdout.write(f"{what}: {number:.1e}\n" if isinstance(number, float) else f"{what}: {number}{of}\n")
 
 
@@ -103,6 +103,8 @@ def _print_evaluation(evaluation: "Evaluation", *, short: bool = False) -> None:
             markup=False,
             soft_wrap=True,
         )
+    for head in evaluation.heads.values():
+        _print_evaluation(msgspec.structs.replace(head, failures={}), short=short)
     if not short:
         print_failures(evaluation.failures)
 
@@ -115,8 +117,11 @@ def _write_report(out: Path, evaluation: "Evaluation", labels: tuple[str, ...]) 
     from runtime.evaluation.plots import draw_confusion
     from runtime.manifest import struct_to_json
 
-    picture = draw_confusion(evaluation.confusion, labels) if evaluation.confusion else None
+    pictures = {"confusion.png": draw_confusion(evaluation.confusion, labels)} if evaluation.confusion else {}
+    for number, head in enumerate(evaluation.heads.values()):
+        if head.confusion:
+            pictures[f"confusion_{number}.png"] = draw_confusion(head.confusion, [row.label for row in head.classes])
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_bytes(struct_to_json(evaluation))
-    if picture is not None:
-        (out / "confusion.png").write_bytes(picture)
+    for name, picture in pictures.items():
+        (out / name).write_bytes(picture)

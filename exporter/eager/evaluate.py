@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from exporter.conversion.network_io import call
 from exporter.eager.source import open_eager_network
 from exporter.inputs.registry import open_adapter, to_bytes
@@ -16,7 +14,7 @@ from runtime.errors import InputError
 from runtime.evaluation.data import LabeledData, fail
 from runtime.evaluation.segmentation import compare_maps
 from runtime.model import Model
-from runtime.outputs.metrics import Maps, Scores
+from runtime.outputs.metrics import Maps, Scores, stack
 from runtime.outputs.registry import open_interpreter
 
 
@@ -46,7 +44,6 @@ def score_eager(
             prepared = adapter.prepare(Case(name=one.name, data=to_bytes(one.source, manifest)))
             yield one, call(network, prepared.tensors)
 
-    output = manifest.outputs[0].name
     if open_interpreter(manifest.task).gives_maps:
         return compare_maps(model, _with_postprocessing(values(), artifact), keep=True)
     names, found, truth, failures = [], [], [], {}
@@ -58,8 +55,12 @@ def score_eager(
         found.append(value)
         truth.append(one.truth)
     postprocessing = postprocessing_from_artifact(artifact, found)
-    scores = [postprocessing.expect(value)[output][0] for value in found]
-    return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+    interpreter = open_interpreter(manifest.task)
+    # In the task's own form: one array, or one for each head.
+    scores = [
+        interpreter.split(postprocessing.expect(value), batched=manifest.batched_outputs, count=1)[0] for value in found
+    ]
+    return Scores(names=tuple(names), scores=stack(scores), truth=stack(truth), failures=failures)
 
 
 def _with_postprocessing(

@@ -86,9 +86,9 @@ class ExportOptions(FormOptions, VariantOptions):
         metavar="FILE.py:NAME",
         recheck=True,
         help="Evaluation transform, also of a notebook; timm:NAME, or any callable whose steps the options for images "
-        "state; or one fitted on columns: FILE.skops, FILE.joblib, statistics as FILE.json. Default: torchvision's for "
-        "the architecture.",
-        input_kinds=("image", "tabular"),
+        "state; one fitted on columns: FILE.skops, FILE.joblib, statistics as FILE.json; or a function from a text to "
+        "token numbers. Default: torchvision's for the architecture.",
+        input_kinds=("image", "tabular", "tokens"),
     )
     resize: int | tuple[int, int] | None = option_field(
         metavar="SIZE",
@@ -204,7 +204,22 @@ class ExportOptions(FormOptions, VariantOptions):
         metavar="FILE",
         panel=OTHER_INPUTS,
         recheck=True,
-        help="Words of --input NAME=tokens\\[batch,length], one per line.",
+        help="Words of --input NAME=tokens\\[batch,length]: one per line, JSON, or a saved dictionary.",
+        input_kinds=("tokens",),
+    )
+    unknown_word: str | None = option_field(
+        metavar="WORD",
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="Word of --vocabulary that stands for those that are not in it, '' for none. Default: its own, such as "
+        "<unk>.",
+        input_kinds=("tokens",),
+    )
+    lowercase: bool | None = option_field(
+        kind=bool,
+        panel=OTHER_INPUTS,
+        recheck=True,
+        help="Words are put into lower case before they are looked up in --vocabulary.",
         input_kinds=("tokens",),
     )
     max_length: int | None = option_field(

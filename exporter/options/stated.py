@@ -13,6 +13,8 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "pairs": ("--text-pairs",),
     "tokenizer": ("--tokenizer",),
     "vocabulary": ("--vocabulary",),
+    "unknown": ("--unknown-word", "--preprocess"),
+    "lowercase": ("--lowercase", "--preprocess"),
     "kind": ("--task",),
     "thresholds": ("--thresholds",),
     "values": ("--values",),

@@ -76,6 +76,16 @@ class HeadsReference(ReferenceInterpreter):
             scores |= self._heads[output.name].scores_of(result.heads[output.name], [output])
         return scores
 
+    def differences(self, scored: Any, eager: Any) -> dict[str, float | int]:
+        """Return how far each head's scores are from eager's, as ``head: what``."""
+        return {
+            f"{name}: {what}": number
+            for name, head in self._heads.items()
+            for what, number in head.differences(
+                replace(scored, scores=scored.scores[name]), replace(eager, scores=eager.scores[name])
+            ).items()
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:

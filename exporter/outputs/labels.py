@@ -17,8 +17,18 @@ LabelSource: TypeAlias = Path | Sequence[str]
 
 _IMAGENET_CLASSES = 1000
 
+# Under what files have names and their numbers: of transformers' config.json, and of vocabularies beside other things.
+_NUMBERED = ("id2label", "word2idx", "stoi", "token2id", "word_to_idx", "word_to_ix", "vocab", "itos", "idx2word")
+
 # The way to state the order that is never ambiguous.
 _REMEDY = 'Save the names as a JSON list in the order of the scores, such as ["daisy", "rose"]'
+
+# What people name the words that stand for others, and that fill up, in vocabularies of their own.
+UNKNOWN_WORDS = ("<unk>", "[UNK]", "<UNK>", "UNK", "unk", "<oov>", "<OOV>")
+PADDING_WORDS = ("<pad>", "[PAD]", "<PAD>", "PAD", "pad")
+
+# Files of torch.save and pickle, whose dictionaries are read as data.
+_SAVED = {".pt", ".pth", ".pkl", ".pickle"}
 
 # A line that begins or ends with a number, and what it numbers.
 _NUMBER_FIRST = re.compile(r"(\d+)(?:\s*[,;:\t]\s*|\s+-\s+|\s+)(\S.*)")
@@ -138,6 +148,8 @@ def assumed_labels(*, classes: int, torchvision_name: str) -> tuple[tuple[str, .
 
 def _read_names(path: Path, *, option: str) -> list[str]:
     """Return the names in a file, in the order of their numbers; empty lines between names are kept, for messages."""
+    if path.suffix.lower() in _SAVED and path.is_file():
+        return _names_in_json(_saved(path), path)
     try:
         text = decode_text(path.read_bytes(), f"'{path}'")
     except FileNotFoundError:
@@ -161,6 +173,26 @@ def _read_names(path: Path, *, option: str) -> list[str]:
     return _names_in_lines(lines, path)
 
 
+def _saved(path: Path) -> Any:
+    """Return the content of a saved dictionary, list or object, such as torchtext's vocabularies."""
+    from exporter.checkpoint.formats import read_content
+    from exporter.checkpoint.unpickler import Unordered
+
+    root: Any = read_content(path).root
+    if isinstance(root, Unordered):
+        raise _ambiguous(path, "expected a list or a dictionary, got a set")
+    return root
+
+
+def _innermost(value: Any) -> Any:
+    """Return the names or their numbers in what a file holds, which may be a vocabulary as one thing among others."""
+    for _ in range(3):  # an object in a dictionary has them in a third
+        value = getattr(value, "state", value)
+        held = [value.get(key) for key in _NUMBERED] if isinstance(value, Mapping) else []
+        value = next((inner for inner in held if isinstance(inner, Mapping | list) or hasattr(inner, "state")), value)
+    return value
+
+
 def _parse(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
@@ -172,10 +204,9 @@ def _parse(text: str, path: Path) -> Any:
 
 
 def _names_in_json(value: Any, path: Path) -> list[str]:
+    value = _innermost(value)
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return [name.strip() for name in value]
-    if isinstance(value, Mapping) and isinstance(value.get("id2label"), Mapping):
-        value = value["id2label"]  # a transformers config.json
     if not isinstance(value, Mapping) or not value:
         raise _ambiguous(path, "expected a list of names, or an object with a number for each")
     of_numbers = {str(key).strip(): name for key, name in value.items()}

@@ -1,5 +1,6 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
+from exporter.parity.cases import TEXTS
 from exporter.parity.compare import BATCHES, SENSITIVE
 from exporter.parity.randomness import RANDOM, STATE
 from runtime.evidence import Evidence, Row, Stage
@@ -63,6 +64,12 @@ def _on_missing_signal(evidence: Evidence) -> str:
 
 
 def _on_fault(row: Row, right_unoptimized: bool, exporter: str) -> str:
+    if row.stage == "decode" and row.group == TEXTS:
+        return (
+            "Your function makes other tokens of this text than the artifact, which splits texts at blanks and looks "
+            "each word up: pass --lowercase, --no-lowercase or --unknown-word as the function does it, or write it as "
+            "a tokenizer of the tokenizers library, and pass --tokenizer tokenizer.json."
+        )
     if row.stage in _OWN_STAGES:
         return f"The cause is truecopy's own {_OWN_STAGES[row.stage]}, and not the model: report this sentence."
     if row.path == LAYOUT.torchscript:

@@ -17,7 +17,8 @@ from runtime.model import Model
 BATCH_SIZES = (1, 2, 3, 7)
 
 # Where inputs are from, as the report groups them.
-SAMPLES, PHOTOS, GENERATED = "samples", "photos", "generated"
+# The user's own function makes the tokens of texts.
+SAMPLES, PHOTOS, GENERATED, TEXTS = "samples", "photos", "generated", "texts"
 
 
 @dataclass(frozen=True, kw_only=True)

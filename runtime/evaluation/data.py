@@ -5,22 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.errors import InputError, listed
 from runtime.inputs.folders import OUTSIDE_FOLDERS, LeftOut, walk_folder
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Manifest
 from runtime.model import Model
-from runtime.outputs.metrics import Scores
+from runtime.outputs.metrics import Scores, stack
 from runtime.outputs.registry import open_interpreter
-from runtime.results import is_finite, non_finite_message
+from runtime.results import non_finite_message
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledData:
-    """One input with what is true of it: a class, a set of classes, or numbers by name."""
+    """One input with what is true of it: a class, a set of classes, numbers by name, or one of these by head."""
 
     name: str
     source: Any
@@ -32,8 +30,9 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
 
     A folder has one folder per class in it, named like the class. A table has the label in ``column``; of a row's other
     columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
-    folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names. An unknown
-    label is an InputError in the place of its input; a missing column or folder raises one.
+    folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names, a model of
+    several heads those with the heads' names. An unknown label is an InputError in the place of its input; a missing
+    column or folder raises one.
 
     The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
     its path in ``column``. What a folder has besides inputs is counted in an InputError at the end.
@@ -53,9 +52,13 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
         columns = interpreter.truth_columns(column)
         missing = [key for key in columns if key not in row]
         if missing:
+            fix = (
+                "Name the column with --label-column"
+                if columns == [column]
+                else "Add it, or rename the one that has it"
+            )
             raise InputError(
-                f"'{name}': no column '{missing[0]}': expected the truth in it, got {', '.join(row)}. "
-                "Name the column with --label-column."
+                f"'{name}': no column '{missing[0]}': expected the truth in it, got {', '.join(row)}. {fix}."
             )
         try:
             truth = interpreter.read_truth({key: row[key] for key in columns}, name=name, folder=data.parent)
@@ -67,6 +70,7 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
 
 def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> Scores:
     """Return the model's scores for labeled data; raises InputError when there is none that can be used."""
+    interpreter = open_interpreter(model.manifest.task, model.labels)
     names: list[str] = []
     scores: list[Any] = []
     truth: list[Any] = []
@@ -75,7 +79,7 @@ def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> 
 
     def flush() -> None:
         for (labeled_input, _), score in zip(waiting, model.score([prepared for _, prepared in waiting]), strict=True):
-            if not is_finite(np.asarray(score)):
+            if not interpreter.is_finite(score):
                 failures[labeled_input.name] = non_finite_message(labeled_input.name)
                 continue
             names.append(labeled_input.name)
@@ -97,7 +101,7 @@ def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> 
     if waiting:
         flush()
     check_used(names, failures)
-    return Scores(names=tuple(names), scores=np.stack(scores), truth=np.array(truth), failures=failures)
+    return Scores(names=tuple(names), scores=stack(scores), truth=stack(truth), failures=failures)
 
 
 def check_used(names: Sequence[str], failures: Mapping[str, str]) -> None:

@@ -103,6 +103,9 @@ class TokensInput(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field
     there is none. ``pad_id`` fills shorter sequences at their end; None where only sequences of equal length may share
     a batch.
 
+    ``unknown`` is the word of the vocabulary that stands for words that it lacks, which are errors without one;
+    ``lowercase`` says that words are put into lower case before they are looked up.
+
     ``derived_inputs`` are further inputs of the graph, by name, which the host computes from the lengths of the
     sequences: ``lengths``, int64 [batch]; ``mask``, int64 [batch, length], 1 for a token and 0 for padding;
     ``padding``, bool [batch, length].
@@ -112,6 +115,8 @@ class TokensInput(TaggedPart, frozen=True, kw_only=True, tag="tokens", tag_field
     vocabulary_size: Length
     max_length: Length | None = None
     vocabulary: FileName = ""
+    unknown: Text | msgspec.UnsetType = msgspec.UNSET
+    lowercase: bool | msgspec.UnsetType = msgspec.UNSET
     pad_id: TokenId | None = None
     derived_inputs: dict[str, DerivedInput] = msgspec.field(default_factory=dict)
 

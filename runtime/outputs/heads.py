@@ -1,15 +1,21 @@
 """Several heads: a result per head, each with a task of its own."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.errors import InputError
 from runtime.manifest import Head, Heads
 from runtime.outputs.interpreter import Interpreter, stack_rows
 from runtime.outputs.registry import open_interpreter
 from runtime.outputs.shown import ShownResult
+
+if TYPE_CHECKING:
+    from runtime.outputs.metrics import Evaluation, Maps, Scores
 
 
 class HeadResults(ShownResult, frozen=True, kw_only=True):
@@ -37,6 +43,7 @@ class HeadsInterpreter(Interpreter):
     task: Heads
     result_type = HeadResults
     must_be_finite = True
+    is_evaluated = True
 
     def __init__(self, task: Heads, labels: Sequence[str]) -> None:
         super().__init__(task, labels)
@@ -68,6 +75,46 @@ class HeadsInterpreter(Interpreter):
                 head: interpreter.interpret(scores[head], name=name, top_k=top_k, threshold=threshold)
                 for head, interpreter in self._heads.items()
             },
+        )
+
+    def truth_columns(self, column: str) -> list[str]:
+        """Return the columns of all heads: a head's own name, and the names of a regression's values."""
+        del column
+        return [key for head, interpreter in self._heads.items() for key in interpreter.truth_columns(head)]
+
+    def truth_of_class(self, index: int) -> Any:
+        """Raise InputError: a folder says the class of one head."""
+        raise InputError(
+            f"folder '{self.labels[index]}': says one class, and this model has {len(self._heads)} heads. Give a table "
+            f"with a column for each: {', '.join(self.truth_columns(''))}."
+        )
+
+    def read_truth(self, cells: Mapping[str, Any], *, name: str, folder: Path) -> dict[str, Any]:
+        """Return the truth of each head, from its own columns."""
+        return {
+            head: interpreter.read_truth(
+                {key: cells[key] for key in interpreter.truth_columns(head)}, name=name, folder=folder
+            )
+            for head, interpreter in self._heads.items()
+        }
+
+    def evaluate(self, scored: "Scores | Maps", *, name: str) -> "Evaluation":
+        """Return the metrics of each head."""
+        from runtime.outputs.metrics import Evaluation, Scores
+
+        assert isinstance(scored, Scores)
+        heads = {
+            head: interpreter.evaluate(
+                replace(scored, scores=scored.scores[head], truth=scored.truth[head]), name=f"{name}, head '{head}'"
+            )
+            for head, interpreter in self._heads.items()
+        }
+        return Evaluation(
+            artifact=name,
+            task=self.task.kind,
+            inputs=len(scored.names),
+            failures=dict(scored.failures),
+            heads=heads,
         )
 
 

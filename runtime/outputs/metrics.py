@@ -18,12 +18,13 @@ class Scores:
     """The model's scores for labeled data, one row per input, and the truth.
 
     ``scores`` is float32 [inputs, ...]; ``truth`` is int64 [inputs] of class indices, bool [inputs, classes] of classes
-    that hold, or float64 [inputs, values]. ``failures`` are the inputs that could not be used, with the reason.
+    that hold, or float64 [inputs, values]; of several heads, both are such arrays by head. ``failures`` are the inputs
+    that could not be used, with the reason.
     """
 
     names: tuple[str, ...]
-    scores: NDArray[np.float32]
-    truth: NDArray[Any]
+    scores: Any
+    truth: Any
     failures: Mapping[str, str]
 
 
@@ -72,8 +73,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     ``accuracy`` of a multilabel is the share of inputs with exactly the true labels, of a segmentation the share of
     pixels; ``mean_iou`` is the mean over the classes that are true or predicted anywhere. ``confusion`` counts inputs,
     or pixels, by true class (rows) and predicted class. ``failures`` are inputs that could not be used, which count
-    nowhere. ``eager`` are the eager model's metrics, where they were asked for, and ``differences`` how far the two are
-    apart.
+    nowhere. ``heads`` are the metrics of each head, where there are several. ``eager`` are the eager model's metrics,
+    where they were asked for, and ``differences`` how far the two are apart.
     """
 
     artifact: str
@@ -87,8 +88,16 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[ClassFigures, ...] = ()
     values: tuple[ValueFigures, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
+    heads: dict[str, "Evaluation"] = {}
     eager: "Evaluation | None" = None
     differences: dict[str, float | int] = {}
+
+
+def stack(rows: Sequence[Any]) -> Any:
+    """Return the scores, or the truth, of all inputs as one array; of several heads, as one for each."""
+    if isinstance(rows[0], Mapping):
+        return {head: np.array([row[head] for row in rows]) for head in rows[0]}
+    return np.array(rows)
 
 
 def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.architectures.hugging_face import load_auto
 from exporter.errors import PreprocessingError, first_line
+from exporter.outputs.labels import PADDING_WORDS, UNKNOWN_WORDS
 from runtime.inputs.text.decoder import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from runtime.manifest import LAYOUT, TextInput
 from runtime.outputs.parts import to_parts
@@ -23,10 +24,6 @@ ARRAYS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 _NO_LIMIT = 10**6
 
 _PADDING_TOKENS = ("[PAD]", "<pad>")
-
-# What people name the words that stand for others, and that fill up, in vocabularies of their own.
-_UNKNOWN = ("<unk>", "[UNK]", "<UNK>", "UNK", "unk", "<oov>")
-_PADDING = ("<pad>", "[PAD]", "<PAD>", "PAD", "pad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +162,9 @@ def _words_in(path: Path) -> Mapping[str, int]:
 
 def _of_vocabulary(path: Path, words: Mapping[str, int], max_length: int | None) -> str:
     """Return why words and their numbers are no tokenizer, and how to write one of them."""
-    unknown, padding = (next((word for word in names if word in words), names[0]) for names in (_UNKNOWN, _PADDING))
+    unknown, padding = (
+        next((word for word in names if word in words), names[0]) for names in (UNKNOWN_WORDS, PADDING_WORDS)
+    )
     cut = f"t.enable_truncation({max_length}); " if max_length else ""
     pad = f"t.enable_padding(length={max_length}, pad_id={words.get(padding, 0)}, pad_token='{padding}'); "
     return (

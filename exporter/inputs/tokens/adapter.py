@@ -19,8 +19,9 @@ from exporter.errors import ConversionError, ExportError, ParityError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart
 from exporter.inputs.lengths import LONGEST
 from exporter.inputs.tokens.options import TokenInputs, TokenOptions
+from exporter.inputs.tokens.vocabulary import Vocabulary
 from exporter.options.task import TaskOptions
-from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
+from exporter.parity.cases import BATCH_SIZES, SAMPLES, TEXTS, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
 from exporter.parity.whole import check_list
 from runtime.artifact.open import Artifact
@@ -67,30 +68,34 @@ class TokensAdapter(AdapterDefaults):
         self._call = call
         self._generator = np.random.default_rng(0)
         self.network_probe = SequenceProbe(draw=self.draw, call=self._run)
-        self._words = options.words
+        self._vocabulary = vocabulary = options.vocabulary
+        self._words = vocabulary.words
         size, padding = _embedding_of(network, self._run)
-        if options.words:
-            size = len(options.words)
+        if self._words:
+            size = len(self._words)
         if size is None:
             raise ConversionError(
                 f"'{type(network).__name__}': how many tokens there are is unknown: expected an nn.Embedding that "
                 "takes the tokens. Give the vocabulary, one word per line: --vocabulary FILE."
             )
         self._size = size
-        self._pad_id = self._choose_padding(options.pad_id, padding)
+        self._pad_id = self._choose_padding(options.pad_id, padding, vocabulary)
         longest = self._longest(options.max_length)
         neutral = self._pad_id is not None and self._is_neutral(longest)
         self._spec = TokensInput(
             name=tokens.name,
             vocabulary_size=size,
             max_length=longest,
-            vocabulary=LAYOUT.vocabulary if options.words else "",
+            vocabulary=LAYOUT.vocabulary if self._words else "",
+            unknown=msgspec.UNSET if vocabulary.unknown is None else vocabulary.unknown,
+            lowercase=vocabulary.lowercase or msgspec.UNSET,
             pad_id=self._pad_id if neutral else None,
             derived_inputs=self._derived,
         )
         self.skipped_samples: tuple[str, ...] = ()
         self.assumptions = (
-            "what makes the token numbers of raw data: no part of the artifact",
+            *([] if vocabulary.encode else ["what makes the token numbers of raw data: no part of the artifact"]),
+            *vocabulary.assumptions,
             *(
                 f"that '{name}' is the {kind} of the tokens: stated by options, not compared with training code"
                 for name, kind in self._derived.items()
@@ -159,7 +164,12 @@ class TokensAdapter(AdapterDefaults):
 
     def decode(self, case: Case) -> Arrays:
         """Return the numbers, int64 [1, length], and what is derived from them."""
-        tokens = np.array([msgspec.json.decode(case.data, type=list[int])], dtype=np.int64)
+        encode = self._vocabulary.encode
+        if encode is not None and case.group == TEXTS:
+            numbers = encode(case.data.decode())
+        else:
+            numbers = msgspec.json.decode(case.data, type=list[int])
+        tokens = np.array([numbers], dtype=np.int64)
         return {self._name: tokens, **derived_inputs(self._derived, [tokens.shape[1]])}
 
     def prepare(self, case: Case) -> PreparedInput:
@@ -244,14 +254,20 @@ class TokensAdapter(AdapterDefaults):
     def _case(self, name: str, tokens: NDArray[np.int64]) -> Case:
         return Case(name=name, data=msgspec.json.encode(tokens.tolist()))
 
-    def _choose_padding(self, pad_id: int | None, embedding_padding: int | None) -> int | None:
-        """Return the padding token to try: the user's, or the embedding's."""
+    def _choose_padding(self, pad_id: int | None, embedding: int | None, vocabulary: Vocabulary) -> int | None:
+        """Return the padding token to try: the user's, the embedding's, or the vocabulary's."""
+        own = vocabulary.padding
+        if pad_id is None and embedding is not None and own is not None and own != embedding:
+            raise ExportError(
+                f"--vocabulary: its padding word '{vocabulary.words[own]}' has the number {own}, and the network pads "
+                f"with {embedding}. Pass the one of training with --pad-id."
+            )
         if pad_id is not None and not 0 <= pad_id < self._size:
             raise ExportError(
                 f"--pad-id: outside the vocabulary: expected 0 to {self._size - 1}, got {pad_id}. Use the pad token "
                 "that the model was trained with."
             )
-        chosen = embedding_padding if pad_id is None else pad_id
+        chosen = next((number for number in (pad_id, embedding, own) if number is not None), None)
         # A network that is told where padding is does not look at the token: this is tried.
         return 0 if chosen is None and self._derived else chosen
 
@@ -330,7 +346,8 @@ class TokensAdapter(AdapterDefaults):
             for length in lengths
             for again in range(2 if length <= _EVERY_LENGTH else 1)
         ]
-        return (*user_cases, *random_cases)
+        texts = self._vocabulary.texts(low, high)
+        return (*user_cases, *random_cases, *(Case(name=text, data=text.encode(), group=TEXTS) for text in texts))
 
     def _read_samples(self, samples: Path) -> tuple[Case, ...]:
         """Return the lines of a text file: token numbers with blanks or commas between."""

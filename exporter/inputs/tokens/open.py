@@ -13,8 +13,8 @@ from exporter.inputs.kind import InputKind
 from exporter.inputs.lengths import check_names, compared_lengths, range_of
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs
+from exporter.inputs.tokens.vocabulary import read_words
 from exporter.options.export import ExportOptions
-from exporter.outputs.labels import read_vocabulary
 from runtime.artifact.open import Artifact
 from runtime.inputs.text.decoder import LENGTH
 from runtime.manifest import TokensInput
@@ -44,7 +44,12 @@ def open_adapter(options: ExportOptions, rebuilt: RebuiltNetwork) -> TokensAdapt
         read_token_inputs(options.inputs),
         rebuilt.network,
         TokenOptions(
-            words=read_vocabulary(options.vocabulary) if options.vocabulary is not None else (),
+            vocabulary=read_words(
+                options.vocabulary,
+                unknown=options.unknown_word,
+                lowercase=options.lowercase,
+                preprocess=options.preprocess,
+            ),
             pad_id=options.pad_id,
             max_length=options.max_length,
             lengths=range_of(LENGTH, options.lengths),
@@ -61,10 +66,19 @@ def complete_options(options: ExportOptions, spec: TokensInput, artifact: Artifa
         for name, derived in spec.derived_inputs.items()
     ]
     vocabulary = artifact.file(spec.vocabulary) if spec.vocabulary else None
+    unknown, lowercase = options.unknown_word, options.lowercase
+    if vocabulary is not None:
+        # None would mean to look for one in the words.
+        unknown = (spec.unknown or "") if unknown is None else unknown
+        # The user's own function shows it otherwise.
+        if lowercase is None and options.preprocess is None:
+            lowercase = bool(spec.lowercase)
     return replace(
         options,
         inputs=(*options.inputs, *descriptions),
         vocabulary=options.vocabulary or vocabulary,
+        unknown_word=unknown,
+        lowercase=lowercase,
         pad_id=spec.pad_id if options.pad_id is None else options.pad_id,
         max_length=options.max_length or spec.max_length,
         lengths={**compared_lengths(artifact, [LENGTH]), **options.lengths},

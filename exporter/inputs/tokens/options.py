@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.errors import ExportError
+from exporter.inputs.tokens.vocabulary import Vocabulary
 from runtime.manifest import DerivedInput
 
 _SPEC = re.compile(
@@ -25,11 +26,11 @@ class TokenInputs:
 class TokenOptions:
     """What the user knows of the sequences; None means: find out.
 
-    ``words`` is the vocabulary, in the order of its token numbers; ``lengths`` are the shortest and the longest
-    sequence to compare, ``samples`` a file of sequences to prove with.
+    ``vocabulary`` is what becomes of words; ``lengths`` are the shortest and the longest sequence to compare,
+    ``samples`` a file of sequences to prove with.
     """
 
-    words: Sequence[str] = ()
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     pad_id: int | None = None
     max_length: int | None = None
     lengths: tuple[int, int] | None = None

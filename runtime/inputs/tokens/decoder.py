@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact.open import Artifact
-from runtime.errors import InputError
+from runtime.errors import ArtifactError, InputError
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.encoding import decode_text
 from runtime.inputs.json_size import check_json
@@ -47,9 +47,16 @@ class TokensDecoder(Decoder):
     def __init__(self, spec: TokensInput, artifact: Artifact) -> None:
         self.spec = spec
         self._numbers: dict[str, int] = {}
+        self._unknown: int | None = None
         if spec.vocabulary:
             words = artifact.read(spec.vocabulary).decode("utf-8").splitlines()
             self._numbers = {word: number for number, word in enumerate(words)}
+        if spec.unknown:
+            if spec.unknown not in self._numbers:
+                raise ArtifactError(
+                    f"'{spec.vocabulary}': lacks its own unknown word '{spec.unknown:.80}'. Export the model again."
+                )
+            self._unknown = self._numbers[spec.unknown]
 
     def is_list(self, inputs: object) -> bool:
         """Return whether it is a list or tuple of sequences, and not of tokens."""
@@ -74,7 +81,9 @@ class TokensDecoder(Decoder):
             value = _read(source, subject)
         if isinstance(value, str):
             text = value.strip()
-            value = [int(part) for part in re.split(r"[\s,]+", text)] if _NUMBERS.fullmatch(text) else text.split()
+            # With a word for unknown ones, a number in a text is a word like any other.
+            numbers = self._unknown is None and _NUMBERS.fullmatch(text)
+            value = [int(part) for part in re.split(r"[\s,]+", text)] if numbers else text.split()
         if isinstance(value, list | tuple) and any(isinstance(token, str) for token in value):
             value = [self._to_number(token, position, subject) for position, token in enumerate(value)]
         return DecodedTokens(tokens=self._to_array(value, subject))
@@ -105,7 +114,7 @@ class TokensDecoder(Decoder):
     def _is_token(self, value: object) -> bool:
         """Return whether ``value`` is one token: a number, or a word of the vocabulary."""
         if isinstance(value, str):
-            return value in self._numbers
+            return self._find(value) is not None and len(value.split()) == 1
         return isinstance(value, int | float | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
     def _to_number(self, token: object, position: int, subject: str) -> Any:
@@ -119,12 +128,17 @@ class TokensDecoder(Decoder):
                 f"{subject}: not a token: expected whole numbers of at most 18 digits, as this model has no "
                 f"vocabulary, got {token!r:.80} at position {position}. Look the words up first."
             )
-        if not isinstance(token, str) or token not in self._numbers:
+        number = self._find(token) if isinstance(token, str) else None
+        if number is None:
             raise InputError(
                 f"{subject}: not a token: expected one of the {len(self._numbers)} words of '{self.spec.vocabulary}', "
                 f"got {token!r:.80} at position {position}. Correct it."
             )
-        return self._numbers[token]
+        return number
+
+    def _find(self, word: str) -> int | None:
+        """Return the number of a word: that of the unknown word where the vocabulary lacks it; None without one."""
+        return self._numbers.get(word.lower() if self.spec.lowercase else word, self._unknown)
 
     def _to_array(self, value: Any, subject: str) -> NDArray[np.int64]:
         try:
@@ -180,6 +194,8 @@ def _read(source: PathLike[str] | bytes, subject: str) -> Any:
     text = decode_text(data, subject)
     check_json(text, subject)
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    # A text of one word may be JSON as well, such as a number, or null.
+    return text if value is None or isinstance(value, int | float) else value

@@ -285,6 +285,13 @@ function showTime(parts, totalMs) {
   find("time").hidden = false;
 }
 
+// What a request has before the first input is chosen.
+function placeholder() {
+  if (kindOf() !== "several") return "...";
+  const fields = [...find("cells").querySelectorAll("[name]")];
+  return Object.fromEntries(fields.map((field) => [field.name, field.type === "file" ? "BASE64" : JSON.parse(field.value)]));
+}
+
 function writeCalls() {
   const address = new URL(modelPath(), document.baseURI).href;
   const secret = token ? ` -H "Authorization: Bearer $TRUECOPY_TOKEN"` : "";
@@ -293,7 +300,7 @@ function writeCalls() {
   const print = 'with urllib.request.urlopen(request) as response:\n    print(json.load(response)["predictions"][0])';
   if (kindOf() !== "image") {
     const short = (_, value) => (typeof value === "string" && value.startsWith("data:") ? "BASE64" : value);
-    const body = JSON.stringify(shown || { input: "..." }, short);
+    const body = JSON.stringify(shown || { input: placeholder() }, short);
     const quoted = `'${body.replaceAll("'", "'\\''")}'`;
     const headerItems = ['"Content-Type": "application/json"', authorize].filter(Boolean).join(", ");
     find("curl").textContent = `curl${secret} -H 'Content-Type: application/json' -d ${quoted} ${address}`;

@@ -37,6 +37,8 @@ VALUES = {
     "tokenizer": "tokenizer.json",
     "text_pairs": True,
     "vocabulary": "words.txt",
+    "unknown_word": "<unk>",
+    "lowercase": True,
     "max_length": 12,
     "pad_id": 0,
     "lengths": {"": (1, 64)},

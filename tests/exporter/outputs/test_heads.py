@@ -16,11 +16,16 @@ from torchvision import transforms
 
 import exporter
 import runtime
+from exporter.calibration.fit import calibrate
 from exporter.eager.bench import build_baselines
+from exporter.eager.evaluate import score_eager
 from exporter.options.heads import HeadOptions, read_heads
 from exporter.options.task import TaskOptions
+from exporter.outputs.registry import open_reference
 from exporter.recheck import recheck_artifact
 from runtime.artifact.open import open_artifact
+from runtime.evaluation.data import read_labeled
+from runtime.evaluation.metrics import evaluate, score
 from runtime.verify import verify
 
 INPUTS = ("x=float32[batch,5]",)
@@ -196,6 +201,65 @@ def test_rows_are_nested_by_head_in_json_and_in_columns_of_csv(exported, tmp_pat
     assert row["heads"]["age"].keys() == {"values"}
     assert line["heads.race.label"] == row["heads"]["race"]["label"]
     assert float(line["heads.gender.probability"]) == row["heads"]["gender"]["probability"]
+
+
+def test_each_head_is_evaluated_with_the_column_of_its_name(exported, folder, vector, tmp_path):
+    inputs = rows(8)
+    with runtime.load(exported.artifact, device="cpu") as model:
+        results = model.predict(list(inputs))
+        truth = [
+            {
+                "race": result.heads["race"].label,
+                "gender": "male",
+                "age": result.heads["age"].values["age"] + 2,
+                "smiles": result.heads["smiles"].label,
+                "tags": "",
+            }
+            for result in results
+        ]
+        table = tmp_path / "table.jsonl"
+        lines = [json.dumps({"input": x.tolist(), **row}) for x, row in zip(inputs, truth, strict=True)]
+        table.write_text("\n".join(lines))
+        scored = score(model, read_labeled(model, table, column="label"))
+        evaluation = evaluate(model, scored, name="vector")
+
+        assert evaluation.heads["race"].accuracy == 1.0
+        males = sum(result.heads["gender"].label == "male" for result in results)
+        assert evaluation.heads["gender"].accuracy == males / 8
+        assert evaluation.heads["age"].values[0].mean_absolute_error == pytest.approx(2, abs=1e-5)
+        options = exporter.ExportOptions(checkpoint=folder / "vector.pth", arch=vector, inputs=INPUTS)
+        artifact = open_artifact(exported.artifact)
+        eager = score_eager(artifact, model, read_labeled(model, table, column="label"), options)
+        differences = open_reference(model.manifest.task, model.labels).differences(scored, eager)
+
+    assert differences["race: inputs with another label"] == 0
+    assert max(differences.values()) < 1e-5
+
+
+def test_a_column_of_a_head_that_is_missing_is_named(exported, tmp_path):
+    (tmp_path / "table.jsonl").write_text(json.dumps({"input": rows(1)[0].tolist(), "race": "white"}))
+
+    with (
+        runtime.load(exported.artifact, device="cpu") as model,
+        pytest.raises(runtime.InputError, match=r"no column 'gender'.* Add it, or rename"),
+    ):
+        list(read_labeled(model, tmp_path / "table.jsonl", column="label"))
+
+
+def test_folders_of_classes_are_no_truth_of_several_heads(exported, tmp_path):
+    (tmp_path / "white").mkdir()
+    (tmp_path / "white" / "a.npy").touch()
+
+    with (
+        runtime.load(exported.artifact, device="cpu") as model,
+        pytest.raises(runtime.InputError, match="a column for each: race, gender, age, smiles, tags"),
+    ):
+        list(read_labeled(model, tmp_path, column="label"))
+
+
+def test_calibration_of_several_heads_is_refused_with_the_way_out(exported, tmp_path):
+    with pytest.raises(exporter.ExportError, match="of several heads, export one alone"):
+        calibrate(exported.artifact, tmp_path)
 
 
 def test_without_columns_each_output_is_a_head_and_others_are_left_out_by_name(folder):
