@@ -141,7 +141,9 @@ class _Comparison:
     def run(self) -> _Findings:
         """Return what became of each tensor: first those that are there as they are, then what was made of others."""
         left = [name for name, tensor in self.tensors.items() if not self._is_kept(name, tensor)]
-        for name in [name for name in left if self.tensors[name].ndim > 1]:
+        # What a batch norm explains comes first: its constants are no other tensor's.
+        unexplained = [name for name in left if self.tensors[name].ndim > 1 and not self._is_explained(name)]
+        for name in unexplained:
             self._compare_changed(name, self.tensors[name])
         for name in [name for name in left if self.tensors[name].ndim < 2]:
             self._compare_vector(name, self.tensors[name])
@@ -165,16 +167,19 @@ class _Comparison:
                 return True
         return False
 
-    def _compare_changed(self, name: str, tensor: Array) -> None:
-        """Compare a tensor of two or more dimensions that is not there as it is."""
-        named = self._named(name)
-        alike = [named] if named is not None and self._constants[named].shape == tensor.shape else self._alike(name)
-        scales = 0
-        for other in alike:
-            for axis, scale in _scales(tensor, self._constants[other]):
+    def _is_explained(self, name: str) -> bool:
+        """Return whether a constant is a tensor of two or more dimensions with a batch norm folded into it."""
+        for other in self._candidates(name):
+            for axis, scale in _scales(self.tensors[name], self._constants[other]):
                 if self._is_folded(name, scale, other, axis):
-                    return
-                scales += 1
+                    self._used.add(other)
+                    return True
+        return False
+
+    def _compare_changed(self, name: str, tensor: Array) -> None:
+        """Compare a tensor of two or more dimensions that is not there as it is, nor explained by a batch norm."""
+        named, alike = self._named(name), self._candidates(name)
+        scales = any(next(_scales(tensor, self._constants[other]), None) is not None for other in alike)
         if self._is_parametrization(name):
             self._findings.other.add(name)
             return
@@ -228,6 +233,12 @@ class _Comparison:
 
     def _named(self, name: str) -> str | None:
         return next((prefix + name for prefix in _PREFIXES if prefix + name in self._constants), None)
+
+    def _candidates(self, name: str) -> list[str]:
+        """Return the constants that a tensor may have become: the one of its name, where names are kept."""
+        named = self._named(name)
+        own_shape = named is not None and self._constants[named].shape == self.tensors[name].shape
+        return [named] if named is not None and own_shape else self._alike(name)
 
     def _alike(self, name: str) -> list[str]:
         """Return the constants without a tensor of their own that a plain layer's weight may have become."""

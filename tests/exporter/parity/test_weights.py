@@ -1,5 +1,7 @@
 """Weights one by one: what a conversion keeps, what it folds, and a row or a layer of another day."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,19 @@ def test_a_file_that_is_folded_in_a_way_of_its_own_says_how_closely_it_was_compa
         "model.onnx: the last bits of 2 weights, as the conversion folds a batch norm into them: equal up to 1e-05: "
         "first.weight, wide.weight"
     )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_layer_that_the_forward_does_not_use_is_named_and_no_fault(folded, named):
+    network, constants = folded
+    whole = copy.deepcopy(network)
+    whole.auxiliary = nn.Conv2d(3, 6, 3, bias=False)  # of the shape of one that is folded
+    file = constants if named else {f"c{index}": array for index, array in enumerate(constants.values())}
+
+    check, left_out = compare_weights(whole, file, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert "auxiliary.weight" in left_out
 
 
 @pytest.mark.parametrize("name", ["first.weight", "wide.weight", "line.weight", "head.bias"])
