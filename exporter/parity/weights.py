@@ -277,7 +277,8 @@ class _Comparison:
         return False
 
     def _is_there(self, tensor: Array) -> bool:
-        return any(_is_same(tensor, self._constants[other]) for other in self._by_size.get(tensor.size, ()))
+        """Return whether a bias is a constant of the file; one of zeros is left out by the converter."""
+        return not tensor.any() or any(_is_same(tensor, self._constants[other]) for other in self._by_size.get(tensor.size, ()))
 
     def _is_bias(self, other: str, expected: Array) -> bool:
         array = self._constants[other]

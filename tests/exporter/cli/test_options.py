@@ -14,7 +14,7 @@ from exporter.cli.options import named, takes_options
 from exporter.options.rules import Option, option_fields
 from runtime.manifest import Value
 
-NOT_OPTIONS = {"checkpoint", "task_options", "tokenizer_input"}
+NOT_OPTIONS = {"checkpoint", "part", "task_options", "tokenizer_input"}
 
 
 @pytest.fixture

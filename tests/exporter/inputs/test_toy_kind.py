@@ -117,7 +117,7 @@ def test_labeled_points_are_read_from_their_columns(model, tmp_path):
 
     (entry,) = read_labeled(model, tmp_path / "labeled.csv", column="label")
 
-    assert entry.source == {"x": "0.5", "y": "-2"}
+    assert entry.source == ("0.5", "-2")
     assert model.predict([entry.source])[0].index == model.predict((0.5, -2)).index
     assert entry.truth == 1
 

@@ -128,7 +128,13 @@ def test_two_options_go_together(name):
 
 def contradicts_parts(name: str) -> bool:
     """Return whether an option states a single input, or a variant, which a network of several parts has not."""
-    return is_of_part(name, OPTIONS[name]) or "precision" in {name, *OPTIONS[name].needs}
+    return is_of_part(name, OPTIONS[name]) or "precision" in (name, *needed_by(name))
+
+
+def needed_by(name: str) -> set[str]:
+    """Return the options without which an option has no effect, and theirs."""
+    direct = set(OPTIONS[name].needs)
+    return direct.union(*map(needed_by, direct))
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.needs])
