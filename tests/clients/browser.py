@@ -97,8 +97,8 @@ try:
         browser.find_element(By.ID, "token").send_keys(token)
         browser.find_element(By.CSS_SELECTOR, "#access button").click()
     wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "details"))
-    browser.find_element(By.CSS_SELECTOR, "details summary").click()
-    assert "/predict/" in text("details code")
+    browser.find_element(By.XPATH, "//summary[contains(., '/predict/')]").click()
+    assert "/predict/" in text("details[open] code")
     browser.save_screenshot(f"{folder}/docs.png")
 finally:
     browser.quit()
