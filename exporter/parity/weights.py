@@ -278,7 +278,8 @@ class _Comparison:
 
     def _is_there(self, tensor: Array) -> bool:
         """Return whether a bias is a constant of the file; one of zeros is left out by the converter."""
-        return not tensor.any() or any(_is_same(tensor, self._constants[other]) for other in self._by_size.get(tensor.size, ()))
+        alike = (self._constants[other] for other in self._by_size.get(tensor.size, ()))
+        return not tensor.any() or any(_is_same(tensor, other) for other in alike)
 
     def _is_bias(self, other: str, expected: Array) -> bool:
         array = self._constants[other]

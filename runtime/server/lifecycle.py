@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _WATCH_S = 1.0
 
 # After the notice, how long a connection without a request stays open for one that is on its way.
-_LAST_REQUESTS_S = 0.2
+_LAST_REQUESTS_S = 0.5
 
 # How long a thread that holds Python's lock may keep the event loop waiting; Python's default of 5 ms adds up.
 _SWITCH_S = 0.001

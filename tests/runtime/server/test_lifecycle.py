@@ -97,6 +97,7 @@ def test_sigterm_under_load_finishes_requests_in_flight_and_exits_with_0(start, 
     assert seconds < 10
     assert [load.failures for load in loads] == [[]] * len(loads)
     assert {response.status_code for load in loads for response in load.responses} == {200}
+    assert {load.responses[-1].headers.get("connection") for load in loads} == {"close"}
     assert server.other_lines == []
 
 
