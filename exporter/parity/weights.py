@@ -141,8 +141,11 @@ class _Comparison:
     def run(self) -> _Findings:
         """Return what became of each tensor: first those that are there as they are, then what was made of others."""
         left = [name for name, tensor in self.tensors.items() if not self._is_kept(name, tensor)]
-        # What a batch norm explains comes first: its constants are no other tensor's.
-        unexplained = [name for name in left if self.tensors[name].ndim > 1 and not self._is_explained(name)]
+        # What a batch norm explains comes first, to the last bit and then up to rounding: its constants are no other
+        # tensor's, and norms may have the same scale.
+        unexplained = [name for name in left if self.tensors[name].ndim > 1]
+        for exactly in (True, False):
+            unexplained = [name for name in unexplained if not self._is_explained(name, exactly=exactly)]
         for name in unexplained:
             self._compare_changed(name, self.tensors[name])
         for name in [name for name in left if self.tensors[name].ndim < 2]:
@@ -167,11 +170,11 @@ class _Comparison:
                 return True
         return False
 
-    def _is_explained(self, name: str) -> bool:
+    def _is_explained(self, name: str, *, exactly: bool) -> bool:
         """Return whether a constant is a tensor of two or more dimensions with a batch norm folded into it."""
         for other in self._candidates(name):
             for axis, scale in _scales(self.tensors[name], self._constants[other]):
-                if self._is_folded(name, scale, other, axis):
+                if self._is_folded(name, scale, other, axis, exactly=exactly):
                     self._used.add(other)
                     return True
         return False
@@ -252,7 +255,7 @@ class _Comparison:
             if other not in self._used and self._constants[other].shape == tensor.shape
         ]
 
-    def _is_folded(self, name: str, scale: Array, constant: str, axis: int) -> bool:
+    def _is_folded(self, name: str, scale: Array, constant: str, axis: int, *, exactly: bool) -> bool:
         """Return whether a batch norm explains the scale of a layer's channels; its bias has to be there as well."""
         owner = name.rpartition(".")[0]
         bias = f"{owner}.bias" if owner else "bias"
@@ -260,16 +263,18 @@ class _Comparison:
         for norm in self._norms:
             if norm.scale.shape != scale.shape or not _is_close(norm.scale, scale, _SCALE):
                 continue
+            exact = any(
+                _is_same(weight, self._constants[constant]) and self._is_there(shift)
+                for weight, shift in norm.folds(self.tensors[name], self.tensors.get(bias), axis)
+            )
+            if exactly and not exact:
+                continue
             expected = before * norm.scale + norm.shift
             after = next(
                 (other for other in self._by_size.get(expected.size, ()) if self._is_bias(other, expected)), ""
             )
             found = self._findings.kept if after else self._findings.other
             found.add(name)
-            exact = any(
-                _is_same(weight, self._constants[constant]) and self._is_there(shift)
-                for weight, shift in norm.folds(self.tensors[name], self.tensors.get(bias), axis)
-            )
             (self._findings.replayed if exact else self._findings.folded).add(name)
             found.update({bias} & self.tensors.keys(), norm.tensors)
             self._used.add(after)

@@ -120,6 +120,22 @@ def test_a_layer_that_the_forward_does_not_use_is_named_and_no_fault(folded, nam
     assert "auxiliary.weight" in left_out
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_norm_that_begins_with_zeros_explains_its_own_layer(named):
+    torch.manual_seed(0)
+    network = nn.Sequential(*(layer for _ in range(2) for layer in (nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3))))
+    with torch.no_grad():
+        network[1].running_mean.uniform_(0.5, 2)
+        network[3].weight.zero_()  # as residual networks begin
+    network.eval()
+    constants = graph_of(network, torch.randn(2, 3, 9, 9), _0="batch")
+    file = constants if named else {f"c{index}": array for index, array in enumerate(reversed(constants.values()))}
+
+    check, _ = compare_weights(network, file, "model.onnx")
+
+    assert check.fault is None, check.finding
+
+
 @pytest.mark.parametrize("name", ["first.weight", "wide.weight", "line.weight", "head.bias"])
 def test_a_stale_layer_is_found_folded_or_not(folded, name):
     network, constants = folded
