@@ -186,8 +186,9 @@ def _predict_to_file(request: JobOptions, out: Path, name: str) -> None:
     start = time.monotonic()
     with (
         engine,
-        Journal(out, description, resume=request.resume, force=request.force) as journal,
+        # Before the journal: what is begun can be stopped.
         Interruption(stop, engine) as interruption,
+        Journal(out, description, resume=request.resume, force=request.force) as journal,
     ):
         job = Job(engine=engine, journal=journal, stop=stop, format_name=name, overlays=overlays)
         done = job.skip_done(inputs)
