@@ -151,6 +151,16 @@ class AdapterDefaults:
         return ()
 
 
+def one_of_each_shape(
+    prepared: Sequence[PreparedInput], dimensions: Mapping[str, Mapping[int, str]]
+) -> tuple[Mapping[str, torch.Tensor], ...]:
+    """Return one of the network's inputs of every shape, where more than the batch is dynamic; else none."""
+    if all(set(axes) <= {0} for axes in dimensions.values()):
+        return ()
+    by_shape = {tuple(tuple(tensor.shape) for tensor in case.tensors.values()): case.tensors for case in prepared}
+    return tuple(by_shape.values())
+
+
 def example_of(prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
     """Return the network's inputs for tracing: two cases of one shape as a batch, the largest there are.
 

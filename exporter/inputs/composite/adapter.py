@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.conversion.network_io import Arrays
-from exporter.inputs.adapter import AdapterDefaults, GraphPart, InputPipeline, TorchScriptPart, example_of
+from exporter.inputs.adapter import (
+    AdapterDefaults,
+    GraphPart,
+    InputPipeline,
+    TorchScriptPart,
+    example_of,
+    one_of_each_shape,
+)
 from exporter.inputs.composite.arguments import ByParts, by_parts
 from exporter.inputs.composite.renaming import PartNames, PartView
 from exporter.options.task import TaskOptions
@@ -183,10 +190,7 @@ class CompositeAdapter(AdapterDefaults):
 
     def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return inputs of different shapes, where more than the batch is dynamic."""
-        if all(set(axes) <= {0} for axes in self.dimensions.values()):
-            return ()
-        by_shape = {tuple(tuple(tensor.shape) for tensor in case.tensors.values()): case.tensors for case in prepared}
-        return tuple(by_shape.values())[:_MOST_SHAPES]
+        return one_of_each_shape(prepared, self.dimensions)[:_MOST_SHAPES]
 
     def host_stages(self, model: Model) -> Mapping[Stage, ServedStage]:
         """Return the runtime's decoders, and all that it prepares of an input."""

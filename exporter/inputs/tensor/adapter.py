@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from exporter.errors import ConversionError, ExportError, ParityError
-from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
+from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of, one_of_each_shape
 from exporter.inputs.lengths import LONGEST, LONGEST_OF_SEVERAL, check_names, range_of, sample_lengths
 from exporter.inputs.tensor.drawing import KINDS, WHOLE, Drawing, find_drawing
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
@@ -198,10 +198,7 @@ class TensorAdapter(AdapterDefaults):
 
     def validation_inputs(self, prepared: Sequence[PreparedInput]) -> Sequence[Mapping[str, torch.Tensor]]:
         """Return one input of every shape, where more than the batch is dynamic."""
-        if all(set(axes) <= {0} for axes in self.dimensions.values()):
-            return ()
-        by_shape = {tuple(tuple(tensor.shape) for tensor in case.tensors.values()): case.tensors for case in prepared}
-        return tuple(by_shape.values())
+        return one_of_each_shape(prepared, self.dimensions)
 
     def raw_graph_part(self) -> GraphPart:
         """Return the inputs alone."""
