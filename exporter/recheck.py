@@ -137,6 +137,7 @@ def recheck_artifact(
             ),
             advance=progress.advance,
         )
+        subject = replace(subject, thorough=options.thorough)
         step.finding = "how far the eager model is from itself"
     differs = [
         check for check in (task_check, *compare_manifests(artifact, subject, adapter)) if check.fault is not None

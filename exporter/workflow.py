@@ -334,6 +334,7 @@ def _prove(subject: _Subject, written: _Written, folder: Path, advance: Advance)
         ),
         advance=advance,
     )
+    expected = replace(expected, thorough=options.thorough)
     evidence = compare_staged(artifact, expected, adapter, eager.postprocessing, advance=advance)
     if evidence.passed:
         return evidence

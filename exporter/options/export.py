@@ -290,8 +290,8 @@ class ExportOptions(FormOptions, VariantOptions):
         kind=bool,
         panel=PROOF,
         recheck=True,
-        help="Photos: compare the prepared pixels on more made images, and after each step of the transform; takes "
-        "minutes.",
+        help="Photos: run every form on every input. 'truecopy parity' also compares the prepared pixels on more made "
+        "images, and after each step of the transform, which takes minutes.",
     )
     locate: Path | None = option_field(
         kind=Path,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -31,8 +32,15 @@ WHOLE = "compared whole"
 # Stages that no noise is allowed in: another measurement of it changes nothing about them.
 _EXACT: frozenset[Stage] = frozenset({"decode", "geometry", "tokens", "labels"})
 
+# The stages of a form whose inputs are photos, up to its network.
+_BEFORE_NETWORK: tuple[Stage, ...] = ("geometry", "arithmetic")
+
 # How many inputs of a group the network alone is run on, where nothing is wrong from end to end.
 _FEW = 2
+
+# How many inputs of a group run through a whole form that is not the one served from, where its pixels are those of the
+# reference for every input: its network is one more copy of that whose weights are compared to the last bit.
+_REPRESENTATIVES = 3
 
 # Neither the size that graphs are traced with, nor a multiple of it.
 _OTHER_BATCH = 3
@@ -99,16 +107,24 @@ def _compare(
         for other in paths:
             other.release()
         release_memory(subject.network)
-        end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject))
-        # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
-        few = all(row.passed for row in end_to_end)
-        for stage in path.stages.values():
+
+        def rows_of(stage: ServedStage, *, few: bool, path: ServedPath = path) -> list[Row]:
             known = exact.get(stage.id) or compared.get((stage.id, few))
             of_stage = known or _stage_rows(path, stage, subject, few=few)
             compared[stage.id, few] = of_stage
             if stage.id.stage in _EXACT:
                 exact[stage.id] = of_stage
-            rows += [msgspec.structs.replace(row, path=path.name, device=path.device) for row in of_stage]
+            return [msgspec.structs.replace(row, path=path.name, device=path.device) for row in of_stage]
+
+        most = None
+        if "geometry" in path.stages and not subject.thorough and not _is_served(path, paths):
+            before = [rows_of(path.stages[name], few=True) for name in _BEFORE_NETWORK if name in path.stages]
+            most = _REPRESENTATIVES if all(row.passed for row in chain(*before)) else None
+        end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject), most=most)
+        # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
+        few = all(row.passed for row in end_to_end)
+        for stage in path.stages.values():
+            rows += rows_of(stage, few=few)
         rows += end_to_end
     return judge(
         Evidence(
@@ -211,8 +227,12 @@ def _advice(noise: Noise) -> str:
 def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> Sequence[int]:
     """Return the sizes of batches to run: all of them where the artifact is served from, one of them elsewhere."""
     sizes = [size for size in subject.batch_sizes if size > 1]
-    served = path.name == RUNTIME or all(other.name != RUNTIME for other in paths)
-    return sizes if served else [size for size in sizes if size == _OTHER_BATCH]
+    return sizes if _is_served(path, paths) else [size for size in sizes if size == _OTHER_BATCH]
+
+
+def _is_served(path: ServedPath, paths: Sequence[ServedPath]) -> bool:
+    """Return whether the artifact is served from a path."""
+    return path.name == RUNTIME or all(other.name != RUNTIME for other in paths)
 
 
 def _stage_rows(path: ServedPath, stage: ServedStage, subject: ParityInputs, *, few: bool) -> list[Row]:
@@ -273,11 +293,18 @@ def _tolerance(stage: Stage, subject: ParityInputs) -> Tolerance:
 
 
 def _end_to_end_rows(
-    path: ServedPath, subject: ParityInputs, ties: list[NearTie], batch_sizes: Sequence[int]
+    path: ServedPath,
+    subject: ParityInputs,
+    ties: list[NearTie],
+    batch_sizes: Sequence[int],
+    *,
+    most: int | None,
 ) -> list[Row]:
+    """Return the rows of each group of inputs, or of ``most`` in each, and of batches."""
     rows = []
     for group, references in subject.groups.items():
-        rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in references], ties))
+        chosen = spread(references, most or len(references))
+        rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in chosen], ties))
     batches = [[subject.batch[row % len(subject.batch)] for row in range(size)] for size in batch_sizes]
     if batches:
         rows.append(_end_to_end_row(path, subject, BATCHES, batches, ties))

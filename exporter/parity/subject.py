@@ -30,6 +30,7 @@ class ParityInputs:
     a batch, of which batches of the promised sizes are made, over and over where they are larger. ``labels`` are the
     class names as the user gave them, ``network`` is the untouched eager network. ``remeasure`` measures the noise on
     every input, for differences that are just beyond the limits of the few inputs that ``noise`` was measured on.
+    ``thorough`` runs every form on every input.
     ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual, and
     ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault.
     """
@@ -43,6 +44,7 @@ class ParityInputs:
     labels: Sequence[str]
     max_ratio: float
     lengths: Mapping[str, tuple[int, ...]]
+    thorough: bool = False
     describe_hidden: Callable[[], str] = str
     not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()

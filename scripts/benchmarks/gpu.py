@@ -122,7 +122,8 @@ def measure_tests(setting: _Setting) -> list[Figure]:
     """Run the tests that are marked gpu."""
     marked = re.compile(r"\bmark\.gpu\b")
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if marked.search(path.read_text())]
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", "gpu", *files]
+    at_once = str(max(1, min(4, usable_cores() // 2)))
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-n", at_once, "-m", "gpu", *files]
     limit_s = min(_TESTS_S, setting.remaining_s())
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False)

@@ -26,7 +26,7 @@ def test_every_kind_is_proven_on_cuda_too(kinds, name):
     artifact = kind.export().artifact
 
     evidence = recheck_artifact(
-        artifact, ExportOptions(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
+        artifact, ExportOptions(checkpoint=kind.checkpoint, arch=kind.network, **kind.again), pixels=False
     ).evidence
 
     assert evidence.passed, evidence.reason
@@ -43,7 +43,7 @@ def test_rows_are_not_proven_on_cuda_and_the_evidence_says_why(kinds):
     artifact = kind.export().artifact
 
     evidence = recheck_artifact(
-        artifact, ExportOptions(checkpoint=kind.checkpoint, **kind.again), arch=kind.network, pixels=False
+        artifact, ExportOptions(checkpoint=kind.checkpoint, arch=kind.network, **kind.again), pixels=False
     ).evidence
 
     assert evidence.passed, evidence.reason

@@ -6,7 +6,8 @@ import pytest
 
 import exporter
 from exporter.outputs import postprocessing as postprocessing_module
-from exporter.parity import subject
+from exporter.parity import paths, subject
+from exporter.parity.compare import BATCHES
 
 MEASURE = subject.measure_noise
 
@@ -46,3 +47,48 @@ def test_what_no_noise_explains_is_a_fault_at_once(export_mine, asked, monkeypat
         export_mine()
 
     assert asked == [False]
+
+
+def counts(evidence, stage, path):
+    """Return how many inputs of each group a path and a stage were run on."""
+    return {
+        row.group: row.planned
+        for row in evidence.rows
+        if (row.stage, row.path) == (stage, path) and row.group != BATCHES
+    }
+
+
+def test_other_forms_than_the_served_one_run_whole_on_a_few_inputs_where_their_pixels_are_equal_on_all(export_mine):
+    evidence = export_mine().parity
+    every = {group.name: len(group.inputs) for group in evidence.groups}
+    few = {name: min(3, count) for name, count in every.items()}
+
+    assert max(every.values()) > 3
+    assert counts(evidence, "end to end", "runtime") == every
+    for path in ("model.onnx", "model.torchscript"):
+        assert counts(evidence, "geometry", path) == every
+        assert counts(evidence, "end to end", path) == few
+
+
+def test_a_thorough_export_runs_every_form_on_every_input(export_mine):
+    evidence = export_mine(thorough=True).parity
+
+    assert len({str(counts(evidence, "end to end", path)) for path in ("runtime", "model.torchscript")}) == 1
+
+
+def test_a_form_with_other_pixels_runs_whole_on_every_input(export_mine, monkeypatch):
+    original = paths.SubgraphCache.stage
+
+    def stage(self, name, *arguments, **options):
+        served = original(self, name, *arguments, **options)
+        if name != "geometry":
+            return served
+        return replace(served, run=lambda reference: {key: array ^ 1 for key, array in served.run(reference).items()})
+
+    monkeypatch.setattr(paths.SubgraphCache, "stage", stage)
+
+    with pytest.raises(exporter.ParityError, match=r"model\.onnx, stage 'geometry'") as caught:
+        export_mine()
+
+    evidence = caught.value.report
+    assert counts(evidence, "end to end", "model.onnx") == counts(evidence, "end to end", "runtime")
