@@ -19,6 +19,7 @@ from onnxscript import ir
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from exporter.conversion.arithmetic import ConvertibleArithmetic
 from exporter.conversion.attention import convertible_attention
 from exporter.conversion.experts import convertible_experts
 from exporter.conversion.failures import reason_of, remedy_of
@@ -199,7 +200,13 @@ def _dynamo_program(
     opset: int | None,
 ) -> Any:
     shapes = _dynamic_shapes(network, example, dimensions)
-    with _quiet(), convertible_attention(), convertible_experts(network), small_constants_kept():
+    with (
+        _quiet(),
+        convertible_attention(),
+        convertible_experts(network),
+        ConvertibleArithmetic(),
+        small_constants_kept(),
+    ):
         program = torch.onnx.export(
             network,
             tuple(example.values()),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from exporter.conversion.network_io import call, take_apart
-from exporter.errors import ConversionError
+from exporter.errors import ConversionError, ExportError, PreprocessingError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import SAMPLES, Case, PreparedInput, ReferenceOutput
 from exporter.parity.randomness import State, describe_hidden
@@ -69,18 +69,19 @@ class Reference:
         """Return the eager network's values for cases.
 
         One case at a time: the reference does not depend on what else is in the batch. A network may be for inputs of
-        one kind: those of our own that it does not take are dropped. Raises ConversionError where the forward fails on
-        one of the user's samples, or on all cases. ``advance`` hears how many are done.
+        one kind: those of our own that it, or its transform, does not take are dropped. Raises ConversionError where
+        the forward fails on one of the user's samples, or on all cases, and PreprocessingError where the transform
+        does. ``advance`` hears how many are done.
         """
         count = Count(advance, len(cases))
         taken: list[tuple[Case, PreparedInput, Any]] = []
-        refusals: dict[str, ConversionError] = {}
+        refusals: dict[str, ExportError] = {}
         for case in cases:
             count.next()
-            prepared = self._prepare(case)
             try:
+                prepared = self._prepare(case)
                 taken.append((case, prepared, call(self._network, prepared.tensors)))
-            except ConversionError as error:
+            except (ConversionError, PreprocessingError) as error:
                 if case.group == SAMPLES:
                     raise
                 refusals[case.name] = error
@@ -108,11 +109,11 @@ class Reference:
         return BatchForm(axes={name: axis for name, axis in axes.items() if axis})
 
 
-def _describe(refusals: Mapping[str, ConversionError], count: int) -> tuple[str, ...]:
+def _describe(refusals: Mapping[str, ExportError], count: int) -> tuple[str, ...]:
     if not refusals:
         return ()
     name, error = next(iter(refusals.items()))
-    return (f"{len(refusals)} of {count} inputs: the eager network does not take them, such as '{name}': {error}",)
+    return (f"{len(refusals)} of {count} inputs: the eager model does not take them, such as '{name}': {error}",)
 
 
 def _batch_axis(once: torch.Tensor, twice: torch.Tensor) -> int | None:

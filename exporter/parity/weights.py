@@ -24,6 +24,9 @@ _COUNTER = "num_batches_tracked"
 _PRODUCT = 1e-5
 _SCALE = 1e-4
 
+# Weights that a sentence on those not compared names.
+_NAMED = 3
+
 # Layers that use their weights as they are; subclasses may do anything before.
 _PLAIN = (
     *(nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -100,14 +103,14 @@ def compare_weights(network: nn.Module, constants: Mapping[str, Array], path: st
     if findings.folded:
         sentence = (
             f"{path}: the last bits of {len(findings.folded)} weights, as the conversion folds a batch norm into them: "
-            f"equal up to {_PRODUCT:g}: {listed(sorted(findings.folded))}"
+            f"equal up to {_PRODUCT:g}: {comparison.largest_of(findings.folded)}"
         )
     if findings.other:
         total = len(comparison.tensors)
         sentence += "; " if sentence else f"{path}: "
         sentence += (
             f"{len(findings.other)} of {total} weights, which the conversion computes others of or does not "
-            f"use: {listed(sorted(findings.other))}"
+            f"use: {comparison.largest_of(findings.other)}"
         )
     check = WholeCheck(
         subject="weights",
@@ -158,6 +161,10 @@ class _Comparison:
             ]
             findings.folded.clear()
         return findings
+
+    def largest_of(self, names: set[str]) -> str:
+        """Return names for a sentence, those of the largest tensors first."""
+        return listed(sorted(names, key=lambda name: (-self.tensors[name].size, name)), _NAMED)
 
     def _is_kept(self, name: str, tensor: Array) -> bool:
         named = self._named(name)

@@ -11,7 +11,10 @@ from runtime.manifest import CenterCrop, GeometryStep, Grayscale, Pad, Resize, S
 
 
 class StepModule(Protocol):
-    """What the module of a step has; ``step`` is of the step's manifest type, positional in all functions."""
+    """What the module of a step has; ``step`` is of the step's manifest type, positional in all functions.
+
+    One that may cut a side to nothing also has ``loses_side``, see the function here.
+    """
 
     def shape_after(self, shape: PreparedShape, step: Any, /) -> PreparedShape:
         """Return the shape of pixels after the step, from their shape before it."""
@@ -43,3 +46,9 @@ STEPS: dict[type[GeometryStep], StepModule] = {
     SquarePad: square_pad,
     Grayscale: grayscale,
 }
+
+
+def loses_side(step: GeometryStep, shape: PreparedShape) -> bool:
+    """Return whether a step leaves no pixel of a side of an image, where training's library fails."""
+    module: Any = STEPS[type(step)]
+    return hasattr(module, "loses_side") and bool(module.loses_side(shape, step))

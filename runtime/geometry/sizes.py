@@ -29,12 +29,13 @@ def resized_size(height: int, width: int, step: Resize) -> tuple[int, int]:
     fails. Integer division equals torchvision's ``int(size * long / short)`` for every side below 2**26: its float
     quotient is correctly rounded, so it cannot reach the next integer from below.
     """
-    new_height, new_width = _before_rounding_up(height, width, step)
+    new_height, new_width = (max(1, side) for side in unbounded_size(height, width, step))
     multiple = step.multiple or 1
     return -(-new_height // multiple) * multiple, -(-new_width // multiple) * multiple
 
 
-def _before_rounding_up(height: int, width: int, step: Resize) -> tuple[int, int]:
+def unbounded_size(height: int, width: int, step: Resize) -> tuple[int, int]:
+    """Return the size before it is rounded up to a multiple; a side may be 0."""
     if isinstance(step.size, tuple):
         return step.size
     if isinstance(step.size, KeepRatio):
@@ -42,7 +43,7 @@ def _before_rounding_up(height: int, width: int, step: Resize) -> tuple[int, int
     short, long = min(height, width), max(height, width)
     new_short, new_long = step.size, step.size * long // short
     if step.max_size is not None and new_long > step.max_size:
-        new_short, new_long = max(1, step.max_size * new_short // new_long), step.max_size
+        new_short, new_long = step.max_size * new_short // new_long, step.max_size
     return (new_short, new_long) if height <= width else (new_long, new_short)
 
 
@@ -53,10 +54,11 @@ def _fitted_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
         ratios = (height / box.height, width / box.width)
         ratio = max(ratios) if box.side == "inside" else min(ratios)
         ratio = ratio if box.enlarge else max(ratio, 1.0)
-        return max(1, round(height / ratio)), max(1, round(width / ratio))
+        return round(height / ratio), round(width / ratio)
     ratios = (box.height / height, box.width / width)
     ratio = min(ratios) if box.side == "inside" else max(ratios)
     ratio = ratio if box.enlarge else min(ratio, 1.0)
+    # A letterbox of OpenCV keeps a pixel itself.
     return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
@@ -64,9 +66,9 @@ def _thumbnail_size(height: int, width: int, box: KeepRatio) -> tuple[int, int]:
     """Return the size of transformers' thumbnails (Donut): a square image is cut to the box side by side."""
     new_height, new_width = min(height, box.height), min(width, box.width)
     if height > width:
-        new_width = max(1, width * new_height // height)
+        new_width = width * new_height // height
     elif width > height:
-        new_height = max(1, height * new_width // width)
+        new_height = height * new_width // width
     return new_height, new_width
 
 

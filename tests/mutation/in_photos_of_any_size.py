@@ -93,10 +93,10 @@ def photos_over_a_megapixel_halved_on_the_host(planting: Planting) -> None:
     """reduce(2) before the resize, as Pillow's own thumbnail() does it with reducing_gap."""
     prepare = native.prepare
 
-    def halved(image: Any, steps: Any) -> Any:
+    def halved(image: Any, *given: Any) -> Any:
         if isinstance(image, Image.Image) and image.width * image.height > MEGAPIXEL:
             image = image.reduce(2)
-        return prepare(image, steps)
+        return prepare(image, *given)
 
     planting.host(native, "prepare", halved)
 

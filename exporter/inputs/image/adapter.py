@@ -26,7 +26,7 @@ from exporter.inputs.image import (
     arithmetic_nodes,
     geometry_nodes,
 )
-from exporter.inputs.image.cases import Images, as_training_loads, batch_of, read_cases
+from exporter.inputs.image.cases import Images, as_training_loads, batch_of, read_cases, transform_errors_named
 from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
 from exporter.inputs.image.torchvision_reader import channels_after
 from exporter.options.task import TaskOptions
@@ -170,17 +170,18 @@ class ImageAdapter(AdapterDefaults):
         """Return what the user's transform gives for an image, decoded as torchvision's loaders do: ``convert("RGB")``.
 
         Where the training loader turned photos by their EXIF orientation, that comes first. Bands are the array in the
-        file.
+        file. Raises PreprocessingError where the transform fails.
         """
         image = self._decode(case)
         transform, pixels = self._reading.transform, self._reading.pixels
         source = case.data if self._reading.decodes else image
-        with as_training_loads(truncated=self._spec.truncated):
-            return PreparedInput(
-                decoded=self.decode(case),
-                arrays={PIXELS: pixels(source)[np.newaxis]},
-                tensors={NORMALIZED: transform(source)[np.newaxis]},
-            )
+        with as_training_loads(truncated=self._spec.truncated), transform_errors_named(case):
+            prepared, normalized = pixels(source), transform(source)
+        return PreparedInput(
+            decoded=self.decode(case),
+            arrays={PIXELS: prepared[np.newaxis]},
+            tensors={NORMALIZED: normalized[np.newaxis]},
+        )
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two images."""

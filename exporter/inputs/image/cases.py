@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from exporter.errors import ParityError
+from exporter.errors import ParityError, PreprocessingError, first_line, line_of
 from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
 from runtime.errors import InputError, listed
 from runtime.inputs.decoder import read_source
@@ -173,6 +173,22 @@ def as_training_loads(*, truncated: bool) -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextmanager
+def transform_errors_named(case: Case) -> Iterator[None]:
+    """Raise PreprocessingError with the name of the image where the user's transform raises anything."""
+    try:
+        yield
+    except Exception as error:
+        line = line_of(error)
+        remedy = (
+            "leave the image out of --samples" if case.group == SAMPLES else "pass photos that it takes as --samples"
+        )
+        raise PreprocessingError(
+            f"'{case.name}': the training transform fails on it: {type(error).__name__}: {first_line(error)}"
+            f"{f' ({line})' if line else ''}. Let it take photos of any size, or {remedy}."
+        ) from error
 
 
 def _cut_images() -> tuple[Case, ...]:

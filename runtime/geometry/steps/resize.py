@@ -13,7 +13,7 @@ from runtime.geometry.filters import SUPPORT
 from runtime.geometry.images import from_array, to_array
 from runtime.geometry.pillow import resize_image
 from runtime.geometry.plain import sample
-from runtime.geometry.sizes import PreparedShape, kept_span, resized_size, vertical_first
+from runtime.geometry.sizes import PreparedShape, kept_span, resized_size, unbounded_size, vertical_first
 from runtime.geometry.steps import center_crop
 from runtime.manifest import CenterCrop, Resize
 
@@ -41,6 +41,12 @@ def measure(shape: PreparedShape, step: Resize) -> tuple[PreparedShape, int]:
     reach = SUPPORT.get(step.interpolation, 0) if step.antialias else 1
     weights = _WEIGHT_ITEMSIZE * int(2 * reach + 1) * max(height, width, new_height, new_width)
     return after, max(pixels, between * shape.channels, weights)
+
+
+def loses_side(shape: PreparedShape, step: Resize) -> bool:
+    """Return whether a side would be 0, where torchvision, timm and transformers fail."""
+    assert shape.size is not None, "the size of an image is known"
+    return min(unbounded_size(*shape.size, step)) < 1
 
 
 def run_on_image(image: Image.Image, step: Resize, crop: CenterCrop | None = None) -> Image.Image:

@@ -22,6 +22,12 @@ def measure(shape: PreparedShape, step: ShareCrop) -> tuple[PreparedShape, int]:
     return after, after.values
 
 
+def loses_side(shape: PreparedShape, step: ShareCrop) -> bool:
+    """Return whether a side would be 0, where transformers fails."""
+    assert shape.size is not None, "the size of an image is known"
+    return int(min(step.height, step.width) * min(shape.size)) < 1
+
+
 def crop_of(height: int, width: int, step: ShareCrop) -> CenterCrop:
     """Return the crop of an image of this size."""
     sides = share_of(height, width, step.height), share_of(height, width, step.width)

@@ -23,7 +23,7 @@ from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
-from runtime.inputs.image.limits import check_size, too_large
+from runtime.inputs.image.limits import check_sides, check_size, too_large
 from runtime.inputs.image.structure import check_structure
 from runtime.inputs.image.tiff import check_tiff_tags
 from runtime.inputs.image.truncated import truncated_images
@@ -118,10 +118,12 @@ class ImageDecoder(Decoder):
         }
 
     def decode(self, source: ImageSource, *, subject: str) -> DecodedImage:
-        """Return the image as ``decode_image`` does."""
+        """Return the image as ``decode_image`` does; InputError also where a step would leave nothing of it."""
         # Only the kernel prepares arrays of photos. Loading and checking it takes longer than a lone photo without it.
         fast = self._fast and (native.is_loaded() or next(self._seen) > 0) and native.find_kernel().module is not None
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels, fast=fast)
+        size = self.lengths(decoded)
+        check_sides((size[HEIGHT], size[WIDTH]), self._spec, subject=subject)
         return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
     def lengths(self, decoded: DecodedImage) -> Mapping[str, int]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from runtime.errors import InputError
 from runtime.geometry.memory import largest_need
+from runtime.geometry.registry import STEPS, loses_side
 from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ImageInput
 
@@ -31,6 +32,19 @@ def check_size(size: tuple[int, ...], spec: ImageInput, *, subject: str, max_pix
                 f"{need.what}: expected at most {_megabytes(limit)}, as {max_pixels / 1e6:g} megapixels of RGB. Crop "
                 "it or make it smaller, or raise the limit (max_pixels, --max-megapixels)."
             )
+
+
+def check_sides(size: tuple[int, int], spec: ImageInput, *, subject: str) -> None:
+    """Raise InputError for a decoded image so narrow that a step leaves nothing of it: its training transform fails."""
+    shape = PreparedShape(size=size, channels=spec.channels)
+    for step in spec.preprocessing.geometry:
+        if loses_side(step, shape):
+            raise InputError(
+                f"{subject}: too narrow: the step '{step.__struct_config__.tag}' leaves none of its "
+                f"{size[1]} x {size[0]} pixels on the short side, and so the training transform fails on it. Crop the "
+                "long side."
+            )
+        shape, _ = STEPS[type(step)].measure(shape, step)
 
 
 def check_pixels(size: tuple[int, ...], *, subject: str, max_pixels: int) -> None:

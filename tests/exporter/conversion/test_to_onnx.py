@@ -114,3 +114,26 @@ def test_attention_of_any_number_of_dimensions_needs_no_fallback(windows, masked
     )
 
     assert (converted.exporter, converted.fallback) == ("dynamo", "")
+
+
+class NumbersBesideWholeNumbers(nn.Module):
+    """Masks and ids beside numbers, and one that is made of a length."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        length = ids.shape[1]
+        outputs = [1.0 - (ids > 0).long(), torch.rsub(ids, 0.1, alpha=2), (length - 1) / 2 - ids]
+        outputs += [ids // 2.5, -7 // (ids.abs() + 1), 5.5 // (ids.abs() + 1), length // (ids.abs() + 1)]
+        return torch.stack([output.float() for output in outputs])
+
+
+def test_numbers_beside_tensors_of_whole_numbers_need_no_fallback():
+    network = NumbersBesideWholeNumbers().eval()
+    ids = torch.arange(-9, 9).reshape(2, 9)
+
+    converted = to_onnx.to_onnx(network, {"ids": ids}, outputs=["y"], dimensions={"ids": {0: "batch", 1: "length"}})
+
+    assert (converted.exporter, converted.fallback) == ("dynamo", "")
+    session = onnxruntime.InferenceSession(converted.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for other in (ids, ids[:1, :5], ids.T.contiguous()):
+        actual = session.run(["y"], {"ids": other.numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(actual), network(other), rtol=0, atol=0)

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torchvision import transforms
 
-from exporter.errors import ConversionError
+from exporter.errors import ConversionError, PreprocessingError
+from exporter.inputs.image.cases import transform_errors_named
 from exporter.parity.cases import SAMPLES, Case, PreparedInput
 from exporter.parity.reference import Reference
 
@@ -29,11 +32,12 @@ class Wide(nn.Module):
         return x[:, :3]
 
 
-def reference_of(network: nn.Module) -> Reference:
-    def prepare(case: Case) -> PreparedInput:
-        array = np.arange(2 * len(case.data), dtype=np.float32).reshape(1, -1, 2)
-        return PreparedInput(arrays={"x": array}, tensors={"x": torch.from_numpy(array)})
+def prepare(case: Case) -> PreparedInput:
+    array = np.arange(2 * len(case.data), dtype=np.float32).reshape(1, -1, 2)
+    return PreparedInput(arrays={"x": array}, tensors={"x": torch.from_numpy(array)})
 
+
+def reference_of(network: nn.Module) -> Reference:
     return Reference(network, prepare)
 
 
@@ -61,7 +65,7 @@ def test_our_own_inputs_that_the_network_does_not_take_are_dropped_with_the_reas
     assert [case.name for case in run.cases] == ["of 5", "of 6"]
     assert len(run.prepared) == len(run.values) == 2
     (sentence,) = run.dropped
-    assert sentence.startswith("2 of 4 inputs: the eager network does not take them, such as 'of 2': ")
+    assert sentence.startswith("2 of 4 inputs: the eager model does not take them, such as 'of 2': ")
     assert "too narrow" in sentence
 
 
@@ -69,3 +73,23 @@ def test_our_own_inputs_that_the_network_does_not_take_are_dropped_with_the_reas
 def test_a_sample_of_the_users_that_the_network_does_not_take_is_an_error_and_so_are_all_inputs(inputs):
     with pytest.raises(ConversionError, match="too narrow"):
         reference_of(Wide()).run(inputs)
+
+
+@pytest.mark.parametrize("group", ["generated", SAMPLES])
+def test_what_the_transform_fails_on_is_dropped_where_it_is_our_own_and_an_error_where_it_is_the_users(group):
+    strip = Case(name="strip", data=bytes(3), group=group)
+
+    def prepare_or_fail(case: Case) -> PreparedInput:
+        with transform_errors_named(case):
+            if case is strip:
+                transforms.Resize(64, max_size=96)(Image.new("RGB", (700, 3)))
+        return prepare(case)
+
+    reference = Reference(Wide(), prepare_or_fail)
+
+    if group == SAMPLES:
+        with pytest.raises(PreprocessingError, match=r"'strip'.*height and width must be > 0.* out of --samples"):
+            reference.run([*cases(5), strip])
+    else:
+        (sentence,) = reference.run([*cases(5), strip]).dropped
+        assert sentence.startswith("1 of 2 inputs: the eager model does not take them, such as 'strip': ")

@@ -264,3 +264,12 @@ def test_what_a_layer_computes_its_weight_of_is_named_and_no_fault(normed):
 
     assert check.fault is None, check.finding
     assert original in sentence
+
+
+def test_a_sentence_names_the_three_largest_of_many_weights_that_are_not_compared():
+    network = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+
+    check, sentence = compare_weights(network, {}, "model.onnx")
+
+    assert check.count == 0
+    assert sentence.endswith("0.weight, 1.weight, 2.weight, and 9 more")

@@ -143,6 +143,7 @@ def test_a_kept_ratio_is_timms(height, width, to_height, to_width, longest):
     reading = reading_of(ResizeKeepRatio((to_height, to_width), longest=longest), transforms.CenterCrop(8))
 
     assert [max(1, side) for side in expected] == list(sizes.resized_size(*image.shape, reading.steps.geometry[0]))
+    assert min(sizes.unbounded_size(*image.shape, reading.steps.geometry[0])) == min(expected)
 
 
 @pytest.mark.parametrize("mode", ["border", "squash", "center"])
@@ -223,6 +224,7 @@ def test_size_and_position_are_torchvisions(height, width, size, crop, more):
         resized = sizes.resized_size(height, width, step)
         expected = tv._compute_resized_output_size((height, width), [size], max_size)
         assert [max(1, side) for side in expected] == list(resized)
+        assert list(sizes.unbounded_size(height, width, step)) == expected
     if crop <= resized[0]:
         assert sizes.crop_origin(resized[0], crop) == int(round((resized[0] - crop) / 2.0))  # noqa: RUF046
 

@@ -14,9 +14,9 @@ import runtime
 from runtime.geometry.memory import largest_need
 from runtime.geometry.preparation import prepare
 from runtime.geometry.sizes import PreparedShape
-from runtime.inputs.image.decoder import MAX_PIXELS, decode_image
+from runtime.inputs.image.decoder import MAX_PIXELS, ImageDecoder, decode_image
 from runtime.inputs.image.limits import check_size
-from runtime.manifest import CenterCrop, ImageInput, KeepRatio, Pad, Preprocessing, Resize
+from runtime.manifest import CenterCrop, ImageInput, KeepRatio, Pad, Preprocessing, Resize, ShareCrop
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -100,6 +100,23 @@ def test_the_limit_is_the_users():
 def test_usual_photos_pass(size):
     for steps in ((SHORT, CROP), (exact(),), (exact("torch"),), (exact("opencv", antialias=False),)):
         check_size(size, spec_of(*steps, fixed=(224, 224)), subject="'x'", max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("step", "height", "width"),
+    [
+        (Resize(size=64, max_size=96, interpolation="bilinear", axis_order="larger_cut_first"), 3, 700),
+        (ShareCrop(height=0.4, width=0.9), 2, 90),
+    ],
+)
+def test_an_image_of_which_a_step_leaves_nothing_is_refused_and_one_pixel_more_is_not(step, height, width):
+    decoder = ImageDecoder(spec_of(CenterCrop(height=height, width=width), step), None)
+    with pytest.raises(runtime.InputError, match=rf"^'x': too narrow: .* none of its {width} x {height} pixels"):
+        decoder.decode(np.zeros((height, width, 3), np.uint8), subject="'x'")
+
+    taller = ImageDecoder(spec_of(step), None)
+    decoded = taller.decode(np.zeros((3 * height, width, 3), np.uint8), subject="'x'")
+    assert min(taller.prepare(decoded).shape) >= 1
 
 
 def test_what_the_model_itself_makes_large_is_not_the_images_fault():
