@@ -166,7 +166,7 @@ def _tools() -> dict[str, str]:
 
 def _advice(evidence: "Evidence") -> str:
     from exporter.parity.advice import advise
-    from exporter.parity.compare import WHOLE
+    from exporter.parity.verdict import WHOLE
 
     row = evidence.rows[evidence.first_fault] if evidence.first_fault is not None else None
     if row is not None and row.group == WHOLE and row.stage != "network":

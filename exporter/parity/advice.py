@@ -1,8 +1,9 @@
 """Advice on a verdict: the cause as far as it was measured, and what to do about it."""
 
 from exporter.parity.cases import TEXTS
-from exporter.parity.compare import BATCHES, SENSITIVE
+from exporter.parity.compare import BATCHES
 from exporter.parity.randomness import RANDOM, STATE
+from exporter.parity.verdict import SENSITIVE
 from runtime.evidence import Evidence, Row, Stage
 from runtime.manifest import LAYOUT
 

@@ -1,4 +1,4 @@
-"""Comparison of every path with the reference, stage by stage, and the verdict."""
+"""Comparison of every path with the reference, stage by stage."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,18 +16,16 @@ from exporter.outputs.registry import open_reference
 from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey, Tolerance, measure_difference
 from exporter.parity.cases import ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
-from exporter.parity.noise import SIGNAL_OF_LIMIT, spread, varies
+from exporter.parity.noise import spread, varies
 from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
+from exporter.parity.verdict import judge, logits_of
 from exporter.progress import Advance, Count
-from runtime.evidence import STAGES, Evidence, Group, NearTie, Noise, Row, Stage, Verdict
+from runtime.evidence import Evidence, Group, NearTie, Row, Stage
 from runtime.manifest import ImageInput
 
 BATCHES = "batches"
-
-# The group of rows on what is compared as a whole: they name the cause of what inputs show.
-WHOLE = "compared whole"
 
 # Stages that no noise is allowed in: another measurement of it changes nothing about them.
 _EXACT: frozenset[Stage] = frozenset({"decode", "geometry", "tokens", "labels"})
@@ -48,11 +46,6 @@ _OTHER_BATCH = 3
 # Beyond this multiple of its limit, no other input's noise explains a difference. Measured: an untrained attention
 # network moved by 240 times as much on an image of noise as on the photos that its limit was measured on.
 _HOPELESS = 1000.0
-
-# How the reason begins where scores vary, and roundings move them as well: by this share of what inputs do.
-SENSITIVE = "the eager model's scores jump by roundings alone"
-_SENSITIVE_SHARE = 0.03
-_VISIBLE_SHARE = 1e-3
 
 # What is compared at each stage, for the finding.
 _COMPARED: Mapping[Stage, str] = {
@@ -173,55 +166,6 @@ def _counted(path: ServedPath, count: Count) -> ServedPath:
 
     stages = {stage: replace(served, run=counting(served.run)) for stage, served in path.stages.items()}
     return replace(path, run=counting(path.run), stages=stages)
-
-
-def judge(evidence: Evidence, *, random: str = "") -> Evidence:
-    """Return the evidence with the verdict that its rows give; ``random`` is why nothing could be compared at all."""
-    faults = [index for index, row in enumerate(evidence.rows) if not row.passed]
-    first = min(faults, key=lambda index: _order(evidence.rows[index]), default=None)
-    verdict: Verdict = "passed"
-    reason = ""
-    if random:
-        verdict, reason = "inconclusive", random
-    elif first is not None:
-        row = evidence.rows[first]
-        on = f"{row.path} on {row.device}" if row.device != "cpu" else row.path
-        shown_by = f", input '{row.worst_input}'" if row.planned else ""
-        verdict, reason = "failed", f"{on}, stage '{row.stage}'{shown_by}: {row.finding}"
-    else:
-        outputs = [noise for noise in evidence.noise if noise.stage == "end to end"]
-        # A saturated softmax or sigmoid gives every input the same scores: its logits then tell.
-        if not evidence.rows or not any(map(varies, (*outputs, *_logits(evidence.noise)))):
-            verdict = "inconclusive"
-            best = max(outputs, key=lambda noise: noise.signal)
-            problem = SENSITIVE if is_sensitive(best) else "the eager model gives every input the same scores"
-            reason = (
-                f"{problem}: expected some output to vary by more than {max(SIGNAL_OF_LIMIT * best.limit, 0.0):.1e}, "
-                f"got '{best.tensor}' by {best.signal:.1e}{_advice(best)}"
-            )
-    return msgspec.structs.replace(evidence, verdict=verdict, reason=reason, first_fault=first)
-
-
-def is_sensitive(noise: Noise) -> bool:
-    """Return whether an output does vary over the inputs, and as much by roundings alone."""
-    moved = max((value for value in (noise.precision, noise.threads) if value is not None), default=0.0)
-    return noise.signal > _VISIBLE_SHARE * noise.size and moved > _SENSITIVE_SHARE * noise.signal
-
-
-def _order(row: Row) -> tuple[int, bool]:
-    return STAGES.index(row.stage), row.group != WHOLE
-
-
-def _logits(noise: Sequence[Noise]) -> list[Noise]:
-    """Return the network's own outputs, where something is computed of them."""
-    outputs = {entry.tensor for entry in noise if entry.stage == "end to end"}
-    return [entry for entry in noise if entry.stage == "network" and entry.tensor not in outputs]
-
-
-def _advice(noise: Noise) -> str:
-    if "sigmoid" not in noise.note:
-        return ""
-    return f" ({noise.note}; drop it from the forward: --task multilabel adds one, and its logits are compared)"
 
 
 def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> Sequence[int]:
@@ -414,7 +358,7 @@ def _sizes_not_compared(subject: ParityInputs) -> tuple[str, ...]:
 def _constant_outputs(subject: ParityInputs) -> tuple[str, ...]:
     """Return a sentence for each output of several that hardly varies over the inputs, so that it proves nothing."""
     outputs = [noise for noise in subject.noise.noise if noise.stage == "end to end"]
-    if len(outputs) < 2 and not _logits(subject.noise.noise):
+    if len(outputs) < 2 and not logits_of(subject.noise.noise):
         return ()
     return tuple(
         f"output '{noise.tensor}': it varies by {noise.signal:.1e} over the inputs, which shows nothing"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from exporter.options.stated import flags_of_field, stating_remedy
-from exporter.parity.compare import WHOLE, judge
+from exporter.parity.verdict import WHOLE, judge
 from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, Row, Stage, WholeCheck
 from runtime.manifest import LAYOUT, Input, Task

@@ -10,8 +10,9 @@ from torch import nn
 from exporter.conversion.network_io import call
 from exporter.errors import ConversionError
 from exporter.parity.advice import advise
-from exporter.parity.compare import BATCHES, judge
+from exporter.parity.compare import BATCHES
 from exporter.parity.randomness import RANDOM
+from exporter.parity.verdict import judge
 from runtime.evidence import Evidence, Group, Noise, Row
 
 

@@ -8,9 +8,9 @@ from exporter.options.task import TaskOptions
 from exporter.outputs.registry import infer_postprocessing
 from exporter.parity.advice import advise
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
-from exporter.parity.compare import judge
 from exporter.parity.noise import measure_noise
 from exporter.parity.randomness import RANDOM, STATE, State, describe_hidden, find_randomness
+from exporter.parity.verdict import judge
 from runtime.evidence import Evidence, Row
 
 X = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
