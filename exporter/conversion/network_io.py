@@ -68,13 +68,20 @@ _REMEDIES = (
     (r"", "Its own code raises this for such an input."),
 )
 
+# The packages of what the export puts around a network, and what it holds the network as.
+_OURS = ("exporter.", "truecopy")
+_HELD_AS = ("network", "model")
+
 # The batch is the first dimension of every tensor.
 _FIRST: Mapping[str, int] = MappingProxyType({})
 
 
 def name_of(network: nn.Module) -> str:
     """Return the name of the user's own class, inside of what the export puts around it."""
-    return name_of(network.network) if isinstance(network, Flat) else type(inner_model(network)).__name__
+    inner = inner_model(network)
+    held = [getattr(inner, name, None) for name in _HELD_AS] if type(inner).__module__.startswith(_OURS) else []
+    wrapped = next((module for module in held if isinstance(module, nn.Module)), None)
+    return type(inner).__name__ if wrapped is None else name_of(wrapped)
 
 
 def takes_keywords(network: nn.Module, names: Sequence[str]) -> bool:

@@ -28,10 +28,11 @@ from exporter.conversion.network_io import Dimensions, name_of
 from exporter.conversion.node_builder import all_nodes
 from exporter.conversion.opsets import lowest_ir_version, opset_of
 from exporter.conversion.small_constants import small_constants_kept
-from exporter.conversion.to_torchscript import traced_reads
+from exporter.conversion.to_torchscript import compiled_modules, traced_reads
 from exporter.conversion.validation import validate
 from exporter.conversion.value_reads import check_branches
 from exporter.errors import ConversionError
+from runtime.errors import listed
 
 # torch.onnx's own default in torch 2.14; every operator that the exporter and the writers use exists in it.
 OPSET = 20
@@ -118,6 +119,11 @@ def to_onnx(
             _validate(converted, network, validation_inputs)
             return converted
     except Exception as error:
+        if compiled := compiled_modules(network):
+            raise ConversionError(
+                f"'{name_of(network)}': torch.onnx cannot follow what torch.jit compiled: {listed(compiled, 3)}. Build "
+                "it of the Python classes, without torch.jit.script and torch.jit.trace: the state dict stays the same."
+            ) from failure
         raise ConversionError(
             f"'{name_of(network)}': torch.onnx cannot export it: {reason_of(failure)} "
             f"(legacy exporter: {reason_of(error)}). {remedy_of(failure, error)}"

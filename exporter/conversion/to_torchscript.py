@@ -81,6 +81,12 @@ def script(module: nn.Module) -> nn.Module:
         return scripted
 
 
+def compiled_modules(network: nn.Module) -> list[str]:
+    """Return the names of a network's submodules that the user compiled with torch.jit; '' is the network itself."""
+    named = [name for name, module in network.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    return [name for name in named if not any(name.startswith(f"{other}.") for other in named)]
+
+
 def to_torchscript(pipeline: nn.Module) -> bytes:
     """Return a pipeline around a traced network as a TorchScript archive, as ``write_torchscript`` writes it."""
     with tempfile.TemporaryDirectory(prefix="truecopy-") as folder:

@@ -380,10 +380,10 @@ def _sequences(lines: Sequence[str]) -> Iterator[list[int]]:
 def _embedding_of(network: nn.Module, run: Callable[[torch.Tensor], Any]) -> tuple[int | None, int | None]:
     """Return the size and padding token of the embedding that is given the tokens as they are, seen by running it."""
     tokens = torch.zeros((1, 3), dtype=torch.int64)
-    embeddings: list[nn.Embedding] = []
+    embeddings: list[nn.Embedding | nn.EmbeddingBag] = []
 
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if isinstance(module, nn.Embedding) and inputs and isinstance(inputs[0], torch.Tensor):
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and inputs and isinstance(inputs[0], torch.Tensor):
             first = inputs[0]
             if first.shape == tokens.shape and bool((first == tokens).all()) and first.data_ptr() == tokens.data_ptr():
                 embeddings.append(module)

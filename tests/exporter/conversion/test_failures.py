@@ -5,9 +5,12 @@ import torch
 from torch import Tensor, nn
 
 import exporter
-from exporter.conversion import to_onnx
+from exporter.architectures.registry import Logits, MovedBatch
+from exporter.backends.torchscript import NetworkPipeline
+from exporter.conversion import decoder_loop, to_onnx
 from exporter.conversion.failures import OtherLengthError, reason_of, remedy_of
 from exporter.conversion.network_io import Flat, name_of
+from exporter.inputs.composite.part_network import PartNetwork
 
 
 class BranchOnLength(nn.Module):
@@ -49,3 +52,17 @@ def test_an_operator_that_is_missing_is_to_be_replaced():
 
 def test_the_name_is_that_of_the_users_class():
     assert name_of(Flat(Flat(BranchOnLength(), ["x"], whole=False), ["x"], whole=False)) == "BranchOnLength"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda network: NetworkPipeline(Flat(network, ["x"], whole=False), None),
+        lambda network: Flat(decoder_loop._Encoder(network), ["x"], whole=True),
+        lambda network: decoder_loop._DecoderStep(Logits(network)),
+        lambda network: PartNetwork(MovedBatch(network, {"x": 1}), "x", lambda: ()),
+    ],
+    ids=["pipeline", "encoder", "step", "part"],
+)
+def test_a_message_names_the_users_network_whatever_is_around_it(wrap):
+    assert name_of(wrap(BranchOnLength())) == "BranchOnLength"

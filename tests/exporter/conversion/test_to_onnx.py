@@ -137,3 +137,16 @@ def test_numbers_beside_tensors_of_whole_numbers_need_no_fallback():
     for other in (ids, ids[:1, :5], ids.T.contiguous()):
         actual = session.run(["y"], {"ids": other.numpy()})[0]
         torch.testing.assert_close(torch.from_numpy(actual), network(other), rtol=0, atol=0)
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if bool(x.mean() > 0) else x
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning", "ignore:`torch.jit.script`:DeprecationWarning")
+def test_what_torch_jit_compiled_is_named_as_the_cause():
+    network = nn.Sequential(nn.Linear(4, 4), torch.jit.script(Doubled()), nn.Linear(4, 3)).eval()
+
+    with pytest.raises(exporter.ConversionError, match=r"cannot follow what torch\.jit compiled: 1\. Build it of"):
+        to_onnx.to_onnx(network, {"x": torch.rand(2, 4)}, outputs=["y"], dimensions={"x": {0: "batch"}})

@@ -281,6 +281,16 @@ def test_the_cases_have_every_length_up_to_the_traced_one_and_lengths_beyond_it(
     assert max(lengths) > 20 * traced
 
 
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_a_bag_of_words_tells_how_many_tokens_there_are_and_which_one_pads(mode):
+    network = nn.Sequential(nn.EmbeddingBag(30, 4, mode=mode, padding_idx=2), nn.Linear(4, 3)).eval()
+
+    adapter = TokensAdapter(TokenInputs(name="x"), network, TokenOptions(), call=lambda tensors: network(tensors["x"]))
+
+    (spec,) = adapter.inputs
+    assert (spec.vocabulary_size, spec.pad_id) == (30, 2)
+
+
 @pytest.fixture
 def writer(tmp_path):
     """Write a tiny BART with random weights that writes up to nine tokens; return it and its folder."""
