@@ -6,6 +6,13 @@
 PosixPath('artifacts/model')
 """
 
+import sys
+
+# With 'python -m', the current folder comes first on the path of modules: a stranger's file there must not be taken for
+# one of this program.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in {__name__, f"-m{__name__}"} and not sys.flags.safe_path:
+    del sys.path[0]
+
 from typing import TYPE_CHECKING
 
 from exporter.errors import (

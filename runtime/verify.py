@@ -14,7 +14,7 @@ from runtime.artifact.golden import GoldenCase, read_golden, read_golden_outputs
 from runtime.artifact.limits import run_within_limit
 from runtime.artifact.networks import deferral_rule
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
-from runtime.artifact.proof import check_proof
+from runtime.artifact.proof import check_measured_limits, check_proof
 from runtime.engine.concurrency import run_by_bucket
 from runtime.engine.session import Arrays
 from runtime.errors import ArtifactError
@@ -148,6 +148,7 @@ class _GoldenChecks:
         self._limits = model.manifest.golden if approximation is None else approximation.golden
         if approximation is not None:
             outputs = read_golden_outputs(artifact.file(approximation.golden.file), count=len(golden))
+            check_measured_limits(artifact, approximation, eager=[case.outputs for case in golden], own=outputs)
             self._expected = [[own] for own in outputs]
             if approximation.deferral is not None and model.precision.endswith(DEFERRING):
                 rule = deferral_rule(model.manifest, approximation.deferral)

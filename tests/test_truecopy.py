@@ -1,5 +1,7 @@
 """The package that users import: its names are those of the runtime and the exporter, and no others."""
 
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -31,3 +33,18 @@ def test_a_name_that_is_none_is_an_attribute_error():
 
 def test_the_version_is_that_of_the_package():
     assert truecopy.__version__ == runtime.__version__ == version("truecopy")
+
+
+@pytest.mark.parametrize("program", ["truecopy", "exporter"])
+def test_modules_of_the_current_folder_are_not_imported(program, tmp_path):
+    """They may be a stranger's, beside a checkpoint or an artifact that was downloaded."""
+    others = ["runtime", "typing", "numpy", "msgspec", "typer", "rich", "torch", "truecopy_kernels", "sitecustomize"]
+    if program == "truecopy":
+        others.append("exporter")
+    for name in others:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} is code of a stranger')")
+    command = [sys.executable, "-m", program, *(["inspect"] if program == "truecopy" else []), "missing.pth"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert "missing.pth" in done.stderr
+    assert "stranger" not in done.stderr + done.stdout

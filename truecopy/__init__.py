@@ -10,6 +10,13 @@ Names are imported at first use: ``import truecopy`` loads neither numpy nor PyT
 extra ``export``.
 """
 
+import sys
+
+# With 'python -m', the current folder comes first on the path of modules: a stranger's file there must not be taken for
+# one of this program.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in {__name__, f"-m{__name__}"} and not sys.flags.safe_path:
+    del sys.path[0]
+
 from typing import TYPE_CHECKING
 
 import runtime  # light, and sets what keeps dependencies quiet before they are imported

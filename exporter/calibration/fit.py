@@ -244,7 +244,7 @@ def _write_files(
         changed |= form.files
     for name in artifact.manifest.files:
         if name not in left_out:
-            stage.write(name, changed[name] if name in changed else (artifact.path / name).read_bytes())
+            stage.write(name, changed[name] if name in changed else artifact.read(name))
 
 
 def _widened(golden: Golden) -> Golden:
@@ -264,7 +264,7 @@ def _check_scorers(artifact: Artifact, out: Path) -> None:
         score = backend.open_scorer(artifact, torch.device("cpu"))
         if score is None:
             continue
-        for case in read_golden(artifact.path / golden.file).cases:
+        for case in read_golden(artifact.file(golden.file)).cases:
             difference = float(np.abs(score(case.prepared).numpy() - case.outputs[output]).max())
             if not difference <= limit:
                 raise ParityError(
@@ -286,7 +286,7 @@ def _calibrated_golden(artifact: Artifact, scales: LogitScales) -> GoldenSet:
         result = open_reference(manifest.task, labels).expected_result(outputs) if case.labels else {}
         return GoldenCase(source=case.source, prepared=case.prepared, outputs=outputs, labels=result)
 
-    cases = read_golden(artifact.path / manifest.golden.file).cases
+    cases = read_golden(artifact.file(manifest.golden.file)).cases
     if scales.sigmoid:
         cases = tuple(case for case in cases if case.outputs[output].max() < _SATURATED) or cases
     return GoldenSet(cases=tuple(map(calibrate_case, cases)))

@@ -48,7 +48,7 @@ def build_baselines(
     options = ExportOptions(checkpoint=checkpoint, arch=arch, trust=trust, imports=tuple(imports))
     network = open_eager_network(artifact, options).network.to(where)
     with _strict():
-        golden = read_golden(artifact.path / manifest.golden.file).cases
+        golden = read_golden(artifact.file(manifest.golden.file)).cases
         to_scores = _to_scores(artifact, [network(*to_inputs(case.prepared)) for case in golden], where)
 
     def runner(module: Callable[..., Any]) -> Runner:

@@ -49,7 +49,7 @@ def import_source(location: str, *, subject: str, error: type[ExportError]) -> M
     """Import a script, a notebook or an installed module; raise ``error`` on ``subject`` where that fails."""
     is_file = location.endswith(_FILES)
     try:
-        return import_file(Path(location)) if is_file else importlib.import_module(location)
+        return import_file(Path(location)) if is_file else _import_module(location)
     except FileNotFoundError as problem:
         if is_file and not Path(location).is_file():
             raise error(f"'{subject}': no such file: '{location}'. Check the path.") from None
@@ -70,6 +70,13 @@ def import_source(location: str, *, subject: str, error: type[ExportError]) -> M
         raise error(
             f"'{subject}': importing '{location}' failed: {type(problem).__name__}: {problem}. Fix the module first."
         ) from problem
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module that is installed, or else lies in the current folder, which is not on a command's path."""
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        sys.path.append(str(Path.cwd()))
+    return importlib.import_module(name)
 
 
 def _no_such_name(name: str, location: str, module: ModuleType) -> str:

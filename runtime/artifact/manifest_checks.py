@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.errors import ArtifactError
-from runtime.manifest import FULL_PRECISION, LAYOUT, Manifest
+from runtime.manifest import FULL_PRECISION, LAYOUT, Approximation, Golden, Manifest, VariantGolden
 
 # Evidence takes some 20 kB, and the names of a million classes, or words of a vocabulary, less than this: both become
 # objects that take twenty times as much.
@@ -40,11 +40,22 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             yield f"has two {kind}s of one name, '{twice[0][:80]}'"
+    yield from _limit_problems(manifest)
+
+
+def _limit_problems(manifest: Manifest) -> Iterator[str]:
+    """Yield limits, of fp32 and of each variant, that are not those of the outputs."""
     outputs = {output.name for output in manifest.outputs}
-    for limits in ("output_limits", "end_to_end_limits"):
-        different = sorted(outputs ^ getattr(manifest.golden, limits).keys())
-        if different:
-            yield f"golden.{limits}: expected one limit for each output, and '{different[0][:80]}' is only one of both"
+    sets: list[Golden | VariantGolden] = [manifest.golden]
+    sets += [variant.approximation.golden for variant in manifest.variants if variant.approximation is not None]
+    for golden in sets:
+        for limits in ("output_limits", "end_to_end_limits"):
+            different = sorted(outputs ^ getattr(golden, limits).keys())
+            if different:
+                yield (
+                    f"golden.{limits} of '{golden.file[:80]}': expected one limit for each output, and "
+                    f"'{different[0][:80]}' is only one of both"
+                )
 
 
 def _file_problems(manifest: Manifest) -> Iterator[str]:
@@ -66,6 +77,7 @@ def _variant_problems(manifest: Manifest) -> Iterator[str]:
         measured = variant.approximation
         if measured is None:
             continue
+        yield from _count_problems(variant.precision, measured)
         expected, got = measured.measured_against_sha256, manifest.full_precision_sha256
         if expected not in {None, got}:
             yield (
@@ -77,6 +89,23 @@ def _variant_problems(manifest: Manifest) -> Iterator[str]:
                 f"its {variant.precision} variant was measured on the inputs that it was calibrated with, which says "
                 "nothing of others"
             )
+
+
+def _count_problems(precision: str, measured: Approximation) -> Iterator[str]:
+    """Yield counts that exceed what was counted, and a limit below which fewer rows run again than was measured."""
+    agreement, deferral = measured.agreement, measured.deferral
+    counts = [("agreement.equal", agreement.equal, agreement.inputs)]
+    if deferral is not None:
+        counts += [
+            ("deferral.deferred", deferral.deferred, deferral.inputs),
+            ("deferral.flips", deferral.flips, deferral.inputs),
+        ]
+        least = deferral.safety_factor * deferral.largest_margin
+        if deferral.limit < least:
+            yield f"its {precision} variant defers too little: expected a limit of {least:g}, got {deferral.limit:g}"
+    for name, count, inputs in counts:
+        if count > inputs:
+            yield f"its {precision} variant has an impossible {name}: expected at most {inputs}, got {count}"
 
 
 def needed_files(manifest: Manifest) -> tuple[str, ...]:

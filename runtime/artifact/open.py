@@ -33,8 +33,9 @@ _ALIGNMENT_BYTES = 64
 # Of graphs that hold their own.
 _NO_WEIGHTS: NDArray[np.uint8] = np.empty(0, np.uint8)
 
-# Numbers that change when a file is replaced or written to: its inode, size and time.
-_Signature: TypeAlias = tuple[int, int, int]
+# Numbers that change when a file is replaced or written to: its inode, size and times. A copy may have the size and the
+# time of modification of what it replaces, as files of reproducible archives have: the time of change is new.
+Signature: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Artifact:
     digest: str = ""
     mapped: bool = False
     folder: Path = field(init=False)
-    _checked: dict[str, _Signature] = field(default_factory=dict, repr=False)
+    _checked: dict[str, Signature] = field(default_factory=dict, repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -151,7 +152,7 @@ class Artifact:
                 f"'{self.path / name}': damaged: expected SHA-256 {expected}, got {digest}. "
                 "Copy the artifact again, or export the model again."
             )
-        self._checked.setdefault(name, _signature(os.fstat(stream.fileno())))
+        self._checked.setdefault(name, signature(os.fstat(stream.fileno())))
 
     def _is_link(self, name: str) -> bool:
         return (self.folder / name).is_symlink()  # to a blob of the hub's cache, where onnxruntime does not go
@@ -178,7 +179,7 @@ class Artifact:
 
     def _is_unchanged(self, name: str) -> bool:
         try:
-            return _signature((self.folder / name).stat()) == self._checked[name]
+            return signature((self.folder / name).stat()) == self._checked[name]
         except OSError:
             return False
 
@@ -235,8 +236,9 @@ def open_artifact(path: str | Path, *, mapped: bool = False) -> Artifact:
     return Artifact(path=folder, manifest=manifest, digest=hashlib.sha256(data).hexdigest(), mapped=mapped)
 
 
-def _signature(status: os.stat_result) -> _Signature:
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
+def signature(status: os.stat_result) -> Signature:
+    """Return the numbers that identify what a file holds, as long as nothing replaces it or writes to it."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _check_regular(path: Path) -> None:

@@ -1,16 +1,20 @@
 """Agreement of an artifact with its evidence: limits, golden inputs and files."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
+from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import GoldenCase
 from runtime.artifact.open import Artifact
 from runtime.errors import ArtifactError
 from runtime.evidence import FORMAT_VERSION, Evidence, GoldenInput
-from runtime.manifest import LAYOUT, Golden, LengthRange
+from runtime.manifest import LAYOUT, Approximation, Golden, LengthRange, decode_document
 
 # Golden outputs are run by other processors and other versions of onnxruntime: limits are this many times parity's.
 OTHER_MACHINES = 4.0
@@ -34,7 +38,7 @@ def golden_input(name: str, source: bytes) -> GoldenInput:
 def read_evidence(artifact: Artifact) -> Evidence:
     """Return the evidence of an artifact. Raises ArtifactError where it is none, or of another format version."""
     try:
-        evidence = msgspec.json.decode(artifact.read(LAYOUT.parity), type=Evidence)
+        evidence = decode_document(artifact.read(LAYOUT.parity), Evidence)
     except msgspec.DecodeError as error:
         raise _refusal(artifact, f"not the evidence of a parity check: {str(error).rstrip('.')}") from error
     if evidence.format_version != FORMAT_VERSION:
@@ -66,6 +70,36 @@ def check_proof(artifact: Artifact, golden: Sequence[GoldenCase]) -> None:
         raise _refusal(artifact, problem)
     for problem in _wide_ranges(artifact.manifest.compared, evidence.compared()):
         raise _refusal(artifact, problem)
+
+
+def check_measured_limits(
+    artifact: Artifact,
+    approximation: Approximation,
+    *,
+    eager: Sequence[Mapping[str, NDArray[Any]]],
+    own: Sequence[Mapping[str, NDArray[Any]]],
+) -> None:
+    """Raise ArtifactError where a variant's limits are wider than what was measured of it can give.
+
+    ``eager`` and ``own`` are the eager model's outputs and the variant's for the golden inputs. Two ways to compute a
+    variant differ by no more than both do from fp32.
+    """
+    golden = artifact.manifest.golden
+    widest = {}
+    for name, least in golden.output_limits.items():
+        differences = [largest_difference(mine[name], theirs[name]) for mine, theirs in zip(own, eager, strict=True)]
+        difference = max(approximation.agreement.score_difference, *differences)
+        widest[name] = max(least, 2 * OTHER_MACHINES * difference if math.isfinite(difference) else 0.0)
+    widest_end_to_end = {name: limit + 2 * golden.end_to_end_limits[name] for name, limit in widest.items()}
+    for kind, limits, allowed in (
+        ("output_limits", approximation.golden.output_limits, widest),
+        ("end_to_end_limits", approximation.golden.end_to_end_limits, widest_end_to_end),
+    ):
+        for problem in _beyond(kind, limits, allowed):
+            raise ArtifactError(
+                f"'{artifact.path / LAYOUT.manifest}': does not prove '{approximation.golden.file}': {problem}. Do not "
+                "use this variant; run 'truecopy quantize' again."
+            )
 
 
 def _wide_ranges(promised: Mapping[str, LengthRange], compared: Mapping[str, LengthRange]) -> Iterator[str]:

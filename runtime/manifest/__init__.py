@@ -17,6 +17,7 @@ from runtime.manifest.document import (
     Output,
     ParitySummary,
     Source,
+    decode_document,
     manifest_from_json,
     struct_to_json,
 )
@@ -159,6 +160,7 @@ __all__ = [
     "Variant",
     "VariantGolden",
     "Words",
+    "decode_document",
     "manifest_from_json",
     "struct_to_json",
 ]

@@ -1,7 +1,8 @@
 """The manifest ``truecopy.json``: types, reader and writer."""
 
 import hashlib
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +14,8 @@ from runtime.manifest.tasks import Labels, Task
 from runtime.manifest.variants import ADDED_PRECISIONS, DEFERRING, FULL_PRECISION, LEAST_SPEED, Deferral, Variant
 
 FORMAT_VERSION = 2
+
+_Document = TypeVar("_Document", bound=msgspec.Struct)
 
 # The name of the dimension that every input has first.
 BATCH = "batch"
@@ -229,6 +232,24 @@ def struct_to_json(value: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
 
 
+def decode_document(data: bytes, document: type[_Document]) -> _Document:
+    """Return the JSON document in ``data``.
+
+    Raises msgspec.DecodeError for what is none, and where an object has two members of one name: of these, other
+    readers may take the other one.
+    """
+    value = msgspec.json.decode(data, type=document)
+    json.loads(data, object_pairs_hook=_check_names, parse_int=str, parse_float=str)
+    return value
+
+
+def _check_names(members: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise msgspec.DecodeError(f"an object has two members of the name '{twice[:80]}'")
+
+
 def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
     """Return the manifest in ``data``.
 
@@ -245,7 +266,7 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
             raise ArtifactError(
                 f"{subject}: unsupported format version: expected {FORMAT_VERSION}, got {version}. {action}."
             )
-        return msgspec.json.decode(data, type=Manifest)
+        return decode_document(data, Manifest)
     except msgspec.DecodeError as error:
         raise ArtifactError(
             f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."

@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.errors import InputError
 from runtime.evidence import FORMAT_VERSION, Drift, Evidence, Growth, Row, ToolVersion
-from runtime.manifest import LAYOUT
+from runtime.manifest import LAYOUT, decode_document
 from runtime.manifest.document import FormatVersion
 from runtime.reports.report import describe_growth, name_of_row
 
@@ -44,7 +44,7 @@ def read_baseline(path: Path) -> Evidence:
                 f"--baseline '{path}': unsupported format: expected format_version {FORMAT_VERSION}, got {version}. "
                 f"{fix}"
             )
-        evidence = msgspec.json.decode(data, type=Evidence)
+        evidence = decode_document(data, Evidence)
     except msgspec.DecodeError as error:
         raise InputError(f"--baseline '{path}': not the evidence of a parity check: {error}. {fix}") from None
     if not evidence.passed:

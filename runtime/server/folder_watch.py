@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from runtime.artifact.open import open_artifact
+from runtime.artifact.open import Signature, open_artifact, signature
 from runtime.errors import TruecopyError
 from runtime.manifest import LAYOUT
 
-# Name, inode, size and time of change of each file; the inode is 0 while there is no such file.
-_Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
+# The name of each file and the numbers that change with it; None while there is no such file.
+_Stamp: TypeAlias = tuple[tuple[str, Signature | None], ...]
 
 
 class FolderWatch:
     """The files of one artifact: those that its manifest lists at the moment, and the manifest.
+
+    Made before the artifact is loaded, it also notices what changes meanwhile.
 
     Copying writes them one after the other, the manifest before the weights: every change is another artifact to try,
     once nothing changes any more.
@@ -28,7 +30,7 @@ class FolderWatch:
         They are not while one is missing.
         """
         stamp = self._stamp()
-        complete = all(inode for _, inode, _, _ in stamp)
+        complete = all(numbers is not None for _, numbers in stamp)
         settled = complete and stamp == self._latest and stamp != self._tried
         self._latest = stamp
         if settled:
@@ -42,9 +44,8 @@ class FolderWatch:
             names = {LAYOUT.manifest}
         return tuple(self._state(name) for name in sorted(names))
 
-    def _state(self, name: str) -> tuple[str, int, int, int]:
+    def _state(self, name: str) -> tuple[str, Signature | None]:
         try:
-            status = (self._path / name).stat()
+            return name, signature((self._path / name).stat())
         except OSError:
-            return name, 0, 0, 0
-        return name, status.st_ino, status.st_size, status.st_mtime_ns
+            return name, None

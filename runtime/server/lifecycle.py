@@ -19,7 +19,6 @@ from runtime.server.access_log import AccessLog
 from runtime.server.auth import BearerAuth
 from runtime.server.decoding import describe
 from runtime.server.errors import message_of
-from runtime.server.folder_watch import FolderWatch
 from runtime.server.http.app import HttpApp
 from runtime.server.http.limits import BoundedProtocol, drop_unread
 from runtime.server.limits import NOTICE_S, Limits
@@ -95,7 +94,6 @@ class Server:
         self._service = Service(models, limits=limits, workers=cores)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._watches = {name: FolderWatch(model.path) for name, model in self._service.models.items()}
         self._loading: Future[ServedModel] | None = None
 
     def run(self) -> None:
@@ -217,8 +215,8 @@ class Server:
                     await self._reload.wait()
             requested = self._reload.is_set()
             self._reload.clear()
-            for name, model in list(self._service.models.items()):
-                if (self._settings.watch and self._watches[name].has_settled()) or requested:
+            for model in list(self._service.models.values()):
+                if (self._settings.watch and model.watch.has_settled()) or requested:
                     await self._reload_artifact(model)
 
     async def _reload_artifact(self, model: ServedModel) -> None:

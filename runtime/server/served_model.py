@@ -19,6 +19,7 @@ from runtime.engine.concurrency import BATCH_SIZES
 from runtime.inputs.registry import is_costly_to_decode
 from runtime.manifest import FULL_PRECISION, Manifest
 from runtime.model import Model
+from runtime.server.folder_watch import FolderWatch
 from runtime.server.options import Batching
 from runtime.verify import check_answers, run_golden
 
@@ -87,11 +88,12 @@ class ServedModel:
     ``single_threaded`` runs on the thread that calls it, ``multi_threaded`` on all cores; on an accelerator they are
     the same. ``batch_models`` has the model for batches of up to so many inputs, by that number, smallest first; it is
     empty where inputs run one by one. ``inputs_per_job`` is how many inputs of one request share a run: more than one
-    only for kinds whose decoding costs next to nothing.
+    only for kinds whose decoding costs next to nothing. ``watch`` tells when the folder holds another artifact.
     """
 
     name: str
     path: Path
+    watch: FolderWatch
     single_threaded: Model
     multi_threaded: Model
     batch_models: Mapping[int, Model] = field(default_factory=dict)
@@ -123,6 +125,7 @@ def load_verified(  # noqa: PLR0913 - the options of a server
     single runs. Raises ArtifactError when a file is damaged or a score deviates, DeviceError when the device cannot run
     the artifact.
     """
+    watch = FolderWatch(path)
     artifact = open_artifact(path)
     open_model = partial(Model, artifact, precision=precision, max_pixels=max_pixels)
     single = open_model(device=device, threads=1)
@@ -132,7 +135,9 @@ def load_verified(  # noqa: PLR0913 - the options of a server
     for model in {id(single): single, id(multi): multi}.values():
         check_answers(artifact, model)
     warn_if_slow(artifact, single.variant)
-    served = ServedModel(name=name or artifact.manifest.name, path=path, single_threaded=single, multi_threaded=multi)
+    served = ServedModel(
+        name=name or artifact.manifest.name, path=path, watch=watch, single_threaded=single, multi_threaded=multi
+    )
     if batching == "on" or (batching == "auto" and single.device != "cpu"):
         models = dict.fromkeys(BATCH_SIZES, single)
         if single.fills_batches:

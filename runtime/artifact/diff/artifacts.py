@@ -16,7 +16,7 @@ from runtime.artifact.golden import GoldenCase, read_golden
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.evidence import FORMAT_VERSION as EVIDENCE_VERSION
 from runtime.evidence import STAGES, Evidence
-from runtime.manifest import LAYOUT, Calibration, Manifest
+from runtime.manifest import LAYOUT, Calibration, Manifest, decode_document
 
 FORMAT_VERSION = 1
 
@@ -230,7 +230,7 @@ def _evidence(artifact: Artifact) -> Evidence | None:
         return None
     data = artifact.file(LAYOUT.parity).read_bytes()
     try:
-        evidence = msgspec.json.decode(data, type=Evidence)
+        evidence = decode_document(data, Evidence)
     except msgspec.DecodeError:
         return None
     return evidence if evidence.format_version == EVIDENCE_VERSION else None

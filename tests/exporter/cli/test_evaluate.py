@@ -1,6 +1,7 @@
 """The eager model beside an artifact, on labeled rows and texts; and calibration of photo classifiers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from typer.testing import CliRunner
 
 import exporter
 import runtime
-from exporter.calibration.fit import calibrate
+from exporter.calibration.fit import LogitScales, _calibrated_golden, calibrate
 from exporter.cli.evaluate import evaluate
 from exporter.conversion.to_torchscript import load_torchscript
 from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.recheck import recheck_artifact
+from runtime.artifact.open import open_artifact
 from runtime.manifest import Value
 
 app = typer.Typer()
@@ -121,6 +123,16 @@ def test_calibration_reaches_every_stage_of_a_photo_classifiers_torchscript(expo
     calibrate(exported.artifact, tmp_path / "data", out=tmp_path / "again")
     archives = [tmp_path / name / "model.torchscript" for name in ("calibrated", "again")]
     assert archives[0].read_bytes() == archives[1].read_bytes()
+
+
+def test_a_damaged_golden_set_gets_no_new_hash_by_calibration(tiny, tmp_path):
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    data = bytearray((copy / "golden.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "golden.npz").write_bytes(data)
+
+    with pytest.raises(runtime.ArtifactError, match="damaged"):
+        _calibrated_golden(open_artifact(copy), LogitScales(values=np.ones(1), sigmoid=False))
 
 
 def test_a_calibrated_artifact_is_compared_at_its_temperature(exported, checkpoint_file, net_file, photos, tmp_path):

@@ -1,5 +1,6 @@
 """Objects in a user's script are found, and what its import runs into is said as what it is."""
 
+import json
 import sys
 
 import pytest
@@ -84,3 +85,14 @@ def test_a_sibling_named_as_a_package_of_ours_is_the_one_that_a_script_imports(s
     import runtime
 
     assert runtime.load
+
+
+def test_a_module_of_the_current_folder_is_found_behind_installed_ones(tmp_path, monkeypatch):
+    """A command does not look there by itself."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_network.py").write_text("value = 4")
+    (tmp_path / "json.py").write_text("JSONDecoder = 5")
+
+    assert load_object("own_network:value", error=ArchitectureError) == 4
+    assert load_object("json:JSONDecoder", error=ArchitectureError) is json.JSONDecoder

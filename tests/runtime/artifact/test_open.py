@@ -212,6 +212,25 @@ def test_a_broken_manifest_says_where(copy, content, reason):
         runtime.load(copy)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"format_version": 2', b'"format_version": 1, "format_version": 2'),
+        (b'"width": 32', b'"width": 64, "width": 32'),
+        (b'"prepared_limit": 1.0', b'"prepared_limit": 0.0, "prepared_limit": 1.0'),
+        (b'"num_classes": 4', b'"num_classes": 5, "num_classes": 4'),
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(copy, before, after):
+    """Of two values, other readers of the manifest may take the other one."""
+    path = copy / "truecopy.json"
+    assert before in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(before, after))
+
+    with pytest.raises(runtime.ArtifactError, match="two members of the name"):
+        open_artifact(copy)
+
+
 def test_an_unknown_field_is_refused_rather_than_ignored(copy, edit_manifest):
     edit_manifest(copy, lambda manifest: manifest.update(rotate=True))
 

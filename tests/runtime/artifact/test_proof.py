@@ -218,3 +218,12 @@ def test_a_size_out_of_all_bounds_is_refused(copy, edit_manifest, size):
 
     with pytest.raises(runtime.ArtifactError, match="not a truecopy manifest"):
         open_artifact(copy)
+
+
+def test_evidence_with_a_name_twice_is_refused(copy, rehash):
+    path = copy / "parity.json"
+    path.write_bytes(path.read_bytes().replace(b'"verdict": "passed"', b'"verdict": "failed", "verdict": "passed"', 1))
+    rehash(copy, "parity.json")
+
+    with pytest.raises(runtime.ArtifactError, match="two members of the name 'verdict'"):
+        verify(copy, device="cpu")

@@ -11,6 +11,7 @@ from runtime.errors import InputError
 from runtime.model import Model
 from runtime.server.context import RequestContext
 from runtime.server.errors import ClientLeftError
+from runtime.server.folder_watch import FolderWatch
 from runtime.server.jobs import AcceptedInput, InferenceJob, PreparedInput, RejectedInput, Scores
 from runtime.server.scheduler import Scheduler
 from runtime.server.served_model import ServedModel, SessionChooser, load_verified
@@ -121,7 +122,9 @@ class Recording:
 def test_one_client_gets_all_cores_and_several_get_one_each(models, cat, tiny):
     seen = []
     single, multi = Recording(models[0], "single", seen), Recording(models[1], "multi", seen)
-    model = ServedModel(name="tiny", path=Path(tiny), single_threaded=single, multi_threaded=multi)
+    model = ServedModel(
+        name="tiny", path=Path(tiny), watch=FolderWatch(Path(tiny)), single_threaded=single, multi_threaded=multi
+    )
     scheduler = Scheduler(2)
     try:
         run(scheduler, model, [cat])
