@@ -32,7 +32,8 @@ class NetworkSource:
     """What every form is written from.
 
     ``flat`` is ``network`` with tensors in and out by position; ``inputs`` are those for tracing it, a batch of two, or
-    of one where it takes no more; ``options`` say how the graphs are written.
+    of one where it takes no more; ``raw`` is one input of the ``model`` graph by name; ``options`` say how the graphs
+    are written.
     """
 
     network: nn.Module
@@ -40,6 +41,7 @@ class NetworkSource:
     adapter: InputAdapter
     postprocessing: Postprocessing
     inputs: TracingInputs
+    raw: Arrays = field(default_factory=dict)
     options: FormOptions = field(default_factory=FormOptions)
 
 

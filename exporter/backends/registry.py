@@ -75,6 +75,7 @@ def network_source(
 ) -> NetworkSource:
     """Return what the forms of ``network`` are written from; ``eager`` is its reference, on the adapter's own cases."""
     example, postprocessing = eager.example(), eager.postprocessing
+    prepared = eager.references[0].prepared
     return NetworkSource(
         network=network,
         flat=flatten(
@@ -87,6 +88,7 @@ def network_source(
         adapter=adapter,
         postprocessing=postprocessing,
         inputs=TracingInputs(dimensions=eager.dimensions, example=example, validation_inputs=eager.validation_inputs()),
+        raw=prepared.decoded or prepared.arrays,
         options=options,
     )
 

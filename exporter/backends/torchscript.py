@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,16 +22,24 @@ from exporter.backends.backend import (
 )
 from exporter.bundle import Staging
 from exporter.conversion.network_io import Arrays
-from exporter.conversion.to_torchscript import load_torchscript, script, to_torchscript, trace, write_torchscript
+from exporter.conversion.to_torchscript import (
+    load_torchscript,
+    script,
+    to_torchscript,
+    trace,
+    trace_pipeline,
+    write_torchscript,
+)
 from exporter.conversion.validation import validate
 from exporter.errors import ConversionError, first_line
-from exporter.inputs.adapter import TorchScriptPart
+from exporter.inputs.adapter import InputAdapter, TorchScriptPart, module_before
 from exporter.inputs.image import Geometry, PixelFormat
 from exporter.inputs.image.made_images import PixelSource
 from exporter.inputs.image.pixel_check import GeometryFunction
 from exporter.parity.cases import Case, ReferenceOutput, ReferenceValue, ServedPath, ServedStage, StageId
 from exporter.parity.paths import REFERENCE_VALUES, prepared_batch, split_batch, up_to_end
 from exporter.progress import megabytes
+from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact
 from runtime.evidence import Stage
 from runtime.geometry.arrays import Pixels
@@ -42,11 +51,9 @@ files: tuple[str, ...] = (LAYOUT.torchscript,)
 
 def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     """Write the archive, or say why there is none: the graphs do without it."""
-    part, postprocessing = source.adapter.torchscript_part(), source.postprocessing
+    part = source.adapter.torchscript_part()
     if part.obstacle:
         return WrittenForm(finding=f"none: {part.obstacle}")
-    if part.geometry is not None and postprocessing.whole:
-        return WrittenForm(finding="none: several outputs have no form that takes photos")
     try:
         write_torchscript(_pipeline(source, part), stage.folder / LAYOUT.torchscript)
     except ConversionError as error:
@@ -63,14 +70,23 @@ def _pipeline(source: NetworkSource, part: TorchScriptPart) -> nn.Module:
     Raises ConversionError where it cannot be traced.
     """
     example, postprocessing = tuple(source.inputs.example.values()), source.postprocessing
-    if part.geometry is not None and part.arithmetic is not None:
+    if part.geometry is not None and part.arithmetic is not None and not postprocessing.whole:
         return Pipeline(trace(source.flat, example), part.geometry, part.arithmetic, postprocessing.module())
     last = postprocessing.module()
-    module = NetworkPipeline(source.flat, None if isinstance(last, nn.Identity) else last).eval()
+    after = None if isinstance(last, nn.Identity) else last
+    before = module_before(part)
+    module = source.flat if before is not None else NetworkPipeline(source.flat, after).eval()
     traced = trace(module, example)
     # A trace keeps the length that it was made with, where the network's own code looks at it.
     validate(lambda inputs: _run(traced, inputs), module, source.inputs.validation_inputs, subject="its trace")
-    return traced
+    if before is None:
+        return traced
+    raw = tuple(torch.from_numpy(np.array(source.raw[name])) for name in _raw_names(source.adapter))
+    return trace_pipeline(PreparedPipeline(before, traced, after), raw)
+
+
+def _raw_names(adapter: InputAdapter) -> tuple[str, ...]:
+    return tuple(value.name for value in adapter.raw_graph_part().inputs)
 
 
 def _run(traced: nn.Module, inputs: Mapping[str, Tensor]) -> list[NDArray[Any]]:
@@ -87,11 +103,13 @@ def open_path(opened: OpenArtifact) -> ServedPath:
     """Return the path through the archive; where it holds a pipeline, the stages are methods of it."""
     archive = _Archive(opened.artifact.file(LAYOUT.torchscript))
     borders, postprocessing, manifest = opened.adapter.borders, opened.postprocessing, opened.model.manifest
-    names = borders.decoded or tuple(borders.network)
+    part = opened.adapter.torchscript_part()
+    raw = part.before is not None or part.geometry is not None
+    names = _raw_names(opened.adapter) if raw else tuple(borders.network)
     outputs = [output.name for output in postprocessing.outputs]
 
     def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-        if borders.decoded:
+        if raw:
             decoded = [opened.adapter.decode(case) for case in cases]
             arrays: Arrays = {name: np.concatenate([case[name] for case in decoded]) for name in names}
         else:
@@ -102,7 +120,7 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         by_name = {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
         return split_batch(by_name, manifest, len(cases))
 
-    stages = _stages(archive, opened) if borders.decoded else {}
+    stages = _stages(archive, opened) if part.geometry is not None and not postprocessing.whole else {}
     return ServedPath(name=LAYOUT.torchscript, stages=stages, run=run, release=archive.release)
 
 
@@ -133,8 +151,11 @@ def open_geometry(steps: Preprocessing, _pixels: PixelFormat) -> GeometryFunctio
 
 
 def open_scorer(artifact: Artifact, device: torch.device) -> Scorer | None:
-    """Return the archive from prepared inputs to scores on ``device``, as tensors."""
+    """Return the archive from prepared inputs to scores on ``device``; None where it takes raw ones alone."""
     module: Any = load_torchscript(artifact.file(LAYOUT.torchscript), device)
+    graphs = artifact.manifest.variants[0]
+    if not hasattr(module, "score") and graphs.network != graphs.model:
+        return None
     # An archive without a pipeline takes the network's own inputs, and there is nothing to prepare.
     score = getattr(module, "score", module)
 
@@ -157,9 +178,22 @@ def calibrate(artifact: Artifact, scales: LogitScales) -> CalibratedForm:
         return CalibratedForm(left_out=(LAYOUT.torchscript,), notes=(note,))
     inner: Any = load_torchscript(artifact.file(LAYOUT.torchscript))
     scaling = _Scaling(scales)
-    calibrated = _Staged(inner, scaling) if hasattr(inner, "score") else _Whole(inner, scaling)
+    example = _golden_input(artifact)
+    if hasattr(inner, "score"):
+        calibrated: nn.Module = _Staged(inner, scaling)
+    elif len(example) == 1:
+        calibrated = _Whole(inner, scaling)
+    else:
+        calibrated = trace_pipeline(NetworkPipeline(inner, scaling), example)
     archives = {LAYOUT.torchscript: to_torchscript(calibrated)}
     return CalibratedForm(files=archives, notes=(f"{LAYOUT.torchscript}: also calibrated",))
+
+
+def _golden_input(artifact: Artifact) -> tuple[Tensor, ...]:
+    """Return a golden input as the archive takes it, by position: as the graph of raw inputs has them."""
+    graph = onnx.load_from_string(artifact.read(artifact.manifest.variants[0].model)).graph
+    prepared = read_golden(artifact.file(LAYOUT.golden)).cases[0].prepared
+    return tuple(torch.from_numpy(np.array(prepared[value.name])) for value in graph.input if value.name in prepared)
 
 
 class _Archive:
@@ -288,6 +322,24 @@ class NetworkPipeline(nn.Module):
         return found if self.postprocessing is None else self.postprocessing(found)
 
 
+class PreparedPipeline(nn.Module):
+    """The whole path of an input without stages of its own: tensors in by position, as the ``model`` graph has them.
+
+    ``before`` returns a tuple of the network's tensors.
+    """
+
+    def __init__(self, before: nn.Module, network: nn.Module, postprocessing: nn.Module | None) -> None:
+        super().__init__()
+        self.before = before
+        self.network = network
+        self.postprocessing = postprocessing
+
+    def forward(self, *raw: Tensor) -> Any:
+        """Return the scores; without postprocessing, everything that the network returns."""
+        found = self.network(*self.before(*raw))
+        return found if self.postprocessing is None else self.postprocessing(found)
+
+
 class _Scaling(nn.Module):
     """Probabilities [batch, classes] to calibrated ones."""
 
@@ -342,5 +394,5 @@ class _Staged(_Whole):
 
 # TorchScript archives hold the qualified names of their classes: these are part of an artifact, and not of our layout.
 # They also hold the names of local variables, so that renaming one in the modules above changes published bytes.
-for _archived in (Pipeline, NetworkPipeline, _Scaling, _Whole, _Staged):
+for _archived in (Pipeline, NetworkPipeline, PreparedPipeline, _Scaling, _Whole, _Staged):
     _archived.__module__ = "truecopy"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @takes_options(
-    named({"arch", "arguments", "preprocess", "trust"}),
+    named({"arch", "arguments", "parts", "preprocess", "trust"}),
     checkpoint=Annotated[
         Path | None, typer.Option(metavar="FILE", help="Evaluate the eager model as well. Needs PyTorch.")
     ],

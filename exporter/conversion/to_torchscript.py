@@ -67,6 +67,19 @@ def traced_reads(network: nn.Module, example: tuple[torch.Tensor, ...]) -> list[
     return reads.found
 
 
+def trace_pipeline(pipeline: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
+    """Return a module of our own around a traced network, traced on ``example``; compiled modules in it stay so.
+
+    Raises ConversionError when it cannot be traced.
+    """
+    try:
+        with _quiet(), torch.no_grad():
+            traced: nn.Module = torch.jit.trace(pipeline.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+            return traced
+    except Exception as error:  # torch.jit raises whatever its passes raise
+        raise _no_trace(pipeline, error) from error
+
+
 def _no_trace(network: nn.Module, error: Exception) -> ConversionError:
     return ConversionError(
         f"'{name_of(network)}': torch.jit cannot trace it: {type(error).__name__}: {first_line(error)}. "

@@ -1,6 +1,6 @@
 """Interface of an input adapter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from torch import nn
 from exporter.conversion.decoder_loop import SequenceProbe
 from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
+from exporter.conversion.to_torchscript import script
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
 from exporter.parity.proof_cache import ProofCache
@@ -37,12 +38,14 @@ class GraphPart:
 class TorchScriptPart:
     """The modules of a TorchScript archive before the network, or the reason why there can be no archive.
 
-    ``geometry`` goes from decoded to prepared inputs, ``arithmetic`` from there to the network's input; without them an
-    archive takes the network's own inputs by position.
+    ``geometry`` goes from decoded to prepared inputs, ``arithmetic`` from there to the network's input. Inputs without
+    these two stages have ``before``, which makes a module of both for a trace: from the inputs of the ``model`` graph,
+    by position, to a tuple of the network's. Without any, an archive takes the network's own inputs by position.
     """
 
     geometry: nn.Module | None = None
     arithmetic: nn.Module | None = None
+    before: Callable[[], nn.Module] | None = None
     obstacle: str = ""
 
 
@@ -172,3 +175,28 @@ def example_of(prepared: Sequence[PreparedInput]) -> dict[str, torch.Tensor]:
     best = max(groups, key=lambda shapes: (all(1 not in shape[1:] for shape in shapes), len(groups[shapes])))
     pair = (groups[best] * 2)[:2]
     return {name: torch.cat([case.tensors[name] for case in pair]) for name in pair[0].tensors}
+
+
+class _FromPixels(nn.Module):
+    """Geometry, compiled, and arithmetic: decoded images to a tuple of the network's input."""
+
+    def __init__(self, geometry: nn.Module, arithmetic: nn.Module) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.arithmetic = arithmetic
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+        """Return the network's input."""
+        return (self.arithmetic(self.geometry(image)),)
+
+
+def module_before(part: TorchScriptPart) -> nn.Module | None:
+    """Return what goes from the inputs of the ``model`` graph to a tuple of the network's; None where these are one.
+
+    It is for a trace, which keeps the loops of a compiled geometry.
+    """
+    if part.before is not None:
+        return part.before()
+    if part.geometry is None or part.arithmetic is None:
+        return None
+    return _FromPixels(script(part.geometry), part.arithmetic)

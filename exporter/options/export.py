@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from exporter.options.forms import FormOptions
-from exporter.options.parts import check_parts, is_option_of_part, read_parts, values_of_part
+from exporter.options.parts import check_parts, check_several, is_option_of_part, read_parts, values_of_part
 from exporter.options.rules import (
     CLASS_TASKS,
     DEFAULT_TASK,
@@ -410,6 +410,7 @@ class ExportOptions(FormOptions, VariantOptions):
 
     def check_export(self) -> None:
         """Raise ExportError as ``check`` does, for an export: these options are all that tells what the model is."""
+        check_several(self.parts)
         task = self.task_options.complete().task
         if task is None and self._has_own_network and KINDS_WITH_DEFAULT_TASK.issuperset(self.possible_kinds):
             task = DEFAULT_TASK
@@ -423,6 +424,6 @@ class ExportOptions(FormOptions, VariantOptions):
         options = {about.name: about.metadata["option"] for about in option_fields(type(self))}
         check_use(self.given, options, kinds=kinds, task=task or self.task_options.task)
         if self.parts:
-            check_parts(self.parts, self.given, options)
+            check_parts(self.given, options)
         target = self.task_options
         check_target(target.target_transform, scaled=bool(target.target_mean or target.target_std))

@@ -45,8 +45,8 @@ def is_of_part(name: str, option: Option) -> bool:
     return name == "samples" or (bool(option.input_kinds) and name != "thorough")
 
 
-def check_parts(parts: Mapping[str, Any], given: Collection[str], options: Mapping[str, Option]) -> None:
-    """Raise ExportError for options of a single input or of a variant beside parts, and for one part alone.
+def check_parts(given: Collection[str], options: Mapping[str, Option]) -> None:
+    """Raise ExportError for options of a single input or of a variant beside parts.
 
     ``given`` are the names of the fields that the user set, ``options`` all fields that are options.
     """
@@ -59,6 +59,10 @@ def check_parts(parts: Mapping[str, Any], given: Collection[str], options: Mappi
             )
         if name == "precision":
             raise ExportError(f"{flag}: no variant is made of a network whose input has parts. Leave it out.")
+
+
+def check_several(parts: Collection[str]) -> None:
+    """Raise ExportError for one part alone, which is no input of several."""
     if len(parts) == 1:
         name = next(iter(parts))
         raise ExportError(

@@ -12,6 +12,7 @@ from exporter.precision.variant import (
     VariantReport,
     VariantRequest,
     add_variant,
+    check_inputs,
     check_request,
     check_written,
 )
@@ -35,6 +36,7 @@ def quantize(
     opened = open_artifact(artifact)
     manifest = opened.manifest
     check_request(request)
+    check_inputs(manifest)
     check_task(manifest.task, manifest.name)
     if request.calibration is not None:
         check_data(request.calibration, manifest.inputs, request.min_agreement, column=request.column)

@@ -130,7 +130,7 @@ def add_variant(
     """
     manifest, precision = artifact.manifest, request.precision
     check_request(request)
-    _check_inputs(manifest)
+    check_inputs(manifest)
     check_task(manifest.task, manifest.name)
     with progress.step("data") as step, Model(artifact, device="cpu", threads=1) as model:
         data = _read_inputs(artifact, model, request)
@@ -284,7 +284,7 @@ def check_written(stage: Staging, name: str, precision: str) -> None:
         )
 
 
-def _check_inputs(manifest: Manifest) -> None:
+def check_inputs(manifest: Manifest) -> None:
     """Raise ExportError for an input whose parts are of several kinds, or several photos."""
     kinds = [spec.kind for spec in manifest.inputs]
     if len(kinds) > 1 and set(kinds) != {"tensor"}:

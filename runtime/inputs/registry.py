@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.artifact.open import Artifact
 from runtime.engine.concurrency import BATCH_SIZES
-from runtime.evidence import Stage
+from runtime.evidence import STAGES, Stage
 from runtime.inputs.decoder import Decoder
 from runtime.inputs.payload import Payload
 from runtime.inputs.source import SourceFormat
@@ -38,7 +38,7 @@ class InputKind(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     payload: str
     example: str
-    prepared_stage: Stage = "tokens"
+    prepared_stage: Stage = "decode"
     prepared_unit: str = "values"
     costly_to_decode: bool = False
     decoder_options: tuple[str, ...] = ()
@@ -74,6 +74,7 @@ INPUT_KINDS: dict[type[Any], InputKind] = {
         source="runtime.inputs.text.source:source_format",
         payload="runtime.inputs.text.payload:TextPayload",
         example="sentences.txt",
+        prepared_stage="tokens",
         extras=lambda _spec: ("text",),
     ),
     TokensInput: InputKind(
@@ -94,8 +95,15 @@ COMPOSITE = InputKind(
 
 
 def kind_of(inputs: Sequence[Input]) -> InputKind:
-    """Return the kind of a model's inputs: ``COMPOSITE`` where there are several."""
-    return INPUT_KINDS[type(inputs[0])] if len(inputs) == 1 else COMPOSITE
+    """Return the kind of a model's inputs: ``COMPOSITE`` where there are several, prepared as far as any of them is."""
+    kinds = [INPUT_KINDS[type(spec)] for spec in inputs]
+    if len(kinds) == 1:
+        return kinds[0]
+    last = max((kind.prepared_stage for kind in kinds), key=STAGES.index)
+    units = {kind.prepared_unit for kind in kinds}
+    return msgspec.structs.replace(
+        COMPOSITE, prepared_stage=last, prepared_unit=units.pop() if len(units) == 1 else COMPOSITE.prepared_unit
+    )
 
 
 def kind_name(inputs: Sequence[Input]) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -18,10 +18,12 @@ from exporter.inputs.adapter import (
     InputPipeline,
     TorchScriptPart,
     example_of,
+    module_before,
     one_of_each_shape,
 )
 from exporter.inputs.composite.arguments import ByParts, by_parts
 from exporter.inputs.composite.renaming import PartNames, PartView
+from exporter.inputs.composite.to_torchscript import PreparedParts
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import (
     BATCH_SIZES,
@@ -220,8 +222,26 @@ class CompositeAdapter(AdapterDefaults):
         return self._prepared if any(part.adapter.network_graph_part() for part in self._parts) else None
 
     def torchscript_part(self) -> TorchScriptPart:
-        """Return why there is no archive."""
-        return TorchScriptPart(obstacle="an input of several parts is in the ONNX graphs alone")
+        """Return what prepares all parts, or why one has no archive."""
+        own = {part.name: part.adapter.torchscript_part() for part in self._parts}
+        obstacles = [f"part '{name}': {part.obstacle}" for name, part in own.items() if part.obstacle]
+        if obstacles:
+            return TorchScriptPart(obstacle=obstacles[0])
+        return TorchScriptPart(before=partial(self._before, own))
+
+    def _before(self, own: Mapping[str, TorchScriptPart]) -> PreparedParts:
+        raw = [value.name for value in self._raw.inputs]
+        modules = {name: module for name, part in own.items() if (module := module_before(part)) is not None}
+        names = {
+            part.name: [value.name for value in part.adapter.raw_graph_part().inputs]
+            if part.name in modules
+            else part.tensors
+            for part in self._parts
+        }
+        positions = {
+            part.name: [raw.index(part.names.tensor(name)) for name in names[part.name]] for part in self._parts
+        }
+        return PreparedParts(modules, positions)
 
     @cached_property
     def _raw(self) -> GraphPart:

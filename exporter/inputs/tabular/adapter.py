@@ -17,6 +17,7 @@ from exporter.inputs.tabular import Profile, TabularTransform, profile_columns, 
 from exporter.inputs.tabular.categories import check_categories
 from exporter.inputs.tabular.estimator import ColumnStatistics
 from exporter.inputs.tabular.to_onnx import ML_OPSET, column_info
+from exporter.inputs.tabular.to_torchscript import ColumnsModule, unknown_operator
 from exporter.parity.cases import BATCH_SIZES, GENERATED, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import Subgraph, decode_stage
 from runtime.artifact.open import Artifact
@@ -157,8 +158,15 @@ class TabularAdapter(AdapterDefaults):
         """Return None: the host prepares nothing that the graph could."""
 
     def torchscript_part(self) -> TorchScriptPart:
-        """Return why there is no archive: TorchScript has no strings to look up."""
-        return TorchScriptPart(obstacle="the transform of the columns is in the ONNX graph alone")
+        """Return the transform, or why there is no archive: TorchScript has no strings to look up."""
+        texts = [column.name for column in self._columns if column.dtype == "string"]
+        if texts:
+            return TorchScriptPart(obstacle=f"TorchScript has no tensors of text, as column '{texts[0]}' is")
+        unknown = unknown_operator(self._nodes)
+        if unknown:
+            return TorchScriptPart(obstacle=f"torch has no form of the transform's ONNX operator {unknown}")
+        names = [column.name for column in self._columns]
+        return TorchScriptPart(before=lambda: ColumnsModule(self._nodes, names, features=FEATURES))
 
     def _make_cases(self) -> tuple[Case, ...]:
         rows = self._random_rows() if self._samples is None else self._user_rows(self._samples)

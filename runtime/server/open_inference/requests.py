@@ -123,7 +123,9 @@ def to_sources(request: InferRequest, manifest: Manifest) -> list[InputSource]:
     An image model also takes prepared pixels, [batch, height, width, channels], by the name that ``Model.run`` has for
     them. Raises InputError when names, datatypes or shapes are not the model's.
     """
-    prefix = f"input '{bounded(next(iter(request.inputs), ''), _NAME_CHARACTERS)}' row"
+    # Of several inputs, the message that follows names the one at fault.
+    name = bounded(next(iter(request.inputs), ""), _NAME_CHARACTERS)
+    prefix = "row" if len(manifest.inputs) > 1 else f"input '{name}' row"
     prepared = open_payload(manifest.inputs).prepared_rows(request.inputs)
     if prepared is not None:
         return [PreparedInput(name="", subject=f"{prefix} {row}", value=value) for row, value in enumerate(prepared)]

@@ -55,7 +55,6 @@ def test_a_text_that_states_no_part_is_refused(text, message):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"parts": {"photo": "val.py:transform"}}, "'photo' alone: expected two parts or more"),
         ({"parts": {"a": "x.py:t", "b": {"opset": 17}}}, r"--part b\.opset: no option of an input: expected one of"),
         ({"parts": {"a": "x.py:t", "b": {"exif": "yes"}}}, r"--part b\.exif: expected true or false, got 'yes'"),
         ({"parts": {"a": "x.py:t", "b": {"max_length": "long"}}}, r"--part b\.max_length: expected a whole number"),
@@ -67,6 +66,13 @@ def test_a_text_that_states_no_part_is_refused(text, message):
 def test_options_that_contradict_parts_are_refused(keywords, message):
     with pytest.raises(ExportError, match=message):
         options(**keywords)
+
+
+def test_one_part_alone_is_refused_for_an_export_and_completed_from_an_artifact():
+    alone = options(parts={"photo": "val.py:transform"})
+
+    with pytest.raises(ExportError, match="'photo' alone: expected two parts or more"):
+        alone.check_export()
 
 
 def test_a_parts_file_that_is_missing_is_named_before_anything_is_loaded(tmp_path):

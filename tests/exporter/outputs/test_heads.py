@@ -13,10 +13,12 @@ from mutation.planting import rehash
 from support.commands import truecopy
 from torch import Tensor, nn
 from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
 
 import exporter
 import runtime
 from exporter.calibration.fit import calibrate
+from exporter.conversion.to_torchscript import load_torchscript
 from exporter.eager.bench import build_baselines
 from exporter.eager.evaluate import score_eager
 from exporter.options.heads import HeadOptions, read_heads
@@ -320,8 +322,13 @@ def test_heads_of_photos(folder, tmp_path):
     )
 
     assert verify(exported.artifact).passed
-    assert {row.path for row in exported.parity.rows} == {"model.onnx", "runtime"}
-    assert "none: several outputs" in next(step.finding for step in exported.steps if step.name == "TorchScript")
+    assert {row.path for row in exported.parity.rows} == {"model.onnx", "runtime", "model.torchscript"}
+    photo = torch.randint(0, 256, (1, 50, 40, 3), dtype=torch.uint8)
+    race, gender = load_torchscript(exported.artifact / "model.torchscript")(photo)
+    with torch.no_grad():
+        columns = network(transform(to_pil_image(photo[0].permute(2, 0, 1)))[None])
+    torch.testing.assert_close(race, columns[:, :3].softmax(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gender, columns[:, 3:].softmax(1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,16 @@ def test_a_kinds_folder_is_named_like_its_tag_in_the_manifest(spec):
 
 
 def test_several_inputs_are_a_kind_of_their_own():
-    assert kind_of([TENSOR, TENSOR]) is COMPOSITE
+    assert kind_of([TENSOR, TENSOR]).decoder == COMPOSITE.decoder
     assert kind_name([TENSOR, TENSOR]) == "several"
+
+
+def test_several_inputs_are_prepared_as_far_as_any_of_them_is():
+    assert kind_of([IMAGE, ROW]).prepared_stage == "geometry"
+    assert kind_of([TEXT, IMAGE]).prepared_stage == "tokens"
+    assert kind_of([TENSOR, ROW]).prepared_stage == kind_of([ROW]).prepared_stage == "decode"
+    assert kind_of([IMAGE, IMAGE]).prepared_unit == "gray levels"
+    assert kind_of([IMAGE, ROW]).prepared_unit == "values"
 
 
 def test_a_server_needs_the_extras_of_its_inputs():

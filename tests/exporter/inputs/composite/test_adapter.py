@@ -1,14 +1,11 @@
 """A photo and a row of one network, exported once: predicted in every form, served, verified, and faults caught."""
 
 import base64
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 import torch
@@ -17,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from support.parts import swap_inputs
 from support.serving import serving
 from torch import Tensor, nn
 from torchvision import transforms
@@ -27,7 +25,7 @@ from exporter.errors import ExportError
 from exporter.options.export import ExportOptions
 from exporter.recheck import recheck_artifact
 from runtime.jobs.sources import read_inputs
-from runtime.manifest import LAYOUT, File, manifest_from_json, struct_to_json
+from runtime.manifest import LAYOUT
 from runtime.verify import verify
 
 DATA = Path(__file__).parents[3] / "data"
@@ -259,19 +257,3 @@ def test_a_part_that_cannot_be_one_is_refused_by_name(network, checkpoint, tmp_p
 
 def again(network: nn.Module, checkpoint: Path, **parts: object) -> ExportOptions:
     return ExportOptions.from_keywords(checkpoint, network, parts={**PARTS, **parts})
-
-
-def swap_inputs(artifact: Path, first: str, second: str) -> None:
-    """Exchange two inputs of the graphs, as a fault of the export would; the hashes are those of the new files."""
-    manifest = manifest_from_json((artifact / LAYOUT.manifest).read_bytes(), subject="manifest")
-    names = {first: second, second: first}
-    files = dict(manifest.files)
-    for name in (LAYOUT.model, LAYOUT.network):
-        graph = onnx.load(artifact / name, load_external_data=False)
-        for node in graph.graph.node:
-            node.input[:] = [names.get(value, value) for value in node.input]
-        data = graph.SerializeToString(deterministic=True)
-        (artifact / name).write_bytes(data)
-        files[name] = File(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-    changed = msgspec.structs.replace(manifest, files=files)
-    (artifact / LAYOUT.manifest).write_bytes(struct_to_json(changed))
