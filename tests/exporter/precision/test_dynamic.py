@@ -1,16 +1,12 @@
-"""Networks of texts: tables and matrix products in 8 bits, and no text's scores depend on its neighbors."""
+"""Networks of texts with dynamic ranges: tables and products in 8 bits; no text's scores depend on its neighbors."""
 
-import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from support.modules import load_file
-from torch import Tensor, nn
 
-import exporter
 import truecopy
 from exporter.errors import ParityError
 from exporter.precision import int8, search
@@ -25,49 +21,17 @@ from runtime.verify import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no fast int8 instructions")
 
-languages = load_file(Path(__file__).parents[2] / "data" / "languages.py")
 
-
-class Reader(nn.Module):
-    """Vectors of words, a hidden layer each, and a pooled class of their mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(20, 64)
-        self.hidden = nn.Linear(64, 64)
-        self.pool = nn.Linear(64, 64)
-        self.head = nn.Linear(64, 3)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
-        states = torch.relu(self.hidden(self.words(input_ids))) * kept
-        return 9 * self.head(torch.tanh(self.pool(states.sum(dim=1) / kept.sum(dim=1))))
+@pytest.fixture(scope="module", autouse=True)
+def only_dynamic() -> Iterator[None]:
+    """Static ranges, which are tried first, are not: they are tested apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_SMOOTHINGS", ())
+        yield
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    torch.manual_seed(1)
-    network = Reader().eval()
-    languages.build_tokenizer(folder / "tokenizer.json")
-    torch.save(network.state_dict(), folder / "reader.pth")
-    exported = exporter.export(
-        folder / "reader.pth", network, tokenizer=folder / "tokenizer.json", out=folder / "artifact"
-    )
-    return exported.artifact
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = random.Random(0)
-    lines = {" ".join(generator.choices(languages.WORDS[4:], k=generator.randint(1, 9))) for _ in range(90)}
-    path = tmp_path_factory.mktemp("data") / "texts.txt"
-    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def quantized(artifact: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(artifact: Path, texts: Path, only_dynamic: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("quantized") / "reader"
     quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=out)
     return out
@@ -133,7 +97,7 @@ def test_a_wrong_constant_is_found_by_its_module(artifact, texts, monkeypatch, t
         return quantized
 
     monkeypatch.setattr(search, "quantize_dynamic", planted)
-    monkeypatch.setattr(search.DynamicSearch, "_ways", lambda self, _: iter([self._quantize(())]))
+    monkeypatch.setattr(search.ProductSearch, "_ways", lambda self, _: iter([self._dynamic(())]))
 
     with pytest.raises(ParityError, match=r"the weight of 'words' is off by [\d.]+ steps of its scale"):
         quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=tmp_path / "out")
