@@ -91,8 +91,8 @@ def measure_batches(
 
     The batches run in turns with fp32's. Returns None for kinds of input that run one by one.
     """
-    size = full.plan.batch
-    if size == 1 or len(sources) < size:
+    size = min(full.plan.batch, len(sources))
+    if size == 1:
         return None
     prepared = [full.prepare(source.source, subject=f"'{source.name}'") for source in sources[: _BATCHES * size]]
     ratios = []

@@ -22,6 +22,10 @@ from runtime.manifest import Quantization
 _EXACT_OUTPUTS = ["Gemm", "MatMul", "Gather"]
 
 
+# The operators that take each input's own ranges.
+_DYNAMIC_OPERATORS = frozenset({"MatMul", "Gemm", "Gather"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantizedNetwork:
     """A quantized network, how it was quantized, and the nodes that were, by name."""
@@ -99,8 +103,10 @@ def quantize_products(
 def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()) -> QuantizedNetwork:
     """Return the network with 8-bit tables and matrix products; each input's activations have their own range.
 
-    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    The nodes with weights in ``fp32_nodes`` stay in fp32, and so do convolutions: these have no such kernels.
     """
+    operators = {node.name: node.op_type for node in network.model.graph.node}
+    kept = tuple(name for name in network.weighted if name in fp32_nodes or operators[name] not in _DYNAMIC_OPERATORS)
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     del model.graph.value_info[:]
@@ -115,7 +121,7 @@ def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: S
         None,
         [],
         # The quantizer splits a Gemm into a product, of this name, and a sum.
-        [other for name in fp32_nodes for other in (name, f"{name}_MatMul")],
+        [other for name in kept for other in (name, f"{name}_MatMul")],
         ["MatMul", *(["Gather"] if network.tables else [])],
         {"MatMulConstBOnly": True},
     )
@@ -123,9 +129,9 @@ def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: S
     return QuantizedNetwork(
         model=quantizer.model.model,
         quantization=Quantization(
-            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=tuple(fp32_nodes)
+            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=kept
         ),
-        nodes=tuple(name for name in network.weighted if name not in fp32_nodes),
+        nodes=tuple(name for name in network.weighted if name not in kept),
     )
 
 

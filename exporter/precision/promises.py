@@ -281,10 +281,10 @@ def _represented(quantized: onnx.ModelProto, full: onnx.ModelProto) -> Iterator[
     constants = {value.name: value for value in quantized.graph.initializer}
     known = {name for node in full.graph.node for name in node.output} | {value.name for value in full.graph.input}
     for node in quantized.graph.node:
-        table = tables.get(node.input[0])
-        if table is not None and list(table.input[1:]) == list(node.input[1:]):
+        if node.op_type != "QuantizeLinear" or node.input[0] not in known:
             continue
-        if node.op_type == "QuantizeLinear" and node.input[0] in known:
+        table = tables.get(node.input[0])
+        if table is None or list(table.input[1:]) != list(node.input[1:]):
             scale, zero = (_scalar(numpy_helper.to_array(constants[name])) for name in node.input[1:3])
             yield node.input[0], -zero * scale, (255 - zero) * scale
 

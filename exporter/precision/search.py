@@ -239,10 +239,14 @@ class ProductSearch(Search):
     def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
         for smoothing in _SMOOTHINGS:
             yield self._quantize(smoothing, ())
-        yield self._dynamic(())
+        dynamic = self._dynamic(())
+        if dynamic.nodes:
+            yield dynamic
         tables = self._network.tables
         if tables and len(tables) < len(self._network.weighted):
-            yield self._with_full(self._best(required)[1], tables)
+            without_tables = self._with_full(self._best(required)[1], tables)
+            if without_tables.nodes:
+                yield without_tables
 
     def _with_full(self, best: QuantizedNetwork, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
         if best.is_dynamic:

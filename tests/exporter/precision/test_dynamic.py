@@ -11,8 +11,8 @@ import truecopy
 from exporter.errors import ParityError
 from exporter.precision import int8, search
 from exporter.precision.data import read_data
-from exporter.precision.graphs import read_network
-from exporter.precision.promises import changed_constant
+from exporter.precision.graphs import NetworkGraph, read_network
+from exporter.precision.promises import broken_weight, changed_constant
 from exporter.precision.quantize import quantize
 from exporter.precision.variant import VariantRequest
 from runtime.artifact.open import open_artifact
@@ -113,3 +113,37 @@ def test_a_constant_that_stays_is_that_of_fp32(artifact):
     bias.CopyFrom(onnx.numpy_helper.from_array(1.001 * onnx.numpy_helper.to_array(bias), bias.name))
 
     assert "the constant 'hidden.bias' of 'hidden' is not that of fp32" in changed_constant(network, quantized)
+
+
+def test_a_convolution_stays_in_fp32_and_is_listed():
+    """There are no kernels of convolutions with ranges of each input."""
+    weights = {"conv.weight": np.ones((4, 3, 3), np.float32), "head.weight": np.eye(4, 2, dtype=np.float32)}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "conv.weight"], ["features"], name="conv"),
+            onnx.helper.make_node("ReduceMax", ["features", "axes"], ["most"], name="most", keepdims=0),
+            onnx.helper.make_node("MatMul", ["most", "head.weight"], ["y"], name="head"),
+        ],
+        "network",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3, 8])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 2])],
+        [
+            *(onnx.numpy_helper.from_array(array, name) for name, array in weights.items()),
+            onnx.numpy_helper.from_array(np.array([2]), "axes"),
+        ],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    network = NetworkGraph(
+        model=model,
+        weighted={"conv": "conv", "head": "head"},
+        weights={"conv": "conv.weight", "head": "head.weight"},
+        inner=("conv", "most", "head"),
+        ends=("conv", "head"),
+        tables=(),
+    )
+
+    quantized = int8.quantize_dynamic(network, reduce_range=False)
+
+    assert quantized.nodes == ("head",)
+    assert quantized.quantization.fp32_nodes == ("conv",)
+    assert broken_weight(network, quantized) == ""
