@@ -185,10 +185,15 @@ def write_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], s
             stream.write(bytes(-stream.tell() % alignment))
             offsets[digest] = stream.tell()
             stream.write(data)
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", offsets[digest]), ("length", len(data))):
-            tensor.external_data.add(key=key, value=str(value))
+        refer_to(tensor, location, offsets[digest], len(data))
+
+
+def refer_to(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    """Let a tensor's values be ``length`` bytes of the file ``location``, from ``offset`` on."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _convert_decoder(

@@ -90,7 +90,7 @@ def print_report(report: "VariantReport") -> None:
         how = trial.quantization
         mark = "* " if how == chosen else "  "
         table.add_row(
-            f"{mark}{how.ranges or how.method}",
+            f"{mark}{trial.ranges}",
             str(len(how.fp32_nodes)),
             f"{trial.agreement:.2%}",
             f"{trial.mean_score_difference:.1e}",
@@ -110,6 +110,8 @@ def print_report(report: "VariantReport") -> None:
         f"adds {report.size_bytes / 1e6:.1f} MB to {report.fp32_size_bytes / 1e6:.1f} MB of weights",
         f"network on one thread of the {report.approximation.device} here: {times}: {report.ratio:.2f} times as fast",
     ]
+    if report.batches is not None:
+        lines.append(f"in batches of {report.batches.batch}: {report.batches.own:.2f} times as fast")
     if report.approximation.deferral is not None:
         lines.append(_describe_deferral(report, report.approximation.deferral))
     if accuracy is not None:
@@ -132,6 +134,8 @@ def print_report(report: "VariantReport") -> None:
 def _describe_deferral(report: "VariantReport", deferral: Deferral) -> str:
     again = f"{deferral.deferred} of {deferral.inputs} inputs run again in fp32 ({deferral.share:.1%})"
     speed = f"{report.pair_ms:.2f} ms, {report.pair_ratio:.2f} times as fast as fp32"
+    if report.batches is not None:
+        speed += f", {report.batches.pair:.2f} times in batches of {report.batches.batch}"
     if deferral.offered:
         return f"{report.precision}+fp32: {again}; no label flips, at most {deferral.risk:.2%} do at 95%; {speed}"
     problem = f"{deferral.flips} labels flip even so" if deferral.flips else f"expected at least {LEAST_SPEED:g}"

@@ -4,13 +4,15 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import onnx
 from onnx import numpy_helper
 
-from exporter.assemble import write_weights
+from exporter.assemble import refer_to, write_weights
 from exporter.conversion.node_builder import outer_names
 from exporter.errors import ConversionError
 from runtime.artifact.open import Artifact
+from runtime.engine.onnx_reader import external_tensors
 from runtime.manifest import FULL_PRECISION, Variant
 
 # Operators with weights, where their second input is constant: what quantization makes smaller and faster.
@@ -81,11 +83,11 @@ def read_network(artifact: Artifact, *, with_tables: bool) -> NetworkGraph:
     )
 
 
-def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -> dict[str, bytes]:
-    """Return the files of a variant by name: its two graphs around a quantized ``network``, over one file of weights.
+def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -> tuple[Variant, dict[str, bytes]]:
+    """Return the variant, and its files by name: two graphs around a quantized ``network``, over one file of weights.
 
-    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's. Where its graphs hold their own
-    weights, so do these.
+    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's, and so are large tensors that are
+    fp32's own: they stay in its file. Where its graphs hold their own weights, so do these.
     """
     full = artifact.manifest.variant(FULL_PRECISION)
     own = onnx.ModelProto()
@@ -97,13 +99,15 @@ def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -
     files = {}
     if names.weights is not None:
         weights = io.BytesIO()
-        write_weights(own, {}, weights, names.weights)
-        files[names.weights] = weights.getvalue()
+        if _share_weights(artifact, own):
+            names = msgspec.structs.replace(names, shared_weights=full.weights)
+        write_weights(own, {}, weights, names.weights or "")
+        files[names.weights or ""] = weights.getvalue()
     files[names.network] = own.SerializeToString(deterministic=True)
     if full.model != full.network:
         raw = onnx.load(artifact.path / full.model)
         files[names.model] = _join(raw, own).SerializeToString(deterministic=True)
-    return files
+    return names, files
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
@@ -116,6 +120,23 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
         types.get(name) or onnx.ValueInfoProto(name=name) for name in tensors if name not in known
     )
     return bytes(shown.SerializeToString())
+
+
+def _share_weights(artifact: Artifact, own: onnx.ModelProto) -> bool:
+    """Let tensors that are fp32's, by name and content, lie in its file of weights; return whether there are any."""
+    full = artifact.manifest.variant(FULL_PRECISION)
+    data = artifact.file(full.weights or "").read_bytes()
+    graph = artifact.read(full.network)
+    stored = {tensor.name: tensor for tensor in external_tensors(graph, locations=(full.weights,))}
+    shared = False
+    for tensor in own.graph.initializer:
+        full_tensor, size = stored.get(tensor.name), len(tensor.raw_data)
+        if full_tensor is None or full_tensor.kind != tensor.data_type:
+            continue
+        if data[full_tensor.offset : full_tensor.offset + size] == tensor.raw_data:
+            refer_to(tensor, full_tensor.location, full_tensor.offset, size)
+            shared = True
+    return shared
 
 
 def _join(raw: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:

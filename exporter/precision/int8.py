@@ -14,12 +14,16 @@ from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from exporter.precision.biases import correct_biases
 from exporter.precision.graphs import NetworkGraph
-from exporter.precision.ranges import OPERATORS, Ranges
+from exporter.precision.ranges import OPERATORS, PRODUCTS, Ranges
 from runtime.manifest import Quantization
 
-# Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product
-# rounds where it needs to.
-_EXACT_OUTPUTS = ["Gemm", "MatMul"]
+# Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product, or
+# a table, rounds where it needs to.
+_EXACT_OUTPUTS = ["Gemm", "MatMul", "Gather"]
+
+
+# The operators that take each input's own ranges.
+_DYNAMIC_OPERATORS = frozenset({"MatMul", "Gemm", "Gather"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,11 @@ class QuantizedNetwork:
     model: onnx.ModelProto
     quantization: Quantization
     nodes: tuple[str, ...]
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the ranges of activations are those of each input."""
+        return self.quantization.method == "dynamic"
 
 
 def quantize_static(
@@ -44,7 +53,7 @@ def quantize_static(
     The nodes with weights in ``fp32_nodes`` stay in fp32. Biases are corrected by the ``means`` of what they add to.
     """
     nodes = tuple(name for name in network.inner if name not in fp32_nodes)
-    model = _with_pairs(network.model, ranges, nodes, reduce_range=reduce_range)
+    model = _with_pairs(network.model, ranges, nodes, OPERATORS, reduce_range=reduce_range)
     correct_biases(model, network.model, nodes, means)
     return QuantizedNetwork(
         model=model,
@@ -60,11 +69,44 @@ def quantize_static(
     )
 
 
+def quantize_products(
+    network: NetworkGraph,
+    ranges: Ranges,
+    means: Mapping[str, NDArray[Any]],
+    *,
+    smoothing: float | None,
+    reduce_range: bool,
+    fp32_nodes: Sequence[str] = (),
+) -> QuantizedNetwork:
+    """Return the network with its nodes with weights in 8 bits, and what they take, in ``ranges``; all else in fp32.
+
+    ``network`` was smoothed with the strength ``smoothing``, None for not at all. The nodes in ``fp32_nodes`` stay.
+    """
+    nodes = tuple(name for name in network.weighted if name not in fp32_nodes)
+    model = _with_pairs(network.model, ranges, nodes, PRODUCTS, reduce_range=reduce_range)
+    correct_biases(model, network.model, nodes, means)
+    return QuantizedNetwork(
+        model=model,
+        quantization=Quantization(
+            method="static",
+            ranges=ranges.method,
+            per_channel=True,
+            reduce_range=reduce_range,
+            biases_corrected=True,
+            smoothing=smoothing,
+            fp32_nodes=tuple(fp32_nodes),
+        ),
+        nodes=nodes,
+    )
+
+
 def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: Sequence[str] = ()) -> QuantizedNetwork:
     """Return the network with 8-bit tables and matrix products; each input's activations have their own range.
 
-    The nodes with weights in ``fp32_nodes`` stay in fp32.
+    The nodes with weights in ``fp32_nodes`` stay in fp32, and so do convolutions: these have no such kernels.
     """
+    operators = {node.name: node.op_type for node in network.model.graph.node}
+    kept = tuple(name for name in network.weighted if name in fp32_nodes or operators[name] not in _DYNAMIC_OPERATORS)
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     del model.graph.value_info[:]
@@ -79,7 +121,7 @@ def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: S
         None,
         [],
         # The quantizer splits a Gemm into a product, of this name, and a sum.
-        [other for name in fp32_nodes for other in (name, f"{name}_MatMul")],
+        [other for name in kept for other in (name, f"{name}_MatMul")],
         ["MatMul", *(["Gather"] if network.tables else [])],
         {"MatMulConstBOnly": True},
     )
@@ -87,16 +129,16 @@ def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: S
     return QuantizedNetwork(
         model=quantizer.model.model,
         quantization=Quantization(
-            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=tuple(fp32_nodes)
+            method="dynamic", ranges=None, per_channel=True, reduce_range=reduce_range, fp32_nodes=kept
         ),
-        nodes=tuple(name for name in network.weighted if name not in fp32_nodes),
+        nodes=tuple(name for name in network.weighted if name not in kept),
     )
 
 
 def _with_pairs(
-    network: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], *, reduce_range: bool
+    network: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], operators: Sequence[str], *, reduce_range: bool
 ) -> onnx.ModelProto:
-    """Return the network with a pair of QuantizeLinear and DequantizeLinear around each of ``nodes``.
+    """Return the network with a pair of QuantizeLinear and DequantizeLinear around each of ``nodes``, of ``operators``.
 
     Activations are unsigned and weights signed: the only types that onnxruntime's kernels are fast with on x86.
     """
@@ -111,7 +153,7 @@ def _with_pairs(
         copy.deepcopy(ranges.tensors),  # the quantizer changes it
         list(nodes),
         [],
-        list(OPERATORS),
+        list(operators),
         {"OpTypesToExcludeOutputQuantization": _EXACT_OUTPUTS, "MatMulConstBOnly": True},
     )
     quantizer.quantize_model()

@@ -75,7 +75,7 @@ def _sections(variant: MeasuredVariant, flips: int) -> Iterator[str]:
     yield "<h2>What was tried</h2>"
     trials = [
         (
-            trial.quantization.ranges or trial.quantization.method,
+            trial.ranges,
             str(len(trial.quantization.fp32_nodes)),
             f"{trial.agreement:.2%}",
             f"{trial.mean_score_difference:.1e}",

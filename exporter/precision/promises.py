@@ -63,6 +63,33 @@ def broken_promise(
     return next((problem for problem in problems if problem), "")
 
 
+def broken_smoothing(network: NetworkGraph, smoothed: NetworkGraph) -> str:
+    """Return where a smoothed network does not compute what the fp32 one does, in a sentence; empty if nowhere.
+
+    Products are equal to the last bit where each weight is fp32's, times a power of two that its input is divided by.
+    """
+    full = {value.name: numpy_helper.to_array(value) for value in network.model.graph.initializer}
+    own = {value.name: numpy_helper.to_array(value) for value in smoothed.model.graph.initializer}
+    inputs = {node.name: node.input[0] for node in network.model.graph.node if node.input}
+    added = {node.output[0]: node for node in smoothed.model.graph.node if node.name not in inputs}
+    scaled = set()
+    for node in smoothed.model.graph.node:
+        multiply = added.get(node.input[0]) if node.name in network.weighted else None
+        if multiply is None:
+            continue
+        factors, turned = own[multiply.input[1]], any(item.name == "transB" and item.i for item in node.attribute)
+        weight = own[node.input[1]] * (factors if turned else factors[:, np.newaxis])
+        scaled.add(node.input[1])
+        if (
+            multiply.input[0] != inputs[node.name]
+            or np.any(np.frexp(factors)[0] != 0.5)
+            or not np.array_equal(weight, full[network.weights[node.name]])
+        ):
+            return f"the smoothing of '{network.weighted[node.name]}' is not undone by its weight: a factor is wrong"
+    changed = [name for name, value in full.items() if name not in scaled and not np.array_equal(value, own[name])]
+    return f"the constant '{changed[0]}' is not that of fp32, although it is not smoothed" if changed else ""
+
+
 def _in_inputs(ranges: Ranges, prepared: Sequence[Arrays]) -> str:
     for number, (used, arrays) in enumerate(zip(ranges.inputs, prepared, strict=True), 1):
         if used != digest_arrays(arrays):
@@ -129,13 +156,14 @@ def _in_weights(network: NetworkGraph, quantized: QuantizedNetwork) -> Iterator[
         if node.name not in network.weighted or node.name not in quantized.nodes:
             continue
         module = f"'{network.weighted[node.name]}'"
-        pair = dequantized.get(node.input[1])
+        is_table = node.name in network.tables
+        pair = dequantized.get(node.input[0 if is_table else 1])
         if pair is None:
             yield f"the weight of {module} is not quantized, although the manifest does not list it as fp32"
             continue
         weight = numpy_helper.to_array(full[network.weights[node.name]])
         values, scale, zero = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in pair.input)
-        axis = next((attribute.i for attribute in pair.attribute if attribute.name == "axis"), 1)
+        axis = None if is_table else next((item.i for item in pair.attribute if item.name == "axis"), 1)
         yield _weight_problem(module, weight, values, scale, zero, axis=axis)
 
 
@@ -244,11 +272,19 @@ def _in_ranges(
 
 
 def _represented(quantized: onnx.ModelProto, full: onnx.ModelProto) -> Iterator[tuple[str, float, float]]:
-    """Yield each activation of the fp32 network that is quantized, with the lowest and highest value that it can be."""
+    """Yield each activation of the fp32 network that is quantized, with the lowest and highest value that it can be.
+
+    What is looked up in a quantized table and has the table's scale was rounded before: it is the table's.
+    """
+    pairs = dequantizing_nodes(quantized)
+    tables = {node.output[0]: pairs.get(node.input[0]) for node in quantized.graph.node if node.op_type == "Gather"}
     constants = {value.name: value for value in quantized.graph.initializer}
     known = {name for node in full.graph.node for name in node.output} | {value.name for value in full.graph.input}
     for node in quantized.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] in known:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in known:
+            continue
+        table = tables.get(node.input[0])
+        if table is None or list(table.input[1:]) != list(node.input[1:]):
             scale, zero = (_scalar(numpy_helper.to_array(constants[name])) for name in node.input[1:3])
             yield node.input[0], -zero * scale, (255 - zero) * scale
 

@@ -37,6 +37,8 @@ OPERATORS = (
     *CUTTING,
     *PASSING,
 )
+# Of networks that are mostly matrix products, only the operators with weights are quantized.
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
 
 # The histogram calibrators keep all tensors of the inputs that they get at once.
 _AT_ONCE = 4
@@ -71,8 +73,10 @@ class _Reader:
         return arrays
 
 
-def measure_ranges(network: onnx.ModelProto, inputs: Sequence[Arrays], method: RangeMethod) -> Ranges:
-    """Return the ranges of the activations of ``network`` on ``inputs``, as ``method`` finds them."""
+def measure_ranges(
+    network: onnx.ModelProto, inputs: Sequence[Arrays], method: RangeMethod, *, operators: Sequence[str] = OPERATORS
+) -> Ranges:
+    """Return the ranges of the activations of ``operators`` in ``network`` on ``inputs``, as ``method`` finds them."""
     kind, options = _METHODS[method]
     read: list[str] = []
     with tempfile.TemporaryDirectory(prefix="truecopy-") as scratch, contextlib.redirect_stdout(io.StringIO()):
@@ -80,7 +84,7 @@ def measure_ranges(network: onnx.ModelProto, inputs: Sequence[Arrays], method: R
         onnx.save(network, path)
         calibrator = create_calibrator(
             path,
-            list(OPERATORS),
+            list(operators),
             augmented_model_path=str(Path(scratch) / "augmented.onnx"),
             calibrate_method=kind,
             extra_options=dict(options),

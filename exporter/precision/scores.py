@@ -56,8 +56,8 @@ def check_task(task: Task, name: str) -> None:
     """Raise ExportError for a task without labels: there is no agreement that a variant could be judged by."""
     if not open_reference(task, ()).has_class_scores:
         raise ExportError(
-            f"'{name}': a task of {task.kind} has no labels that a precision could be measured by: "
-            "expected classify, binary or multilabel. Use the fp32 variant."
+            f"'{name}': a precision is measured by the labels of whole inputs, which a task of {task.kind} does not "
+            "give: expected classify, binary or multilabel. Use the fp32 variant."
         )
 
 

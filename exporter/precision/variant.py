@@ -17,26 +17,40 @@ from exporter.errors import ExportError, ParityError
 from exporter.options.variant import MIN_AGREEMENT
 from exporter.precision.accuracy import measure_accuracy, read_uncalibrated
 from exporter.precision.data import Arrays, PreparedSource, SplitData, digest_arrays, read_data
-from exporter.precision.deferral import largest_flipped_margin, measure_deferral
+from exporter.precision.deferral import (
+    BatchSpeed,
+    deferred_rows,
+    largest_flipped_margin,
+    measure_batches,
+    measure_deferral,
+)
 from exporter.precision.flips import Flip, draw_flips, flips_of
 from exporter.precision.graphs import read_network, write_graphs
 from exporter.precision.int8 import QuantizedNetwork
 from exporter.precision.page import MeasuredVariant, write_page
 from exporter.precision.scores import Comparison, check_task, compare_scores
-from exporter.precision.search import DynamicSearch, HalfSearch, NodeCost, Search, StaticSearch, Trial
+from exporter.precision.search import HalfSearch, NodeCost, ProductSearch, Search, StaticSearch, Trial
 from exporter.progress import Progress
 from runtime.artifact.difference import largest_difference
 from runtime.artifact.golden import golden_outputs_to_npz, read_golden
 from runtime.artifact.open import Artifact
 from runtime.engine.cpu import has_fast_int8
-from runtime.manifest import FULL_PRECISION, Agreement, Approximation, Manifest, Variant, VariantGolden
+from runtime.manifest import (
+    FULL_PRECISION,
+    LEAST_SPEED,
+    Agreement,
+    Approximation,
+    Manifest,
+    Variant,
+    VariantGolden,
+)
 from runtime.model import Model
 from runtime.verify import verify
 
 Precision: TypeAlias = Literal["int8", "fp16"]
 
-# Kinds of input whose networks are mostly matrix products, quantized by the range of each input.
-_DYNAMIC_KINDS = frozenset({"text", "tokens"})
+# Kinds of input whose networks are mostly matrix products.
+_PRODUCT_KINDS = frozenset({"text", "tokens"})
 
 # Another machine may round where this one does not: limits are this many times as far as two ways to compute here.
 _OTHER_MACHINES = 4.0
@@ -71,7 +85,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was made and measured; ``flips`` are the measured inputs with another label, by fp32's margin.
 
     ``label_remark`` says where labeled data looks as if its labels were those of other classes; else it is empty.
-    Times are medians of the network alone, on one thread of this machine.
+    Times are medians of the network alone, one by one, on one thread of this machine. ``batches`` are its ratios in the
+    batches that a CPU runs; None for kinds of input that run one by one.
     """
 
     artifact: str
@@ -86,6 +101,7 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
     own_ms: float
     fp32_ms: float
     pair_ms: float | None
+    batches: BatchSpeed | None = None
 
     @property
     def ratio(self) -> float:
@@ -147,8 +163,7 @@ def add_variant(
         search = _open_search(artifact, model, data, precision)
         found = search.run(request.min_agreement)
         step.finding = f"{len(found.trials)} ways tried: {_describe(found.best)}"
-    variant = _variant_names(manifest, precision)
-    files = write_graphs(artifact, found.best.model, variant)
+    variant, files = write_graphs(artifact, found.best.model, _variant_names(manifest, precision))
     for name, content in files.items():
         stage.write(name, content)
     others = tuple(other for other in manifest.variants if other.precision != precision)
@@ -182,7 +197,7 @@ def add_variant(
             raise _refusal(manifest, request, agreement, costs)
         step.finding = f"{agreement.equal} of {agreement.inputs} labels as in {FULL_PRECISION}: {_shares(agreement)}"
         fp32_s, own_s = compared.seconds
-        deferral, pair_s = None, None
+        deferral, pair_s, batches = None, None, None
         if precision == "int8":
             deferral, pair_s = measure_deferral(
                 *compared.outputs,
@@ -191,6 +206,10 @@ def add_variant(
                 fp32_s=fp32_s,
                 own_s=own_s,
             )
+            near = deferred_rows(compared.outputs[1], manifest, deferral.limit)
+            batches = measure_batches(full, own, data.measured, near)
+            if batches is not None and batches.pair < LEAST_SPEED:
+                deferral = msgspec.structs.replace(deferral, speed=0.0)
         accuracy, remark = measure_accuracy(full, own, labeled)
         approximation = Approximation(
             quantization=found.best.quantization,
@@ -218,6 +237,7 @@ def add_variant(
         fp32_ms=1000 * fp32_s,
         own_ms=1000 * own_s,
         pair_ms=None if pair_s is None else 1000 * pair_s,
+        batches=batches,
     )
     return written, report
 
@@ -255,22 +275,22 @@ def _check_finite(manifest: Manifest, precision: str, compared: _Compared) -> No
 
 
 def _open_search(artifact: Artifact, model: Model, data: SplitData, precision: Precision) -> Search:
-    """Return the search for a precision, and for int8 the kind of input.
-
-    Texts differ too much in length and content for static ranges.
-    """
+    """Return the search for a precision, and for int8 the kind of input."""
     if precision == "fp16":
         return HalfSearch(read_network(artifact, with_tables=False), artifact.manifest, data.calibrated)
-    is_dynamic = artifact.manifest.inputs[0].kind in _DYNAMIC_KINDS
-    network = read_network(artifact, with_tables=is_dynamic)
-    reduce_range = has_fast_int8() is False
-    if is_dynamic:
-        return DynamicSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range)
 
     def prepare(source: PreparedSource) -> Arrays:
         return model.stack([model.prepare(source.source, subject=f"'{source.name}'")])
 
-    return StaticSearch(network, artifact.manifest, data.calibrated, reduce_range=reduce_range, prepare=prepare)
+    has_products = artifact.manifest.inputs[0].kind in _PRODUCT_KINDS
+    search = ProductSearch if has_products else StaticSearch
+    return search(
+        read_network(artifact, with_tables=has_products),
+        artifact.manifest,
+        data.calibrated,
+        reduce_range=has_fast_int8() is False,
+        prepare=prepare,
+    )
 
 
 def check_written(stage: Staging, name: str, precision: str) -> None:
@@ -311,8 +331,9 @@ def _describe(best: QuantizedNetwork) -> str:
     count = len(quantization.fp32_nodes)
     kept = f", {count} nodes in {FULL_PRECISION}" if count else ""
     ranges = f", ranges by {quantization.ranges}" if quantization.ranges else ""
+    smoothed = f", smoothed by {quantization.smoothing:g}" if quantization.smoothing is not None else ""
     channels = ", per channel" if quantization.per_channel else ""
-    return f"{quantization.method}{ranges}{channels}{kept}"
+    return f"{quantization.method}{ranges}{smoothed}{channels}{kept}"
 
 
 def _compare(full: Model, own: Model, sources: Sequence[PreparedSource]) -> _Compared:

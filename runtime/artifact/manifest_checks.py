@@ -72,7 +72,7 @@ def _file_problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _variant_problems(manifest: Manifest) -> Iterator[str]:
-    """Yield variants that were measured against other fp32 graphs, or on the inputs that they were calibrated with."""
+    """Yield variants of other fp32 graphs or weights, and those measured on the inputs that calibrated them."""
     for variant in manifest.variants:
         measured = variant.approximation
         if measured is None:
@@ -83,6 +83,12 @@ def _variant_problems(manifest: Manifest) -> Iterator[str]:
             yield (
                 f"its {variant.precision} variant belongs to other {FULL_PRECISION} graphs: expected those with the "
                 f"SHA-256 {expected}, got {got}"
+            )
+        shared = manifest.variants[0].weights
+        if variant.shared_weights not in {None, shared}:
+            yield (
+                f"its {variant.precision} variant shares weights that are not {FULL_PRECISION}'s: expected "
+                f"'{shared}', got '{variant.shared_weights[:80]}'"
             )
         if measured.data is not None and measured.data.calibrated_sha256 == measured.data.measured_sha256:
             yield (

@@ -24,7 +24,10 @@ class Graphs(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_graphs(artifact: Artifact, variant: Variant) -> Graphs:
     """Return the graphs of a variant. Raises ArtifactError as ``Artifact.graph`` does."""
-    network, raw = (artifact.graph(name, weights=variant.weights) for name in (variant.network, variant.model))
+    network, raw = (
+        artifact.graph(name, weights=variant.weights, shared=variant.shared_weights)
+        for name in (variant.network, variant.model)
+    )
     return Graphs(network=network, raw=raw)
 
 

@@ -81,10 +81,10 @@ class Artifact:
             self._compare(name, stream, hashlib.sha256(data).hexdigest())
         return data
 
-    def graph(self, name: str, *, weights: str | None) -> StoredGraph:
-        """Return a graph of the artifact and the file of weights that it reads; in memory, they are kept once.
+    def graph(self, name: str, *, weights: str | None, shared: str | None = None) -> StoredGraph:
+        """Return a graph of the artifact and the files of weights that it reads; in memory, they are kept once.
 
-        Without ``weights``, the graph holds its own.
+        Without ``weights``, the graph holds its own; ``shared`` are those of fp32, where a variant reads some of them.
 
         Raises ArtifactError as ``file`` does.
         """
@@ -97,6 +97,8 @@ class Artifact:
             weights=_NO_WEIGHTS if weights is None else self._weights(weights),
             check_unchanged=self.check_unchanged,
             mapped=self.mapped and weights is not None and not self._is_link(weights),
+            shared_file=shared,
+            shared=None if shared is None else self._weights(shared),
         )
 
     def check_unchanged(self) -> None:

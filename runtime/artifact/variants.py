@@ -49,7 +49,11 @@ def speed_ratio(artifact: Artifact, variant: Variant, inputs: Sequence[Arrays], 
     The two run in turns, over about ``seconds`` each, so that a busy moment of the machine affects both alike.
     """
     sessions = [
-        open_session(artifact.graph(graphs.network, weights=graphs.weights), device="cpu", threads=1)
+        open_session(
+            artifact.graph(graphs.network, weights=graphs.weights, shared=graphs.shared_weights),
+            device="cpu",
+            threads=1,
+        )
         for graphs in (artifact.manifest.variant(FULL_PRECISION), variant)
     ]
     full, own = median_times([session.run for session in sessions], inputs, seconds=seconds)

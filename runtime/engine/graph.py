@@ -19,9 +19,10 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
     """A verified graph and the weights that it reads, both in memory; several graphs may share ``weights``.
 
     ``path`` is where the graph was read from: for messages, and for execution providers that read files themselves.
-    ``weights_file`` is the only file that its tensors may lie in, and ``weights`` its bytes, aligned; it is None where
-    they may lie in none. Of a ``mapped`` graph, ``weights`` are the pages of that file, which a session on a CPU also
-    maps: it then holds no copy but those that its kernels pack.
+    ``weights_file`` is the file that its tensors may lie in, and ``weights`` its bytes, aligned; it is None where
+    they may lie in none. A variant's may also lie in ``shared_file``, fp32's, whose bytes are ``shared``. Of a
+    ``mapped`` graph, both are the pages of those files, which a session on a CPU also maps: it then holds no copy but
+    those that its kernels pack.
     ``check_unchanged`` raises ArtifactError where the files are no longer those that were verified.
     """
 
@@ -31,6 +32,8 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
     weights: NDArray[np.uint8]
     check_unchanged: Callable[[], None]
     mapped: bool = False
+    shared_file: str | None = None
+    shared: NDArray[np.uint8] | None = None
 
     def initializers(self) -> list[tuple[str, NDArray[Any], int]]:
         """Return name, values and ONNX type of each tensor that lies in the weights; the values are not copied.
@@ -40,7 +43,7 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
         Raises ArtifactError for a tensor in another file, beyond the end of the weights, or of an unknown type.
         """
         try:
-            tensors = external_tensors(self.data, location=self.weights_file)
+            tensors = external_tensors(self.data, locations=(self.weights_file, self.shared_file))
             return [(tensor.name, self._values(tensor), tensor.kind) for tensor in tensors]
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise ArtifactError(
@@ -54,12 +57,13 @@ class StoredGraph(msgspec.Struct, frozen=True, kw_only=True):
         for length in tensor.shape:
             size_bytes *= length
         end = tensor.offset + size_bytes
-        if tensor.length not in (None, size_bytes) or end > len(self.weights):
+        weights = self.shared if self.shared is not None and tensor.location == self.shared_file else self.weights
+        if tensor.length not in (None, size_bytes) or end > len(weights):
             raise ValueError(
                 f"tensor '{tensor.name[:80]}' has other bytes than its shape says: expected {size_bytes} at "
-                f"{tensor.offset} of {len(self.weights)}, got {tensor.length}"
+                f"{tensor.offset} of {len(weights)}, got {tensor.length}"
             )
-        return self.weights[tensor.offset : end].view(dtype).reshape(tensor.shape)
+        return weights[tensor.offset : end].view(dtype).reshape(tensor.shape)
 
 
 def _unknown(tensor: ExternalTensor) -> str:

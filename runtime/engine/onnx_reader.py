@@ -5,15 +5,18 @@ It follows the wire format of protocol buffers, with the field numbers of onnx.p
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ArtifactError
+
+# The files that tensors may lie in, by name.
+Weights: TypeAlias = Mapping[str, memoryview]
 
 # Types by their number in TensorProto.DataType; tensors of other types are compared by their bytes.
 DTYPES = {
@@ -92,13 +95,13 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[Node, ...]
 
 
-def read_graph(path: Path, external: Path | None) -> Graph:
-    """Read the ONNX file ``path``; ``external`` is the only other file that may hold its tensors, None where none may.
+def read_graph(path: Path, *external: Path) -> Graph:
+    """Read the ONNX file ``path``; ``external`` are the only other files that may hold its tensors, by their names.
 
     Raises ArtifactError when it is not an ONNX file, or its tensors reach beyond their file.
     """
     try:
-        weights = memoryview(external.read_bytes()) if external is not None and external.is_file() else memoryview(b"")
+        weights = {file.name: memoryview(file.read_bytes()) for file in external if file.is_file()}
         model = fields(memoryview(path.read_bytes()))
         graphs = [value for number, value in model if number == 7]
         tensors: dict[str, Tensor] = {}
@@ -111,7 +114,7 @@ def read_graph(path: Path, external: Path | None) -> Graph:
 
 
 def _read_graph(
-    data: memoryview, weights: memoryview, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
+    data: memoryview, weights: Weights, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
 ) -> None:
     if depth > _MAX_DEPTH:
         raise ValueError(f"graphs are nested too deep: expected at most {_MAX_DEPTH}, got more")
@@ -125,7 +128,7 @@ def _read_graph(
 
 
 def _read_node(
-    data: memoryview, weights: memoryview, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
+    data: memoryview, weights: Weights, tensors: dict[str, Tensor], nodes: list[Node], *, depth: int
 ) -> None:
     inputs, outputs, name, operator, domain = [], [], "", "", ""
     attributes: dict[str, str] = {}
@@ -159,7 +162,7 @@ def _read_node(
         _read_graph(graph, weights, tensors, nodes, depth=depth + 1)
 
 
-def _attribute(data: memoryview, weights: memoryview) -> tuple[str, str, list[memoryview]]:
+def _attribute(data: memoryview, weights: Weights) -> tuple[str, str, list[memoryview]]:
     """Return an attribute's name, its value as text, and its graphs."""
     name, values, graphs = "", [], list[memoryview]()
     for number, value in fields(data):
@@ -192,7 +195,7 @@ def describe(tensor: Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}, SHA-256 {tensor.digest[:8]}"
 
 
-def _tensor(data: memoryview, weights: memoryview) -> Tensor:
+def _tensor(data: memoryview, weights: Weights) -> Tensor:
     entries = list(fields(data))
     last = dict(entries)
     name = _text(last[8]) if 8 in last else ""
@@ -213,37 +216,39 @@ def _typed_bytes(value: int | memoryview) -> bytes:
     return value.to_bytes(10, "little") if isinstance(value, int) else bytes(value)
 
 
-def _external_bytes(name: str, entries: list[memoryview], weights: memoryview) -> bytes:
-    """Return a tensor's part of the file of weights, by its entries ``offset`` and ``length``."""
+def _external_bytes(name: str, entries: list[memoryview], weights: Weights) -> bytes:
+    """Return a tensor's part of its file of weights, by its entries ``location``, ``offset`` and ``length``."""
     location: dict[str, str] = {}
     for entry in entries:
         texts = {key: _text(text) for key, text in fields(entry)}
         location[texts.get(1, "")] = texts.get(2, "")
+    file = weights.get(location.get("location", ""), memoryview(b""))
     start = int(location.get("offset", "0"))
-    size = int(location.get("length", len(weights) - start))
-    if start < 0 or size < 0 or start + size > len(weights):
-        raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(weights)} bytes at most")
-    return bytes(weights[start : start + size])
+    size = int(location.get("length", len(file) - start))
+    if start < 0 or size < 0 or start + size > len(file):
+        raise ValueError(f"tensor '{name}' reaches beyond its file: expected {len(file)} bytes at most")
+    return bytes(file[start : start + size])
 
 
 class ExternalTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """A tensor of a graph whose values lie in the file of weights; ``kind`` is its number in TensorProto.DataType.
+    """A tensor of a graph whose values lie in a file of weights; ``kind`` is its number in TensorProto.DataType.
 
-    ``length`` is in bytes, as ``offset`` is; None where the graph does not say it.
+    ``location`` is the name of that file; ``length`` is in bytes, as ``offset`` is, None where the graph does not say.
     """
 
     name: str
     kind: int
     shape: tuple[int, ...]
+    location: str
     offset: int
     length: int | None
 
 
-def external_tensors(data: bytes, *, location: str | None) -> Iterator[ExternalTensor]:
+def external_tensors(data: bytes, *, locations: Sequence[str | None]) -> Iterator[ExternalTensor]:
     """Yield the tensors of an ONNX file whose values lie in another file.
 
-    Raises ValueError where that file is not ``location``, beside the graph, or that is None; where such a tensor is not
-    one of the graph's own initializers, which runtimes look for in the current folder; or for what is not an ONNX file.
+    Raises ValueError where that file is none of ``locations``, beside the graph; where such a tensor is not one of the
+    graph's own initializers, which runtimes look for in the current folder; or for what is not an ONNX file.
     """
     pending = [("model", memoryview(data), 0)]
     while pending:
@@ -257,13 +262,13 @@ def external_tensors(data: bytes, *, location: str | None) -> Iterator[ExternalT
                 continue
             if inner != "tensor":
                 pending.append((inner, value, depth + 1))
-            elif (tensor := _external_tensor(value, location)) is not None:
+            elif (tensor := _external_tensor(value, locations)) is not None:
                 if (kind, depth) != ("graph", 1):
                     raise ValueError(f"tensor '{tensor.name[:80]}' of an inner graph lies in another file")
                 yield tensor
 
 
-def _external_tensor(data: memoryview, location: str | None) -> ExternalTensor | None:
+def _external_tensor(data: memoryview, locations: Sequence[str | None]) -> ExternalTensor | None:
     entries = list(fields(data))
     if not any(number == 14 and value for number, value in entries):
         return None
@@ -277,15 +282,22 @@ def _external_tensor(data: memoryview, location: str | None) -> ExternalTensor |
     names = [value for number, value in entries if number == 8]
     kinds = [value for number, value in entries if number == 2]
     name = _text(names[-1]) if names else ""
-    if pairs.get("location") != location:
-        raise ValueError(
-            f"tensor '{name[:80]}' lies in another file: expected '{location}', got '{pairs.get('location', '')[:80]}'"
-        )
+    location = pairs.get("location", "")
+    if location not in locations:
+        expected = " or ".join(f"'{file}'" for file in locations if file is not None) or "none"
+        raise ValueError(f"tensor '{name[:80]}' lies in another file: expected {expected}, got '{location[:80]}'")
     shape = tuple(length for number, value in entries if number == 1 for length in _integers(value))
     offset, length = (int(pairs[key]) if key in pairs else None for key in ("offset", "length"))
     if min((*shape, offset or 0, length or 0)) < 0 or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"tensor '{name[:80]}' has an impossible shape or offset")
-    return ExternalTensor(name=name, kind=kinds[-1] if kinds else 0, shape=shape, offset=offset or 0, length=length)
+    return ExternalTensor(
+        name=name,
+        kind=kinds[-1] if kinds else 0,
+        shape=shape,
+        location=location,
+        offset=offset or 0,
+        length=length,
+    )
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Any]]:

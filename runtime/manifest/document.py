@@ -191,7 +191,7 @@ class Manifest(Part, frozen=True, kw_only=True):
                 )
         raise ArtifactError(
             f"'{self.name}': no precision '{precision}' in this artifact: it has {', '.join(self.precisions)}. Name "
-            f"one of these{_how_to_add(precision)}."
+            f"one of these{self._how_to_add(precision)}."
         )
 
     @property
@@ -199,6 +199,12 @@ class Manifest(Part, frozen=True, kw_only=True):
         """The SHA-256 of the hashes of the fp32 variant's files, in their order."""
         hashes = "".join(self.files[name].sha256 for name in self.variant(FULL_PRECISION).files)
         return hashlib.sha256(hashes.encode()).hexdigest()
+
+    def _how_to_add(self, precision: str) -> str:
+        added = precision.removesuffix(DEFERRING)
+        if added not in ADDED_PRECISIONS or any(variant.precision == added for variant in self.variants):
+            return ""
+        return f", or add {added} with 'truecopy quantize --precision {added}'"
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -271,11 +277,6 @@ def manifest_from_json(data: bytes, *, subject: str) -> Manifest:
         raise ArtifactError(
             f"{subject}: not a truecopy manifest: {_sentence(error)}. Export the model again."
         ) from error
-
-
-def _how_to_add(precision: str) -> str:
-    added = precision.removesuffix(DEFERRING)
-    return f", or add {added} with 'truecopy quantize --precision {added}'" if added in ADDED_PRECISIONS else ""
 
 
 def _why_refused(deferral: Deferral) -> str:

@@ -24,8 +24,9 @@ class Quantization(Part, frozen=True, kw_only=True):
 
     ``static`` has ranges of activations from calibration data, found by ``ranges``; ``dynamic`` takes them from each
     input, and has no ``ranges``. ``reduce_range`` says that weights have 7 bits, for processors whose 8-bit products
-    overflow. ``biases_corrected`` says that biases make up for the rounding of weights. ``fp32_nodes`` are the nodes
-    with weights that stay in fp32. ``float16`` is half precision; its ``fp32_nodes`` are all that stay, between the
+    overflow. ``biases_corrected`` says that biases make up for the rounding of weights. ``smoothing`` is the strength
+    with which activations were smoothed, None for not at all. ``fp32_nodes`` are the nodes with weights that stay in
+    fp32. ``float16`` is half precision; its ``fp32_nodes`` are all that stay, between the
     first weights and the last.
     """
 
@@ -34,6 +35,7 @@ class Quantization(Part, frozen=True, kw_only=True):
     per_channel: bool
     reduce_range: bool
     biases_corrected: bool = False
+    smoothing: Share | None = None
     fp32_nodes: Annotated[tuple[Name, ...], Meta(max_length=1_000_000)] = ()
 
     @property
@@ -101,7 +103,8 @@ class Deferral(Part, frozen=True, kw_only=True):
     ``safety_factor`` times ``largest_margin``, the smallest that left no flipped label on the calibrated inputs. Of the
     ``inputs`` measured, ``deferred`` ran again, and ``flips`` had another label than fp32 even so; ``risk`` bounds the
     share of flips, at 95%, where none was seen. ``speed`` says how many times as fast as fp32 alone the pair was at
-    least, where it was measured: 1.15, or 0 for less. Two measurements agree on that, and hardly on more.
+    least, one by one and in the batches that a CPU runs, where it was measured: 1.15, or 0 for less. Two measurements
+    agree on that, and hardly on more.
     """
 
     limit: Limit
@@ -149,13 +152,15 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The graphs of one precision: ``model`` takes raw inputs, ``network`` prepared ones; both read ``weights``.
 
     They are one file where the host prepares nothing that the graph could. ``weights`` is None where each graph holds
-    its own. ``approximation`` is the evidence on a precision other than fp32.
+    its own. ``shared_weights`` is the file of fp32's where tensors lie that the variant did not change; None where
+    there are none. ``approximation`` is the evidence on a precision other than fp32.
     """
 
     precision: Literal["fp32", "int8", "fp16"]
     model: FileName
     network: FileName
     weights: FileName | None = None
+    shared_weights: FileName | None = None
     approximation: Approximation | None = None
 
     @property
@@ -165,9 +170,10 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that the variant is made of, without duplicates."""
+        """The names of the files that only this variant is made of, without duplicates."""
         golden = (self.approximation.golden.file,) if self.approximation else ()
-        return tuple(dict.fromkeys((self.model, *self.graph_files(self.network), *golden)))
+        weights = () if self.weights is None else (self.weights,)
+        return tuple(dict.fromkeys((self.model, self.network, *weights, *golden)))
 
     @property
     def weights_of_network(self) -> str:
@@ -176,4 +182,4 @@ class Variant(Part, frozen=True, kw_only=True, omit_defaults=True):
 
     def graph_files(self, graph: str) -> tuple[str, ...]:
         """Return the names of the files that one of the graphs is made of: itself, and its weights where apart."""
-        return (graph,) if self.weights is None else (graph, self.weights)
+        return (graph, *(name for name in (self.weights, self.shared_weights) if name is not None))

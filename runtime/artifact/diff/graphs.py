@@ -18,7 +18,8 @@ def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
     for variants in zip(first.manifest.variants, second.manifest.variants, strict=False):
         sides = tuple(zip((first, second), variants, strict=True))
         weights = {
-            artifact.manifest.files[variant.weights].sha256 if variant.weights else "" for artifact, variant in sides
+            tuple(artifact.manifest.files[name].sha256 for name in variant.graph_files(variant.network)[1:])
+            for artifact, variant in sides
         }
         for use in ("network", "model"):
             names = [getattr(variant, use) for variant in variants]
@@ -36,8 +37,7 @@ def in_graphs(first: Artifact, second: Artifact) -> Iterable[Difference]:
 
 
 def _read(artifact: Artifact, variant: Variant, use: str) -> Graph:
-    weights = artifact.file(variant.weights) if variant.weights is not None else None
-    return read_graph(artifact.file(getattr(variant, use)), weights)
+    return read_graph(*map(artifact.file, variant.graph_files(getattr(variant, use))))
 
 
 def _in_graph(name: str, graphs: Sequence[Graph], digests: Sequence[str]) -> Sequence[Difference]:

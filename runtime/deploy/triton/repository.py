@@ -107,21 +107,21 @@ def _graphs(artifact: Artifact, variant: Variant) -> Iterator[_ServedGraph]:
             file=variant.model,
             about="the whole path, from decoded inputs to scores",
             files=variant.graph_files(variant.model),
-            inputs=_inputs(artifact, variant.model, variant.weights),
+            inputs=_inputs(artifact, variant, variant.model),
             golden=[decoder.raw_arrays(decoder.decode(case.source, subject="golden input")) for case in cases],
         )
     yield _ServedGraph(
         file=variant.network,
         about="from prepared inputs to scores",
         files=variant.graph_files(variant.network),
-        inputs=_inputs(artifact, variant.network, variant.weights),
+        inputs=_inputs(artifact, variant, variant.network),
         golden=[case.prepared for case in cases],
     )
 
 
-def _inputs(artifact: Artifact, file: str, weights: str | None) -> list[TensorSpec]:
+def _inputs(artifact: Artifact, variant: Variant, file: str) -> list[TensorSpec]:
     """Return the inputs of a graph as its session lists them."""
-    graph = artifact.graph(file, weights=weights)
+    graph = artifact.graph(file, weights=variant.weights, shared=variant.shared_weights)
     types = open_session(graph, device="cpu", threads=1).input_types
     return [
         TensorSpec(

@@ -88,7 +88,7 @@ def test_it_is_verified_rechecked_compared_deployed_and_run_like_any_other(expor
     assert evidence.verdict == "passed"
     assert {row.path for row in evidence.rows} >= {"model.onnx", "runtime"}
     assert {check.path for check in evidence.whole} >= {"model.onnx", "network.onnx"}
-    assert read_graph(exported.artifact / "network.onnx", None).tensors
+    assert read_graph(exported.artifact / "network.onnx").tensors
     deployed = {Path(name).name for name in build_triton(exported.artifact, tmp_path / "triton").files}
     assert {"model.onnx", "network.onnx"} <= deployed
     assert "weights.bin" not in deployed

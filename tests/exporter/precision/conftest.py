@@ -1,16 +1,21 @@
-"""The committed artifact with an int8 variant, made once, and photos to calibrate with."""
+"""The committed artifact with an int8 variant, made once, a classifier of texts, and data to calibrate with."""
 
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from support.modules import load_file
+from torch import Tensor, nn
 
+import exporter
 from exporter.precision.quantize import quantize
 from exporter.precision.variant import VariantReport, VariantRequest
 
 DATA = Path(__file__).parents[2] / "data"
+languages = load_file(DATA / "languages.py")
 LABELS = ("cat", "coffee", "rocket", "astronaut")
 
 
@@ -50,3 +55,41 @@ def report(tiny: Path, request_for, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def quantized(report: VariantReport) -> Path:
     return Path(report.artifact)
+
+
+class Reader(nn.Module):
+    """Vectors of words, a hidden layer each, and a pooled class of their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 64)
+        self.hidden = nn.Linear(64, 64)
+        self.pool = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
+        states = torch.relu(self.hidden(self.words(input_ids))) * kept
+        return 9 * self.head(torch.tanh(self.pool(states.sum(dim=1) / kept.sum(dim=1))))
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    torch.manual_seed(1)
+    network = Reader().eval()
+    languages.build_tokenizer(folder / "tokenizer.json")
+    torch.save(network.state_dict(), folder / "reader.pth")
+    exported = exporter.export(
+        folder / "reader.pth", network, tokenizer=folder / "tokenizer.json", out=folder / "artifact"
+    )
+    return exported.artifact
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    generator = random.Random(0)
+    lines = {" ".join(generator.choices(languages.WORDS[4:], k=generator.randint(1, 9))) for _ in range(90)}
+    path = tmp_path_factory.mktemp("data") / "texts.txt"
+    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
+    return path

@@ -163,6 +163,19 @@ def test_a_pair_that_is_not_worth_it_is_refused_with_the_numbers(quantized, tmp_
         truecopy.load(folder, precision="fp16+fp32")
 
 
+def test_a_precision_that_is_there_without_a_pair_is_not_offered_again(pair, tmp_path):
+    folder = tmp_path / "alone"
+    shutil.copytree(pair, folder)
+    path = folder / "truecopy.json"
+    manifest = manifest_from_json(path.read_bytes(), subject="")
+    full, own = manifest.variants
+    alone = msgspec.structs.replace(own, approximation=msgspec.structs.replace(own.approximation, deferral=None))
+    path.write_bytes(struct_to_json(msgspec.structs.replace(manifest, variants=(full, alone))))
+
+    with pytest.raises(ArtifactError, match=r"no precision 'int8\+fp32' .* it has fp32, int8\. Name one of these\.$"):
+        truecopy.load(folder, precision=PAIR)
+
+
 def test_an_offered_pair_is_among_the_precisions_that_are_named(pair):
     with pytest.raises(ArtifactError, match=r"it has fp32, int8, int8\+fp32\. Name"):
         truecopy.load(pair, precision="bf16")

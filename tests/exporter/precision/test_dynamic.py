@@ -1,22 +1,18 @@
-"""Networks of texts: tables and matrix products in 8 bits, and no text's scores depend on its neighbors."""
+"""Networks of texts with dynamic ranges: tables and products in 8 bits; no text's scores depend on its neighbors."""
 
-import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from support.modules import load_file
-from torch import Tensor, nn
 
-import exporter
 import truecopy
 from exporter.errors import ParityError
 from exporter.precision import int8, search
 from exporter.precision.data import read_data
-from exporter.precision.graphs import read_network
-from exporter.precision.promises import changed_constant
+from exporter.precision.graphs import NetworkGraph, read_network
+from exporter.precision.promises import broken_weight, changed_constant
 from exporter.precision.quantize import quantize
 from exporter.precision.variant import VariantRequest
 from runtime.artifact.open import open_artifact
@@ -25,49 +21,17 @@ from runtime.verify import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no fast int8 instructions")
 
-languages = load_file(Path(__file__).parents[2] / "data" / "languages.py")
 
-
-class Reader(nn.Module):
-    """Vectors of words, a hidden layer each, and a pooled class of their mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(20, 64)
-        self.hidden = nn.Linear(64, 64)
-        self.pool = nn.Linear(64, 64)
-        self.head = nn.Linear(64, 3)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        kept = (input_ids != 0).unsqueeze(2).to(torch.float32)
-        states = torch.relu(self.hidden(self.words(input_ids))) * kept
-        return 9 * self.head(torch.tanh(self.pool(states.sum(dim=1) / kept.sum(dim=1))))
+@pytest.fixture(scope="module", autouse=True)
+def only_dynamic() -> Iterator[None]:
+    """Static ranges, which are tried first, are not: they are tested apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_SMOOTHINGS", ())
+        yield
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    torch.manual_seed(1)
-    network = Reader().eval()
-    languages.build_tokenizer(folder / "tokenizer.json")
-    torch.save(network.state_dict(), folder / "reader.pth")
-    exported = exporter.export(
-        folder / "reader.pth", network, tokenizer=folder / "tokenizer.json", out=folder / "artifact"
-    )
-    return exported.artifact
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = random.Random(0)
-    lines = {" ".join(generator.choices(languages.WORDS[4:], k=generator.randint(1, 9))) for _ in range(90)}
-    path = tmp_path_factory.mktemp("data") / "texts.txt"
-    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def quantized(artifact: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(artifact: Path, texts: Path, only_dynamic: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("quantized") / "reader"
     quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=out)
     return out
@@ -133,7 +97,7 @@ def test_a_wrong_constant_is_found_by_its_module(artifact, texts, monkeypatch, t
         return quantized
 
     monkeypatch.setattr(search, "quantize_dynamic", planted)
-    monkeypatch.setattr(search.DynamicSearch, "_ways", lambda self, _: iter([self._quantize(())]))
+    monkeypatch.setattr(search.ProductSearch, "_ways", lambda self, _: iter([self._dynamic(())]))
 
     with pytest.raises(ParityError, match=r"the weight of 'words' is off by [\d.]+ steps of its scale"):
         quantize(artifact, VariantRequest(calibration=texts, min_agreement=0.9), out=tmp_path / "out")
@@ -149,3 +113,37 @@ def test_a_constant_that_stays_is_that_of_fp32(artifact):
     bias.CopyFrom(onnx.numpy_helper.from_array(1.001 * onnx.numpy_helper.to_array(bias), bias.name))
 
     assert "the constant 'hidden.bias' of 'hidden' is not that of fp32" in changed_constant(network, quantized)
+
+
+def test_a_convolution_stays_in_fp32_and_is_listed():
+    """There are no kernels of convolutions with ranges of each input."""
+    weights = {"conv.weight": np.ones((4, 3, 3), np.float32), "head.weight": np.eye(4, 2, dtype=np.float32)}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "conv.weight"], ["features"], name="conv"),
+            onnx.helper.make_node("ReduceMax", ["features", "axes"], ["most"], name="most", keepdims=0),
+            onnx.helper.make_node("MatMul", ["most", "head.weight"], ["y"], name="head"),
+        ],
+        "network",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3, 8])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 2])],
+        [
+            *(onnx.numpy_helper.from_array(array, name) for name, array in weights.items()),
+            onnx.numpy_helper.from_array(np.array([2]), "axes"),
+        ],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    network = NetworkGraph(
+        model=model,
+        weighted={"conv": "conv", "head": "head"},
+        weights={"conv": "conv.weight", "head": "head.weight"},
+        inner=("conv", "most", "head"),
+        ends=("conv", "head"),
+        tables=(),
+    )
+
+    quantized = int8.quantize_dynamic(network, reduce_range=False)
+
+    assert quantized.nodes == ("head",)
+    assert quantized.quantization.fp32_nodes == ("conv",)
+    assert broken_weight(network, quantized) == ""

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -27,6 +28,15 @@ def scaled(model: onnx.ModelProto, suffix: str, change: Callable[[np.ndarray], n
     tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), tensor.name))
 
 
+def exchanged(model: onnx.ModelProto, suffix: str, other: str) -> None:
+    """Give a constant the values of another layer's, as many as it has."""
+    tensors = {
+        name: next(value for value in model.graph.initializer if value.name.endswith(name)) for name in (suffix, other)
+    }
+    own, others = (numpy_helper.to_array(tensors[name]) for name in (suffix, other))
+    tensors[suffix].CopyFrom(numpy_helper.from_array(np.resize(others, own.shape), tensors[suffix].name))
+
+
 FAULTS_IN_GRAPHS: dict[str, tuple[Change, str]] = {
     "weight scale off by 2": (
         lambda model: scaled(model, "features.4.weight_scale", lambda array: array * 2),
@@ -47,6 +57,14 @@ FAULTS_IN_GRAPHS: dict[str, tuple[Change, str]] = {
     "bias off by 100 steps": (
         lambda model: scaled(model, "features.4.weight_bias_quantized", lambda array: array + 100),
         r"the bias of 'features\.4' is off by [\d.]+ steps of its scale",
+    ),
+    "weight scale of another layer": (
+        lambda model: exchanged(model, "features.4.weight_scale", "features.0.weight_scale"),
+        r"the weight of 'features\.4' is off by [\d.]+ steps of its scale",
+    ),
+    "activation scale of another layer": (
+        lambda model: exchanged(model, "relu_1_scale", "relu_scale"),
+        "the activation 'relu_1' is quantized from .* its scale or zero point is wrong",
     ),
     "activation zero point off by 1": (
         lambda model: scaled(model, "relu_zero_point", lambda array: array + 1),
@@ -101,19 +119,33 @@ def test_weights_per_tensor_are_found_where_per_channel_was_promised(refused, mo
     assert "has one scale, and per channel was promised" in refused()
 
 
+def test_weights_of_an_earlier_checkpoint_are_found(refused, monkeypatch, one_way):
+    honest = search.quantize_static
+
+    def planted(network, *others, **options):
+        earlier = onnx.ModelProto()
+        earlier.CopyFrom(network.model)
+        # A step of training ago, each weight was a little different.
+        scaled(earlier, "features.4.weight", lambda array: array + np.float32(0.02) * np.sign(array))
+        return honest(replace(network, model=earlier), *others, **options)
+
+    monkeypatch.setattr(search, "quantize_static", planted)
+
+    assert re.search(r"the weight of 'features\.4' is off by [\d.]+ steps of its scale", refused())
+
+
 def other_data(inputs: Sequence[Arrays], fault: str) -> list[Arrays]:
-    """Return photos in BGR, or noise."""
+    """Return photos in BGR, noise, or photos cropped a few pixels beside the crop that the runtime makes."""
     generator = np.random.default_rng(0)
-    return [
-        {
-            name: array[..., ::-1] if fault == "BGR" else generator.integers(0, 256, array.shape, dtype=np.uint8)
-            for name, array in arrays.items()
-        }
-        for arrays in inputs
-    ]
+    changes = {
+        "BGR": lambda array: array[..., ::-1],
+        "noise": lambda array: generator.integers(0, 256, array.shape, dtype=np.uint8),
+        "another crop": lambda array: np.pad(array[:, 3:, 5:], ((0, 0), (0, 3), (0, 5), (0, 0)), mode="edge"),
+    }
+    return [{name: changes[fault](array) for name, array in arrays.items()} for arrays in inputs]
 
 
-@pytest.mark.parametrize("fault", ["BGR", "noise"])
+@pytest.mark.parametrize("fault", ["BGR", "noise", "another crop"])
 def test_ranges_of_other_data_are_found(refused, monkeypatch, fault):
     honest = search.measure_ranges
     monkeypatch.setattr(
@@ -123,7 +155,7 @@ def test_ranges_of_other_data_are_found(refused, monkeypatch, fault):
     assert "calibration input 1 of 32 is not what the runtime prepares of it" in refused()
 
 
-@pytest.mark.parametrize("fault", ["BGR", "noise"])
+@pytest.mark.parametrize("fault", ["BGR", "noise", "another crop"])
 def test_ranges_of_other_data_are_found_even_under_the_hashes_of_the_right_ones(refused, monkeypatch, one_way, fault):
     honest = search.measure_ranges
 
