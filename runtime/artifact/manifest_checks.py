@@ -41,6 +41,9 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         if twice:
             yield f"has two {kind}s of one name, '{twice[0][:80]}'"
     yield from _limit_problems(manifest)
+    for name, compared in manifest.compared.items():
+        if compared.lowest > compared.highest:
+            yield f"compares '{name[:80]}' from {compared.lowest} to {compared.highest}: expected the lowest first"
 
 
 def _limit_problems(manifest: Manifest) -> Iterator[str]:

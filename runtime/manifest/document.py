@@ -125,8 +125,8 @@ class OnnxVersions(Part, frozen=True, kw_only=True):
 class LengthRange(Part, frozen=True, kw_only=True):
     """The shortest and the longest length of a dimension that were compared with the eager model."""
 
-    lowest: int
-    highest: int
+    lowest: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    highest: Length
 
 
 class Calibration(Part, frozen=True, kw_only=True):

@@ -1,17 +1,21 @@
 """Runs the attacks and prints what they led to beside the floors; exits with 1 where one is missed."""
 
 import argparse
+import json
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from support.hostile_requests import send_all
 from support.serving import DATA, serving
 
-from attacks import cases, files, measurement
+from attacks import cases, fields, files, measurement
 
-PARTS = ("costs", "files", "requests")
+PARTS = ("costs", "files", "fields", "requests")
 ARTIFACT = DATA / "tiny"
 _SEEDS_PER_LINE = 2000
 
@@ -24,12 +28,13 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=300, help="number of damaged checkpoints")
     parser.add_argument("--hostile", type=int, default=200, help="number of hostile checkpoints")
     parser.add_argument("--artifacts", type=int, default=200, help="number of hostile artifacts")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th hostile field of a manifest")
     parser.add_argument("--requests", type=int, default=20_000, help="number of fuzzed requests")
     options = parser.parse_args()
     console = Console(width=120, highlight=False)
     missed = 0
     for part in options.parts or PARTS:
-        missed += {"costs": _costs, "files": _files, "requests": _requests}[part](options, console)
+        missed += {"costs": _costs, "files": _files, "fields": _fields, "requests": _requests}[part](options, console)
     sys.exit(1 if missed else 0)
 
 
@@ -79,6 +84,38 @@ def _files(options: argparse.Namespace, console: Console) -> int:
         f"{max((outcome.memory_mb for outcome in outcomes), default=0):.0f} MB each, PyTorch's own included."
     )
     return missed
+
+
+def _fields(options: argparse.Namespace, console: Console) -> int:
+    """Open an artifact with each hostile field; of the manifests that are accepted, use ``--artifacts`` whole."""
+    manifests = list(fields.manifests(json.loads((ARTIFACT / "truecopy.json").read_bytes())))[:: options.every]
+    accepted = []
+    faults = []
+    with tempfile.TemporaryDirectory(prefix="truecopy-attack-") as folder:
+        artifact = shutil.copytree(ARTIFACT, Path(folder) / "x")
+        for manifest in manifests:
+            taken, fault = fields.outcome(artifact, manifest)
+            accepted += [manifest] if taken else []
+            faults += [f"{manifest.name}: {fault}"] if fault else []
+    whole = accepted[:: max(1, len(accepted) // max(1, options.artifacts))]
+    for manifest in whole:
+
+        def make(folder: Path, manifest: fields.Manifest = manifest) -> str:
+            (shutil.copytree(ARTIFACT, folder / "x") / "truecopy.json").write_bytes(manifest.text)
+            return manifest.name
+
+        attack = files.FileAttack(
+            name="field", make=make, read=lambda folder: files.read_artifact(folder / "x", ARTIFACT)
+        )
+        outcome = files.run(attack)
+        faults += [f"{outcome.name}: {outcome.fault}"] if outcome.fault else []
+    for fault in faults:
+        console.print(fault, markup=False)
+    console.print(
+        f"{len(manifests)} hostile fields, of which {len(accepted)} are as good as sound, and {len(whole)} of these "
+        f"used whole: {len(faults)} with a traceback, a name twice, or no end within {fields.MOST_SECONDS} s."
+    )
+    return len(faults)
 
 
 def _requests(options: argparse.Namespace, console: Console) -> int:

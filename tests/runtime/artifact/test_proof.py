@@ -143,6 +143,21 @@ def test_fewer_sizes_than_were_compared_are_a_smaller_promise(copy, edit_manifes
     assert verify(copy, device="cpu").passed
 
 
+@pytest.mark.parametrize("highest", [0, -1, -(2**63), 2**31])
+def test_sizes_that_nothing_has_are_refused(copy, edit_manifest, highest):
+    edit_manifest(copy, lambda manifest: manifest["compared"]["batch"].update(highest=highest))
+
+    with pytest.raises(runtime.ArtifactError, match="highest"):
+        open_artifact(copy)
+
+
+def test_a_range_of_sizes_that_ends_before_it_begins_is_refused(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["compared"]["batch"].update(lowest=17))
+
+    with pytest.raises(runtime.ArtifactError, match="from 17 to 16"):
+        open_artifact(copy)
+
+
 def test_what_verify_refuses_is_not_served(copy, edit_manifest):
     edit_manifest(copy, LIMITS["a score of one"])
 
