@@ -78,11 +78,20 @@ class _RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
+        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()) and _drops(func, args, kwargs or {}):
             frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(_LIBRARIES)]
             line = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
             self.found.append(f"{func}{line}")
         return func(*args, **(kwargs or {}))
+
+
+def _drops(operator: Any, given: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    """Return whether an operator draws at all: fused attention is tagged as random, and is not without dropout."""
+    values = {
+        argument.name: given[index] if index < len(given) else named.get(argument.name, argument.default_value)
+        for index, argument in enumerate(operator._schema.arguments)
+    }
+    return bool(values.get("dropout_p", 1.0) != 0.0)
 
 
 def random_operators(forward: Callable[[], object]) -> tuple[str, ...]:

@@ -116,6 +116,13 @@ def kind_of(processor: Any, base: type, subject: str) -> ProcessorKind:
         if listed is not None:
             return listed
     changed = [step for step in _STEPS if getattr(own, step, None) is not getattr(base, step, None)]
+    tensors = getattr(own, "model_input_names", ())
+    if changed and len(tensors) > 1:
+        raise PreprocessingError(
+            f"{subject}: '{own.__name__}' makes {len(tensors)} arrays of an image, {', '.join(map(repr, tensors))}: "
+            "expected one, [channels, height, width]. Use a checkpoint whose photos have one size; of SigLIP 2, these "
+            "have the type 'siglip', such as siglip2-base-patch16-224."
+        )
     if changed:
         raise PreprocessingError(
             f"{subject}: '{own.__name__}' cannot be folded in: expected the usual steps, got its own "

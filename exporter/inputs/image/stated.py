@@ -127,10 +127,10 @@ def read_library(
     return _held_against(call, steps, levels, exif=False)
 
 
-def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False) -> str:
+def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False, measured: bool = False) -> str:
     """Return the options that state what a callable does, measured where they are found, as a sentence with a space.
 
-    Empty where it is no callable of an image.
+    Empty where it is no callable of an image; where they have to be ``measured``, also where none are found.
     """
     try:
         function, origin = load_callable(preprocess, trust=trust)
@@ -148,6 +148,8 @@ def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False)
             f" Or let options state it, which are then proven equal to it on all images: --preprocess {origin} "
             f"{options_text(parts)} (found by calling it with {form})."
         )
+    if measured:
+        return ""
     return (
         " Or, where it is a resize, a crop and a normalization, let options state it, which are then proven equal to "
         f"it on all images: --preprocess {origin} --resize HxW --mean M,M,M --std S,S,S, with --resize-backend, "

@@ -14,6 +14,10 @@ from runtime.manifest import ArithmeticStep, GeometryStep
 Step: TypeAlias = GeometryStep | ArithmeticStep
 
 
+class FloatResizeError(PreprocessingError):
+    """A transform resizes floats: options that state a resize of gray levels are equal to none but a nearest one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformInput:
     """What a transform in a Compose gets: a PIL image or an array, then a tensor of its type, then floats.
@@ -25,6 +29,15 @@ class TransformInput:
     is_tensor: bool
     is_float: bool
     subject: str
+
+    def check_resized(self) -> None:
+        """Raise FloatResizeError where floats would be resized, which rounds to no gray level."""
+        if self.is_float:
+            raise FloatResizeError(
+                f"{self.subject}: resizes floats: expected whole gray levels, which the artifact resizes. Put "
+                "v2.PILToTensor() before it and v2.ToDtype(torch.float32, scale=True) behind it in place of ToTensor, "
+                "make it a v2.Resize, and check the model's accuracy once with it, as that rounds to whole levels."
+            )
 
     def check_pixels(self) -> None:
         """Raise PreprocessingError unless it is pixels in a form that torchvision's geometry takes."""

@@ -16,6 +16,7 @@ from exporter.inputs.image.probed import probe
 from exporter.inputs.image.probed_geometry import probe_geometry
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.step_module import Reader, Step, TransformInput
+from exporter.inputs.image.steps import to_float
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
 from runtime.manifest import ArithmeticStep, GeometryStep
@@ -104,6 +105,21 @@ def unfold_preset(preset: ImageClassification | SemanticSegmentation) -> list[Le
 def read_leaves(leaves: Sequence[LeafTransform], origin: str, pixels: PixelFormat) -> TransformSteps:
     """Return the steps that the leaves are; raise PreprocessingError for the first that cannot be folded in."""
     return _LeafReader(origin, pixels).read(leaves)
+
+
+def crops_first(leaves: Sequence[LeafTransform]) -> list[LeafTransform]:
+    """Return the transforms with a center crop put before the conversion to floats that it follows at once.
+
+    The pixels are the same, and so is the frame of zeros where an image is smaller.
+    """
+    ordered: list[LeafTransform] = []
+    for leaf in leaves:
+        at = len(ordered)
+        if type(leaf.transform) in (transforms.CenterCrop, v2.CenterCrop):
+            while at and type(ordered[at - 1].transform) in to_float.READERS:
+                at -= 1
+        ordered.insert(at, leaf)
+    return ordered
 
 
 def _leaves(container: object, prefix: str) -> Iterator[LeafTransform]:

@@ -22,7 +22,14 @@ from exporter.inputs.image.pixel_format import RGB, PixelFormat
 from exporter.inputs.image.processors import Backend
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.steps.normalize import check_channels
-from exporter.inputs.image.torchvision_reader import LeafTransform, channels_after, flatten, read_leaves, unfold_preset
+from exporter.inputs.image.torchvision_reader import (
+    LeafTransform,
+    channels_after,
+    crops_first,
+    flatten,
+    read_leaves,
+    unfold_preset,
+)
 from exporter.inputs.image.user_callable import required_parameters
 from exporter.object_path import is_reference, load_object
 from runtime.errors import listed
@@ -241,6 +248,7 @@ def _read(
     assumed: bool = False,
 ) -> TrainingTransform:
     """Return a transform that consists of ``leaves``, read."""
+    leaves = crops_first(leaves)
     read = read_leaves(leaves, origin, pixel_format)
     counts = read.geometry_counts
     prefixes = [

@@ -173,7 +173,7 @@ def _of_vocabulary(path: Path, words: Mapping[str, int], max_length: int | None)
         f"unk_token='{unknown}')); "
         f"t.normalizer = Lowercase(); t.pre_tokenizer = WhitespaceSplit(); {cut}{pad if max_length else ''}"
         "t.save('tokenizer.json'); or pass lists of words: --input 'text=tokens[batch,length]' "
-        f"--vocabulary {path}."
+        f"--vocabulary {path}, and --lowercase or --no-lowercase as in training."
     )
 
 

@@ -9,7 +9,7 @@ from exporter.outputs.registry import infer_postprocessing
 from exporter.parity.advice import advise
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
 from exporter.parity.noise import measure_noise
-from exporter.parity.randomness import RANDOM, STATE, State, describe_hidden, find_randomness
+from exporter.parity.randomness import RANDOM, STATE, State, describe_hidden, find_randomness, random_operators
 from exporter.parity.verdict import judge
 from runtime.evidence import Evidence, Row
 
@@ -155,3 +155,22 @@ def test_the_advice_follows_from_what_was_found():
     assert "own version of the transform" in advise(geometry, hidden="It draws.")
     assert "The cause is the conversion to ONNX" in advise(network)
     assert "'if self.training:'" in advise(evidence_of(random=f"{STATE}: twice"))
+
+
+class Attention(Net):
+    """Fused attention, which torch tags as random, also without dropout."""
+
+    dropout = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(1, 1, 2, 4)
+        return nn.functional.scaled_dot_product_attention(rows, rows, rows, dropout_p=self.dropout)
+
+
+def test_fused_attention_is_random_only_where_it_drops():
+    network, dropping = Attention().eval(), Attention().eval()
+    dropping.dropout = 0.5
+
+    with torch.no_grad():
+        assert random_operators(lambda: network(X)) == ()
+        assert random_operators(lambda: dropping(X)) != ()

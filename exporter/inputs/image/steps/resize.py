@@ -223,6 +223,7 @@ class _Resize(nn.Module):
 
 
 def _read_torchvision(transform: Any, before: TransformInput) -> Sequence[Resize]:
+    before.check_resized()
     before.check_pixels()
     if before.pixels.dtype == "uint16":
         raise PreprocessingError(

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,7 +14,7 @@ import exporter
 from exporter.inputs.image import TransformParts, read_preset, read_timm, read_transform, transform_of_parts
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
-BICUBIC = InterpolationMode.BICUBIC
+BICUBIC, BILINEAR = InterpolationMode.BICUBIC, InterpolationMode.BILINEAR
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 
 
@@ -193,7 +194,7 @@ def test_a_hugging_face_processor_with_steps_of_its_own_is_refused_by_name(tmp_p
     from transformers import Siglip2ImageProcessor, ViTImageProcessor
 
     Siglip2ImageProcessor().save_pretrained(tmp_path)
-    with pytest.raises(exporter.PreprocessingError, match=r"'Siglip2ImageProcessor' cannot be folded in: .* its own"):
+    with pytest.raises(exporter.PreprocessingError, match=r"'Siglip2ImageProcessor' makes 3 arrays .* type 'siglip'"):
         read_transform(str(tmp_path / "preprocessor_config.json"))
     ViTImageProcessor(resample=1).save_pretrained(tmp_path)
     with pytest.raises(exporter.PreprocessingError, match=r"2 \(bilinear\), 3 \(bicubic\), got 1"):
@@ -218,7 +219,15 @@ class Wobble:
         ([transforms.RandomResizedCrop(9), transforms.ToTensor()], r"'RandomResizedCrop': is training augmentation"),
         ([transforms.ColorJitter(), transforms.ToTensor()], "Pass the transform that you evaluate with"),
         ([transforms.FiveCrop(9), transforms.ToTensor()], "'FiveCrop': makes several images of one"),
-        ([transforms.ToTensor(), transforms.Resize(9)], r"step 2 of 2, 'Resize': comes after the image became floats"),
+        (
+            [transforms.ToTensor(), transforms.Resize(9)],
+            r"step 2 of 2, 'Resize': resizes floats: .* Put v2\.PILToTensor",
+        ),
+        ([transforms.ToTensor(), transforms.Pad(9)], r"step 2 of 2, 'Pad': comes after the image became floats"),
+        (
+            [transforms.ToTensor(), transforms.Normalize(MEAN, STD), transforms.CenterCrop(9)],
+            r"step 3 of 3, 'CenterCrop': comes after the image became floats",
+        ),
         ([transforms.Normalize(MEAN, STD), transforms.ToTensor()], r"'Normalize': comes before the image is floats"),
         ([transforms.Resize(9), transforms.CenterCrop(8)], "never becomes floats: expected ToTensor"),
         ([v2.ToImage(), v2.Resize(9, BICUBIC, antialias=False)], "got version 2 with bicubic and antialias=False"),
@@ -233,6 +242,31 @@ class Wobble:
 def test_what_cannot_be_folded_is_named_with_its_position(steps, reason):
     with pytest.raises(exporter.PreprocessingError, match=reason):
         read_transform(compose(*steps))
+
+
+@pytest.mark.parametrize("size", [(50, 40), (20, 90)])
+def test_a_crop_behind_the_conversion_to_floats_is_one_of_pixels(size):
+    behind = compose(transforms.Resize((30, 26)), v2.PILToTensor(), v2.ConvertImageDtype(), v2.CenterCrop(28))
+    image = Image.effect_noise(size, 80).convert("RGB")
+
+    read = read_transform(behind)
+
+    assert (
+        read.steps
+        == read_transform(compose(transforms.Resize((30, 26)), v2.CenterCrop(28), transforms.ToTensor())).steps
+    )
+    assert np.array_equal(read.pixels(image), (behind(image) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize(("interpolation", "antialias"), [(BILINEAR, True), (BILINEAR, False), (BICUBIC, True)])
+def test_what_the_refusal_of_resized_floats_asks_for_is_read_and_less_than_a_level_away(interpolation, antialias):
+    floats = compose(transforms.ToTensor(), transforms.Resize((9, 12), interpolation, antialias=antialias))
+    resize = v2.Resize((9, 12), interpolation, antialias=antialias)
+    advised = compose(v2.PILToTensor(), resize, v2.ToDtype(torch.float32, scale=True))
+    image = Image.effect_noise((50, 40), 80).convert("RGB")
+
+    assert read_transform(advised).steps.geometry[0].implementation == "torch"
+    assert (advised(image) - floats(image).clamp(0, 1)).abs().max() * 255 < 1.01
 
 
 def test_a_subclass_may_do_anything_and_is_refused():
