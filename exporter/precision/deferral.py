@@ -16,7 +16,7 @@ from runtime.model import Model
 from runtime.outputs.registry import open_interpreter
 
 # So many batches show how fast they are.
-_BATCHES = 10
+_BATCHES = 30
 
 # The largest margin of a flip among a hundred inputs is not yet that among all.
 _SAFETY_FACTOR = 1.5

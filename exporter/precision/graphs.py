@@ -18,6 +18,10 @@ from runtime.manifest import FULL_PRECISION, Variant
 # Operators with weights, where their second input is constant: what quantization makes smaller and faster.
 WEIGHTED_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
+# A variant that reads fp32's file needs all of it, in memory and wherever it goes: only where it would write at least
+# this share of it again.
+_LEAST_SHARED = 0.05
+
 # protobuf's limit of one message, less what quantizing adds to a graph.
 _LIMIT_BYTES = 1_900_000_000
 
@@ -86,8 +90,8 @@ def read_network(artifact: Artifact, *, with_tables: bool) -> NetworkGraph:
 def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -> tuple[Variant, dict[str, bytes]]:
     """Return the variant, and its files by name: two graphs around a quantized ``network``, over one file of weights.
 
-    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's, and so are large tensors that are
-    fp32's own: they stay in its file. Where its graphs hold their own weights, so do these.
+    The part of the ``model`` graph that prepares raw inputs is the fp32 variant's. Many tensors that are fp32's as well
+    stay in its file alone. Where its graphs hold their own weights, so do these.
     """
     full = artifact.manifest.variant(FULL_PRECISION)
     own = onnx.ModelProto()
@@ -97,12 +101,12 @@ def write_graphs(artifact: Artifact, network: onnx.ModelProto, names: Variant) -
         if not tensor.raw_data:  # typed fields take more room, and cannot move out
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
     files = {}
-    if names.weights is not None:
+    if (location := names.weights) is not None:
         weights = io.BytesIO()
         if _share_weights(artifact, own):
             names = msgspec.structs.replace(names, shared_weights=full.weights)
-        write_weights(own, {}, weights, names.weights or "")
-        files[names.weights or ""] = weights.getvalue()
+        write_weights(own, {}, weights, location)
+        files[location] = weights.getvalue()
     files[names.network] = own.SerializeToString(deterministic=True)
     if full.model != full.network:
         raw = onnx.load(artifact.path / full.model)
@@ -123,20 +127,23 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> bytes:
 
 
 def _share_weights(artifact: Artifact, own: onnx.ModelProto) -> bool:
-    """Let tensors that are fp32's, by name and content, lie in its file of weights; return whether there are any."""
+    """Let tensors that are fp32's, by name and content, lie in its file, if they are many; return whether they do."""
     full = artifact.manifest.variant(FULL_PRECISION)
     data = artifact.file(full.weights or "").read_bytes()
     graph = artifact.read(full.network)
     stored = {tensor.name: tensor for tensor in external_tensors(graph, locations=(full.weights,))}
-    shared = False
+    same = []
     for tensor in own.graph.initializer:
         full_tensor, size = stored.get(tensor.name), len(tensor.raw_data)
         if full_tensor is None or full_tensor.kind != tensor.data_type:
             continue
         if data[full_tensor.offset : full_tensor.offset + size] == tensor.raw_data:
-            refer_to(tensor, full_tensor.location, full_tensor.offset, size)
-            shared = True
-    return shared
+            same.append((tensor, full_tensor, size))
+    if sum(size for *_, size in same) < _LEAST_SHARED * len(data):
+        return False
+    for tensor, full_tensor, size in same:
+        refer_to(tensor, full_tensor.location, full_tensor.offset, size)
+    return bool(same)
 
 
 def _join(raw: onnx.ModelProto, network: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,10 +17,9 @@ from exporter.precision.graphs import NetworkGraph
 from exporter.precision.ranges import OPERATORS, PRODUCTS, Ranges
 from runtime.manifest import Quantization
 
-# Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product, or
-# a table, rounds where it needs to.
-_EXACT_OUTPUTS = ["Gemm", "MatMul", "Gather"]
-
+# Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product
+# rounds where it needs to.
+_EXACT_OUTPUTS = ["Gemm", "MatMul"]
 
 # The operators that take each input's own ranges.
 _DYNAMIC_OPERATORS = frozenset({"MatMul", "Gemm", "Gather"})

@@ -68,25 +68,28 @@ def broken_smoothing(network: NetworkGraph, smoothed: NetworkGraph) -> str:
 
     Products are equal to the last bit where each weight is fp32's, times a power of two that its input is divided by.
     """
-    full = {value.name: numpy_helper.to_array(value) for value in network.model.graph.initializer}
-    own = {value.name: numpy_helper.to_array(value) for value in smoothed.model.graph.initializer}
-    inputs = {node.name: node.input[0] for node in network.model.graph.node if node.input}
-    added = {node.output[0]: node for node in smoothed.model.graph.node if node.name not in inputs}
+    full = {value.name: value for value in network.model.graph.initializer}
+    own = {value.name: value for value in smoothed.model.graph.initializer}
+    originals = {node.name: node for node in network.model.graph.node}
+    added = {node.output[0]: node for node in smoothed.model.graph.node if node.name not in originals}
     scaled = set()
     for node in smoothed.model.graph.node:
         multiply = added.get(node.input[0]) if node.name in network.weighted else None
         if multiply is None:
             continue
-        factors, turned = own[multiply.input[1]], any(item.name == "transB" and item.i for item in node.attribute)
-        weight = own[node.input[1]] * (factors if turned else factors[:, np.newaxis])
+        factors, weight, expected = (
+            numpy_helper.to_array(tensor)
+            for tensor in (own[multiply.input[1]], own[node.input[1]], full[network.weights[node.name]])
+        )
+        is_turned = any(item.name == "transB" and item.i for item in node.attribute)
         scaled.add(node.input[1])
         if (
-            multiply.input[0] != inputs[node.name]
+            multiply.input[0] != originals[node.name].input[0]
             or np.any(np.frexp(factors)[0] != 0.5)
-            or not np.array_equal(weight, full[network.weights[node.name]])
+            or not np.array_equal(weight * (factors if is_turned else factors[:, np.newaxis]), expected)
         ):
             return f"the smoothing of '{network.weighted[node.name]}' is not undone by its weight: a factor is wrong"
-    changed = [name for name, value in full.items() if name not in scaled and not np.array_equal(value, own[name])]
+    changed = [name for name, value in full.items() if name not in scaled and value != own[name]]
     return f"the constant '{changed[0]}' is not that of fp32, although it is not smoothed" if changed else ""
 
 

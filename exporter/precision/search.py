@@ -88,10 +88,10 @@ class Search(ABC):
     def run(self, min_agreement: float) -> Found:
         """Return the quantization whose labels agree as required, with half of the flips that are allowed.
 
-        Of several, it is the one with the fewest nodes in fp32, then the one whose scores differ least, by half where
-        its ranges are dynamic; of none, the one whose scores differ least: its labels on these few inputs say less. No
-        time is measured: the choice is the same on every run. Further nodes stay in fp32 only where
-        that is needed. Raises ParityError, by name, where the best does not keep what it promises.
+        Of several, it is the one with the fewest nodes in fp32, then the one whose scores differ least, where those of
+        dynamic ranges count twice; of none, the one whose scores differ least: its labels on these few inputs say less.
+        Further nodes stay in fp32 only where that is needed. No time is measured: every run chooses the same. Raises
+        ParityError, by name, where the best does not keep what it promises.
         """
         required = (1 + min_agreement) / 2
         for quantized in self._ways(required):
@@ -254,7 +254,8 @@ class ProductSearch(Search):
         return self._quantize(best.quantization.smoothing, fp32_nodes)
 
     def _alone(self, node: str) -> QuantizedNetwork:
-        return self._dynamic(tuple(name for name in self._network.weighted if name != node))
+        best = self._best(1.0)[1]
+        return self._with_full(best, tuple(name for name in self._network.weighted if name != node))
 
     def _broken_promise(self, best: QuantizedNetwork) -> str:
         if best.is_dynamic:
