@@ -107,6 +107,13 @@ def test_a_weight_that_something_else_reads_is_left_as_it_is():
     assert smoothed(network).model.graph.node == network.model.graph.node
 
 
+def test_weights_that_would_lose_their_last_bits_are_left_as_they_are():
+    network = network_of(products())
+    change("first.weight", 1e-39)(network.model)  # what weight decay leaves of a weight
+
+    assert smoothed(network).model.graph.node == network.model.graph.node
+
+
 def change(name: str, factor: float) -> Callable[[onnx.ModelProto], None]:
     def plant(model: onnx.ModelProto) -> None:
         tensor = next(value for value in model.graph.initializer if value.name == name)
