@@ -68,17 +68,20 @@ def smooth(network: NetworkGraph, largest: Mapping[str, Array], strength: float)
         logs = strength * np.log2(np.maximum(largest[products.activation], _SMALLEST))
         logs -= (1 - strength) * np.log2(np.maximum(met, _SMALLEST))
         scales = np.exp2(np.round(logs - logs.mean())).astype(np.float32)
-        if np.all(scales == 1):
+        shaped = [scales[:, np.newaxis] if axis == 0 else scales for axis in products.axes]
+        scaled = [weight * own for weight, own in zip(weights, shaped, strict=True)]
+        # Numbers near the smallest that float32 has would lose their last bits.
+        is_exact = all(map(np.array_equal, map(np.divide, scaled, shaped), weights))
+        if np.all(scales == 1) or not is_exact:
             continue
         factors, smoothed = products.activation + _FACTORS, products.activation + _SMOOTHED
         model.graph.initializer.append(numpy_helper.from_array(1 / scales, factors))
         multiplied[products.nodes[0].name] = helper.make_node(
             "Mul", [products.activation, factors], [smoothed], name=smoothed
         )
-        for node, weight, axis in zip(products.nodes, weights, products.axes, strict=True):
+        for node, own in zip(products.nodes, scaled, strict=True):
             node.input[0] = smoothed
-            scaled = weight * (scales[:, np.newaxis] if axis == 0 else scales)
-            constants[node.input[1]].CopyFrom(numpy_helper.from_array(scaled, node.input[1]))
+            constants[node.input[1]].CopyFrom(numpy_helper.from_array(own, node.input[1]))
     nodes = [other for node in model.graph.node for other in (multiplied.get(node.name), node) if other is not None]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

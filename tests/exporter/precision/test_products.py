@@ -1,11 +1,13 @@
 """Networks of texts with static ranges: smoothed exactly, chosen by a rule without times, and right in batches."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from mutation.planting import rehash
 from onnx import TensorProto, helper, numpy_helper
 
 import truecopy
@@ -101,6 +103,13 @@ def test_smoothing_evens_channels_out_and_computes_the_same_to_the_last_bit():
 
 def test_a_weight_that_something_else_reads_is_left_as_it_is():
     network = network_of(products(shared=True))
+
+    assert smoothed(network).model.graph.node == network.model.graph.node
+
+
+def test_weights_that_would_lose_their_last_bits_are_left_as_they_are():
+    network = network_of(products())
+    change("first.weight", 1e-39)(network.model)  # what weight decay leaves of a weight
 
     assert smoothed(network).model.graph.node == network.model.graph.node
 
@@ -213,3 +222,20 @@ def test_a_pair_that_is_slower_in_batches_is_not_offered(artifact, texts, monkey
     lines = " ".join(capsys.readouterr().out.split())
     assert "in batches of 32: 1.50 times as fast" in lines
     assert "0.93 times in batches of 32; expected at least 1.15" in lines
+
+
+@pytest.mark.parametrize("suffix", ["_scale", "_zero_point"])
+def test_verify_finds_constants_that_were_changed_under_their_hashes(report, tmp_path, suffix):
+    folder = tmp_path / "changed"
+    shutil.copytree(report.artifact, folder)
+    model = onnx.load(folder / "model.int8.onnx", load_external_data=False)
+    tensor = next(value for value in model.graph.initializer if value.name == "words.weight" + suffix)
+    array = numpy_helper.to_array(tensor)
+    changed = np.asarray(array * 2 if suffix == "_scale" else array + 9, array.dtype)
+    tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+    (folder / "model.int8.onnx").write_bytes(model.SerializeToString())
+    rehash(folder)
+
+    failed = {check.name for check in verify(folder, precision="int8").checks if not check.passed}
+
+    assert {"network", "end to end"} <= failed
