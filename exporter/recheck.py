@@ -30,7 +30,7 @@ from exporter.outputs.registry import options_of_task
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.proof_cache import ProofCache
-from exporter.parity.whole import check_task_name, with_checks
+from exporter.parity.whole import check_lengths, check_task_name, describe_difference, with_checks
 from exporter.precision.flips import draw_golden_flips
 from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
@@ -94,11 +94,12 @@ def recheck_artifact(
         rebuilt = open_eager_network(artifact, options)
         step.finding = f"{manifest.name}, {len(manifest.files)} files"
         adapter = open_adapter(options_from_artifact(artifact, options), rebuilt)
-    if _transforms(adapter.inputs) != _transforms(manifest.inputs):
+    names = [spec.name for spec in adapter.inputs]
+    difference = describe_difference(_transforms(adapter.inputs, names), _transforms(manifest.inputs, names))
+    if difference:
         raise ParityError(
-            f"'{manifest.name}': another transform was folded in: expected {_describe(manifest.inputs)}, got "
-            f"{adapter.describe()}: {_describe(adapter.inputs)}. Pass the one that it was exported with (--preprocess, "
-            "--input, --tokenizer), or export it again."
+            f"'{manifest.name}': another transform was folded in than {adapter.describe()}: {difference}. Pass the one "
+            "that it was exported with (--preprocess, --input, --tokenizer), or export it again."
         )
     reference = parity.Reference(adapter.arrange(rebuilt.network), adapter.prepare)
     with progress.step("reference") as step:
@@ -151,6 +152,8 @@ def recheck_artifact(
     evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
     with progress.step("whole") as step:
         evidence = compare_whole(artifact, subject, adapter, evidence, labels=own_labels)
+        lengths = check_lengths(options.lengths, evidence.lengths, artifact, stage=adapter.inputs_stage)
+        evidence = with_checks(evidence, tuple(lengths), random=subject.noise.random)
         step.finding = ", ".join(dict.fromkeys(check.subject for check in evidence.whole))
     with progress.step("golden") as step:
         golden = _golden_rows(artifact)
@@ -288,9 +291,10 @@ def _golden_rows_of(artifact: Artifact, precision: str) -> list[Row]:
     ]
 
 
-def _transforms(inputs: Sequence[Input]) -> list[Any]:
-    """Return the kinds of inputs, and the transforms that are folded in."""
-    return [(type(spec), getattr(spec, "preprocessing", None)) for spec in inputs]
+def _transforms(inputs: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:
+    """Return the kinds of inputs, and the transforms that are folded in, by ``names`` in the order of the inputs."""
+    values = [{"kind": spec.kind, "preprocessing": getattr(spec, "preprocessing", None)} for spec in inputs]
+    return dict(zip((*names, *range(len(names), len(values))), values, strict=False))
 
 
 def _compare_stated(
@@ -307,7 +311,3 @@ def _compare_stated(
     )
     evidence = with_checks(evidence, [task_check], random=subject.noise.random)
     return compare_whole(artifact, subject, adapter, evidence, labels=labels)
-
-
-def _describe(inputs: Sequence[Input]) -> str:
-    return msgspec.json.encode(inputs).decode()

@@ -37,7 +37,10 @@ def sample_lengths(low: int, high: int) -> tuple[int, ...]:
     return tuple(sorted({low, *(length for length in lengths if length >= low), high}))
 
 
-def compared_lengths(artifact: Artifact, names: Collection[int | str]) -> dict[str, tuple[int, int]]:
-    """Return what an artifact promises of its dynamic dimensions with these names."""
-    compared = artifact.manifest.compared
-    return {name: (compared[name].lowest, compared[name].highest) for name in compared if name in names}
+def completed_lengths(
+    given: Mapping[str, tuple[int, int]], artifact: Artifact, names: Collection[int | str]
+) -> dict[str, tuple[int, int]]:
+    """Return the user's ranges of dimensions with these names; an artifact's promises where they have none."""
+    compared = {} if "" in given else artifact.manifest.compared
+    own = {name: (compared[name].lowest, compared[name].highest) for name in compared if name in names}
+    return {**own, **given}

@@ -33,7 +33,7 @@ _OTHERS: Mapping[str, str] = {
     "truncated": "--truncated",
     "channels": "--pixel-format",
     "preprocessing": "--preprocess",
-    "columns": "--preprocess",
+    "columns": "--columns or --preprocess",
     "arrays": "--tokenizer",
     "pad_type_id": "--tokenizer",
     "padding_side": "--tokenizer",

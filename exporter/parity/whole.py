@@ -11,6 +11,8 @@ from runtime.artifact.open import Artifact
 from runtime.evidence import Evidence, Row, Stage, WholeCheck
 from runtime.manifest import LAYOUT, Input, Task
 
+LENGTHS_FLAG = "--lengths"
+
 # What of a task is computed in the graphs; the rest is the meaning of the scores.
 _COMPUTED = ("kind", "inverse_transform", "heads")
 
@@ -67,6 +69,31 @@ def check_inputs(expected: Sequence[Input], actual: Sequence[Input], *, stage: S
         yield _check_facts(_facts(one), _facts(other), subject=f"input '{one.name}'", stage=stage, kind=one.kind)
 
 
+def describe_difference(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
+    """Return the first value that differs of a manifest's values by name, with its path; empty where none does."""
+    return _difference(_facts(expected), _facts(actual))
+
+
+def check_lengths(
+    stated: Mapping[str, tuple[int, int]], ran: Mapping[str, Sequence[int]], artifact: Artifact, *, stage: Stage
+) -> Iterator[WholeCheck]:
+    """Yield the checks of the lengths that an artifact promises with those that --lengths states, where it does.
+
+    ``ran`` are the lengths of this run, of which the eager model takes all, by the name of the dimension; '' stands
+    for all dimensions in ``stated``.
+    """
+    for name, promise in artifact.manifest.compared.items():
+        bounds, lengths = stated.get(name) or stated.get(""), ran.get(name, ())
+        if bounds is None or not lengths:
+            continue
+        own = [length for length in lengths if bounds[0] <= length <= bounds[1]]
+        wider = any(not promise.lowest <= length <= promise.highest for length in own)
+        narrower = min(lengths) > promise.lowest or max(lengths) < promise.highest
+        facts = [f"{low} to {high}" for low, high in ((min(lengths), max(lengths)), (promise.lowest, promise.highest))]
+        expected = facts[0] if wider or narrower else facts[1]
+        yield _check_facts({name: expected}, {name: facts[1]}, subject="lengths", stage=stage)
+
+
 def with_checks(evidence: Evidence, checks: Sequence[WholeCheck], *, random: str = "") -> Evidence:
     """Return the evidence with things that were compared whole; each that differs is a row, and so fails."""
     rows = tuple(_row(check) for check in checks if check.fault is not None)
@@ -103,16 +130,11 @@ def _add_facts(value: Any, path: str, facts: dict[str, Any]) -> None:
 def _check_facts(
     expected: Mapping[str, Any], actual: Mapping[str, Any], *, subject: str, stage: Stage, kind: str = ""
 ) -> WholeCheck:
-    missing = object()
-    names = [name for name in {**expected, **actual} if expected.get(name, missing) != actual.get(name, missing)]
+    names = _differing(expected, actual)
     finding = ""
     if names:
-        name = names[0]
-        more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
-        finding = (
-            f"{subject}: '{name}': expected {_shown(expected, name)}, got {_shown(actual, name)}{more}; "
-            f"{stating_remedy(flags_of_field(name, kind=kind))}"
-        )
+        flags = LENGTHS_FLAG if subject == "lengths" else flags_of_field(names[0], kind=kind)
+        finding = f"{subject}: {_difference(expected, actual)}; {stating_remedy(flags)}"
     return WholeCheck(
         subject=subject,
         path=LAYOUT.manifest,
@@ -121,6 +143,19 @@ def _check_facts(
         fault=("label" if stage == "labels" else "value") if names else None,
         finding=finding,
     )
+
+
+def _differing(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    missing = object()
+    return [name for name in {**expected, **actual} if expected.get(name, missing) != actual.get(name, missing)]
+
+
+def _difference(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
+    names = _differing(expected, actual)
+    if not names:
+        return ""
+    more = f", and {len(names) - 1} more differ" if len(names) > 1 else ""
+    return f"'{names[0]}': expected {_shown(expected, names[0])}, got {_shown(actual, names[0])}{more}"
 
 
 def _shown(facts: Mapping[str, Any], name: str) -> str:

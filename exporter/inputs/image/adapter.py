@@ -175,13 +175,14 @@ class ImageAdapter(AdapterDefaults):
         image = self._decode(case)
         transform, pixels = self._reading.transform, self._reading.pixels
         source = case.data if self._reading.decodes else image
-        with as_training_loads(truncated=self._spec.truncated), transform_errors_named(case):
-            prepared, normalized = pixels(source), transform(source)
-        return PreparedInput(
-            decoded=self.decode(case),
-            arrays={PIXELS: prepared[np.newaxis]},
-            tensors={NORMALIZED: normalized[np.newaxis]},
-        )
+        with as_training_loads(truncated=self._spec.truncated):
+            with transform_errors_named(case):
+                prepared, normalized = pixels(source), transform(source)
+            return PreparedInput(
+                decoded=self.decode(case),
+                arrays={PIXELS: prepared[np.newaxis]},
+                tensors={NORMALIZED: normalized[np.newaxis]},
+            )
 
     def example(self, prepared: Sequence[PreparedInput]) -> Mapping[str, torch.Tensor]:
         """Return two images."""

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from exporter.inputs.lengths import LONGEST, LONGEST_OF_SEVERAL, check_names, ra
 from exporter.inputs.tensor.drawing import KINDS, WHOLE, Drawing, find_drawing
 from exporter.parity.cases import BATCH_SIZES, SAMPLES, Case, PreparedInput, ServedStage, StageBorders
 from exporter.parity.paths import decode_stage
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.evidence import Stage
 from runtime.inputs.tensor.decoder import read_arrays
 from runtime.manifest import Input, NumberType, TensorInput
@@ -231,7 +231,8 @@ class TensorAdapter(AdapterDefaults):
         drawing = self._drawing
         generators = [np.random.default_rng(seed) for seed in _SEEDS]
         cases: list[Case] = []
-        accepted, refusals = {name: set[int]() for name in self._names}, dict[str, str]()
+        accepted, refused = ({name: set[int]() for name in self._names} for _ in range(2))
+        refusals: dict[str, str] = {}
         rows = self._length_rows()
         for row, lengths in enumerate([*rows, rows[len(rows) // 2]]):
             kinds = KINDS[:2] if self._names else (KINDS[row % len(KINDS)],)
@@ -240,15 +241,19 @@ class TensorAdapter(AdapterDefaults):
                 case = self._random_case(drawing, row, kind, lengths, seed, generators[seed])
                 if refusal := self._refusal(self.prepare(case).tensors):
                     refusals[case.name] = refusal
-                    break
-                cases.append(case)
+                cases += [] if refusal else [case]
                 for name, length in lengths.items():
-                    accepted[name].add(length)
+                    (refused if refusal else accepted)[name].add(length)
+                if refusal:
+                    break
         self._check_accepted(accepted, refusals, any_case=bool(cases))
         if refusals:
             name, reason = next(iter(refusals.items()))
             count = f"{len(refusals)} of {len(refusals) + len(cases)} generated inputs"
-            self.skipped_samples = (f"{count}: the eager network refuses them, such as '{name}': {reason}",)
+            self.skipped_samples = (
+                f"{count}: the eager network refuses them, such as '{name}': {reason}",
+                *_gaps(accepted, refused),
+            )
         return tuple(cases)
 
     def _length_rows(self) -> list[dict[str, int]]:
@@ -337,3 +342,15 @@ class TensorAdapter(AdapterDefaults):
 
     def _spec(self, name: str) -> TensorInput:
         return next(spec for spec in self._specs if spec.name == name)
+
+
+def _gaps(accepted: Mapping[str, set[int]], refused: Mapping[str, set[int]]) -> Iterator[str]:
+    """Yield a sentence on each dimension with lengths that the eager network refuses between some that it takes."""
+    for name, lengths in accepted.items():
+        between = sorted(length for length in refused[name] - lengths if min(lengths) < length < max(lengths))
+        if between:
+            numbers = listed([str(length) for length in between], 3)
+            yield (
+                f"lengths of '{name}' that the eager network refuses, {numbers}: the artifact does not refuse them, "
+                "as it promises all lengths between the shortest and the longest"
+            )

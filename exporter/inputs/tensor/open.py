@@ -9,7 +9,7 @@ import numpy as np
 from exporter.architectures.rebuild import RebuiltNetwork
 from exporter.conversion.network_io import call
 from exporter.inputs.kind import InputKind
-from exporter.inputs.lengths import compared_lengths
+from exporter.inputs.lengths import completed_lengths
 from exporter.inputs.tensor.adapter import TensorAdapter, input_to_text, read_input
 from exporter.options.export import ExportOptions
 from runtime.artifact.open import Artifact
@@ -40,7 +40,7 @@ def complete_options(options: ExportOptions, spec: TensorInput, artifact: Artifa
     return replace(
         options,
         inputs=(*options.inputs, input_to_text(spec)),
-        lengths={**compared_lengths(artifact, spec.shape[1:]), **options.lengths},
+        lengths=completed_lengths(options.lengths, artifact, spec.shape[1:]),
     )
 
 

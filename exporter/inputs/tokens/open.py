@@ -10,7 +10,7 @@ from exporter.architectures.seq2seq import GreedySeq2Seq
 from exporter.conversion.network_io import call
 from exporter.errors import PreprocessingError
 from exporter.inputs.kind import InputKind
-from exporter.inputs.lengths import check_names, compared_lengths, range_of
+from exporter.inputs.lengths import check_names, completed_lengths, range_of
 from exporter.inputs.tokens.adapter import TokensAdapter
 from exporter.inputs.tokens.options import TokenOptions, is_tokens, read_token_inputs
 from exporter.inputs.tokens.vocabulary import read_words
@@ -81,7 +81,7 @@ def complete_options(options: ExportOptions, spec: TokensInput, artifact: Artifa
         lowercase=lowercase,
         pad_id=spec.pad_id if options.pad_id is None else options.pad_id,
         max_length=options.max_length or spec.max_length,
-        lengths={**compared_lengths(artifact, [LENGTH]), **options.lengths},
+        lengths=completed_lengths(options.lengths, artifact, [LENGTH]),
     )
 
 

@@ -312,6 +312,24 @@ def test_the_lengths_that_are_compared_are_the_users_or_the_default_ones(lengths
     assert (min(tried), max(tried)) == (low, high)
 
 
+def test_lengths_that_the_network_refuses_between_others_are_named_as_not_refused_by_the_artifact():
+    def probe(tensors):
+        torch._check(tensors["x"].shape[1] % 2 == 0, lambda: "even lengths only")
+
+    def probe_or_refuse(tensors):
+        try:
+            probe(tensors)
+        except RuntimeError as error:
+            raise exporter.ConversionError(str(error)) from error
+
+    adapter = TensorAdapter([read_input("x=float32[batch,time,2]")], samples=None, lengths={}, probe=probe_or_refuse)
+    cases, (count, gaps) = adapter.cases(), adapter.skipped_samples
+
+    assert all(adapter.decode(case)["x"].shape[1] % 2 == 0 for case in cases)
+    assert "the eager network refuses them" in count
+    assert gaps.startswith("lengths of 'time' that the eager network refuses, 3, 5, 7, and 1 more: the artifact does")
+
+
 def test_a_range_that_the_network_does_not_take_is_named():
     def probe(tensors):
         if tensors["x"].shape[1] > 40:

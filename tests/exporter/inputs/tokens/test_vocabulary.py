@@ -91,6 +91,9 @@ def test_parity_takes_the_use_of_the_vocabulary_from_the_artifact(export_text, t
     refused = recheck_artifact(exported.artifact, replace(options, lowercase=False)).evidence
     assert refused.verdict == "failed"
     assert "--lowercase" in refused.reason
+    longer = recheck_artifact(exported.artifact, replace(options, lengths={"": (1, 24)})).evidence
+    assert longer.verdict == "failed"
+    assert 'lengths: \'length\': expected "1 to 24", got "1 to 20"; state --lengths' in longer.reason
 
 
 def test_a_stated_use_that_is_not_the_users_is_refused(export_text):
