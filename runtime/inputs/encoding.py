@@ -90,10 +90,13 @@ def read_line(text: TextIO, subject: str, number: int) -> str:
     """Return the next line of a text with its end, empty after the last one; ``number`` is its own, for messages.
 
     Raises InputError, after which the next call returns the line that follows, for a line with a null character, or
-    longer than ``MAX_LINE_CHARACTERS``.
+    longer than ``MAX_LINE_CHARACTERS``. Where it is both, no text follows: a sparse file has gigabytes of nulls.
     """
     line = text.readline(MAX_LINE_CHARACTERS)
     if len(line) == MAX_LINE_CHARACTERS:
+        if "\0" in line and text.seekable():
+            text.seek(0, io.SEEK_END)
+            check_no_null(line, f"{subject}, line {number}")
         while line and not line.endswith(("\n", "\r")):
             line = text.readline(MAX_LINE_CHARACTERS)
         raise InputError(

@@ -108,6 +108,7 @@ def predict(request: JobOptions, print_table: Callable[[list[Result]], None]) ->
         check_writable(request.out, name)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # thousands for one photo; ours say what matters
         warnings.showwarning = _print_warning
         if request.out is None:
             _predict_to_stdout(request, name, print_table)

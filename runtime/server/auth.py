@@ -9,6 +9,9 @@ from runtime.server.errors import TokenError
 
 TOKEN_VARIABLE = "TRUECOPY_TOKEN"  # noqa: S105  # the name of the variable, not a token
 
+# Tokens and certificates take a few kilobytes; a device never ends.
+_MOST_BYTES = 2**20
+
 
 class BearerAuth:
     """Bearer-token check; an empty token disables it."""
@@ -33,11 +36,31 @@ class BearerAuth:
 def read_token(path: Path | None) -> str:
     """Return the token in file ``path``, or in the environment, or none.
 
-    Raises InputError for an empty file.
+    The file may be a pipe. Raises InputError for one that cannot be read, is empty, too large, or no text.
     """
     if path is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
-    token = path.read_text(encoding="utf-8").strip()
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+        token = data.decode("utf-8").strip()
+    except OSError as error:
+        raise InputError(f"--token-file '{path}': cannot be read: {error.strerror}. Check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--token-file '{path}': no text: expected UTF-8. Write a token into it.") from None
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"--token-file '{path}': too large: expected at most {_MOST_BYTES} bytes. Check the path.")
     if not token:
         raise InputError(f"'{path}': empty; expected a token. Write one into it, or omit --token-file.")
     return token
+
+
+def check_pem_file(path: Path, option: str) -> None:
+    """Raise InputError, with the name of the option, unless ``path`` is a file of a certificate's or a key's size."""
+    if not path.is_file():
+        raise InputError(f"{option} '{path}': no such file: expected a PEM file. Check the path.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(
+            f"{option} '{path}': too large for a PEM file: expected at most {_MOST_BYTES} bytes, got "
+            f"{path.stat().st_size}. Check the path."
+        )

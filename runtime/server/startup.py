@@ -11,7 +11,7 @@ from runtime.engine.cpu import usable_cores
 from runtime.engine.process import resident_bytes
 from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
-from runtime.server.auth import BearerAuth, read_token
+from runtime.server.auth import BearerAuth, check_pem_file, read_token
 from runtime.server.limits import Limits, limits_for_memory
 from runtime.server.loading import end_process, load_in_thread
 from runtime.server.memory import return_large_blocks
@@ -36,6 +36,9 @@ def run_server(settings: Settings) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise InputError("--tls-cert, --tls-key: expected both or neither, got one. Pass both files.")
+    for option, path in (("--tls-cert", settings.tls_certificate), ("--tls-key", settings.tls_key)):
+        if path is not None:
+            check_pem_file(path, option)
     from runtime.server.http.cors import check_origins, check_root_path
 
     check_origins(settings.cors_origins)

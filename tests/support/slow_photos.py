@@ -21,6 +21,8 @@ def slow_photos(size: int) -> Iterator[tuple[str, bytes]]:
         "zeros": b"\0",
     }.items():
         yield f"JPEG of {name}", jpeg[:2] + filler * (size // len(filler)) + jpeg[2:]
+    exif = b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
+    yield "JPEG of Exif", jpeg[:2] + exif * max(size // len(exif), 100) + jpeg[2:]
     yield "JPEG of scans", progressive[:-2] + scan * (size // len(scan)) + b"\xff\xd9"
     yield "JPEG of large scans", wide[:-2] + last * 150 + b"\xff\xd9"
     yield "JPEG of tables", progressive[:-2] + b"\xff\xc4\x00\x02" * (size // 4) + b"\xff\xd9"

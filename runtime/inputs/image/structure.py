@@ -14,6 +14,9 @@ _MOST_CHUNKS = 100_000
 
 _MOST_TAGS = 1000
 
+# Pillow joins the Exif segments of a JPEG one by one: 60 MB of them take a minute. Cameras write one, of 64 kB.
+_MOST_EXIF_SEGMENTS = 64
+
 # BMP's kinds of compression: runs of 8 and of 4 bits.
 _RUNS = {1, 2}
 
@@ -25,7 +28,7 @@ _MOST_SCANNED_PIXELS = 2**30
 _MOST_TEXT_BYTES = 4 * 2**20
 _HEADER_BYTES = 4096
 
-_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_SOI, _EOI, _SOS, _TEM, _APP1 = 0xD8, 0xD9, 0xDA, 0x01, 0xE1
 _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -49,10 +52,10 @@ def check_structure(data: bytes, subject: str) -> None:
 
 
 def _check_jpeg(data: bytes, subject: str) -> None:
-    position, parts, pixels, components, progressive = 2, 0, 0, 0, False
+    position, parts, exif, pixels, components, progressive = 2, 0, 0, 0, 0, False
     while position + 4 <= len(data):
         parts += 1
-        if parts > _MOST_PARTS:
+        if parts > _MOST_PARTS or exif > _MOST_EXIF_SEGMENTS:
             raise _too_many(subject, "segments")
         first, marker = data[position], data[position + 1]
         if first != 0xFF or marker == 0xFF:  # fills up, or is skipped
@@ -66,6 +69,7 @@ def _check_jpeg(data: bytes, subject: str) -> None:
         if marker in _FRAMES and position + 10 <= len(data):
             height, width = (int.from_bytes(data[position + at : position + at + 2]) for at in (5, 7))
             pixels, components, progressive = height * width, data[position + 9], marker in _PROGRESSIVE
+        exif += marker == _APP1 and data.startswith(b"Exif", position + 4)
         if marker == _SOS:
             if progressive or data[position + 4] < components:
                 _check_scans(data, position, pixels, subject)

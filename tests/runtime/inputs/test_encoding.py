@@ -1,11 +1,13 @@
 """Text that comes in as bytes: UTF-8 and UTF-16 by their marks, anything else an error that names it."""
 
 import io
+import time
 
 import pytest
 
 from runtime.errors import InputError
 from runtime.inputs.encoding import MAX_LINE_CHARACTERS, check_unicode, decode_text, read_lines, text_lines
+from runtime.inputs.tabular.tables import read_csv, read_jsonl
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
 
@@ -88,3 +90,22 @@ def test_lines_that_are_not_blank_are_the_same_in_every_encoding(tmp_path, encod
     (tmp_path / "list.txt").write_bytes(" größer\r\n\r\nline\u2028separator\r\n".encode(encoding))
 
     assert text_lines(tmp_path / "list.txt") == ["größer", "line\u2028separator"]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+def test_a_sparse_file_of_gigabytes_ends_at_its_first_line(tmp_path, suffix):
+    path = tmp_path / f"sparse{suffix}"
+    with path.open("wb") as stream:
+        stream.truncate(8 * 2**30)
+    started = time.monotonic()
+    if suffix == ".txt":
+        with path.open("rb") as stream:
+            (line,) = read_lines(stream, "'x'")
+        assert "null character" in str(line)
+    elif suffix == ".csv":
+        with pytest.raises(InputError, match="null character"):
+            list(read_csv(path))
+    else:
+        (row,) = read_jsonl(path)
+        assert "null character" in str(row)
+    assert time.monotonic() - started < 5

@@ -6,6 +6,7 @@ import os
 import resource
 import shlex
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -343,3 +344,18 @@ def test_a_result_that_is_gone_is_made_again(model, tiny, named, tmp_path):
     (tmp_path / "rows.jsonl.partial.json").write_bytes(msgspec.json.encode(ended))
 
     assert run(model, tiny, named, out, resume=True).rows == len(named)
+
+
+def test_a_photo_of_thousands_of_broken_tags_writes_one_row_and_no_more(tiny, photos, tmp_path):
+    """Pillow has a warning for each."""
+    tags = b"".join(struct.pack("<HHII", 1000 + number, 7, 60_000, 0) for number in range(5000))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5000) + tags + bytes(4)
+    photo = Path(photos["cat"]).read_bytes()
+    start_of_image, rest = photo[:2], photo[2:]
+    marker = b"\xff\xe1" + struct.pack(">H", len(exif) + 2)
+    (tmp_path / "photo.jpg").write_bytes(start_of_image + marker + exif + rest)
+    process = start(tiny, tmp_path / "photo.jpg", "--format", "jsonl")
+    output, errors = process.communicate(timeout=60)
+
+    assert json.loads(output)["label"] == "cat"
+    assert len(errors.splitlines()) <= 2

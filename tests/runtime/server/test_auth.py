@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import os
 import ssl
 import subprocess
 import urllib.request
+from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
-from runtime.server.auth import BearerAuth
+from runtime.server.auth import BearerAuth, check_pem_file, read_token
 from runtime.server.context import new_context
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
@@ -177,3 +180,33 @@ def test_prometheus_reads_the_page(server):
     families = {family.name for family in text_string_to_metric_families(server.get("/metrics").body.decode())}
 
     assert {"nv_inference_request_success", "truecopy_queue_seconds", "truecopy_rejected"} <= families
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(None, "cannot be read"), (b"\xff", "expected UTF-8"), (b" \n", "empty"), (bytes(2**21), "large")],
+)
+def test_a_token_file_that_is_none_is_refused(tmp_path, data, reason):
+    path = tmp_path / "token"
+    if data is not None:
+        path.write_bytes(data)
+
+    with pytest.raises(InputError, match=reason):
+        read_token(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs the device")
+def test_a_device_that_never_ends_is_neither_a_token_nor_a_certificate():
+    with pytest.raises(InputError, match="too large"):
+        read_token(Path("/dev/zero"))
+    with pytest.raises(InputError, match="--tls-key '/dev/zero': no such file"):
+        check_pem_file(Path("/dev/zero"), "--tls-key")
+
+
+def test_a_token_comes_out_of_a_pipe():
+    """As a shell has it: --token-file <(pass show token)."""
+    reader, writer = os.pipe()
+    os.write(writer, b"secret\n")
+    os.close(writer)
+
+    assert read_token(Path(f"/dev/fd/{reader}")) == "secret"

@@ -39,6 +39,7 @@ def test_an_artifact_with_wrong_outputs_is_not_served(copy, edit_manifest):
         (("{tiny}", "{tiny}"), "two models of this name"),
         (("a/b={tiny}",), "no name for a path"),
         (("{tiny}", "--tls-cert", "x.pem"), "both or neither"),
+        (("{tiny}", "--tls-cert", "/dev/zero", "--tls-key", "/dev/zero"), "expected a PEM file"),
         (("{tiny}", "--memory-limit", "20"), "--memory-limit: too little"),
         (("{tiny}", "--host", "203.0.113.77"), "cannot listen"),
     ],

@@ -1,15 +1,19 @@
 """HTTP bodies: reserved as they arrive and as they unpack, in linear time."""
 
+import asyncio
 import gzip
+import hashlib
 import time
+import tracemalloc
 import zlib
+from typing import ClassVar
 
 import pytest
 
 from runtime.errors import InputError
 from runtime.server.admission import Admission, BodyReservation
 from runtime.server.errors import QueueFullError, TooLargeError
-from runtime.server.http.bodies import decompress
+from runtime.server.http.bodies import _receive, decompress
 from runtime.server.http.forms import count_parts, read_form
 from runtime.server.limits import MIB, Limits
 
@@ -90,3 +94,30 @@ def test_a_form_is_read_in_pieces_to_the_same_parts(monkeypatch, size):
 
     assert read_form(body, "multipart/form-data; boundary=x") == whole
     assert count_parts(body, "multipart/form-data; boundary=x") == count
+
+
+class Chunked:
+    """A request whose body arrives in chunks, which are made as they are asked for."""
+
+    headers: ClassVar = {}
+
+    async def stream(self):
+        for number in range(256):
+            yield bytes([number]) * 65_536
+
+
+def test_a_body_is_not_copied_when_all_of_it_is_there():
+    """Joining 32 MB kept Python's lock from the event loop, and took as much memory again."""
+    admission = Admission(Limits(), workers=1)
+
+    async def receive():
+        tracemalloc.start()
+        body = await _receive(Chunked(), BodyReservation(admission), admission)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return hashlib.sha256(body).digest(), peak / len(body)
+
+    digest, share = asyncio.run(receive())
+
+    assert digest == hashlib.sha256(b"".join(bytes([number]) * 65_536 for number in range(256))).digest()
+    assert share < 1.5
