@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -250,9 +251,8 @@ def decode_document(data: bytes, document: type[_Document]) -> _Document:
 
 
 def _check_names(members: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in members]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if len(dict(members)) < len(members):
+        (twice, _), *_ = Counter(name for name, _ in members).most_common(1)
         raise msgspec.DecodeError(f"an object has two members of the name '{twice[:80]}'")
 
 

@@ -69,13 +69,14 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             try:
                 check_unicode(line, subject)
                 check_json(line, subject)
-                value = msgspec.json.decode(line)
+                row = _row_of(msgspec.json.decode(line))
+                _check_columns(len(row), path)
             except InputError as error:
                 yield error
             except (msgspec.DecodeError, RecursionError) as error:
                 yield InputError(f"{subject}: not JSON: {error}. Correct the line.")
             else:
-                yield _row_of(value)
+                yield row
 
 
 def read_json(path: Path) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,17 @@ def test_a_name_that_is_there_twice_is_refused(copy, before, after):
 
     with pytest.raises(runtime.ArtifactError, match="two members of the name"):
         open_artifact(copy)
+
+
+def test_a_name_that_is_there_twice_is_found_among_many(copy, edit_manifest):
+    edit_manifest(copy, lambda manifest: manifest["tools"].update({str(number): "" for number in range(300_000)}))
+    path = copy / "truecopy.json"
+    path.write_bytes(path.read_bytes().replace(b'"299999": ""', b'"299999": "", "299999": ""'))
+    started = time.monotonic()
+
+    with pytest.raises(runtime.ArtifactError, match="two members of the name '299999'"):
+        open_artifact(copy)
+    assert time.monotonic() - started < 5
 
 
 def test_an_unknown_field_is_refused_rather_than_ignored(copy, edit_manifest):

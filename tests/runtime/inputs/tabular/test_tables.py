@@ -194,3 +194,13 @@ def test_a_file_that_is_no_table_is_refused(name, content, reason, tmp_path):
 
     with pytest.raises(runtime.InputError, match=reason):
         list(read_rows(tmp_path / name))
+
+
+def test_a_line_of_countless_columns_costs_itself_alone(tmp_path):
+    wide = "{" + ",".join(f'"{number}":0' for number in range(MAX_COLUMNS + 1)) + "}"
+    (tmp_path / "x.jsonl").write_text(f'{{"a":1}}\n{wide}\n{{"a":2}}\n')
+
+    first, second, third = (row for _, row in read_rows(tmp_path / "x.jsonl"))
+
+    assert (first, third) == ({"a": 1}, {"a": 2})
+    assert "too many columns" in str(second)
