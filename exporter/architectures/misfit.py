@@ -1,6 +1,8 @@
 """Messages for checkpoints that do not fit an architecture."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from exporter.architectures.heads import ShapeDifferences, UnknownHead, shape_differences
 from exporter.architectures.identify import identify
@@ -9,6 +11,12 @@ from exporter.architectures.registry import Blueprint
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import ignore_options
 from runtime.errors import listed
+
+# What FSDP calls its parameters, which are pieces of all layers in one.
+_FLAT = {"flat_param", "_flat_param"}
+
+# The number of files of a sharded checkpoint, in the name of each.
+_SHARD = re.compile(r"-\d+-of-0*(\d+)\.")
 
 
 def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpoint) -> str:
@@ -40,17 +48,23 @@ def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpo
     return (
         f"'{checkpoint.path}': does not fit '{reference}': expected {len(plan.expected)} tensors, "
         f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, reference)}"
-        f"{_advice(plan, difference)}"
+        f"{_advice(plan, difference, checkpoint.path)}"
     )
 
 
-def _advice(plan: RebuildPlan, difference: ShapeDifferences) -> str:
+def _advice(plan: RebuildPlan, difference: ShapeDifferences, path: Path) -> str:
     """Return what to do where a checkpoint does not fit."""
     missing = [key for key in difference.missing if key not in plan.tied]
     if any(".lora_" in key for key in difference.unexpected):
         return (
             "It is a network with LoRA's adapters. Merge them where it was trained, with peft's "
             "model.merge_and_unload(), and save that model's state dict."
+        )
+    if any(key.rpartition(".")[2] in _FLAT for key in difference.unexpected):
+        return (
+            "It is what one rank of FSDP holds. Save the whole where it was trained: torch.save(get_model_state_dict("
+            "model, options=StateDictOptions(full_state_dict=True)), 'weights.pth'), of "
+            "torch.distributed.checkpoint.state_dict."
         )
     if not difference.reshaped and not missing:
         return (
@@ -62,6 +76,9 @@ def _advice(plan: RebuildPlan, difference: ShapeDifferences) -> str:
             "Buffers alone are missing: if the constructor fills them as in training, keep those: "
             f"{_ignoring(missing, plan)}. Otherwise name the architecture that was trained."
         )
+    shard = _SHARD.search(path.name)
+    if missing and shard is not None:
+        return f"It is one of {int(shard[1])} files of a checkpoint. Pass the folder with all of them, '{path.parent}'."
     return "Name the architecture that was trained, or correct its --arch-arg."
 
 

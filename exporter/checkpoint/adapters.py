@@ -26,13 +26,19 @@ def check_no_adapter(path: Path) -> None:
     if not config_file.is_file() or not (alone or path.name.startswith("adapter_model.")):
         return
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path") or "unknown"
+    base = config.get("base_model_name_or_path")
     loader = _LOADERS.get(config.get("task_type") or "", "AutoPeftModel")
     tokenizer = ""
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
         tokenizer = f"; transformers.AutoTokenizer.from_pretrained('{folder}').save_pretrained('merged')"
+    if base:
+        named, load = f" '{base}'", f"peft.{loader}.from_pretrained('{folder}')"
+    else:  # peft cannot find it either
+        own = f"transformers.{loader.replace('AutoPeft', 'Auto')}.from_pretrained('BASE')"
+        named = ", 'BASE' in what follows, which it does not name"
+        load = f"peft.PeftModel.from_pretrained({own}, '{folder}')"
     raise CheckpointError(
-        f"'{path}': a {config.get('peft_type') or 'peft'} adapter, which is no model without its base '{base}'. Merge "
-        f"them where peft is installed, and export the folder 'merged': model = peft.{loader}"
-        f".from_pretrained('{folder}'); model.merge_and_unload().save_pretrained('merged'){tokenizer}."
+        f"'{path}': a {config.get('peft_type') or 'peft'} adapter, which is no model without its base{named}. Merge "
+        f"them where peft is installed, and export the folder 'merged': model = {load}; "
+        f"model.merge_and_unload().save_pretrained('merged'){tokenizer}."
     )

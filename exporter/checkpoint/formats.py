@@ -126,6 +126,11 @@ def _read_file(path: Path) -> Content:
             )
         if head.startswith(_PICKLE_MAGIC):
             return _read_legacy(path, stream)
+    if path.name.endswith(".index.json"):
+        raise CheckpointError(
+            f"'{path}': lists the files of a checkpoint, and holds no weights. Pass the folder with all of them, "
+            f"'{path.parent}'."
+        )
     raise CheckpointError(
         f"'{path}': not a PyTorch checkpoint: {_EXPECTED}, got bytes that start with {head[:8]!r}. Name another file."
     )

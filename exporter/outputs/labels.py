@@ -18,7 +18,10 @@ LabelSource: TypeAlias = Path | Sequence[str]
 _IMAGENET_CLASSES = 1000
 
 # Under what files have names and their numbers: of transformers' config.json, and of vocabularies beside other things.
-_NUMBERED = ("id2label", "word2idx", "stoi", "token2id", "word_to_idx", "word_to_ix", "vocab", "itos", "idx2word")
+_NUMBERED = (
+    *("id2label", "word2idx", "stoi", "token2id", "word_to_idx", "word_to_ix", "vocab", "itos", "idx2word"),
+    *("class_to_idx", "idx_to_class", "classes", "class_names", "labels", "categories"),
+)
 
 # The way to state the order that is never ambiguous.
 _REMEDY = 'Save the names as a JSON list in the order of the scores, such as ["daisy", "rose"]'
@@ -207,6 +210,8 @@ def _names_in_json(value: Any, path: Path) -> list[str]:
     value = _innermost(value)
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return [name.strip() for name in value]
+    if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+        return _names_in_objects(value, path)
     if not isinstance(value, Mapping) or not value:
         raise _ambiguous(path, "expected a list of names, or an object with a number for each")
     of_numbers = {str(key).strip(): name for key, name in value.items()}
@@ -220,6 +225,20 @@ def _names_in_json(value: Any, path: Path) -> list[str]:
             path, f"expected the numbers from 0 to {len(value) - 1}, as keys or as values, and a name for each"
         )
     return complete[0]
+
+
+def _names_in_objects(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """Return the names in objects that have a number and a name each, as COCO's categories do."""
+    number, name = (
+        [key for key in rows[0] if str(key).lower() in headings] for headings in (_NUMBER_HEADINGS, _NAME_HEADINGS)
+    )
+    pairs = []
+    if len(number) == 1 and len(name) == 1:
+        pairs = [(str(row.get(number[0], "")), str(row.get(name[0], ""))) for row in rows]
+    names = _in_order(pairs) if pairs else None
+    if names is None:
+        raise _ambiguous(path, f"expected the numbers from 0 to {len(rows) - 1} and a name in each object")
+    return names
 
 
 def _names_in_table(lines: Sequence[str], path: Path) -> list[str]:

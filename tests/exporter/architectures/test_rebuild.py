@@ -81,6 +81,21 @@ def test_keys_that_do_not_fit_are_listed_by_kind(checkpoint_of):
     assert "other shape 1 ('conv1.weight' expected [64, 3, 7, 7], got [64, 3, 5, 5])" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "tensors", "remedy"),
+    [
+        ("model-00001-of-00003.pth", {"weight": torch.zeros(2, 2)}, "one of 3 files of a checkpoint. Pass the folder"),
+        ("rank0.pth", {"_flat_param": torch.zeros(6)}, "one rank of FSDP holds.*get_model_state_dict"),
+    ],
+)
+def test_a_piece_of_a_checkpoint_is_called_that(tmp_path, name, tensors, remedy):
+    torch.save(tensors, tmp_path / name)
+    network = nn.Linear(2, 2)
+
+    with pytest.raises(exporter.ArchitectureError, match=remedy):
+        rebuild(network, {}, read_checkpoint(tmp_path / name))
+
+
 def test_a_long_list_ends_in_a_count(checkpoint_of):
     with pytest.raises(exporter.ArchitectureError, match="and 90 more"):
         rebuild("resnet18", {}, checkpoint_of(nn.Linear(2, 2)))

@@ -180,6 +180,24 @@ def test_an_adapter_says_the_lines_that_merge_it_with_its_base(tmp_path, name):
     assert "AutoTokenizer" in message
 
 
+def test_an_adapter_that_names_no_base_asks_for_it(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "task_type": "SEQ_CLS"}')
+    safetensors.torch.save_file({"x.lora_A.weight": torch.rand(2, 3)}, tmp_path / "adapter_model.safetensors")
+
+    with pytest.raises(exporter.CheckpointError, match="its base, 'BASE' in what follows") as refused:
+        read_checkpoint(tmp_path)
+
+    base = "transformers.AutoModelForSequenceClassification.from_pretrained('BASE')"
+    assert f"peft.PeftModel.from_pretrained({base}, '{tmp_path}')" in str(refused.value)
+
+
+def test_the_list_of_a_sharded_checkpoints_files_names_their_folder(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+    with pytest.raises(exporter.CheckpointError, match=f"Pass the folder with all of them, '{tmp_path}'"):
+        read_checkpoint(tmp_path / "model.safetensors.index.json")
+
+
 def test_a_whole_pickled_module_is_refused_with_the_line_that_saves_its_weights(tmp_path):
     path = save(tmp_path / "module.pth", torch.nn.Linear(2, 2))
 

@@ -28,6 +28,10 @@ TO_NAMES = {"2": "tulip", "0": "daisy", "1": "rose"}
         ("to_names.json", json.dumps(TO_NAMES)),
         ("class_to_idx.json", json.dumps(dict(reversed(IN_ORDER.items())))),
         ("config.json", json.dumps({"model_type": "vit", "id2label": TO_NAMES, "label2id": IN_ORDER})),
+        ("beside_others.json", json.dumps({"epoch": 3, "classes": FLOWERS})),
+        ("beside_others.json", json.dumps({"size": [9, 9], "class_to_idx": IN_ORDER})),
+        ("objects.json", json.dumps([{"id": IN_ORDER[name], "name": name} for name in reversed(FLOWERS)])),
+        ("coco.json", json.dumps({"categories": [{"id": IN_ORDER[name], "name": name} for name in FLOWERS]})),
         ("numbered.txt", "0 daisy\n2 tulip\n1 rose\n"),
         ("numbered.txt", "0: daisy\n1: rose\n2: tulip\n"),
         ("numbered.txt", "0 - daisy\n1 - rose\n2 - tulip\n"),
@@ -90,6 +94,7 @@ def test_names_with_commas_and_quotes_in_a_table(tmp_path):
         ("sorted_as_text.json", json.dumps({"0": 0, "2": 1, "1": 2})),
         ("synsets.json", json.dumps({"0": ["n1", "daisy"], "1": ["n2", "rose"], "2": ["n3", "tulip"]})),
         ("objects.json", json.dumps([{"id": 1}])),
+        ("from_one.json", json.dumps([{"id": 1 + number, "name": name} for number, name in enumerate(FLOWERS)])),
         ("broken.json", '["daisy", '),
     ],
 )
