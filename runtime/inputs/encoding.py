@@ -13,6 +13,9 @@ from runtime.inputs.decoder import read_source
 # A line of a list or of JSONL: more than any text, row or sequence that a model takes.
 MAX_LINE_CHARACTERS = 2**26
 
+# Empty lines of a file beyond one for each other line: 60 MB of nothing else would be read for a minute.
+_MOST_EMPTY_LINES = 1_000_000
+
 # UTF-32 first: its mark of little endian begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -67,9 +70,10 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
 
     Lines end as they do for Python's ``open``: with a line feed, a carriage return or both.
 
-    A line that is no text, or is longer than ``MAX_LINE_CHARACTERS``, is the InputError of this line alone.
+    A line that is no text, or is longer than ``MAX_LINE_CHARACTERS``, is the InputError of this line alone; after too
+    many empty ones an InputError is the last.
     """
-    number = 0
+    number = empty = 0
     try:
         with _decoded(stream, subject, newline=None) as text:
             while True:
@@ -80,6 +84,10 @@ def read_lines(stream: BinaryIO, subject: str) -> Iterator[str | InputError]:
                     yield error
                     continue
                 if not line:
+                    return
+                empty += line.isspace()
+                if is_mostly_empty(empty, number):
+                    yield too_many_empty(f"{subject}, line {number}")
                     return
                 yield line.rstrip("\r\n")
     except UnicodeError as error:  # a torn pair of bytes: UTF-16 cannot go on after it
@@ -106,6 +114,18 @@ def read_line(text: TextIO, subject: str, number: int) -> str:
     if "\0" in line:
         check_no_null(line, f"{subject}, line {number}")
     return line
+
+
+def is_mostly_empty(empty: int, number: int) -> bool:
+    """Return whether so many of ``number`` lines are empty that the rest is not worth reading."""
+    return empty > _MOST_EMPTY_LINES + number - empty
+
+
+def too_many_empty(subject: str) -> InputError:
+    """Return the error of a file whose lines are mostly empty."""
+    return InputError(
+        f"{subject}: more than {_MOST_EMPTY_LINES:,} empty lines, and few others: nothing more was read. Remove them."
+    )
 
 
 def torn_text(error: UnicodeError, subject: str) -> InputError:

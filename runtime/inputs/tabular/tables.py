@@ -10,7 +10,16 @@ import msgspec
 
 from runtime.errors import InputError
 from runtime.inputs.decoder import read_source
-from runtime.inputs.encoding import check_unicode, decode_text, open_text, read_line, read_lines, torn_text
+from runtime.inputs.encoding import (
+    check_unicode,
+    decode_text,
+    is_mostly_empty,
+    open_text,
+    read_line,
+    read_lines,
+    too_many_empty,
+    torn_text,
+)
 from runtime.inputs.json_size import check_json
 
 # A row by column names; or, where a row could not be read, the error of this row alone.
@@ -217,6 +226,7 @@ class _Records:
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | InputError]]:
         reader = self._open_reader()
+        empty = 0
         while True:
             self._taken.clear()
             self._taken_cost = 0
@@ -243,6 +253,10 @@ class _Records:
                 reader = self._open_reader()
                 continue
             if cells is None:
+                return
+            empty += not cells
+            if is_mostly_empty(empty, number):
+                yield number, too_many_empty(f"{self._name}, line {number}")
                 return
             if cells:
                 yield number, cells

@@ -109,3 +109,19 @@ def test_a_sparse_file_of_gigabytes_ends_at_its_first_line(tmp_path, suffix):
         (row,) = read_jsonl(path)
         assert "null character" in str(row)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_of_little_but_empty_lines_is_not_read_to_its_end(monkeypatch, tmp_path, suffix):
+    monkeypatch.setattr("runtime.inputs.encoding._MOST_EMPTY_LINES", 100)
+    row = {".csv": "1\n", ".jsonl": '{"a": 1}\n'}[suffix]
+    read = {".csv": read_csv, ".jsonl": read_jsonl}[suffix]
+    path = tmp_path / f"x{suffix}"
+
+    path.write_text(("a\n" if suffix == ".csv" else "") + f"{row}\n" * 500)
+    assert len(list(read(path))) == 500, "one for each other line"
+
+    path.write_text(("a\n" if suffix == ".csv" else "") + row + "\n" * 10_000 + row)
+    *rows, error = read(path)
+    assert len(rows) == 1
+    assert "more than 100 empty lines, and few others: nothing more was read" in str(error)
