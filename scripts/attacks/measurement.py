@@ -15,7 +15,7 @@ from attacks.cases import Attack
 
 MOST_MEMORY_MB, MOST_SECONDS, MOST_HEALTH_S = 300.0, 2.0, 0.1
 FAULTS = {"INTERNAL", "UNKNOWN"}
-_TRIES = 3
+_TRIES = 6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,7 +207,7 @@ def test_batches_are_measured_as_well(artifact, texts):
 
 def test_a_pair_that_is_slower_in_batches_is_not_offered(artifact, texts, monkeypatch, tmp_path, capsys):
     fast = Deferral(
-        limit=0.1, largest_margin=0.1, safety_factor=1.5, inputs=58, deferred=1, flips=0, risk=0.1, speed=1.15
+        limit=0.3, largest_margin=0.1, safety_factor=1.5, inputs=58, deferred=1, flips=0, risk=0.1, speed=1.15
     )
     monkeypatch.setattr(variant, "measure_deferral", lambda *_, **__: (fast, 0.001))
     offered = {}
