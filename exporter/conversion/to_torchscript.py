@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -28,6 +30,9 @@ _RECORD_ALIGNMENT = 64
 _ZIP_HEADER_BYTES = 30
 
 _PIECE_BYTES = 1 << 20
+
+# The folder of an archive's records.
+_FOLDER = "archive"
 
 
 def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
@@ -118,19 +123,28 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
     kept = [
         name for name in ("prepare", "normalize", "logits", "postprocess", "score") if hasattr(type(pipeline), name)
     ]
-    # In memory, as torch ends the whole process where it cannot write a file.
     try:
         with _quiet(), torch.no_grad():
             for name in kept:  # methods that forward does not call would not be compiled
                 torch.jit.export(getattr(type(pipeline), name))
             scripted = torch.jit.script(pipeline.eval())
-            archive = torch.jit.freeze(scripted, preserved_attrs=kept).save_to_buffer()
+            archive = _saved(torch.jit.freeze(scripted, preserved_attrs=kept))
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
             "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
-    _write_canonical(io.BytesIO(archive), path)  # which shares the bytes
+    with archive:
+        _write_canonical(archive, path)
+
+
+def _saved(module: Any) -> BinaryIO:
+    """Return a compiled module as torch saves it, in memory: torch ends the whole process where a disk is full."""
+    if not hasattr(os, "memfd_create"):
+        return io.BytesIO(module.save_to_buffer())  # twice in memory at its end
+    file = os.fdopen(os.memfd_create("truecopy-torchscript"), "w+b")
+    module.save(f"/proc/self/fd/{file.fileno()}")
+    return file
 
 
 def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
@@ -140,10 +154,11 @@ def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
         return module
 
 
-def _write_canonical(archive: io.BytesIO, path: Path) -> None:
+def _write_canonical(archive: BinaryIO, path: Path) -> None:
     """Write the archive without debug records, which hold paths of this machine, and with its classes renumbered.
 
-    The serialization id is also dropped: it is a hash over the debug records.
+    The serialization id is also dropped: it is a hash over the debug records. All records are in a folder that torch
+    names after the file; here it is ``archive``.
     """
     numbers: dict[bytes, bytes] = {}
 
@@ -159,7 +174,7 @@ def _write_canonical(archive: io.BytesIO, path: Path) -> None:
             if record.filename.endswith((".debug_pkl", "/.data/serialization_id")):
                 continue
             code = renumber(source.read(record)) if record.filename.endswith((".py", ".pkl")) else None
-            name = renumber(record.filename.encode()).decode()
+            name = renumber(f"{_FOLDER}/{record.filename.partition('/')[2]}".encode()).decode()
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.extra = _padding(stream.tell() + _ZIP_HEADER_BYTES + len(name.encode()))
             if code is not None:
