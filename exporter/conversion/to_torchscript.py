@@ -139,12 +139,19 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
 
 
 def _saved(module: Any) -> BinaryIO:
-    """Return a compiled module as torch saves it, in memory: torch ends the whole process where a disk is full."""
-    if not hasattr(os, "memfd_create"):
+    """Return a compiled module as torch saves it, in memory: torch ends the whole process where it cannot write."""
+    if not hasattr(os, "memfd_create") or _limits_files():
         return io.BytesIO(module.save_to_buffer())  # twice in memory at its end
     file = os.fdopen(os.memfd_create("truecopy-torchscript"), "w+b")
     module.save(f"/proc/self/fd/{file.fileno()}")
     return file
+
+
+def _limits_files() -> bool:
+    """Return whether this process may only write files up to some size, which holds for those in memory as well."""
+    import resource  # not on Windows
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def load_torchscript(path: Path, device: torch.device = _CPU) -> nn.Module:
