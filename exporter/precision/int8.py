@@ -14,7 +14,7 @@ from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from exporter.precision.biases import correct_biases
 from exporter.precision.graphs import NetworkGraph
-from exporter.precision.ranges import OPERATORS, PRODUCTS, Ranges
+from exporter.precision.ranges import PRODUCTS, Ranges
 from runtime.manifest import Quantization
 
 # Scores are compared with one another: rounding them to 256 steps would make ties. What follows a matrix product
@@ -44,45 +44,19 @@ def quantize_static(
     ranges: Ranges,
     means: Mapping[str, NDArray[Any]],
     *,
+    smoothing: float | None = None,
     reduce_range: bool,
     fp32_nodes: Sequence[str] = (),
 ) -> QuantizedNetwork:
     """Return the network with 8-bit weights, per channel, and 8-bit activations in ``ranges``.
 
-    The nodes with weights in ``fp32_nodes`` stay in fp32. Biases are corrected by the ``means`` of what they add to.
+    With ranges of matrix products alone, so are only the nodes with weights, and what they take. Those in
+    ``fp32_nodes`` stay in fp32. Biases are corrected by the ``means`` of what they add to. The network was smoothed
+    with the strength ``smoothing``, None for not at all.
     """
-    nodes = tuple(name for name in network.inner if name not in fp32_nodes)
-    model = _with_pairs(network.model, ranges, nodes, OPERATORS, reduce_range=reduce_range)
-    correct_biases(model, network.model, nodes, means)
-    return QuantizedNetwork(
-        model=model,
-        quantization=Quantization(
-            method="static",
-            ranges=ranges.method,
-            per_channel=True,
-            reduce_range=reduce_range,
-            biases_corrected=True,
-            fp32_nodes=tuple(fp32_nodes),
-        ),
-        nodes=nodes,
-    )
-
-
-def quantize_products(
-    network: NetworkGraph,
-    ranges: Ranges,
-    means: Mapping[str, NDArray[Any]],
-    *,
-    smoothing: float | None,
-    reduce_range: bool,
-    fp32_nodes: Sequence[str] = (),
-) -> QuantizedNetwork:
-    """Return the network with its nodes with weights in 8 bits, and what they take, in ``ranges``; all else in fp32.
-
-    ``network`` was smoothed with the strength ``smoothing``, None for not at all. The nodes in ``fp32_nodes`` stay.
-    """
-    nodes = tuple(name for name in network.weighted if name not in fp32_nodes)
-    model = _with_pairs(network.model, ranges, nodes, PRODUCTS, reduce_range=reduce_range)
+    candidates = network.weighted if ranges.operators == PRODUCTS else network.inner
+    nodes = tuple(name for name in candidates if name not in fp32_nodes)
+    model = _with_pairs(network.model, ranges, nodes, reduce_range=reduce_range)
     correct_biases(model, network.model, nodes, means)
     return QuantizedNetwork(
         model=model,
@@ -135,9 +109,9 @@ def quantize_dynamic(network: NetworkGraph, *, reduce_range: bool, fp32_nodes: S
 
 
 def _with_pairs(
-    network: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], operators: Sequence[str], *, reduce_range: bool
+    network: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], *, reduce_range: bool
 ) -> onnx.ModelProto:
-    """Return the network with a pair of QuantizeLinear and DequantizeLinear around each of ``nodes``, of ``operators``.
+    """Return the network with a pair of QuantizeLinear and DequantizeLinear around each of ``nodes``.
 
     Activations are unsigned and weights signed: the only types that onnxruntime's kernels are fast with on x86.
     """
@@ -152,7 +126,7 @@ def _with_pairs(
         copy.deepcopy(ranges.tensors),  # the quantizer changes it
         list(nodes),
         [],
-        list(operators),
+        list(ranges.operators),
         {"OpTypesToExcludeOutputQuantization": _EXACT_OUTPUTS, "MatMulConstBOnly": True},
     )
     quantizer.quantize_model()

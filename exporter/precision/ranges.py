@@ -46,11 +46,15 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """The ranges of a network's activations, and the SHA-256 of each input's arrays that they were taken from."""
+    """The ranges of a network's activations, and the SHA-256 of each input's arrays that they were taken from.
+
+    They are those of what the ``operators`` take and give.
+    """
 
     method: RangeMethod
     tensors: TensorsData
     inputs: tuple[str, ...]
+    operators: tuple[str, ...] = OPERATORS
 
     def of(self, tensor: str) -> tuple[float, float]:
         """Return the lowest and the highest value of a tensor; zero is always between them."""
@@ -74,7 +78,7 @@ class _Reader:
 
 
 def measure_ranges(
-    network: onnx.ModelProto, inputs: Sequence[Arrays], method: RangeMethod, *, operators: Sequence[str] = OPERATORS
+    network: onnx.ModelProto, inputs: Sequence[Arrays], method: RangeMethod, *, operators: tuple[str, ...] = OPERATORS
 ) -> Ranges:
     """Return the ranges of the activations of ``operators`` in ``network`` on ``inputs``, as ``method`` finds them."""
     kind, options = _METHODS[method]
@@ -94,4 +98,4 @@ def measure_ranges(
             calibrator.collect_data(reader)
             read += reader.read
         tensors = calibrator.compute_data()
-    return Ranges(method=method, tensors=tensors, inputs=tuple(read))
+    return Ranges(method=method, tensors=tensors, inputs=tuple(read), operators=operators)

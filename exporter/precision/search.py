@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -12,7 +12,7 @@ from exporter.precision.biases import measure_means
 from exporter.precision.data import Arrays, PreparedSource
 from exporter.precision.fp16 import convert_half, measure_largest
 from exporter.precision.graphs import NetworkGraph
-from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_products, quantize_static
+from exporter.precision.int8 import QuantizedNetwork, quantize_dynamic, quantize_static
 from exporter.precision.promises import broken_promise, broken_smoothing, broken_weight, changed_constant
 from exporter.precision.ranges import PRODUCTS, RANGE_METHODS, RangeMethod, Ranges, measure_ranges
 from exporter.precision.scores import Comparison, compare_scores, run_network
@@ -171,8 +171,8 @@ class Search(ABC):
         return compare_scores(self._full[:count], outputs, self._manifest)
 
 
-class StaticSearch(Search):
-    """Quantizations with ranges of activations from the calibration inputs.
+class MeasuredSearch(Search):
+    """Quantizations with what was measured of activations on the calibration inputs.
 
     ``prepare`` gives the arrays of an input as the runtime prepares it.
     """
@@ -187,9 +187,19 @@ class StaticSearch(Search):
         prepare: Prepare,
     ) -> None:
         super().__init__(network, manifest, calibrated, reduce_range=reduce_range)
-        self._prepare = prepare
-        self._ranges: dict[RangeMethod, Ranges] = {}
         self._means = measure_means(network.model, self._inputs)
+        self._prepare = prepare
+
+    def _prepared(self) -> list[Arrays]:
+        return [self._prepare(source) for source in self._calibrated]
+
+
+class StaticSearch(MeasuredSearch):
+    """Quantizations with ranges of activations from the calibration inputs."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ranges: dict[RangeMethod, Ranges] = {}
 
     def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
         for method in RANGE_METHODS:
@@ -204,8 +214,7 @@ class StaticSearch(Search):
         return self._quantize("min-max", tuple(name for name in self._network.inner if name != node))
 
     def _broken_promise(self, best: QuantizedNetwork) -> str:
-        prepared = [self._prepare(source) for source in self._calibrated]
-        return broken_promise(self._network, best, self._ranges[_method_of(best)], prepared)
+        return broken_promise(self._network, best, self._ranges[_method_of(best)], self._prepared())
 
     def _quantize(self, method: RangeMethod, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
         if method not in self._ranges:
@@ -215,25 +224,15 @@ class StaticSearch(Search):
         )
 
 
-class ProductSearch(Search):
+class ProductSearch(MeasuredSearch):
     """Quantizations of networks that are mostly matrix products, whose inputs differ in length.
 
     Static ranges are of smoothed activations or plain ones; dynamic ones are those of each input.
     """
 
-    def __init__(
-        self,
-        network: NetworkGraph,
-        manifest: Manifest,
-        calibrated: Sequence[PreparedSource],
-        *,
-        reduce_range: bool,
-        prepare: Prepare,
-    ) -> None:
-        super().__init__(network, manifest, calibrated, reduce_range=reduce_range)
-        self._prepare = prepare
-        self._means = measure_means(network.model, self._inputs)
-        self._largest = measure_channels(network.model, self._inputs)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._largest = measure_channels(self._network.model, self._inputs)
         self._measured: dict[float | None, tuple[NetworkGraph, Ranges]] = {}
 
     def _first_ways(self, required: float) -> Iterator[QuantizedNetwork]:
@@ -261,8 +260,7 @@ class ProductSearch(Search):
         if best.is_dynamic:
             return broken_weight(self._network, best)
         network, ranges = self._measured[best.quantization.smoothing]
-        prepared = [self._prepare(source) for source in self._calibrated]
-        return broken_smoothing(self._network, network) or broken_promise(network, best, ranges, prepared)
+        return broken_smoothing(self._network, network) or broken_promise(network, best, ranges, self._prepared())
 
     def _dynamic(self, fp32_nodes: tuple[str, ...]) -> QuantizedNetwork:
         return quantize_dynamic(self._network, reduce_range=self._reduce_range, fp32_nodes=fp32_nodes)
@@ -273,7 +271,7 @@ class ProductSearch(Search):
             ranges = measure_ranges(network.model, self._inputs, "min-max", operators=PRODUCTS)
             self._measured[smoothing] = network, ranges
         network, ranges = self._measured[smoothing]
-        return quantize_products(
+        return quantize_static(
             network,
             ranges,
             self._means,

@@ -174,7 +174,7 @@ def test_twice_is_the_same_bytes(artifact, texts, report, tmp_path):
 
 
 def test_the_scale_of_another_layer_is_found_by_its_module(artifact, texts, monkeypatch, tmp_path):
-    honest = search.quantize_products
+    honest = search.quantize_static
 
     def planted(network, *others, **options):
         quantized = honest(network, *others, **options)
@@ -186,7 +186,7 @@ def test_the_scale_of_another_layer_is_found_by_its_module(artifact, texts, monk
         second.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first), second.name))
         return quantized
 
-    monkeypatch.setattr(search, "quantize_products", planted)
+    monkeypatch.setattr(search, "quantize_static", planted)
     monkeypatch.setattr(search.ProductSearch, "_ways", lambda self, _: iter([self._quantize(0.8, ())]))
 
     with pytest.raises(ParityError, match=r"the weight of 'pool' is off by [\d.]+ steps of its scale"):
