@@ -37,7 +37,7 @@ _BEFORE_NETWORK: tuple[Stage, ...] = ("geometry", "arithmetic")
 _FEW = 2
 
 # How many inputs of a group run through a whole form that is not the one served from, where its pixels are those of the
-# reference for every input: its network is one more copy of that whose weights are compared to the last bit.
+# reference for every input: a fault of its network, which has no branches on values, shows on any input.
 _REPRESENTATIVES = 3
 
 # Neither the size that graphs are traced with, nor a multiple of it.
