@@ -48,6 +48,9 @@ _LARGEST_FILE_BYTES = 1_900_000_000
 # Names of the nodes and constants that a calibration adds begin so.
 _CALIBRATION = "calibration"
 
+# Operators that hold other graphs.
+_BRANCHING = {"If", "Loop", "Scan"}
+
 
 def write(stage: Staging, source: NetworkSource) -> WrittenForm:
     """Write the graphs and their weights.
@@ -150,6 +153,12 @@ def open_path(opened: OpenArtifact) -> ServedPath:
         return split_batch(model.run(arrays), model.manifest, len(cases))
 
     return ServedPath(name=graph, stages=stages, run=run, release=opened.release)
+
+
+def has_branches(artifact: Artifact) -> bool:
+    """Return whether the graph that takes prepared inputs chooses by values what it computes."""
+    graph = onnx.load_from_string(artifact.read(artifact.manifest.variants[0].network)).graph
+    return any(node.op_type in _BRANCHING for node in graph.node)
 
 
 def run_unoptimized(artifact: Artifact, arrays: Arrays) -> Arrays:

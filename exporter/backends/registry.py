@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 from torch import nn
@@ -113,8 +114,9 @@ def open_paths(
             postprocessing=postprocessing,
             subgraphs=SubgraphCache(artifact, model.release),
         )
+        branches = onnx_graph.has_branches(artifact)
         paths = [
-            backend.open_path(opened)
+            replace(backend.open_path(opened), branches=branches)
             for path, backend in backends_in(artifact.manifest).items()
             if only is None or path in only
         ]

@@ -96,7 +96,8 @@ class ServedPath:
     """One way to run the artifact on one device.
 
     ``run`` takes raw inputs, for cases that may share a batch, and gives the artifact's outputs for each, with a batch
-    dimension of one. ``release`` frees the path's memory until it is run again.
+    dimension of one. ``release`` frees the path's memory until it is run again. ``branches`` says that the network
+    chooses by values what it computes, so that a few inputs may not run all of it.
     """
 
     name: str
@@ -104,6 +105,7 @@ class ServedPath:
     stages: Mapping[Stage, ServedStage]
     run: Callable[[Sequence[Case]], Sequence[Arrays]]
     release: Callable[[], None] = lambda: None
+    branches: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

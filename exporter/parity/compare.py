@@ -110,7 +110,7 @@ def _compare(
             return [msgspec.structs.replace(row, path=path.name, device=path.device) for row in of_stage]
 
         most = None
-        if "geometry" in path.stages and not subject.thorough and not _is_served(path, paths):
+        if "geometry" in path.stages and not (path.branches or subject.thorough or _is_served(path, paths)):
             before = [rows_of(path.stages[name], few=True) for name in _BEFORE_NETWORK if name in path.stages]
             most = _REPRESENTATIVES if all(row.passed for row in chain(*before)) else None
         end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject), most=most)

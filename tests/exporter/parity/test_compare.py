@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import exporter
+from exporter.backends import onnx_graph
 from exporter.outputs import postprocessing as postprocessing_module
 from exporter.parity import paths, subject
 from exporter.parity.compare import BATCHES
@@ -92,3 +93,11 @@ def test_a_form_with_other_pixels_runs_whole_on_every_input(export_mine, monkeyp
 
     evidence = caught.value.report
     assert counts(evidence, "end to end", "model.onnx") == counts(evidence, "end to end", "runtime")
+
+
+def test_forms_of_a_network_with_branches_run_whole_on_every_input(export_mine, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "_BRANCHING", {"Conv"})  # as in any network of photos
+
+    evidence = export_mine().parity
+
+    assert counts(evidence, "end to end", "model.torchscript") == counts(evidence, "end to end", "runtime")
