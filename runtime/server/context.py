@@ -1,7 +1,7 @@
 """Request context: request ID, trace context, deadline and disconnection."""
 
+import os
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ def new_context(*, request_id: str, traceparent: str, deadline_s: float) -> Requ
     """
     now = time.monotonic()
     return RequestContext(
-        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8),
+        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else os.urandom(8).hex(),
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
         started=now,
         deadline=now + deadline_s,

@@ -54,11 +54,6 @@ def has_json_files(manifest: Manifest) -> bool:
     return open_payload(manifest.inputs).has_json_files
 
 
-def decodes_body(manifest: Manifest) -> bool:
-    """Return whether a raw body that is one input is decoded, and not the input as it is."""
-    return open_payload(manifest.inputs).decodes_body
-
-
 def parts_of(manifest: Manifest) -> Mapping[str, Payload]:
     """Return the parts of a model's input by name; none where it has one input."""
     return open_payload(manifest.inputs).parts
@@ -129,9 +124,8 @@ def _without_b64(value: Any) -> Any:
     return value["b64"] if is_bytes else value
 
 
-def source_from_body(body: bytes, media_type: str, manifest: Manifest) -> Any:
+def source_from_body(body: bytes, media_type: str, payload: Payload) -> Any:
     """Return the source that a raw body is; raises MediaTypeError where its type is not one of the model's kind."""
-    payload = open_payload(manifest.inputs)
     if payload.media_types and (media_type in _UNNAMED or _is_listed(media_type, payload.media_types)):
         return payload.from_body(body)
     expected = f"{payload.body_noun}, " if payload.body_noun else ""

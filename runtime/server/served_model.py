@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from threading import Lock
@@ -16,7 +16,8 @@ from runtime.artifact.golden import read_golden
 from runtime.artifact.open import Artifact, open_artifact
 from runtime.artifact.variants import warn_if_slow
 from runtime.engine.concurrency import BATCH_SIZES
-from runtime.inputs.registry import is_costly_to_decode
+from runtime.inputs.payload import Payload
+from runtime.inputs.registry import is_costly_to_decode, open_payload
 from runtime.manifest import FULL_PRECISION, Manifest
 from runtime.model import Model
 from runtime.server.folder_watch import FolderWatch
@@ -107,6 +108,11 @@ class ServedModel:
     def manifest(self) -> Manifest:
         """The artifact's manifest."""
         return self.single_threaded.manifest
+
+    @cached_property
+    def payload(self) -> Payload:
+        """The wire format of the model's inputs."""
+        return open_payload(self.manifest.inputs)
 
 
 def load_verified(  # noqa: PLR0913 - the options of a server

@@ -7,7 +7,6 @@ request takes the same four steps on every front end: reserve its bytes, read it
 import asyncio
 import gc
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -302,8 +301,9 @@ class Service:
             inputs = sum(not isinstance(result, InputError) for result in job.results)
             self.statistics[model.name].add_job(job.seconds, batch_size=job.batch_size, inputs=inputs)
             self.metrics.add_job(model.name, job.seconds, batch_size=job.batch_size)
-            precisions = [precision_of(result.value) for result in job.results if isinstance(result, Scores)]
-            self.metrics.add_rows(model.name, Counter(filter(None, precisions)))
+            for result in job.results:
+                if isinstance(result, Scores) and (precision := precision_of(result.value)):
+                    self.metrics.add_row(model.name, precision)
 
 
 class _OutcomeCounter:

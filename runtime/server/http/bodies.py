@@ -3,7 +3,7 @@
 import zlib
 from io import BytesIO
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from runtime.errors import InputError
 from runtime.server.admission import Admission, BodyReservation
@@ -50,14 +50,19 @@ async def _receive(request: Request, reservation: BodyReservation, admission: Ad
     declared_bytes = 0 if header is None else whole_number(header, "Content-Length", from_text=True)
     admission.check_body(declared_bytes)
     body = BytesIO()
-    try:
-        async for chunk in request.stream():
-            admission.check_body(reservation.size_bytes + len(chunk))
-            reservation.extend(len(chunk))
-            body.write(chunk)
-    except ClientDisconnect:
-        raise ClientLeftError("request: the client disconnected before its body was complete.") from None
-    return body.getvalue()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError("request: the client disconnected before its body was complete.")
+        chunk: bytes = message.get("body", b"")
+        admission.check_body(reservation.size_bytes + len(chunk))
+        reservation.extend(len(chunk))
+        is_last = not message.get("more_body", False)
+        if is_last and not body.tell():
+            return chunk
+        body.write(chunk)
+        if is_last:
+            return body.getvalue()
 
 
 def decompress(body: bytes, encoding: str, admission: Admission, reservation: BodyReservation) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 _HEADER_LIMIT_BYTES = 64 * 1024
 _HEADER_LIMIT_S = 10.0
@@ -36,6 +36,40 @@ class _RefusedError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class _ResponseWriter:
+    """What uvicorn's cycle of a request writes its response to: the head goes out with the first piece of the body.
+
+    As two writes they are two packets, and wake the client twice. ASGI wants it so: the head is not to be sent before
+    the first piece of the body.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head: bytes | None = None
+        self._has_body = False
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the response, the first of which is its head."""
+        if self._cycle.waiting_for_100_continue or self._has_body:
+            self._transport.write(data)
+        elif self._head is None and self._cycle.scope["method"] != "HEAD":
+            self._head = data
+        else:
+            self._has_body = True
+            self._transport.writelines([self._head or b"", data])
+
+    def close(self) -> None:
+        """Close the connection when what was written has been sent."""
+        if self._head is not None and not self._has_body:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closing or closed."""
+        return self._transport.is_closing()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -138,7 +172,10 @@ class BoundedProtocol(HttpToolsProtocol):
         is_health = self.url.removeprefix(self._root_path).startswith(_HEALTH)
         crowded = len(self.connections) > self._most_connections and not is_health
         self.app = service_unavailable if crowded else self.config.loaded_app
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = _ResponseWriter(self.cycle)  # type: ignore[assignment]
 
     def on_chunk_header(self) -> None:
         """Count a chunk that begins."""

@@ -19,7 +19,6 @@ from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
 from runtime.server.open_inference.requests import InferRequest
 from runtime.server.payloads import (
-    decodes_body,
     encoded_inputs,
     has_json_files,
     input_specs,
@@ -115,14 +114,14 @@ async def parse_predict(
         elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
-            value = source_from_body(body, media_type, model.manifest)
+            value = source_from_body(body, media_type, model.payload)
             parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
         query = dict(request.query_params) if request.scope["query_string"] else {}
         _check_options(query)
         return _with_options(parsed, query | parsed.options)
 
     # A body that is an input as it is, such as a photo, takes no time: another thread would only cost some.
-    takes_time = is_form or has_values or decodes_body(model.manifest)
+    takes_time = is_form or has_values or model.payload.decodes_body
     return await service.decode(len(body) if takes_time else 0, parse, "body")
 
 

@@ -23,6 +23,7 @@ from exporter.options.export import ExportOptions
 from exporter.recipe_from_artifact import options_from_artifact
 from runtime.artifact.open import open_artifact
 from runtime.evaluation.data import read_labeled
+from runtime.inputs.registry import open_payload
 from runtime.manifest import Input, Manifest, document
 from runtime.server import payloads
 from runtime.server.errors import MediaTypeError
@@ -131,7 +132,7 @@ def test_a_server_reads_points_from_tensors_json_forms_and_bodies(model):
         row,
         payloads.source_from_json([0.5, -2], manifest, "'#0'"),
         payloads.source_from_part(b"[0.5, -2]", manifest, "'file'"),
-        payloads.source_from_body(b"0.5,-2", "text/csv", manifest),
+        payloads.source_from_body(b"0.5,-2", "text/csv", open_payload(manifest.inputs)),
     ]
 
     assert payloads.kind_of(manifest) == "point"
@@ -141,7 +142,7 @@ def test_a_server_reads_points_from_tensors_json_forms_and_bodies(model):
     with pytest.raises(runtime.InputError, match="'#0': expected a list of two numbers, got a text"):
         payloads.source_from_json("0.5,-2", manifest, "'#0'")
     with pytest.raises(MediaTypeError, match="expected 'text/csv', 'multipart/form-data' or 'application/json'"):
-        payloads.source_from_body(b"", "image/png", manifest)
+        payloads.source_from_body(b"", "image/png", open_payload(manifest.inputs))
 
 
 def test_an_export_of_points_can_be_repeated_from_its_artifact(artifact, model):

@@ -101,9 +101,12 @@ class Chunked:
 
     headers: ClassVar = {}
 
-    async def stream(self):
-        for number in range(256):
-            yield bytes([number]) * 65_536
+    def __init__(self):
+        self._numbers = iter(range(256))
+
+    async def receive(self):
+        number = next(self._numbers)
+        return {"type": "http.request", "body": bytes([number]) * 65_536, "more_body": number < 255}
 
 
 def test_a_body_is_not_copied_when_all_of_it_is_there():

@@ -1,11 +1,16 @@
 """Limits of connections: headers, trailers, pipelined requests that nobody reads, and connections without a request."""
 
+import asyncio
 import contextlib
 import socket
 import time
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from runtime.server.http.limits import BoundedProtocol
 
 
 @contextlib.contextmanager
@@ -108,3 +113,69 @@ def test_connections_without_a_request_do_not_starve_health(start, tiny, cat):
 
         assert server.get("/v2/health/ready").status == 200
         assert server.post("/predict/tiny", cat).status == 200
+
+
+class Recorder(asyncio.Transport):
+    """A connection that keeps what is written to it, write by write."""
+
+    def __init__(self):
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.writes = []
+        self.closed = False
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+
+    def writelines(self, pieces):
+        self.write(b"".join(pieces))
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+
+async def two_pieces(scope, receive, send):
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+    await send({"type": "http.response.body", "body": b"cd"})
+
+
+async def no_body(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def half_a_response(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+
+
+@pytest.mark.parametrize(
+    ("app", "head", "ends"),
+    [
+        (two_pieces, "GET / HTTP/1.1", [b"\r\n\r\nab", b"cd"]),
+        (two_pieces, "HEAD / HTTP/1.1", [b"\r\n\r\n"]),
+        (two_pieces, "POST / HTTP/1.1\r\nExpect: 100-continue", [b"Continue\r\n\r\n", b"\r\n\r\nab", b"cd"]),
+        (no_body, "GET / HTTP/1.1", [b"\r\n\r\n"]),
+        (no_body, "GET / HTTP/1.0", [b"\r\n\r\n"]),
+        (half_a_response, "GET / HTTP/1.1", [b"\r\n\r\n"]),
+    ],
+)
+def test_the_head_of_a_response_is_written_with_the_first_piece_of_its_body(app, head, ends):
+    async def respond():
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        transport = Recorder()
+        protocol = BoundedProtocol(config, ServerState(), {}, most_connections=1)
+        protocol.connection_made(transport)
+        protocol.data_received(f"{head}\r\nHost: a\r\n\r\n".encode())
+        await asyncio.gather(*protocol.tasks)
+        protocol.connection_lost(None)
+        return transport.writes
+
+    writes = asyncio.run(respond())
+
+    assert len(writes) == len(ends)
+    assert all(write.endswith(end) for write, end in zip(writes, ends, strict=True))
