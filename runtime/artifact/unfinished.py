@@ -1,6 +1,7 @@
 """Folders and files written beside their place: complete at once, and removed where their writer was killed."""
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -14,19 +15,24 @@ from runtime.artifact.locks import lock
 # The ends of the names: of what is being written or removed, and of a folder that makes room for the next.
 _PARTIAL, _REPLACED = ".partial", ".replaced"
 
+# The errors of a disk, or of a user's share of it, that is full; less than this is left on such a disk.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_LEFT_BYTES = 2**20
+
 
 @contextmanager
 def unfinished_folder(out: Path) -> Iterator[Path]:
     """Give a new folder beside ``out``, of the usual permissions, which is removed at the end, unless it was renamed.
 
-    What a killed process left beside ``out`` is removed first.
+    What a killed process left beside ``out`` is removed first. An OSError of a full disk names the folder on it.
     """
     _remove_abandoned(out)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_PARTIAL, dir=out.parent))
     held = _lock(folder)
     try:
         folder.chmod(0o755 & ~_umask())
-        yield folder
+        with _naming_full_disk(out):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
@@ -35,14 +41,15 @@ def unfinished_folder(out: Path) -> Iterator[Path]:
 def write_whole(path: Path, data: bytes, *, own_folder: bool = False) -> None:
     """Write a file of the usual permissions: readers see the old one or the new one, also after a kill.
 
-    What a killed process left of this file is removed first; of any file, in an ``own_folder`` of the program.
+    What a killed process left of this file is removed first; of any file, in an ``own_folder`` of the program. An
+    OSError of a full disk names the file.
     """
     pattern = f".*{_PARTIAL}" if own_folder else _pattern(path, _PARTIAL)
     _remove([left for left in path.parent.glob(pattern) if left.is_file() and not left.is_symlink()])
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
     partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with _naming_full_disk(path), os.fdopen(descriptor, "wb") as stream:
             lock(stream.fileno())
             stream.write(data)
             stream.flush()
@@ -117,6 +124,22 @@ def _siblings(out: Path, suffix: str) -> list[Path]:
 
 def _pattern(out: Path, suffix: str) -> str:
     return f".{glob.escape(out.name)}.*{suffix}"
+
+
+@contextmanager
+def _naming_full_disk(out: Path) -> Iterator[None]:
+    """Name ``out`` in the error of a full disk, or the folder of temporary files where it is their disk that is full.
+
+    What PyTorch, NumPy and a plain write raise names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            temporary = Path(tempfile.gettempdir())
+            free = {folder: shutil.disk_usage(folder).free for folder in (out.parent, temporary)}
+            error.filename = str(temporary if free[temporary] < _LEFT_BYTES <= free[out.parent] else out)
+        raise
 
 
 def _lock(path: Path) -> int:

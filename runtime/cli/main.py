@@ -14,6 +14,7 @@ import typer
 
 from runtime.console import DEVICE_HELP, PRECISION_HELP, make_app, run_app, set_error_exit_code
 from runtime.engine.signals import ending_runs
+from runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -194,6 +195,11 @@ def bench(
     from runtime.artifact.open import open_artifact
     from runtime.bench import measure_model
     from runtime.cli.tables import print_bench
+
+    of_checkpoint = {"--arch": arch, "--trust": trust, "--import": import_}
+    unused = next((option for option, value in of_checkpoint.items() if value and against is None), None)
+    if unused is not None:
+        raise InputError(f"{unused}: is for --against: expected the checkpoint to measure, got none. Add or omit both.")
 
     def build(opened_device: str) -> "Mapping[str, Runner]":
         module, function = BUILD_BASELINES.split(":")

@@ -245,8 +245,9 @@ def _format_name(request: JobOptions) -> str:
         name = "table"
     if request.out is None and name not in TO_STDOUT:
         raise InputError(f"format '{name}': expected --out with the file to write, got stdout. Name one, or use jsonl.")
-    if request.out is None and request.resume:
-        raise InputError("--resume: expected --out with the file of an unfinished job, got none. Add it.")
+    for option, is_set in (("--resume", request.resume), ("--force", request.force)):
+        if request.out is None and is_set:
+            raise InputError(f"{option}: expected --out with the file of an unfinished job, got none. Add it.")
     return name
 
 

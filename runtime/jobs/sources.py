@@ -99,11 +99,22 @@ def read_sources(
     inputs; a list or table that does not exist is an InputError instead of its inputs.
     """
     left_out = LeftOut() if left_out is None else left_out
+    if column is not None and not any(map(_may_have_columns, arguments)):
+        raise InputError(
+            f"--column '{column[:100]}': no table among the inputs: expected {', '.join(sorted(READERS))}. Omit the "
+            "option, or name a table."
+        )
     reading = _Reading(source_format=source_format, column=column, stdin=stdin, left_out=left_out)
     for text in arguments:
         argument = _Argument(text)
         by_form = (read(argument, reading) for read in _FORMS)
         yield from next(named for named in by_form if named is not None)
+
+
+def _may_have_columns(text: str) -> bool:
+    """Return whether an argument may be a table, or hold some: anything but the file of another form."""
+    argument = _Argument(text)
+    return not argument.is_file or argument.suffix in {*READERS, _LIST, ".json"}
 
 
 def count_inputs(

@@ -258,9 +258,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what can be no name of a host
+        reason = error.strerror or error if isinstance(error, OSError) else "no host name"
         raise DeviceError(
-            f"'{host}:{port}': cannot listen: {error.strerror or error}. Choose another address: --host, --http-port."
+            f"'{host[:100]}:{port}': cannot listen: {reason}. Choose another address: --host, --http-port."
         ) from error
     listening.setblocking(False)
     return listening

@@ -1,11 +1,13 @@
 """Files beside their place: what a killed writer left goes with the next write, and nothing that is still written."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from runtime.artifact.locks import lock
-from runtime.artifact.unfinished import write_whole
+from runtime.artifact.unfinished import unfinished_folder, write_whole
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks nothing")
@@ -29,3 +31,16 @@ def test_a_file_has_the_usual_permissions(tmp_path):
     write_whole(tmp_path / "p.xml", b"")
 
     assert (tmp_path / "p.xml").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_the_error_of_a_full_disk_names_what_was_written(tmp_path):
+    with (
+        pytest.raises(OSError, match="No space left") as raised,
+        unfinished_folder(tmp_path / "out"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())

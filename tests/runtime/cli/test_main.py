@@ -289,6 +289,9 @@ def test_csv_on_stdout_is_the_file_that_out_writes_and_all_else_is_on_stderr(tin
         (["--resume"], "expected --out with the file of an unfinished job"),
         (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
         (["--out", "."], "Name it with --format"),
+        (["--force"], "--force: expected --out"),
+        (["--resume"], "--resume: expected --out"),
+        (["--column", "photo"], "--column 'photo': no table among the inputs"),
         (["--out", ".", "--format", "csv"], "is a folder"),
     ],
 )
@@ -297,6 +300,14 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(tiny, photos, option
 
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--arch", "resnet18"), ("--trust",), ("--import", ".")])
+def test_bench_refuses_what_belongs_to_a_checkpoint_without_one(tiny, option):
+    done = truecopy("bench", tiny, *option)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {option[0]}: is for --against")
 
 
 @pytest.mark.parametrize("command", ["predict ARTIFACT cat.jpg", "verify ARTIFACT", "bench ARTIFACT", "doctor"])

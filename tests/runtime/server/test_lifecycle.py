@@ -42,6 +42,7 @@ def test_an_artifact_with_wrong_outputs_is_not_served(copy, edit_manifest):
         (("{tiny}", "--tls-cert", "/dev/zero", "--tls-key", "/dev/zero"), "expected a PEM file"),
         (("{tiny}", "--memory-limit", "20"), "--memory-limit: too little"),
         (("{tiny}", "--host", "203.0.113.77"), "cannot listen"),
+        (("{tiny}", "--host", "x" * 5000), "cannot listen: no host name"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
