@@ -254,8 +254,8 @@ class ExportOptions(VariantOptions, FormOptions):
         panel=OTHER_INPUTS,
         recheck=True,
         read=read_parts,
-        help="Part of an input of several, by the forward's parameter; NAME.OPTION=VALUE states any other option of "
-        "it, such as left.resize=64x64. Repeat for each.",
+        help="One of several parts of an input, named as the forward's parameter; NAME.OPTION=VALUE states any other "
+        "option of the part, such as left.resize=64x64. Repeat for each.",
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
     labels: Path | tuple[str, ...] | None = option_field(
