@@ -235,6 +235,7 @@ class ArtifactInspection:
             "inputs": msgspec.to_builtins(manifest.inputs),
             "outputs": msgspec.to_builtins(manifest.outputs),
             "onnx_exporter": manifest.source.onnx_exporter,
+            "onnx": msgspec.to_builtins(manifest.onnx),
             "compared": msgspec.to_builtins(manifest.compared),
             "parity": summary,
             "variants": msgspec.to_builtins(manifest.variants),
@@ -259,6 +260,8 @@ class ArtifactInspection:
         for variant in manifest.variants:
             size_bytes = sum(manifest.files[name].size_bytes for name in variant.files)
             table.add_row(variant.precision, f"{megabytes(size_bytes)}, {_describe_variant(variant)}")
+        if manifest.onnx is not None:
+            table.add_row("runs on", manifest.onnx.describe())
         if summary is not None:
             table.add_row("compared", f"{summary.inputs} inputs with the eager model")
         for name, lengths in manifest.compared.items():

@@ -42,7 +42,7 @@ from exporter.outputs.labels import assumed_labels, check_lines
 from exporter.outputs.registry import infer_postprocessing
 from exporter.outputs.target_transform import read_target_option
 from exporter.parity.advice import advise
-from exporter.parity.golden import choose_golden
+from exporter.parity.golden import choose_golden, golden_limits
 from exporter.precision.data import check_data
 from exporter.precision.scores import check_task
 from exporter.precision.variant import VariantReport, VariantRequest, add_variant, check_request, check_written
@@ -58,7 +58,7 @@ from exporter.progress import (
 )
 from runtime.artifact.golden import golden_to_npz
 from runtime.artifact.open import Artifact
-from runtime.artifact.proof import OTHER_MACHINES, golden_input
+from runtime.artifact.proof import golden_input
 from runtime.evidence import Evidence, GoldenInput, evidence_to_json
 from runtime.manifest import FORMAT_VERSION, LAYOUT, Golden, Manifest, Source
 
@@ -162,7 +162,11 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
         with progress.step("parity") as step:
             evidence = _prove(subject, written, stage.folder, progress.advance)
             evidence = msgspec.structs.replace(evidence, golden=written.golden)
-            golden = _golden_limits(written.draft, subject.adapter, parity.NoiseMeasurement(noise=evidence.noise))
+            golden = golden_limits(
+                parity.NoiseMeasurement(noise=evidence.noise),
+                prepared_limit=subject.adapter.prepared_limit,
+                decoder_tolerance=subject.adapter.decoder_tolerance,
+            )
             step.finding = describe_parity(evidence, subject.adapter.noun)
             check_unchanged(subject.checkpoint)
         stage.write(LAYOUT.parity, evidence_to_json(evidence))
@@ -362,20 +366,6 @@ def _describe_reference(run: parity.ReferenceRun, batch: parity.BatchForm, rest:
     ]
     alone = ["it takes one input at a time"] if batch.obstacle else []
     return "; ".join((f"eager PyTorch on {len(run.cases)} {rest}", *run.dropped, *moved, *alone))
-
-
-def _golden_limits(draft: Manifest, adapter: InputAdapter, noise: parity.NoiseMeasurement) -> Golden:
-    """Return how far another machine may stray: some times as far as this one, and for what its decoder rounds."""
-    limits = {name: OTHER_MACHINES * limit for name, limit in noise.limits().items()}
-    return msgspec.structs.replace(
-        draft.golden,
-        prepared_limit=adapter.prepared_limit,
-        output_limits=limits,
-        end_to_end_limits={
-            name: max(limit, adapter.decoder_tolerance * noise.size(name)) if limit else 0.0
-            for name, limit in limits.items()
-        },
-    )
 
 
 def _manifest(subject: _Subject, graphs: WrittenGraphs, stage: Staging) -> Manifest:

@@ -7,6 +7,14 @@ cat.jpg: tiger cat (39.1%)
 """
 
 import os
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - a checkout runs on whatever Python there is; pip refuses by itself
+    raise ImportError(
+        "Python %d.%d: too old for truecopy: expected 3.11 or newer. Make an environment with it: "  # noqa: UP031
+        "python3.11 -m venv .venv" % sys.version_info[:2]
+    )
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 

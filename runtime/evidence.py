@@ -33,7 +33,8 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     ``precision`` is the difference between float32 and float64, ``threads`` between numbers of threads, ``batch``
     between batch sizes; None where it could not be measured, with the reason in ``note``. ``size`` is the largest
     absolute value of the tensor, ``signal`` its variation over the inputs. ``floor`` is the largest of the three
-    differences, and at least a few roundings of ``size``; ``limit`` is ``max_ratio`` times the floor.
+    differences, end to end also of what one rounding of the input moves, and at least a few roundings of ``size``;
+    ``limit`` is ``max_ratio`` times the floor.
     """
 
     tensor: str

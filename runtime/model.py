@@ -12,7 +12,7 @@ from runtime.artifact.variants import warn_if_slow
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import Arrays, run_in_parts
-from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError, bounded
+from runtime.errors import ArtifactError, DeviceError, InputError, TruecopyError
 from runtime.inputs.decoder import (
     UNCOMPARED,
     DecodedInput,
@@ -20,8 +20,8 @@ from runtime.inputs.decoder import (
     SequenceSource,
     Source,
     check_compared,
+    fault_of,
     input_border,
-    to_input_error,
     uncompared_length,
 )
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS
@@ -213,7 +213,7 @@ class Model(ShownModel):
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
         with input_border(subject):
             decoded = self._decoder.decode(source, subject=subject)
-        refused, others = self._by_refusal(self._decoder.lengths(decoded))
+        refused, others = self._decoder.refusable(self._decoder.lengths(decoded))
         check_compared(refused, self.manifest.compared, subject)
         if problem := uncompared_length(others, self.manifest.compared):
             self._warnings.add(UNCOMPARED, subject, problem)
@@ -278,7 +278,7 @@ class Model(ShownModel):
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         self._decoder.check_arrays(arrays)
         if self._decoder.refuses_lengths:
-            check_compared(self._by_refusal(self._executor.lengths(arrays))[0], self.manifest.compared, "inputs")
+            check_compared(self._decoder.refusable(self._executor.lengths(arrays))[0], self.manifest.compared, "inputs")
         variant = self._variant
         if variant.model != variant.network and self._decoder.raw_names and self._decoder.raw_names <= arrays.keys():
             if self.device != "cpu":
@@ -289,11 +289,6 @@ class Model(ShownModel):
             return self._executor.run_raw(arrays, self._graphs.raw)
         with self._executor.active():
             return self._executor.run(arrays)
-
-    def _by_refusal(self, lengths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the lengths of dimensions that are refused where they were not compared, and the others."""
-        refused = {name: length for name, length in lengths.items() if self._decoder.refuses_length(name)}
-        return refused, {name: length for name, length in lengths.items() if name not in refused}
 
     def check_unchanged(self) -> None:
         """Raise ArtifactError if a file of the artifact has been changed since it was loaded."""
@@ -360,9 +355,7 @@ class Model(ShownModel):
                 raise  # the device's fault or the artifact's: no other input would fare better
             if len(batch) > 1:
                 return [self._predict_together([pair], top_k, threshold)[0] for pair in batch]
-            name = batch[0][0]
-            message = f"'{name}': {error}" if isinstance(error, InputError) else str(to_input_error(error, f"'{name}'"))
-            return [Failure(input=name, error=bounded(message))]
+            return [Failure(input=batch[0][0], error=fault_of(error, batch[0][0]))]
 
     def _score(self, prepared: Sequence[PreparedInput]) -> Sequence[InputScores]:
         return run_by_bucket(prepared, self._bucket, self._score_batch, most=self.manifest.largest_batch)

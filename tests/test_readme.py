@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from support.serving import serving
+
+from runtime.deploy.kserve import build_kserve
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
@@ -151,9 +154,29 @@ def test_the_export_script_is_installed_too(folder):
     assert "CHECKPOINT" in run([str(Path(sys.executable).parent / "export"), "--help"], folder)
 
 
-def test_every_option_and_script_that_they_name_exists():
+@pytest.fixture(scope="module")
+def help_texts() -> dict[str, str]:
+    """The help of each command, by its name."""
     commands = json.loads(run([sys.executable, "-c", COMMANDS], ROOT))
-    help_text = "".join(run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands)
+    return {command: run([sys.executable, "-m", "truecopy", command, "--help"], ROOT) for command in commands}
+
+
+def test_every_option_of_a_command_is_one_of_that_command(help_texts):
+    lines = re.sub(r"\\\n\s*", " ", TEXT).splitlines()
+    calls = [call for line in lines for call in re.findall(r"truecopy (\w+)( [^`|#]*)", line)]
+    calls = [(command, options) for command, options in calls if command in help_texts]
+    assert len(calls) > 80
+    wrong = [
+        (command, option)
+        for command, options in calls
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", options)
+        if option not in help_texts[command]
+    ]
+    assert wrong == []
+
+
+def test_every_option_and_script_that_they_name_exists(help_texts):
+    help_text = "".join(help_texts.values())
     help_text += run([sys.executable, "-m", "truecopy", "--help"], ROOT)
     help_text += run([sys.executable, "-m", "capacity", "--help"], ROOT / "scripts")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - OTHER_OPTIONS
@@ -173,6 +196,22 @@ def test_every_script_is_in_the_table_of_scripts():
 def test_every_link_between_the_pages_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_deployment_of_the_docker_page_has_the_ports_probes_and_rights_of_the_files_that_are_written():
+    page = (DOCS / "guides" / "docker.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    deployment = yaml.safe_load(block)
+    (shown,) = deployment["spec"]["template"]["spec"]["containers"]
+    (written,) = yaml.safe_load(build_kserve(DATA / "tiny", ROOT / "out").files["runtime.yaml"])["spec"]["containers"]
+
+    assert [port["containerPort"] for port in shown["ports"]] == [port["containerPort"] for port in written["ports"]]
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert {key: written[name].get(key) for key in shown[name]} == shown[name]
+    assert {key: written["securityContext"].get(key) for key in shown["securityContext"]} == shown["securityContext"]
+    assert shown["volumeMounts"] == written["volumeMounts"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
 
 
 def test_every_example_is_in_the_table_of_examples():

@@ -48,3 +48,15 @@ def test_modules_of_the_current_folder_are_not_imported(program, tmp_path):
 
     assert "missing.pth" in done.stderr
     assert "stranger" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("name", ["truecopy", "runtime", "exporter"])
+def test_a_python_that_is_too_old_is_refused_in_one_sentence(name):
+    code = f"import sys; sys.version_info = (3, 10, 13); import {name}"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: Python 3.10: too old for truecopy: expected 3.11 or newer. Make an environment with it: "
+        "python3.11 -m venv .venv"
+    )

@@ -14,8 +14,10 @@ import sys
 
 # With 'python -m', the current folder comes first on the path of modules: a stranger's file there must not be taken for
 # one of this program.
-if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in {__name__, f"-m{__name__}"} and not sys.flags.safe_path:
-    del sys.path[0]
+# Pythons before 3.11 lack what this reads; the import of the runtime refuses them.
+if sys.version_info >= (3, 11) and sys.argv[:1] == ["-m"]:
+    if sys.orig_argv[-len(sys.argv)] in {__name__, f"-m{__name__}"} and not sys.flags.safe_path:
+        del sys.path[0]
 
 from typing import TYPE_CHECKING
 

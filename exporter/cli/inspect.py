@@ -23,7 +23,7 @@ def inspect(
     *,
     options: ExportOptions,
 ) -> None:
-    """Inspect a checkpoint, or the promise of an artifact; runs nothing that it holds, and needs no PyTorch."""
+    """Inspect a checkpoint or an artifact; runs nothing that it holds, and needs no PyTorch."""
     from exporter.inspection import ArtifactInspection, Inspection, inspect_artifact, inspect_checkpoint, is_artifact
 
     inspection: ArtifactInspection | Inspection

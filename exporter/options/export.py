@@ -19,7 +19,6 @@ from exporter.options.rules import (
     OTHER_INPUTS,
     OUTPUTS,
     PROOF,
-    WRITING,
     check_use,
     is_given,
     option_field,
@@ -55,7 +54,7 @@ _FITTED = {".skops", ".joblib", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(FormOptions, VariantOptions):
+class ExportOptions(VariantOptions, FormOptions):
     """One export, as asked for; None: inferred, and reported.
 
     ``arch`` is a torchvision name, ``timm:NAME``, ``hf:FOLDER``, ``FILE.py:NAME`` or ``FILE.ipynb:NAME``,
@@ -111,7 +110,7 @@ class ExportOptions(FormOptions, VariantOptions):
         panel=IMAGES,
         recheck=True,
         read=read_numbers,
-        help="Channel means (pixels scaled to 0-1).",
+        help="Means of the channels, of pixels from 0 to 1; above 1, of gray levels.",
         input_kinds=("image",),
     )
     std: tuple[float, ...] | None = option_field(
@@ -119,7 +118,7 @@ class ExportOptions(FormOptions, VariantOptions):
         panel=IMAGES,
         recheck=True,
         read=read_numbers,
-        help="Channel standard deviations.",
+        help="Standard deviations of the channels.",
         input_kinds=("image",),
     )
     interpolation: str | None = option_field(
@@ -181,7 +180,7 @@ class ExportOptions(FormOptions, VariantOptions):
         panel=OTHER_INPUTS,
         recheck=True,
         read=read_columns,
-        help="Columns of a transform that was fitted without names.",
+        help="Names of the columns, for a transform that was fitted without names.",
         input_kinds=("tabular",),
     )
     tokenizer: Path | None = option_field(
@@ -211,15 +210,14 @@ class ExportOptions(FormOptions, VariantOptions):
         metavar="WORD",
         panel=OTHER_INPUTS,
         recheck=True,
-        help="Word of --vocabulary that stands for those that are not in it, '' for none. Default: its own, such as "
-        "<unk>.",
+        help="Word of --vocabulary that stands for all others, '' for none. Default: its own, such as <unk>.",
         input_kinds=("tokens",),
     )
     lowercase: bool | None = option_field(
         kind=bool,
         panel=OTHER_INPUTS,
         recheck=True,
-        help="Words are put into lower case before they are looked up in --vocabulary.",
+        help="Put words into lower case before they are looked up in --vocabulary.",
         input_kinds=("tokens",),
     )
     max_length: int | None = option_field(
@@ -227,7 +225,7 @@ class ExportOptions(FormOptions, VariantOptions):
         metavar="N",
         panel=OTHER_INPUTS,
         recheck=True,
-        help="Most tokens of a text or sequence.",
+        help="Most tokens of a text or sequence: where training cut them. Default: the model's own limit.",
         input_kinds=("text", "tokens"),
     )
     pad_id: int | None = option_field(
@@ -256,8 +254,8 @@ class ExportOptions(FormOptions, VariantOptions):
         panel=OTHER_INPUTS,
         recheck=True,
         read=read_parts,
-        help="Part of an input of several, by the forward's parameter; NAME.OPTION=VALUE states any other option of "
-        "it, such as left.resize=64x64. Repeat for each.",
+        help="One of several parts of an input, named as the forward's parameter; NAME.OPTION=VALUE states any other "
+        "option of the part, such as left.resize=64x64. Repeat for each.",
     )
     task_options: TaskOptions = field(default_factory=TaskOptions)
     labels: Path | tuple[str, ...] | None = option_field(
@@ -332,13 +330,6 @@ class ExportOptions(FormOptions, VariantOptions):
         help="With --trust: a file or folder with the module's code; repeat for more.",
         needs=("trust",),
     )
-    name: str | None = option_field(
-        metavar="NAME", panel=WRITING, help="Name of the artifact. Default: the checkpoint's."
-    )
-    out: Path | None = option_field(
-        kind=Path, metavar="FOLDER", panel=WRITING, help="Folder to write. Default: artifacts/NAME."
-    )
-    force: bool = option_field(False, kind=bool, panel=WRITING, help="Replace an existing artifact.")
     tokenizer_input: TextInput | None = None
     part: str = ""
 

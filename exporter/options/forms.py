@@ -1,6 +1,7 @@
-"""Options of the artifact's forms: which ones are written, and in which version of ONNX."""
+"""Options of what is written: the artifact's folder and forms, and the version of ONNX."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from exporter.options.rules import WRITING, option_field
 
@@ -10,8 +11,15 @@ OPSETS = tuple(range(16, 22))
 
 @dataclass(frozen=True, kw_only=True)
 class FormOptions:
-    """The forms of an artifact; None: all that can be made, in the opset that torch's exporter is best at."""
+    """An artifact's name, folder and forms; None: all forms that can be made, in the opset that torch is best at."""
 
+    name: str | None = option_field(
+        metavar="NAME", panel=WRITING, help="Name of the artifact. Default: the checkpoint's."
+    )
+    out: Path | None = option_field(
+        kind=Path, metavar="FOLDER", panel=WRITING, help="Folder to write. Default: artifacts/NAME."
+    )
+    force: bool = option_field(False, kind=bool, panel=WRITING, help="Replace an existing artifact.")
     forms: str | None = option_field(
         choices=("onnx",),
         panel=WRITING,

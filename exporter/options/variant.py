@@ -19,13 +19,13 @@ class VariantOptions:
     precision: Literal["int8", "fp16"] | None = option_field(
         choices=("int8", "fp16"),
         panel=_PANEL,
-        help="Precision of a variant to add: smaller, faster, and measured, int8 on --calibration.",
+        help="Precision of a variant to add beside fp32, which is measured: int8 on --calibration.",
     )
     calibration: Path | None = option_field(
         kind=Path,
         metavar="PATH",
         panel=_PANEL,
-        help="Inputs like those it is used on: a folder, a table or a list. Some calibrate, others measure.",
+        help="Inputs like those that the model is used on: a folder, a table or a list. Some calibrate, others measure.",
         needs=("precision",),
     )
     column: str | None = option_field(

@@ -308,7 +308,7 @@ def _part(options: HeadOptions, tensors: Sequence[Mapping[str, Tensor]], *, labe
         )
     if options.task is None and stop - start == 1:
         raise ExportError(
-            f"{subject}: one column: expected to be told what it is. Pass {options.name}:binary for the logit of the "
+            f"{subject}: one column: its task cannot be seen. Pass {options.name}:binary for the logit of the "
             f"second of two classes, or {options.name}:regress for a number."
         )
     # Names of values are the head's own where there is one.

@@ -60,7 +60,7 @@ def _on_missing_signal(evidence: Evidence) -> str:
         return "All outputs of the network are 0: pass inputs that it reacts to with --samples."
     return (
         f"The network's own '{best.tensor}' varies by {best.signal:.1e}, where its values are up to {best.size:.1e}: "
-        "pass inputs that it tells apart with --samples. Weights that were never trained may give such outputs."
+        "pass --samples whose results differ. Weights that were never trained may give such outputs."
     )
 
 

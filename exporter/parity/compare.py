@@ -56,7 +56,7 @@ _COMPARED: Mapping[Stage, str] = {
     "network": "the network's outputs for the same input",
     "activation": "scores for the same outputs of the network",
     "labels": "what the same scores mean",
-    "end to end": "answers from the raw input",
+    "end to end": "results from the raw input",
 }
 
 

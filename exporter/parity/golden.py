@@ -6,8 +6,10 @@ import numpy as np
 
 from exporter.outputs.registry import open_reference
 from exporter.parity.cases import ReferenceOutput
+from exporter.parity.noise import NoiseMeasurement
 from runtime.artifact.golden import GoldenCase, GoldenSet
-from runtime.manifest import Task
+from runtime.artifact.proof import OTHER_MACHINES
+from runtime.manifest import LAYOUT, Golden, Task
 
 # A golden set is evidence, not payload: a share of the artifact, or a fixed size beside small weights.
 _SHARE = 0.02
@@ -31,6 +33,22 @@ def choose_golden(
     positions = np.linspace(0, len(fitting) - 1, min(len(fitting), _MAXIMUM)).round().astype(int)
     chosen = sorted(fitting[position] for position in positions)
     return GoldenSet(cases=tuple(_case(references[index], task, labels) for index in chosen))
+
+
+def golden_limits(noise: NoiseMeasurement, *, prepared_limit: float, decoder_tolerance: float) -> Golden:
+    """Return how far another machine may stray: some times as far as this one, and for what its decoder rounds.
+
+    ``prepared_limit`` is for prepared inputs; ``decoder_tolerance`` is a share of an output's largest value.
+    """
+    limits = {name: OTHER_MACHINES * limit for name, limit in noise.limits().items()}
+    return Golden(
+        file=LAYOUT.golden,
+        prepared_limit=prepared_limit,
+        output_limits=limits,
+        end_to_end_limits={
+            name: max(limit, decoder_tolerance * noise.size(name)) if limit else 0.0 for name, limit in limits.items()
+        },
+    )
 
 
 def _case(reference: ReferenceOutput, task: Task, labels: Sequence[str]) -> GoldenCase:

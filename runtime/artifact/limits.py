@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from runtime.artifact.open import Artifact
-from runtime.engine.session import Interruption
+from runtime.engine.interruption import Interruption
 from runtime.errors import ArtifactError, InputError
 
 # A run of golden inputs that takes longer is taken for endless: far more than the slowest machine needs.

@@ -42,7 +42,7 @@ _ENGINE_HELP = "; ".join(f"'{name}': {engine.writes}" for name, engine in ENGINE
 
 def deploy(
     engine: Annotated[str, typer.Argument(metavar="ENGINE", help=f"{_ENGINE_HELP}.")],
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The folder that 'truecopy export' wrote.")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder that 'truecopy export' wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="New or empty folder to write to.")],
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder with files, and replace those of the same names.")

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import threading
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -25,24 +24,14 @@ from runtime.engine.devices import (
     split_device,
 )
 from runtime.engine.graph import StoredGraph
+from runtime.engine.interruption import current_interruption
+from runtime.engine.library import onnxruntime
 from runtime.engine.placement import shape_nodes
 from runtime.engine.plugins import plugin_devices
 from runtime.engine.signals import Terminable, register, running
 from runtime.errors import ArtifactError, DeviceError, InputError, listed
 
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    if error.name != "onnxruntime":
-        raise
-    raise DeviceError(
-        "'onnxruntime': not installed. Run: pip install 'truecopy[cpu]', or 'truecopy[cuda]' for NVIDIA GPUs."
-    ) from None
-
 Arrays = Mapping[str, NDArray[Any]]
-
-if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
-    onnxruntime.disable_telemetry_events()  # the user may have imported it before this package set the variable
 
 # A graph as ``open_session`` takes it: a file, its contents, or a verified one.
 Graph: TypeAlias = Path | bytes | StoredGraph
@@ -52,38 +41,6 @@ _SHAPE_OPERATORS = {"Shape", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast",
 
 # onnxruntime's "fatal": every failure is raised, and a failed CUDA provider would print its own messages first.
 _LOG_FATAL = 4
-
-
-# The interruption of the current thread's runs, where there is one.
-_current = threading.local()
-
-
-class Interruption:
-    """A context whose runs, in the thread that enters it, can be ended from another thread.
-
-    ``interrupted`` says that they were; such runs raise InputError at their next node, however long they would take.
-    """
-
-    def __init__(self) -> None:
-        self.options = onnxruntime.RunOptions()
-        self.interrupted = False
-        register(self)
-
-    def terminate(self) -> None:
-        """End the run in progress, as a signal does."""
-        self.options.terminate = True
-
-    def interrupt(self) -> None:
-        """End the run in progress, and those that follow inside the context."""
-        self.interrupted = True
-        self.options.terminate = True
-
-    def __enter__(self) -> "Interruption":
-        _current.interruption = self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _current.interruption = None
 
 
 class Session:
@@ -154,7 +111,7 @@ class Session:
         them, or when the graph cannot run on these values; DeviceError when the device has failed.
         """
         self._check(arrays)
-        interruption: Interruption | None = getattr(_current, "interruption", None)
+        interruption = current_interruption()
         work: Terminable = self
         options = self._run_options
         if interruption is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from runtime.errors import MAX_MESSAGE, InputError, TruecopyError
+from runtime.errors import MAX_MESSAGE, InputError, TruecopyError, bounded
 from runtime.manifest import BATCH, LengthRange
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Decoder(ABC):
     def refuses_length(self, dimension: str) -> bool:  # noqa: ARG002
         """Return whether lengths of this dimension that were not compared with the eager model are refused."""
         return self.refuses_lengths
+
+    def refusable(self, lengths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the lengths of dimensions that are refused where they were not compared, and the others."""
+        refused = {name: length for name, length in lengths.items() if self.refuses_length(name)}
+        return refused, {name: length for name, length in lengths.items() if name not in refused}
 
     @abstractmethod
     def prepare(self, decoded: Any) -> Any:
@@ -180,6 +185,11 @@ def to_input_error(error: Exception, subject: str) -> InputError:
     return InputError(
         f"{subject}: damaged, or not an input of this model: {_reason(error)}. Write it again; --debug shows more."
     )
+
+
+def fault_of(error: Exception, name: str) -> str:
+    """Return the message about what running the input ``name`` raised, with its name and of bounded length."""
+    return bounded(f"'{name}': {error}" if isinstance(error, InputError) else str(to_input_error(error, f"'{name}'")))
 
 
 @contextmanager

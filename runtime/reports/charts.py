@@ -90,7 +90,7 @@ def draw_histogram(counts: Sequence[int], limit: float, title: str) -> str:
                 f"{_percent(count / total)}</text>"
             )
     ticks = [(0.5 * width, "equal")]
-    ticks += [((index + 2) * width, _short(edge)) for index, edge in enumerate(HISTOGRAM_EDGES) if _is_decade(edge)]
+    ticks += [((index + 2) * width, _short(edge)) for index, edge in enumerate(HISTOGRAM_EDGES) if _has_tick(edge)]
     texts = "".join(f'<text x="{x:.2f}%" y="{_HEIGHT - 4}" text-anchor="middle">{text}</text>' for x, text in ticks)
     base = f'<line x1="0" x2="100%" y1="{_HEIGHT - 18}" y2="{_HEIGHT - 18}" class="base"/>'
     return (
@@ -120,8 +120,10 @@ def _range(column: int) -> str:
     return f"{_short(HISTOGRAM_EDGES[column - 2])} to {_short(HISTOGRAM_EDGES[column - 1])} times the noise floor"
 
 
-def _is_decade(value: float) -> bool:
-    return abs(math.log10(value) - round(math.log10(value))) < 1e-9
+def _has_tick(edge: float) -> bool:
+    """Return whether an edge of the histogram has its number below: beyond 100, where each column is a decade, half."""
+    decade = round(math.log10(edge))
+    return abs(math.log10(edge) - decade) < 1e-9 and (decade <= 2 or not decade % 2)
 
 
 def _short(value: float) -> str:
@@ -135,4 +137,4 @@ def _short(value: float) -> str:
 def _percent(share: float) -> str:
     if share >= 0.9995:
         return "100%" if share == 1.0 else ">99.9%"
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+    return f"{share:.0%}" if share >= 0.01 else "&lt;1%"

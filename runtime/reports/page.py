@@ -71,10 +71,7 @@ def _only_grew(evidence: Evidence) -> bool:
 
 def _summary(evidence: Evidence) -> Iterable[str]:
     if evidence.passed:
-        yield (
-            f"<p>On {_count(len(evidence.inputs), 'input')}, every way to run it gave what the original gives, as "
-            f"closely as the original agrees with itself.{_worst_sentence(evidence)}</p>"
-        )
+        yield f"<p>{_passed_sentence(evidence)}{_worst_sentence(evidence)}</p>"
     else:
         yield f"<p>{escape(_sentence(evidence.reason))}</p>"
     if evidence.verdict == "failed" and not _only_grew(evidence) and evidence.first_fault is not None:
@@ -83,6 +80,24 @@ def _summary(evidence: Evidence) -> Iterable[str]:
         yield f"<p><strong>The first stage at fault: {stage}.</strong> {escape(what)} {escape(advice)}</p>"
     if evidence.verdict == "inconclusive":
         yield "<p>This is not a pass: do not ship it. Fix the problem named above, and check again.</p>"
+
+
+def _passed_sentence(evidence: Evidence) -> str:
+    """Return on how many inputs the artifact was right; forms that it is not served from may have run on fewer."""
+    groups = {group.name for group in evidence.groups}
+    whole: dict[tuple[str, str], int] = {}
+    for row in evidence.rows:
+        if row.stage == "end to end" and row.group in groups:
+            whole[row.path, row.device] = whole.get((row.path, row.device), 0) + row.inputs
+    fewest, most = min(whole.values(), default=0), max(whole.values(), default=0)
+    inputs = _count(len(evidence.inputs), "input")
+    copy, closeness = "gave what the original gives", "as closely as the original agrees with itself"
+    if fewest == most:
+        return f"On {inputs}, every way to run it {copy}, {closeness}."
+    return (
+        f"On {inputs}, the artifact as it is served {copy}, {closeness}; every other way to run it did so on {fewest} "
+        "or more of them."
+    )
 
 
 def _worst_sentence(evidence: Evidence) -> str:
@@ -286,7 +301,7 @@ def _figures(evidence: Evidence) -> Iterable[str]:
     )
     faults = frozenset(index for index, row in enumerate(evidence.rows) if not row.passed)
     yield "<h2>All figures</h2>"
-    yield table_to_html(heads, rows, numbers=frozenset({4, 6, 7, 8, 9}), faults=faults)
+    yield f'<div class="wide">{table_to_html(heads, rows, numbers=frozenset({4, 6, 7, 8, 9}), faults=faults)}</div>'
     findings = [
         f"<li>{escape(name_of_row(row))}: {escape(row.finding)}</li>" for row in evidence.rows if not row.passed
     ]

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Any
 
-from runtime.engine.session import Interruption
+from runtime.engine.interruption import Interruption
 from runtime.server.context import RequestContext
 from runtime.server.errors import StoppingError
 from runtime.server.jobs import InferenceJob, Scores

@@ -54,7 +54,7 @@ def serve(
         typer.Option(
             min=1,
             help="Most runs of a model that wait or are in progress; above it requests get 429. One request may have "
-            "so many inputs, or 32 times that where inputs share a run.",
+            "as many inputs, or 32 times as many where inputs share a run.",
             rich_help_panel=_LIMITS,
         ),
     ] = 128,

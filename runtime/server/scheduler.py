@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runtime.engine.session import Interruption
+from runtime.engine.interruption import Interruption
 from runtime.errors import InputError
 from runtime.model import Model
 from runtime.server.batcher import Batcher

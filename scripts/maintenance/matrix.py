@@ -8,6 +8,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -42,24 +43,59 @@ def find_python(version: str) -> str | None:
     return found if done.stdout.strip() == version else None
 
 
-def run_row(python: str, requirements: Sequence[str], wheel: Path) -> tuple[str, str]:
-    """Return the installed versions, and how the runtime's tests ended with them."""
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What every row tests: the wheel, and the tests that belong to it."""
+
+    wheel: Path
+    tests: Path
+    settings: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The installed versions, and how the tests ended with them."""
+
+    versions: str
+    text: str
+    passed: bool
+
+
+def take_material(folder: Path) -> Material:
+    """Build the wheel and copy the tests into ``folder``, both at once: the checkout may change while rows run."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    tests = shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    settings = tuple(Path(shutil.copy(ROOT / name, folder)) for name in ("pyproject.toml", "constraints.txt"))
+    return Material(wheel=wheel, tests=tests, settings=settings)
+
+
+def run_row(python: str, requirements: Sequence[str], material: Material) -> Outcome:
+    """Return how the runtime's tests end with these requirements, in a new environment."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         venv = work / "venv" / "bin" / "python"
         subprocess.run([python, "-m", "venv", str(work / "venv")], check=True)
         install = [str(venv), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         installed = subprocess.run(
-            [*install, str(wheel), *requirements, *TEST_REQUIREMENTS], capture_output=True, text=True, check=False
+            [*install, str(material.wheel), *requirements, *TEST_REQUIREMENTS],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if installed.returncode:
-            return "", f"not installable: {installed.stderr.strip().splitlines()[-1]}"
-        program = f"from importlib.metadata import version; print(*(f'{{name}} {{version(name)}}' for name in {SHOWN}))"
+            reason = installed.stderr.strip().splitlines() or [f"pip exited with {installed.returncode}"]
+            return Outcome(versions="", text=f"not installable: {reason[-1]}", passed=False)
+        program = (
+            f"from importlib.metadata import version; print(*(f'{{n}} {{version(n)}}' for n in {SHOWN}), sep=', ')"
+        )
         versions = subprocess.run([str(venv), "-c", program], check=True, capture_output=True, text=True).stdout.strip()
-        # From a copy of the tests, so that the package under test is the wheel and not the checkout.
-        shutil.copytree(ROOT / "tests", work / "tests")
-        for name in ("pyproject.toml", "constraints.txt"):
-            shutil.copy(ROOT / name, work)
+        # Away from the checkout, so that the package under test is the wheel.
+        shutil.copytree(material.tests, work / "tests")
+        for path in material.settings:
+            shutil.copy(path, work)
         tested = subprocess.run(
             [str(venv), "-m", "pytest", "-q", "-o", "filterwarnings=default", "tests/runtime"],
             cwd=work,
@@ -71,7 +107,8 @@ def run_row(python: str, requirements: Sequence[str], wheel: Path) -> tuple[str,
         for line in lines:
             if line.startswith(("FAILED", "ERROR")):
                 print(f"  {line}", file=sys.stderr)
-        return versions, ", ".join(_COUNTS.findall(lines[-1])) if lines else tested.stderr.strip()[-200:]
+        text = ", ".join(_COUNTS.findall(lines[-1])) if lines else tested.stderr.strip()[-200:]
+        return Outcome(versions=versions, text=text, passed=not tested.returncode)
 
 
 def main() -> None:
@@ -83,12 +120,10 @@ def main() -> None:
         *project["dependencies"],
         *(one for name in EXTRAS for one in project["optional-dependencies"][name]),
     ]
+    failed = False
     print("| Python | versions | tests/runtime |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)], check=True, capture_output=True
-        )
-        (wheel,) = Path(folder).glob("*.whl")
+        material = take_material(Path(folder))
         for version in asked:
             python = find_python(version)
             if python is None:
@@ -96,8 +131,10 @@ def main() -> None:
                 continue
             rows = [("oldest", oldest(requirements))] if version == OLDEST_ON else []
             for name, chosen in [*rows, ("newest", requirements)]:
-                versions, outcome = run_row(python, chosen, wheel)
-                print(f"| {version} | {name}: {versions} | {outcome} |", flush=True)
+                outcome = run_row(python, chosen, material)
+                failed = failed or not outcome.passed
+                print(f"| {version} | {name}: {outcome.versions} | {outcome.text} |", flush=True)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

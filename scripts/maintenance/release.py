@@ -46,7 +46,9 @@ def faults_of(*, version: str, section: Section, tag: str | None, changed: str) 
     if tag is not None and tag != f"v{version}":
         faults.append(f"tag '{tag}': expected 'v{version}', the version of pyproject.toml.")
     if changed:
-        faults.append(f"the checkout has changes that are not committed: {', '.join(changed.split()[1::2])}.")
+        faults.append(
+            f"the checkout has changes that are not committed: {', '.join(line[3:] for line in changed.splitlines())}."
+        )
     return faults
 
 
@@ -68,7 +70,9 @@ def check_contents(wheel: Path, sdist: Path, version: str) -> list[str]:
     with tarfile.open(sdist) as archive:
         files = {member.name.partition("/")[2] for member in archive.getmembers()}
     faults += [
-        f"{sdist.name}: lacks '{name}'." for name in ("pyproject.toml", "LICENSE", "README.md") if name not in files
+        f"{sdist.name}: lacks '{name}'."
+        for name in ("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md")
+        if name not in files
     ]
     return faults
 

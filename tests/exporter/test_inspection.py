@@ -197,7 +197,9 @@ def test_the_promise_of_an_artifact_is_shown(exported, capsys):
     inspection = inspect_artifact(exported.artifact)
 
     assert inspection.to_dict()["compared"]["batch"] == {"lowest": 1, "highest": 16}
+    assert inspection.to_dict()["onnx"]["oldest_onnxruntime"]
     Console(width=100).print(inspection.to_page())
     page = capsys.readouterr().out
     assert re.search(r"height \d+ to \d+", page)
     assert "batch 1 to 16" in page
+    assert re.search(r"runs on +opset \d+, IR \d+, onnxruntime [\d.]+ or newer", page)

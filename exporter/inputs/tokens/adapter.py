@@ -138,7 +138,7 @@ class TokensAdapter(AdapterDefaults):
         else:
             padding = "those of equal length share a batch"
             if self._pad_id is not None:
-                padding += f", as answers depend on padding with {self._pad_id}"
+                padding += f", as results depend on padding with {self._pad_id}"
         return f"sequences {lengths}, {size}; {padding}"
 
     def assume_task(self, options: TaskOptions, network: nn.Module, value: Any) -> TaskOptions:

@@ -24,6 +24,21 @@ What `truecopy export` and `truecopy parity --json` write. The [JSON schema](../
 programs. Readers ignore keys that they do not know. [What *proven* means](../concepts/proven.md) and [the noise
 floor](../concepts/noise-floor.md) explain the figures.
 
+Begin with `verdict` and `reason`. `rows` has one entry for each path, stage and group of inputs: `difference` divided
+by `floor` is what tables call *x noise*, and `fault` is null where the row passed. `not_proven` says what was left out.
+
+```python
+import json
+
+with open("artifacts/model/parity.json") as file:
+    evidence = json.load(file)
+print(evidence["verdict"], evidence["reason"])
+for row in evidence["rows"]:
+    ratio = row["difference"] / row["floor"] if row["difference"] and row["floor"] else 0
+    print(row["path"], row["stage"], row["group"], ratio, row["fault"] or "passed")
+print(*evidence["not_proven"], sep="\\n")
+```
+
 """
 
 

@@ -68,6 +68,20 @@ def test_a_pass_says_what_was_compared_and_how_close_it_is(passed, outcome_of):
         assert said in text
 
 
+def test_a_pass_says_where_other_forms_ran_on_fewer_inputs(passed, outcome_of):
+    fewer = [
+        msgspec.structs.replace(row, inputs=1, planned=1)
+        if (row.path, row.stage) == ("model.onnx", "end to end")
+        else row
+        for row in passed.rows
+    ]
+    text = read(outcome_of(msgspec.structs.replace(passed, rows=tuple(fewer)))).text
+
+    assert "On 4 inputs, every way to run it gave what the original gives" in read(outcome_of(passed)).text
+    assert "On 4 inputs, the artifact as it is served gave what the original gives" in text
+    assert "every other way to run it did so on 2 or more of them" in text
+
+
 def test_what_was_compared_whole_and_what_is_not_proven_stand_in_the_page_and_below_the_table(passed, outcome_of):
     stale = msgspec.structs.replace(passed.whole[0], fault="value", finding="the weights: 'line.weight' differs")
     evidence = msgspec.structs.replace(passed, whole=(*passed.whole, stale))
@@ -167,3 +181,10 @@ def test_histograms_show_single_values_and_mark_what_is_too_much():
     assert chart.count('class="bad"') == 2
     assert "10 to 30 times the noise floor: 1 of 1,000,007 values" in chart
     assert "more than 100k times the noise floor" in chart
+    assert "1k</text>" not in chart, "a decade per column leaves room for every second number"
+
+
+def test_the_labels_of_small_columns_fit_their_width():
+    chart = draw_histogram((900, 0, 83, 0, 10, 0, 7, 0, 0, 0, 0, 0, 0, 0), 10.0, "network")
+
+    assert re.findall(r">([^<>]*%)</text>", chart) == ["90%", "8%", "1%", "&lt;1%"]

@@ -15,7 +15,8 @@ from PIL import Image
 pytest.importorskip("onnx")
 from support.endless import GRAY, make_endless
 
-from runtime.engine.session import Interruption, open_session
+from runtime.engine.interruption import Interruption
+from runtime.engine.session import open_session
 from runtime.errors import InputError
 
 

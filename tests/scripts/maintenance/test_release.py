@@ -28,7 +28,7 @@ def wheel(tmp_path):
 def sdist(tmp_path):
     path = tmp_path / "truecopy-1.2.3.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
-        for name in ("pyproject.toml", "LICENSE", "README.md"):
+        for name in ("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"):
             archive.addfile(tarfile.TarInfo(f"truecopy-1.2.3/{name}"), io.BytesIO())
     return path
 
@@ -45,6 +45,7 @@ def test_the_changelog_begins_with_the_version_of_the_package():
         (Section(version=VERSION, date="unreleased"), None, "", "no day: got 'unreleased'"),
         (Section(version=VERSION, date="2026-01-02"), "v1.2", "", "expected 'v1.2.3'"),
         (Section(version=VERSION, date="2026-01-02"), "v1.2.3", " M README.md\n?? new.py\n", "README.md, new.py"),
+        (Section(version=VERSION, date="2026-01-02"), "v1.2.3", '?? "a b.py"\n M c.py\n', '"a b.py", c.py.'),
     ],
 )
 def test_what_does_not_fit_together_is_named(section, tag, changed, fault):
