@@ -1,5 +1,6 @@
 """Interface of an input adapter."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from exporter.conversion.network_io import Dimensions
 from exporter.conversion.node_builder import NodeBuilder
 from exporter.conversion.to_torchscript import script
 from exporter.options.task import TaskOptions
-from exporter.parity.cases import CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
+from exporter.parity.cases import Case, CaseSource, PreparedInput, ServedPath, StageBorders, StepExecution
 from exporter.parity.proof_cache import ProofCache
 from exporter.progress import Advance
 from runtime.artifact.open import Artifact
@@ -136,6 +137,14 @@ class AdapterDefaults:
     def assume_task(self, options: TaskOptions, _network: nn.Module, _value: Any) -> TaskOptions:
         """Return the options as they are."""
         return options
+
+    @abstractmethod
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases that may share a batch before they are prepared."""
+
+    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return the same, which share a batch as well once they are prepared."""
+        return self.decoded_batch(cases)
 
     def check_steps(
         self,

@@ -16,6 +16,10 @@ from runtime.model import Model
 # Batches of these sizes are compared; an adapter's own batch has as many cases as the largest.
 BATCH_SIZES = (1, 2, 3, 7)
 
+# The size of the batch that runs in forms that are not the one served from: neither the size that graphs are traced
+# with, nor a multiple of it.
+OTHER_BATCH = 3
+
 # Where inputs are from, as the report groups them.
 # The user's own function makes the tokens of texts.
 SAMPLES, PHOTOS, GENERATED, TEXTS = "samples", "photos", "generated", "texts"
@@ -159,7 +163,10 @@ class CaseSource(Protocol):
         """Return the inputs to compare, of every size and form that the artifact promises."""
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Return cases that may share a batch, as many as the largest of BATCH_SIZES."""
+        """Return cases that may share a batch once they are prepared, as many as the largest of BATCH_SIZES."""
+
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return cases that may share a batch before they are prepared, OTHER_BATCH or more."""
 
     def decode(self, case: Case) -> Arrays:
         """Return the inputs of the ``model`` graph, decoded without the runtime; none where it takes prepared ones."""

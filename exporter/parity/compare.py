@@ -14,7 +14,7 @@ from exporter.conversion.network_io import Arrays
 from exporter.outputs.interpreter import Decision
 from exporter.outputs.registry import open_reference
 from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey, Tolerance, measure_difference
-from exporter.parity.cases import ReferenceOutput, ServedPath, ServedStage, StageId
+from exporter.parity.cases import OTHER_BATCH, ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
 from exporter.parity.noise import spread, varies
 from exporter.parity.output_memory import OutputMemory
@@ -39,9 +39,6 @@ _FEW = 2
 # How many inputs of a group run through a whole form that is not the one served from, where its pixels are those of the
 # reference for every input: a fault of its network, which has no branches on values, shows on any input.
 _REPRESENTATIVES = 3
-
-# Neither the size that graphs are traced with, nor a multiple of it.
-_OTHER_BATCH = 3
 
 # Beyond this multiple of its limit, no other input's noise explains a difference. Measured: an untrained attention
 # network moved by 240 times as much on an image of noise as on the photos that its limit was measured on.
@@ -171,7 +168,7 @@ def _counted(path: ServedPath, count: Count) -> ServedPath:
 def _batch_sizes(path: ServedPath, paths: Sequence[ServedPath], subject: ParityInputs) -> Sequence[int]:
     """Return the sizes of batches to run: all of them where the artifact is served from, one of them elsewhere."""
     sizes = [size for size in subject.batch_sizes if size > 1]
-    return sizes if _is_served(path, paths) else [size for size in sizes if size == _OTHER_BATCH]
+    return sizes if _is_served(path, paths) else [size for size in sizes if size == OTHER_BATCH]
 
 
 def _is_served(path: ServedPath, paths: Sequence[ServedPath]) -> bool:
@@ -249,7 +246,8 @@ def _end_to_end_rows(
     for group, references in subject.groups.items():
         chosen = spread(references, most or len(references))
         rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in chosen], ties))
-    batches = [[subject.batch[row % len(subject.batch)] for row in range(size)] for size in batch_sizes]
+    cases = subject.batch if path.name == RUNTIME else subject.decoded_batch
+    batches = [[cases[row % len(cases)] for row in range(size)] for size in batch_sizes]
     if batches:
         rows.append(_end_to_end_row(path, subject, BATCHES, batches, ties))
     return rows
@@ -270,7 +268,11 @@ def _end_to_end_row(
         outputs: list[Arrays] = []
         tally.add(name, partial(_measure_batch, path, subject, tolerance, references, outputs))
         # A large batch holds the same cases over and over: their decisions count once.
-        for arrays, reference in zip(outputs, references[: len(subject.batch)], strict=False):
+        seen: set[int] = set()
+        for arrays, reference in zip(outputs, references, strict=False):
+            if id(reference) in seen:
+                continue
+            seen.add(id(reference))
             decision = _decide(arrays, reference, subject)
             if decision is None:
                 continue

@@ -27,10 +27,10 @@ class ParityInputs:
     """Everything that a comparison needs besides the paths: the reference's side.
 
     ``references`` are the reference's outputs for single cases of every size, ``batch`` those for cases that may share
-    a batch, of which batches of the promised sizes are made, over and over where they are larger. ``labels`` are the
-    class names as the user gave them, ``network`` is the untouched eager network. ``remeasure`` measures the noise on
-    every input, for differences that are just beyond the limits of the few inputs that ``noise`` was measured on.
-    ``thorough`` runs every form on every input.
+    a batch once they are prepared, and ``decoded_batch`` those that may before. Batches of the promised sizes are made
+    of them, over and over where they are larger. ``labels`` are the class names as the user gave them, ``network`` is
+    the untouched eager network. ``remeasure`` measures the noise on every input, for differences that are just beyond
+    the limits of the few inputs that ``noise`` was measured on. ``thorough`` runs every form on every input.
     ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual, and
     ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault.
     """
@@ -39,6 +39,7 @@ class ParityInputs:
     network: nn.Module
     references: Sequence[ReferenceOutput]
     batch: Sequence[ReferenceOutput]
+    decoded_batch: Sequence[ReferenceOutput]
     noise: NoiseMeasurement
     remeasure: Callable[[], NoiseMeasurement]
     labels: Sequence[str]
@@ -132,12 +133,13 @@ def build_inputs(
     measure = partial(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
     )
-    batch = _run_batch(eager)
+    batch, decoded_batch = _run_batches(eager)
     return ParityInputs(
         manifest=manifest,
         network=eager.reference.network,
         references=eager.references,
-        batch=batch.outputs(eager.postprocessing),
+        batch=batch,
+        decoded_batch=decoded_batch,
         noise=measure(advance=advance),
         remeasure=partial(measure, every_input=True),
         labels=labels,
@@ -155,12 +157,20 @@ def build_inputs(
     )
 
 
-def _run_batch(eager: EagerModel) -> ReferenceRun:
-    """Return the reference for cases that may share a batch."""
-    try:
-        return eager.reference.run(eager.source.batch(eager.run.cases))
-    except ConversionError:  # of the cases that were made for a batch, the network takes none
-        return eager.reference.run(eager.run.cases[:1] * max(BATCH_SIZES))
+def _run_batches(eager: EagerModel) -> tuple[Sequence[ReferenceOutput], Sequence[ReferenceOutput]]:
+    """Return the reference for cases that may share a batch once they are prepared, and for those that may before."""
+    known = {id(reference.case): reference for reference in eager.references}
+    batches = []
+    for cases in (eager.source.batch(eager.run.cases), eager.source.decoded_batch(eager.run.cases)):
+        made = list({id(case): case for case in cases if id(case) not in known}.values())
+        try:
+            outputs = eager.reference.run(made).outputs(eager.postprocessing) if made else ()
+        except ConversionError:  # of the cases that were made for a batch, the network takes none
+            outputs = ()
+        known |= {id(reference.case): reference for reference in outputs}
+        taken = [known[id(case)] for case in cases if id(case) in known]
+        batches.append(taken or [eager.references[0]])
+    return batches[0], batches[1]
 
 
 def _left_out(manifest: Manifest) -> tuple[str, ...]:

@@ -162,10 +162,10 @@ class CompositeAdapter(AdapterDefaults):
             for row in range(count)
         )
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return combinations of what each part has for a batch, in one shape."""
         batches = [
-            _of_one_shape(part, part.adapter.batch([self._split(case)[index] for case in cases]))
+            _of_one_shape(part, part.adapter.decoded_batch([self._split(case)[index] for case in cases]))
             for index, part in enumerate(self._parts)
         ]
         return tuple(self._case(row, own) for row, own in enumerate(zip(*batches, strict=True)))

@@ -31,6 +31,8 @@ from exporter.inputs.image.pixel_check import PixelCheck, decode_rows
 from exporter.inputs.image.torchvision_reader import channels_after
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import (
+    BATCH_SIZES,
+    OTHER_BATCH,
     Case,
     PreparedInput,
     ReferenceOutput,
@@ -163,8 +165,14 @@ class ImageAdapter(AdapterDefaults):
         return self._read
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Return images of any size where they are prepared to one, else of one size."""
+        if self._spec.preprocessing.height is None:
+            return batch_of(cases, self._spec)
+        return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
+
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return images of one size."""
-        return batch_of(cases, self._spec)
+        return batch_of(cases, self._spec)[:OTHER_BATCH]
 
     def prepare(self, case: Case) -> PreparedInput:
         """Return what the user's transform gives for an image, decoded as torchvision's loaders do: ``convert("RGB")``.

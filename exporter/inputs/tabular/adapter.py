@@ -98,7 +98,7 @@ class TabularAdapter(AdapterDefaults):
         """Return the user's rows, or random ones as spread as the training's; then empty cells and unseen values."""
         return self._cases
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return some rows: any may share a batch."""
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 

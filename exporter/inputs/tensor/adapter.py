@@ -166,7 +166,7 @@ class TensorAdapter(AdapterDefaults):
         """
         return self._own_cases() if self._samples is None else self._user_cases(self._samples)
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases of one shape: those of the shape that most have, over and over."""
         shapes = [tuple(array.shape for array in self.decode(case).values()) for case in cases]
         common = max(shapes, key=shapes.count)

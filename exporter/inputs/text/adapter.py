@@ -166,7 +166,7 @@ class TextAdapter(AdapterDefaults):
         """Return the user's texts and our own, up to one that is cut."""
         return self._cases
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases of different lengths where padding is allowed, and else of the length that most of them have."""
         shared = list(cases)
         if self._spec.pad_id is None:

@@ -155,7 +155,7 @@ class TokensAdapter(AdapterDefaults):
         """Return the user's sequences, and random ones of every length that the network takes."""
         return self._cases
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases of different lengths where padding is allowed, and else of one."""
         if self._spec.pad_id is not None:
             return tuple(cases[(5 * row) % len(cases)] for row in range(max(BATCH_SIZES)))

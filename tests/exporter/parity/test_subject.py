@@ -73,6 +73,12 @@ def test_it_has_the_eager_networks_outputs_for_every_case_and_for_a_batch(eager,
     assert len({reference.prepared.arrays["x"].shape for reference in subject.batch}) == 1
 
 
+def test_a_batch_of_known_cases_runs_the_eager_network_no_more(eager, subject):
+    known = {id(reference) for reference in eager.references}
+
+    assert {id(reference) for reference in (*subject.batch, *subject.decoded_batch)} <= known
+
+
 def test_it_has_the_lengths_and_the_noise_at_the_ratio_that_was_asked_for(eager, subject):
     shapes = {reference.prepared.arrays["x"].shape[1] for reference in subject.references}
     assert subject.lengths == {"length": tuple(sorted(shapes))}

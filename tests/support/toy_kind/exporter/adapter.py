@@ -40,7 +40,7 @@ class PointAdapter(TensorAdapter):
             for number, (x, y) in enumerate(points)
         )
 
-    def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+    def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return any of the cases, over and over."""
         return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
 
