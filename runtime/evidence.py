@@ -62,7 +62,9 @@ class NearTie(msgspec.Struct, frozen=True, kw_only=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of one path on one device, over one group of inputs, compared with the eager model.
 
-    Each stage but ``end to end`` gets the eager model's own input to it. ``difference`` is the largest absolute
+    Each stage but ``end to end`` gets the eager model's own input to it. ``path`` is a form of the artifact or
+    ``runtime``, ``group`` one of ``groups`` or ``batches``. ``fault`` is null where the row passed, and ``finding`` the
+    sentence about it. ``worst_input`` is the input with the largest difference. ``difference`` is the largest absolute
     difference in ``unit``, ``difference_p99`` the 99th percentile, and ``share`` the share of values that differ at
     all; ``floor`` and ``limit`` are in the same unit. Outputs with different limits are scaled to the largest limit.
     Figures are None where a stage has none. ``histogram`` counts values by their ratio to the floor: equal values, then
@@ -176,14 +178,17 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict of a parity check, and all that it rests on.
 
-    ``reason`` is one sentence, empty for a pass; ``first_fault`` is the index of the row of the first stage at fault.
-    ``batch_sizes``, and ``lengths`` by the name of the dimension, are those that were run. ``tools`` are versions by
-    name. ``max_ratio`` is the limit as a multiple of the noise floor. ``whole`` are the things that were compared
-    whole. ``not_proven`` has one sentence for each thing that is not proven: what was assumed, what the user stated
-    without code of training to compare with, and what could not be compared, such as a device that the machine lacks.
-    ``fallbacks`` has one for each part of the artifact that was not converted as usual, with the reason where it is
-    known; it is compared like every other. ``golden`` are the inputs of golden.npz, in its order, in the evidence of an
-    artifact. ``drift`` is present where the check was compared with a baseline, and may be the reason of a failure.
+    ``artifact`` is its name. ``verdict`` is ``passed``, ``failed``, or ``inconclusive``, which is no pass. ``noise``
+    has one entry for each tensor, ``rows`` one for each path, stage and group of inputs. ``groups`` are the inputs by
+    their origin, ``near_ties`` those whose label the eager model itself is unsure of. ``reason`` is one sentence, empty
+    for a pass; ``first_fault`` is the index of the row of the first stage at fault. ``batch_sizes``, and ``lengths`` by
+    the name of the dimension, are those that were run. ``tools`` are versions by name. ``max_ratio`` is the limit as a
+    multiple of the noise floor. ``whole`` are the things that were compared whole. ``not_proven`` has one sentence for
+    each thing that is not proven: what was assumed, what the user stated without code of training to compare with, and
+    what could not be compared, such as a device that the machine lacks. ``fallbacks`` has one for each part of the
+    artifact that was not converted as usual, with the reason where it is known; it is compared like every other.
+    ``golden`` are the inputs of golden.npz, in its order, in the evidence of an artifact. ``drift`` is present where
+    the check was compared with a baseline, and may be the reason of a failure.
     """
 
     format_version: int = FORMAT_VERSION

@@ -186,6 +186,13 @@ def test_every_option_and_script_that_they_name_exists(help_texts):
         assert (ROOT / script).exists(), script
 
 
+def test_every_path_of_the_repository_that_they_name_exists():
+    named = re.findall(r"`((?:tests|runtime|exporter|kernels|\.github|\.ci)/[\w./-]+)`", TEXT)
+    assert len(named) > 40
+    # Those of the examples of an extension are to be written.
+    assert [path for path in named if not (ROOT / path).exists() and not re.search("point|gamma", path)] == []
+
+
 def test_every_script_is_in_the_table_of_scripts():
     page = (DOCS / "contributing" / "development.md").read_text(encoding="utf-8")
     scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file()]

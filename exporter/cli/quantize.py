@@ -28,7 +28,7 @@ def quantize(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Inputs like those that the model is used on: a folder, a table or a list. Some calibrate, others measure.",
+            help="Inputs as the model gets them in use: a folder, a table or a list. Some calibrate, others measure.",
         ),
     ] = None,
     column: Annotated[

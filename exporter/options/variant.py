@@ -25,7 +25,7 @@ class VariantOptions:
         kind=Path,
         metavar="PATH",
         panel=_PANEL,
-        help="Inputs like those that the model is used on: a folder, a table or a list. Some calibrate, others measure.",
+        help="Inputs as the model gets them in use: a folder, a table or a list. Some calibrate, others measure.",
         needs=("precision",),
     )
     column: str | None = option_field(

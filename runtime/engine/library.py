@@ -3,7 +3,6 @@
 import os
 import struct
 import sys
-import sysconfig
 from platform import machine
 
 from runtime.errors import DeviceError
@@ -31,6 +30,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "onnxruntime":
         raise
+    import sysconfig
+
     raise DeviceError(
         missing_library(
             bits=8 * struct.calcsize("P"),

@@ -8,12 +8,16 @@ from typing import Any
 from runtime.errors import InputError, listed
 from runtime.inputs.folders import OUTSIDE_FOLDERS, LeftOut, walk_folder
 from runtime.inputs.registry import source_format_of
+from runtime.inputs.source import path_from_line
 from runtime.inputs.tabular.tables import read_rows
 from runtime.manifest import Manifest
 from runtime.model import Model
 from runtime.outputs.metrics import Scores, stack
 from runtime.outputs.registry import open_interpreter
 from runtime.results import non_finite_message
+
+# Columns of inputs of any kind; the first is a path. Those of a kind come after them.
+_INPUT_COLUMNS = ("path", "text", "input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +33,10 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
     """Yield the inputs of ``data`` with their truth, in a fixed order.
 
     A folder has one folder per class in it, named like the class. A table has the label in ``column``; of a row's other
-    columns, models of rows take those they know, and other models the one called ``path`` (from the table's own
-    folder), ``text`` or ``input``, or the only one. A regression takes the columns with its values' names, a model of
-    several heads those with the heads' names. An unknown label is an InputError in the place of its input; a missing
-    column or folder raises one.
+    columns, models of rows take those they know, and other models the one with a usual name, such as ``path`` (from the
+    table's own folder), ``image``, ``text`` or ``input``, or the only one. A regression takes the columns with its
+    values' names, a model of several heads those with the heads' names. An unknown label is an InputError in the place
+    of its input; a missing column or folder raises one.
 
     The truth of a segmentation is a file: of a folder, ``images/x.jpg`` has its mask in ``masks/x.png``; a table has
     its path in ``column``. What a folder has besides inputs is counted in an InputError at the end.
@@ -65,7 +69,8 @@ def read_labeled(model: Model, data: Path, *, column: str) -> Iterator[LabeledDa
         except InputError as error:
             yield error
             continue
-        yield LabeledData(name=name, source=_source(model.manifest, row, data, columns), truth=truth)
+        source = _source(model.manifest, row, data, columns)
+        yield source if isinstance(source, InputError) else LabeledData(name=name, source=source, truth=truth)
 
 
 def score_labeled(model: Model, labeled: Iterator[LabeledData | InputError]) -> Scores:
@@ -164,10 +169,15 @@ def _source(manifest: Manifest, row: Mapping[str, Any], data: Path, truth_column
         cells = {name: value for name, value in row.items() if name in source_format.row_columns}
         return source_format.rows_in(data.parent)(cells, None, str(data))[1]
     others = [name for name in row if name not in truth_columns]
-    name = next((name for name in ("path", "text", "input") if name in others), others[0] if len(others) == 1 else None)
+    usual = tuple(dict.fromkeys((*_INPUT_COLUMNS, *source_format.usual_columns)))
+    name = next((name for name in usual if name in others), others[0] if len(others) == 1 else None)
     if name is None:
         raise InputError(
-            f"'{data}': no column of inputs: expected 'path', 'text' or 'input', or one column besides the truth, got "
-            f"{', '.join(row)}. Rename it."
+            f"'{data}': no column of inputs: expected one of {', '.join(map(repr, usual))}, or one column besides the "
+            f"truth, got {', '.join(row)}. Rename it."
         )
-    return data.parent / str(row[name]) if name == "path" else row[name]
+    if name in _INPUT_COLUMNS or name not in usual:
+        return data.parent / str(row[name]) if name == "path" else row[name]
+    if source_format.from_line is path_from_line and isinstance(row[name], str):
+        return data.parent / row[name]
+    return source_format.from_row({name: row[name]}, None, str(data))[1]

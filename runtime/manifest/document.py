@@ -74,7 +74,12 @@ class KeyTransform(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Source(Part, frozen=True, kw_only=True):
-    """Origin of the network: enough to export it again."""
+    """Origin of the network: enough to export it again.
+
+    ``architecture`` is the reference that ``--arch`` takes, ``arguments`` those of its call. ``checkpoint_sha256`` is
+    that of the file, ``checkpoint_entry`` the state dict in it, empty for the file itself. ``keys`` are the changes
+    that loading needed, ``onnx_exporter`` is the exporter of torch that converted the network.
+    """
 
     architecture: str
     arguments: dict[str, Any]
@@ -94,8 +99,8 @@ class File(Part, frozen=True, kw_only=True):
 class ParitySummary(Part, frozen=True, kw_only=True):
     """The worst figures of ``parity.json``: pixels in gray levels, scores, and the share of labels that agree.
 
-    ``ratio`` is the largest difference of scores as a multiple of the noise floor, ``max_ratio`` the limit of it. A
-    figure is None where the artifact has none.
+    ``inputs`` is the number of inputs that were run, without batches. ``ratio`` is the largest difference of scores as
+    a multiple of the noise floor, ``max_ratio`` the limit of it. A figure is None where the artifact has none.
     """
 
     verdict: Literal["passed"]
@@ -146,6 +151,11 @@ class Calibration(Part, frozen=True, kw_only=True):
 
 class Manifest(Part, frozen=True, kw_only=True):
     """All that the runtime knows about an artifact before it opens another file.
+
+    ``name`` is what servers offer it under. ``task`` says what the outputs mean, ``inputs`` how an input is decoded and
+    prepared, and ``outputs`` what every graph gives. ``variants`` are the graphs by precision, fp32 first. ``golden``
+    is what ``truecopy verify`` compares, ``source`` where the network is from. ``files`` are all other files by name,
+    ``tools`` the versions that made them. ``calibration`` is present after ``truecopy calibrate``.
 
     ``parity`` is None only during an export, before its check has passed; the runtime refuses such an artifact.
     ``compared`` is what was compared, by the name of each dynamic dimension: ``batch``, ``length``, and those that the

@@ -17,7 +17,13 @@ SCHEMES = ("light", "dark")
 
 def save(browser: webdriver.Chrome, path: Path) -> None:
     """Save the whole page, also what is below the window."""
-    size = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+
+    def layout(page: webdriver.Chrome) -> dict | None:
+        size = page.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+        return size if size["width"] else None
+
+    # A page that is loaded may not be laid out yet.
+    size = WebDriverWait(browser, 30).until(layout)
     clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(shot["data"]))

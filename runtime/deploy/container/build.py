@@ -19,7 +19,8 @@ from runtime.manifest import FULL_PRECISION, LAYOUT
 _DOCKERFILE = """\
 # '{name}' and its server. Written by 'truecopy deploy container'.
 #   docker build --build-arg BASE=python:{python}-slim@sha256:... --tag {image} .
-# Choose BASE: an image with Python {pythons}, venv and glibc, by its digest.
+# Choose BASE: an image with Python {pythons}, venv and glibc, by its digest, which
+# 'docker buildx imagetools inspect python:{python}-slim' prints.
 ARG BASE
 
 FROM ${{BASE}} AS build
@@ -130,7 +131,8 @@ def build_container(artifact: Path, out: Path, precision: str = FULL_PRECISION) 
             wheel: wheel_bytes,
             **{f"artifact/{file}": opened.path / file for file in (LAYOUT.manifest, *opened.manifest.files)},
         },
-        next_steps=f"  docker build --build-arg BASE=python:{facts['python']}-slim@sha256:... "
+        next_steps=f"  docker buildx imagetools inspect python:{facts['python']}-slim     # its digest\n"
+        f"  docker build --build-arg BASE=python:{facts['python']}-slim@sha256:... "
         f"--tag {facts['image']} {out}\n"
         f"  docker run --read-only --tmpfs /tmp --publish 127.0.0.1:{HTTP_PORT}:{HTTP_PORT} {facts['image']}",
     )

@@ -24,6 +24,11 @@ _SCHEMAS = "#/components/schemas/"
 # Labels that a model's description lists: enough to recognize them; a document with thousands opens slowly.
 _EXAMPLE_LABELS = 5
 
+_MEANINGS = {
+    "top_k": "Number of classes to list for each input.",
+    "threshold": "Lowest probability of a label; below it, 'unknown'. Default: the artifact's own.",
+}
+
 _ERRORS = {
     "400": "The request is wrong; the message says what was expected.",
     "401": "The bearer token is missing or wrong.",
@@ -143,14 +148,17 @@ def _predict_operation(name: str, model: ServedModel) -> Json:
     examples = ", ".join(f"'{label}'" for label in labels[:_EXAMPLE_LABELS])
     more = ", ..." if len(labels) > _EXAMPLE_LABELS else ""
     operation = _operation(
-        f"Predict with '{name}': {manifest.task.kind} of {kind_of(manifest)}",
+        f"Predict with '{name}' (task {manifest.task.kind}, input {kind_of(manifest)})",
         "Predict",
         response,
         description=f"{len(labels)} labels: {examples}{more}." if labels else "",
         also=_errors(),
     )
     operation["requestBody"] = {"required": True, "content": _predict_content(manifest, options)}
-    operation["parameters"] = [{"name": field, "in": "query", "schema": schema} for field, schema in options.items()]
+    operation["parameters"] = [
+        {"name": field, "in": "query", "description": _MEANINGS[field], "schema": schema}
+        for field, schema in options.items()
+    ]
     return operation
 
 
