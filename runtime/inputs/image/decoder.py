@@ -22,6 +22,7 @@ from runtime.geometry.images import to_array
 from runtime.inputs.decoder import DecodedInput, Decoder, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
+from runtime.inputs.image.foreign import foreign_kind
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.inputs.image.limits import check_sides, check_size, too_large
 from runtime.inputs.image.structure import check_structure
@@ -243,10 +244,8 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
 def _not_an_image(data: bytes, subject: str) -> str:
     if not data:
         return f"{subject}: empty: expected an encoded image, got 0 bytes. Copy or download it again."
-    known = ", ".join(FORMATS)
-    return (
-        f"{subject}: not an image: expected one of {known}, got bytes that start with {data[:8]!r}. Convert it first."
-    )
+    what, fix = foreign_kind(data) or (f"bytes that start with {data[:8]!r}", "Convert it first.")
+    return f"{subject}: not an image: expected one of {', '.join(FORMATS)}, got {what}. {fix}"
 
 
 def _raise_pillows_limit(max_pixels: int) -> None:

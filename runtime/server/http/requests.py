@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from runtime.errors import InputError
+from runtime.inputs.json_size import json_reason
 from runtime.manifest import Manifest
 from runtime.server.admission import BodyReservation
 from runtime.server.context import RequestContext
@@ -154,7 +155,7 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
         parsed = _json_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(
-            f'body: not a prediction\'s JSON: {str(error).rstrip(".")}. Send {{"input": ...}} or {{"inputs": [...]}}.'
+            f'body: not a prediction\'s JSON: {json_reason(error, body)}. Send {{"input": ...}} or {{"inputs": [...]}}.'
         ) from None
     fields = [field for field in (parsed.input, parsed.inputs, parsed.instances) if field is not msgspec.UNSET]
     if len(fields) != 1:

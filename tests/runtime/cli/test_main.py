@@ -287,8 +287,8 @@ def test_csv_on_stdout_is_the_file_that_out_writes_and_all_else_is_on_stderr(tin
     [
         (["--format", "parquet"], "expected --out with the file to write"),
         (["--resume"], "expected --out with the file of an unfinished job"),
-        (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
-        (["--out", "."], "Name it with --format"),
+        (["--out", "rows.xlsx"], "no format by its suffix: expected .jsonl, .ndjson, .csv, .parquet, got '.xlsx'"),
+        (["--out", "."], "is a folder"),
         (["--out", ".", "--format", "csv"], "is a folder"),
     ],
 )

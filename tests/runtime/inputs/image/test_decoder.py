@@ -118,7 +118,11 @@ def test_path_bytes_image_and_array_are_the_same_photo(photo, photos):
     [
         (b"", "empty: expected an encoded image, got 0 bytes"),
         (b"not an image at all", r"not an image: expected one of JPEG, PNG, .* got bytes that start with b'not an i'"),
-        (b"%PDF-1.7 pretends", "not an image"),
+        (b"%PDF-1.7 pretends", "not an image: .* got a PDF file. Draw its pages as PNG first"),
+        (b"\n<!DOCTYPE HTML>", "got a web page, .* Download the image itself"),
+        (b"/9j/4AAQSkZJRg", "got an image as base64 text. Decode it first"),
+        (b"version https://git-lfs.github.com/spec/v1", "'git lfs pull'"),
+        (b"\0\0\0\x18ftypheic", "got HEIC, AVIF or a video. Convert it"),
         ("no/such/photo.jpg", "no such file"),
         (".", "cannot be read: Is a directory"),
         (17, "not an image: expected a path, bytes, a PIL image or a uint8 array, got int"),
