@@ -47,7 +47,7 @@ def serve(
         ),
     ] = 256,
     max_megapixels: Annotated[
-        float, typer.Option(help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
+        float, typer.Option(min=0.000001, help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
     ] = 64,
     max_queue: Annotated[
         int,

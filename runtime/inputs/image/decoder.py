@@ -19,7 +19,7 @@ from runtime.errors import InputError
 from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import to_array
-from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, fix_of_type, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
 from runtime.inputs.image.foreign import foreign_kind
@@ -236,7 +236,7 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
     if not isinstance(source, str | PathLike):
         raise InputError(
             f"{subject}: not an image: expected a path, bytes, a PIL image or a uint8 array, "
-            f"got {type(source).__name__}. Convert it first."
+            f"got {type(source).__name__}. {fix_of_type(source)}"
         )
     return read_source(source, subject)
 

@@ -124,7 +124,7 @@ def test_path_bytes_image_and_array_are_the_same_photo(photo, photos):
         (b"version https://git-lfs.github.com/spec/v1", "'git lfs pull'"),
         (b"\0\0\0\x18ftypheic", "got HEIC, AVIF or a video. Convert it"),
         ("no/such/photo.jpg", "no such file"),
-        (".", "cannot be read: Is a directory"),
+        (".", "is a folder: expected a file"),
         (17, "not an image: expected a path, bytes, a PIL image or a uint8 array, got int"),
         (np.zeros((4, 4, 3), dtype=np.float32), r"expected uint8 \[height, width, 3\] in RGB order, got float32"),
         (np.zeros((4, 4), dtype=np.uint8), r"got uint8 \[4, 4\]"),
