@@ -152,7 +152,7 @@ def serve(
     run_server(
         Settings(
             artifacts=artifacts,
-            host=host,
+            host=host.removeprefix("[").removesuffix("]"),  # as URLs have addresses of IPv6
             http_port=http_port,
             grpc_port=grpc_port if grpc_port >= 0 else None,
             precision=precision,
