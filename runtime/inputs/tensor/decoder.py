@@ -98,7 +98,7 @@ class TensorDecoder(Decoder):
             if array.dtype != self.spec.dtype:
                 raise InputError(self._wrong(subject, array))
         else:
-            array = _from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
+            array = from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
         if array.ndim == len(shape) + 1 and len(array) == 1:
             array = array[0]
         fits = array.ndim == len(shape) and all(
@@ -168,7 +168,7 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
         ) from error
 
 
-def _from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) -> NDArray[Any]:
+def from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) -> NDArray[Any]:
     """Return plain numbers, nested as JSON has them, as an array, if they are numbers that ``dtype`` has."""
     if hasattr(source, "detach"):  # a tensor of PyTorch, which needs not be installed
         source = source.detach().cpu()

@@ -81,7 +81,7 @@ def test_text_of_another_encoding_in_a_request_is_refused_with_the_fix(data):
 @pytest.mark.parametrize(
     ("specs", "value", "message"),
     [
-        ([IMAGE], {}, "expected an image as base64, got an object"),
+        ([IMAGE], {}, "expected an image as base64, or its pixels, got an object"),
         ([IMAGE], "not base64!", "not base64"),
         ([IMAGE], "aaaa\u00e9", "not base64: it has other than ASCII characters"),
         ([ROW], [], "expected an object with the columns by name, got a list"),
