@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from runtime.artifact.networks import open_executor, read_graphs
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.variants import warn_if_slow
+from runtime.engine.arguments import check_arrays, check_path, check_settings, named_pairs
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import Arrays, run_in_parts
@@ -22,6 +23,7 @@ from runtime.inputs.decoder import (
     check_compared,
     fault_of,
     input_border,
+    read_stream,
     uncompared_length,
 )
 from runtime.inputs.image.decoder import MAX_PIXELS, PIXELS
@@ -59,6 +61,7 @@ class Model(ShownModel):
         options: DeviceOptions | None = None,
     ) -> None:
         self._settings = {name: value for name, value in locals().items() if name not in {"self", "artifact"}}
+        check_settings(self._settings)
         self._artifact = artifact
         self._warnings = InputWarnings()
         with artifact_errors(artifact.path):
@@ -147,9 +150,10 @@ class Model(ShownModel):
     def predict(self, inputs: Any, *, top_k: int = 5, threshold: float | None = None) -> Result | list[Result]:
         """Return the result for one input, or a list of results for a list or tuple of inputs.
 
-        An input is what the artifact's kind takes: a path, encoded bytes, a PIL image or uint8 [height, width, 3] for
-        images, a dictionary for rows and for several parts, an array for tensors. ``threshold`` is by default the
-        artifact's own. Raises InputError for a single input that cannot be used; in a list, its result is a Failure.
+        An input is what the artifact's kind takes: a path, encoded bytes or an open file of them, a PIL image or uint8
+        [height, width, 3] for images, a dictionary for rows and for several parts, an array for tensors. ``threshold``
+        is by default the artifact's own. Raises InputError for a single input that cannot be used; in a list, its
+        result is a Failure.
         """
         check_options(top_k, threshold, self.precision)
         if not self._decoder.is_list(inputs):
@@ -168,7 +172,7 @@ class Model(ShownModel):
         InputError instead of an input, as a reader of tables yields it, becomes that input's Failure.
         """
         check_options(top_k, threshold, self.precision)
-        return self._predict_batches(batches(named, self.plan.batch), top_k, threshold)
+        return self._predict_batches(batches(named_pairs(named), self.plan.batch), top_k, threshold)
 
     @overload
     async def predict_async(self, inputs: Source, *, top_k: int = 5, threshold: float | None = None) -> Result: ...
@@ -212,7 +216,7 @@ class Model(ShownModel):
     def decode(self, source: Any, *, subject: str = "input") -> DecodedInput:
         """Return one input as its kind decodes it. Raises InputError, with ``subject`` as its name, and no other."""
         with input_border(subject):
-            decoded = self._decoder.decode(source, subject=subject)
+            decoded = self._decoder.decode(read_stream(source, subject), subject=subject)
         refused, others = self._decoder.refusable(self._decoder.lengths(decoded))
         check_compared(refused, self.manifest.compared, subject)
         if problem := uncompared_length(others, self.manifest.compared):
@@ -267,6 +271,7 @@ class Model(ShownModel):
         A batch larger than those that were compared with the eager model runs in parts. Raises InputError when names,
         dtypes or shapes fit neither graph, for lengths beyond those that were compared, and for NaN and infinity.
         """
+        check_arrays(arrays)
         sizes = {array.shape[:1] for array in arrays.values()}
         most = self.manifest.largest_batch
         if most is None or len(sizes) != 1 or not (size := sizes.pop()) or size[0] <= most:
@@ -393,6 +398,7 @@ def load(
     Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
     a named device cannot run it.
     """
+    check_path(path)
     artifact = open_artifact(path)
     model = Model(
         artifact,

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeAlias, get_args
 import msgspec
 from numpy.typing import NDArray
 
+from runtime.engine.arguments import check_is_number, check_number
 from runtime.errors import InputError
 from runtime.manifest import DEFERRING, FULL_PRECISION, Task
 from runtime.outputs.classify import Prediction
@@ -120,8 +121,9 @@ def check_options(top_k: int, threshold: float | None, precision: str = FULL_PRE
 
     A pair of precisions has no other thresholds than those it was measured with.
     """
-    if top_k < 1:
-        raise InputError(f"top_k: expected at least 1, got {top_k}. Use 1 or more.")
+    check_number("top_k", top_k)
+    if threshold is not None:
+        check_is_number("threshold", threshold)
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise InputError(f"threshold: expected a probability from 0 to 1, got {threshold}. Use one in that range.")
     if threshold is not None and precision.endswith(DEFERRING):

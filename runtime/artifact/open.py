@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.artifact.location import check_no_pointer, find_folder
 from runtime.artifact.manifest_checks import check_manifest
 from runtime.engine.graph import StoredGraph
 from runtime.errors import ArtifactError, TruecopyError
@@ -26,6 +27,9 @@ _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
 # No name of a class, or word of a vocabulary, is as long.
 _LONGEST_LABEL = 1000
+
+# Of a file of another size than declared, to say what it is.
+_LONGEST_START = 64
 
 # Weights begin at a multiple of this, as onnxruntime's own memory does.
 _ALIGNMENT_BYTES = 64
@@ -139,7 +143,9 @@ class Artifact:
         stream = (self.folder / name).open("rb")
         size_bytes = os.fstat(stream.fileno()).st_size
         if size_bytes != declared.size_bytes:
+            start = stream.read(_LONGEST_START)
             stream.close()
+            check_no_pointer(start, self.path / name)
             raise ArtifactError(
                 f"'{self.path / name}': wrong size: expected {declared.size_bytes} bytes, got {size_bytes}. "
                 "Copy the artifact again, or export the model again."
@@ -202,6 +208,12 @@ def artifact_errors(path: str | Path) -> Iterator[None]:
         yield
     except (TruecopyError, MemoryError):
         raise
+    except OSError as error:
+        where = f" of '{error.filename}'" if error.filename else ""
+        raise ArtifactError(
+            f"'{path}': cannot be read: {error.strerror or error}{where}. Change the permissions, or copy the artifact "
+            "to another disk."
+        ) from error
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(" :.")
         raise ArtifactError(
@@ -215,16 +227,9 @@ def open_artifact(path: str | Path, *, mapped: bool = False) -> Artifact:
     Raises ArtifactError when there is no artifact, or one of another format version, or one that names files outside
     its folder.
     """
-    folder = Path(path)
+    with artifact_errors(path):
+        folder = find_folder(path)
     manifest_path = folder / LAYOUT.manifest
-    if not folder.is_dir():
-        reason = "not a folder" if folder.exists() else "no such folder"
-        raise ArtifactError(f"'{folder}': {reason}: expected an artifact folder. Check the path.")
-    if not manifest_path.is_file():
-        raise ArtifactError(
-            f"'{folder}': not an artifact: expected a file '{LAYOUT.manifest}' in it. "
-            "Pass the folder that 'truecopy export' wrote."
-        )
     _check_regular(manifest_path)
     if manifest_path.stat().st_size > _MANIFEST_LIMIT_BYTES:
         raise ArtifactError(
@@ -233,6 +238,7 @@ def open_artifact(path: str | Path, *, mapped: bool = False) -> Artifact:
         )
     with artifact_errors(folder):
         data = manifest_path.read_bytes()
+        check_no_pointer(data, manifest_path)
         manifest = manifest_from_json(data, subject=f"'{manifest_path}'")
         check_manifest(manifest, subject=f"'{manifest_path}'")
     return Artifact(path=folder, manifest=manifest, digest=hashlib.sha256(data).hexdigest(), mapped=mapped)

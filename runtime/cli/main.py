@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from runtime.cli.parsing import Command
 from runtime.console import DEVICE_HELP, PRECISION_HELP, make_app, run_app, set_error_exit_code
 from runtime.engine.signals import ending_runs
 from runtime.errors import InputError
@@ -65,7 +66,8 @@ def predict(
     max_megapixels: Annotated[
         float,
         typer.Option(
-            help="Refuse images that are larger, or become larger on the way to the network, before they are decoded."
+            min=0.000001,
+            help="Refuse images that are larger, or become larger on the way to the network, before they are decoded.",
         ),
     ] = 64,
     overlays: Annotated[
@@ -268,7 +270,7 @@ def build_app(loaded: Collection[str] | None = None) -> typer.Typer:
             elif isinstance(command, str):
                 module, _, function = command.partition(":")
                 command = getattr(import_module(module), function)
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel, cls=Command)(command)
     return app
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from runtime.engine.arguments import check_number
 from runtime.errors import InputError
 
 PlanName: TypeAlias = Literal["latency", "throughput"]
@@ -22,6 +23,10 @@ BATCH_SIZES = (1, 4, 16)
 
 # A call on an accelerator costs little more for 16 photos than for one; more would only wait for their decoding.
 _ACCELERATOR_BATCH = BATCH_SIZES[-1]
+
+
+# No machine has as many cores; a session of 100,000 threads takes minutes to open.
+_MOST = {"workers": 1024, "threads": 1024}
 
 
 class ConcurrencyPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +70,17 @@ def build_plan(
 ) -> ConcurrencyPlan:
     """Return the plan ``name``, ``latency`` or ``throughput``, for ``device`` on ``cores``, with numbers overridden.
 
-    Raises InputError for an unknown name and for a number below 1.
+    Raises InputError for an unknown name, for a number below 1, and for more threads than a machine has cores.
     """
     plans = _CPU_PLANS if device == "cpu" else _ACCELERATOR_PLANS
     if name not in plans:
         raise InputError(f"plan '{name}': unknown plan. Use 'latency' or 'throughput'.")
     numbers = {"workers": workers, "threads": threads, "batch": batch}
     for option, number in numbers.items():
-        if number is not None and number < 1:
-            raise InputError(f"{option}: expected at least 1, got {number}. Use 1 or more.")
+        if number is not None:
+            check_number(option, number)
+        if number is not None and number > _MOST.get(option, number):
+            raise InputError(f"{option}: expected at most {_MOST[option]}, got {number}. Use about one per core.")
     return msgspec.structs.replace(
         plans[name](cores), **{option: number for option, number in numbers.items() if number is not None}
     )

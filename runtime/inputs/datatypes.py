@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import numpy as np
@@ -30,6 +31,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _TO_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
 
+# How Python writes bytes and texts.
+_QUOTES = ("b'", 'b"', "'", '"')
+
+_ENCODE = "Encode the bytes of the file with base64: a path or an address is not opened."
+
 # Decoding holds Python's lock: other threads have their turn between pieces, whose length is a multiple of four.
 _PIECE_BYTES = 1024 * 1024
 
@@ -53,16 +59,21 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 def from_base64(text: str, subject: str) -> bytes:
     """Return the bytes that base64 ``text`` stands for; a leading ``data:...;base64,`` is allowed.
 
-    Lines may be wrapped, the alphabet may be the one for URLs, and the padding may be left out. Raises InputError, with
-    ``subject`` as the value's name, for a text that is not base64.
+    Lines may be wrapped, the alphabet may be the one for URLs, the padding may be left out, and quotes may be around
+    it, as Python writes bytes; a ``data:`` URL may also be percent-encoded. Raises InputError, with ``subject`` as the
+    value's name, for a text that is not base64.
     """
+    if text[:5].lower() == "data:":
+        kind, _, text = text.partition(",")
+        if not kind.lower().rstrip().endswith(";base64"):
+            return unquote_to_bytes(text)
+    if text.startswith(_QUOTES):
+        text = text.removeprefix("b")[1:-1]
     try:
         # As bytes, which cost as little as they can where a long text is no base64.
-        encoded = (text.partition(",")[2] if text.startswith("data:") else text).encode("ascii")
+        encoded = text.encode("ascii")
     except UnicodeEncodeError:
-        raise InputError(
-            f"{subject}: not base64: it has other than ASCII characters. Encode the bytes with base64."
-        ) from None
+        raise InputError(f"{subject}: not base64: it has other than ASCII characters. {_ENCODE}") from None
     try:
         return _decode_pieces(encoded)
     except (binascii.Error, ValueError):
@@ -74,7 +85,7 @@ def from_base64(text: str, subject: str) -> bytes:
         length = sum(map(len, pieces))
         return _decode_pieces(b"".join([*pieces, b"=" * (-length % 4)]))
     except (binascii.Error, ValueError) as error:
-        raise InputError(f"{subject}: not base64: {error}. Encode the bytes with base64.") from None
+        raise InputError(f"{subject}: not base64: {error}. {_ENCODE}") from None
 
 
 def _decode_pieces(encoded: bytes) -> bytes:

@@ -1,16 +1,17 @@
 """Interface of an input decoder."""
 
 import errno
+import io
 import logging
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -40,9 +41,9 @@ class DecodedInput:
     warning: str = ""
 
 
-# One input, as the artifact's kind takes it: a path or encoded bytes; an image or its pixels; a row or several inputs
-# by name; an array or a number; a text.
-Source: TypeAlias = "str | PathLike[str] | bytes | Image | NDArray[Any] | Mapping[str, Any] | float"
+# One input, as the artifact's kind takes it: a path, encoded bytes or an open file of them; an image or its pixels; a
+# row or several inputs by name; an array or a number; a text.
+Source: TypeAlias = "str | PathLike[str] | bytes | BinaryIO | Image | NDArray[Any] | Mapping[str, Any] | float"
 
 # Lists that are one input of some kinds, a token sequence or a pair of texts, and several inputs of the others.
 SequenceSource: TypeAlias = "list[int] | tuple[int, ...] | tuple[str, str]"
@@ -155,9 +156,16 @@ def read_source(path: str | PathLike[str], subject: str) -> bytes:
                 )
             data = stream.read(MAX_FILE_BYTES + 1) if status.st_size <= MAX_FILE_BYTES else None
     except FileNotFoundError:
-        raise InputError(f"{subject}: no such file. Check the path.") from None
+        raise InputError(f"{subject}: no such file. {_where_to_look(os.fspath(path))}") from None
+    except IsADirectoryError:
+        raise InputError(
+            f"{subject}: is a folder: expected a file. Give the path of a file, or all files as 'truecopy predict' and "
+            "read_inputs() find them."
+        ) from None
     except OSError as error:
-        raise InputError(f"{subject}: cannot be read: {error.strerror}. Give the path of a file.") from error
+        # Base64 as a text is longer than a name may be.
+        fix = "Give the path of a file" if error.errno != errno.ENAMETOOLONG else "Pass a path, or bytes"
+        raise InputError(f"{subject}: cannot be read: {error.strerror}. {fix}.") from error
     except ValueError as error:  # no system has a null character in a path, nor half of one
         raise InputError(f"{subject}: not a path: {error}. Give the path of a file.") from None
     if data is None or len(data) > MAX_FILE_BYTES:
@@ -165,6 +173,38 @@ def read_source(path: str | PathLike[str], subject: str) -> bytes:
             f"{subject}: too large: expected a file of at most {MAX_FILE_BYTES} bytes, got {status.st_size}. Split it."
         )
     return data
+
+
+def read_stream(source: Any, subject: str) -> Any:
+    """Return the bytes of an open file, or of what reads like one; anything else as it is.
+
+    Raises InputError for one that was opened as text, or has been read already.
+    """
+    if not callable(getattr(source, "read", None)):
+        return source
+    data = b"" if isinstance(source, io.TextIOBase) else source.read(MAX_FILE_BYTES + 1)
+    if isinstance(source, io.TextIOBase) or not isinstance(data, bytes):
+        raise InputError(f"{subject}: opened as text: expected bytes. Open the file with 'rb'.")
+    if not data and source.seekable() and source.tell():
+        raise InputError(f"{subject}: already read: expected bytes, got the end of the file. Call its seek(0) first.")
+    if len(data) > MAX_FILE_BYTES:
+        raise InputError(f"{subject}: too large: expected at most {MAX_FILE_BYTES} bytes, got more. Split it.")
+    return data
+
+
+def fix_of_type(source: object) -> str:
+    """Return what to do with an input of a type that its kind does not take."""
+    return "Convert it first; pass several inputs as a list." if isinstance(source, Iterable) else "Convert it first."
+
+
+def _where_to_look(path: str | bytes) -> str:
+    """Return what to do where a file is missing: not every text was meant as the path of one."""
+    text = os.fsdecode(path)
+    if "://" in text:
+        return "URLs are not fetched: read it, and pass its bytes."
+    if any(character in text for character in "*?["):
+        return "Patterns are not expanded here: pass a list of paths, or use read_inputs()."
+    return "Check the path."
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -1,8 +1,11 @@
 """Files of a folder that are inputs, and a record of what was left out."""
 
+import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -13,6 +16,9 @@ LINK_ABOVE = "links to a folder above them"
 FOLDER_OF_GLOB = "folders that a pattern matches"
 OUTSIDE_FOLDERS = "files outside the folders of the classes"
 FIRST_LINE = "first lines of tables, read as the names of columns"
+
+# The part of a glob that stands for folders of any depth.
+_ANY_DEPTH = re.compile(rf"(?:^|{re.escape(os.sep)})\*\*(?:{re.escape(os.sep)}|$)")
 
 
 class LeftOut:
@@ -44,7 +50,7 @@ class LeftOut:
 
 
 class _Folder(msgspec.Struct, frozen=True, kw_only=True):
-    path: str
+    prefix: str
     identity: tuple[int, int]
     entries: Iterator[tuple[str, bool]]
 
@@ -60,7 +66,41 @@ def walk_folder(folder: str, suffixes: Collection[str], left_out: LeftOut) -> It
     Links to folders are followed, as torchvision's ImageFolder does, except those that lead back to a folder above. A
     folder that cannot be read is its path with an InputError. The names of one folder at a time are in memory.
     """
-    above = [_open_folder(folder.rstrip("/") or "/")]
+    for path, is_folder, error in _walk(folder.rstrip("/") or "/", left_out):
+        if error is not None:
+            yield path, error
+        elif not is_folder and suffix_of(path) in suffixes:
+            yield path
+        elif not is_folder:
+            left_out.add_file(path)
+
+
+def match_pattern(pattern: str, left_out: LeftOut) -> Iterator[str]:
+    """Yield the files and folders that a glob matches, some twice; ``**`` goes no way in circles, as walk_folder does.
+
+    Names that begin with a dot are matched by those patterns alone that do as well.
+    """
+    any_depth = _ANY_DEPTH.search(pattern)
+    if any_depth is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return
+    head, rest = pattern[: any_depth.start()], pattern[any_depth.end() :] or "*"
+    if any_depth.group().startswith(os.sep):
+        head += os.sep
+    for top in match_pattern(head, left_out) if glob.has_magic(head) else [head]:
+        if not os.path.isdir(top or "."):  # noqa: PTH112
+            continue
+        below = (f"{path}/" for path, is_folder, _ in _walk(top, left_out, hidden=False) if is_folder)
+        for folder in chain([top], below):
+            yield from match_pattern(glob.escape(folder) + rest, left_out)
+
+
+def _walk(folder: str, left_out: LeftOut, *, hidden: bool = True) -> Iterator[tuple[str, bool, InputError | None]]:
+    """Yield the path of everything below a folder, whether it is a folder, and its error where it cannot be read.
+
+    ``folder`` is empty for the current one, which no path then begins with.
+    """
+    above = [_open_folder(folder)]
     while above:
         level = above[-1]
         entry = next(level.entries, None)
@@ -68,27 +108,35 @@ def walk_folder(folder: str, suffixes: Collection[str], left_out: LeftOut) -> It
             above.pop()
             continue
         name, is_folder = entry
-        path = f"{level.path.rstrip('/')}/{name}"
+        path = level.prefix + name
+        if name.startswith(".") and not hidden:
+            continue
         if not is_folder:
-            if suffix_of(name) in suffixes:
-                yield path
-            else:
-                left_out.add_file(path)
+            yield path, False, None
             continue
         try:
             opened = _open_folder(path)
         except OSError as error:
             reason = f"'{path}': cannot be read: {error.strerror}. Change its permissions or its name, or move it."
-            yield path, InputError(reason)
+            yield path, True, InputError(reason)
             continue
         if opened.identity in {level.identity for level in above}:
             left_out.add(LINK_ABOVE, path)
         else:
+            yield path, True, None
             above.append(opened)
 
 
 def _open_folder(path: str) -> _Folder:
-    status = os.stat(path)  # noqa: PTH116
-    with os.scandir(path) as entries:
-        names = sorted((entry.name, entry.is_dir()) for entry in entries)
-    return _Folder(path=path, identity=(status.st_dev, status.st_ino), entries=iter(names))
+    status = os.stat(path or ".")  # noqa: PTH116
+    with os.scandir(path or ".") as entries:
+        names = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    prefix = f"{path.rstrip('/')}/" if path else ""
+    return _Folder(prefix=prefix, identity=(status.st_dev, status.st_ino), entries=iter(names))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other: reading it says so
+        return False

@@ -1,4 +1,6 @@
-"""What the values of a JSON text take in Python, known before they are made: memory, and time for long numbers."""
+"""JSON texts: what their values take in Python, known before they are made, and why a text is none."""
+
+import re
 
 from runtime.errors import InputError
 
@@ -20,6 +22,10 @@ _MOST_LONG_NUMBERS = 100
 
 # What the values of one file, or of one line of a table, may take: 15 million numbers, a million rows of a table.
 MAX_VALUES_BYTES = 3 * 2**28
+
+# Where msgspec says that a text is no JSON, and what Python and JavaScript write instead of it.
+_PLACE = re.compile(r"\(byte (\d+)\)")
+_OTHER_WORDS = {"NaN": "null", "Infinity": "null", "None": "null", "True": "true", "False": "false", "'": '"'}
 
 # Counting holds Python's lock: the event loop has its turn between pieces.
 _PIECE_BYTES = 1024 * 1024
@@ -77,3 +83,18 @@ def _piece_bytes(piece: bytes, quotes: int) -> int:
         + _NUMBER_BYTES * piece.count(b",")
         + _TEXT_BYTES // 2 * quotes
     )
+
+
+def json_reason(error: Exception, text: bytes | str) -> str:
+    """Return why a text is not JSON, as the parser says it, and what other languages write where it ended."""
+    reason = str(error).rstrip(".")
+    place = _PLACE.search(reason)
+    if place is None:
+        return reason
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    # The parser names a character inside a word, or behind a sign.
+    near = data[max(0, int(place.group(1)) - 2) :][:12].decode("latin-1")
+    for word, json in _OTHER_WORDS.items():
+        if word in near:
+            return f"{reason}: JSON has no {word}, but {json}"
+    return reason

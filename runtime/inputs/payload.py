@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of
 from runtime.inputs.encoding import decode_text
+from runtime.inputs.json_size import json_reason
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Payload(ABC):
         try:
             value = msgspec.json.decode(decode_text(data, subject))
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"{subject}: neither JSON nor text: {error}. Send one of these.") from None
+            raise InputError(f"{subject}: not JSON: {json_reason(error, data)}. Send JSON in UTF-8.") from None
         return self.from_json(value, subject)
 
 

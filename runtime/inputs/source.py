@@ -1,13 +1,15 @@
 """Inputs in files, lists and tables."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
-from runtime.errors import InputError
+from runtime.errors import InputError, bounded
+from runtime.inputs.datatypes import from_base64
 from runtime.inputs.encoding import check_unicode
 
 # An input's name, as its row has it, and what the model takes; or the InputError of one that could not be read.
@@ -15,6 +17,12 @@ NamedInput: TypeAlias = tuple[str, Any]
 
 # No system has longer ones; URLs are as long at most.
 _MAX_PATH = 4096
+
+# URLs that hold what they stand for, and the most characters of one that its row is named by.
+_DATA = "data:"
+_LONGEST_NAME = 200
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # pyarrow's file systems by their schemes. Anything else that looks like a URL is an input like any other text.
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
@@ -64,17 +72,20 @@ def is_url(text: str) -> bool:
     return bool(separator) and scheme in SCHEMES
 
 
-def is_web_address(text: str) -> bool:
-    """Return whether ``text`` is an address of the web, which is not fetched."""
-    return text.lower().startswith(("http://", "https://"))
+def is_other_url(text: str) -> bool:
+    """Return whether ``text`` is a URL that is not read, such as an address of the web."""
+    return _URL.match(text) is not None and not is_url(text)
 
 
-def web_address(text: str) -> NamedInput:
-    """Return an address of the web as an input: the error that says what to do, under a name without its query."""
+def other_url(text: str) -> NamedInput:
+    """Return a URL that is not read as an input: the error that says what to do, under a name without its query."""
     name = printable(Remote(text).name)
+    scheme = text.partition(":")[0].lower()
+    is_web = scheme in {"http", "https"}
+    problem = "is on the web, from where nothing is fetched" if is_web else f"URLs of '{scheme}' are not read"
     error = InputError(
-        f"'{name}': is on the web, from where nothing is fetched: expected a file, or a URL such as s3://. Download "
-        "it, such as with 'curl -O', and pass the file."
+        f"'{name}': {problem}: expected a file, or a URL such as s3://. Download it, such as with 'curl -O', and pass "
+        "the file."
     )
     return (name, error)
 
@@ -87,22 +98,61 @@ def is_file(text: str) -> bool:
 
 def printable(name: str) -> str:
     """Return a name that any row can hold: bytes that are not UTF-8, which names of files may have, are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return os.fsencode(native(name)).decode("utf-8", "backslashreplace")
+
+
+def native(name: str) -> str:
+    """Return a name as this process opens files by it: an encoding such as ASCII, of the locale C, lacks most letters.
+
+    Bytes that are UTF-8 name the same file in every locale.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    return name
+
+
+def beside(named: NamedInput, folder: Path | None) -> NamedInput:
+    """Return an input of a list or table in ``folder``; a path that leads nowhere from here may lead there from it."""
+    name, source = named
+    is_relative = folder is not None and isinstance(source, Path) and not source.is_absolute()
+    # os.path, unlike Path, takes any text.
+    if folder is None or not is_relative or os.path.exists(source) or not os.path.exists(folder / source):  # noqa: PTH110
+        return named
+    return (name, folder / source)
 
 
 def path_from_line(line: str, subject: str) -> NamedInput:
-    """Return the path or URL that a line is; a line longer than any path is an InputError."""
-    if len(line) > _MAX_PATH:
-        problem = (
-            f"'{subject}': not a path: expected at most {_MAX_PATH} characters, got {len(line)}. Correct the line."
-        )
-        return (subject[:_MAX_PATH], InputError(problem))
+    """Return the path or URL that a line is, or the bytes that it is as base64.
+
+    Base64 is in a URL that begins with ``data:``, or longer than any path; any other such line is an InputError.
+    """
+    if len(line) > _MAX_PATH or _is_data_url(line):
+        return _from_base64(line, subject)
     if is_url(line):
         remote = Remote(line)
         return (printable(remote.name), remote)
-    if is_web_address(line):
-        return web_address(line)
-    return (printable(line), Path(line))
+    if is_other_url(line):
+        return other_url(line)
+    return (printable(line), Path(native(line)))
+
+
+def _is_data_url(text: str) -> bool:
+    return text[: len(_DATA)].lower() == _DATA
+
+
+def _from_base64(line: str, subject: str) -> NamedInput:
+    name = bounded(subject, _LONGEST_NAME)
+    try:
+        return (name, from_base64(line, f"'{name}'"))
+    except InputError as error:
+        if _is_data_url(line):
+            return (name, error)
+    problem = (
+        f"'{name}': not a path: expected at most {_MAX_PATH} characters, or base64, got {len(line)}. Correct the line."
+    )
+    return (name, InputError(problem))
 
 
 def value_from_line(line: str, subject: str) -> NamedInput:

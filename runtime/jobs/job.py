@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.errors import ArtifactError, InputError
-from runtime.inputs.source import NamedInput
+from runtime.inputs.source import NamedInput, printable
 from runtime.jobs.engines import Engine, Stop
 from runtime.jobs.journal import Ended, JobDescription, Journal
 from runtime.jobs.overlays import Overlays
@@ -34,7 +34,13 @@ def describe_job(
 ) -> JobDescription:
     """Return the identity of a job: a run with the same one can be resumed."""
     digest = hashlib.sha256((artifact / LAYOUT.manifest).read_bytes()).hexdigest()
-    return JobDescription(manifest_sha256=digest, inputs=inputs, column=column, options=dict(options))
+    # Names may hold bytes that are not UTF-8, which JSON cannot.
+    return JobDescription(
+        manifest_sha256=digest,
+        inputs=tuple(map(printable, inputs)),
+        column=column and printable(column),
+        options={name: printable(value) if isinstance(value, str) else value for name, value in options.items()},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ class Journal:
         out.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            self._lock()
+            self._lock(self._descriptor)
             if not resume:
                 os.ftruncate(self._descriptor, 0)
                 _write_whole(self._job_path, msgspec.json.encode(_JobFile(job=job)))
@@ -126,6 +126,7 @@ class Journal:
 
     def _check_no_output(self) -> None:
         if self._job_path.exists():
+            self._check_not_in_use()
             raise InputError(
                 f"'{self.path}': has the rows of an unfinished job. Continue it with --resume, or start again with "
                 "--force."
@@ -150,10 +151,18 @@ class Journal:
                 "Repeat the command as it was, or start again with --force."
             )
 
-    def _lock(self) -> None:
+    def _check_not_in_use(self) -> None:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDWR)
+            try:
+                self._lock(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             try:
-                lock(self._descriptor)
+                lock(descriptor)
             except BlockingIOError:
                 raise InputError(
                     f"'{self.path}': in use: another job is writing it. Wait for it, or choose another --out."

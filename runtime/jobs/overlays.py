@@ -9,7 +9,7 @@ from PIL import Image
 
 from runtime.errors import InputError
 from runtime.geometry.images import from_array
-from runtime.inputs.source import is_file, is_url
+from runtime.inputs.source import is_file, is_url, native
 from runtime.jobs.urls import read_url
 from runtime.manifest import ImageInput
 from runtime.model import Model
@@ -67,16 +67,17 @@ class Overlays:
             height, width = colors.shape[:2]
             below = np.asarray(photo.convert("RGB").resize((width, height)))
             colors = (below * (1 - _OPACITY) + colors * _OPACITY).round().astype(np.uint8)
-        path = self._folder / f"{self.name(result.input)}.png"
+        path = self._folder / native(f"{self.name(result.input)}.png")
         Image.fromarray(colors).save(path)
         return path
 
     def _photo(self, name: str) -> Image.Image | None:
         """Return the part of an image's file, RGB or gray, that the network saw; None where there is none."""
         (spec, *others) = self._model.manifest.inputs
-        if others or not isinstance(spec, ImageInput) or not (is_url(name) or is_file(name)):
+        path = native(name)
+        if others or not isinstance(spec, ImageInput) or not (is_url(name) or is_file(path)):
             return None
-        source = read_url(name) if is_url(name) else Path(name)
+        source = read_url(name) if is_url(name) else Path(path)
         pixels = np.asarray(self._model.prepare(source, subject=f"'{name}'"))
         return from_array(pixels) if pixels.dtype == np.uint8 and pixels.shape[2] in {1, 3} else None
 

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 from runtime.inputs.decoder import input_border, read_source, to_input_error
 from runtime.inputs.encoding import decode_text, read_lines
-from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut, suffix_of, walk_folder
+from runtime.inputs.folders import FIRST_LINE, FOLDER_OF_GLOB, LeftOut, match_pattern, suffix_of, walk_folder
 from runtime.inputs.json_size import check_json
 from runtime.inputs.registry import source_format_of
 from runtime.inputs.source import (
     NamedInput,
     Remote,
     SourceFormat,
+    beside,
     is_file,
+    is_other_url,
     is_url,
-    is_web_address,
+    other_url,
     printable,
-    web_address,
 )
 from runtime.inputs.tabular.tables import READERS, WITH_HEADER, Row, read_json
 from runtime.jobs.urls import local_copy, walk_url
@@ -37,6 +38,15 @@ STDIN = "-"
 
 # Arguments with these suffixes that are not files are misspelled paths, and not texts.
 _SUFFIXES = frozenset({*READERS, ".txt", ".json", ".npy", ".npz"})
+
+# Files that hold inputs and are not read, with what is wrong and what to do.
+_PACKED = "an archive, or compressed: expected files as they are. Unpack it, and name the folder or the file in it."
+_OTHER_TABLE = f"a table of another program: expected {', '.join(READERS)}. Save it as one of these."
+_FOREIGN = {
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _PACKED),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".avro", ".h5"), _OTHER_TABLE),
+    **dict.fromkeys((".pkl", ".pickle", ".db", ".sqlite"), _OTHER_TABLE),
+}
 
 _NO_ROWS = "no rows in this table, whose first line names its columns"
 
@@ -158,7 +168,8 @@ def _read_folder(argument: _Argument, reading: _Reading) -> Iterator[NamedInput]
 def _read_table(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     if not argument.is_file or not (argument.suffix in READERS or _is_json_table(argument.path, reading.source_format)):
         return None
-    return _non_empty(_read_rows(argument.path, argument.text, reading), f"'{argument.text}': {_NO_ROWS}")
+    named = _read_rows(argument.path, argument.text, reading, argument.path.parent)
+    return _non_empty(named, f"'{argument.text}': {_NO_ROWS}")
 
 
 def _read_batch(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
@@ -171,16 +182,22 @@ def _read_batch(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] 
 def _read_list(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     if not argument.is_file or argument.suffix != _LIST:
         return None
-    named = _read_list_file(argument.path, reading.source_format, argument.text)
+    named = _read_list_file(argument.path, reading.source_format, argument.text, argument.path.parent)
     return _non_empty(named, f"'{argument.text}': no lines in this list")
+
+
+def _reject_foreign(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
+    if not argument.is_file or argument.suffix in reading.source_format.suffixes or argument.suffix not in _FOREIGN:
+        return None
+    return iter([(argument.name, InputError(f"'{argument.name}': {_FOREIGN[argument.suffix]}"))])
 
 
 def _read_glob(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:
     pattern, source_format = argument.text, reading.source_format
-    is_pattern = glob.has_magic(pattern) and not is_web_address(pattern)
+    is_pattern = glob.has_magic(pattern) and not is_other_url(pattern)
     if not source_format.suffixes or not is_pattern or argument.path.exists():
         return None
-    matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    matches = sorted({*match_pattern(pattern, reading.left_out)})
     names = [name for name in matches if not Path(name).is_dir()]
     for folder in () if "**" in pattern else sorted({*matches}.difference(names)):
         reading.left_out.add(FOLDER_OF_GLOB, folder)
@@ -191,8 +208,8 @@ def _reject_missing_file(argument: _Argument, _reading: _Reading) -> Iterator[Na
     # Anything else may be an input itself, such as a sentence.
     if argument.is_file or argument.suffix not in _SUFFIXES or " " in argument.text:
         return None
-    if is_web_address(argument.text):
-        return iter([web_address(argument.text)])
+    if is_other_url(argument.text):
+        return iter([other_url(argument.text)])
     return iter([(argument.name, InputError(f"'{argument.name}': no such file. Check the path."))])
 
 
@@ -208,6 +225,7 @@ _FORMS: tuple[Callable[[_Argument, _Reading], Iterator[NamedInput] | None], ...]
     _read_table,
     _read_batch,
     _read_list,
+    _reject_foreign,
     _read_glob,
     _reject_missing_file,
     _read_one,
@@ -247,18 +265,22 @@ def _walk(folder: str, reading: _Reading) -> Iterator[NamedInput]:
             yield (printable(found[0]), found[1])
 
 
-def _read_lines(stream: BinaryIO, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
+def _read_lines(
+    stream: BinaryIO, source_format: SourceFormat, name: str, folder: Path | None = None
+) -> Iterator[NamedInput]:
     for number, line in enumerate(read_lines(stream, f"'{printable(name)}'"), 1):
         subject = f"{printable(name)}#{number}"
         if isinstance(line, InputError):
             yield (subject, line)
         elif line or source_format.empty_lines:
-            yield source_format.from_line(line, subject)
+            yield beside(source_format.from_line(line, subject), folder)
 
 
-def _read_list_file(path: Path, source_format: SourceFormat, name: str) -> Iterator[NamedInput]:
+def _read_list_file(
+    path: Path, source_format: SourceFormat, name: str, folder: Path | None = None
+) -> Iterator[NamedInput]:
     with path.open("rb") as stream:
-        yield from _read_lines(stream, source_format, name)
+        yield from _read_lines(stream, source_format, name, folder)
 
 
 def _read_url(url: str, reading: _Reading) -> Iterator[NamedInput]:
@@ -292,8 +314,9 @@ def _suffix_of(url: str) -> str:
     return Path(Remote(url).name).suffix.lower()
 
 
-def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]:
-    from_row = reading.source_format.rows_in(path.parent)
+def _read_rows(path: Path, name: str, reading: _Reading, folder: Path | None = None) -> Iterator[NamedInput]:
+    """Yield the inputs of a table, which is in ``folder`` unless it was fetched."""
+    from_row = reading.source_format.from_row if folder is None else reading.source_format.rows_in(folder)
     for number, row in enumerate(_rows_of_table(path, name), 1):
         subject = f"{printable(name)}#{number}"
         if isinstance(row, InputError):
@@ -303,7 +326,7 @@ def _read_rows(path: Path, name: str, reading: _Reading) -> Iterator[NamedInput]
             _check_header(row, name, reading)
         try:
             with input_border(f"'{subject}'"):
-                named = from_row(row, reading.column, subject)
+                named = beside(from_row(row, reading.column, subject), folder)
         except InputError as error:
             if number == 1:  # the column is wrong, and so all rows would be
                 raise

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from runtime.engine.concurrency import ThreadPool
 from runtime.errors import InputError
@@ -82,14 +83,18 @@ def _walk(url: str, is_input: Callable[[str], bool]) -> Iterator[Remote]:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path in it; the path is taken as it is, without decoding of %."""
+    """Return the file system of a URL, and the path in it, as it is; a local file's may also be percent-encoded."""
     import_parquet(Path(Remote(url).name))
     base, _, options = url.partition("?")
     scheme, _, rest = base.partition("://")
     authority, _, path = rest.partition("/")
     with _readable(url):
         files, root = _open_root(f"{scheme}://{authority}/" + (f"?{options}" if options else ""))
-    return files, f"{root.rstrip('/')}/{path}".rstrip("/")
+    path = f"{root.rstrip('/')}/{path}".rstrip("/")
+    # Names of objects may have a %; in a URL of a local file, as programs write it, it begins a character.
+    if scheme == "file" and not Path(path).exists() and Path(unquote(path)).exists():
+        path = unquote(path)
+    return files, path
 
 
 @lru_cache(maxsize=64)

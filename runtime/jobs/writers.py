@@ -69,14 +69,19 @@ SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "p
 
 def check_writable(out: Path, name: str) -> None:
     """Raise InputError for a format that cannot be written on this machine, before the work rather than after it."""
-    if name not in WRITERS:
-        raise InputError(
-            f"'{out}': no format '{name}' for files: expected {', '.join(WRITERS)}. Name it with --format."
-        )
-    if name == "parquet":
-        import_parquet(out)
     if out.is_dir():
         raise InputError(f"'{out}': is a folder. Give the path of a file in it.")
+    if out.exists() and not out.is_file():
+        raise InputError(
+            f"'{out}': not a file: expected the path of a new file, got a pipe or device. Write to stdout: --out -."
+        )
+    if name not in WRITERS:
+        problem = f"no format '{name}' for files: expected {', '.join(WRITERS)}"
+        if not name:
+            problem = f"no format by its suffix: expected {', '.join(SUFFIXES)}, got '{out.suffix}'"
+        raise InputError(f"'{out}': {problem}. Name it with --format.")
+    if name == "parquet":
+        import_parquet(out)
 
 
 def write_results(name: str, rows: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import ssl
 from pathlib import Path
 
 from runtime.errors import InputError
@@ -64,3 +65,26 @@ def check_pem_file(path: Path, option: str) -> None:
             f"{option} '{path}': too large for a PEM file: expected at most {_MOST_BYTES} bytes, got "
             f"{path.stat().st_size}. Check the path."
         )
+
+
+def check_key_pair(certificate: Path, key: Path) -> None:
+    """Raise InputError unless the files are a certificate chain and its key, as PEM and without a password."""
+
+    def refuse_password() -> str:
+        raise InputError(
+            f"--tls-key '{key}': has a password, which nobody is there to type. Write the key without one: "
+            "openssl pkey -in KEY -out NEW."
+        )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, refuse_password)
+    except OSError as error:  # ssl's errors are some
+        is_mismatch = "key values mismatch" in str(error)
+        if not is_mismatch and getattr(error, "library", None) is None:
+            problem = f"cannot be read: {error.strerror}. Check the paths and their permissions."
+        elif is_mismatch:
+            problem = "do not belong together. Pass the key of the first certificate in the chain, the server's own."
+        else:
+            problem = "not a certificate chain and its key as PEM. Pass files that begin with '-----BEGIN'."
+        raise InputError(f"--tls-cert '{certificate}', --tls-key '{key}': {problem}") from None

@@ -47,7 +47,7 @@ def serve(
         ),
     ] = 256,
     max_megapixels: Annotated[
-        float, typer.Option(help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
+        float, typer.Option(min=0.000001, help="Largest image; checked before decoding.", rich_help_panel=_LIMITS)
     ] = 64,
     max_queue: Annotated[
         int,
@@ -152,7 +152,7 @@ def serve(
     run_server(
         Settings(
             artifacts=artifacts,
-            host=host,
+            host=host.removeprefix("[").removesuffix("]"),  # as URLs have addresses of IPv6
             http_port=http_port,
             grpc_port=grpc_port if grpc_port >= 0 else None,
             precision=precision,

@@ -124,7 +124,8 @@ class Server:
         grpc = None
         if self._settings.grpc_port is not None:
             grpc, port = await self._start_grpc(self._settings.grpc_port)
-            addresses["grpc"] = f"{self._settings.host}:{port}"
+            host = self._settings.host
+            addresses["grpc"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._service.ready = self._service.open = True
         serving = asyncio.create_task(http.serve(sockets=[listening]))
         while not http.started and not serving.done():

@@ -4,6 +4,7 @@ What an input is on the wire is in its kind's folder, ``runtime/inputs/<kind>/pa
 kinds share. A source is what ``Model.decode`` takes, and never a path: nothing in a request reaches the disk.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,11 @@ from runtime.server.errors import MediaTypeError, bounded
 _NAME_CHARACTERS = 100
 
 # A body of one of these types is an input of a kind whatever the client calls it; curl --data-binary calls it a form.
-_UNNAMED = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
+_FORM = "application/x-www-form-urlencoded"
+_UNNAMED = {"", "application/octet-stream", _FORM, "binary/octet-stream"}
+
+# The first field of such a form, where it is one: a text that begins like this is sent as what it is.
+_FIELD = re.compile(rb"[A-Za-z_][\w.-]*=[\w.~*+%&=-]*\Z|[A-Za-z_][\w.-]*=[\w.~*+%-]*&[A-Za-z_][\w.-]*=")
 
 # What a browser calls a body that is a string.
 _PLAIN = "text/plain"
@@ -90,32 +95,32 @@ def is_json(body: bytes, media_type: str, manifest: Manifest) -> bool:
 
     What browsers and other clients call a body without a type is no statement, unless the model takes that type.
     """
-    if media_type == "application/json" or media_type.endswith("+json"):
+    if media_type.endswith(("/json", "+json")):
         return True
     named = media_type == _PLAIN and _PLAIN in open_payload(manifest.inputs).media_types
     return media_type in {*_UNNAMED, _PLAIN} and not named and body[:_LONGEST_BLANK].lstrip().startswith(b"{")
 
 
 def source_from_json(value: Any, manifest: Manifest, subject: str) -> Any:
-    """Return the source that a JSON value is; raises InputError for one that can be none of the model's kind."""
-    return open_payload(manifest.inputs).from_json(value, subject)
+    """Return the source that a JSON value is; raises InputError for one that can be none of the model's kind.
 
-
-def source_from_instance(value: Any, manifest: Manifest, subject: str) -> Any:
-    """Return the source that one of a request's ``instances`` is, as ``source_from_json`` does.
-
-    Bytes are ``{"b64": ...}``, and the only input of a model may be an object with its name. A row's columns are as
-    they are.
+    As in the ``instances`` of other servers, bytes may be ``{"b64": ...}``, and the only input of a model may be an
+    object with its name. A row's columns are as they are.
     """
     payload = open_payload(manifest.inputs)
-    if kind_of(manifest) == "tabular":
+    if kind_of(manifest) == "tabular" or not isinstance(value, dict):
         return payload.from_json(value, subject)
     inputs = manifest.inputs
-    if len(inputs) == 1 and isinstance(value, dict) and value.keys() == {inputs[0].name}:
-        value = value[inputs[0].name]
-    value = _without_b64(value)
+    if len(inputs) > 1:
+        return payload.from_json({name: _without_b64(part) for name, part in value.items()}, subject)
+    name = inputs[0].name
+    value = _without_b64(value[name] if value.keys() == {name} else value)
     if isinstance(value, dict):
-        value = {name: _without_b64(part) for name, part in value.items()}
+        forms = f'{{"b64": ...}} or {{"{name}": ...}}' if payload.encoded_inputs else f'{{"{name}": ...}}'
+        got = listed([f"'{bounded(key, _NAME_CHARACTERS)}'" for key in value]) or "none"
+        raise InputError(
+            f"{subject}: expected the input as it is, or {forms}, got an object with {got}. Send one of these."
+        )
     return payload.from_json(value, subject)
 
 
@@ -126,6 +131,11 @@ def _without_b64(value: Any) -> Any:
 
 def source_from_body(body: bytes, media_type: str, payload: Payload) -> Any:
     """Return the source that a raw body is; raises MediaTypeError where its type is not one of the model's kind."""
+    if payload.decodes_body and media_type == _FORM and _FIELD.match(body[:_LONGEST_BLANK]):
+        raise MediaTypeError(
+            "Content-Type: a form of fields: expected the text itself, got something such as 'name=value'. Send it as "
+            "'text/plain', or as JSON."
+        )
     if payload.media_types and (media_type in _UNNAMED or _is_listed(media_type, payload.media_types)):
         return payload.from_body(body)
     expected = f"{payload.body_noun}, " if payload.body_noun else ""

@@ -11,7 +11,7 @@ from runtime.engine.cpu import usable_cores
 from runtime.engine.process import resident_bytes
 from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
-from runtime.server.auth import BearerAuth, check_pem_file, read_token
+from runtime.server.auth import BearerAuth, check_key_pair, check_pem_file, read_token
 from runtime.server.limits import Limits, limits_for_memory
 from runtime.server.loading import end_process, load_in_thread
 from runtime.server.memory import return_large_blocks
@@ -39,6 +39,12 @@ def run_server(settings: Settings) -> None:
     for option, path in (("--tls-cert", settings.tls_certificate), ("--tls-key", settings.tls_key)):
         if path is not None:
             check_pem_file(path, option)
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        check_key_pair(settings.tls_certificate, settings.tls_key)
+    if settings.http_port and settings.http_port == settings.grpc_port:
+        raise InputError(
+            f"--http-port, --grpc-port: both {settings.http_port}: expected two ports. Change one of them."
+        )
     from runtime.server.http.cors import check_origins, check_root_path
 
     check_origins(settings.cors_origins)

@@ -20,8 +20,9 @@ from runtime.inputs.composite.naming import (
 )
 from runtime.inputs.composite.payload import is_object
 from runtime.inputs.composite.source import sources_of
-from runtime.inputs.decoder import DecodedInput, Decoder, input_border, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, input_border, read_source, read_stream
 from runtime.inputs.encoding import decode_text
+from runtime.inputs.json_size import json_reason
 from runtime.inputs.payload import Payload
 from runtime.inputs.source import SourceFormat
 from runtime.inputs.tensor.decoder import DecodedArray, TensorDecoder, read_arrays
@@ -88,7 +89,7 @@ class CompositeDecoder(Decoder):
             with input_border(named):
                 if isinstance(sources[name], InputError):
                     raise sources[name]
-                parts.append(decoder.decode(sources[name], subject=named))
+                parts.append(decoder.decode(read_stream(sources[name], named), subject=named))
         self._check_dimensions(parts, subject)
         return DecodedParts(parts=tuple(parts), warning=next((part.warning for part in parts if part.warning), ""))
 
@@ -171,4 +172,5 @@ def _read_object(data: bytes, subject: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(decode_text(data, subject), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"{subject}: not a JSON object with the parts by name: {error}. Write it again.") from None
+        reason = json_reason(error, data)
+        raise InputError(f"{subject}: not a JSON object with the parts by name: {reason}. Write it again.") from None

@@ -19,9 +19,10 @@ from runtime.errors import InputError
 from runtime.geometry import native, preparation
 from runtime.geometry.arrays import Pixels
 from runtime.geometry.images import to_array
-from runtime.inputs.decoder import DecodedInput, Decoder, read_source
+from runtime.inputs.decoder import DecodedInput, Decoder, fix_of_type, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
+from runtime.inputs.image.foreign import foreign_kind
 from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
 from runtime.inputs.image.limits import check_sides, check_size, too_large
 from runtime.inputs.image.structure import check_structure
@@ -235,7 +236,7 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
     if not isinstance(source, str | PathLike):
         raise InputError(
             f"{subject}: not an image: expected a path, bytes, a PIL image or a uint8 array, "
-            f"got {type(source).__name__}. Convert it first."
+            f"got {type(source).__name__}. {fix_of_type(source)}"
         )
     return read_source(source, subject)
 
@@ -243,10 +244,8 @@ def _read(source: str | PathLike[str] | bytes | bytearray | memoryview, subject:
 def _not_an_image(data: bytes, subject: str) -> str:
     if not data:
         return f"{subject}: empty: expected an encoded image, got 0 bytes. Copy or download it again."
-    known = ", ".join(FORMATS)
-    return (
-        f"{subject}: not an image: expected one of {known}, got bytes that start with {data[:8]!r}. Convert it first."
-    )
+    what, fix = foreign_kind(data) or (f"bytes that start with {data[:8]!r}", "Convert it first.")
+    return f"{subject}: not an image: expected one of {', '.join(FORMATS)}, got {what}. {fix}"
 
 
 def _raise_pillows_limit(max_pixels: int) -> None:

@@ -11,13 +11,14 @@ from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of, from_base64
 from runtime.inputs.image.decoder import PIXELS
 from runtime.inputs.payload import Json, Payload, check_array, check_json_type, to_column
+from runtime.inputs.tensor.decoder import from_numbers
 from runtime.manifest import ImageInput
 
 
 class ImagePayload(Payload):
     """An image: pixels of the manifest's dtype, [batch, height, width, channels], or BYTES of an image file."""
 
-    media_types = ("image/*", "application/octet-stream")
+    media_types = ("image/*", "application/octet-stream", "application/x-image")
     body_noun = "an image"
     has_json_files = False
 
@@ -60,9 +61,11 @@ class ImagePayload(Payload):
             )
         return list(array)
 
-    def from_json(self, value: Any, subject: str) -> bytes:
-        """Return the bytes of an image file, which JSON has as base64."""
-        return from_base64(check_json_type(value, str, "an image as base64", subject), subject)
+    def from_json(self, value: Any, subject: str) -> bytes | NDArray[Any]:
+        """Return the bytes of an image file, which JSON has as base64, or pixels, which it has as nested lists."""
+        if isinstance(value, list):
+            return from_numbers(value, self._dtype, subject, self._spec.name)
+        return from_base64(check_json_type(value, str, "an image as base64, or its pixels", subject), subject)
 
     def from_file(self, data: bytes, subject: str) -> bytes:  # noqa: ARG002
         """Return the file."""

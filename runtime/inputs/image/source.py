@@ -17,6 +17,8 @@ def _from_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInp
     # Data sets keep encoded images in a struct of their bytes and the path that they had.
     if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
         return (str(value.get("path") or subject), value["bytes"])
+    if isinstance(value, dict) and isinstance(value.get("path"), str) and value.get("bytes") is None:
+        value = value["path"]
     if (isinstance(value, bytes) and value) or isinstance(value, np.ndarray):
         return (subject, value)
     if not isinstance(value, str) or not value:

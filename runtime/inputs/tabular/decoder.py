@@ -90,7 +90,7 @@ class TabularDecoder(Decoder):
         if column.dtype == "string":
             return self._string(column, value, subject)
         subject = f"{subject}: column '{column.name}'"
-        if value is None or (isinstance(value, str) and value.strip() in EMPTY):
+        if _is_missing(value) or (isinstance(value, str) and value.strip() in EMPTY):
             number: float | int = math.nan
         else:
             number = _to_number(column.dtype, value, subject)
@@ -106,7 +106,7 @@ class TabularDecoder(Decoder):
 
     def _string(self, column: Column, value: Any, subject: str) -> str:
         subject = f"{subject}: column '{column.name}'"
-        if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
+        if _is_missing(value) or (isinstance(value, float) and math.isnan(value)) or value == "":
             if not column.nullable:
                 raise InputError(
                     f"{subject}: empty: expected a string. This model was trained without empty cells there: fill "
@@ -144,6 +144,11 @@ class TabularDecoder(Decoder):
             f"{subject}: wrong columns: expected the {len(self._names)} of the model, got {'; '.join(parts)}. "
             "Rename, add or remove columns."
         )
+
+
+def _is_missing(value: object) -> bool:
+    """Return whether a cell is None, or what pandas has for one; pandas itself is not needed for this."""
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
 
 
 def _to_number(dtype: str, value: Any, subject: str) -> float | int:

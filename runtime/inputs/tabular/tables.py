@@ -20,7 +20,7 @@ from runtime.inputs.encoding import (
     too_many_empty,
     torn_text,
 )
-from runtime.inputs.json_size import check_json
+from runtime.inputs.json_size import check_json, json_reason
 
 # A row by column names; or, where a row could not be read, the error of this row alone.
 Row: TypeAlias = dict[str, Any] | InputError
@@ -83,7 +83,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             except InputError as error:
                 yield error
             except (msgspec.DecodeError, RecursionError) as error:
-                yield InputError(f"{subject}: not JSON: {error}. Correct the line.")
+                yield InputError(f"{subject}: not JSON: {json_reason(error, line)}. Correct the line.")
             else:
                 yield row
 
@@ -95,7 +95,8 @@ def read_json(path: Path) -> Iterator[Row]:
         check_json(text, f"'{path}'")
         entries = msgspec.json.decode(text, type=list[Any])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"'{path}': not a list of JSON objects: {error}. Write it again.") from error
+        reason = json_reason(error, text)
+        raise InputError(f"'{path}': not a list of JSON objects: {reason}. Write it again.") from error
     yield from map(_row_of, entries)
 
 
@@ -113,7 +114,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
                 for first in range(0, batch.num_rows, step):
                     yield from batch.slice(first, step).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise InputError(f"'{path}': not a Parquet file: {error}. Write it again.") from error
+        raise InputError(f"'{path}': not a Parquet file: {str(error).rstrip('.')}. Write it again.") from error
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

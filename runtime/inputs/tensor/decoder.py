@@ -93,11 +93,12 @@ class TensorDecoder(Decoder):
     def _to_array(self, source: Any, subject: str) -> NDArray[Any]:
         shape = self.spec.shape[1:]
         if isinstance(source, np.ndarray | np.generic):
-            array = np.asarray(source)
+            # Files of other processors may have the bytes of each number in reverse.
+            array = np.asarray(source, dtype=source.dtype.newbyteorder("="))
             if array.dtype != self.spec.dtype:
                 raise InputError(self._wrong(subject, array))
         else:
-            array = _from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
+            array = from_numbers(source, np.dtype(self.spec.dtype), subject, self.spec.name)
         if array.ndim == len(shape) + 1 and len(array) == 1:
             array = array[0]
         fits = array.ndim == len(shape) and all(
@@ -167,8 +168,10 @@ def read_arrays(source: str | PathLike[str] | bytes, subject: str) -> Any:
         ) from error
 
 
-def _from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) -> NDArray[Any]:
+def from_numbers(source: Any, dtype: np.dtype[Any], subject: str, name: str) -> NDArray[Any]:
     """Return plain numbers, nested as JSON has them, as an array, if they are numbers that ``dtype`` has."""
+    if hasattr(source, "detach"):  # a tensor of PyTorch, which needs not be installed
+        source = source.detach().cpu()
     try:
         array = np.array(source)
     except ValueError:  # rows of different lengths

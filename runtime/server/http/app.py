@@ -15,7 +15,7 @@ from runtime.server.auth import BearerAuth
 from runtime.server.context import RequestContext, new_context
 from runtime.server.decoding import ENDINGS
 from runtime.server.errors import MethodError, NotFoundError, message_of
-from runtime.server.http.cors import allow_origins, without_prefix
+from runtime.server.http.cors import allow_origins, canonical_path, origin_refused, without_prefix
 from runtime.server.http.endpoints import Endpoint, build_endpoints
 from runtime.server.http.responses import encode_error, encode_json
 from runtime.server.service import Service
@@ -78,7 +78,7 @@ class HttpApp:
         if scope["type"] == "lifespan":  # sent by servers other than ours, such as Ray Serve's
             await self._router(scope, receive, send)
             return
-        scope["path"] = without_prefix(scope["path"], self._root_path)
+        scope["path"] = canonical_path(without_prefix(scope["path"], self._root_path))
         headers = dict(scope["headers"])
         context = new_context(
             request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
@@ -146,6 +146,9 @@ class HttpApp:
         allowed = (raised.headers or {}).get("Allow", "")
         path, method = scope["path"][:200], scope["method"]
         error = MethodError(f"'{path}': wrong method: expected {allowed}, got {method}. Use {allowed}.")
+        headers = dict(scope["headers"])
+        if method == "OPTIONS" and b"access-control-request-method" in headers:
+            error = MethodError(origin_refused(headers.get(b"origin", b"").decode("latin-1")))
         response = self._error(error, scope[_CONTEXT])
         response.headers["allow"] = allowed
         return response

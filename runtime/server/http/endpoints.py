@@ -9,7 +9,9 @@ from starlette.responses import Response
 from runtime.errors import InputError
 from runtime.results import Failure
 from runtime.server.context import RequestContext
+from runtime.server.errors import NotFoundError, bounded
 from runtime.server.http.bodies import read_body
+from runtime.server.http.cors import DOCS_WITH_SLASH
 from runtime.server.http.openapi import build_openapi
 from runtime.server.http.page import PageEndpoints
 from runtime.server.http.requests import apply_timeout, parse_infer, parse_predict
@@ -55,6 +57,7 @@ def build_endpoints(service: Service, *, with_token: bool, root_path: str = "") 
     return [
         post("/predict/{model}", inference.predict),
         post("/v1/models/{model}:predict", inference.predict),
+        post("/v1/models/{model}/versions/{version}:predict", inference.predict),
         post("/invocations", inference.predict),
         post(model + "/infer", inference.infer),
         get("/v2/health/live", metadata.live, public=True),
@@ -62,13 +65,13 @@ def build_endpoints(service: Service, *, with_token: bool, root_path: str = "") 
         get("/ping", metadata.ready, public=True),
         get("/", page.index, public=True),
         get("/docs", page.docs, public=True),
+        get(DOCS_WITH_SLASH, page.docs_without_slash, public=True),
         get("/openapi.json", openapi),
         get("/page/{file}", page.file, public=True),
         get("/metrics", metrics),
         get("/v1/models", metadata.models),
         get("/v1/models/{model}", metadata.model_ready),
         get("/v2", metadata.server),
-        get("/v2/", metadata.server),
         get("/v2/models", metadata.models),
         get("/v2/models/stats", metadata.statistics),
         post("/v2/repository/index", metadata.repository_index),
@@ -83,6 +86,7 @@ def build_endpoints(service: Service, *, with_token: bool, root_path: str = "") 
             )
         ],
         post(versioned + "/infer", inference.infer),
+        post("/v1/models/{model}:{verb}", metadata.unknown_verb),
     ]
 
 
@@ -168,6 +172,11 @@ class _MetadataEndpoints:
         """Return whether a model accepts requests."""
         model = _find_model(self._service, request)
         return encode_json({"name": model.name, "ready": self._service.ready}, self._ready_status())
+
+    async def unknown_verb(self, request: Request, _context: RequestContext) -> Response:
+        """Raise NotFoundError: version 1 of the protocol has verbs that are not served."""
+        verb = bounded(request.path_params["verb"], 100)
+        raise NotFoundError(f"'{verb}': not served: expected 'predict'. Use '/v1/models/NAME:predict'.")
 
     async def model_config(self, request: Request, _context: RequestContext) -> Response:
         """Return a model's configuration in Triton's format."""

@@ -1,10 +1,12 @@
 """Limits of HTTP connections: headers, pipelining, idle time, and responses that nobody reads."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -26,6 +28,9 @@ _SWEEP_S = 1.0
 
 # Connections above the limit that are let in for health checks.
 _SPARE_CONNECTIONS = 64
+
+# What is wrong with most requests that are none.
+_CHECK_REQUEST = "Check its first line, headers and Content-Length, and whether the client means https"
 
 _HEALTH = (b"/v2/health/", b"/ping")
 
@@ -130,14 +135,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Respond to a request that the parser cannot read, or that is refused, and close the connection.
 
-        On a connection that owes an earlier response, this one would be taken for it.
+        On a connection that owes earlier responses, this one would be taken for the first of them: what cannot be read
+        after whole requests, such as more bytes than their Content-Length, closes it once they are sent.
         """
-        error = self._refused or _RefusedError(400, msg)
-        if self.idle:
-            body = b'{"error":"request: ' + str(error).encode() + b'"}'
+        refused = self._refused
+        error = self._refused = refused or _RefusedError(400, f"not HTTP: {sys.exception() or msg}. {_CHECK_REQUEST}")
+        if not self.idle and not self.cycle.more_body and refused is None:
+            self.cycle.keep_alive = False
+            return
+        in_first_body = not self.idle and not self.pipeline and not self.cycle.response_started
+        if in_first_body:  # its own body cannot be read: this is its response
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.idle or in_first_body:
+            body = msgspec.json.encode({"error": f"request: {error}"})
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[error.status] + head + body)
-        self._refused = error
         self.transport.close()
 
     def on_message_begin(self) -> None:

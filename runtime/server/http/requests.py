@@ -8,11 +8,13 @@ import msgspec
 from starlette.requests import Request
 
 from runtime.errors import InputError
+from runtime.inputs.json_size import json_reason
 from runtime.manifest import Manifest
 from runtime.server.admission import BodyReservation
 from runtime.server.context import RequestContext
 from runtime.server.decoding import decode, detached
 from runtime.server.errors import bounded
+from runtime.server.http.charsets import to_utf8
 from runtime.server.http.forms import FormPart, count_parts, read_form
 from runtime.server.jobs import AcceptedInput, InputSource, RejectedInput
 from runtime.server.numbers import whole_number
@@ -25,7 +27,6 @@ from runtime.server.payloads import (
     is_json,
     parts_of,
     source_from_body,
-    source_from_instance,
     source_from_json,
     source_from_part,
     source_from_parts,
@@ -110,11 +111,12 @@ async def parse_predict(
 
     def parse() -> PredictRequest:
         if has_values:
-            parsed = _parse_json(body, model, service, reservation)
+            parsed = _parse_json(to_utf8(body, content_type, reservation), model, service, reservation)
         elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
-            value = source_from_body(body, media_type, model.payload)
+            text = to_utf8(body, content_type, reservation) if model.payload.decodes_body else body
+            value = source_from_body(text, media_type, model.payload)
             parsed = _ParsedBody(sources=[AcceptedInput(name=_BODY, subject=f"'{_BODY}'", value=value)], is_list=False)
         query = dict(request.query_params) if request.scope["query_string"] else {}
         _check_options(query)
@@ -140,20 +142,29 @@ async def parse_infer(
     body_format = BodyFormat(header_length=header_length, base64_inputs=encoded, raw_input=inputs[0].name)
     version = request.path_params.get("version", "")
     claims = service.tensor_claims(model, reservation)
+    content_type = request.headers.get("content-type", "")
     return await service.decode(
         len(body) if header_length is None else header_length,
-        lambda: request_from_body(body, body_format, claims, model=model.name, version=version),
+        lambda: request_from_body(
+            body if header_length is not None else to_utf8(body, content_type, reservation),
+            body_format,
+            claims,
+            model=model.name,
+            version=version,
+        ),
         "body",
     )
 
 
 def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: BodyReservation) -> _ParsedBody:
+    if not body:
+        raise InputError('body: empty: expected JSON such as {"input": ...}, got 0 bytes. Send it as the body.')
     reservation.extend_for_json(body)
     try:
         parsed = _json_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(
-            f'body: not a prediction\'s JSON: {str(error).rstrip(".")}. Send {{"input": ...}} or {{"inputs": [...]}}.'
+            f'body: not a prediction\'s JSON: {json_reason(error, body)}. Send {{"input": ...}} or {{"inputs": [...]}}.'
         ) from None
     fields = [field for field in (parsed.input, parsed.inputs, parsed.instances) if field is not msgspec.UNSET]
     if len(fields) != 1:
@@ -162,22 +173,24 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
         )
     is_list = parsed.input is msgspec.UNSET
     values = fields[0] if is_list else fields
-    read = source_from_json if parsed.instances is msgspec.UNSET else source_from_instance
     service.admission.check_inputs(len(values), model.inputs_per_job)
     options = {"top_k": parsed.top_k, "threshold": parsed.threshold}
     return _ParsedBody(
-        sources=[_read_source(read, value, model.manifest, f"#{index}") for index, value in enumerate(values)],
+        sources=[
+            _read_source(source_from_json, value, model.manifest, f"#{index}") for index, value in enumerate(values)
+        ],
         is_list=is_list,
         options={name: value for name, value in options.items() if value is not msgspec.UNSET},
     )
 
 
-def _check_options(names: Iterable[str]) -> None:
-    """Raise InputError for an option of the query or of a form that there is not."""
+def _check_options(names: Iterable[str], *, alternative: str = "") -> None:
+    """Raise InputError for an option of the query or of a form that there is not; ``alternative`` is also taken."""
     unknown = next((name for name in names if name not in _OPTIONS), None)
     if unknown is not None:
         raise InputError(
-            f"'{bounded(unknown, _NAME_CHARACTERS)}': no such option: expected {' or '.join(_OPTIONS)}. Correct it."
+            f"'{bounded(unknown, _NAME_CHARACTERS)}': no such option: expected {' or '.join(_OPTIONS)}{alternative}. "
+            "Correct it."
         )
 
 
@@ -202,7 +215,12 @@ def _parse_form(
     of_input = parts_of(model.manifest)
     if any(part.name in of_input for part in parts):
         return _parse_parts(parts, model, reservation)
-    files = [part for part in parts if part.filename is not None]
+    names = {spec.name for spec in model.manifest.inputs} - {*_OPTIONS}
+
+    def is_input(part: FormPart) -> bool:
+        return part.is_file or part.name in names
+
+    files = [part for part in parts if is_input(part)]
     service.admission.check_inputs(len(files), model.inputs_per_job)
     if len(parts) - len(files) > _MOST_FIELDS:
         raise InputError(
@@ -212,8 +230,8 @@ def _parse_form(
     if has_json_files(model.manifest):
         for part in files:
             reservation.extend_for_json(part.data)
-    options = {part.name: _to_option(part) for part in parts if part.filename is None}
-    _check_options(options)
+    options = {part.name: _to_option(part) for part in parts if not is_input(part)}
+    _check_options(options, alternative=", or a file, which has a filename")
     return _ParsedBody(
         sources=[
             _read_source(source_from_part, part.data, model.manifest, part.filename or part.name) for part in files

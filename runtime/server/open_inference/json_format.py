@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.inputs.json_size import json_bytes
+from runtime.inputs.json_size import json_bytes, json_reason
 from runtime.server.errors import bounded
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.claims import TensorClaims
@@ -185,7 +185,7 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, subject
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{subject}: {str(error).rstrip('.')}. Send the protocol's JSON.") from None
+        raise InputError(f"{subject}: {json_reason(error, bytes(data))}. Send the protocol's JSON.") from None
 
 
 def response_to_body(response: InferResponse) -> tuple[bytes, int | None]:

@@ -287,10 +287,9 @@ def test_csv_on_stdout_is_the_file_that_out_writes_and_all_else_is_on_stderr(tin
     [
         (["--format", "parquet"], "expected --out with the file to write"),
         (["--resume"], "expected --out with the file of an unfinished job"),
-        (["--out", "rows.xlsx"], "no format '' for files: expected jsonl, csv, parquet"),
-        (["--out", "."], "Name it with --format"),
+        (["--out", "rows.xlsx"], "no format by its suffix: expected .jsonl, .ndjson, .csv, .parquet, got '.xlsx'"),
+        (["--out", "."], "is a folder"),
         (["--force"], "--force: expected --out"),
-        (["--resume"], "--resume: expected --out"),
         (["--column", "photo"], "--column 'photo': no table among the inputs"),
         (["--out", ".", "--format", "csv"], "is a folder"),
     ],

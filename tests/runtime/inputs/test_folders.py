@@ -1,11 +1,12 @@
 """A folder gives the files that training's loaders read, and says what it leaves out."""
 
+import glob
 import os
 from pathlib import Path
 
 import pytest
 
-from runtime.inputs.folders import LeftOut, walk_folder
+from runtime.inputs.folders import LINK_ABOVE, LeftOut, match_pattern, walk_folder
 from runtime.inputs.image.source import FORMAT
 
 
@@ -79,3 +80,38 @@ def test_a_folder_that_cannot_be_read_is_an_error_in_its_place(tmp_path, monkeyp
 
     assert (first, path, last) == (f"{tmp_path}/a/x.jpg", f"{tmp_path}/b", f"{tmp_path}/c/x.jpg")
     assert "cannot be read: Permission denied" in str(error)
+
+
+def test_links_that_lead_to_each_other_are_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+
+    assert walk(tmp_path)[0] == [f"{tmp_path}/a.jpg", f"{tmp_path}/self.jpg"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**", "**/*.jpg", "a/**/*.jpg", "**/b/*.jpg", "*/**", "a/**/b/**/x.jpg", "none/**", "**/.dot/*"],
+)
+def test_a_pattern_matches_what_globs_match(tmp_path, monkeypatch, pattern):
+    for name in ("x.jpg", "a/x.jpg", "a/b/x.jpg", "a/b/c/b/x.jpg", "a/.dot/x.jpg", ".dot.jpg", "[1]/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+
+    for form in (pattern, f"{tmp_path}/{pattern}"):
+        expected = {path for path in glob.glob(form, recursive=True) if Path(path).is_file()}  # noqa: PTH207
+        assert {path for path in match_pattern(form, LeftOut()) if Path(path).is_file()} == expected
+
+
+def test_a_pattern_of_any_depth_does_not_go_in_circles(tmp_path, monkeypatch):
+    """Two links up would be followed in every order, 2**40 times: globs alone never end."""
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    Path("a/x.jpg").write_bytes(b"")
+    for name in ("one", "two", "three"):
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    left_out = LeftOut()
+
+    assert list(match_pattern("**/*.jpg", left_out)) == ["a/x.jpg"]
+    assert left_out.counts == {LINK_ABOVE: 3}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.inputs.json_size import json_bytes
+from runtime.inputs.json_size import json_bytes, json_reason
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -57,3 +57,21 @@ def test_many_numbers_of_too_many_digits_are_refused():
         json_bytes(b"[" + b",".join([b"9" * 3000] * 200) + b"]")
     assert json_bytes(b'["' + b"0" * 5000 + b'"]') < 1000
     assert json_bytes(b"[" + b",".join([b"-0.12345678901234567e-300"] * 1000) + b"]") < 50_000
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('{"a": NaN}', "JSON has no NaN, but null"),
+        ('{"é": -Infinity}', "JSON has no Infinity, but null"),
+        ('{"a": [True, 1]}', "JSON has no True, but true"),
+        ("{'a': 1}", "JSON has no ', but \""),
+        ('{"a": 1,}', ""),
+    ],
+)
+def test_what_python_writes_instead_of_json_is_named(text, hint):
+    with pytest.raises(msgspec.DecodeError) as raised:
+        msgspec.json.decode(text)
+
+    assert json_reason(raised.value, text) == f"{raised.value}{hint and ': '}{hint}"
+    assert json_reason(raised.value, text.encode()) == json_reason(raised.value, text)

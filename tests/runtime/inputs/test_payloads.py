@@ -2,6 +2,7 @@
 
 import io
 import time
+from base64 import b64encode
 
 import msgspec
 import numpy as np
@@ -80,7 +81,7 @@ def test_text_of_another_encoding_in_a_request_is_refused_with_the_fix(data):
 @pytest.mark.parametrize(
     ("specs", "value", "message"),
     [
-        ([IMAGE], {}, "expected an image as base64, got an object"),
+        ([IMAGE], {}, "expected an image as base64, or its pixels, got an object"),
         ([IMAGE], "not base64!", "not base64"),
         ([IMAGE], "aaaa\u00e9", "not base64: it has other than ASCII characters"),
         ([ROW], [], "expected an object with the columns by name, got a list"),
@@ -147,6 +148,15 @@ def test_padding_without_end_is_refused_sooner_than_base64_is_decoded():
     valid, padding = "QUJD" * 2**22, "=" * 2**24
 
     assert _seconds(lambda: from_base64(valid, "x")) > 2 * _seconds(lambda: _refused(padding))
+
+
+def test_base64_may_be_quoted_as_python_writes_it():
+    encoded = b64encode(b"\xff\xfe\xfd")
+
+    for text in (str(encoded), repr(encoded.decode()), f'"{encoded.decode()}"'):
+        assert from_base64(text, "x") == b"\xff\xfe\xfd"
+    with pytest.raises(InputError, match="a path or an address is not opened"):
+        from_base64("https://a.example/x.jpg", "x")
 
 
 def _refused(text):

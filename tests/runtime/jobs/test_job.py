@@ -19,7 +19,7 @@ import runtime
 from runtime.jobs.engines import LocalEngine, Stop
 from runtime.jobs.job import Job, describe_job
 from runtime.jobs.journal import Ended, Journal, read_rows
-from runtime.jobs.writers import write_results
+from runtime.jobs.writers import check_writable, write_results
 
 COMMAND = [*TRUECOPY, "predict"]
 
@@ -241,6 +241,33 @@ def test_two_jobs_do_not_write_one_file(model, tiny, named, tmp_path):
         pytest.raises(runtime.InputError, match="in use"),
     ):
         Journal(tmp_path / "rows.jsonl", job, resume=True, force=False)
+
+
+def test_a_job_that_runs_is_not_offered_to_be_resumed(model, tiny, named, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    with (
+        Journal(out, describe_job(tiny, ("photos",), column=None, options={}), resume=False, force=False),
+        pytest.raises(runtime.InputError, match="in use: another job is writing it"),
+    ):
+        run(model, tiny, named, out)
+
+
+def test_names_that_are_not_utf8_can_be_resumed(tiny, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    description = describe_job(tiny, (name,), column=name, options={"overlays": name})
+
+    for resume in (False, True):
+        with Journal(tmp_path / "rows.jsonl", description, resume=resume, force=False) as journal:
+            journal.append({"input": "x"})
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "pipe.jsonl"])
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.jsonl")
+
+    with pytest.raises(runtime.InputError, match=r"not a file: .* Write to stdout: --out -"):
+        check_writable(Path(path), "jsonl")
 
 
 def test_rows_of_an_artifact_that_changed_underneath_are_dropped(copy, named, tmp_path):

@@ -21,6 +21,7 @@ from runtime.inputs.tensor import source as tensor
 from runtime.inputs.text import source as text
 from runtime.inputs.tokens import source as tokens
 from runtime.jobs.sources import count_inputs, read_sources
+from runtime.jobs.urls import read_url
 from runtime.manifest import TensorInput, TextInput
 
 IMAGE = image.FORMAT
@@ -57,6 +58,23 @@ def test_an_address_of_the_web_says_what_to_do(address):
     assert "s3cret" not in str(error)
     assert "from where nothing is fetched" in str(error)
     assert "curl -O" in str(error)
+
+
+def test_what_is_no_input_and_no_table_that_is_read_says_what_to_do(folder):
+    for name, fix in (("photos.zip", "Unpack it"), ("rows.csv.gz", "Unpack it"), ("rows.xlsx", "Save it as one of")):
+        (folder / name).write_bytes(b"PK")
+
+        for source_format in (IMAGE, *FORMATS.values()):
+            ((_, error),) = read_sources([name], source_format)
+            assert fix in str(error)
+
+
+def test_a_url_of_a_local_file_may_be_percent_encoded(folder):
+    (folder / "two words.jpg").write_bytes(b"one")
+    (folder / "50%25.jpg").write_bytes(b"two")
+
+    assert read_url(f"file://{folder}/two%20words.jpg") == read_url(f"file://{folder}/two words.jpg") == b"one"
+    assert read_url(f"file://{folder}/50%25.jpg") == b"two"
 
 
 def test_a_folder_that_links_to_itself_ends(folder):
@@ -283,7 +301,7 @@ def test_a_closed_stdin_is_an_error(monkeypatch):
 
 
 def test_a_line_that_is_longer_than_a_path_is_a_short_error(folder):
-    (folder / "list.txt").write_text("b.jpg\n" + "x" * 100_000 + "\n")
+    (folder / "list.txt").write_text("b.jpg\n" + "no base64. " * 10_000 + "\n")
 
     (_, (name, error)) = read_sources(["list.txt"], IMAGE)
 

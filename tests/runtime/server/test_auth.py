@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime.errors import InputError
 from runtime.server.access_log import AccessLog
-from runtime.server.auth import BearerAuth, check_pem_file, read_token
+from runtime.server.auth import BearerAuth, check_key_pair, check_pem_file, read_token
 from runtime.server.context import new_context
 from runtime.server.errors import TokenError
 from runtime.server.grpc.messages import message_class
@@ -130,6 +130,30 @@ def certificate(tmp_path_factory):
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     return chain, key
+
+
+def test_files_that_are_no_pair_say_what_is_wrong(certificate, tmp_path):
+    chain, key = certificate
+    other, locked, text = (tmp_path / name for name in ("other.pem", "locked.pem", "text.pem"))
+    new = ["openssl", "genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    for command in (
+        [*new, "-out", str(other)],
+        ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:x", "-out", str(locked)],
+    ):
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    text.write_text("no certificate")
+
+    check_key_pair(chain, key)
+    for first, second, problem in (
+        (chain, other, "do not belong together. Pass the key of the first certificate"),
+        (chain, locked, "has a password, .* Write the key without one"),
+        (text, key, "not a certificate chain and its key as PEM"),
+        (chain, text, "not a certificate chain and its key as PEM"),
+        (key, chain, "not a certificate chain and its key as PEM"),
+        (chain, tmp_path / "none.pem", "cannot be read: No such file or directory"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            check_key_pair(first, second)
 
 
 def test_tls_by_certificate_files(start, tiny, certificate):

@@ -55,6 +55,14 @@ def test_what_cannot_be_served_is_one_line(tiny, arguments, reason):
     assert done.stderr.count("\n") == 1
 
 
+def test_one_port_for_both_protocols_is_refused(tiny):
+    command = [sys.executable, "-m", "truecopy", "serve", str(tiny), "--http-port", "18999", "--grpc-port", "18999"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    assert done.returncode == 1
+    assert done.stderr == "error: --http-port, --grpc-port: both 18999: expected two ports. Change one of them.\n"
+
+
 class Load(threading.Thread):
     """Sends requests without a pause until ``enough`` is set; a refused connection ends it, other errors are kept."""
 

@@ -1,11 +1,16 @@
 """POST /predict/{model}: one input or several, options, and malformed requests."""
 
 import base64
+import io
 import json
 import struct
 import zlib
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import runtime
 
 BOUNDARY = "a-boundary"
 
@@ -110,6 +115,68 @@ def test_other_servers_paths_say_whether_it_is_ready(server):
     assert server.post("/v1/models/other:predict", b"x").status == 404
 
 
+def test_pixels_may_be_nested_lists(server, tiny, cat):
+    pixels = np.asarray(Image.open(io.BytesIO(cat)).convert("RGB"))[:40, :50]
+    body = json.dumps({"instances": [pixels.tolist()]}).encode()
+    with runtime.load(tiny) as model:
+        expected = model.predict(pixels).to_dict()
+
+    (row,) = rows(server.post("/v1/models/tiny:predict", body, Content_Type="application/json"))
+
+    assert {**row, "input": ""} == {**expected, "input": ""}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "media_type"),
+    [
+        ("utf-8-sig", "application/json"),
+        ("utf-16", "application/json"),
+        ("utf-16-le", "application/json; charset=utf-16le"),
+        ("latin-1", 'application/json; charset="ISO-8859-1"'),
+        ("utf-8", "text/json"),
+        ("ascii", "application/json; charset=unheard-of"),
+    ],
+)
+def test_json_may_be_of_another_charset(server, cat, encoding, media_type):
+    name = "\N{NO-BREAK SPACE}" if encoding == "latin-1" else ""
+    image = base64.b64encode(cat).decode()
+    body = json.dumps({"input": f"data:image/jpeg;name={name};base64,{image}"}, ensure_ascii=False)
+
+    assert rows(server.post("/predict/tiny", body.encode(encoding), Content_Type=media_type))[0]["label"] == "cat"
+    body = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [image]}]})
+    assert server.post("/v2/models/tiny/infer", body.encode(encoding), Content_Type=media_type).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict/tiny/", "//predict/tiny", "/predict//tiny//", "/v1/models/tiny/versions/1:predict"]
+)
+def test_slashes_too_many_and_versions_change_nothing(server, cat, path):
+    assert rows(server.post(path, cat, Content_Type="application/x-image"))[0]["label"] == "cat"
+
+
+def test_paths_with_a_last_slash_are_those_without(server):
+    for path in ("/v2", "/v2/health/ready", "/v2/models/tiny", "/metrics", "/openapi.json"):
+        assert server.get(f"{path}/").status == 200
+    assert (server.get("/docs/").status, server.get("/docs/").headers["location"]) == (307, "../docs")
+    assert server.post("/v1/models/tiny:explain", b"").json == {
+        "error": "'explain': not served: expected 'predict'. Use '/v1/models/NAME:predict'."
+    }
+
+
+def test_files_of_a_form_need_no_filename_and_may_be_base64(server, cat):
+    disposition = b"--x\r\nContent-Disposition: form-data; "
+    for headers, data, name in (
+        (b'name="image"', cat, "image"),
+        (b'name="f"\r\nContent-Type: image/jpeg', cat, "f"),
+        (b'name="f"; filename="a.jpg"; filename*=UTF-8\'\'%E7%8C%AB.jpg', cat, "\u732b.jpg"),
+        (b"name=f; FILENAME* = utf-8'en'%E7%8C%AB.jpg", cat, "\u732b.jpg"),
+        (b'name="f"; filename="b.jpg"\r\nContent-Transfer-Encoding: BASE64', base64.encodebytes(cat), "b.jpg"),
+    ):
+        body = disposition + headers + b"\r\n\r\n" + data + b"\r\n--x--\r\n"
+        (row,) = rows(server.post("/predict/tiny", body, Content_Type="multipart/form-data; boundary=x"))
+        assert (row["input"], row["label"]) == (name, "cat")
+
+
 def test_a_form_takes_one_or_many(server, cat, rocket):
     body = multipart(("file", "a.jpg", cat), ("file", "b.jpg", rocket), ("top_k", None, b"1"))
 
@@ -182,7 +249,16 @@ def test_an_image_of_169_megapixels_is_refused_before_it_is_decoded(server):
         (b'{"input": "", "path": "/etc/passwd"}', {"Content_Type": "application/json"}, 400, "path"),
         (b"[" * 200_000, {"Content_Type": "application/json"}, 400, "JSON"),
         (b"no boundary", {"Content_Type": "multipart/form-data"}, 400, "multipart"),
-        (b"--x\r\nwrong", {"Content_Type": "multipart/form-data; boundary=x"}, 400, "no inputs"),
+        (b"--x\r\nwrong", {"Content_Type": "multipart/form-data; boundary=x"}, 400, "cut short, as the boundary"),
+        (b"", {"Content_Type": "application/json"}, 400, "body: empty"),
+        (b'{"input": NaN}', {"Content_Type": "application/json"}, 400, "JSON has no NaN, but null"),
+        (b'{"input": "https://a.example/x.jpg"}', {}, 400, "a path or an address is not opened"),
+        (b'{"input": {"content": "aaaa"}}', {}, 400, '{"b64": ...} or {"image": ...}, got an object with \'content\''),
+        (b'{"input": [[[0.5, 1.0, 0.2]]]}', {}, 400, "expected uint8 numbers"),
+        (b'{"input": [[[256, 0, 0]]]}', {}, 400, "expected values that uint8 has, got 256"),
+        (b'{"input": [[1, 2], [3]]}', {}, 400, "in rows of one length"),
+        (b"\xe9", {"Content_Type": "application/json; charset=koi8-r"}, 415, "charset not known: got 'koi8-r'"),
+        (b"\xff", {"Content_Type": "application/json; charset=utf-16"}, 400, "not of its charset utf-16"),
         (multipart(("top_k", None, b"1")), {"Content_Type": FORM}, 400, "no inputs"),
         (multipart(("f", "a.jpg", b"x"), ("topk", None, b"1")), {"Content_Type": FORM}, 400, "'topk': no such option"),
         (b'{"input": "", "instances": []}', {"Content_Type": "application/json"}, 400, "both"),

@@ -54,6 +54,16 @@ def test_the_texts_of_empty_cells_are_those_of_pandas():
     assert EMPTY == parsers.STR_NA_VALUES
 
 
+@pytest.mark.parametrize("dtype", ["float64", "string"])
+def test_the_values_of_pandas_for_empty_cells_are_empty(dtype):
+    pandas = pytest.importorskip("pandas")
+    decoder = TabularDecoder(TabularInput(name="row", columns=(Column(name="a", dtype=dtype, nullable=True),)))
+
+    for empty in (pandas.NA, pandas.NaT, None):
+        (value,) = decoder.decode({"a": empty}, subject="'#1'").values
+        assert value == "" if dtype == "string" else np.isnan(value)
+
+
 def test_a_path_that_no_system_has_is_named():
     decoder = TabularDecoder(TabularInput(name="row", columns=(Column(name="a", dtype="int64"),)))
 

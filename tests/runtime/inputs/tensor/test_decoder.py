@@ -89,3 +89,12 @@ def test_an_index_below_zero_is_refused_where_the_network_refuses_it(shape, not_
         decoder.decode(bad, subject="'x'")
     with pytest.raises(InputError, match="inputs: out of range"):
         decoder.check_arrays({"x": np.array([bad])})
+
+
+def test_numbers_with_their_bytes_in_reverse_are_the_same_numbers():
+    decoder = TensorDecoder(TensorInput(name="x", dtype="float32", shape=("batch", 2)))
+
+    decoded = decoder.decode(np.array([1.5, -2], dtype=">f4"), subject="x")
+
+    assert decoded.array.dtype == np.dtype("=f4")
+    assert decoded.array.tolist() == [1.5, -2]

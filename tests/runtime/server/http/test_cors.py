@@ -48,6 +48,15 @@ def test_no_page_of_another_origin_is_allowed_by_default(send):
     assert send("OPTIONS", "/predict/tiny", PREFLIGHT).status_code == 405
 
 
+@pytest.mark.parametrize("origins", [[], ["https://other.example"]])
+def test_a_refused_page_says_how_to_allow_it(send, origins):
+    response = send("OPTIONS", "/predict/tiny", PREFLIGHT, cors_origins=origins)
+
+    assert response.status_code in {400, 405}
+    assert response.json()["error"].endswith(f"Start it with --cors-origin {PAGE}.")
+    assert "access-control-allow-origin" not in response.headers
+
+
 @pytest.mark.parametrize(
     ("origins", "allowed"), [([PAGE], PAGE), (["https://other.example", PAGE], PAGE), (["*"], "*")]
 )

@@ -82,6 +82,37 @@ def test_a_body_has_no_countless_tiny_chunks(server, size, is_taken):
     assert (b"not an image" in response or b"cannot be decoded" in response) == is_taken
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "reason"),
+    [
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"Invalid character in Content-Length"),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"Invalid character in chunk size",
+        ),
+        (b"\x16\x03\x01", b"whether the client means https"),
+    ],
+)
+def test_what_is_no_http_says_why(server, request_bytes, reason):
+    response = response_to(server, request_bytes)
+
+    assert response.startswith(b"HTTP/1.1 400")
+    assert reason in response
+    assert response.count(b"HTTP/1.1") == 1
+
+
+def test_a_request_followed_by_something_else_has_its_response(server):
+    """A Content-Length that is too short leaves bytes of the body: they are no request."""
+    request = b"POST /predict/none HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nthe rest of it"
+    health = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    received = response_to(server, health + request)
+
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"model 'none': not served here" in received
+    assert received.count(b"HTTP/1.1") == 2
+
+
 def test_pipelined_requests_whose_responses_nobody_reads_are_bounded(server):
     before_mb = server.resident_mb
     request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
