@@ -158,6 +158,9 @@ def _no_such_name(name: str, location: str, module: ModuleType) -> str:
         remedies.append(_remedy_of(failures[0], location))
     elif not own:
         remedies = ["Name the file that does."]
+    owner, _, attribute = name.partition(".")
+    if attribute and isinstance(getattr(module, owner, None), type):
+        remedies.append(f"What an instance alone has is named as '{location}:{owner}().{attribute}'.")
     found = f"expected one of {listed([repr(key) for key in own], 12)}" if own else _NOTHING
     return f"{problem}: {found}{because}. {' '.join(remedies)}"
 
