@@ -14,6 +14,7 @@ Every message reads ``<subject>: <problem>. <fix>.``, with ``expected X, got Y``
 """
 
 import linecache
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +59,9 @@ class ParityError(ExportError):
 # What torch says of a device that is not here.
 NO_CUDA = r"no nvidia driver|not compiled with cuda|no cuda gpus|cuda\.is_available|cuda driver"
 
-# Folders of installed packages, and our own: their lines are not the user's.
+# Folders of installed packages, Python's own and ours: their lines are not the user's.
 INSTALLED = {"site-packages", "dist-packages"}
-_OWN = Path(__file__).parent
+_NOT_THE_USERS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 
 
 def line_of(error: BaseException) -> str:
@@ -72,7 +73,7 @@ def line_of(error: BaseException) -> str:
         path = Path(frame.filename)
         # The text of a notebook's cells is kept under names that are no files.
         has_text = path.is_file() or frame.filename in linecache.cache
-        if has_text and not path.is_relative_to(_OWN) and not INSTALLED & set(path.parts):
+        if has_text and not any(map(path.is_relative_to, _NOT_THE_USERS)) and not INSTALLED & set(path.parts):
             return f"{short_path(path)}:{frame.lineno}, '{frame.line}'"
     return ""
 

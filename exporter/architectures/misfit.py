@@ -7,6 +7,7 @@ from pathlib import Path
 from exporter.architectures.heads import ShapeDifferences, UnknownHead, shape_differences
 from exporter.architectures.identify import identify
 from exporter.architectures.plan import RebuildPlan
+from exporter.architectures.recorded_arguments import suggest_arguments
 from exporter.architectures.registry import Blueprint
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import ignore_options
@@ -14,6 +15,9 @@ from runtime.errors import listed
 
 # What FSDP calls its parameters, which are pieces of all layers in one.
 _FLAT = {"flat_param", "_flat_param"}
+
+# What weight_norm, spectral_norm and torch.nn.utils.parametrize keep in place of a weight.
+_COMPUTED = re.compile(r"\.parametrizations\.|weight_(?:g|v|orig)$")
 
 # The number of files of a sharded checkpoint, in the name of each.
 _SHARD = re.compile(r"-\d+-of-0*(\d+)\.")
@@ -26,6 +30,11 @@ def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpo
         return (
             f"'{checkpoint.path}': does not fit '{reference}' as it is: transformers merges or splits its tensors when "
             f"it loads them. Save what it has loaded, with {blueprint.save_converted}, and export that file."
+        )
+    if any(".lora_" in key for key in checkpoint.shapes):
+        return (
+            f"'{checkpoint.path}': does not fit '{reference}': it has the adapters of LoRA beside their layers. Merge "
+            "them where it was trained: torch.save(model.merge_and_unload().state_dict(), 'merged.pth')."
         )
     if isinstance(plan.head, UnknownHead):
         layers = ", ".join(f"'{layer}' {list(plan.shapes.get(f'{layer}.weight', ()))}" for layer in plan.head.layers)
@@ -40,6 +49,7 @@ def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpo
     reshaped = [
         f"'{key}' expected {list(plan.expected[key])}, got {list(plan.shapes[key])}" for key in difference.reshaped
     ]
+    recorded = suggest_arguments(blueprint.build, plan.arguments, checkpoint.settings)
     lists = [
         f"{name} {len(keys)} ({listed(keys)})"
         for name, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
@@ -48,18 +58,13 @@ def describe_misfit(blueprint: Blueprint, plan: RebuildPlan, checkpoint: Checkpo
     return (
         f"'{checkpoint.path}': does not fit '{reference}': expected {len(plan.expected)} tensors, "
         f"{plan.matched} match: {'; '.join(lists)}. {_nearest(checkpoint, reference)}"
-        f"{_advice(plan, difference, checkpoint.path)}"
+        f"{_advice(plan, difference, checkpoint.path, recorded)}"
     )
 
 
-def _advice(plan: RebuildPlan, difference: ShapeDifferences, path: Path) -> str:
-    """Return what to do where a checkpoint does not fit."""
+def _advice(plan: RebuildPlan, difference: ShapeDifferences, path: Path, recorded: str) -> str:
+    """Return what to do where a checkpoint does not fit; ``recorded`` are arguments that it has itself, as options."""
     missing = [key for key in difference.missing if key not in plan.tied]
-    if any(".lora_" in key for key in difference.unexpected):
-        return (
-            "It is a network with LoRA's adapters. Merge them where it was trained, with peft's "
-            "model.merge_and_unload(), and save that model's state dict."
-        )
     if any(key.rpartition(".")[2] in _FLAT for key in difference.unexpected):
         return (
             "It is what one rank of FSDP holds. Save the whole where it was trained: torch.save(get_model_state_dict("
@@ -79,6 +84,17 @@ def _advice(plan: RebuildPlan, difference: ShapeDifferences, path: Path) -> str:
     shard = _SHARD.search(path.name)
     if missing and shard is not None:
         return f"It is one of {int(shard[1])} files of a checkpoint. Pass the folder with all of them, '{path.parent}'."
+    computed = next((key for key in difference.unexpected if _COMPUTED.search(key)), None)
+    if missing and computed is not None:
+        return (
+            f"'{computed}' is what a layer computes its weight of: the network that was trained applies weight_norm, "
+            "spectral_norm or another parametrization. Apply it in the constructor as well."
+        )
+    if recorded:
+        # Keys of a loss may differ as well.
+        extra = [key for key in difference.unexpected if not missing]
+        ignored = f" {_ignoring(extra, plan)}" if extra else ""
+        return f"The checkpoint records other arguments: pass {recorded}{ignored}."
     return "Name the architecture that was trained, or correct its --arch-arg."
 
 

@@ -12,6 +12,7 @@ from exporter.architectures.keys import COUNTER, KeyMap
 from exporter.architectures.misfit import describe_misfit
 from exporter.architectures.own_loading import find_own_map, load_by_itself
 from exporter.architectures.plan import RebuildPlan, plan_rebuild
+from exporter.architectures.recorded_arguments import lightning_arguments, suggest_arguments
 from exporter.architectures.registry import Architecture, MovedBatch, build, resolve
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import check_patterns_used
@@ -51,12 +52,20 @@ def rebuild(
     """Return the network, newly built, with all of the checkpoint's weights and nothing else.
 
     Prefixes are solved; for torchvision and timm the number of classes and input channels come from the tensors unless
-    ``arguments`` gives them. ``batch_axes`` are the batch's dimensions in all its inputs, by name, where one is not the
-    first. Python code of a Hugging Face folder runs only if ``trust`` is true. Raises ArchitectureError when the
-    architecture is unknown, does not build, or differs from the checkpoint in any key or shape.
+    ``arguments`` gives them; a LightningModule gets the arguments that its checkpoint records. ``batch_axes`` are the
+    batch's dimensions in all its inputs, by name, where one is not the first. Python code of a Hugging Face folder runs
+    only if ``trust`` is true. Raises ArchitectureError when the architecture is unknown, does not build, or differs
+    from the checkpoint in any key or shape.
     """
     blueprint = resolve(architecture, trust=trust)
-    plan = plan_rebuild(blueprint, dict(arguments), checkpoint)
+    recorded = lightning_arguments(blueprint.build, checkpoint.settings)
+    try:
+        plan = plan_rebuild(blueprint, {**recorded, **arguments}, checkpoint)
+    except ArchitectureError as error:
+        options = suggest_arguments(blueprint.build, {**recorded, **arguments}, checkpoint.settings)
+        if not options:
+            raise
+        raise ArchitectureError(f"{error} The checkpoint records arguments: {options}.") from error
     own_map = None if plan.fits else find_own_map(blueprint.build, plan.arguments, checkpoint)
     if not plan.fits and own_map is None:
         raise ArchitectureError(describe_misfit(blueprint, plan, checkpoint))

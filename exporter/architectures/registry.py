@@ -82,7 +82,7 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
         with warnings.catch_warnings(), without_downloads():
             # torchvision's googlenet and inception warn that their slow initialization will change; it is overwritten.
             warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
-            network = blueprint.build(**arguments)
+            network = blueprint.build(**{name: _with_attributes(value) for name, value in arguments.items()})
     except ArchitectureError:
         raise
     except Exception as error:  # the user's constructor may raise anything
@@ -94,7 +94,30 @@ def build(blueprint: Blueprint, arguments: Mapping[str, Any]) -> nn.Module:
             f"'{blueprint.reference}': not an architecture: expected it to return a torch.nn.Module, "
             f"got {type(network).__name__}. Name the class."
         )
-    return without_parallel(network)
+    return _in_float32(without_parallel(network))
+
+
+class _Settings(dict[str, Any]):
+    """Settings in one argument, such as ``cfg={"width": 64}``: read as ``cfg["width"]`` or ``cfg.width``."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.__dict__ = self
+
+
+def _with_attributes(value: Any) -> Any:
+    """Return plain settings, those inside of them as well, as scripts read them; anything else as it is."""
+    if type(value) is dict:
+        return _Settings({key: _with_attributes(entry) for key, entry in value.items()})
+    return [_with_attributes(entry) for entry in value] if type(value) is list else value
+
+
+def _in_float32(network: nn.Module) -> nn.Module:
+    """Return a network that its constructor made of half precision in float32, which has all of its values."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor.data = tensor.data.float()
+    return network
 
 
 def without_parallel(network: nn.Module) -> nn.Module:

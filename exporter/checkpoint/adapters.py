@@ -31,6 +31,14 @@ def check_no_adapter(path: Path) -> None:
     tokenizer = ""
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
         tokenizer = f"; transformers.AutoTokenizer.from_pretrained('{folder}').save_pretrained('merged')"
+    mapping = config.get("auto_mapping") or {}
+    if not base and mapping.get("parent_library", "transformers").partition(".")[0] != "transformers":
+        raise CheckpointError(
+            f"'{path}': a {config.get('peft_type') or 'peft'} adapter of a network of your own, "
+            f"'{mapping.get('base_model_class')}', and no model without it. Merge them where peft is installed, with "
+            f"'network' in its trained state: merged = peft.PeftModel.from_pretrained(network, '{folder}')"
+            ".merge_and_unload(); torch.save(merged.state_dict(), 'merged.pth'). Export that with --arch."
+        )
     if base:
         named, load = f" '{base}'", f"peft.{loader}.from_pretrained('{folder}')"
     else:  # peft cannot find it either

@@ -98,10 +98,10 @@ class Checkpoint:
 
     ``choice`` says why this candidate, in words. ``non_finite`` lists the keys with NaN or infinite values.
     ``leftovers`` are what training left behind, by name, ``skipped`` the classes of objects there, which are not
-    imported. ``extra_state`` is what modules keep beside their tensors, and ``versions`` those that torch saves of
-    modules, by their paths. ``ignored`` are the keys that the user left out by the patterns ``ignore_keys``. ``module``
-    is the user's own network where a whole pickled module was trusted. ``files`` are the files as they were when they
-    were read.
+    imported; ``settings`` are plain values of them that may be arguments of the network. ``extra_state`` is what
+    modules keep beside their tensors, and ``versions`` those that torch saves of modules, by their paths. ``ignored``
+    are the keys that the user left out by the patterns ``ignore_keys``. ``module`` is the user's own network where a
+    whole pickled module was trusted. ``files`` are the files as they were when they were read.
     """
 
     path: Path
@@ -116,6 +116,7 @@ class Checkpoint:
     non_finite: tuple[str, ...]
     leftovers: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     extra_state: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     ignore_keys: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from exporter.checkpoint.adapters import check_no_adapter
 from exporter.checkpoint.description import ITEM_BYTES, Container, Format, Storage, StoredTensor
+from exporter.checkpoint.foreign import EXPECTED, check_archive, check_no_joblib, describe_folder, foreign_file_error
 from exporter.checkpoint.unpickler import PICKLE_LIMIT, Opaque, Symbol, check_extent, read_pickle
 from exporter.errors import CheckpointError, first_line
 from runtime.errors import TruecopyError
@@ -23,7 +24,6 @@ _LFS_MAGIC = b"version https://git-lfs"
 # A legacy torch.save file starts with a pickled number, protocol 2: torch.serialization.MAGIC_NUMBER.
 _PICKLE_MAGIC = b"\x80"
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
-_EXPECTED = "expected a file that torch.save or safetensors wrote"
 
 # A header describes tensors in a hundred bytes each; Python objects made from one take thirty times its size at worst.
 _HEADER_LIMIT = 25_000_000
@@ -100,20 +100,20 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
 
 def _read_file(path: Path) -> Content:
     if not path.exists():
-        raise CheckpointError(f"'{path}': no such file: {_EXPECTED}. Check the path.")
+        raise CheckpointError(f"'{path}': no such file: {EXPECTED}. Check the path.")
     if not path.is_file():
-        raise CheckpointError(f"'{path}': not a file: {_EXPECTED}, got a device or pipe. Name a file.")
+        raise CheckpointError(f"'{path}': not a file: {EXPECTED}, got a device or pipe. Name a file.")
     with path.open("rb") as stream:
         head = stream.read(512)
         if not head:
-            raise CheckpointError(f"'{path}': empty: {_EXPECTED}, got 0 bytes. Copy or download it again.")
+            raise CheckpointError(f"'{path}': empty: {EXPECTED}, got 0 bytes. Copy or download it again.")
         if head.startswith(_LFS_MAGIC):
             raise CheckpointError(
-                f"'{path}': a Git LFS pointer, not the weights: {_EXPECTED}. Run 'git lfs pull' in its repository."
+                f"'{path}': a Git LFS pointer, not the weights: {EXPECTED}. Run 'git lfs pull' in its repository."
             )
         if head.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             raise CheckpointError(
-                f"'{path}': a web page, not a checkpoint: {_EXPECTED}. The download failed or needs a login; "
+                f"'{path}': a web page, not a checkpoint: {EXPECTED}. The download failed or needs a login; "
                 "fetch it again."
             )
         stream.seek(0)
@@ -125,25 +125,25 @@ def _read_file(path: Path) -> Content:
                 format="state_dict", container="safetensors", root=_read_safetensors(path, stream), files=(path,)
             )
         if head.startswith(_PICKLE_MAGIC):
+            check_no_joblib(path, head)
             return _read_legacy(path, stream)
     if path.name.endswith(".index.json"):
         raise CheckpointError(
             f"'{path}': lists the files of a checkpoint, and holds no weights. Pass the folder with all of them, "
             f"'{path.parent}'."
         )
-    raise CheckpointError(
-        f"'{path}': not a PyTorch checkpoint: {_EXPECTED}, got bytes that start with {head[:8]!r}. Name another file."
-    )
+    raise foreign_file_error(path, head)
 
 
 def _read_zip(path: Path) -> Content:
     size_bytes = path.stat().st_size
     if not zipfile.is_zipfile(path):
         raise CheckpointError(
-            f"'{path}': truncated: {_EXPECTED}, got {size_bytes} bytes without the end of the archive. "
+            f"'{path}': truncated: {EXPECTED}, got {size_bytes} bytes without the end of the archive. "
             "Copy or download it again."
         )
     with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+        check_archive(path, archive.namelist())
         entries = {}
         for info in archive.infolist():
             # Everything lies under one folder, named after the file as it was saved.
@@ -308,7 +308,7 @@ def _read_folder(path: Path) -> Content:
         names_there = ", ".join(f"'{file.name}'" for file in sorted(path.iterdir())[:10]) or "nothing"
         raise CheckpointError(
             f"'{path}': is a folder without a checkpoint: expected '*.index.json' or one of "
-            f"{', '.join(map(repr, _WHOLE))}, got {names_there}. Name the file in it."
+            f"{', '.join(map(repr, _WHOLE))}, got {names_there}. {describe_folder(path) or 'Name the file in it.'}"
         )
     if whole is not None:
         part = _read_file(whole)

@@ -9,6 +9,7 @@ from exporter.checkpoint.formats import Content, checkpoint_errors, read_content
 from exporter.checkpoint.ignored_keys import matches_any
 from exporter.checkpoint.integrity import check_integrity
 from exporter.checkpoint.pickled_modules import load_module
+from exporter.checkpoint.settings import find_settings
 from exporter.checkpoint.state_dicts import choose_candidate, find_candidates, module_entry
 from exporter.checkpoint.unpickler import Opaque, is_attack
 from exporter.errors import CheckpointError
@@ -64,6 +65,7 @@ def read_checkpoint(
         non_finite=tuple(key for key, tensor in tensors.items() if tensor.storage in integrity.non_finite),
         leftovers=_leftovers(content.root, candidates),
         skipped=content.imports if module is None else (),
+        settings=find_settings(content.root),
         extra_state={key: value for key, value in chosen.extra_state.items() if key not in ignored},
         versions=_versions(chosen),
         ignore_keys=tuple(ignore_keys),

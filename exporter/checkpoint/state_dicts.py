@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from exporter.checkpoint.description import Candidate
 from exporter.checkpoint.formats import describe_root
@@ -46,8 +47,8 @@ def _walk(value: object, keys: tuple[str, ...], search: TensorSearch, *, depth: 
             extra_state={key: item for key, item in beside if key.endswith(EXTRA_STATE)},
             attributes=value.attributes if isinstance(value, Dictionary) else {},
         )
-    elif isinstance(value, Mapping) and depth:
-        for key, item in value.items():
+    elif depth:
+        for key, item in children_of(value).items():
             search.step()
             named = isinstance(key, str) and len(key) <= LONGEST_KEY and isinstance(item, Mapping | Opaque)
             if named and not _TRAINING.search(key):
@@ -65,6 +66,11 @@ def _check_tensors(path: Path, value: object, *, depth: int = 2) -> None:
             raise CheckpointError(
                 f"'{path}': quantized: '{str(key)[:80]}' and others are whole numbers with a scale, which only the "
                 "layers that quantized them take. Export the floating-point checkpoint that it was made of."
+            )
+        if any(kind.endswith("multiarray._reconstruct") for kind in kinds) and depth == 2:
+            raise CheckpointError(
+                f"'{path}': holds NumPy arrays, such as '{str(key)[:80]}': expected tensors. Save these: "
+                "torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, 'weights.pth')."
             )
         kept = next((kind for kind in kinds if _TENSOR_LIKE.search(kind)), None)
         if kept is not None:
@@ -87,6 +93,11 @@ def choose_candidate(
     entries = listed([f"'{candidate.entry}' ({len(candidate.tensors)} tensors)" for candidate in candidates])
     if not candidates:
         _check_tensors(path, root)
+        if isinstance(root, Mapping) and set(root) == {"state", "param_groups"}:
+            raise CheckpointError(
+                f"'{path}': holds the state of an optimizer alone: expected the network's weights, which are in "
+                "another file. Save them with torch.save(model.state_dict(), 'weights.pth')."
+            )
         raise CheckpointError(
             f"'{path}': holds no state dict: expected a dictionary of tensors at most two levels down, got "
             f"{describe_root(root)}. Save it with torch.save(model.state_dict(), 'weights.pth')."
@@ -129,6 +140,13 @@ def _names(candidate: Candidate) -> dict[str, tuple[int, ...]]:
     }
 
 
+def children_of(value: object) -> Mapping[Any, object]:
+    """Return the entries of a dictionary, or the attributes of an object, such as a trainer that holds its model."""
+    if isinstance(value, Opaque):
+        value = value.state
+    return value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+
+
 def module_entry(root: object, entry: str) -> Opaque | None:
     """Return the pickled module at ``entry``, or None where a plain dictionary is."""
     value = value_at(root, entry)
@@ -136,11 +154,12 @@ def module_entry(root: object, entry: str) -> Opaque | None:
 
 
 def value_at(root: object, entry: str) -> object:
-    """Return what a tree of dictionaries has at a candidate's ``entry``, whose keys may hold dots; None without it."""
-    if not entry or not isinstance(root, Mapping):
-        return None if entry else root
-    if entry in root:
-        return root[entry]
+    """Return what a tree of dictionaries and objects has at an ``entry``, whose keys may hold dots; None without it."""
+    if not entry:
+        return root
+    children = children_of(root)
+    if entry in children:
+        return children[entry]
     dots = [index for index, character in enumerate(entry) if character == "."]
-    values = (value_at(root[entry[:dot]], entry[dot + 1 :]) for dot in dots if entry[:dot] in root)
+    values = (value_at(children[entry[:dot]], entry[dot + 1 :]) for dot in dots if entry[:dot] in children)
     return next((value for value in values if value is not None), None)

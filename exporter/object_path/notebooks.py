@@ -1,9 +1,7 @@
 """Jupyter notebooks, executed as Python modules.
 
 A notebook is JSON (nbformat 3 and 4). Its code cells run in their order and share one namespace. What only IPython
-understands, magics and shell commands, is skipped. A statement that fails ends what the notebook *does*: of what
-follows it, imports, definitions and assignments alone are run, so that data that is missing loses no class, and no
-untrained weights are saved over the checkpoint.
+understands, magics and shell commands, is skipped.
 """
 
 import ast
@@ -11,14 +9,13 @@ import json
 import linecache
 import re
 import sys
-from codeop import Compile
-from collections.abc import Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
 from exporter.errors import first_line
+from exporter.object_path.statements import SourcePart, run_statements
 from runtime.errors import listed
 
 SUFFIX = ".ipynb"
@@ -28,17 +25,6 @@ _IPYTHON = re.compile(r"\s*(?:[\w., ]+=\s*)?[%!?]|\s*[\w.]+\?{1,2}\s*$")
 
 # Cell magics whose cells are Python.
 _PYTHON_CELLS = re.compile(r"\s*%%(?:time|timeit|capture|prun)\b")
-
-# Statements that are run even after one has failed; the first of all, a docstring, does nothing.
-_DEFINITIONS = (
-    ast.Import,
-    ast.ImportFrom,
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.ClassDef,
-    ast.Assign,
-    ast.AnnAssign,
-)
 
 
 class NotebookLoader(Loader):
@@ -58,51 +44,21 @@ class NotebookLoader(Loader):
 def run_notebook(path: Path, module: ModuleType) -> None:
     """Run the code cells of a notebook in the namespace of ``module``; stderr says what was skipped, and what failed.
 
-    ``failures_of`` gives the failures again. Raises ValueError where the file is no notebook, or has no code of Python.
+    Raises ValueError where the file is no notebook, or has no code of Python.
     """
-    cells = _read_cells(path)
     # What IPython gives to every notebook.
     module.__dict__["display"] = lambda *_values, **_named: None
     skipped: list[str] = []
-    failures: list[str] = []
-    compiler = Compile()
-    for number, text in cells:
+    parts: list[SourcePart] = []
+    for number, text in _read_cells(path):
         source, lines = _without_magics(text)
         skipped += lines
         file = f"{path}, cell {number}"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-        try:
-            statements = ast.parse(source).body
-        except SyntaxError as error:
-            failures.append(f"cell {number} failed: {type(error).__name__}: {first_line(error)}")
-            continue
-        for statement in statements:
-            if failures and not isinstance(statement, _DEFINITIONS):
-                continue
-            try:
-                # The compiler remembers imports from __future__, which hold for all that follows.
-                code = compiler(ast.Module(body=[statement], type_ignores=[]), file, "exec")  # type: ignore[arg-type]
-                exec(code, module.__dict__)  # noqa: S102 - a notebook is run as a script is
-            except (Exception, SystemExit) as error:  # the user's notebook may raise anything
-                line = source.splitlines()[statement.lineno - 1].strip()
-                failures.append(f"cell {number} failed: {type(error).__name__}: {first_line(error)} ('{line:.80}')")
-    module.__dict__["__failures__"] = tuple(failures)
+        parts.append(SourcePart(text=source, file=file, cell=number))
     if skipped:
         sys.stderr.write(f"'{path}': skipped what only IPython runs: {listed([repr(line) for line in skipped], 4)}\n")
-    if failures:
-        sys.stderr.write(f"'{path}': {describe_failures(failures)}\n")
-
-
-def failures_of(module: ModuleType) -> Sequence[str]:
-    """Return what failed in the notebook that ``module`` was made of, one phrase per statement."""
-    failures: Sequence[str] = getattr(module, "__failures__", ())
-    return failures
-
-
-def describe_failures(failures: Sequence[str]) -> str:
-    """Return the first failure of a notebook, and how it went on, in a sentence."""
-    more = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
-    return f"{failures[0]}; from there on its imports, definitions and assignments alone were run{more}"
+    run_statements(parts, path, module)
 
 
 def _read_cells(path: Path) -> list[tuple[int, str]]:

@@ -4,12 +4,13 @@ import ast
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from exporter.errors import ExportError
-from runtime.errors import InputError
+from runtime.errors import InputError, listed
 from runtime.inputs.encoding import decode_text
 
 # A file, or the names themselves.
@@ -20,7 +21,7 @@ _IMAGENET_CLASSES = 1000
 # Under what files have names and their numbers: of transformers' config.json, and of vocabularies beside other things.
 _NUMBERED = (
     *("id2label", "word2idx", "stoi", "token2id", "word_to_idx", "word_to_ix", "vocab", "itos", "idx2word"),
-    *("class_to_idx", "idx_to_class", "classes", "class_names", "labels", "categories"),
+    *("class_to_idx", "idx_to_class", "classes", "class_names", "labels", "categories", "names"),
 )
 
 # The way to state the order that is never ambiguous.
@@ -40,7 +41,11 @@ _NUMBER_LAST = re.compile(r"(.*\S)\s*[,;:\t]\s*(\d+)")
 _NUMBER_LAST_OR_NAME = re.compile(r"(.*\S)\s+(\d+)")
 
 # Suffixes of formats whose lines are no names.
-_OTHER_FORMATS = {".yaml", ".yml", ".toml", ".xml", ".pbtxt"}
+_OTHER_FORMATS = {".toml", ".xml", ".pbtxt", ".py", ".ipynb", ".npy", ".npz", ".html", ".md", ".xlsx"}
+_YAML = {".yaml", ".yml"}
+
+# How WordNet numbers what ImageNet's classes are, as in ["n01440764", "tench"].
+_SYNSET = re.compile(r"n\d{8}")
 
 # The ends of lines of text files; a name may have the other characters that Python takes for one.
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -54,10 +59,10 @@ def read_labels(source: LabelSource, *, classes: int, fix: str = "") -> tuple[st
     """Return the class names in the order of the scores.
 
     ``source`` has them itself, or is a file: one name per line, each line or none with its number; a table with a
-    column of numbers; a JSON list, or an object with the numbers of the names or the names of the numbers, as
-    torchvision's ``class_to_idx`` and a transformers ``config.json`` have them. Raises ExportError when the file is
-    missing or is not text, where the order is ambiguous, and for another number of names than there are classes, for
-    which ``fix`` is what to do.
+    column of numbers; a list of JSON or YAML, or an object with the numbers of the names or the names of the numbers,
+    as torchvision's ``class_to_idx`` and a transformers ``config.json`` have them; or a folder with one for each class.
+    Raises ExportError when the file is missing or is not text, where the order is ambiguous, and for another number of
+    names than there are classes, for which ``fix`` is what to do.
     """
     names = _read_names(source, option="--labels") if isinstance(source, Path) else list(source)
     subject = _subject(source)
@@ -71,9 +76,15 @@ def read_labels(source: LabelSource, *, classes: int, fix: str = "") -> tuple[st
     if len(names) != classes:
         raise ExportError(
             f"{subject}: wrong number of labels: expected {classes}, one for each score of the model, got "
-            f"{len(names)}. {fix or 'Give the labels that belong to this checkpoint.'}"
+            f"{len(names)}. {fix or _fix_of_count(names)}"
         )
     return tuple(names)
+
+
+def _fix_of_count(names: Sequence[str]) -> str:
+    if len(names) == 1 and "," in names[0]:
+        return "Put each name on a line of its own."
+    return "Give the labels that belong to this checkpoint."
 
 
 def check_label_count(source: LabelSource, outputs: Collection[int], *, checkpoint: Path) -> None:
@@ -108,7 +119,8 @@ def describe_labels(labels: Sequence[str], source: LabelSource) -> str:
     """Return in words how many names there are, where from, and the first and the last, whose order shows."""
     origin = str(source) if isinstance(source, Path) else "the list given"
     ends = f": {labels[0]}, ..., {labels[-1]}" if len(labels) > 1 else ""
-    return f"{len(labels)} from {origin}{ends}"
+    twice = [repr(name) for name, count in Counter(labels).items() if count > 1]
+    return f"{len(labels)} from {origin}{ends}{(twice and f'; more than once: {listed(twice, 3)}') or ''}"
 
 
 def read_vocabulary(source: LabelSource) -> tuple[str, ...]:
@@ -150,11 +162,35 @@ def assumed_labels(*, classes: int, torchvision_name: str) -> tuple[tuple[str, .
 
 
 def _read_names(path: Path, *, option: str) -> list[str]:
-    """Return the names in a file, in the order of their numbers; empty lines between names are kept, for messages."""
-    if path.suffix.lower() in _SAVED and path.is_file():
+    """Return the names in a file, in the order of their numbers; empty lines between names are kept, for messages.
+
+    A folder has them as torchvision's ImageFolder reads it: its folders, sorted.
+    """
+    if path.is_dir():
+        return sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    suffix = path.suffix.lower()
+    if suffix in _SAVED and path.is_file():
         return _names_in_json(_saved(path), path)
+    text = _read_text(path, option=option)
+    if suffix in _YAML and (root := _parse_yaml(text, path)) is not None:
+        return _names_in_json(root, path)
+    if suffix == ".json" or text.lstrip()[:1] in {"{", "["}:
+        return _names_in_json(_parse(text, path), path)
+    if suffix in _YAML:
+        raise _not_read(path)
+    lines = _LINE_END.split(text)
+    if suffix in {".csv", ".tsv"}:
+        return _names_in_table(lines, path)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return _names_in_lines(lines, path)
+
+
+def _read_text(path: Path, *, option: str) -> str:
+    if path.suffix.lower() in _OTHER_FORMATS and path.is_file():
+        raise _not_read(path)
     try:
-        text = decode_text(path.read_bytes(), f"'{path}'")
+        return decode_text(path.read_bytes(), f"'{path}'")
     except FileNotFoundError:
         raise ExportError(
             f"'{path}': no such file: expected a text file with one name per line, or JSON. Check {option}."
@@ -163,17 +199,10 @@ def _read_names(path: Path, *, option: str) -> list[str]:
         raise ExportError(f"'{path}': cannot be read: {error.strerror}. Check {option}.") from error
     except InputError as error:
         raise ExportError(str(error)) from error
-    suffix = path.suffix.lower()
-    if suffix == ".json" or text.lstrip()[:1] in {"{", "["}:
-        return _names_in_json(_parse(text, path), path)
-    if suffix in _OTHER_FORMATS:
-        raise ExportError(f"'{path}': cannot be read: expected text, a table or JSON, got '{suffix}'. {_REMEDY}.")
-    lines = _LINE_END.split(text)
-    if suffix in {".csv", ".tsv"}:
-        return _names_in_table(lines, path)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return _names_in_lines(lines, path)
+
+
+def _not_read(path: Path) -> ExportError:
+    return ExportError(f"'{path}': cannot be read: expected text, a table or JSON, got '{path.suffix}'. {_REMEDY}.")
 
 
 def _saved(path: Path) -> Any:
@@ -206,8 +235,22 @@ def _parse(text: str, path: Path) -> Any:
             raise ExportError(f"'{path}': not JSON: {error}. {_REMEDY}.") from None
 
 
+def _parse_yaml(text: str, path: Path) -> Any:
+    """Return the content of a YAML file, such as Ultralytics' data.yaml; None where PyYAML is not installed."""
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ExportError(f"'{path}': not YAML: {' '.join(str(error).split())[:200]}. {_REMEDY}.") from None
+
+
 def _names_in_json(value: Any, path: Path) -> list[str]:
     value = _innermost(value)
+    if isinstance(value, Mapping) and all(map(_is_synset, value.values())):
+        value = {key: pair[1] for key, pair in value.items()}
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return [name.strip() for name in value]
     if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
@@ -215,7 +258,8 @@ def _names_in_json(value: Any, path: Path) -> list[str]:
     if not isinstance(value, Mapping) or not value:
         raise _ambiguous(path, "expected a list of names, or an object with a number for each")
     of_numbers = {str(key).strip(): name for key, name in value.items()}
-    by_key = _in_order([(key, name) for key, name in of_numbers.items() if isinstance(name, str)])
+    # Classes of one name, such as ImageNet's two cranes, are told apart by the keys.
+    by_key = _in_order([(key, name) for key, name in of_numbers.items() if isinstance(name, str)], distinct=False)
     by_value = _in_order([(str(number), name) for name, number in of_numbers.items() if type(number) is int])
     complete = [names for names in (by_key, by_value) if names is not None and len(names) == len(value)]
     # The numbers of classes whose names are numbers as well.
@@ -256,7 +300,7 @@ def _names_in_table(lines: Sequence[str], path: Path) -> list[str]:
     name = [column for column, heading in enumerate(headings) if heading in _NAME_HEADINGS]
     if len(number) == 1 and len(name) == 1:
         pairs = [(row[number[0]], row[name[0]]) for row in rows[1:]]
-        names = _in_order(pairs)
+        names = _in_order(pairs, distinct=False)
         if names is None:
             raise _ambiguous(path, f"expected the numbers from 0 to {len(pairs) - 1} in '{rows[0][number[0]]}'")
         return names
@@ -297,16 +341,23 @@ def _one_of(first: list[str] | None, second: list[str] | None, count: int, path:
     return ordered[0]
 
 
-def _in_order(pairs: Sequence[tuple[str, str]]) -> list[str] | None:
+def _is_synset(value: object) -> bool:
+    """Return whether a value is a class of ImageNet with its number in WordNet."""
+    is_pair = isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    return is_pair and _SYNSET.fullmatch(value[0]) is not None  # type: ignore[index]
+
+
+def _in_order(pairs: Sequence[tuple[str, str]], *, distinct: bool = True) -> list[str] | None:
     """Return the second of each pair in the order of the first; None unless those are the numbers from 0 up.
 
-    Names that are equal once their numbers are off were distinguished by them: ``1 star``, ``2 stars``.
+    Names that are equal once their numbers are off were distinguished by them, as in ``1 star``, ``2 stars``: they have
+    to be ``distinct``.
     """
     if not all(number.isdecimal() for number, _ in pairs):
         return None
     numbers = [int(number) for number, _ in pairs]
     names = [name.strip() for _, name in pairs]
-    if sorted(numbers) != list(range(len(pairs))) or len(set(names)) < len(names):
+    if sorted(numbers) != list(range(len(pairs))) or (distinct and len(set(names)) < len(names)):
         return None
     return [name for _, name in sorted(zip(numbers, names, strict=True))]
 

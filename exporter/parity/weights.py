@@ -3,22 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from exporter.parity.folding import COUNTER, PLAIN_LAYERS, Array, Norm, computed_weight, norm_of, to_numpy
 from runtime.errors import listed
 from runtime.evidence import Stage, WholeCheck
 
 # Names before the network's own, where a graph has the network inside of something.
 _PREFIXES = ("", "network.", "network/")
-
-# What a batch norm counts while it is trained; evaluation does not look at it.
-_COUNTER = "num_batches_tracked"
 
 # Relative to the largest value: the roundings of a multiplication in float32, and of a root and a division before it.
 _PRODUCT = 1e-5
@@ -27,53 +22,7 @@ _SCALE = 1e-4
 # Weights that a sentence on those not compared names.
 _NAMED = 3
 
-# Layers that use their weights as they are; subclasses may do anything before.
-_PLAIN = (
-    *(nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
 _STAGE: Stage = "network"
-
-Array: TypeAlias = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Norm:
-    """A batch norm in evaluation, ``x * scale + shift``; ``tensors`` are its names in the state dict."""
-
-    scale: Array
-    shift: Array
-    tensors: tuple[str, ...]
-    module: nn.modules.batchnorm._BatchNorm
-
-    def folds(self, weight: Array, bias: Array | None, axis: int) -> Iterator[tuple[Array, Array]]:
-        """Yield what a layer's weight and bias become, by the operations of either converter and in their order.
-
-        They are onnxscript's ``FuseBatchNormIntoConv``, and ``fuse_conv_bn_weights``, which freezing TorchScript
-        repeats; ``axis`` is that of the layer's outputs.
-        """
-        norm, size = self.module, weight.shape[axis]
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean, variance = norm.running_mean.detach().cpu(), norm.running_var.detach().cpu()
-        gamma = torch.ones(size) if norm.weight is None else norm.weight.detach().cpu()
-        beta = torch.zeros(size) if norm.bias is None else norm.bias.detach().cpu()
-        own = np.zeros(size, dtype=weight.dtype) if bias is None else bias
-        scale = gamma.numpy() / np.sqrt(variance.numpy() + norm.eps)
-        shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)]
-        yield weight * scale.reshape(shape), (own - mean.numpy()) * scale + beta.numpy()
-        with torch.no_grad():
-            fused = fuse_conv_bn_weights(
-                torch.from_numpy(weight),
-                torch.from_numpy(own),
-                mean,
-                variance,
-                norm.eps,
-                gamma,
-                beta,
-                transpose=axis == 1,
-            )
-        yield fused[0].detach().numpy(), fused[1].detach().numpy()
 
 
 @dataclass(kw_only=True)
@@ -128,12 +77,12 @@ class _Comparison:
 
     def __init__(self, network: nn.Module, constants: Mapping[str, Array]) -> None:
         self.tensors = {
-            name: _to_numpy(tensor)
+            name: to_numpy(tensor)
             for name, tensor in network.state_dict().items()
-            if isinstance(tensor, torch.Tensor) and tensor.numel() and not name.endswith(_COUNTER)
+            if isinstance(tensor, torch.Tensor) and tensor.numel() and not name.endswith(COUNTER)
         }
         self._modules = dict(network.named_modules())
-        self._norms = [norm for name, module in self._modules.items() if (norm := _norm_of(name, module)) is not None]
+        self._norms = [norm for name, module in self._modules.items() if (norm := norm_of(name, module)) is not None]
         self._constants = constants
         self._by_size: dict[int, list[str]] = {}
         for name, array in constants.items():
@@ -151,6 +100,9 @@ class _Comparison:
             unexplained = [name for name in unexplained if not self._is_explained(name, exactly=exactly)]
         for name in unexplained:
             self._compare_changed(name, self.tensors[name])
+        for name, module in self._modules.items():
+            if (weight := computed_weight(module)) is not None:
+                self._explain_bias(name, to_numpy(weight))
         for name in [name for name in left if self.tensors[name].ndim < 2]:
             self._compare_vector(name, self.tensors[name])
         findings = self._findings
@@ -204,6 +156,18 @@ class _Comparison:
         largest = f", by at most {difference.max():.3g}" if named is not None else ""
         self._findings.faults.append(f"'{name}': {count} of {tensor.size} numbers differ{largest}")
 
+    def _explain_bias(self, layer: str, weight: Array) -> None:
+        """Find the bias of a layer whose weight is computed, where a batch norm is folded into both."""
+        alike = [other for other in self._by_size.get(weight.size, ()) if self._constants[other].shape == weight.shape]
+        own = f"{layer}.bias".lstrip(".")
+        for _, scale in (found for other in alike for found in _scales(weight, self._constants[other])):
+            for norm in self._norms:
+                fits = norm.scale.shape == scale.shape and _is_close(norm.scale, scale, _SCALE)
+                if fits and (after := self._bias_after(own, norm)):
+                    self._findings.kept.update({own} & self.tensors.keys(), norm.tensors)
+                    self._used.add(after)
+                    return
+
     def _compare_vector(self, name: str, tensor: Array) -> None:
         """Compare a tensor of one dimension, or a number, that is not there as it is."""
         if name in self._findings.kept or name in self._findings.other:
@@ -238,7 +202,7 @@ class _Comparison:
     def _is_parametrization(self, name: str) -> bool:
         """Return whether a layer computes its weight of a tensor, as weight and spectral norms do."""
         owner, _, attribute = name.rpartition(".")
-        computed = type(self._modules.get(owner)) in _PLAIN and attribute not in ("weight", "bias")
+        computed = type(self._modules.get(owner)) in PLAIN_LAYERS and attribute not in ("weight", "bias")
         return computed or "parametrizations" in name.split(".")
 
     def _named(self, name: str) -> str | None:
@@ -253,7 +217,7 @@ class _Comparison:
     def _alike(self, name: str) -> list[str]:
         """Return the constants without a tensor of their own that a plain layer's weight may have become."""
         owner, _, attribute = name.rpartition(".")
-        if attribute != "weight" or type(self._modules.get(owner)) not in _PLAIN:
+        if attribute != "weight" or type(self._modules.get(owner)) not in PLAIN_LAYERS:
             return []
         tensor = self.tensors[name]
         return [
@@ -266,7 +230,6 @@ class _Comparison:
         """Return whether a batch norm explains the scale of a layer's channels; its bias has to be there as well."""
         owner = name.rpartition(".")[0]
         bias = f"{owner}.bias" if owner else "bias"
-        before = self.tensors.get(bias, np.zeros(1, dtype=np.float64))
         for norm in self._norms:
             if norm.scale.shape != scale.shape or not _is_close(norm.scale, scale, _SCALE):
                 continue
@@ -276,10 +239,7 @@ class _Comparison:
             )
             if exactly and not exact:
                 continue
-            expected = before * norm.scale + norm.shift
-            after = next(
-                (other for other in self._by_size.get(expected.size, ()) if self._is_bias(other, expected)), ""
-            )
+            after = self._bias_after(bias, norm)
             found = self._findings.kept if after else self._findings.other
             found.add(name)
             (self._findings.replayed if exact else self._findings.folded).add(name)
@@ -287,6 +247,11 @@ class _Comparison:
             self._used.add(after)
             return True
         return False
+
+    def _bias_after(self, bias: str, norm: Norm) -> str:
+        """Return the constant that a layer's bias, none being zeros, becomes with a batch norm; empty if none is it."""
+        expected = self.tensors.get(bias, np.zeros(1, dtype=np.float64)) * norm.scale + norm.shift
+        return next((other for other in self._by_size.get(expected.size, ()) if self._is_bias(other, expected)), "")
 
     def _is_there(self, tensor: Array) -> bool:
         """Return whether a bias is a constant of the file; one of zeros is left out by the converter."""
@@ -319,24 +284,6 @@ class _Comparison:
                 if len(missing) < len(telling):
                     return len(missing), missing[0] if missing else 0, len(rows)
         return None
-
-
-def _to_numpy(tensor: torch.Tensor) -> Array:
-    plain = tensor.detach().cpu()
-    array: Array = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-    return array
-
-
-def _norm_of(name: str, module: nn.Module) -> _Norm | None:
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_var is None:
-        return None
-    assert module.running_mean is not None
-    variance, mean = (_to_numpy(tensor).astype(np.float64) for tensor in (module.running_var, module.running_mean))
-    weight = 1.0 if module.weight is None else _to_numpy(module.weight).astype(np.float64)
-    bias = 0.0 if module.bias is None else _to_numpy(module.bias).astype(np.float64)
-    scale = weight / np.sqrt(variance + module.eps)
-    tensors = tuple(f"{name}.{part}" if name else part for part in module.state_dict() if part != _COUNTER)
-    return _Norm(scale=scale, shift=bias - mean * scale, tensors=tensors, module=module)
 
 
 def _is_same(tensor: Array, other: Array) -> bool:

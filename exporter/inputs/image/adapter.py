@@ -17,6 +17,7 @@ from torch import nn
 
 from exporter.architectures.transformers_config import labels_of, task_of
 from exporter.conversion.network_io import Arrays, Dimensions
+from exporter.errors import PreprocessingError
 from exporter.inputs.adapter import AdapterDefaults, GraphPart, TorchScriptPart, example_of
 from exporter.inputs.image import (
     Arithmetic,
@@ -186,6 +187,12 @@ class ImageAdapter(AdapterDefaults):
         with as_training_loads(truncated=self._spec.truncated):
             with transform_errors_named(case):
                 prepared, normalized = pixels(source), transform(source)
+            if not bool(torch.isfinite(normalized).all()):
+                raise PreprocessingError(
+                    f"'{case.name}': the training transform gives NaN or infinity for it, as a division by the "
+                    "deviation of an image of one color does. Add a small number to what it divides by, as in "
+                    "x.std() + 1e-6, if the model's accuracy stays."
+                )
             return PreparedInput(
                 decoded=self.decode(case),
                 arrays={PIXELS: prepared[np.newaxis]},

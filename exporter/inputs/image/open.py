@@ -32,7 +32,7 @@ from exporter.inputs.image.plain_options import (
     transform_of_parts,
 )
 from exporter.inputs.image.stated import read_library, read_stated, stating_advice
-from exporter.inputs.image.step_module import FloatResizeError
+from exporter.inputs.image.step_module import RewriteError
 from exporter.inputs.kind import InputKind
 from exporter.inputs.tensor.open import array_to_bytes
 from exporter.options.export import ExportOptions
@@ -103,8 +103,8 @@ def _read_transform(options: ExportOptions, rebuilt: RebuiltNetwork, pixels: Pix
             library = read_library(options.preprocess, pixels, trust=options.trust)
             return library or read_transform(options.preprocess, pixels, trust=options.trust)
         except PreprocessingError as error:
-            measured = isinstance(error, FloatResizeError)
-            stating = pixels == RGB and stating_advice(options.preprocess, trust=options.trust, measured=measured)
+            equal = isinstance(error, RewriteError)
+            stating = pixels == RGB and stating_advice(options.preprocess, trust=options.trust, only_equal=equal)
             raise PreprocessingError(f"{error}{stating or ''}") from error
     if rebuilt.reference.startswith(HUGGING_FACE):
         return _read_processor(Path(rebuilt.reference.removeprefix(HUGGING_FACE)), stated, pixels, trust=options.trust)

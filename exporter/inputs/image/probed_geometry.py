@@ -1,7 +1,7 @@
 """Functions of images in a transform, such as a class of the user's, read by what they give for probes.
 
-What leaves images as they are, pads them to a square, or makes them gray is found, and then held against images of
-several sizes; anything else is not read.
+What leaves images as they are, as images or arrays, pads them to a square, or makes them gray is found, and then held
+against images of several sizes; anything else is not read.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,6 +30,10 @@ def probe_geometry(function: Callable[[Any], Any], pixels: PixelFormat) -> list[
         again = [function(image.copy()) for image in images]
     except Exception:  # the user's function may raise anything for an image
         return None
+    if all(isinstance(output, np.ndarray) for output in outputs):
+        # What follows gets arrays, as ToTensor and ToImage take them.
+        same = all(map(np.array_equal, outputs, map(np.asarray, images)))
+        return [] if same and outputs[0].dtype == np.uint8 else None
     if not all(isinstance(output, Image.Image) for output in (*outputs, *again)):
         return None
     wanted = [to_array(output) for output in outputs]

@@ -4,7 +4,7 @@ What cannot be read is stated, and then proven equal: here on a few images, so t
 parity check on all of them, pixel by pixel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -21,7 +21,14 @@ from exporter.inputs.image.plain_options import TransformParts, options_text, tr
 from exporter.inputs.image.registry import STEPS
 from exporter.inputs.image.torchvision_reader import is_albumentations
 from exporter.inputs.image.transform import Prefix, TrainingTransform, read_parts, read_transform
-from exporter.inputs.image.user_callable import ARRAY_FORMS, UserCallable, load_callable, ways_to_call, why_it_fails
+from exporter.inputs.image.user_callable import (
+    ARRAY_FORMS,
+    FILE_FORMS,
+    UserCallable,
+    load_callable,
+    ways_to_call,
+    why_it_fails,
+)
 from exporter.options.export import RESIZE_BACKENDS
 from runtime.geometry.arrays import Pixels
 
@@ -33,6 +40,9 @@ _DRAWINGS = (
     Drawing(size=(301, 255), pattern="waves"),
     Drawing(size=(96, 61), pattern="ramps"),
 )
+
+# Steps that are further off than this on average, in gray levels, do something else.
+_NEAR = 5.0
 
 # A deviation up to this is of gray levels that were not divided.
 _LARGEST_PLAIN = 10.0
@@ -127,34 +137,75 @@ def read_library(
     return _held_against(call, steps, levels, exif=False)
 
 
-def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False, measured: bool = False) -> str:
-    """Return the options that state what a callable does, measured where they are found, as a sentence with a space.
+def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False, only_equal: bool = False) -> str:
+    """Return the options that state what a callable does, measured, as sentences with a space before them.
 
-    Empty where it is no callable of an image; where they have to be ``measured``, also where none are found.
+    Where none do, they name the nearest, and how far off it is, unless ``only_equal``. Empty where it is no callable of
+    the user's.
     """
     try:
         function, origin = load_callable(preprocess, trust=trust)
     except PreprocessingError:
         return ""
-    image = _draw(_DRAWINGS[0])
-    calls = _working(function, origin, image)
-    if not calls:
+    images = [_draw(drawing) for drawing in _DRAWINGS]
+    calls = _working(function, origin, images[0])
+    if not calls and only_equal:
         return ""
-    found = [(parts, call.form) for call in calls for parts in islice(_search(call, image), 1)]
+    if not calls:
+        return f" Called with an image, it fails: {why_it_fails(function, origin, images[0])}."
+    found = [(parts, call) for call in calls for parts in islice(_search(call, images), 1)]
     if found:
         # Of arrays, those whose order it brings to RGB.
-        parts, form = min(found, key=lambda item: item[0].channels is not None)
+        parts, call = min(found, key=lambda item: item[0].channels is not None)
+        exif = " --exif" if call.form in FILE_FORMS and _turns_photos(call) else ""
         return (
             f" Or let options state it, which are then proven equal to it on all images: --preprocess {origin} "
-            f"{options_text(parts)} (found by calling it with {form})."
+            f"{options_text(parts)}{exif} (found by calling it with {call.form})."
         )
-    if measured:
+    if only_equal:
         return ""
+    if _divides_by_its_own(calls[0], images[-1]):
+        return (
+            " It divides by statistics of the image itself: name a Compose of its steps, with Lambda(lambda x: (x - "
+            "x.mean()) / (x.std() + 1e-6)) behind ToTensor; or leave that to the network's forward, which the artifact "
+            "keeps."
+        )
+    return _nearest_advice(calls, images[0])
+
+
+def _nearest_advice(calls: Sequence[UserCallable], image: Image.Image) -> str:
+    """Return the options whose steps are nearest to what a callable gives, and how far off they are."""
+    off = [(float(gap.mean()), float(gap.max()), parts) for call in calls for parts, gap in _candidates(call, image)]
+    mean, largest, parts = min(off, key=lambda item: item[0], default=(float("inf"), 0.0, TransformParts()))
+    if mean > _NEAR:
+        return (
+            " Options state a resize, a crop and a normalization alone: rewrite it as a Compose of such steps, or do "
+            "what else it does in the network's forward, which the artifact keeps."
+        )
     return (
-        " Or, where it is a resize, a crop and a normalization, let options state it, which are then proven equal to "
-        f"it on all images: --preprocess {origin} --resize HxW --mean M,M,M --std S,S,S, with --resize-backend, "
-        "--crop, --interpolation or --channels bgr as it has them."
+        f" No resize and crop that options state are equal to it. The nearest is off by {mean:.2g} gray levels on "
+        f"average and up to {largest:.2g}: check the model's accuracy once with it, and state it in place of "
+        f"--preprocess: {options_text(parts)}."
     )
+
+
+def _turns_photos(call: UserCallable) -> bool:
+    """Return whether a callable that decodes files turns photos by their EXIF orientation, as cv2.imread does."""
+    rotated = [(case, image) for case, image in odd_cases(exif=False) if case.name.startswith("EXIF")]
+    try:
+        return any(_gap(call(case.data), call(image)) > 0 for case, image in rotated)
+    except Exception:  # the user's decoder may raise anything
+        return False
+
+
+def _divides_by_its_own(call: UserCallable, image: Image.Image) -> bool:
+    """Return whether an image of half the contrast gives about the same."""
+    try:
+        first, second = call(image), call(image.point(lambda level: level // 2))
+    except Exception:  # the user's function may raise anything
+        return False
+    spread = float(first.max() - first.min())
+    return first.shape == second.shape and bool((first - second).abs().mean() < 0.02 * spread)
 
 
 def _held_against(call: UserCallable, steps: TrainingTransform, levels: _Levels, *, exif: bool) -> TrainingTransform:
@@ -248,7 +299,7 @@ def _unequal(call: UserCallable, steps: TrainingTransform, worst: float, image: 
         if expected != stated
         else f"by up to {worst:.2g} gray levels"
     )
-    found = next(iter(_search(call, image)), None)
+    found = next(iter(_search(call, [image])), None)
     advice = (
         f"Equal on one image are: {options_text(found)}"
         if found is not None
@@ -260,8 +311,24 @@ def _unequal(call: UserCallable, steps: TrainingTransform, worst: float, image: 
     )
 
 
-def _search(call: UserCallable, image: Image.Image) -> Iterator[TransformParts]:
-    """Yield the options whose steps give what a callable gives of one image."""
+def _search(call: UserCallable, images: Sequence[Image.Image]) -> Iterator[TransformParts]:
+    """Yield the options whose steps give what a callable gives of every image."""
+    for parts, gap in _candidates(call, images[0]):
+        if float(gap.max()) <= _TOLERANCE and _is_equal(call, parts, images[1:]):
+            yield parts
+
+
+def _is_equal(call: UserCallable, parts: TransformParts, images: Sequence[Image.Image]) -> bool:
+    steps = read_transform(transform_of_parts(parts))
+    levels = _levels_of(steps)
+    try:
+        return all(_difference(call, steps.transform, levels, image) <= _TOLERANCE for image in images)
+    except Exception:  # the user's function may raise anything for another size
+        return False
+
+
+def _candidates(call: UserCallable, image: Image.Image) -> Iterator[tuple[TransformParts, torch.Tensor]]:
+    """Yield options whose steps give the size that a callable gives, and by how many gray levels they differ."""
     try:
         black, white, red = (call(Image.new("RGB", image.size, color)) for color in ("black", "white", "red"))
         wanted = call(image)
@@ -270,7 +337,7 @@ def _search(call: UserCallable, image: Image.Image) -> Iterator[TransformParts]:
     channels, height, width = wanted.shape
     center = (slice(None), height // 2, width // 2)
     shift, scale = black[center], (white[center] - black[center]) / 255
-    if channels != 3 or black.shape != wanted.shape or bool((scale == 0).any()):
+    if channels != 3 or black.shape != wanted.shape or not bool((torch.isfinite(scale) & (scale != 0)).all()):
         return
     bgr = bool(torch.isclose(red[center], white[center])[2]) and not bool(torch.isclose(red[center], white[center])[0])
     levels = _Levels(scale=scale.view(-1, 1, 1), shift=shift.view(-1, 1, 1))
@@ -279,11 +346,11 @@ def _search(call: UserCallable, image: Image.Image) -> Iterator[TransformParts]:
     for parts in _geometries(height, width):
         candidate = replace(arithmetic, **parts)
         try:
-            made = transform_of_parts(candidate)(image)
+            made = levels.of(transform_of_parts(candidate)(image))
         except (PreprocessingError, ValueError):  # a backend that does not have it
             continue
-        if _gap(pixels, levels.of(made)) <= _TOLERANCE:
-            yield candidate
+        if made.shape == pixels.shape:
+            yield candidate, (made - pixels).abs()
 
 
 def _arithmetic_parts(scale: torch.Tensor, shift: torch.Tensor, *, bgr: bool) -> TransformParts:
@@ -312,6 +379,11 @@ def _geometries(height: int, width: int) -> Iterator[dict[str, Any]]:
     for interpolation in ("bilinear", "bicubic", "nearest", "lanczos"):
         for backend in RESIZE_BACKENDS:
             yield {"resize": (height, width), "interpolation": interpolation, "resize_backend": backend}
+    for ratio in _CROP_RATIOS:
+        if ratio != 1:
+            for backend in ("pillow", "torch", "opencv"):
+                exact = (round(height * ratio), round(width * ratio))
+                yield {"resize": exact, "resize_backend": backend, "crop": (height, width)}
     if height == width:
         for short in dict.fromkeys(round(height * ratio) for ratio in _CROP_RATIOS):
             for interpolation in ("bilinear", "bicubic"):

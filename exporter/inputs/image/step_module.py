@@ -14,8 +14,8 @@ from runtime.manifest import ArithmeticStep, GeometryStep
 Step: TypeAlias = GeometryStep | ArithmeticStep
 
 
-class FloatResizeError(PreprocessingError):
-    """A transform resizes floats: options that state a resize of gray levels are equal to none but a nearest one."""
+class RewriteError(PreprocessingError):
+    """A transform has to be written in another way, which the message says; few are equal to what options state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class TransformInput:
     subject: str
 
     def check_resized(self) -> None:
-        """Raise FloatResizeError where floats would be resized, which rounds to no gray level."""
+        """Raise RewriteError where floats would be resized, which rounds to no gray level."""
         if self.is_float:
-            raise FloatResizeError(
+            raise RewriteError(
                 f"{self.subject}: resizes floats: expected whole gray levels, which the artifact resizes. Put "
                 "v2.PILToTensor() before it and v2.ToDtype(torch.float32, scale=True) behind it in place of ToTensor, "
                 "make it a v2.Resize, and check the model's accuracy once with it, as that rounds to whole levels."

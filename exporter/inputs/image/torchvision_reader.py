@@ -15,7 +15,7 @@ from exporter.inputs.image.pixel_format import PixelFormat
 from exporter.inputs.image.probed import probe
 from exporter.inputs.image.probed_geometry import probe_geometry
 from exporter.inputs.image.registry import STEPS
-from exporter.inputs.image.step_module import Reader, Step, TransformInput
+from exporter.inputs.image.step_module import Reader, RewriteError, Step, TransformInput
 from exporter.inputs.image.steps import to_float
 from runtime.geometry.registry import STEPS as GEOMETRY_STEPS
 from runtime.geometry.sizes import PreparedShape
@@ -36,6 +36,9 @@ _AUGMENTATION = (
     "CutMix",
     "JPEG",
 )
+
+# Several images of one.
+_SEVERAL = ("FiveCrop", "TenCrop")
 
 # The same pixels, as a tensor [channels, height, width].
 _TO_TENSOR = (transforms.PILToTensor, v2.PILToTensor, v2.ToImage)
@@ -194,8 +197,15 @@ class _LeafReader:
         )
         read = _reader_of(kind)
         steps = read(transform, before) if read is not None else self._probe(transform, before)
+        if steps is None and before.is_tensor and _is_function(transform):
+            raise RewriteError(
+                f"{subject}: cannot be folded in: it is no scale and shift of each channel, no choice of channels, and "
+                "not (x - x.mean()) / (x.std() + 1e-6) of the image or of each channel. Write one of these; or compute "
+                "it in the network's forward, which the artifact keeps, and leave it out here."
+            )
         if steps is None:
-            raise PreprocessingError(f"{subject}: {_why_refused(transform)}")
+            only_in_training = type(transform).__name__.startswith((*_AUGMENTATION, *_SEVERAL))
+            raise (RewriteError if only_in_training else PreprocessingError)(f"{subject}: {_why_refused(transform)}")
         for step in steps:
             (self._geometry if type(step) in GEOMETRY_STEPS else self._arithmetic).append(step)
 
@@ -217,6 +227,12 @@ class _LeafReader:
             return levels
 
         return probe(transform, channels, run, is_float=before.is_float)
+
+
+def _is_function(transform: object) -> bool:
+    """Return whether a transform is a user's own, or a Lambda of one, and none of a library's by its name."""
+    libraries = ("torchvision.", "kornia.", "albumentations.", "monai.")
+    return isinstance(transform, transforms.Lambda | v2.Lambda) or not type(transform).__module__.startswith(libraries)
 
 
 def _is_followed_by_name(transform: object) -> bool:
@@ -242,7 +258,7 @@ def _why_refused(transform: object) -> str:
     name = type(transform).__name__
     if name.startswith(_AUGMENTATION):
         return f"is training augmentation: {_foldable()}. Pass the transform that you evaluate with."
-    if name in {"FiveCrop", "TenCrop"}:
+    if name in _SEVERAL:
         return (
             "makes several images of one: expected one prediction for each image. Pass the transform with CenterCrop "
             "instead."

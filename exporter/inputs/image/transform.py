@@ -21,6 +21,7 @@ from exporter.inputs.image.hugging_face import CONFIG_NAME, backend_of, is_timm,
 from exporter.inputs.image.pixel_format import RGB, PixelFormat
 from exporter.inputs.image.processors import Backend
 from exporter.inputs.image.registry import STEPS
+from exporter.inputs.image.step_module import RewriteError
 from exporter.inputs.image.steps.normalize import check_channels
 from exporter.inputs.image.torchvision_reader import (
     LeafTransform,
@@ -124,13 +125,7 @@ def read_transform(
                 "Name the transform that the model was evaluated with."
             )
         transform = load_object(preprocess, error=PreprocessingError)
-    if inspect.isfunction(transform) and required_parameters(transform):
-        raise PreprocessingError(
-            f"'{origin}': a function of an image cannot be read: expected a torchvision.transforms.Compose, or a "
-            "function without arguments that returns one. Name that, if it is made of such steps."
-        )
-    if inspect.isfunction(transform):
-        transform = _call(transform, origin)
+    transform = _made_by(transform, origin)
     if isinstance(transform, ImageClassification | SemanticSegmentation):
         return _read(unfold_preset(transform), transform, origin, pixels)
     if isinstance(transform, _CONTAINERS):
@@ -139,6 +134,39 @@ def read_transform(
         f"'{origin}': not a torchvision transform: expected a torchvision.transforms.Compose, "
         f"got {type(transform).__module__}.{type(transform).__name__}. Name the Compose itself."
     )
+
+
+def _made_by(transform: object, origin: str) -> object:
+    """Return what a function or class without parameters gives, and any other transform itself.
+
+    Raises PreprocessingError for a dictionary, and for a function that takes values or an image.
+    """
+    if isinstance(transform, Mapping):
+        entries = [f"'{origin}[\"{key}\"]'" for key, entry in transform.items() if callable(entry)]
+        raise RewriteError(f"'{origin}': a dictionary: expected one transform. Name one of {listed(entries)}.")
+    if not inspect.isfunction(transform) and not inspect.isclass(transform):
+        return transform
+    takes = required_parameters(transform)
+    if takes and _makes_transforms(transform, len(takes)):
+        values = ", ".join(f"{parameter.name}={'False' if 'train' in parameter.name else '...'}" for parameter in takes)
+        raise RewriteError(
+            f"'{origin}': takes {listed([repr(parameter.name) for parameter in takes])} and returns a transform. Name "
+            f"the call, with the values of evaluation: --preprocess '{origin}({values})'."
+        )
+    if takes:
+        raise PreprocessingError(
+            f"'{origin}': a function of an image cannot be read: expected a torchvision.transforms.Compose, or a "
+            "function without arguments that returns one. Name that, if it is made of such steps."
+        )
+    return _call(transform, origin)
+
+
+def _makes_transforms(function: Any, parameters: int) -> bool:
+    """Return whether a function of values that are no image, such as ``train``, returns a transform."""
+    try:
+        return isinstance(function(*[False] * parameters), _CONTAINERS)
+    except Exception:  # the user's function may raise anything
+        return False
 
 
 def read_parts(compose: Any, origin: str, pixels: PixelFormat) -> TrainingTransform:

@@ -83,7 +83,7 @@ def load_callable(preprocess: str | Callable[..., Any], *, trust: bool = False) 
             f"'{preprocess}': not a reference: expected 'FILE.py:NAME' or 'package.module:NAME'. Name the transform."
         )
     value = load_object(preprocess, error=PreprocessingError)
-    if inspect.isfunction(value) and not required_parameters(value):
+    if (inspect.isfunction(value) or inspect.isclass(value)) and not required_parameters(value):
         value = value()
     if not callable(value):
         raise PreprocessingError(
@@ -116,7 +116,7 @@ def why_it_fails(function: Callable[..., Any], origin: str, image: Image.Image) 
         next(ways_to_call(function, origin))(image)
     except Exception as error:  # the user's function may raise anything
         return f"{type(error).__name__}: {first_line(error)}"
-    return "it gives no array"
+    return "it gives no array, or another one in each call"
 
 
 def _hint(function: Callable[..., Any]) -> tuple[str, ...]:

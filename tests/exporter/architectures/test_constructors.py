@@ -57,9 +57,33 @@ class OnCuda(nn.Module):
         raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have one")
 
 
+class InHalf(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 2)
+        self.half()
+
+
+class Configured(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.line = nn.Linear(cfg.width, cfg["layers"][0]["width"], bias=vars(cfg).get("bias", False))
+
+
+def of_hub():
+    return torch.hub.load("nobody/nothing", "net", trust_repo=True, skip_validation=True)
+
+
+def of_missing_data():
+    return nn.Linear(len(CLASSES), 2)
+
+
 class OnCudaLater(nn.Module):
     def forward(self, x):
         raise AssertionError("Torch not compiled with CUDA enabled")
+
+
+CLASSES = open("no-such-data.csv").read()
 """
 
 
@@ -111,8 +135,37 @@ def test_a_failing_constructor_is_refused_with_its_cause(source, name, cause):
         build(resolve(f"{source}:{name}"), {})
 
 
+def test_a_network_of_half_precision_is_one_of_float32(source):
+    network = build(resolve(f"{source}:InHalf"), {})
+
+    assert network.line.weight.dtype == torch.float32
+    assert network.line(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_settings_in_one_argument_are_read_as_entries_and_as_attributes(source):
+    network = build(resolve(f"{source}:Configured"), {"cfg": {"width": 3, "layers": [{"width": 5}]}})
+
+    assert network.line.weight.shape == (5, 3)
+    assert network.line.bias is None
+
+
+def test_source_that_torch_hub_would_fetch_is_named(source, monkeypatch):
+    def fetch(*_: object, **__: object) -> None:
+        raise OSError("<urlopen error>")
+
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", fetch)
+
+    with pytest.raises(ArchitectureError, match=r"torch.hub fetches the source.*torchvision.models or timm"):
+        build(resolve(f"{source}:of_hub"), {})
+
+
+def test_a_name_that_is_missing_is_explained_by_what_failed_in_its_file(source):
+    with pytest.raises(ArchitectureError, match=r"'CLASSES' is not.*: line 73 failed: FileNotFoundError.*--arch-"):
+        build(resolve(f"{source}:of_missing_data"), {})
+
+
 def test_a_forward_that_wants_another_device_is_refused_with_its_line(source):
     network = build(resolve(f"{source}:OnCudaLater"), {})
 
-    with pytest.raises(ConversionError, match=r"\(downloading_net.py:49, 'raise .*device=x.device"):
+    with pytest.raises(ConversionError, match=r"\(downloading_net.py:70, 'raise .*device=x.device"):
         call(network, {"x": torch.zeros(1)})

@@ -1,5 +1,7 @@
 """A network is rebuilt with every tensor of its checkpoint, or not at all."""
 
+import argparse
+
 import pytest
 import timm
 import torch
@@ -301,3 +303,60 @@ def test_wrappers_that_spread_a_network_over_devices_are_taken_off_wherever_they
 
     assert not any(isinstance(module, nn.DataParallel) for module in plain.modules())
     assert plain[0] is inner
+
+
+def test_arguments_that_a_checkpoint_records_are_named_where_it_does_not_fit(tmp_path, checkpoint_of):
+    source = tmp_path / "recorded_net.py"
+    source.write_text(
+        "from torch import nn\ndef make(width=3, name='a'): return nn.Linear(width, 2)\n"
+        "def need(args): return nn.Linear(args.width, 2)\n"
+    )
+    settings = argparse.Namespace(width=4, lr=0.1, name="a", path=tmp_path)
+    checkpoint = checkpoint_of({"state_dict": nn.Linear(4, 2).state_dict(), "args": settings})
+
+    with pytest.raises(exporter.ArchitectureError, match=r"records other arguments: pass --arch-arg 'width=4'\.$"):
+        rebuild(f"{source}:make", {}, checkpoint)
+    with pytest.raises(
+        exporter.ArchitectureError, match=r"""records arguments: --arch-arg 'args=\{"width": 4, "lr": 0"""
+    ):
+        rebuild(f"{source}:need", {}, checkpoint)
+
+    assert rebuild(f"{source}:need", {"args": dict(checkpoint.settings)}, checkpoint).network.in_features == 4
+
+
+def test_a_lightning_module_gets_the_arguments_that_its_checkpoint_records(checkpoint_of):
+    class LightningModule(nn.Module):
+        """Of the name that it is known by."""
+
+    class Lit(LightningModule):
+        def __init__(self, width: int = 3, lr: float = 0.1):
+            super().__init__()
+            self.line = nn.Linear(width, 2)
+
+    saved = {
+        "state_dict": Lit(5).state_dict(),
+        "pytorch-lightning_version": "2",
+        "hyper_parameters": {"width": 5, "o": 1},
+    }
+
+    assert rebuild(Lit, {}, checkpoint_of(saved)).arguments == {"width": 5}
+    with pytest.raises(exporter.ArchitectureError, match="expected"):
+        rebuild(Lit, {"width": 4}, checkpoint_of(saved))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (
+            ("base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"),
+            r"adapters of LoRA.*merge_and_unload",
+        ),
+        (("parametrizations.weight.original0", "bias"), r"applies weight_norm, spectral_norm or another"),
+        (("weight_g", "weight_v", "bias"), r"applies weight_norm, spectral_norm or another"),
+    ],
+)
+def test_layers_that_are_not_plain_in_a_checkpoint_are_named(checkpoint_of, keys, reason):
+    tensors = {f"0.{key}": torch.zeros(3, 3) for key in keys}
+
+    with pytest.raises(exporter.ArchitectureError, match=reason):
+        rebuild(lambda: nn.Sequential(nn.Linear(3, 3)), {}, checkpoint_of(tensors))

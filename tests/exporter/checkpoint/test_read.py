@@ -4,6 +4,7 @@ import argparse
 import collections
 import datetime
 import enum
+import gzip
 import io
 import os
 import pickle
@@ -116,7 +117,6 @@ class Learner:
 
 def test_an_object_that_is_no_dictionary_is_named_with_what_to_save(tmp_path):
     learner = Learner()
-    learner.model = torch.nn.Linear(2, 2)
     learner.callbacks = [Learner() for _ in range(4)]
     for callback in learner.callbacks:
         callback.learner = learner
@@ -277,3 +277,93 @@ def test_a_plain_pickle_of_tensors_is_not_run_either(tmp_path):
     with pytest.raises(exporter.CheckpointError):
         read_checkpoint(path)
     assert not (tmp_path / "was-run").exists()
+
+
+def test_an_adapter_of_a_users_own_network_says_the_lines_with_that(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "auto_mapping": {"base_model_class": "Net", "parent_library": "train"}}'
+    )
+    safetensors.torch.save_file({"x.lora_A.weight": torch.rand(2, 3)}, tmp_path / "adapter_model.safetensors")
+
+    with pytest.raises(exporter.CheckpointError, match=r"of your own, 'Net'.*PeftModel.from_pretrained\(network, '"):
+        read_checkpoint(tmp_path)
+
+
+def zipped(**entries: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name.replace("__", "/"), data)
+    return stream.getvalue()
+
+
+def arrays() -> bytes:
+    stream = io.BytesIO()
+    numpy.savez(stream, weight=numpy.ones(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("m.pth.gz", gzip.compress(b"x"), r"those of a gzip file\. Unpack it"),
+        (
+            "m.onnx",
+            b"\x08\x08\x12\x07pytorch",
+            r"those of an ONNX graph\. Export the PyTorch checkpoint",
+        ),
+        ("m.h5", b"\x89HDF\r\n\x1a\n", r"those of HDF5, as Keras"),
+        (
+            "train.py",
+            b"import torch\n",
+            r"those of a script\. Name the checkpoint, and .*--arch FILE.py",
+        ),
+        ("m.npz", arrays(), r"an archive of NumPy arrays\. Save tensors: .*numpy.load\('.*m.npz'\)"),
+        ("m.zip", zipped(**{"run__best.pth": b"x"}), r"an archive with a checkpoint in it\. Unpack it"),
+        (
+            "m.pt2",
+            zipped(**{"m__models__model.json": b"{}"}),
+            r"of torch.export\. .*torch.export.load\('.*m.pt2",
+        ),
+        ("s.joblib", b"\x80\x04\x95cjoblib.numpy_pickle\n", r"a file of joblib"),
+        ("o.pth", {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, "the state of an optimizer alone"),
+        ("a.pth", {"weight": numpy.ones(3)}, r"holds NumPy arrays, such as 'weight'.*torch.from_numpy"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named_with_the_way_to_one(tmp_path, name, data, reason):
+    path = tmp_path / name
+    path.write_bytes(data) if isinstance(data, bytes) else torch.save(data, path)
+
+    with pytest.raises(exporter.CheckpointError, match=reason):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((".metadata", "__0_0.distcp"), r"format_utils dcp_to_torch .* weights\.pth"),
+        (("latest", "global_step3/mp_rank_00_model_states.pt"), r"DeepSpeed.* pass '.*mp_rank_00_model_states\.pt'"),
+        (("zero_to_fp32.py",), r"Join its pieces: python .*zero_to_fp32\.py"),
+        (("best.pt", "last.pt"), r"got 'best\.pt', 'last\.pt'\. Name the file in it"),
+    ],
+)
+def test_a_folder_of_pieces_says_how_they_are_joined(tmp_path, names, reason):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    with pytest.raises(exporter.CheckpointError, match=reason):
+        read_checkpoint(tmp_path)
+
+
+def test_the_network_of_a_trainer_that_was_saved_whole_is_found(tmp_path):
+    learner = Learner()
+    learner.model, learner.owner = torch.nn.Linear(3, 2), learner
+    path = save(tmp_path / "export.pkl", learner)
+
+    checkpoint = read_checkpoint(path, rebuilt=True)
+
+    assert checkpoint.entry == "model"
+    assert torch.equal(load_tensors(checkpoint)["weight"], learner.model.weight)
+    trusted = read_checkpoint(path, trust=True).module
+    assert torch.equal(trusted.weight, learner.model.weight)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,72 @@ def test_a_script_that_parses_its_arguments_sees_none(script):
 def test_what_a_script_does_when_it_is_imported_is_said(script, text, reason):
     with pytest.raises(ArchitectureError, match=rf"train\.py' .*{reason}.*__name__ == '__main__'"):
         load_object(script(text, "value"), error=ArchitectureError)
+
+
+def test_a_statement_of_a_script_that_fails_loses_no_definition_and_nothing_is_done_after_it(script, tmp_path, capsys):
+    reference = script(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('x')\nargs = p.parse_args()\n"
+        "try:\n    import no_such_module\nexcept ImportError:\n    no_such_module = None\n"
+        "def build():\n    return no_such_module, WIDTH\nWIDTH = 8\n"
+        f"open({str(tmp_path / 'written')!r}, 'w')\n",
+        "build",
+    )
+
+    assert load_object(reference, error=ArchitectureError)() == (None, 8)  # type: ignore[operator]
+    assert not (tmp_path / "written").exists()
+    assert "line 4 failed: SystemExit: 2 ('args = p.parse_args()'); from there on" in capsys.readouterr().err
+
+
+def test_what_a_script_defines_for_its_own_run_is_called_that(script):
+    reference = script("if __name__ == '__main__':\n    class Net: pass\n", "Net")
+
+    with pytest.raises(ArchitectureError, match=r"'Net' is defined under if __name__ == '__main__'.*: move it above"):
+        load_object(reference, error=ArchitectureError)
+
+
+def test_a_module_that_a_script_misses_is_named_where_its_definition_needs_it(script):
+    reference = script("from no_such_nets import Base\nclass Net(Base): pass", "Net")
+
+    with pytest.raises(ArchitectureError, match=r"no 'Net'.*needs a module 'no_such_nets', which is not here: install"):
+        load_object(reference, error=ArchitectureError)
+
+
+def test_a_call_with_plain_values_is_what_it_returns(script):
+    text = "class Data:\n    def __init__(self, size=1): self.size = [size]\ndef get(train, name): return train, name"
+
+    assert load_object(script(text, "get(False, name='a:b')"), error=ArchitectureError) == (False, "a:b")
+    assert load_object(script(text, "Data(size=4).size[0]"), error=ArchitectureError) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("get()", "TypeError"), ("get(other)", "LookupError"), ("get(", "no 'get")]
+)
+def test_a_call_that_fails_is_refused_with_its_cause(script, name, reason):
+    with pytest.raises(ArchitectureError, match=reason):
+        load_object(script("def get(train): return train", name), error=ArchitectureError)
+
+
+def test_a_script_may_change_the_folder_and_the_command_stays_in_its_own(script, tmp_path, monkeypatch):
+    (tmp_path / "start").mkdir()
+    monkeypatch.chdir(tmp_path / "start")
+
+    load_object(script("import os\nos.chdir('..')\nvalue = 1", "value"), error=ArchitectureError)
+
+    assert Path.cwd() == tmp_path / "start"
+
+
+def test_relative_imports_find_the_packages_of_a_script(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    package = tmp_path / "own_package" / "models"
+    package.mkdir(parents=True)
+    (package.parent / "layers.py").write_text("WIDTH = 7")
+    (package / "net.py").write_text("from ..layers import WIDTH\nclass Net: width = WIDTH")
+    (package / "factory.py").write_text("from .net import Net\ndef build(): return Net()")
+
+    build = load_object(f"{package / 'factory.py'}:build", error=ArchitectureError)
+
+    assert build().width == 7  # type: ignore[operator]
+    assert build.__module__ == "own_package.models.factory"
 
 
 def test_a_missing_script_is_called_that(tmp_path):

@@ -1,6 +1,8 @@
 """The names of the classes are read in the order of the scores from any form that says it, and refused from others."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,11 +116,58 @@ def test_a_file_is_read_in_the_encodings_that_every_list_may_have(tmp_path):
         read_labels(tmp_path / "names.txt", classes=2)
 
 
-def test_a_format_whose_lines_are_no_names_is_refused(tmp_path):
-    (tmp_path / "data.yaml").write_text("- daisy\n- rose\n", encoding="utf-8")
+@pytest.mark.parametrize("name", ["data.toml", "labels.py", "labels.npy", "data.yaml"])
+def test_a_format_whose_lines_are_no_names_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "yaml", None)  # not installed
+    (tmp_path / name).write_text("- daisy\n- rose\n", encoding="utf-8")
 
-    with pytest.raises(ExportError, match=r"expected text, a table or JSON, got '\.yaml'\. Save the names as a JSON"):
-        read_labels(tmp_path / "data.yaml", classes=2)
+    with pytest.raises(ExportError, match=rf"a table or JSON, got '\{Path(name).suffix}'\. Save the names as a JSON"):
+        read_labels(tmp_path / name, classes=2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- daisy\n- rose\n", "nc: 2\nnames: [daisy, rose]\n", "names:\n  1: rose\n  0: daisy\n", "{rose: 1, daisy: 0}"],
+)
+def test_yaml_is_read_as_json_is(tmp_path, text):
+    pytest.importorskip("yaml")
+    (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
+
+    assert read_labels(tmp_path / "data.yaml", classes=2) == ("daisy", "rose")
+
+
+def test_yaml_that_says_other_things_is_refused(tmp_path):
+    pytest.importorskip("yaml")
+    for text in ("- yes\n- no\n", "a: [", "nc: 2\n"):
+        (tmp_path / "data.yml").write_text(text, encoding="utf-8")
+        with pytest.raises(ExportError, match="Save the names as a JSON list"):
+            read_labels(tmp_path / "data.yml", classes=2)
+
+
+def test_the_class_index_of_imagenet_and_classes_of_one_name_are_read_and_said(tmp_path):
+    path = tmp_path / "imagenet_class_index.json"
+    pairs = {"0": ["n02012849", "crane"], "2": ["n03126707", "crane"], "1": ["n01440764", "tench"]}
+    path.write_text(json.dumps(pairs), encoding="utf-8")
+
+    names = read_labels(path, classes=3)
+
+    assert names == ("crane", "tench", "crane")
+    assert describe_labels(names, path) == f"3 from {path}: crane, ..., crane; more than once: 'crane'"
+
+
+def test_a_folder_of_classes_gives_them_as_image_folder_does(tmp_path):
+    for name in ("rose", "daisy", "Tulip"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").write_text("")
+
+    assert read_labels(tmp_path, classes=3) == ("Tulip", "daisy", "rose")
+
+
+def test_names_on_one_line_are_to_be_put_on_several(tmp_path):
+    (tmp_path / "names.txt").write_text("daisy, rose")
+
+    with pytest.raises(ExportError, match=r"expected 2, .* got 1\. Put each name on a line of its own"):
+        read_labels(tmp_path / "names.txt", classes=2)
 
 
 @pytest.mark.parametrize("name", ["dai\nsy", "dai\u2028sy", "dai\rsy", ""])

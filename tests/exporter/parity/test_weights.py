@@ -7,6 +7,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from exporter.conversion.to_onnx import to_onnx
 from exporter.conversion.to_torchscript import load_torchscript, to_torchscript, trace
@@ -105,6 +106,29 @@ def test_a_file_that_is_folded_in_a_way_of_its_own_says_how_closely_it_was_compa
         "model.onnx: the last bits of 2 weights, as the conversion folds a batch norm into them: equal up to 1e-05: "
         "first.weight, wide.weight"
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "normalize",
+    [nn.utils.weight_norm, nn.utils.spectral_norm, parametrizations.weight_norm, parametrizations.spectral_norm],
+    ids=["weight hook", "spectral hook", "weight parametrization", "spectral parametrization"],
+)
+def test_a_bias_is_compared_where_a_batch_norm_is_folded_into_a_weight_that_the_layer_computes(normalize):
+    torch.manual_seed(0)
+    network = nn.Sequential(normalize(nn.Conv2d(3, 6, 3)), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(54, 2))
+    for _ in range(3):
+        network(torch.randn(4, 3, 5, 5))
+    network.eval()
+    constants = graph_of(network, torch.randn(2, 3, 5, 5), _0="batch")
+    assert not np.array_equal(constants["0.bias"], network[0].bias.detach()), "nothing is folded"
+
+    check, left_out = compare_weights(network, constants, "model.onnx")
+    stale, _ = compare_weights(network, {**constants, "0.bias": constants["0.bias"] + np.float32(0.1)}, "model.onnx")
+
+    assert check.fault is None, check.finding
+    assert "bias" not in left_out
+    assert stale.finding.startswith("the weights: '0.bias': 6 of 6 numbers differ")
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -308,6 +308,14 @@ def test_what_leaves_images_as_they_are_is_no_step():
     assert_all_three_equal(reading)
 
 
+@pytest.mark.parametrize("function", [np.array, lambda image: np.asarray(image)])
+def test_what_makes_arrays_of_images_is_no_step(function):
+    reading = reading_of(transforms.Resize((20, 17)), function)
+
+    assert len(reading.steps.geometry) == 1
+    assert_all_three_equal(reading)
+
+
 def test_gray_by_the_users_own_function():
     assert reading_of(lambda image: image.convert("L")).steps.channels == 1
     assert_all_three_equal(reading_of(lambda image: image.convert("L").convert("RGB"), transforms.CenterCrop(40)))
@@ -319,7 +327,8 @@ def test_gray_by_the_users_own_function():
         lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
         lambda image: image.crop((0, 0, image.width // 2, image.height)),
         lambda image: tv.pad(image, [max(image.size) - image.width, max(image.size) - image.height, 0, 0]),
-        lambda image: np.asarray(image),
+        lambda image: np.asarray(image)[::-1],
+        lambda image: np.asarray(image, dtype=np.float32),
         lambda image: image.point(lambda level: level * 2),
     ],
 )

@@ -1,6 +1,7 @@
 """Options that state one part of a transform change that part of the assumed one, and what is assumed is said."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from exporter.inputs.image.open import open_adapter
 from exporter.options.export import ExportOptions
 from exporter.options.task import TaskOptions
 from exporter.parity.cases import Case
+from exporter.parity.reference import Reference
 from runtime.manifest import CenterCrop, Normalize, Resize, ToFloat
 
 LOADER = (
@@ -205,3 +207,15 @@ def test_options_change_the_settings_of_a_hugging_face_processor(settings, state
     prepared = adapter.prepare(adapter.cases()[0])
     arithmetic = adapter.torchscript_part().arithmetic(torch.from_numpy(prepared.arrays["pixels"]))
     assert (arithmetic - prepared.tensors["normalized"]).abs().max() < 1e-5
+
+
+def test_images_that_the_transform_makes_nan_of_are_left_out_and_named(adapter_of):
+    standardize = transforms.Lambda(lambda x: (x - x.mean()) / x.std())
+    steps = [transforms.Resize((8, 8)), transforms.ToTensor(), standardize]
+    adapter = adapter_of("net.py:Net", preprocess=transforms.Compose(steps))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+
+    run = Reference(network, adapter.prepare).run(adapter.cases())
+
+    assert 0 < len(run.cases) < len(adapter.cases())
+    assert re.search(r"eager model does not take them, such as '.*': .* gives NaN or infinity for it", run.dropped[0])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import exporter
 from exporter.inputs.image.open import open_adapter
@@ -127,8 +127,42 @@ def test_the_refusal_of_what_cannot_be_read_names_options_that_are_equal(adapter
     with pytest.raises(exporter.PreprocessingError) as refused:
         adapter_of(function)
 
-    found = re.search(r"--preprocess \S+ (--resize 20x24 .*) \(found by calling it with", str(refused.value))
+    found = re.search(r"--preprocess \S+ (--resize 20x24 .*?)( --exif)? \(found by calling it with", str(refused.value))
     assert found is not None, refused.value
     texts = found[1].split()
     options = {flag[2:].replace("-", "_"): value for flag, value in zip(texts[::2], texts[1::2], strict=True)}
-    assert adapter_of(function, **options, exif=function is of_path)
+    assert adapter_of(function, **options, exif=found[2] is not None)
+
+
+def area(image):
+    resized = cv2.resize(np.asarray(image), (24, 20), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(resized / 255).permute(2, 0, 1)
+
+
+def exact_then_crop(image):
+    return torch.from_numpy(np.asarray(image.resize((72, 72), 2).crop((4, 4, 68, 68))) / 255).permute(2, 0, 1)
+
+
+def stretch(image):
+    return of_image(ImageOps.autocontrast(image))
+
+
+def standardize(image):
+    values = torch.from_numpy(np.asarray(image.resize((24, 20))) / 255).permute(2, 0, 1)
+    return (values - values.mean()) / values.std()
+
+
+@pytest.mark.parametrize(
+    ("function", "advice"),
+    [
+        (area, r"The nearest is off by .* gray levels on average .* in place of --preprocess: --resize 20x24"),
+        (exact_then_crop, r"--preprocess exact_then_crop --resize 72x72 --crop 64x64 \(found"),
+        (stretch, "divides by statistics of the image itself"),
+        (standardize, r"divides by statistics of the image itself: name a Compose .* \(x.std\(\) \+ 1e-6"),
+        (lambda image: of_image(image).flip(2), "Options state a resize, a crop and a normalization alone"),
+        (lambda _image: 1 / 0, "Called with an image, it fails: ZeroDivisionError"),
+    ],
+)
+def test_the_refusal_of_what_options_do_not_state_says_what_else_to_do(adapter_of, function, advice):
+    with pytest.raises(exporter.PreprocessingError, match=advice):
+        adapter_of(function)

@@ -1,5 +1,6 @@
 """A training transform is read exactly, or refused with the step's name and position."""
 
+import re
 import warnings
 
 import numpy as np
@@ -303,3 +304,45 @@ def test_a_size_that_follows_from_the_image_is_left_open(steps):
     preprocessing = read_transform(transforms.Compose(steps)).steps
 
     assert (preprocessing.height, preprocessing.width, preprocessing.channels) == (None, None, 3)
+
+
+SOURCE = """
+import numpy as np
+from torchvision import transforms as T
+
+SMALL = [T.Resize((8, 8)), T.ToTensor()]
+data_transforms = {"train": T.Compose([T.RandomCrop(8), T.ToTensor()]), "val": T.Compose(SMALL), "size": 8}
+
+
+def get_transform(train, size=8):
+    return T.Compose([T.RandomHorizontalFlip(), *SMALL] if train else [np.array, *SMALL[1:]])
+
+
+class Data:
+    def __init__(self):
+        self.transform = T.Compose(SMALL)
+"""
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_transforms.py").write_text(SOURCE)
+    return "own_transforms.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("data_transforms", r"""Name one of .*\["train"\]', '(own_transforms.py:data_transforms\["val"\])'\."""),
+        ("get_transform", r"takes 'train' .* --preprocess '(own_transforms.py:get_transform\(train=False\))'"),
+        ("Data.transform", r"What an instance alone has is named as '(own_transforms.py:Data\(\).transform)'"),
+    ],
+)
+def test_what_holds_or_makes_a_transform_is_refused_with_the_transforms_own_name(source, name, remedy):
+    with pytest.raises(exporter.PreprocessingError) as refused:
+        read_transform(f"{source}:{name}")
+
+    found = re.search(remedy, str(refused.value))
+    assert found is not None, refused.value
+    assert read_transform(found[1]).steps.arithmetic == (ToFloat(divisor=255.0),)
