@@ -14,6 +14,10 @@ _LIMITS = "Limits"
 _SECURITY = "Security"
 _OPERATION = "Operation"
 
+_MODULES = ("uvicorn", "starlette", "httptools", "python_multipart", "prometheus_client")
+# They have no wheels for some platforms, such as Windows on ARM.
+_GRPC_MODULES = ("grpc", "grpc_health", "grpc_reflection")
+
 
 def serve(
     artifacts: Annotated[
@@ -144,8 +148,7 @@ def serve(
     """Serve artifacts over HTTP and gRPC, with a web page to try them."""
     from runtime.server.limits import MIB, Limits
 
-    if find_spec("uvicorn") is None:
-        raise DeviceError("'uvicorn': not installed. Run: pip install 'truecopy[serve,cpu]'.")
+    _check_installed(with_grpc=grpc_port >= 0)
     from runtime.server.settings import Settings
     from runtime.server.startup import run_server
 
@@ -180,3 +183,11 @@ def serve(
             grpc_min_ping_s=grpc_min_ping_s,
         )
     )
+
+
+def _check_installed(*, with_grpc: bool) -> None:
+    """Raise DeviceError unless the server's libraries are installed."""
+    for name in (*_MODULES, *(_GRPC_MODULES if with_grpc else ())):
+        if find_spec(name) is None:
+            alone = " Or pass --grpc-port -1, to serve HTTP alone." if name in _GRPC_MODULES else ""
+            raise DeviceError(f"'{name}': not installed. Run: pip install 'truecopy[serve,cpu]'.{alone}")

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runtime.cli.main import build_app
+from runtime.errors import DeviceError
 from runtime.server.command import serve
 from runtime.server.limits import MIB, Limits
 from runtime.server.options import Batching, LogFormat
@@ -79,3 +80,32 @@ def test_a_port_that_no_machine_has_is_a_usage_error(option):
 
     assert result.exit_code == 2
     assert f"Invalid value for '{option.partition('=')[0]}'" in unwrapped(result.output)
+
+
+@pytest.mark.parametrize(
+    ("missing", "port", "remedy"),
+    [
+        ("starlette", "-1", "Run: pip install 'truecopy[serve,cpu]'."),
+        ("grpc_health", "0", "Or pass --grpc-port -1, to serve HTTP alone."),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_its_remedy(tiny, monkeypatch, missing, port, remedy):
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(DeviceError, match=re.escape(remedy)) as caught:
+        serve([str(tiny)], grpc_port=int(port))
+    assert str(caught.value).startswith(f"'{missing}': not installed.")
+
+
+def test_without_grpc_a_server_serves_http_alone(tiny):
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('grpc', 'grpc_health', 'grpc_reflection')));"
+        f"sys.argv = ['truecopy', 'serve', {str(tiny)!r}, '--http-port', '0', '--grpc-port', '-1'];"
+        "from runtime.cli.main import main; main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    assert first.startswith("serving models='tiny' http=")
