@@ -130,6 +130,7 @@ def recheck_artifact(
             max_ratio=options.max_ratio,
             remarks=parity.Remarks(
                 assumptions=(
+                    *rebuilt.assumptions,
                     *output_assumptions(options.task_options, postprocessing),
                     *own_values(artifact, options),
                     *missing_forms(artifact),

@@ -330,6 +330,7 @@ def _prove(subject: _Subject, written: _Written, folder: Path, advance: Advance)
         max_ratio=options.max_ratio,
         remarks=parity.Remarks(
             assumptions=(
+                *subject.rebuilt.assumptions,
                 *output_assumptions(options.task_options, eager.postprocessing),
                 *([f"the labels: {subject.labels_finding}"] if subject.labels and not options.names_labels else []),
                 *written.missing,

@@ -21,6 +21,8 @@ from exporter.errors import ArchitectureError
 from runtime.errors import listed
 from runtime.manifest import KeyTransform
 
+_HALVES = ("float16", "bfloat16")
+
 # torch allocates tensors at multiples of this.
 _ALIGNMENT_BYTES = 64
 
@@ -39,6 +41,14 @@ class RebuiltNetwork:
     arguments: Mapping[str, Any]
     torchvision_name: str
     keys: KeyTransform
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Sentences on what the network computes otherwise than where it was trained, perhaps."""
+        halves = [name for name in self.keys.cast_from if name in _HALVES]
+        return tuple(
+            f"the network in {name}, as its checkpoint has it: it was run and exported in float32" for name in halves
+        )
 
 
 def rebuild(

@@ -50,6 +50,10 @@ _REMEDIES = (
         "A whole number is outside of what it indexes, such as the rows of an embedding: give numbers in that range.",
     ),
     (
+        r"\bhalf\b|c10::half|bfloat16",
+        "Weights in half precision run in float32 here: leave .half() and casts to it out of the forward.",
+    ),
+    (
         r"scalar type|same dtype|input type|dtype",
         "The input has another dtype than the weights or the operation: name it in --input, or convert in the forward.",
     ),

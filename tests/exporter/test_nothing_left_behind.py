@@ -51,6 +51,7 @@ def test_an_architecture_without_a_known_transform_asks_for_it(export_mine):
         ("return (x, x)", r"expected one output \[batch, classes\], got tuple"),
         ("return super().forward(x)[0]", r"expected one output \[batch, classes\], got \[4\]"),
         ("return super().forward(x[:, :1])", r"a forward pass on \[1, 3, 32, 32\] failed"),
+        ("return super().forward(x.half())", r"Weights in half precision run in float32 here: leave \.half\(\)"),
     ],
 )
 def test_what_is_no_classifier_is_told(export_mine, tmp_path, net_file, forward, reason):

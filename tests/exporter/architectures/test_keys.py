@@ -97,6 +97,8 @@ def test_other_float_types_are_cast_and_said(resnet, checkpoint_of, dtype):
     expected = {key: value.to(resnet[key].dtype) for key, value in cast.items()}
     assert same(rebuilt, expected)
     assert rebuilt.keys.cast_from == (str(dtype).removeprefix("torch."),)
+    is_half = dtype.itemsize == 2
+    assert any("exported in float32" in sentence for sentence in rebuilt.assumptions) == is_half
 
 
 def test_whole_numbers_where_weights_belong_are_refused(resnet, checkpoint_of):
