@@ -31,6 +31,8 @@ from runtime.server.payloads import (
     source_from_json,
     source_from_part,
     source_from_parts,
+    sources_from_table,
+    table_types,
 )
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
@@ -44,6 +46,9 @@ _DEFAULT_TOP_K = 5
 _FORM = "multipart/form-data"
 _OPTIONS = ("top_k", "threshold")
 _MOST_FIELDS = 16
+
+# What a cell of a table takes as a text in a dictionary, besides its characters.
+_CELL_BYTES = 150
 
 # The most characters of an input's name, which its result repeats.
 _NAME_CHARACTERS = 200
@@ -108,11 +113,14 @@ async def parse_predict(
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == _FORM
+    is_table = media_type in table_types(model.manifest)
     has_values = not is_form and is_json(body, media_type, model.manifest)
 
     def parse() -> PredictRequest:
         if has_values:
             parsed = _parse_json(to_utf8(body, content_type, reservation), model, service, reservation)
+        elif is_table:
+            parsed = _parse_table(to_utf8(body, content_type, reservation), model, service, reservation)
         elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
@@ -124,7 +132,7 @@ async def parse_predict(
         return _with_options(parsed, query | parsed.options)
 
     # A body that is an input as it is, such as a photo, takes no time: another thread would only cost some.
-    takes_time = is_form or has_values or decodes_body(model.manifest)
+    takes_time = is_form or is_table or has_values or decodes_body(model.manifest)
     return await service.decode(len(body) if takes_time else 0, parse, "body")
 
 
@@ -183,6 +191,23 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
         is_list=is_list,
         options={name: value for name, value in options.items() if value is not msgspec.UNSET},
     )
+
+
+def _parse_table(body: bytes, model: ServedModel, service: Service, reservation: BodyReservation) -> _ParsedBody:
+    """Return the rows of a table as inputs, one each."""
+    service.admission.check_inputs(body.count(b"\n") - 1, model.inputs_per_job)
+    reservation.extend(_CELL_BYTES * sum(map(body.count, (b",", b";", b"\t", b"\n"))))
+    rows = sources_from_table(body, model.manifest)
+    if not rows:
+        raise InputError("body: no rows in this table, whose first line names its columns. Send that line, and rows.")
+    sources: list[InputSource] = []
+    for index, row in enumerate(rows):
+        name, subject = f"#{index}", f"'#{index}'"
+        if isinstance(row, InputError):
+            sources.append(RejectedInput(name=name, subject=subject, error=detached(row)))
+        else:
+            sources.append(AcceptedInput(name=name, subject=subject, value=row))
+    return _ParsedBody(sources=sources, is_list=True)
 
 
 def _check_options(names: Iterable[str], *, alternative: str = "") -> None:
