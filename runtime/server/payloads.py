@@ -5,7 +5,7 @@ kinds share. A source is what ``Model.decode`` takes, and never a path: nothing 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def table_types(manifest: Manifest) -> tuple[str, ...]:
     return open_payload(manifest.inputs).table_types
 
 
-def sources_from_table(body: bytes, manifest: Manifest) -> list[Any]:
+def sources_from_table(body: bytes, manifest: Manifest) -> Sequence[Any]:
     """Return the sources in such a body, and the InputErrors of rows that cannot be read."""
     return open_payload(manifest.inputs).from_table(body)
 

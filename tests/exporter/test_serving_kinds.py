@@ -236,7 +236,7 @@ def test_rows_are_a_body_of_csv_and_a_bad_one_costs_itself(server, models):
     assert "'#2': column 'rooms': unknown category" in rows[2]["error"]
     assert "'body', line 5: too few values" in rows[3]["error"]
     for body, status, reason in (
-        (b"rooms,age,city\n", 400, "body: no rows in this table"),
+        (b"rooms,age,city\n", 400, "body: no rows"),
         (b"", 400, "body: no rows"),
         (b"a,a\n1,2\n", 400, "column 'a' occurs twice"),
         (b"\xff\xff\n1\n", 400, "not text"),

@@ -1,6 +1,6 @@
 """Wire format of table rows: one tensor per column, or JSON objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ class TabularPayload(Payload):
         values = {column.name: _values(column, arrays[column.name]) for column in self._columns}
         return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
-    def from_table(self, body: bytes) -> list[Any]:
+    def from_table(self, body: bytes) -> Sequence[Any]:
         """Return the rows of CSV whose first line names the columns."""
         return list(read_csv_text(decode_text(body, "body"), "body"))
 

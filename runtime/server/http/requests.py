@@ -120,7 +120,7 @@ async def parse_predict(
         if has_values:
             parsed = _parse_json(to_utf8(body, content_type, reservation), model, service, reservation)
         elif is_table:
-            parsed = _parse_table(to_utf8(body, content_type, reservation), model, service, reservation)
+            parsed = _parse_table(body, content_type, model, service, reservation)
         elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
@@ -193,13 +193,20 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
     )
 
 
-def _parse_table(body: bytes, model: ServedModel, service: Service, reservation: BodyReservation) -> _ParsedBody:
-    """Return the rows of a table as inputs, one each."""
-    service.admission.check_inputs(body.count(b"\n") - 1, model.inputs_per_job)
-    reservation.extend(_CELL_BYTES * sum(map(body.count, (b",", b";", b"\t", b"\n"))))
+def _parse_table(
+    body: bytes, content_type: str, model: ServedModel, service: Service, reservation: BodyReservation
+) -> _ParsedBody:
+    """Return the rows of a table or an array as inputs, one each."""
+    if content_type.strip().lower().startswith("text/"):
+        body = to_utf8(body, content_type, reservation)
+        service.admission.check_inputs(body.count(b"\n") - 1, model.inputs_per_job)
+        reservation.extend(_CELL_BYTES * sum(map(body.count, (b",", b";", b"\t", b"\n"))))
+    else:
+        reservation.extend(len(body))  # numbers of another byte order are copied
     rows = sources_from_table(body, model.manifest)
-    if not rows:
-        raise InputError("body: no rows in this table, whose first line names its columns. Send that line, and rows.")
+    if not len(rows):
+        raise InputError("body: no rows: expected an array, or CSV whose first line names its columns. Send some.")
+    service.admission.check_inputs(len(rows), model.inputs_per_job)
     sources: list[InputSource] = []
     for index, row in enumerate(rows):
         name, subject = f"#{index}", f"'#{index}'"
