@@ -248,10 +248,10 @@ def _parse_form(
     of_input = parts_of(model.manifest)
     if any(part.name in of_input for part in parts):
         return _parse_parts(parts, model, reservation)
-    names = {spec.name for spec in model.manifest.inputs} - {*_OPTIONS}
+    names = {spec.name for spec in model.manifest.inputs}
 
     def is_input(part: FormPart) -> bool:
-        return part.is_file or part.name in names
+        return part.filename is not None or (part.name not in _OPTIONS and (part.is_file or part.name in names))
 
     files = [part for part in parts if is_input(part)]
     service.admission.check_inputs(len(files), model.inputs_per_job)
