@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from runtime.artifact.networks import open_executor, read_graphs
 from runtime.artifact.open import Artifact, artifact_errors, open_artifact
 from runtime.artifact.variants import warn_if_slow
-from runtime.engine.arguments import check_arrays, check_path, check_settings, named_pairs
+from runtime.engine.arguments import check_arrays, check_settings, named_pairs
 from runtime.engine.concurrency import ConcurrencyPlan, PlanName, PlanRequest, batches, run_by_bucket
 from runtime.engine.devices import DeviceOptions
 from runtime.engine.session import Arrays, run_in_parts
@@ -398,7 +398,6 @@ def load(
     Raises ArtifactError when the artifact is damaged, foreign or too new, or lacks the precision, and DeviceError when
     a named device cannot run it.
     """
-    check_path(path)
     artifact = open_artifact(path)
     model = Model(
         artifact,

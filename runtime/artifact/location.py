@@ -4,10 +4,11 @@ import re
 import tarfile
 import zipfile
 from itertools import chain, islice
+from os import PathLike
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.request import url2pathname
 
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, InputError
 from runtime.manifest import LAYOUT
 
 # A Path has one slash of a URL's two.
@@ -23,12 +24,15 @@ _LFS_POINTER = b"version https://git-lfs"
 def find_folder(path: str | Path) -> Path:
     """Return the folder of an artifact, also of a ``file://`` URL.
 
-    Raises ArtifactError, with what to pass instead, where there is no folder or no manifest in it.
+    Raises ArtifactError, with what to pass instead, where there is no folder or no manifest in it, and InputError for
+    what is no path.
     """
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"path: expected a str or a Path, got {type(path).__name__}. Pass the folder of an artifact.")
     folder = Path(path)
     url = _FILE_URL.match(str(path))
     if url is not None and not folder.exists():
-        folder = Path("/" + unquote(str(path)[url.end() :]))
+        folder = Path(url2pathname("/" + str(path)[url.end() :]))
     if not folder.is_dir():
         raise ArtifactError(f"'{folder}': {_not_a_folder(folder)}")
     if not (folder / LAYOUT.manifest).is_file():
@@ -42,7 +46,7 @@ def find_folder(path: str | Path) -> Path:
 
 
 def check_no_pointer(start: bytes, path: Path) -> None:
-    """Raise ArtifactError where a file begins as one that Git LFS has in the place of the content."""
+    """Raise ArtifactError where a file begins as those that Git LFS writes instead of the content."""
     if start.startswith(_LFS_POINTER):
         raise ArtifactError(f"'{path}': a Git LFS pointer, and not the file. Run 'git lfs pull' in its folder.")
 

@@ -7,6 +7,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+# The class of all errors about arguments, click.UsageError, or that of the copy that later versions of typer have.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
 # Options that other releases and other tools have, by command, and what is written here.
 _GPU = dict.fromkeys(("--gpu", "--cuda"), "Write --device cuda.")
 _ELSEWHERE = {
@@ -28,7 +31,7 @@ class Command(TyperCommand):
         given = list(args)
         try:
             rest = super().parse_args(ctx, args)
-        except typer.TyperException as error:
+        except _USAGE_ERROR as error:
             self._advise(error, given)
             raise
         for parameter in self.params:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
-from os import PathLike
 from typing import Any
 
 from runtime.errors import InputError
@@ -36,12 +35,6 @@ def check_is_number(name: str, value: object) -> None:
     """Raise InputError unless ``value`` is a number, of Python or of numpy."""
     if not isinstance(value, Real):
         raise InputError(f"{name}: expected a number, got {type(value).__name__}. Pass an int or a float.")
-
-
-def check_path(path: object) -> None:
-    """Raise InputError unless ``path`` is text or a Path."""
-    if not isinstance(path, str | PathLike):
-        raise InputError(f"path: expected a str or a Path, got {type(path).__name__}. Pass the folder of an artifact.")
 
 
 def check_arrays(arrays: object) -> None:

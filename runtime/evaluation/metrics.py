@@ -15,6 +15,7 @@ def score(model: Model, labeled: Iterator[LabeledData | InputError], *, keep: bo
 
     Raises InputError when no input can be used.
     """
+    _check_evaluated(model, model.manifest.name)
     if open_interpreter(model.manifest.task).gives_maps:
         return score_maps(model, labeled, keep=keep)
     return score_labeled(model, labeled)
@@ -22,11 +23,14 @@ def score(model: Model, labeled: Iterator[LabeledData | InputError], *, keep: bo
 
 def evaluate(model: Model, scored: Scores | Maps, *, name: str) -> Evaluation:
     """Return the metrics of a model's scores. Raises InputError for a task that has no truth to compare with."""
-    interpreter = open_interpreter(model.manifest.task, model.labels)
-    if not interpreter.is_evaluated:
+    _check_evaluated(model, name)
+    return open_interpreter(model.manifest.task, model.labels).evaluate(scored, name=name)
+
+
+def _check_evaluated(model: Model, name: str) -> None:
+    if not open_interpreter(model.manifest.task).is_evaluated:
         *tasks, last = evaluated_tasks()
         raise InputError(
             f"'{name}': cannot be evaluated: expected a task of {', '.join(tasks)} or {last}, got "
             f"{model.manifest.task.kind}. Compare its outputs yourself, with predict()."
         )
-    return interpreter.evaluate(scored, name=name)

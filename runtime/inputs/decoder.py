@@ -1,6 +1,7 @@
 """Interface of an input decoder."""
 
 import errno
+import inspect
 import io
 import logging
 import os
@@ -182,9 +183,15 @@ def read_stream(source: Any, subject: str) -> Any:
     """
     if not callable(getattr(source, "read", None)):
         return source
-    data = b"" if isinstance(source, io.TextIOBase) else source.read(MAX_FILE_BYTES + 1)
-    if isinstance(source, io.TextIOBase) or not isinstance(data, bytes):
+    if isinstance(source, io.TextIOBase):
         raise InputError(f"{subject}: opened as text: expected bytes. Open the file with 'rb'.")
+    data = source.read(MAX_FILE_BYTES + 1)
+    if not isinstance(data, bytes):
+        if inspect.iscoroutine(data):
+            data.close()
+        raise InputError(
+            f"{subject}: read() of {type(source).__name__} gave {type(data).__name__}: expected bytes. Pass the bytes."
+        )
     if not data and source.seekable() and source.tell():
         raise InputError(f"{subject}: already read: expected bytes, got the end of the file. Call its seek(0) first.")
     if len(data) > MAX_FILE_BYTES:

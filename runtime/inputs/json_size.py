@@ -27,6 +27,9 @@ MAX_VALUES_BYTES = 3 * 2**28
 _PLACE = re.compile(r"\(byte (\d+)\)")
 _OTHER_WORDS = {"NaN": "null", "Infinity": "null", "None": "null", "True": "true", "False": "false", "'": '"'}
 
+# The parser takes the first escape of two, alone, for the end of the text.
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+
 # Counting holds Python's lock: the event loop has its turn between pieces.
 _PIECE_BYTES = 1024 * 1024
 
@@ -88,10 +91,13 @@ def _piece_bytes(piece: bytes, quotes: int) -> int:
 def json_reason(error: Exception, text: bytes | str) -> str:
     """Return why a text is not JSON, as the parser says it, and what other languages write where it ended."""
     reason = str(error).rstrip(".")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    half = _HALF_CHARACTER.search(data) if "truncated" in reason else None
+    if half is not None:
+        return f"half of a character, {half.group().decode()}, whose other half does not follow"
     place = _PLACE.search(reason)
     if place is None:
         return reason
-    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     # The parser names a character inside a word, or behind a sign.
     near = data[max(0, int(place.group(1)) - 2) :][:12].decode("latin-1")
     for word, json in _OTHER_WORDS.items():

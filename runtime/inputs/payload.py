@@ -1,7 +1,7 @@
 """Wire format of an input kind: tensors, JSON values and request bodies."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,6 +28,7 @@ class Payload(ABC):
     ``body_noun`` is what messages call such a body. ``encoded_inputs`` are the names of the inputs whose BYTES are not
     text: in JSON they are base64. ``has_json_files`` says that ``from_file`` reads JSON, ``decodes_body`` that
     ``from_body`` decodes the body, which takes long for a long one. ``parts`` are those of an input, by name.
+    ``table_types`` are the types of a body with one input per row, such as ``text/csv`` or ``application/x-npy``.
     """
 
     media_types: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Payload(ABC):
     has_json_files: bool = True
     decodes_body: bool = False
     parts: Mapping[str, "Payload"] = MappingProxyType({})
+    table_types: tuple[str, ...] = ()
 
     @abstractmethod
     def tensors(self) -> tuple[TensorSpec, ...]:
@@ -77,6 +79,13 @@ class Payload(ABC):
     def from_body(self, body: bytes) -> Any:
         """Return the source that a raw body of one of ``media_types`` is."""
         return body
+
+    def from_table(self, body: bytes) -> Sequence[Any]:  # noqa: ARG002
+        """Return the sources in a body of one of ``table_types``, and the InputErrors of rows that cannot be read.
+
+        Its length is known before all of them are in memory.
+        """
+        return []
 
     def from_file(self, data: bytes, subject: str) -> Any:
         """Return the source that a file of a form is; raises InputError for one that is not JSON."""

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -113,6 +114,16 @@ def native(name: str) -> str:
     return name
 
 
+def _to_unicode(text: str) -> str:
+    """Return an argument in UTF-8, of which an encoding such as ASCII left the bytes as they are, as Unicode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with suppress(UnicodeError):
+            return os.fsencode(text).decode()
+    return text
+
+
 def beside(named: NamedInput, folder: Path | None) -> NamedInput:
     """Return an input of a list or table in ``folder``; a path that leads nowhere from here may lead there from it."""
     name, source = named
@@ -159,11 +170,12 @@ def value_from_line(line: str, subject: str) -> NamedInput:
     """Return the path or URL that a line is, which stands for its contents; any other line is the input itself."""
     if is_url(line) or is_file(line):
         return path_from_line(line, subject)
+    text = _to_unicode(line)
     try:
-        check_unicode(line, f"'{subject}'")
+        check_unicode(text, f"'{subject}'")
     except InputError as error:
         return (subject, error)
-    return (subject, line.encode())
+    return (subject, text.encode())
 
 
 def whole_row(row: dict[str, Any], column: str | None, subject: str) -> NamedInput:

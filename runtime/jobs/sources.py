@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,6 +48,13 @@ _FOREIGN = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".orc", ".avro", ".h5"), _OTHER_TABLE),
     **dict.fromkeys((".pkl", ".pickle", ".db", ".sqlite"), _OTHER_TABLE),
 }
+
+# How files begin that people send to stdin: JPEG, PNG, GIF, WebP, TIFF, numpy's, Parquet, and what is packed.
+_MAGIC = (
+    *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*"),
+    *(b"\x93NUMPY", b"PAR1", b"PK\x03\x04", b"\x1f\x8b"),
+)
+_LONGEST_MAGIC = max(map(len, _MAGIC))
 
 _NO_ROWS = "no rows in this table, whose first line names its columns"
 
@@ -155,7 +163,11 @@ def _read_stdin(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] 
         raise InputError(
             "stdin: closed: expected one input per line on it. Pipe them in, or name files instead of '-'."
         )
-    return _read_lines(stream, reading.source_format, "stdin")
+    if not isinstance(stream, BufferedReader) or not stream.peek(_LONGEST_MAGIC).startswith(_MAGIC):
+        return _read_lines(stream, reading.source_format, "stdin")
+    raise InputError(
+        "stdin: a file itself: expected a list, with one input per line. Save it, and name the file instead of '-'."
+    )
 
 
 def _read_folder(argument: _Argument, reading: _Reading) -> Iterator[NamedInput] | None:

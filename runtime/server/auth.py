@@ -72,7 +72,7 @@ def check_key_pair(certificate: Path, key: Path) -> None:
 
     def refuse_password() -> str:
         raise InputError(
-            f"--tls-key '{key}': has a password, which nobody is there to type. Write the key without one: "
+            f"--tls-key '{key}': has a password, which a server cannot ask for. Write the key without one: "
             "openssl pkey -in KEY -out NEW."
         )
 

@@ -5,7 +5,7 @@ kinds share. A source is what ``Model.decode`` takes, and never a path: nothing 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -52,6 +52,16 @@ def encoded_inputs(manifest: Manifest) -> frozenset[str]:
 def body_media_types(manifest: Manifest) -> tuple[str, ...]:
     """Return the media types of a raw body that is one input, such as ``image/*``."""
     return open_payload(manifest.inputs).media_types
+
+
+def table_types(manifest: Manifest) -> tuple[str, ...]:
+    """Return the media types of a body with one input per row, such as ``text/csv``."""
+    return open_payload(manifest.inputs).table_types
+
+
+def sources_from_table(body: bytes, manifest: Manifest) -> Sequence[Any]:
+    """Return the sources in such a body, and the InputErrors of rows that cannot be read."""
+    return open_payload(manifest.inputs).from_table(body)
 
 
 def has_json_files(manifest: Manifest) -> bool:
@@ -138,7 +148,8 @@ def source_from_body(body: bytes, media_type: str, payload: Payload) -> Any:
         )
     if payload.media_types and (media_type in _UNNAMED or _is_listed(media_type, payload.media_types)):
         return payload.from_body(body)
-    expected = f"{payload.body_noun}, " if payload.body_noun else ""
+    nouns = [noun for noun in (payload.body_noun, *(f"'{name}'" for name in payload.table_types)) if noun]
+    expected = "".join(f"{noun}, " for noun in nouns)
     raise MediaTypeError(
         f"Content-Type: not taken by this model: expected {expected}'multipart/form-data' or 'application/json', "
         f"got {media_type[:80]!r}. Send one of these."

@@ -225,6 +225,40 @@ def test_metadata_over_grpc_is_that_over_http(server):
             ]
 
 
+def test_rows_are_a_body_of_csv_and_a_bad_one_costs_itself(server, models):
+    body = "rooms;age;city\n2;30.5;Oslo\n3;;Bern\n9;1;Oslo\n2;30.5\n"
+    charset = {"Content_Type": "text/csv; charset=utf-16"}
+
+    rows = server.post("/predict/rows", body.encode("utf-16"), **charset).json["predictions"]
+
+    good = [ROW, {"rooms": 3, "age": None, "city": "Bern"}]
+    assert [row["values"] for row in rows[:2]] == [rounded(dict(models["rows"].predict(row).values)) for row in good]
+    assert "'#2': column 'rooms': unknown category" in rows[2]["error"]
+    assert "'body', line 5: too few values" in rows[3]["error"]
+    for body, status, reason in (
+        (b"rooms,age,city\n", 400, "body: no rows"),
+        (b"", 400, "body: no rows"),
+        (b"a,a\n1,2\n", 400, "column 'a' occurs twice"),
+        (b"\xff\xff\n1\n", 400, "not text"),
+        (b"rooms,age,city\n" + b"2,1,Oslo\n" * 10_000, 413, "too many inputs"),
+    ):
+        response = server.post("/predict/rows", body, Content_Type="text/csv")
+        assert response.status == status
+        assert reason in response.json["error"]
+    refused = server.post("/predict/text", b"a,b", Content_Type="text/csv")
+    assert refused.status == 415
+
+
+def test_fields_of_a_form_are_not_taken_for_a_text(server, models):
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+
+    assert server.post("/predict/text", b"text=it+is+good", **form).status == 415
+    assert server.post("/predict/text", b"a=1&b=2", **form).status == 415
+    for text in (b"it is good", b"x = good", b"good"):
+        (row,) = server.post("/predict/text", text, **form).json["predictions"]
+        assert row["label"] == models["text"].predict(text.decode()).label
+
+
 def test_a_text_is_a_body_and_a_row_a_file_of_a_form(server, models):
     text = server.post("/predict/text", b"it is good", Content_Type="text/plain; charset=utf-8")
     border = "------border"

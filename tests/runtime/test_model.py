@@ -25,11 +25,13 @@ def test_every_photo_gets_its_label(model, photos):
     assert [result.label for result in results] == list(photos)
 
 
-def test_path_bytes_image_and_array_give_the_same_answer(model, photos):
+def test_path_bytes_image_and_array_give_the_same_answer(model, photos, tmp_path):
     path = photos["rocket"]
     image = Image.open(path).convert("RGB")
     answers = [model.predict(source) for source in (path, str(path), path.read_bytes(), image, np.asarray(image))]
+    np.save(tmp_path / "x.npy", np.asarray(image))
 
+    assert model.predict(tmp_path / "x.npy").probability == answers[0].probability
     assert {answer.label for answer in answers} == {"rocket"}
     assert len({answer.probability for answer in answers}) == 1
     assert [answer.input for answer in answers] == [str(path), str(path), "#0", "#0", "#0"]

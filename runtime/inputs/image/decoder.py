@@ -28,6 +28,7 @@ from runtime.inputs.image.limits import check_sides, check_size, too_large
 from runtime.inputs.image.structure import check_structure
 from runtime.inputs.image.tiff import check_tiff_tags
 from runtime.inputs.image.truncated import truncated_images
+from runtime.inputs.tensor.npy import MAGIC, read_npy
 from runtime.manifest import ImageInput
 
 ImageSource: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
@@ -177,7 +178,7 @@ def decode_image(
     """Return ``source`` as a loaded image of the mode that ``spec`` names, rotated by EXIF only if ``spec`` says so.
 
     ``source`` is a path, the bytes of an encoded image, a PIL image, or an array [height, width, channels], uint8 in
-    RGB order for photos.
+    RGB order for photos, also as the bytes of an .npy file.
     ``subject`` names it in messages. With ``fast``, the image is an array [height, width, channels] where no PIL image
     is needed on the way to the same pixels. Raises InputError when it is missing, not an image of a known format,
     damaged, or larger than ``max_pixels``; or becomes larger than these take on its way to the network. One that ends
@@ -186,15 +187,15 @@ def decode_image(
     if spec.mode == "bands":
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
     check = partial(check_size, spec=spec, subject=subject, max_pixels=max_pixels)
-    if isinstance(source, np.ndarray):
-        array = _check_array(source, spec, subject)
-        check(array.shape[:2])
-        return DecodedImage(image=to_array(array) if fast else Image.fromarray(array), turned=False)
     if isinstance(source, Image.Image):
         check((source.height, source.width))
         with truncated_images(allowed=spec.truncated):
             return _load(source, spec, subject)
-    data = _read(source, subject)
+    data = b"" if isinstance(source, np.ndarray) else _read(source, subject)
+    if isinstance(source, np.ndarray) or data.startswith(MAGIC):
+        array = _check_array(source if isinstance(source, np.ndarray) else read_npy(data, subject), spec, subject)
+        check(array.shape[:2])
+        return DecodedImage(image=to_array(array) if fast else Image.fromarray(array), turned=False)
     check_structure(data, subject)
     frame = read_frame(data) if fast else None
     if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):

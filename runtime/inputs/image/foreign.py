@@ -11,7 +11,6 @@ _KINDS = {
     **dict.fromkeys((b"<svg", b"<?xml"), _VECTOR),
     **dict.fromkeys((b"pk\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"rar!"), _ARCHIVE),
     b"version https://git-lfs": ("a Git LFS pointer to one", "Fetch it with 'git lfs pull'."),
-    b"\x93numpy": ("an array of numpy", "Save it as PNG, or pass the array to the model in Python."),
     b"%pdf-": ("a PDF file", "Draw its pages as PNG first."),
     b"\x00\x05\x16\x07": ("macOS's own data about a file", "Delete it."),
     b"\x00\x00\x00\x0cjp": ("JPEG 2000", "Convert it to PNG first."),

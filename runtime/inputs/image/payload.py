@@ -1,7 +1,7 @@
 """Wire format of images: pixels, or encoded image files."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of, from_base64
 from runtime.inputs.image.decoder import PIXELS
 from runtime.inputs.payload import Json, Payload, check_array, check_json_type, to_column
 from runtime.inputs.tensor.decoder import from_numbers
+from runtime.inputs.tensor.npy import rows_of_npy
 from runtime.manifest import ImageInput
 
 
@@ -20,6 +21,7 @@ class ImagePayload(Payload):
 
     media_types = ("image/*", "application/octet-stream", "application/x-image")
     body_noun = "an image"
+    table_types = ("application/x-npy",)
     has_json_files = False
 
     def __init__(self, spec: ImageInput) -> None:
@@ -66,6 +68,10 @@ class ImagePayload(Payload):
         if isinstance(value, list):
             return from_numbers(value, self._dtype, subject, self._spec.name)
         return from_base64(check_json_type(value, str, "an image as base64, or its pixels", subject), subject)
+
+    def from_table(self, body: bytes) -> Sequence[Any]:
+        """Return the pixels of one image, or of several, in an .npy file."""
+        return rows_of_npy(body, "body", rank=len(self._shape) - 1)
 
     def from_file(self, data: bytes, subject: str) -> bytes:  # noqa: ARG002
         """Return the file."""

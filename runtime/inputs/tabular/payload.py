@@ -1,6 +1,6 @@
 """Wire format of table rows: one tensor per column, or JSON objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from runtime.errors import InputError
 from runtime.inputs.datatypes import BYTES, TensorSpec, datatype_of
 from runtime.inputs.encoding import decode_text
 from runtime.inputs.payload import Json, Payload, check_bytes, check_json_type, to_column, to_text
+from runtime.inputs.tabular.tables import read_csv_text
 from runtime.inputs.tensor.payload import array_to_json
 from runtime.manifest import Column, TabularInput
 
@@ -18,7 +19,9 @@ _STRING = "string"
 
 
 class TabularPayload(Payload):
-    """A row: a tensor [batch, 1] per column, or a JSON object with the columns by name."""
+    """A row: a tensor [batch, 1] per column, a JSON object with the columns by name, or a row of CSV."""
+
+    table_types = ("text/csv",)
 
     def __init__(self, spec: TabularInput) -> None:
         self._columns = spec.columns
@@ -33,6 +36,10 @@ class TabularPayload(Payload):
         """Return one dictionary of columns per row."""
         values = {column.name: _values(column, arrays[column.name]) for column in self._columns}
         return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+    def from_table(self, body: bytes) -> Sequence[Any]:
+        """Return the rows of CSV whose first line names the columns."""
+        return list(read_csv_text(decode_text(body, "body"), "body"))
 
     def from_json(self, value: Any, subject: str) -> dict[str, Any]:
         """Return an object with the columns by name."""

@@ -1,6 +1,7 @@
 """Readers of tables: CSV, TSV, JSONL, JSON and Parquet."""
 
 import csv
+import io
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,11 +51,23 @@ MAX_COLUMNS = 2**16
 def read_csv(path: Path) -> Iterator[Row]:
     """Yield the rows of a CSV file with a header; values are strings.
 
-    Semicolons separate where the header has those and no comma, as spreadsheets write it in much of Europe.
+    Semicolons or tabs separate where the header has those and no comma, as spreadsheets write it in much of Europe.
     """
     with open_text(path, f"'{path}'") as stream:
         header = read_line(stream, f"'{path}'", 1)
-    return _read_separated(path, ";" if ";" in header and "," not in header else ",")
+    return _read_separated(path, _delimiter_of(header))
+
+
+def read_csv_text(text: str, name: str) -> Iterator[Row]:
+    """Yield the rows of CSV with a header, as ``read_csv`` does; messages call it ``name``."""
+    stream = io.StringIO(text, newline="")
+    header = read_line(stream, f"'{name}'", 1)
+    stream.seek(0)
+    return _read_stream(stream, _delimiter_of(header), Path(name))
+
+
+def _delimiter_of(header: str) -> str:
+    return next((delimiter for delimiter in (",", ";", "\t") if delimiter in header), ",")
 
 
 def read_tsv(path: Path) -> Iterator[Row]:
@@ -137,6 +150,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """
     readers = {**READERS, ".json": read_json}
     reader = readers.get(path.suffix.lower())
+    if reader is None and not path.exists():
+        raise InputError(f"'{path}': no such file or folder. Check the path.")
     if reader is None:
         raise InputError(f"'{path}': not a table: expected {', '.join(readers)}, got '{path.suffix}'. Convert it.")
     if not path.is_file():
@@ -183,30 +198,33 @@ def _row_of(value: Any) -> dict[str, Any]:
 
 def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
     with open_text(path, f"'{path}'") as stream:
-        header: list[str] = []
-        for line, cells in _Records(stream, delimiter, path):
-            if isinstance(cells, InputError):
-                if not header:
-                    raise cells  # nothing tells what the columns are
-                yield cells
-            elif not header:
-                header = cells
-                _check_columns(len(header), path)
-                repeated = next((name for name, count in Counter(header).items() if count > 1), None)
-                if repeated is not None:
-                    raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
-            elif len(cells) > len(header):
-                yield InputError(
-                    f"'{path}', line {line}: too many values: expected {len(header)}, got {len(cells)}. Quote values "
-                    f"that hold '{delimiter}'."
-                )
-            elif len(cells) < len(header):
-                yield InputError(
-                    f"'{path}', line {line}: too few values: expected {len(header)}, got {len(cells)}. Fill in the "
-                    "line."
-                )
-            else:
-                yield dict(zip(header, cells, strict=True))
+        yield from _read_stream(stream, delimiter, path)
+
+
+def _read_stream(stream: TextIO, delimiter: str, path: Path) -> Iterator[Row]:
+    header: list[str] = []
+    for line, cells in _Records(stream, delimiter, path):
+        if isinstance(cells, InputError):
+            if not header:
+                raise cells  # nothing tells what the columns are
+            yield cells
+        elif not header:
+            header = cells
+            _check_columns(len(header), path)
+            repeated = next((name for name, count in Counter(header).items() if count > 1), None)
+            if repeated is not None:
+                raise InputError(f"'{path}': column '{repeated}' occurs twice. Rename one of the two.")
+        elif len(cells) > len(header):
+            yield InputError(
+                f"'{path}', line {line}: too many values: expected {len(header)}, got {len(cells)}. Quote values "
+                f"that hold '{delimiter}'."
+            )
+        elif len(cells) < len(header):
+            yield InputError(
+                f"'{path}', line {line}: too few values: expected {len(header)}, got {len(cells)}. Fill in the line."
+            )
+        else:
+            yield dict(zip(header, cells, strict=True))
 
 
 class _Records:

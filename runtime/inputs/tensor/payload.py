@@ -1,6 +1,6 @@
 """Wire format of arrays: tensors, or numbers in nested lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from runtime.inputs.datatypes import TensorSpec, datatype_of
 from runtime.inputs.payload import Json, Payload, check_array, check_json_type
 from runtime.inputs.tensor.decoder import read_arrays
+from runtime.inputs.tensor.npy import rows_of_npy
 from runtime.manifest import TensorInput
 
 
 class TensorPayload(Payload):
     """An array of the manifest's dtype and shape."""
+
+    table_types = ("application/x-npy",)
 
     def __init__(self, spec: TensorInput) -> None:
         self._spec = spec
@@ -29,6 +32,10 @@ class TensorPayload(Payload):
         array = arrays[self._spec.name]
         check_array(self._spec.name, array, self._dtype, self._shape)
         return list(array)
+
+    def from_table(self, body: bytes) -> Sequence[Any]:
+        """Return the array of an .npy file, or those of its first dimension."""
+        return rows_of_npy(body, "body", rank=len(self._spec.shape) - 1)
 
     def from_json(self, value: Any, subject: str) -> Any:
         """Return numbers in nested lists, or one number for an input without further dimensions."""

@@ -1,6 +1,6 @@
 """Wire format of token sequences: int64 tensors, or JSON lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from runtime.inputs.datatypes import TensorSpec
 from runtime.inputs.encoding import decode_text
 from runtime.inputs.payload import Json, Payload, check_array, check_json_type
+from runtime.inputs.tensor.npy import rows_of_npy
 from runtime.inputs.tensor.payload import array_to_json
 from runtime.manifest import TokensInput
 
@@ -18,6 +19,8 @@ _SHAPE = (-1, -1)
 
 class TokensPayload(Payload):
     """A token sequence: int64 [batch, length], or a JSON list of token numbers."""
+
+    table_types = ("application/x-npy",)
 
     def __init__(self, spec: TokensInput) -> None:
         self._spec = spec
@@ -31,6 +34,10 @@ class TokensPayload(Payload):
         array = arrays[self._spec.name]
         check_array(self._spec.name, array, np.dtype(np.int64), _SHAPE)
         return list(array)
+
+    def from_table(self, body: bytes) -> Sequence[Any]:
+        """Return the sequence in an .npy file, or the rows of it."""
+        return rows_of_npy(body, "body", rank=1)
 
     def from_json(self, value: Any, subject: str) -> list[Any]:
         """Return a list of token numbers, or of words."""

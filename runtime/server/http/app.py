@@ -15,7 +15,13 @@ from runtime.server.auth import BearerAuth
 from runtime.server.context import RequestContext, new_context
 from runtime.server.decoding import ENDINGS
 from runtime.server.errors import MethodError, NotFoundError, message_of
-from runtime.server.http.cors import allow_origins, canonical_path, origin_refused, without_prefix
+from runtime.server.http.cors import (
+    DOCS_WITH_SLASH,
+    allow_origins,
+    canonical_path,
+    origin_refused,
+    without_prefix,
+)
 from runtime.server.http.endpoints import Endpoint, build_endpoints
 from runtime.server.http.responses import encode_error, encode_json
 from runtime.server.service import Service
@@ -136,8 +142,10 @@ class HttpApp:
         return encode_error(error)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == self._root_path:  # the page's links are relative to the path with the slash
-            await Response(status_code=307, headers={"location": f"{self._root_path}/"})(scope, receive, send)
+        # The links of the page are relative to the path with a slash, those of the documentation to the one without it.
+        moved = {self._root_path: f"{self._root_path}/", DOCS_WITH_SLASH: "../docs"}.get(scope["path"])
+        if moved is not None:
+            await Response(status_code=307, headers={"location": moved})(scope, receive, send)
             return
         error = NotFoundError(f"'{scope['path'][:200]}': no such path. See '/docs'.")
         await self._error(error, scope[_CONTEXT])(scope, receive, send)

@@ -11,7 +11,6 @@ from runtime.results import Failure
 from runtime.server.context import RequestContext
 from runtime.server.errors import NotFoundError, bounded
 from runtime.server.http.bodies import read_body
-from runtime.server.http.cors import DOCS_WITH_SLASH
 from runtime.server.http.openapi import build_openapi
 from runtime.server.http.page import PageEndpoints
 from runtime.server.http.requests import apply_timeout, parse_infer, parse_predict
@@ -65,7 +64,6 @@ def build_endpoints(service: Service, *, with_token: bool, root_path: str = "") 
         get("/ping", metadata.ready, public=True),
         get("/", page.index, public=True),
         get("/docs", page.docs, public=True),
-        get(DOCS_WITH_SLASH, page.docs_without_slash, public=True),
         get("/openapi.json", openapi),
         get("/page/{file}", page.file, public=True),
         get("/metrics", metrics),

@@ -12,7 +12,15 @@ from runtime.outputs.registry import open_interpreter, result_types
 from runtime.results import Failure
 from runtime.server.open_inference.requests import output_specs
 from runtime.server.open_inference.tensors import TensorSpec
-from runtime.server.payloads import body_media_types, encoded_inputs, input_specs, kind_of, parts_of, schema_of
+from runtime.server.payloads import (
+    body_media_types,
+    encoded_inputs,
+    input_specs,
+    kind_of,
+    parts_of,
+    schema_of,
+    table_types,
+)
 from runtime.server.served_model import ServedModel
 from runtime.version import package_version
 
@@ -181,7 +189,7 @@ def _predict_content(manifest: Manifest, options: Json) -> Json:
         "properties": {name: {"type": "string", "format": "binary"} for name in parts_of(manifest) or ("file",)},
     }
     content: Json = {_JSON: {"schema": {"oneOf": bodies}}, "multipart/form-data": {"schema": form}}
-    for media in body_media_types(manifest):
+    for media in (*body_media_types(manifest), *table_types(manifest)):
         content[media] = {"schema": {"type": "string", "format": "binary"}}
     return content
 

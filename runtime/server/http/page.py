@@ -44,10 +44,6 @@ class PageEndpoints:
         """Return the page that shows the OpenAPI document."""
         return self._response("docs.html")
 
-    async def docs_without_slash(self, _request: Request, _context: RequestContext) -> Response:
-        """Return where that page is, relative to the path with a slash at its end."""
-        return Response(status_code=307, headers={"location": "../docs"})
-
     async def file(self, request: Request, _context: RequestContext) -> Response:
         """Return a file that one of the pages loads."""
         return self._response(request.path_params["file"])

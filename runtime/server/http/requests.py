@@ -30,6 +30,8 @@ from runtime.server.payloads import (
     source_from_json,
     source_from_part,
     source_from_parts,
+    sources_from_table,
+    table_types,
 )
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
@@ -43,6 +45,9 @@ _DEFAULT_TOP_K = 5
 _FORM = "multipart/form-data"
 _OPTIONS = ("top_k", "threshold")
 _MOST_FIELDS = 16
+
+# What a cell of a table takes as a text in a dictionary, besides its characters.
+_CELL_BYTES = 150
 
 # The most characters of an input's name, which its result repeats.
 _NAME_CHARACTERS = 200
@@ -107,11 +112,14 @@ async def parse_predict(
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == _FORM
+    is_table = media_type in table_types(model.manifest)
     has_values = not is_form and is_json(body, media_type, model.manifest)
 
     def parse() -> PredictRequest:
         if has_values:
             parsed = _parse_json(to_utf8(body, content_type, reservation), model, service, reservation)
+        elif is_table:
+            parsed = _parse_table(body, content_type, model, service, reservation)
         elif is_form:
             parsed = _parse_form(body, content_type, model, service, reservation)
         else:
@@ -123,7 +131,7 @@ async def parse_predict(
         return _with_options(parsed, query | parsed.options)
 
     # A body that is an input as it is, such as a photo, takes no time: another thread would only cost some.
-    takes_time = is_form or has_values or model.payload.decodes_body
+    takes_time = is_form or is_table or has_values or model.payload.decodes_body
     return await service.decode(len(body) if takes_time else 0, parse, "body")
 
 
@@ -184,6 +192,30 @@ def _parse_json(body: bytes, model: ServedModel, service: Service, reservation: 
     )
 
 
+def _parse_table(
+    body: bytes, content_type: str, model: ServedModel, service: Service, reservation: BodyReservation
+) -> _ParsedBody:
+    """Return the rows of a table or an array as inputs, one each."""
+    if content_type.strip().lower().startswith("text/"):
+        body = to_utf8(body, content_type, reservation)
+        service.admission.check_inputs(body.count(b"\n") - 1, model.inputs_per_job)
+        reservation.extend(_CELL_BYTES * sum(map(body.count, (b",", b";", b"\t", b"\n"))))
+    else:
+        reservation.extend(len(body))  # numbers of another byte order are copied
+    rows = sources_from_table(body, model.manifest)
+    if not len(rows):
+        raise InputError("body: no rows: expected an array, or CSV whose first line names its columns. Send some.")
+    service.admission.check_inputs(len(rows), model.inputs_per_job)
+    sources: list[InputSource] = []
+    for index, row in enumerate(rows):
+        name, subject = f"#{index}", f"'#{index}'"
+        if isinstance(row, InputError):
+            sources.append(RejectedInput(name=name, subject=subject, error=detached(row)))
+        else:
+            sources.append(AcceptedInput(name=name, subject=subject, value=row))
+    return _ParsedBody(sources=sources, is_list=True)
+
+
 def _check_options(names: Iterable[str], *, alternative: str = "") -> None:
     """Raise InputError for an option of the query or of a form that there is not; ``alternative`` is also taken."""
     unknown = next((name for name in names if name not in _OPTIONS), None)
@@ -215,10 +247,10 @@ def _parse_form(
     of_input = parts_of(model.manifest)
     if any(part.name in of_input for part in parts):
         return _parse_parts(parts, model, reservation)
-    names = {spec.name for spec in model.manifest.inputs} - {*_OPTIONS}
+    names = {spec.name for spec in model.manifest.inputs}
 
     def is_input(part: FormPart) -> bool:
-        return part.is_file or part.name in names
+        return part.filename is not None or (part.name not in _OPTIONS and (part.is_file or part.name in names))
 
     files = [part for part in parts if is_input(part)]
     service.admission.check_inputs(len(files), model.inputs_per_job)

@@ -75,3 +75,12 @@ def test_an_open_file_is_its_bytes(model, photos, tmp_path):
         assert model.predict([file])[0].label == "cat"
     with photos["cat"].open() as file, pytest.raises(runtime.InputError, match="Open the file with 'rb'"):
         model.predict(file)
+
+
+def test_an_upload_that_is_read_with_await_says_to_pass_its_bytes(model):
+    class Upload:
+        async def read(self, _size: int) -> bytes:
+            return b""
+
+    with pytest.raises(runtime.InputError, match=r"read\(\) of Upload gave coroutine: expected bytes. Pass the bytes"):
+        model.predict(Upload())

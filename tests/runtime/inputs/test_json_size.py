@@ -75,3 +75,13 @@ def test_what_python_writes_instead_of_json_is_named(text, hint):
 
     assert json_reason(raised.value, text) == f"{raised.value}{hint and ': '}{hint}"
     assert json_reason(raised.value, text.encode()) == json_reason(raised.value, text)
+
+
+def test_half_of_a_character_is_no_truncated_text():
+    for text, reason in (
+        (r'{"a": "\ud83d"}', r"half of a character, \ud83d, whose"),
+        (r'{"a": "\ud83d\ude00', "Input data was truncated"),
+    ):
+        with pytest.raises(msgspec.DecodeError) as raised:
+            msgspec.json.decode(text)
+        assert json_reason(raised.value, text).startswith(reason)

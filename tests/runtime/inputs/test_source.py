@@ -69,12 +69,15 @@ def test_a_cell_of_a_data_set_may_hold_the_path_of_its_image_alone():
     assert isinstance(FORMAT.from_row({"image": {"bytes": None, "path": None}}, None, "t#1")[1], InputError)
 
 
-def test_a_list_in_utf8_names_files_in_a_locale_that_has_not_their_letters(tmp_path):
+def test_utf8_names_files_and_is_text_in_a_locale_that_has_not_its_letters(tmp_path):
     (tmp_path / "猫.jpg").write_bytes(b"")
     code = (
-        "import io; from runtime.inputs.image.source import FORMAT; from runtime.jobs.sources import read_sources\n"
+        "import io, os; from runtime.inputs.image.source import FORMAT; from runtime.jobs.sources import read_sources\n"
+        "from runtime.inputs.source import value_from_line\n"
         "((name, path),) = read_sources(['-'], FORMAT, stdin=io.BytesIO('猫.jpg'.encode()))\n"
-        "print(ascii(name), path.exists())"
+        "print(ascii(name), path.exists())\n"
+        "print(value_from_line(os.fsdecode(b'H\\xc3\\xa4user'), 'x')[1])\n"
+        "print(value_from_line(os.fsdecode(b'H\\xe4user'), 'x')[1])"
     )
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ran = subprocess.run(
@@ -86,4 +89,7 @@ def test_a_list_in_utf8_names_files_in_a_locale_that_has_not_their_letters(tmp_p
         check=False,
     )
 
-    assert ran.stdout == "'\\u732b.jpg' True\n", ran.stderr
+    name, text, other = ran.stdout.splitlines()
+    assert name == "'\\u732b.jpg' True", ran.stderr
+    assert text == r"b'H\xc3\xa4user'"
+    assert "not text: expected UTF-8, got byte 0xe4" in other

@@ -293,6 +293,12 @@ def test_a_list_that_find_print0_wrote_is_an_error_that_says_so(folder):
     assert "list files with -print, not -print0" in str(error)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"PK\x03\x04"])
+def test_a_file_itself_on_stdin_is_one_error_and_no_list(content):
+    with pytest.raises(runtime.InputError, match=r"stdin: a file itself: .* Save it, and name the file instead of '-'"):
+        names(["-"], stdin=io.BufferedReader(io.BytesIO(content)))
+
+
 def test_a_closed_stdin_is_an_error(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
 

@@ -146,7 +146,7 @@ def test_files_that_are_no_pair_say_what_is_wrong(certificate, tmp_path):
     check_key_pair(chain, key)
     for first, second, problem in (
         (chain, other, "do not belong together. Pass the key of the first certificate"),
-        (chain, locked, "has a password, .* Write the key without one"),
+        (chain, locked, "has a password, which a server cannot ask for. Write the key without one"),
         (text, key, "not a certificate chain and its key as PEM"),
         (chain, text, "not a certificate chain and its key as PEM"),
         (key, chain, "not a certificate chain and its key as PEM"),

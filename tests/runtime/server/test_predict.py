@@ -126,6 +126,27 @@ def test_pixels_may_be_nested_lists(server, tiny, cat):
     assert {**row, "input": ""} == {**expected, "input": ""}
 
 
+def test_arrays_of_pixels_are_one_image_or_several(server, tiny, cat):
+    pixels = np.asarray(Image.open(io.BytesIO(cat)).convert("RGB"))[:40, :50]
+    with runtime.load(tiny) as model:
+        expected = [score["probability"] for score in model.predict(pixels).to_dict()["top"]]
+    for array, count in ((pixels, 1), (np.stack([pixels, pixels]), 2), (np.asfortranarray(pixels), 1)):
+        stream = io.BytesIO()
+        np.save(stream, array)
+        found = rows(server.post("/invocations", stream.getvalue(), Content_Type="application/x-npy"))
+        assert [[score["probability"] for score in row["top"]] for row in found] == [expected] * count
+    for array, status, reason in (
+        (np.zeros((2, 4, 4, 3), np.float32), 200, "expected uint8"),
+        (np.zeros((9999, 1, 1, 3), np.uint8), 413, "too many inputs"),
+        (np.zeros((9, 0, 1, 3), np.uint8), 400, "empty"),
+    ):
+        stream = io.BytesIO()
+        np.save(stream, array)
+        response = server.post("/invocations", stream.getvalue(), Content_Type="application/x-npy")
+        assert response.status == status
+        assert reason in response.body.decode()
+
+
 @pytest.mark.parametrize(
     ("encoding", "media_type"),
     [

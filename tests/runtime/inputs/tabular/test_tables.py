@@ -9,7 +9,7 @@ import pytest
 import runtime
 from runtime.inputs import decoder
 from runtime.inputs.tabular import tables
-from runtime.inputs.tabular.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, read_rows
+from runtime.inputs.tabular.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, read_csv_text, read_rows
 
 ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 
@@ -204,3 +204,19 @@ def test_a_line_of_countless_columns_costs_itself_alone(tmp_path):
 
     assert (first, third) == ({"a": 1}, {"a": 2})
     assert "too many columns" in str(second)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_tells_what_separates_the_cells(tmp_path, delimiter):
+    text = delimiter.join("ab") + "\r\n" + delimiter.join(('"x\ny"', "1")) + "\r\n"
+    (tmp_path / "x.csv").write_bytes(text.encode())
+
+    expected = [{"a": "x\ny", "b": "1"}]
+    assert [row for _, row in read_rows(tmp_path / "x.csv")] == expected
+    assert list(read_csv_text(text, "body")) == expected
+
+
+def test_a_table_that_is_not_there_is_missing_whatever_its_name(tmp_path):
+    for name in ("none", "none.csv", "none.xlsx"):
+        with pytest.raises(runtime.InputError, match="no such file"):
+            list(read_rows(tmp_path / name))
