@@ -84,7 +84,7 @@ def _walk(url: str, is_input: Callable[[str], bool]) -> Iterator[Remote]:
 
 def _open(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it, as it is; a local file's may also be percent-encoded."""
-    import_parquet(Path(Remote(url).name))
+    import_parquet(Remote(url).name, what="URLs need")
     base, _, options = url.partition("?")
     scheme, _, rest = base.partition("://")
     authority, _, path = rest.partition("/")

@@ -5,7 +5,7 @@ kinds share. A source is what ``Model.decode`` takes, and never a path: nothing 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -57,11 +57,6 @@ def body_media_types(manifest: Manifest) -> tuple[str, ...]:
 def table_types(manifest: Manifest) -> tuple[str, ...]:
     """Return the media types of a body with one input per row, such as ``text/csv``."""
     return open_payload(manifest.inputs).table_types
-
-
-def sources_from_table(body: bytes, manifest: Manifest) -> Sequence[Any]:
-    """Return the sources in such a body, and the InputErrors of rows that cannot be read."""
-    return open_payload(manifest.inputs).from_table(body)
 
 
 def has_json_files(manifest: Manifest) -> bool:

@@ -1,12 +1,15 @@
 """Hostile requests, each of at most a given size, that once cost far more than their bytes."""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from support.slow_photos import slow_photos
 
 from runtime.server.grpc.messages import message_class
@@ -15,6 +18,7 @@ MIB = 2**20
 PREDICT, INFER = "/predict/tiny", "/v2/models/tiny/infer"
 JSON = {"Content-Type": "application/json"}
 GZIP = {"Content-Encoding": "gzip"}
+NPY = {"Content-Type": "application/x-npy"}
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
@@ -93,6 +97,8 @@ def _infer_attacks(size: int) -> Iterator[Attack]:
     rows = size // 3 - 100
     for name, shape in (("rows", [rows, 1, 1, 3]), ("columns", [1, rows, 1, 3]), ("one row", [1, 1, rows, 3])):
         yield _binary(f"infer: UINT8 {name}", shape, bytes(rows * 3))
+    for name, shape in (("rows", (rows, 1, 1, 3)), ("columns", (1, 1, rows, 3))):
+        yield Attack(name=f"npy of {name}", path=PREDICT, headers=NPY, body=_npy(np.zeros(shape, dtype=np.uint8)))
     count = size // 4 - 100
     yield _binary("infer: BYTES of empty elements", [count], bytes(4 * count), datatype="BYTES")
     yield _binary("infer: BYTES, one row", [1, count], bytes(4 * count), datatype="BYTES")
@@ -198,3 +204,9 @@ def varint(value: int) -> bytes:
         encoded.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*encoded, value])
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()

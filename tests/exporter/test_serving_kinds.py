@@ -1,6 +1,7 @@
 """Rows, texts, pairs and token sequences over HTTP and gRPC: what a server answers is what the artifact gives."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,19 @@ def test_rows_are_a_body_of_csv_and_a_bad_one_costs_itself(server, models):
         assert reason in response.json["error"]
     refused = server.post("/predict/text", b"a,b", Content_Type="text/csv")
     assert refused.status == 415
+
+
+def test_lines_of_csv_are_counted_before_they_are_rows_however_they_end(server):
+    def peak_mb():
+        (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+        return int(line) / 1024
+
+    before_mb = peak_mb()
+    for end in (b"\n", b"\r", b"\r\n"):
+        response = server.post("/predict/rows", b"rooms" + end + (b"2" + end) * 2_000_000, Content_Type="text/csv")
+        assert (response.status, "too many inputs" in response.json["error"]) == (413, True)
+
+    assert peak_mb() - before_mb < 100
 
 
 def test_fields_of_a_form_are_not_taken_for_a_text(server, models):

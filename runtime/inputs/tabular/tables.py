@@ -160,13 +160,16 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         yield f"{path}#{number}", row
 
 
-def import_parquet(path: Path) -> Any:
-    """Return pyarrow with its Parquet module; raises InputError, with the command, where it is not installed."""
+def import_parquet(name: object, *, what: str = "Parquet needs") -> Any:
+    """Return pyarrow with its Parquet module; raises InputError, with the command, where it is not installed.
+
+    ``name`` is what needs it, ``what`` says of which kind that is.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError(f"'{path}': Parquet needs pyarrow. Run: pip install 'truecopy[parquet]'") from error
+        raise InputError(f"'{name}': {what} pyarrow. Run: pip install 'truecopy[parquet]'") from error
     return pyarrow
 
 

@@ -30,8 +30,6 @@ from runtime.server.payloads import (
     source_from_json,
     source_from_part,
     source_from_parts,
-    sources_from_table,
-    table_types,
 )
 from runtime.server.served_model import ServedModel
 from runtime.server.service import Service
@@ -112,7 +110,7 @@ async def parse_predict(
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == _FORM
-    is_table = media_type in table_types(model.manifest)
+    is_table = media_type in model.payload.table_types
     has_values = not is_form and is_json(body, media_type, model.manifest)
 
     def parse() -> PredictRequest:
@@ -198,11 +196,12 @@ def _parse_table(
     """Return the rows of a table or an array as inputs, one each."""
     if content_type.strip().lower().startswith("text/"):
         body = to_utf8(body, content_type, reservation)
-        service.admission.check_inputs(body.count(b"\n") - 1, model.inputs_per_job)
-        reservation.extend(_CELL_BYTES * sum(map(body.count, (b",", b";", b"\t", b"\n"))))
+        lines = body.count(b"\n") + body.count(b"\r") - body.count(b"\r\n")  # a line may end with either, or both
+        service.admission.check_inputs(lines - 1, model.inputs_per_job)
+        reservation.extend(_CELL_BYTES * (lines + sum(map(body.count, (b",", b";", b"\t")))))
     else:
         reservation.extend(len(body))  # numbers of another byte order are copied
-    rows = sources_from_table(body, model.manifest)
+    rows = model.payload.from_table(body)
     if not len(rows):
         raise InputError("body: no rows: expected an array, or CSV whose first line names its columns. Send some.")
     service.admission.check_inputs(len(rows), model.inputs_per_job)

@@ -70,6 +70,7 @@ def test_what_is_no_input_and_no_table_that_is_read_says_what_to_do(folder):
 
 
 def test_a_url_of_a_local_file_may_be_percent_encoded(folder):
+    pytest.importorskip("pyarrow")
     (folder / "two words.jpg").write_bytes(b"one")
     (folder / "50%25.jpg").write_bytes(b"two")
 
@@ -213,12 +214,17 @@ def test_without_pyarrow_the_error_has_the_command(tmp_path):
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from runtime.inputs.tabular.tables import import_parquet\n"
-        "try: import_parquet('x.parquet')\n"
-        "except Exception as error: print(type(error).__name__, error)"
+        "from runtime.jobs.urls import read_url\n"
+        "for read, name in ((import_parquet, 'x.parquet'), (read_url, 's3://a/b')):\n"
+        "    try: read(name)\n"
+        "    except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
-    assert done.stdout == "InputError 'x.parquet': Parquet needs pyarrow. Run: pip install 'truecopy[parquet]'\n"
+    assert done.stdout == (
+        "InputError 'x.parquet': Parquet needs pyarrow. Run: pip install 'truecopy[parquet]'\n"
+        "InputError 's3://a/b': URLs need pyarrow. Run: pip install 'truecopy[parquet]'\n"
+    )
 
 
 def test_every_kind_of_input_has_its_place_in_lists_and_tables(folder):
