@@ -1,8 +1,10 @@
 """A reference to what builds a network: torchvision, timm, a Hugging Face folder, or the user's own code."""
 
+import ast
 import copy
 import difflib
 import inspect
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -217,9 +219,41 @@ class MovedBatch(nn.Module):
         return self.model(*moved, **{name: tensor.movedim(0, self.axes[name]) for name, tensor in named.items()})
 
 
+class InDictionary(nn.Module):
+    """A network whose forward takes a dictionary of one tensor, which this one takes itself."""
+
+    def __init__(self, model: nn.Module, key: str) -> None:
+        super().__init__()
+        self.model = model
+        self.key = key
+
+    def forward(self, tensor: torch.Tensor) -> Any:
+        """Return what the network returns."""
+        return self.model({self.key: tensor})
+
+
 def inner_model(network: nn.Module) -> nn.Module:
-    """Return the model inside of what ``Logits`` and ``MovedBatch`` put around one, or any other network itself."""
-    return inner_model(network.model) if isinstance(network, Logits | MovedBatch) else network
+    """Return the model inside of what the classes above put around one, or any other network itself."""
+    return inner_model(network.model) if isinstance(network, Logits | MovedBatch | InDictionary) else network
+
+
+def dictionary_keys(network: nn.Module) -> tuple[str, ...]:
+    """Return the keys that a forward of one parameter reads of it, as in ``batch["image"]``; none of any other."""
+    forward = inner_model(network).forward
+    try:
+        (name,) = inspect.signature(forward).parameters
+        source = ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    except (OSError, TypeError, ValueError, SyntaxError):  # other parameters, no source, or a lambda in a line
+        return ()
+    read = [
+        node.slice.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+        and isinstance(node.slice, ast.Constant)
+    ]
+    return tuple(dict.fromkeys(key for key in read if isinstance(key, str)))
 
 
 def _hugging_face(reference: str, *, trust: bool) -> Blueprint:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from exporter.architectures.registry import inner_model
+from exporter.architectures.registry import dictionary_keys, inner_model
 
 # How long a search for the shapes may run the forward.
 _SECONDS = 10.0
@@ -27,6 +27,14 @@ def describe_further(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
     The shapes of the others are found by running the forward, as far as layers tell their sizes.
     """
     names = _required(network)
+    keys = dictionary_keys(network)
+    if len(keys) > 1:
+        parts = " ".join(f"--part {key}=FILE.py:TRANSFORM" for key in keys)
+        return (
+            f"Its forward takes a dictionary of {' and '.join(map(repr, keys))}: state each as a part, with its own "
+            f"transform or options: {parts}, or --part {keys[0]}.resize=HxW for a photo, and --part "
+            f"'{keys[0]}.input=float32[batch,3]' for an array."
+        )
     if len(names) <= len(inputs):
         return ""
     # One case after the other fails on the same forward.

@@ -360,3 +360,19 @@ def test_layers_that_are_not_plain_in_a_checkpoint_are_named(checkpoint_of, keys
 
     with pytest.raises(exporter.ArchitectureError, match=reason):
         rebuild(lambda: nn.Sequential(nn.Linear(3, 3)), {}, checkpoint_of(tensors))
+
+
+class OfBatch(nn.Linear):
+    """It takes what a data loader gives: a dictionary."""
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(batch["pixels"])
+
+
+def test_a_forward_that_takes_a_dictionary_of_one_tensor_is_given_the_tensor(checkpoint_of):
+    source = OfBatch(3, 2)
+    x = torch.ones(1, 3)
+
+    network = rebuild(lambda: OfBatch(3, 2), {}, checkpoint_of(source)).network
+
+    assert torch.equal(network(x), source({"pixels": x}))
