@@ -4,6 +4,7 @@ import ast
 import copy
 import difflib
 import inspect
+import re
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping
@@ -356,7 +357,9 @@ def _instance(reference: str, module: nn.Module) -> Blueprint:
 
 
 def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    # Of torchvision.models.resnet18 and microsoft/resnet-18, the name is what stands last.
+    last = re.split(r"[./:]", name.lower())[-1]
+    near = difflib.get_close_matches(last or name.lower(), known, n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
 
 

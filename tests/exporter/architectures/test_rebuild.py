@@ -103,9 +103,15 @@ def test_a_long_list_ends_in_a_count(checkpoint_of):
         rebuild("resnet18", {}, checkpoint_of(nn.Linear(2, 2)))
 
 
-@pytest.mark.parametrize(
-    ("name", "near"), [("resnet19", "'resnet18'"), ("ResNet50", "'resnet50'"), ("efficientnet_b9", "'efficientnet_b")]
-)
+NEAR = {
+    "resnet19": "'resnet18'",
+    "ResNet50": "'resnet50'",
+    "efficientnet_b9": "'efficientnet_b",
+    "torchvision.models.resnet18": "'resnet18'",
+}
+
+
+@pytest.mark.parametrize(("name", "near"), NEAR.items())
 def test_an_unknown_name_gets_the_nearest(name, near, checkpoint_of):
     with pytest.raises(exporter.ArchitectureError, match=f"Did you mean .*{near}"):
         rebuild(name, {}, checkpoint_of(nn.Linear(2, 2)))
