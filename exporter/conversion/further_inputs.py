@@ -47,12 +47,13 @@ def _describe_all(network: nn.Module, names: Sequence[str], known: Sequence[torc
     tensors = _complete(network, known, len(names) - len(known))
     described = " ".join(f"--input '{name}={_describe(tensor)}'" for name, tensor in zip(names, tensors, strict=True))
     parts = " ".join(f"--part {name}=FILE.py:TRANSFORM" for name in names)
+    stated = " ".join(_state(name, tensor) for name, tensor in zip(names, tensors, strict=True))
     unknown = ", with your own lengths for '...'" if any(tensor is None for tensor in tensors) else ""
     return (
         f"Its forward takes {len(names)} inputs, {' and '.join(map(repr, names))}: state each as a part, with its own "
-        f"transform: {parts}. Or describe each as an array that you prepare as in training, without --preprocess and "
-        f"the options for images{unknown}: {described}. An input is then an .npz file, or a JSON object, with an array "
-        "for each."
+        f"transform: {parts}; or with options of its own, such as {names[0]}.mean: {stated}. Or describe each as an "
+        f"array that you prepare as in training, without --preprocess and the options for images{unknown}: {described}. "
+        "An input is then an .npz file, or a JSON object, with an array for each."
     )
 
 
@@ -109,6 +110,13 @@ def _candidates(network: nn.Module, known: Sequence[torch.Tensor]) -> Iterator[t
     yield torch.zeros(1)
     # After the floats, which layers take whole numbers for where they join both.
     yield from (torch.zeros(1, width, dtype=torch.int64) for width in range(embeddings, 0, -1))
+
+
+def _state(name: str, tensor: torch.Tensor | None) -> str:
+    """Return the option that states a part: a photo by its size, and anything else as an array."""
+    if tensor is not None and tensor.dim() == 4 and tensor.shape[1] in (1, 3):
+        return f"--part {name}.resize={tensor.shape[2]}x{tensor.shape[3]}"
+    return f"--part '{name}.input={_describe(tensor)}'"
 
 
 def _describe(tensor: torch.Tensor | None) -> str:

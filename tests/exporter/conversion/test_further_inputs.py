@@ -62,6 +62,8 @@ def test_each_input_is_described_by_running_the_forward(network, given, describe
     text = describe_further(network, {"x": given})
 
     assert re.findall(r"--input '([^']+)'", text) == described
+    stated = ["resize=32x32" if "3,32,32" in part else f"input={part.partition('=')[2]}" for part in described]
+    assert re.findall(r"--part '?\w+\.([^ ']+?)'?[ .]", text) == stated
 
 
 def test_what_cannot_be_found_is_left_to_the_user():
