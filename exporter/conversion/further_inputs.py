@@ -52,8 +52,8 @@ def _describe_all(network: nn.Module, names: Sequence[str], known: Sequence[torc
     return (
         f"Its forward takes {len(names)} inputs, {' and '.join(map(repr, names))}: state each as a part, with its own "
         f"transform: {parts}; or with options of its own, such as {names[0]}.mean: {stated}. Or describe each as an "
-        f"array that you prepare as in training, without --preprocess and the options for images{unknown}: {described}. "
-        "An input is then an .npz file, or a JSON object, with an array for each."
+        "array that you prepare as in training, without --preprocess and the options for images"
+        f"{unknown}: {described}. An input is then an .npz file, or a JSON object, with an array for each."
     )
 
 
