@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from runtime.errors import TruecopyError
 
@@ -29,6 +30,20 @@ _WIDTH = 120
 
 _debug = False
 _error_status = 1
+
+
+class Command(TyperCommand):
+    """A command whose function may have ``synonyms``: options of ours by the names that others give them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return what is left of the arguments; an unknown option of such a name is refused with ours."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            ours = getattr(self.callback, "synonyms", {}).get(getattr(error, "option_name", None))
+            if ours is not None:
+                error.possibilities = [ours]  # type: ignore[attr-defined]  # of click's NoSuchOption
+            raise
 
 
 def make_app(help_text: str) -> typer.Typer:

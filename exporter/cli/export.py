@@ -12,7 +12,7 @@ from exporter.cli.preflight import check_export
 from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ParityError
 from exporter.options.export import ExportOptions
-from runtime.console import open_console, run_app
+from runtime.console import Command, open_console, run_app
 from runtime.engine.signals import ending_runs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(
     lambda _name, _option: True,
     checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file, or a folder of shards.")],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from runtime.console import DEVICE_HELP, PRECISION_HELP, make_app, run_app, set_error_exit_code
+from runtime.console import DEVICE_HELP, PRECISION_HELP, Command, make_app, run_app, set_error_exit_code
 from runtime.engine.signals import ending_runs
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def build_app(loaded: Collection[str] | None = None) -> typer.Typer:
             elif isinstance(command, str):
                 module, _, function = command.partition(":")
                 command = getattr(import_module(module), function)
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, cls=Command, rich_help_panel=panel)(command)
     return app
 
 
