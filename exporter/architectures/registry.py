@@ -64,7 +64,8 @@ def resolve(architecture: Architecture, *, trust: bool = False) -> Blueprint:
     if architecture.startswith(HUGGING_FACE):
         return _hugging_face(architecture, trust=trust)
     if is_reference(architecture):
-        found = load_object(architecture, error=ArchitectureError)
+        with without_downloads():  # scripts and notebooks also build networks where they define them
+            found = load_object(architecture, error=ArchitectureError)
         if isinstance(found, nn.Module):
             return _instance(architecture, found)
         if not callable(found):
