@@ -104,8 +104,8 @@ def export(
     """Export a checkpoint, or a network in memory, as an artifact proven equal to the eager model, or write nothing.
 
     ``arch`` and ``options`` are the fields of ExportOptions and TaskOptions by name, where paths may be strings and
-    sequences lists; an ExportOptions takes the place of them all. For a network, ``transform`` stands for
-    ``preprocess``, and ``sample`` is an input of it, which describes ``inputs``. ``listener`` hears of each step.
+    sequences lists, and ``transform`` stands for ``preprocess``; an ExportOptions takes the place of them all. For a
+    network, ``sample`` is an input of it, which describes ``inputs``. ``listener`` hears of each step.
 
     Raises ExportError: its subclasses say whether the checkpoint, the architecture, the preprocessing, the conversion
     or the parity check is the cause.

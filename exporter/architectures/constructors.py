@@ -30,7 +30,10 @@ _CAUSES = (
     (
         r"urlopen|connectionerror|connect to|your connection|name resolution|not known|offline mode|max retries",
         "it downloads something, which failed",
-        "Build it without pretrained weights, as with weights=None or pretrained=False: the checkpoint's are loaded.",
+        (
+            "Build it without pretrained weights, as with weights=None, pretrained=False or transformers' "
+            "AutoModel.from_config(config): the checkpoint's are loaded."
+        ),
     ),
     (
         r"no such file|cannot find the file",

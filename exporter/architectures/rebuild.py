@@ -13,7 +13,7 @@ from exporter.architectures.misfit import describe_misfit
 from exporter.architectures.own_loading import find_own_map, load_by_itself
 from exporter.architectures.plan import RebuildPlan, plan_rebuild
 from exporter.architectures.recorded_arguments import lightning_arguments, suggest_arguments
-from exporter.architectures.registry import Architecture, MovedBatch, build, resolve
+from exporter.architectures.registry import Architecture, InDictionary, MovedBatch, build, dictionary_keys, resolve
 from exporter.checkpoint import Checkpoint
 from exporter.checkpoint.ignored_keys import check_patterns_used
 from exporter.checkpoint.load import load_extra_state, load_tensors
@@ -87,6 +87,9 @@ def rebuild(
     else:
         _resize(network, plan)
         keys = _load(network, plan, checkpoint, blueprint.reference)
+    keys_of_input = dictionary_keys(network)
+    if len(keys_of_input) == 1:
+        network = InDictionary(network, keys_of_input[0])
     if batch_axes:
         network = MovedBatch(network, batch_axes)
     return RebuiltNetwork(

@@ -1,8 +1,11 @@
 """A reference to what builds a network: torchvision, timm, a Hugging Face folder, or the user's own code."""
 
+import ast
 import copy
 import difflib
 import inspect
+import re
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,7 +64,8 @@ def resolve(architecture: Architecture, *, trust: bool = False) -> Blueprint:
     if architecture.startswith(HUGGING_FACE):
         return _hugging_face(architecture, trust=trust)
     if is_reference(architecture):
-        found = load_object(architecture, error=ArchitectureError)
+        with without_downloads():  # scripts and notebooks also build networks where they define them
+            found = load_object(architecture, error=ArchitectureError)
         if isinstance(found, nn.Module):
             return _instance(architecture, found)
         if not callable(found):
@@ -217,9 +221,41 @@ class MovedBatch(nn.Module):
         return self.model(*moved, **{name: tensor.movedim(0, self.axes[name]) for name, tensor in named.items()})
 
 
+class InDictionary(nn.Module):
+    """A network whose forward takes a dictionary of one tensor, which this one takes itself."""
+
+    def __init__(self, model: nn.Module, key: str) -> None:
+        super().__init__()
+        self.model = model
+        self.key = key
+
+    def forward(self, tensor: torch.Tensor) -> Any:
+        """Return what the network returns."""
+        return self.model({self.key: tensor})
+
+
 def inner_model(network: nn.Module) -> nn.Module:
-    """Return the model inside of what ``Logits`` and ``MovedBatch`` put around one, or any other network itself."""
-    return inner_model(network.model) if isinstance(network, Logits | MovedBatch) else network
+    """Return the model inside of what the classes above put around one, or any other network itself."""
+    return inner_model(network.model) if isinstance(network, Logits | MovedBatch | InDictionary) else network
+
+
+def dictionary_keys(network: nn.Module) -> tuple[str, ...]:
+    """Return the keys that a forward of one parameter reads of it, as in ``batch["image"]``; none of any other."""
+    forward = inner_model(network).forward
+    try:
+        (name,) = inspect.signature(forward).parameters
+        source = ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    except (OSError, TypeError, ValueError, SyntaxError):  # other parameters, no source, or a lambda in a line
+        return ()
+    read = [
+        node.slice.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+        and isinstance(node.slice, ast.Constant)
+    ]
+    return tuple(dict.fromkeys(key for key in read if isinstance(key, str)))
 
 
 def _hugging_face(reference: str, *, trust: bool) -> Blueprint:
@@ -322,7 +358,9 @@ def _instance(reference: str, module: nn.Module) -> Blueprint:
 
 
 def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    # Of torchvision.models.resnet18 and microsoft/resnet-18, the name is what stands last.
+    last = re.split(r"[./:]", name.lower())[-1]
+    near = difflib.get_close_matches(last or name.lower(), known, n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
 
 

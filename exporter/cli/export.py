@@ -12,6 +12,7 @@ from exporter.cli.preflight import check_export
 from exporter.cli.terminal import TerminalProgress
 from exporter.errors import ParityError
 from exporter.options.export import ExportOptions
+from runtime.cli.parsing import Command
 from runtime.console import open_console, run_app
 from runtime.engine.signals import ending_runs
 
@@ -23,7 +24,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(
     lambda _name, _option: True,
     checkpoint=Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint: a file, or a folder of shards.")],

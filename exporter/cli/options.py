@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from exporter.cli.synonyms import synonyms_of
 from exporter.errors import ExportError
 from exporter.options.export import ExportOptions
 from exporter.options.rules import Option, choices_of, flag_of, option_fields
@@ -53,6 +54,8 @@ def takes_options(
         parameters = [*own[:2], source, *own[2:], *(_parameter(about, panel) for about in chosen.values())]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        flags = {flag_of(about.name, about.metadata["option"]) for about in chosen.values()}
+        run.synonyms = synonyms_of(flags)  # type: ignore[attr-defined]
         return run
 
     return decorate

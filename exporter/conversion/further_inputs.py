@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from exporter.architectures.registry import inner_model
+from exporter.architectures.registry import dictionary_keys, inner_model
 
 # How long a search for the shapes may run the forward.
 _SECONDS = 10.0
@@ -27,6 +27,14 @@ def describe_further(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> 
     The shapes of the others are found by running the forward, as far as layers tell their sizes.
     """
     names = _required(network)
+    keys = dictionary_keys(network)
+    if len(keys) > 1:
+        parts = " ".join(f"--part {key}=FILE.py:TRANSFORM" for key in keys)
+        return (
+            f"Its forward takes a dictionary of {' and '.join(map(repr, keys))}: state each as a part, with its own "
+            f"transform or options: {parts}, or --part {keys[0]}.resize=HxW for a photo, and --part "
+            f"'{keys[0]}.input=float32[batch,3]' for an array."
+        )
     if len(names) <= len(inputs):
         return ""
     # One case after the other fails on the same forward.
@@ -39,12 +47,13 @@ def _describe_all(network: nn.Module, names: Sequence[str], known: Sequence[torc
     tensors = _complete(network, known, len(names) - len(known))
     described = " ".join(f"--input '{name}={_describe(tensor)}'" for name, tensor in zip(names, tensors, strict=True))
     parts = " ".join(f"--part {name}=FILE.py:TRANSFORM" for name in names)
+    stated = " ".join(_state(name, tensor) for name, tensor in zip(names, tensors, strict=True))
     unknown = ", with your own lengths for '...'" if any(tensor is None for tensor in tensors) else ""
     return (
         f"Its forward takes {len(names)} inputs, {' and '.join(map(repr, names))}: state each as a part, with its own "
-        f"transform: {parts}. Or describe each as an array that you prepare as in training, without --preprocess and "
-        f"the options for images{unknown}: {described}. An input is then an .npz file, or a JSON object, with an array "
-        "for each."
+        f"transform: {parts}; or with options of its own, such as {names[0]}.mean: {stated}. Or describe each as an "
+        "array that you prepare as in training, without --preprocess and the options for images"
+        f"{unknown}: {described}. An input is then an .npz file, or a JSON object, with an array for each."
     )
 
 
@@ -101,6 +110,13 @@ def _candidates(network: nn.Module, known: Sequence[torch.Tensor]) -> Iterator[t
     yield torch.zeros(1)
     # After the floats, which layers take whole numbers for where they join both.
     yield from (torch.zeros(1, width, dtype=torch.int64) for width in range(embeddings, 0, -1))
+
+
+def _state(name: str, tensor: torch.Tensor | None) -> str:
+    """Return the option that states a part: a photo by its size, and anything else as an array."""
+    if tensor is not None and tensor.dim() == 4 and tensor.shape[1] in (1, 3):
+        return f"--part {name}.resize={tensor.shape[2]}x{tensor.shape[3]}"
+    return f"--part '{name}.input={_describe(tensor)}'"
 
 
 def _describe(tensor: torch.Tensor | None) -> str:

@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 def saved_network(network: "nn.Module", keywords: Mapping[str, Any]) -> Iterator[ExportOptions]:
     """Give the options of an export of ``network``, whose weights are in a temporary file as long as the context.
 
-    ``keywords`` are options by name; ``transform`` also stands for ``preprocess``, and ``sample`` is an input of the
-    network, a tensor or several by position or name with a batch dimension, which describes ``inputs``. Nothing changes
-    the network: its copy is exported, on the CPU and in evaluation. Raises ExportError as ExportOptions does.
+    ``keywords`` are options by name, and ``sample`` is an input of the network, a tensor or several by position or name
+    with a batch dimension, which describes ``inputs``. Nothing changes the network: its copy is exported, on the CPU
+    and in evaluation. Raises ExportError as ExportOptions does.
     """
     import torch
 
     options = dict(keywords)
     if "arch" in options:
         raise ExportError("export(): arch: has no effect, as the network is given. Leave it out.")
-    _rename(options, "transform", "preprocess")
     # torch.compile wraps the network.
     own = getattr(network, "_orig_mod", network)
     if "sample" in options:
@@ -42,13 +41,6 @@ def saved_network(network: "nn.Module", keywords: Mapping[str, Any]) -> Iterator
         exported = copy.deepcopy(own).to("cpu").eval()
         torch.save(exported.state_dict(), path)
         yield ExportOptions.from_keywords(path, exported, **{"name": _snake_case(name), **options})
-
-
-def _rename(options: dict[str, Any], alias: str, name: str) -> None:
-    if alias in options:
-        if name in options:
-            raise ExportError(f"export(): {alias} and {name}: are the same option. Leave out one of them.")
-        options[name] = options.pop(alias)
 
 
 def _describe_inputs(network: "nn.Module", sample: Any) -> Iterator[str]:

@@ -16,6 +16,9 @@ from exporter.options.rules import Option, choices_of
 from runtime.errors import InputError
 from runtime.manifest import Value
 
+# Other names of options in Python, where objects are passed that the command line names.
+_ALIASES = {"transform": "preprocess"}
+
 
 def values_of(keywords: Mapping[str, Any], *owners: Any) -> list[dict[str, Any]]:
     """Return the values of keyword arguments, apart for each of the dataclasses ``owners``; None is not given.
@@ -23,7 +26,8 @@ def values_of(keywords: Mapping[str, Any], *owners: Any) -> list[dict[str, Any]]
     Raises ExportError for a name that none of them has, and for a value that an option does not have.
     """
     known = [{about.name: about for about in fields(owner)} for owner in owners]
-    names = [name for abouts in known for name in abouts]
+    names = [*_ALIASES, *(name for abouts in known for name in abouts)]
+    keywords = _without_aliases(keywords)
     for name in keywords:
         if name not in names:
             close = get_close_matches(name, names, n=1)
@@ -31,6 +35,13 @@ def values_of(keywords: Mapping[str, Any], *owners: Any) -> list[dict[str, Any]]
             raise ExportError(f"export(): unknown option '{name}'. {advice}")
     given = {name: value for name, value in keywords.items() if value is not None}
     return [{name: field_value(abouts[name], given[name]) for name in given if name in abouts} for abouts in known]
+
+
+def _without_aliases(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    for alias, name in _ALIASES.items():
+        if alias in keywords and name in keywords:
+            raise ExportError(f"export(): {alias} and {name}: are the same option. Leave out one of them.")
+    return {_ALIASES.get(name, name): value for name, value in keywords.items()}
 
 
 def checkpoint_path(checkpoint: Any) -> Path:

@@ -24,7 +24,10 @@ _ELSEWHERE = {
 
 
 class Command(TyperCommand):
-    """A command whose errors about options say what to do."""
+    """A command whose errors about options say what to do.
+
+    Its function may have ``synonyms``: options of ours by the names that others give them.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Parse the arguments; raises a usage error for an unknown option, and for a number that is not finite."""
@@ -46,7 +49,10 @@ class Command(TyperCommand):
         # The name of a file is read as several options of one letter.
         file = next((name for name in given if name.startswith("-") and Path(name).exists()), None)
         advice = _ELSEWHERE.get(self.name or "", {}).get(option)
-        if option and not advice and file is not None:
+        ours = getattr(self.callback, "synonyms", {}).get(option)
+        if option and not advice and not ours and file is not None:
             advice = f"If it is a file, write './{file}'."
-        if advice:
+        if ours:
+            error.possibilities = [ours]
+        elif advice:
             error.message, error.possibilities = f"{error.message}. {advice}", None

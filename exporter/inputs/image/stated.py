@@ -44,9 +44,6 @@ _DRAWINGS = (
 # Steps that are further off than this on average, in gray levels, do something else.
 _NEAR = 5.0
 
-# A deviation up to this is of gray levels that were not divided.
-_LARGEST_PLAIN = 10.0
-
 # Short sides that people resize to before they crop, as multiples of the crop.
 _CROP_RATIOS = (256 / 224, 1.0, 232 / 224, 1 / 0.9, 1 / 0.95, 288 / 256)
 
@@ -158,9 +155,11 @@ def stating_advice(preprocess: str | Callable[..., Any], *, trust: bool = False,
         # Of arrays, those whose order it brings to RGB.
         parts, call = min(found, key=lambda item: item[0].channels is not None)
         exif = " --exif" if call.form in FILE_FORMS and _turns_photos(call) else ""
+        other = [other.form for _, other in found if {other.form, call.form} == set(ARRAY_FORMS)]
+        order = f"; add --channels bgr if its loader gives it {other[0]}" if other else ""
         return (
             f" Or let options state it, which are then proven equal to it on all images: --preprocess {origin} "
-            f"{options_text(parts)}{exif} (found by calling it with {call.form})."
+            f"{options_text(parts)}{exif} (found by calling it with {call.form}{order})."
         )
     if only_equal:
         return ""
@@ -354,10 +353,11 @@ def _candidates(call: UserCallable, image: Image.Image) -> Iterator[tuple[Transf
 
 
 def _arithmetic_parts(scale: torch.Tensor, shift: torch.Tensor, *, bgr: bool) -> TransformParts:
-    """Return the mean and deviation of a scale and a shift of gray levels: in those where nothing divides by 255."""
+    """Return the mean and deviation of a scale and a shift of gray levels: in those where their numbers are shorter."""
     std, mean = 1 / scale.double(), -shift.double() / scale.double()
-    in_levels = bool(std.abs().max() <= _LARGEST_PLAIN) and bool(mean.abs().max() > 1)
-    unit = 1 if in_levels else 255
+    written = {unit: (*_neat(mean / unit), *_neat(std / unit)) for unit in (255, 1)}
+    in_levels = bool(std.min() >= 1) and bool(mean.abs().max() > 1)
+    unit = min(written if in_levels else [255], key=lambda unit: sum(len(f"{value:g}") for value in written[unit]))
     parts = TransformParts(mean=_neat(mean / unit), std=_neat(std / unit), channels="bgr" if bgr else None)
     if set(parts.mean or ()) == {0.0} and set(parts.std or ()) == {1.0}:
         return replace(parts, mean=None, std=None)

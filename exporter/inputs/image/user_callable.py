@@ -105,7 +105,9 @@ def required_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]
 def ways_to_call(function: Callable[..., Any], origin: str) -> Iterator[UserCallable]:
     """Yield the callable in each form that it may take; those that its signature speaks of first."""
     hint = _hint(function)
-    for form in sorted(FORMS, key=lambda form: form not in hint):
+    # One that says which order its arrays have is not called with the other.
+    others = set(ARRAY_FORMS) - set(hint) if set(hint) & set(ARRAY_FORMS) else set()
+    for form in sorted(set(FORMS) - others, key=lambda form: (form not in hint, FORMS.index(form))):
         for by_keyword in (False, True):
             yield UserCallable(function=function, origin=origin, form=form, by_keyword=by_keyword)
 
@@ -132,7 +134,10 @@ def _hint(function: Callable[..., Any]) -> tuple[str, ...]:
         return (FORMS[3],)
     if "bytes" in text:
         return (FORMS[4],)
-    return (FORMS[1], FORMS[2]) if "ndarray" in text else ()
+    orders = [form for form, order in zip(ARRAY_FORMS, ("rgb", "bgr"), strict=True) if order in text]
+    if orders:
+        return tuple(orders)
+    return ARRAY_FORMS if "ndarray" in text else ()
 
 
 def _to_tensor(result: Any, origin: str) -> torch.Tensor:

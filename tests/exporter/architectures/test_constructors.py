@@ -83,6 +83,8 @@ class OnCudaLater(nn.Module):
         raise AssertionError("Torch not compiled with CUDA enabled")
 
 
+model = torchvision.models.shufflenet_v2_x0_5(weights="IMAGENET1K_V1")
+model.fc = nn.Linear(1024, 3)
 CLASSES = open("no-such-data.csv").read()
 """
 
@@ -100,6 +102,12 @@ def test_pretrained_weights_are_not_downloaded(source, name):
 
     assert isinstance(build(blueprint, {}), nn.Module)
     assert isinstance(build_skeleton(blueprint.build, {}), nn.Module)
+
+
+def test_a_network_that_a_script_builds_where_it_defines_it_downloads_nothing(source):
+    network = build(resolve(f"{source}:model"), {})
+
+    assert network.fc.out_features == 3
 
 
 def test_other_state_dicts_are_loaded_and_downloads_come_back():
@@ -160,7 +168,7 @@ def test_source_that_torch_hub_would_fetch_is_named(source, monkeypatch):
 
 
 def test_a_name_that_is_missing_is_explained_by_what_failed_in_its_file(source):
-    with pytest.raises(ArchitectureError, match=r"'CLASSES' is not.*: line 73 failed: FileNotFoundError.*--arch-"):
+    with pytest.raises(ArchitectureError, match=r"'CLASSES' is not.*: line 75 failed: FileNotFoundError.*--arch-"):
         build(resolve(f"{source}:of_missing_data"), {})
 
 

@@ -103,9 +103,15 @@ def test_a_long_list_ends_in_a_count(checkpoint_of):
         rebuild("resnet18", {}, checkpoint_of(nn.Linear(2, 2)))
 
 
-@pytest.mark.parametrize(
-    ("name", "near"), [("resnet19", "'resnet18'"), ("ResNet50", "'resnet50'"), ("efficientnet_b9", "'efficientnet_b")]
-)
+NEAR = {
+    "resnet19": "'resnet18'",
+    "ResNet50": "'resnet50'",
+    "efficientnet_b9": "'efficientnet_b",
+    "torchvision.models.resnet18": "'resnet18'",
+}
+
+
+@pytest.mark.parametrize(("name", "near"), NEAR.items())
 def test_an_unknown_name_gets_the_nearest(name, near, checkpoint_of):
     with pytest.raises(exporter.ArchitectureError, match=f"Did you mean .*{near}"):
         rebuild(name, {}, checkpoint_of(nn.Linear(2, 2)))
@@ -360,3 +366,19 @@ def test_layers_that_are_not_plain_in_a_checkpoint_are_named(checkpoint_of, keys
 
     with pytest.raises(exporter.ArchitectureError, match=reason):
         rebuild(lambda: nn.Sequential(nn.Linear(3, 3)), {}, checkpoint_of(tensors))
+
+
+class OfBatch(nn.Linear):
+    """It takes what a data loader gives: a dictionary."""
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(batch["pixels"])
+
+
+def test_a_forward_that_takes_a_dictionary_of_one_tensor_is_given_the_tensor(checkpoint_of):
+    source = OfBatch(3, 2)
+    x = torch.ones(1, 3)
+
+    network = rebuild(lambda: OfBatch(3, 2), {}, checkpoint_of(source)).network
+
+    assert torch.equal(network(x), source({"pixels": x}))

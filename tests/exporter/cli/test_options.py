@@ -10,8 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from exporter import ExportError, ExportOptions, TaskOptions
+from exporter.cli import synonyms
 from exporter.cli.options import named, takes_options
-from exporter.options.rules import Option, option_fields
+from exporter.options.rules import Option, flag_of, option_fields
+from runtime.cli.parsing import Command
 from runtime.manifest import Value
 
 NOT_OPTIONS = {"checkpoint", "part", "task_options", "tokenizer_input"}
@@ -193,3 +195,34 @@ def test_what_is_no_range_of_lengths_is_named(read, text):
     result = CliRunner().invoke(read.app, ["model.pth", "--input", "x=float32[batch,time]", "--lengths", text])
     assert result.exit_code == 2
     assert "expected LOW..HIGH" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("--transform", "--preprocess"),
+        ("--image-mode", "--channels"),
+        ("--bgr", "--channels bgr"),
+        ("--achr", "--arch"),
+    ],
+)
+def test_options_of_other_tools_are_refused_with_ours(name, ours):
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command(cls=Command)
+    @takes_options(lambda _name, _option: True, checkpoint=Annotated[Path, typer.Argument()])
+    def command(*, options: ExportOptions) -> None: ...
+
+    result = CliRunner().invoke(app, ["m.pth", name, "x"], env={"COLUMNS": "200"})
+
+    assert result.exit_code == 2
+    assert f"No such option: {name} (Possible options: {ours}" in result.output
+
+
+def test_a_name_of_other_tools_is_none_of_ours_and_stands_for_an_option_that_there_is():
+    flags = {flag_of(about.name, about.metadata["option"]) for about in option_fields(ExportOptions)}
+
+    named = [name for names in synonyms._NAMES.values() for name in names]
+    assert len(set(named)) == len(named)
+    assert not flags & set(named)
+    assert {ours.partition(" ")[0] for ours in synonyms._NAMES} <= flags

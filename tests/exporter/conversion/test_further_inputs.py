@@ -62,6 +62,8 @@ def test_each_input_is_described_by_running_the_forward(network, given, describe
     text = describe_further(network, {"x": given})
 
     assert re.findall(r"--input '([^']+)'", text) == described
+    stated = ["resize=32x32" if "3,32,32" in part else f"input={part.partition('=')[2]}" for part in described]
+    assert re.findall(r"--part '?\w+\.([^ ']+?)'?[ .]", text) == stated
 
 
 def test_what_cannot_be_found_is_left_to_the_user():
@@ -114,3 +116,17 @@ def test_two_photos_are_exported_by_the_command_of_the_refusal(tmp_path):
     with runtime.load(exported.artifact, device="cpu") as model:
         top = model.predict({"left": left.numpy(), "right": right.numpy()}).top
     assert {scored.index: scored.probability for scored in top}[1] == pytest.approx(expected, abs=1e-5)
+
+
+class OfBatch(nn.Module):
+    """It takes what a data loader gives: a dictionary."""
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return batch["image"] + batch["row"]
+
+
+def test_a_forward_that_takes_a_dictionary_of_several_is_described_by_parts():
+    text = describe_further(OfBatch(), {"x": ROW})
+
+    assert text.startswith("Its forward takes a dictionary of 'image' and 'row': state each as a part")
+    assert "--part image=FILE.py:TRANSFORM --part row=FILE.py:TRANSFORM" in text

@@ -8,6 +8,7 @@ from torch import nn
 import exporter
 import runtime
 from exporter.errors import ExportError
+from exporter.options.export import ExportOptions
 from exporter.options.in_memory import saved_network
 
 
@@ -80,8 +81,13 @@ def test_transform_stands_for_preprocess_and_compiled_networks_for_their_own(net
         ({"sample": "photo.jpg"}, "sample: expected tensors with a batch dimension, .* got str for 'left'"),
         ({"sample": torch.zeros(())}, r"got shape \[\] for 'left'"),
         ({"lables": ["a"]}, "unknown option 'lables'. Did you mean 'labels'"),
+        ({"transfrom": nn.Identity()}, "unknown option 'transfrom'. Did you mean 'transform'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(network, options, problem):
     with pytest.raises(ExportError, match=problem), saved_network(network, options):
         pass
+
+
+def test_transform_stands_for_preprocess_beside_a_checkpoints_path_as_well():
+    assert ExportOptions.from_keywords("m.pth", "resnet18", transform="val.py:t").preprocess == "val.py:t"

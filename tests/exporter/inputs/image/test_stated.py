@@ -60,6 +60,18 @@ def caffe(image):
     return torch.from_numpy((bgr - np.float32([104, 117, 123])).transpose(2, 0, 1).copy())
 
 
+def divided_caffe(image):
+    return caffe(image) / 60
+
+
+def of_named_order(bgr):
+    return prepare(bgr)
+
+
+def of_array(array):
+    return prepare(array)
+
+
 @pytest.fixture
 def adapter_of():
     rebuilt = SimpleNamespace(network=torch.nn.Identity(), reference="net.py:Net", torchvision_name="")
@@ -155,6 +167,9 @@ def standardize(image):
 @pytest.mark.parametrize(
     ("function", "advice"),
     [
+        (divided_caffe, r"--mean 104,117,123 --std 60,60,60 --resize-backend opencv --channels bgr \(found"),
+        (of_named_order, r"--resize-backend opencv --channels bgr \(found by calling it with BGR arrays\)"),
+        (of_array, r"opencv \(found by calling it with RGB arrays; add --channels bgr if its loader gives it BGR arr"),
         (area, r"The nearest is off by .* gray levels on average .* in place of --preprocess: --resize 20x24"),
         (exact_then_crop, r"--preprocess exact_then_crop --resize 72x72 --crop 64x64 \(found"),
         (stretch, "divides by statistics of the image itself"),
