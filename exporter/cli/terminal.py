@@ -56,7 +56,7 @@ class TerminalProgress:
         line.add_column(width=_STEP_WIDTH, style="bold")
         line.add_column(width=len("000.0 s"), justify="right", style="dim")
         line.add_column(overflow="fold")
-        line.add_row(name, f"{seconds:.1f} s", escape(finding))
+        line.add_row(name, f"{seconds:.0f} s" if seconds >= 999.95 else f"{seconds:.1f} s", escape(finding))
         self._console.print(line)
         # What follows until the next step, such as the table of the results, belongs to none.
         self._running.begin("")

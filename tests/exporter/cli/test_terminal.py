@@ -3,10 +3,11 @@
 import io
 import time
 
+import pytest
 from rich.console import Console
 
 from exporter.cli.terminal import TerminalProgress
-from exporter.progress import Count, Progress
+from exporter.progress import Count, Progress, Step
 
 
 def run(console):
@@ -63,3 +64,15 @@ def test_a_count_passes_on_what_is_done_before_each_input_and_never_more_than_pl
     count.next()
 
     assert heard == [(0, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0 s"), (999.94, "999.9 s"), (999.96, "1000 s"), (15032.0, "15032 s")]
+)
+def test_a_step_of_hours_is_one_line_as_any_other(seconds, shown):
+    stream = io.StringIO()
+
+    TerminalProgress(Console(file=stream, width=80)).finished(Step(name="parity", seconds=seconds, finding="equal"))
+
+    (line,) = stream.getvalue().splitlines()
+    assert line.split() == ["parity", *shown.split(), "equal"]
