@@ -9,6 +9,9 @@ _OPERATOR = re.compile(r"translating node .*?target=torch\.ops\.(\w+\.\w+)")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _VALUES = " [Caused by"
 
+# What this project says of a graph that a stated opset is too old for.
+_NEWER_OPSET = re.compile(r"it needs opset (\d+)")
+
 # What onnxruntime says of an input whose length dynamo fixed.
 _FIXED_LENGTH = "Got invalid dimensions for input"
 
@@ -38,4 +41,7 @@ def remedy_of(*failures: Exception) -> str:
             "of one or kept from an earlier call: compute with tensors of the input's own length, or name the lengths "
             "that it takes with --lengths."
         )
+    newer = next((match for failure in failures if (match := _NEWER_OPSET.fullmatch(str(failure)))), None)
+    if newer is not None:
+        return f"Pass --opset {newer[1]}, or leave --opset out."
     return "Replace the operation that it names, or upgrade torch."

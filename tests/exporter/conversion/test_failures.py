@@ -50,6 +50,12 @@ def test_an_operator_that_is_missing_is_to_be_replaced():
     assert reason_of(OtherLengthError("its graph is off")) == "its graph is off"
 
 
+def test_an_opset_that_is_too_old_is_to_be_replaced_by_the_one_that_is_needed():
+    failure = exporter.ConversionError("it needs opset 18")
+
+    assert remedy_of(failure, ValueError("x")) == "Pass --opset 18, or leave --opset out."
+
+
 def test_the_name_is_that_of_the_users_class():
     assert name_of(Flat(Flat(BranchOnLength(), ["x"], whole=False), ["x"], whole=False)) == "BranchOnLength"
 
