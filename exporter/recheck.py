@@ -23,6 +23,7 @@ from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.localize.locate import FaultReport, locate_fault
+from exporter.object_path import noting_skipped
 from exporter.options.export import ExportOptions
 from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.postprocessing import Postprocessing
@@ -86,7 +87,7 @@ def recheck_artifact(
     """
     options = replace(options, task_options=read_target_option(options.task_options, trust=options.trust))
     progress = Progress(listener)
-    with progress.step("read") as step:
+    with progress.step("read") as step, noting_skipped() as skipped:
         artifact = open_artifact(path, mapped=True)
         manifest = artifact.manifest
         for name in manifest.files:
@@ -130,6 +131,7 @@ def recheck_artifact(
             max_ratio=options.max_ratio,
             remarks=parity.Remarks(
                 assumptions=(
+                    *skipped,
                     *rebuilt.assumptions,
                     *output_assumptions(options.task_options, postprocessing),
                     *own_values(artifact, options),

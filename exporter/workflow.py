@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from exporter.inputs.adapter import InputAdapter, InputPipeline
 from exporter.inputs.registry import open_adapter
 from exporter.inputs.tensor.adapter import read_batch_axes
 from exporter.localize.locate import locate_fault
+from exporter.object_path import noting_skipped
 from exporter.options.export import ExportOptions
 from exporter.options.in_memory import saved_network
 from exporter.options.rules import DEFAULT_TASK
@@ -129,6 +130,7 @@ class _Subject:
     eager: parity.EagerModel
     labels: tuple[str, ...]
     labels_finding: str
+    skipped_source: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,8 @@ def run(options: ExportOptions, listener: ProgressListener | None = None) -> Exp
     options = replace(options, task_options=read_target_option(options.task_options.complete(), trust=options.trust))
     check_out(options.artifact_path, force=options.force)
     request = _variant_request(options)
-    subject = _prepare(options, progress)
+    with noting_skipped() as skipped:
+        subject = replace(_prepare(options, progress), skipped_source=skipped)
     with only_new_objects(), staging(options.artifact_path, force=options.force) as stage:
         written = _write(subject, stage, progress)
         # Copies of the weights that nothing needs any more; torch's exporter leaves cycles behind.
@@ -330,6 +333,7 @@ def _prove(subject: _Subject, written: _Written, folder: Path, advance: Advance)
         max_ratio=options.max_ratio,
         remarks=parity.Remarks(
             assumptions=(
+                *subject.skipped_source,
                 *subject.rebuilt.assumptions,
                 *output_assumptions(options.task_options, eager.postprocessing),
                 *([f"the labels: {subject.labels_finding}"] if subject.labels and not options.names_labels else []),

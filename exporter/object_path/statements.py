@@ -8,7 +8,9 @@ missing loses no class, and no untrained weights are saved over the checkpoint.
 import ast
 import sys
 from codeop import Compile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +30,21 @@ _DEFINITIONS = (
     ast.Assign,
     ast.AnnAssign,
 )
+
+
+# Where the sources that were not run whole are noted.
+_skipped: ContextVar[list[str] | None] = ContextVar("skipped", default=None)
+
+
+@contextmanager
+def noting_skipped() -> Iterator[Sequence[str]]:
+    """Give a list that gets a sentence, for the evidence, on each source inside the block that is not run whole."""
+    sentences: list[str] = []
+    token = _skipped.set(sentences)
+    try:
+        yield sentences
+    finally:
+        _skipped.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +99,10 @@ def run_statements(parts: Iterable[SourcePart], path: Path, module: ModuleType) 
     module.__dict__[_FAILURES] = tuple(failures)
     if failures:
         sys.stderr.write(f"'{path}': {describe_failures(failures)}\n")
+        sentence = f"what '{path.name}' does behind imports, definitions and assignments: {failures[0]}"
+        noted = _skipped.get()
+        if noted is not None and sentence not in noted:
+            noted.append(sentence)
 
 
 def failures_of(namespace: object) -> Sequence[Failure]:

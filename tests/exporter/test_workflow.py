@@ -301,3 +301,13 @@ def test_a_photo_of_another_kind_still_decodes_as_it_did_in_training(exported):
         photo.convert(mode).save(stream, "PNG")
         expected = model.predict(Image.open(io.BytesIO(stream.getvalue())).convert("RGB"))
         assert model.predict(stream.getvalue()).probability == expected.probability
+
+
+def test_what_a_script_did_not_do_is_not_proven(export_mine, net_file, tmp_path, capsys):
+    script = tmp_path / "train.py"
+    script.write_text(f"open('no-such-data.csv')\n{net_file.read_text()}\n")
+
+    evidence = export_mine(arch=f"{script}:MyCNN", preprocess=f"{script}:transform").parity
+
+    (sentence,) = [sentence for sentence in evidence.not_proven if "train.py" in sentence]
+    assert "behind imports, definitions and assignments: line 1 failed: FileNotFoundError" in sentence
