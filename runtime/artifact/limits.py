@@ -28,7 +28,8 @@ def run_within_limit(artifact: Artifact, run: Callable[[], _Output]) -> _Output:
     Raises ArtifactError where it takes so long that it may never end.
     """
     limit_s = run_limit_s(artifact)
-    with Interruption() as interruption:
+    # Batches of golden inputs take more than what follows: a server would keep it for good.
+    with Interruption(frees_memory=True) as interruption:
         timer = threading.Timer(limit_s, interruption.interrupt)
         timer.daemon = True
         timer.start()

@@ -24,7 +24,7 @@ from runtime.engine.devices import (
     split_device,
 )
 from runtime.engine.graph import StoredGraph
-from runtime.engine.interruption import current_interruption
+from runtime.engine.interruption import current_interruption, free_after_run
 from runtime.engine.library import onnxruntime
 from runtime.engine.placement import shape_nodes
 from runtime.engine.plugins import plugin_devices
@@ -57,7 +57,7 @@ class Session:
         self._bound = device != "cpu"
         self._run_options = onnxruntime.RunOptions()
         if frees_memory:
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            free_after_run(self._run_options)
         register(self)
 
     @property

@@ -26,3 +26,9 @@ def return_large_blocks() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_TRIM_THRESHOLD, 2 * _LARGE_BYTES)  # as glibc chooses it itself
+
+
+def return_free_blocks() -> None:
+    """Give the system what is free now: loading a model leaves as much as its weights and more in small blocks."""
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.server.limits import Limits
+from runtime.server.memory import return_free_blocks
 from runtime.server.options import Batching, LogFormat
 from runtime.server.served_model import ServedModel, load_verified
 
@@ -37,7 +38,7 @@ class Settings:
 
 def load_served_model(settings: Settings, name: str, path: Path, *, cores: int, max_pixels: int) -> ServedModel:
     """Return the artifact in folder ``path``, verified, under ``name``, or under its own name where that is empty."""
-    return load_verified(
+    model = load_verified(
         path,
         name=name,
         precision=settings.precision,
@@ -46,3 +47,5 @@ def load_served_model(settings: Settings, name: str, path: Path, *, cores: int, 
         max_pixels=max_pixels,
         batching=settings.batching,
     )
+    return_free_blocks()
+    return model

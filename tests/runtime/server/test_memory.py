@@ -69,3 +69,19 @@ def test_large_blocks_go_back_to_the_system():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert int(done.stdout) < 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc gives blocks back when it is asked to")
+def test_small_blocks_that_are_free_go_back_to_the_system():
+    code = (
+        "from runtime.engine.process import resident_bytes\n"
+        "from runtime.server.memory import return_free_blocks\n"
+        "blocks = [bytes(1000) for _ in range(60_000)]\n"
+        "blocks = blocks[::1000]\n"
+        "before = resident_bytes()\n"
+        "return_free_blocks()\n"
+        "print(before - resident_bytes())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert int(done.stdout) > 30 * 2**20
