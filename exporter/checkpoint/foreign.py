@@ -20,12 +20,7 @@ _FORMATS = (
     (0, b"Rar!", "of a RAR archive", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "of a zstd file", _UNPACK),
     (257, b"ustar", "of a tar archive", _UNPACK),
-    (
-        0,
-        b"\x89HDF",
-        "of HDF5, as Keras saves it",
-        "Put its weights into the PyTorch network first, and save its state dict.",
-    ),
+    (0, b"\x89HDF", "of HDF5, as Keras saves it", _OTHER_LIBRARY),
     (0, b"GGUF", "of llama.cpp's GGUF", _SOURCE),
     (4, b"TFL3", "of TensorFlow Lite", _SOURCE),
     (
@@ -50,16 +45,8 @@ _OF_EXPORT = "Save its weights: torch.save(dict(torch.export.load('{path}').stat
 
 # By the end of a name in an archive without the pickle of torch.save.
 _ARCHIVES = (
-    (
-        "serialized_exported_program.json",
-        "of torch.export",
-        _OF_EXPORT,
-    ),
-    (
-        "models/model.json",
-        "of torch.export",
-        _OF_EXPORT,
-    ),
+    ("serialized_exported_program.json", "of torch.export", _OF_EXPORT),
+    ("models/model.json", "of torch.export", _OF_EXPORT),
     (
         ".npy",
         "of NumPy arrays",

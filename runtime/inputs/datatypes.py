@@ -66,6 +66,8 @@ def from_base64(text: str, subject: str) -> bytes:
     if text[:5].lower() == "data:":
         kind, _, text = text.partition(",")
         if not kind.lower().rstrip().endswith(";base64"):
+            if len(text) > _PIECE_BYTES:  # each percent sign takes the memory of an object
+                raise InputError(f"{subject}: too long for a percent-encoded URL. Encode the bytes with base64.")
             return unquote_to_bytes(text)
     if text.startswith(_QUOTES):
         text = text.removeprefix("b")[1:-1]

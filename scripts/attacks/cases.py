@@ -60,6 +60,8 @@ def http_attacks(size: int) -> Iterator[Attack]:
     for name, value in {"digits": b"9" * 3000, "100 digits": b"9" * 100}.items():
         body = b'{"input":[' + filled(value, size) + b"]}"
         yield Attack(name=f"JSON input of {name}", path=PREDICT, headers=JSON, body=body)
+    encoded = b'{"input":"data:,' + b"%41" * (size // 3 - 10) + b'"}'
+    yield Attack(name="JSON input of a percent-encoded URL", path=PREDICT, headers=JSON, body=encoded)
     for name, text in {"base64": b"QUFB", "padding": b"====", "blanks": b"    "}.items():
         body = b'{"input":"' + text * (size // 4 - 10) + b'"}'
         yield Attack(name=f"JSON input of {name}", path=PREDICT, headers=JSON, body=body)

@@ -38,6 +38,7 @@ def test_a_line_is_a_path_or_a_url_or_base64(line, expected):
     [
         ("x" * 4095 + "! ", "not a path: expected at most 4096 characters, or base64, got 4097"),
         ("data:image/jpeg;base64,!", "not base64"),
+        ("data:," + "%41" * 400_000, "too long for a percent-encoded URL"),
         ("ftp://a.example/x.jpg", "URLs of 'ftp' are not read: expected a file, or a URL such as s3://"),
     ],
 )
