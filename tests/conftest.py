@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: "deploy" not in item.path.parts and item.path.name != SLOWEST)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: the header of a gzip file holds the second it was made in.
+
+    Two processes that collect at different seconds would have different tests, which xdist refuses.
+    """
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file in one process, which makes its fixtures once, and all tests with a cluster in one.
