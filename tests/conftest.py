@@ -1,6 +1,7 @@
 """Fixtures of all tests, and the distribution of test files over processes."""
 
 import os
+import signal
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,6 +11,10 @@ pytest_plugins = ["oip_table.plugin"]
 
 # Nothing is taken from the cache of the user who runs the tests: an edit of a test proves nothing then.
 os.environ["CI"] = "true"
+
+# Of a shell's background job, which ignores it, the commands under test would inherit that. The handlers that they set
+# are what is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 
