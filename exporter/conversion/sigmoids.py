@@ -46,6 +46,10 @@ class SigmoidWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         address = values.data_ptr() if isinstance(values, torch.Tensor) else values.__array_interface__["data"][0]
         return any(start <= address < start + size for start, size in self._starts.items())
 
+    def names_made(self, arrays: Mapping[str, NDArray[Any]]) -> frozenset[str]:
+        """Return the names of the arrays that ``made`` is true of."""
+        return frozenset(name for name, array in arrays.items() if self.made(array))
+
     def _is_sigmoid(self, operator: Any, arguments: tuple[Any, ...]) -> bool:
         if operator in _SIGMOIDS:
             return True

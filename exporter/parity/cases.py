@@ -13,11 +13,12 @@ from exporter.progress import Advance
 from runtime.evidence import Row, Stage
 from runtime.model import Model
 
-# Batches of these sizes are compared; an adapter's own batch has as many cases as the largest.
+# Batches of these sizes are compared by a thorough check; an adapter's own batch has as many cases as the largest.
 BATCH_SIZES = (1, 2, 3, 7)
 
-# The size of the batch that runs in forms that are not the one served from: neither the size that graphs are traced
-# with, nor a multiple of it.
+# The size of the batch that every form runs: neither the size that graphs are traced with, nor a multiple of it. Where
+# the artifact is served from, the largest that the runtime makes runs as well. A graph without branches that has any
+# other size in it is wrong for one of the two.
 OTHER_BATCH = 3
 
 # Where inputs are from, as the report groups them.
@@ -163,7 +164,7 @@ class CaseSource(Protocol):
         """Return the inputs to compare, of every size and form that the artifact promises."""
 
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
-        """Return cases that may share a batch once they are prepared, as many as the largest of BATCH_SIZES."""
+        """Return cases that may share a batch once they are prepared, as many as the largest of BATCH_SIZES or all."""
 
     def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return cases that may share a batch before they are prepared, OTHER_BATCH or more."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey,
 from exporter.parity.cases import OTHER_BATCH, ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
 from exporter.parity.noise import spread, varies
-from exporter.parity.output_memory import OutputMemory
+from exporter.parity.output_memory import MOST_BYTES, OutputMemory, size_of_arrays
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
 from exporter.parity.verdict import judge, logits_of
@@ -33,12 +33,11 @@ _EXACT: frozenset[Stage] = frozenset({"decode", "geometry", "tokens", "labels"})
 # The stages of a form whose inputs are photos, up to its network.
 _BEFORE_NETWORK: tuple[Stage, ...] = ("geometry", "arithmetic")
 
-# How many inputs of a group the network alone is run on, where nothing is wrong from end to end.
-_FEW = 2
-
-# How many inputs of a group run through a whole form that is not the one served from, where its pixels are those of the
-# reference for every input: a fault of its network, which has no branches on values, shows on any input.
-_REPRESENTATIVES = 3
+# How many inputs of a group run alone through the network of a form whose results are right from end to end; through a
+# whole form that is not the one served from, beside a batch, where its pixels are those of the reference for every
+# input; and through the one served from, where every input is right in a batch. A fault of a network without branches
+# shows on any input, and one that treats one input otherwise than several on any that runs alone.
+_REPRESENTATIVES = 1
 
 # Beyond this multiple of its limit, no other input's noise explains a difference. Measured: an untrained attention
 # network moved by 240 times as much on an image of noise as on the photos that its limit was measured on.
@@ -64,6 +63,8 @@ def compare(paths: Sequence[ServedPath], subject: ParityInputs, *, advance: Adva
     where the network amplifies most. What the paths gave is then judged again, and not computed again. ``advance``
     hears how many inputs of all paths and stages are compared.
     """
+    if any(path.branches for path in paths):
+        subject = replace(subject, thorough=True)
     exact: dict[StageId, list[Row]] = {}
     with OutputMemory() as memory:
         paths = [memory.remember(path, without=_EXACT) for path in paths]
@@ -107,7 +108,7 @@ def _compare(
             return [msgspec.structs.replace(row, path=path.name, device=path.device) for row in of_stage]
 
         most = None
-        if "geometry" in path.stages and not (path.branches or subject.thorough or _is_served(path, paths)):
+        if "geometry" in path.stages and not (subject.thorough or _is_served(path, paths)):
             before = [rows_of(path.stages[name], few=True) for name in _BEFORE_NETWORK if name in path.stages]
             most = _REPRESENTATIVES if all(row.passed for row in chain(*before)) else None
         end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject), most=most)
@@ -183,7 +184,7 @@ def _stage_rows(path: ServedPath, stage: ServedStage, subject: ParityInputs, *, 
     rows = []
     for group, references in subject.groups.items():
         tally = DifferenceTally(_row_key(path, name, group), tolerance)
-        for reference in spread(references, _FEW if few and name == "network" else len(references)):
+        for reference in spread(references, _REPRESENTATIVES if few and name == "network" else len(references)):
             tally.add(reference.case.name, partial(_measure_stage, stage, expect, tolerance, reference))
         rows.append(tally.row())
     return rows
@@ -241,16 +242,28 @@ def _end_to_end_rows(
     *,
     most: int | None,
 ) -> list[Row]:
-    """Return the rows of each group of inputs, or of ``most`` in each, and of batches."""
+    """Return the rows of each group of inputs, or of ``most`` in each, and of batches.
+
+    An input that a batch had is right as it was there, but for one of each group, which runs alone as well.
+    """
+    cases = subject.batch if path.name == RUNTIME else subject.decoded_batch
+    ends = list(accumulate(batch_sizes, initial=0))
+    batches = [[cases[row % len(cases)] for row in range(*rows)] for rows in pairwise(ends)]
+    in_batches: dict[int, Arrays] = {}
+    last: list[Row] = []
+    batch_ties: list[NearTie] = []
+    if batches:
+        last.append(_end_to_end_row(path, subject, BATCHES, batches, batch_ties, in_batches))
+    if subject.thorough or not last or not last[0].passed:
+        in_batches = {}
     rows = []
     for group, references in subject.groups.items():
         chosen = spread(references, most or len(references))
-        rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in chosen], ties))
-    cases = subject.batch if path.name == RUNTIME else subject.decoded_batch
-    batches = [[cases[row % len(cases)] for row in range(size)] for size in batch_sizes]
-    if batches:
-        rows.append(_end_to_end_row(path, subject, BATCHES, batches, ties))
-    return rows
+        alone = {id(reference) for reference in spread(chosen, _REPRESENTATIVES)}
+        known = {key: arrays for key, arrays in in_batches.items() if key not in alone}
+        rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in chosen], ties, known))
+    ties += batch_ties
+    return rows + last
 
 
 def _end_to_end_row(
@@ -259,14 +272,19 @@ def _end_to_end_row(
     group: str,
     batches: Sequence[Sequence[ReferenceOutput]],
     ties: list[NearTie],
+    known: dict[int, Arrays],
 ) -> Row:
+    """Return the row of a group.
+
+    ``known`` is what the path gave for a reference before, by its identity.
+    """
     tolerance = _tolerance("end to end", subject)
     tally = DifferenceTally(_row_key(path, "end to end", group), tolerance)
     decisions: list[Decision] = []
     for references in batches:
         name = references[0].case.name if group != BATCHES else f"batch of {len(references)}"
         outputs: list[Arrays] = []
-        tally.add(name, partial(_measure_batch, path, subject, tolerance, references, outputs))
+        tally.add(name, partial(_measure_batch, path, subject, tolerance, references, outputs, known))
         # A large batch holds the same cases over and over: their decisions count once.
         seen: set[int] = set()
         for arrays, reference in zip(outputs, references, strict=False):
@@ -292,9 +310,19 @@ def _measure_batch(
     tolerance: Tolerance,
     references: Sequence[ReferenceOutput],
     outputs: list[Arrays],
+    known: dict[int, Arrays],
 ) -> ArrayDifference:
-    """Return the difference of a batch; what the path gave for each of its inputs is added to ``outputs``."""
-    outputs += path.run([reference.case for reference in references])
+    """Return the difference of a batch; what the path gave for each of its inputs is added to ``outputs``.
+
+    A single input that is ``known`` is not run. Those of a batch become known, up to a number of bytes.
+    """
+    keys = [id(reference) for reference in references]
+    if len(keys) == 1 and keys[0] in known:
+        outputs.append(known[keys[0]])
+    else:
+        outputs += path.run([reference.case for reference in references])
+    if len(keys) > 1 and sum(map(size_of_arrays, (*known.values(), *outputs))) <= MOST_BYTES:
+        known.update(zip(keys, outputs, strict=True))
     return _joined(
         [
             _measure_outputs(arrays, reference, tolerance, subject)

@@ -9,7 +9,7 @@ from exporter.parity.cases import Case, ReferenceOutput, ServedPath, ServedStage
 from runtime.evidence import Stage
 
 # Outputs beyond this are computed again: maps of labels for every pixel are large.
-_MOST_BYTES = 32 << 20
+MOST_BYTES = 32 << 20
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class OutputMemory:
 
     def __init__(self) -> None:
         self._outputs: dict[Hashable, Any] = {}
-        self._bytes_left = _MOST_BYTES
+        self._bytes_left = MOST_BYTES
 
     def __enter__(self) -> "OutputMemory":
         return self
@@ -42,7 +42,7 @@ class OutputMemory:
 
     def _stage(self, stage: ServedStage) -> ServedStage:
         def run(reference: ReferenceOutput) -> Arrays:
-            return self._recall((stage.id, id(reference)), lambda: stage.run(reference), _size_of)
+            return self._recall((stage.id, id(reference)), lambda: stage.run(reference), size_of_arrays)
 
         return replace(stage, run=run)
 
@@ -58,9 +58,10 @@ class OutputMemory:
         return outputs
 
 
-def _size_of(arrays: Mapping[str, Any]) -> int:
+def size_of_arrays(arrays: Mapping[str, Any]) -> int:
+    """Return the size of arrays in bytes."""
     return sum(array.nbytes for array in arrays.values())
 
 
 def _size_of_all(outputs: Sequence[Arrays]) -> int:
-    return sum(map(_size_of, outputs))
+    return sum(map(size_of_arrays, outputs))

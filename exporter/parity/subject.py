@@ -10,7 +10,7 @@ from torch import nn
 from exporter.conversion.network_io import Dimensions
 from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
-from exporter.parity.cases import BATCH_SIZES, CaseSource, ReferenceOutput, lengths_of
+from exporter.parity.cases import BATCH_SIZES, OTHER_BATCH, CaseSource, ReferenceOutput, lengths_of
 from exporter.parity.noise import NoiseMeasurement, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
 from exporter.progress import Advance
@@ -30,7 +30,8 @@ class ParityInputs:
     a batch once they are prepared, and ``decoded_batch`` those that may before. Batches of the promised sizes are made
     of them, over and over where they are larger. ``labels`` are the class names as the user gave them, ``network`` is
     the untouched eager network. ``remeasure`` measures the noise on every input, for differences that are just beyond
-    the limits of the few inputs that ``noise`` was measured on. ``thorough`` runs every form on every input.
+    the limits of the few inputs that ``noise`` was measured on. ``thorough`` runs every form on every input alone, and
+    more sizes of batches.
     ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual, and
     ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault.
     """
@@ -60,8 +61,10 @@ class ParityInputs:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The batch sizes that the eager model itself takes: small ones, and the largest that the runtime makes."""
-        return (1,) if self.noise.no_batch else (*BATCH_SIZES, largest_batch(self.manifest.inputs))
+        """The batch sizes to run, of those that the eager model takes: up to the largest that the runtime makes."""
+        if self.noise.no_batch:
+            return (1,)
+        return (*(BATCH_SIZES if self.thorough else (1, OTHER_BATCH)), largest_batch(self.manifest.inputs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -292,9 +292,12 @@ def _is_same(tensor: Array, other: Array) -> bool:
         return False
     # Compared as whole numbers, of which NaN equals itself, and nothing large is copied.
     one, two = _bits(tensor), _bits(other).reshape(-1)
+    # In any order of the axes the first number stays the first, and the last one the last: few others pass.
+    if one.size and any(one[(end,) * one.ndim] != two[end] for end in (0, -1)):
+        return False
     if np.array_equal(one.reshape(-1), two):
         return True
-    if not 2 <= tensor.ndim <= 4 or one.min() != two.min() or one.max() != two.max():
+    if not 2 <= tensor.ndim <= 4:
         return False
     return any(
         np.array_equal(turned := one.transpose(axes), two.reshape(turned.shape))

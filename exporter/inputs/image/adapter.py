@@ -168,12 +168,12 @@ class ImageAdapter(AdapterDefaults):
     def batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return images of any size where they are prepared to one, else of one size."""
         if self._spec.preprocessing.height is None:
-            return batch_of(cases, self._spec)
-        return tuple(cases[row % len(cases)] for row in range(max(BATCH_SIZES)))
+            return batch_of(cases, self._spec, max(BATCH_SIZES))
+        return tuple(cases)
 
     def decoded_batch(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Return images of one size."""
-        return batch_of(cases, self._spec)[:OTHER_BATCH]
+        return batch_of(cases, self._spec, OTHER_BATCH)
 
     def prepare(self, case: Case) -> PreparedInput:
         """Return what the user's transform gives for an image, decoded as torchvision's loaders do: ``convert("RGB")``.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from exporter.errors import ParityError, PreprocessingError, first_line, line_of
-from exporter.parity.cases import BATCH_SIZES, PHOTOS, SAMPLES, Case
+from exporter.parity.cases import PHOTOS, SAMPLES, Case
 from runtime.errors import InputError, listed
 from runtime.inputs.decoder import read_source
 from runtime.inputs.image.decoder import decode_image
@@ -41,7 +41,7 @@ _LONG = {"long": (300, 5000), "high": (5000, 300)}
 
 _BATCH_IMAGE = (240, 320)
 
-_SEEDS = (0, 1)
+_NOISE_NAMES = ("noise, seed 0", "noise, seed 1")
 _NOISE_SIZE = (277, 353)
 
 # Decoding alone, as the loaders do.
@@ -99,14 +99,18 @@ def odd_cases(*, exif: bool) -> Iterator[tuple[Case, Image.Image]]:
             yield case, (ImageOps.exif_transpose(opened) if exif else opened).convert("RGB")
 
 
-def batch_of(cases: Sequence[Case], spec: ImageInput) -> tuple[Case, ...]:
-    """Return images of one size, cut from the cases, as many as the largest batch."""
+def batch_of(cases: Sequence[Case], spec: ImageInput, count: int) -> tuple[Case, ...]:
+    """Return ``count`` images of one size: those of the cases that have it, and others cut from the cases."""
     if spec.mode == "bands":
-        encoded = [case.data for case in _made_bands(spec, [_BATCH_IMAGE] * len(_PHOTOS))]
-    else:
-        height, width = _BATCH_IMAGE
-        encoded = [_to_png(_decode(case).resize((width, height))) for case in cases[: max(BATCH_SIZES)]]
-    return tuple(Case(name=f"batch {row}", data=encoded[row % len(encoded)]) for row in range(max(BATCH_SIZES)))
+        made = _made_bands(spec, [_BATCH_IMAGE] * len(_PHOTOS))
+        return tuple(made[row % len(made)] for row in range(count))
+    noise = [case for case in cases if case.name in _NOISE_NAMES and case.group != SAMPLES][:count]
+    # A network may take sizes of a kind alone, and so none of noise.
+    height, width = _NOISE_SIZE if noise else _BATCH_IMAGE
+    others = [case for case in cases if case not in noise][: count - len(noise)]
+    resized = (_to_png(_decode(case).resize((width, height))) for case in others)
+    made = (*noise, *(Case(name=f"batch {row}", data=data) for row, data in enumerate(resized)))
+    return tuple(made[row % len(made)] for row in range(count))
 
 
 def _made_bands(spec: ImageInput, sizes: Sequence[tuple[int, int]]) -> tuple[Case, ...]:
@@ -202,7 +206,7 @@ def _cut_images() -> tuple[Case, ...]:
 
 def _noise_images() -> tuple[Case, ...]:
     """Return images of random pixels, of two seeds: hard for every transform and network."""
-    return tuple(Case(name=f"noise, seed {seed}", data=_to_png(Image.fromarray(_noise(seed)))) for seed in _SEEDS)
+    return tuple(Case(name=name, data=_to_png(Image.fromarray(_noise(seed)))) for seed, name in enumerate(_NOISE_NAMES))
 
 
 def _noise(seed: int) -> NDArray[np.uint8]:

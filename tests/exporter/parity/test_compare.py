@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import exporter
@@ -9,6 +10,7 @@ from exporter.backends import onnx_graph
 from exporter.outputs import postprocessing as postprocessing_module
 from exporter.parity import paths, subject
 from exporter.parity.compare import BATCHES
+from runtime.model import Model
 
 MEASURE = subject.measure_noise
 
@@ -62,7 +64,7 @@ def counts(evidence, stage, path):
 def test_other_forms_than_the_served_one_run_whole_on_a_few_inputs_where_their_pixels_are_equal_on_all(export_mine):
     evidence = export_mine().parity
     every = {group.name: len(group.inputs) for group in evidence.groups}
-    few = {name: min(3, count) for name, count in every.items()}
+    few = dict.fromkeys(every, 1)
 
     assert max(every.values()) > 3
     assert counts(evidence, "end to end", "runtime") == every
@@ -71,9 +73,61 @@ def test_other_forms_than_the_served_one_run_whole_on_a_few_inputs_where_their_p
         assert counts(evidence, "end to end", path) == few
 
 
+def in_runs(monkeypatch, change=lambda rows, scores: scores):
+    """Return the sizes of the runtime's runs from now on; ``change`` takes what each gives."""
+    sizes = []
+    original = Model._score_batch
+
+    def score(model, prepared):
+        sizes.append(len(prepared))
+        return change(len(prepared), original(model, prepared))
+
+    monkeypatch.setattr(Model, "_score_batch", score)
+    return sizes
+
+
+def off(scores, row):
+    """Return the scores with those of one row, counted from the end, turned around."""
+    return [np.roll(array, 1, axis=-1) if index == len(scores) + row else array for index, array in enumerate(scores)]
+
+
+def test_the_runtime_runs_every_input_in_a_batch_and_one_of_each_group_alone(export_mine, monkeypatch):
+    sizes = in_runs(monkeypatch)
+
+    evidence = export_mine().parity
+
+    every = {group.name: len(group.inputs) for group in evidence.groups}
+    assert counts(evidence, "end to end", "runtime") == every
+    assert sizes[:2] == [3, 16]
+    assert sizes.count(1) == len(every)
+    assert sum(every.values()) <= 3 + 16
+
+
+def test_an_input_that_is_wrong_in_a_batch_alone_is_found(export_mine, monkeypatch):
+    sizes = in_runs(monkeypatch, lambda rows, scores: off(scores, -1) if rows == 16 else scores)
+
+    with pytest.raises(exporter.ParityError, match=r"batch of 16") as caught:
+        export_mine()
+
+    evidence = caught.value.report
+    assert {row.group for row in evidence.rows if not row.passed} == {BATCHES}
+    # Whether it is the batch or the input is shown by running each of them alone.
+    assert sizes.count(1) == sum(len(group.inputs) for group in evidence.groups)
+
+
+def test_inputs_that_are_wrong_alone_and_right_in_a_batch_are_found(export_mine, monkeypatch):
+    in_runs(monkeypatch, lambda rows, scores: off(scores, -1) if rows == 1 else scores)
+
+    with pytest.raises(exporter.ParityError, match="runtime") as caught:
+        export_mine()
+
+    assert BATCHES not in {row.group for row in caught.value.report.rows if not row.passed}
+
+
 def test_a_thorough_export_runs_every_form_on_every_input(export_mine):
     evidence = export_mine(thorough=True).parity
 
+    assert evidence.batch_sizes == (1, 2, 3, 7, 16)
     assert len({str(counts(evidence, "end to end", path)) for path in ("runtime", "model.torchscript")}) == 1
 
 
