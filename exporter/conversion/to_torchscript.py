@@ -128,14 +128,34 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
             for name in kept:  # methods that forward does not call would not be compiled
                 torch.jit.export(getattr(type(pipeline), name))
             scripted = torch.jit.script(pipeline.eval())
-            archive = _saved(torch.jit.freeze(scripted, preserved_attrs=kept))
+            frozen = torch.jit.freeze(scripted, preserved_attrs=kept)
+            archive = _saved(frozen)
     except Exception as error:  # torch.jit raises whatever its passes raise
         raise ConversionError(
             f"TorchScript: compiling the pipeline failed: {type(error).__name__}: {first_line(error)}. "
             "Write what it names in operations that torch.jit compiles, where libtorch is needed."
         ) from error
     with archive:
+        _free_constants(frozen)
         _write_canonical(archive, path)
+
+
+def _free_constants(frozen: Any) -> None:
+    """Let go of the weights in a frozen module, which is of no use afterwards.
+
+    torch.jit keeps the graphs that it compiled for good, and freezing has put the weights into them: copies, where it
+    folded a batch norm.
+    """
+
+    def free(block: Any) -> None:
+        for node in block.nodes():
+            if node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t":
+                node.t_("value", torch.empty(0))
+            for inner in node.blocks():
+                free(inner)
+
+    for name in frozen._c._method_names():
+        free(frozen._c._get_method(name).graph)
 
 
 def _saved(module: Any) -> BinaryIO:

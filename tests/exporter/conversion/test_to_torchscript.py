@@ -8,7 +8,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 import exporter
-from exporter.conversion.to_torchscript import load_torchscript, trace
+from exporter.conversion.to_torchscript import load_torchscript, trace, write_torchscript
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,27 @@ def test_a_network_is_traced_whose_operators_the_watch_hides_from_the_tracer():
     traced = trace(Upsampling(), (x,))
 
     torch.testing.assert_close(traced(x + 1), Upsampling()(x + 1))
+
+
+def test_no_weight_stays_in_a_compiled_graph_once_the_archive_is_written(tmp_path, monkeypatch):
+    """torch.jit keeps its graphs for good: an export of a large network would hold folded weights to its end."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 2)).eval()
+    example = torch.randn(2, 3, 8, 8)
+    frozen = []
+    freeze = torch.jit.freeze
+    monkeypatch.setattr(
+        torch.jit, "freeze", lambda *args, **options: frozen.append(freeze(*args, **options)) or frozen[0]
+    )
+
+    write_torchscript(trace(network, (example,)), tmp_path / "archive")
+
+    constants = [
+        node.t("value").numel()
+        for node in frozen[0].graph.findAllNodes("prim::Constant", recurse=True)
+        if node.hasAttribute("value") and node.kindOf("value") == "t"
+    ]
+    assert len(constants) >= 4
+    assert sum(constants) == 0
+    with torch.no_grad():
+        torch.testing.assert_close(load_torchscript(tmp_path / "archive")(example), network(example))
