@@ -17,7 +17,7 @@ from exporter.parity.array_diff import ArrayDifference, DifferenceTally, RowKey,
 from exporter.parity.cases import OTHER_BATCH, ReferenceOutput, ServedPath, ServedStage, StageId
 from exporter.parity.decisions import decide, is_label_map
 from exporter.parity.noise import spread, varies
-from exporter.parity.output_memory import MOST_BYTES, OutputMemory, size_of_arrays
+from exporter.parity.output_memory import OutputMemory
 from exporter.parity.paths import REFERENCE_VALUES, RUNTIME
 from exporter.parity.subject import ParityInputs
 from exporter.parity.verdict import judge, logits_of
@@ -68,10 +68,10 @@ def compare(paths: Sequence[ServedPath], subject: ParityInputs, *, advance: Adva
     exact: dict[StageId, list[Row]] = {}
     with OutputMemory() as memory:
         paths = [memory.remember(path, without=_EXACT) for path in paths]
-        evidence = _compare(paths, subject, exact, advance)
+        evidence = _compare(paths, subject, exact, memory, advance)
         if not _may_be_noise(evidence):
             return evidence
-        return _compare(paths, replace(subject, noise=subject.remeasure()), exact, None)
+        return _compare(paths, replace(subject, noise=subject.remeasure()), exact, memory, None)
 
 
 def _may_be_noise(evidence: Evidence) -> bool:
@@ -84,7 +84,11 @@ def _may_be_noise(evidence: Evidence) -> bool:
 
 
 def _compare(
-    paths: Sequence[ServedPath], subject: ParityInputs, exact: dict[StageId, list[Row]], advance: Advance | None
+    paths: Sequence[ServedPath],
+    subject: ParityInputs,
+    exact: dict[StageId, list[Row]],
+    memory: OutputMemory,
+    advance: Advance | None,
 ) -> Evidence:
     """Return the evidence; the rows of stages that have to be equal are in ``exact``, or are added to it."""
     rows: list[Row] = []
@@ -111,7 +115,7 @@ def _compare(
         if "geometry" in path.stages and not (subject.thorough or _is_served(path, paths)):
             before = [rows_of(path.stages[name], few=True) for name in _BEFORE_NETWORK if name in path.stages]
             most = _REPRESENTATIVES if all(row.passed for row in chain(*before)) else None
-        end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject), most=most)
+        end_to_end = _end_to_end_rows(path, subject, ties, _batch_sizes(path, paths, subject), memory, most=most)
         # Where nothing is wrong from end to end, a few inputs show that each stage is measured right.
         few = all(row.passed for row in end_to_end)
         for stage in path.stages.values():
@@ -239,6 +243,7 @@ def _end_to_end_rows(
     subject: ParityInputs,
     ties: list[NearTie],
     batch_sizes: Sequence[int],
+    memory: OutputMemory,
     *,
     most: int | None,
 ) -> list[Row]:
@@ -249,42 +254,37 @@ def _end_to_end_rows(
     cases = subject.batch if path.name == RUNTIME else subject.decoded_batch
     ends = list(accumulate(batch_sizes, initial=0))
     batches = [[cases[row % len(cases)] for row in range(*rows)] for rows in pairwise(ends)]
-    in_batches: dict[int, Arrays] = {}
     last: list[Row] = []
     batch_ties: list[NearTie] = []
     if batches:
-        last.append(_end_to_end_row(path, subject, BATCHES, batches, batch_ties, in_batches))
-    if subject.thorough or not last or not last[0].passed:
-        in_batches = {}
+        last.append(_end_to_end_row([path] * len(batches), subject, BATCHES, batches, batch_ties))
+    passed = bool(last) and last[0].passed and not subject.thorough
+    rest = memory.as_in_batches(path) if passed else path
     rows = []
     for group, references in subject.groups.items():
         chosen = spread(references, most or len(references))
         alone = {id(reference) for reference in spread(chosen, _REPRESENTATIVES)}
-        known = {key: arrays for key, arrays in in_batches.items() if key not in alone}
-        rows.append(_end_to_end_row(path, subject, group, [[reference] for reference in chosen], ties, known))
+        ways = [path if id(reference) in alone else rest for reference in chosen]
+        rows.append(_end_to_end_row(ways, subject, group, [[reference] for reference in chosen], ties))
     ties += batch_ties
     return rows + last
 
 
 def _end_to_end_row(
-    path: ServedPath,
+    paths: Sequence[ServedPath],
     subject: ParityInputs,
     group: str,
     batches: Sequence[Sequence[ReferenceOutput]],
     ties: list[NearTie],
-    known: dict[int, Arrays],
 ) -> Row:
-    """Return the row of a group.
-
-    ``known`` is what the path gave for a reference before, by its identity.
-    """
+    """Return the row of a group: of each batch by its own one of ``paths``, which are one path in several ways."""
     tolerance = _tolerance("end to end", subject)
-    tally = DifferenceTally(_row_key(path, "end to end", group), tolerance)
+    tally = DifferenceTally(_row_key(paths[0], "end to end", group), tolerance)
     decisions: list[Decision] = []
-    for references in batches:
+    for path, references in zip(paths, batches, strict=True):
         name = references[0].case.name if group != BATCHES else f"batch of {len(references)}"
         outputs: list[Arrays] = []
-        tally.add(name, partial(_measure_batch, path, subject, tolerance, references, outputs, known))
+        tally.add(name, partial(_measure_batch, path, subject, tolerance, references, outputs))
         # A large batch holds the same cases over and over: their decisions count once.
         seen: set[int] = set()
         for arrays, reference in zip(outputs, references, strict=False):
@@ -310,19 +310,9 @@ def _measure_batch(
     tolerance: Tolerance,
     references: Sequence[ReferenceOutput],
     outputs: list[Arrays],
-    known: dict[int, Arrays],
 ) -> ArrayDifference:
-    """Return the difference of a batch; what the path gave for each of its inputs is added to ``outputs``.
-
-    A single input that is ``known`` is not run. Those of a batch become known, up to a number of bytes.
-    """
-    keys = [id(reference) for reference in references]
-    if len(keys) == 1 and keys[0] in known:
-        outputs.append(known[keys[0]])
-    else:
-        outputs += path.run([reference.case for reference in references])
-    if len(keys) > 1 and sum(map(size_of_arrays, (*known.values(), *outputs))) <= MOST_BYTES:
-        known.update(zip(keys, outputs, strict=True))
+    """Return the difference of a batch; what the path gave for each of its inputs is added to ``outputs``."""
+    outputs += path.run([reference.case for reference in references])
     return _joined(
         [
             _measure_outputs(arrays, reference, tolerance, subject)

@@ -9,7 +9,7 @@ from exporter.parity.cases import Case, ReferenceOutput, ServedPath, ServedStage
 from runtime.evidence import Stage
 
 # Outputs beyond this are computed again: maps of labels for every pixel are large.
-MOST_BYTES = 32 << 20
+_MOST_BYTES = 32 << 20
 
 T = TypeVar("T")
 
@@ -22,27 +22,42 @@ class OutputMemory:
 
     def __init__(self) -> None:
         self._outputs: dict[Hashable, Any] = {}
-        self._bytes_left = MOST_BYTES
+        self._bytes_left = _MOST_BYTES
+        self._of_batches: dict[Hashable, Arrays] = {}
 
     def __enter__(self) -> "OutputMemory":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._outputs.clear()
+        self._of_batches.clear()
 
     def remember(self, path: ServedPath, *, without: Collection[Stage] = ()) -> ServedPath:
         """Return the path with its outputs, and those of its stages but for ``without``, remembered."""
         name = (path.name, path.device)
 
         def run(cases: Sequence[Case]) -> Sequence[Arrays]:
-            return self._recall((name, *map(id, cases)), lambda: path.run(cases), _size_of_all)
+            key = (name, *map(id, cases))
+            outputs = self._recall(key, lambda: path.run(cases), _size_of_all)
+            if len(cases) > 1 and key in self._outputs:
+                self._of_batches.update(zip(((name, id(case)) for case in cases), outputs, strict=True))
+            return outputs
 
         stages = {stage: served if stage in without else self._stage(served) for stage, served in path.stages.items()}
         return replace(path, run=run, stages=stages)
 
+    def as_in_batches(self, path: ServedPath) -> ServedPath:
+        """Return the path, which gives for a single case what it gave for it in a batch, where that is remembered."""
+
+        def run(cases: Sequence[Case]) -> Sequence[Arrays]:
+            known = self._of_batches.get(((path.name, path.device), id(cases[0]))) if len(cases) == 1 else None
+            return path.run(cases) if known is None else [known]
+
+        return replace(path, run=run)
+
     def _stage(self, stage: ServedStage) -> ServedStage:
         def run(reference: ReferenceOutput) -> Arrays:
-            return self._recall((stage.id, id(reference)), lambda: stage.run(reference), size_of_arrays)
+            return self._recall((stage.id, id(reference)), lambda: stage.run(reference), _size_of)
 
         return replace(stage, run=run)
 
@@ -58,10 +73,9 @@ class OutputMemory:
         return outputs
 
 
-def size_of_arrays(arrays: Mapping[str, Any]) -> int:
-    """Return the size of arrays in bytes."""
+def _size_of(arrays: Mapping[str, Any]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
 def _size_of_all(outputs: Sequence[Arrays]) -> int:
-    return sum(map(size_of_arrays, outputs))
+    return sum(map(_size_of, outputs))
