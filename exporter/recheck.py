@@ -29,20 +29,23 @@ from exporter.outputs.assumptions import output_assumptions
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.outputs.registry import options_of_task
 from exporter.outputs.target_transform import read_target_option
+from exporter.parity.golden import check_golden
 from exporter.parity.pictures import draw_pictures
 from exporter.parity.proof_cache import ProofCache
 from exporter.parity.whole import check_lengths, check_task_name, describe_difference, with_checks
 from exporter.precision.flips import draw_golden_flips
 from exporter.progress import Progress, ProgressListener, describe_rows
 from exporter.recipe_from_artifact import options_from_artifact, own_values, postprocessing_from_artifact
-from runtime.artifact.open import Artifact, open_artifact
+from runtime.artifact.golden import read_golden
+from runtime.artifact.open import Artifact, artifact_errors, open_artifact
+from runtime.artifact.proof import check_proof
 from runtime.engine.devices import DeviceOptions
 from runtime.errors import DeviceError
 from runtime.evidence import Evidence, Row, WholeCheck
-from runtime.manifest import DEFERRING, LAYOUT, Input
+from runtime.manifest import DEFERRING, FULL_PRECISION, LAYOUT, Input
 from runtime.model import Model
 from runtime.reports import Picture, unfinished
-from runtime.verify import verify_model
+from runtime.verify import Check, verify_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ def recheck_artifact(
         evidence = with_checks(evidence, tuple(lengths), random=subject.noise.random)
         step.finding = ", ".join(dict.fromkeys(check.subject for check in evidence.whole))
     with progress.step("golden") as step:
-        golden = _golden_rows(artifact)
+        golden = _golden_rows(artifact, eager, subject)
         evidence = _with_rows(evidence, subject, golden)
         step.finding = describe_rows(golden)
     if pictures:
@@ -258,28 +261,40 @@ def _with_rows(evidence: Evidence, subject: parity.ParityInputs, rows: Sequence[
     return parity.judge(msgspec.structs.replace(evidence, rows=(*evidence.rows, *rows)), random=subject.noise.random)
 
 
-def _golden_rows(artifact: Artifact) -> list[Row]:
-    """Return the result of 'truecopy verify', of every variant: its golden set may be stale.
+def _golden_rows(artifact: Artifact, eager: parity.EagerModel, subject: parity.ParityInputs) -> list[Row]:
+    """Return what is stale of the golden set: by the eager model, and a variant's own by 'truecopy verify'.
 
     It may also hold what no option repeats.
     """
-    return [row for precision in artifact.manifest.precisions for row in _golden_rows_of(artifact, precision)]
+    manifest = artifact.manifest
+    with artifact_errors(artifact.path):
+        golden = read_golden(artifact.file(manifest.golden.file)).cases
+        check_proof(artifact, golden)
+        rows = _rows_of_checks(manifest.golden.file, len(golden), tuple(check_golden(golden, eager, subject)))
+    for precision in manifest.precisions:
+        if precision != FULL_PRECISION:
+            rows += _rows_of_variant(artifact, precision)
+    return rows
 
 
-def _golden_rows_of(artifact: Artifact, precision: str) -> list[Row]:
+def _rows_of_variant(artifact: Artifact, precision: str) -> list[Row]:
     with Model(artifact, precision=precision, device="cpu") as model:
         approximation = model.variant.approximation
         golden = LAYOUT.golden if approximation is None else approximation.golden.file
         pair = f", {precision}" if precision.endswith(DEFERRING) else ""
         verification = verify_model(artifact, model, whole_path=True)
+    return _rows_of_checks(f"{golden}{pair}", verification.inputs, verification.checks)
+
+
+def _rows_of_checks(path: str, inputs: int, checks: Sequence[Check]) -> list[Row]:
     return [
         Row(
-            path=f"{golden}{pair}",
+            path=path,
             device="cpu",
             stage=check.stage,
             group=check.title,
-            planned=verification.inputs,
-            inputs=verification.inputs,
+            planned=inputs,
+            inputs=inputs,
             fault=None if check.passed else "value",
             finding="" if check.passed else f"'{check.title}': expected at most {check.limit:g}, got {check.worst:g}",
             worst_input=check.title,
@@ -290,7 +305,7 @@ def _golden_rows_of(artifact: Artifact, precision: str) -> list[Row]:
             floor=None,
             limit=check.limit,
         )
-        for check in verification.checks
+        for check in checks
     ]
 
 

@@ -1,5 +1,6 @@
 """Verification of an artifact on a device, with its golden inputs."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
@@ -21,7 +22,7 @@ from runtime.errors import ArtifactError
 from runtime.evidence import Stage
 from runtime.inputs.decoder import PreparedInput
 from runtime.inputs.registry import kind_of, open_payload
-from runtime.manifest import DEFERRING, FULL_PRECISION
+from runtime.manifest import DEFERRING, FULL_PRECISION, Golden, Manifest, VariantGolden
 from runtime.model import Model
 from runtime.outputs.precision import precision_of
 from runtime.outputs.registry import open_interpreter
@@ -30,6 +31,7 @@ from runtime.results import InputScores
 # How files begin whose decoding may be rounded: JPEG, WebP.
 _LOSSY = (b"\xff\xd8", b"RIFF")
 
+OutputLimits: TypeAlias = Golden | VariantGolden
 _Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
 
@@ -132,6 +134,91 @@ def run_golden(artifact: Artifact, model: Model, arrays: Arrays) -> Mapping[str,
     return run_within_limit(artifact, lambda: model.run(arrays))
 
 
+class GoldenComparison:
+    """Golden cases beside what is given for them now: by the runtime, or by the eager model again.
+
+    ``limits`` are those of outputs; ``expected`` has for each case the outputs that are right, where these are not the
+    eager model's alone.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        golden: Sequence[GoldenCase],
+        limits: OutputLimits,
+        expected: Sequence[Sequence[_Outputs]] | None = None,
+    ) -> None:
+        self._golden = golden
+        self._limits = limits
+        self._expected = [[case.outputs] for case in golden] if expected is None else expected
+        self._kind = kind_of(manifest.inputs)
+        self._trim = open_interpreter(manifest.task).trim
+        self._prepared_limit = manifest.golden.prepared_limit
+        payload = open_payload(manifest.inputs)
+        self._lossy = [any(data.startswith(_LOSSY) for data in payload.encoded_files(case.source)) for case in golden]
+
+    def prepared(self, inputs: Sequence[Arrays]) -> Iterator[Check]:
+        """Yield the checks of prepared inputs, one per case.
+
+        Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
+        """
+        for lossy, limit in ((False, 0.0), (True, self._prepared_limit)):
+            differences = [
+                largest_difference(arrays[name], case.prepared[name]) if name in case.prepared else math.inf
+                for arrays, case, of_lossy in zip(inputs, self._golden, self._lossy, strict=True)
+                for name in arrays
+                # Beside a photo, an input may have numbers, which no decoder rounds.
+                if (of_lossy and arrays[name].dtype.kind == "u") == lossy
+            ]
+            if differences:
+                worst = max(differences)
+                yield Check(
+                    name="prepared",
+                    stage=self._kind.prepared_stage,
+                    lossy=lossy,
+                    passed=worst <= limit,
+                    worst=worst,
+                    limit=limit,
+                    unit=self._kind.prepared_unit,
+                )
+
+    def network(self, outputs: Sequence[_Outputs]) -> Iterator[Check]:
+        """Yield the checks of outputs for golden prepared inputs, one per output."""
+        limits = self._limits.output_limits
+        for output, worst in self._worst_by_output(outputs, range(len(self._golden)), limits).items():
+            yield _check_of_output("network", output, worst, limits, stage="network", lossy=False)
+
+    def end_to_end(self, name: str, outputs: Sequence[_Outputs]) -> Iterator[Check]:
+        """Yield the checks of outputs for raw inputs; lossy formats have limits for what their decoders may round."""
+        for lossy, limits in ((False, self._limits.output_limits), (True, self._limits.end_to_end_limits)):
+            rows = [row for row, of_lossy in enumerate(self._lossy) if of_lossy == lossy]
+            if rows:
+                for output, worst in self._worst_by_output(outputs, rows, limits).items():
+                    yield _check_of_output(name, output, worst, limits, stage="end to end", lossy=lossy)
+
+    def labels(self, results: Sequence[Arrays]) -> Iterator[Check]:
+        """Yield the check of the results of the golden outputs; none where they have no meaning.
+
+        They depend on no device, and so have to be equal.
+        """
+        if any(results):
+            wrong = sum(not _equals(result, case.labels) for result, case in zip(results, self._golden, strict=True))
+            yield Check(name="labels", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
+
+    def _worst_by_output(
+        self, outputs: Sequence[_Outputs], rows: Sequence[int], names: Iterable[str]
+    ) -> dict[str, float]:
+        """Return the largest difference of some cases from the outputs that are right, by output."""
+        trimmed = {row: self._trim(outputs[row]) for row in rows}
+        return {
+            name: max(
+                min(largest_difference(trimmed[row][name], expected[name]) for expected in self._expected[row])
+                for row in rows
+            )
+            for name in names
+        }
+
+
 class _GoldenChecks:
     """The checks of one model with its golden cases."""
 
@@ -139,13 +226,11 @@ class _GoldenChecks:
         self._artifact = artifact
         self._model = model
         self._golden = golden
-        self._payload = open_payload(model.manifest.inputs)
         # For each golden input the outputs that are right, of which a row too near a limit has those of two precisions.
         self._expected: Sequence[Sequence[_Outputs]] = [[case.outputs] for case in golden]
-        self._prepared_limit = model.manifest.golden.prepared_limit
         approximation = model.variant.approximation
         self._defers = False
-        self._limits = model.manifest.golden if approximation is None else approximation.golden
+        limits: OutputLimits = model.manifest.golden if approximation is None else approximation.golden
         if approximation is not None:
             outputs = read_golden_outputs(artifact.file(approximation.golden.file), count=len(golden))
             check_measured_limits(artifact, approximation, eager=[case.outputs for case in golden], own=outputs)
@@ -158,6 +243,7 @@ class _GoldenChecks:
                     for own, case in zip(outputs, golden, strict=True)
                 ]
                 self._defers = True
+        self._comparison = GoldenComparison(model.manifest, golden, limits, self._expected)
         with warnings.catch_warnings():
             # The golden set has photos with an EXIF rotation on purpose: elsewhere that is worth a warning.
             warnings.simplefilter("ignore")
@@ -167,67 +253,29 @@ class _GoldenChecks:
 
     def run(self, *, whole_path: bool) -> Iterator[Check]:
         """Yield every check that applies to the model."""
-        model, golden = self._model, self._golden
+        model, golden, comparison = self._model, self._golden, self._comparison
         prepared = [model.prepare(decoded) for decoded in self._decoded]
         stacked = [model.stack([prepared_input]) for prepared_input in prepared]
-        yield from self._check_prepared(stacked)
-        yield from self._check_network([self._run(case.prepared) for case in golden])
-        yield from self._check_end_to_end("end to end", [self._run(arrays) for arrays in stacked])
+        yield from comparison.prepared(stacked)
+        of_golden = [self._run(case.prepared) for case in golden]
+        yield from comparison.network(of_golden)
+        alone = [
+            outputs if _equals(arrays, case.prepared) else self._run(arrays)
+            for arrays, case, outputs in zip(stacked, golden, of_golden, strict=True)
+        ]
+        yield from comparison.end_to_end("end to end", alone)
         if len(golden) > 1 and model.variant.shares_batches:
-            yield from self._check_end_to_end("in a batch", self._run_in_batches(prepared))
-        yield from self._check_labels(prepared)
+            yield from comparison.end_to_end("in a batch", self._run_in_batches(prepared))
+        yield from comparison.labels(self._results(prepared))
         if self._defers:
             yield self._check_deferral(model.score(prepared))
         variant = model.variant
         if whole_path and model.device == "cpu" and variant.model != variant.network:
             outputs = [self._run(model.raw_arrays(decoded)) for decoded in self._decoded]
-            yield from self._check_end_to_end(variant.model, outputs)
+            yield from comparison.end_to_end(variant.model, outputs)
 
     def _run(self, arrays: Arrays) -> _Outputs:
         return run_golden(self._artifact, self._model, arrays)
-
-    def _check_prepared(self, stacked: Sequence[Arrays]) -> Iterator[Check]:
-        """Yield the checks of what the host prepares.
-
-        Only lossy formats have a limit, as their decoders may round: pixels of all others are equal on every machine.
-        """
-        kind = kind_of(self._model.manifest.inputs)
-        for lossy, limit in ((False, 0.0), (True, self._prepared_limit)):
-            differences = [
-                largest_difference(arrays[name], case.prepared[name])
-                for arrays, case in zip(stacked, self._golden, strict=True)
-                for name in arrays
-                # Beside a photo, an input may have numbers, which no decoder rounds.
-                if (self._is_lossy(case) and arrays[name].dtype.kind == "u") == lossy
-            ]
-            if differences:
-                worst = max(differences)
-                yield Check(
-                    name="prepared",
-                    stage=kind.prepared_stage,
-                    lossy=lossy,
-                    passed=worst <= limit,
-                    worst=worst,
-                    limit=limit,
-                    unit=kind.prepared_unit,
-                )
-
-    def _is_lossy(self, case: GoldenCase) -> bool:
-        return any(data.startswith(_LOSSY) for data in self._payload.encoded_files(case.source))
-
-    def _check_network(self, outputs: Sequence[_Outputs]) -> Iterator[Check]:
-        """Yield the checks of outputs for golden prepared inputs, one per output."""
-        limits = self._limits.output_limits
-        for output, worst in self._worst_by_output(outputs, range(len(self._golden)), limits).items():
-            yield _check_of_output("network", output, worst, limits, stage="network", lossy=False)
-
-    def _check_end_to_end(self, name: str, outputs: Sequence[_Outputs]) -> Iterator[Check]:
-        """Yield the checks of outputs for raw inputs; lossy formats have limits for what their decoders may round."""
-        for lossy, limits in ((False, self._limits.output_limits), (True, self._limits.end_to_end_limits)):
-            rows = [row for row, case in enumerate(self._golden) if self._is_lossy(case) == lossy]
-            if rows:
-                for output, worst in self._worst_by_output(outputs, rows, limits).items():
-                    yield _check_of_output(name, output, worst, limits, stage="end to end", lossy=lossy)
 
     def _run_in_batches(self, prepared: Sequence[PreparedInput]) -> list[_Outputs]:
         """Return the outputs of inputs that share batches where they may, as those of batches of one.
@@ -258,38 +306,20 @@ class _GoldenChecks:
         )
         return Check(name="deferral", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
 
-    def _check_labels(self, prepared: Sequence[PreparedInput]) -> Iterator[Check]:
-        """Yield the check of the results that the runtime makes of the eager model's outputs; none for raw outputs.
-
-        They depend on no device, and so have to be equal.
-        """
+    def _results(self, prepared: Sequence[PreparedInput]) -> list[Arrays]:
+        """Return the results that the runtime makes of the eager model's outputs."""
         model = self._model
-        wrong = 0
-        expected = False
+        results: list[Arrays] = []
         for case, prepared_input in zip(self._golden, prepared, strict=True):
             (scores,) = model.split(case.outputs, [prepared_input])
-            labels = model.interpret(scores, name="").to_arrays()
-            equal = labels.keys() == case.labels.keys() and all(
-                largest_difference(labels[name], array) == 0.0 for name, array in case.labels.items()
-            )
-            wrong += not equal
-            expected = expected or bool(labels)
-        if expected:
-            yield Check(name="labels", stage="labels", passed=not wrong, worst=wrong, limit=0.0, unit="inputs")
+            results.append(model.interpret(scores, name="").to_arrays())
+        return results
 
-    def _worst_by_output(
-        self, outputs: Sequence[_Outputs], rows: Sequence[int], names: Iterable[str]
-    ) -> dict[str, float]:
-        """Return the largest difference of some golden rows from the eager model, by output."""
-        trim = open_interpreter(self._model.manifest.task).trim
-        trimmed = {row: trim(outputs[row]) for row in rows}
-        return {
-            name: max(
-                min(largest_difference(trimmed[row][name], expected[name]) for expected in self._expected[row])
-                for row in rows
-            )
-            for name in names
-        }
+
+def _equals(arrays: Arrays, others: Arrays) -> bool:
+    return arrays.keys() == others.keys() and all(
+        largest_difference(array, others[name]) == 0.0 for name, array in arrays.items()
+    )
 
 
 def _check_of_output(

@@ -1,15 +1,17 @@
 """Golden set: the compared inputs that travel with the artifact, with eager's outputs for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from exporter.outputs.registry import open_reference
-from exporter.parity.cases import ReferenceOutput
+from exporter.parity.cases import SAMPLES, Case, ReferenceOutput
 from exporter.parity.noise import NoiseMeasurement
+from exporter.parity.subject import EagerModel, ParityInputs
 from runtime.artifact.golden import GoldenCase, GoldenSet
 from runtime.artifact.proof import OTHER_MACHINES
 from runtime.manifest import LAYOUT, Golden, Task
+from runtime.verify import Check, GoldenComparison
 
 # A golden set is evidence, not payload: a share of the artifact, or a fixed size beside small weights.
 _SHARE = 0.02
@@ -48,6 +50,33 @@ def golden_limits(noise: NoiseMeasurement, *, prepared_limit: float, decoder_tol
         end_to_end_limits={
             name: max(limit, decoder_tolerance * noise.size(name)) if limit else 0.0 for name, limit in limits.items()
         },
+    )
+
+
+def check_golden(golden: Sequence[GoldenCase], eager: EagerModel, subject: ParityInputs) -> Iterator[Check]:
+    """Yield the checks of an artifact's golden cases with what the eager model gives for their inputs now.
+
+    What the runtime gives is compared with the same outputs elsewhere: nothing is run but the eager model, on inputs
+    that are none of its cases. Raises ConversionError and PreprocessingError where it does not take one.
+    """
+    known = {reference.case.data: reference for reference in eager.references}
+    others = [
+        Case(name=f"golden input {row}", data=case.source, group=SAMPLES)
+        for row, case in enumerate(golden)
+        if case.source not in known
+    ]
+    if others:
+        known |= {one.case.data: one for one in eager.reference.run(others).outputs(eager.postprocessing)}
+    references = [known[case.source] for case in golden]
+    comparison = GoldenComparison(subject.manifest, golden, subject.manifest.golden)
+    yield from comparison.prepared([reference.prepared.arrays for reference in references])
+    yield from comparison.end_to_end("end to end", [reference.outputs for reference in references])
+    meaning = open_reference(subject.manifest.task, subject.labels)
+    yield from comparison.labels(
+        [
+            meaning.expected_result(case.outputs, reference.prepared.parts)
+            for case, reference in zip(golden, references, strict=True)
+        ]
     )
 
 
