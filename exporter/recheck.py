@@ -18,6 +18,7 @@ from exporter.backends.registry import (
     open_paths,
 )
 from exporter.checkpoint import check_unchanged
+from exporter.checkpoint.memory import only_new_objects
 from exporter.eager.source import open_eager_network
 from exporter.errors import ParityError
 from exporter.inputs.adapter import InputPipeline
@@ -155,14 +156,15 @@ def recheck_artifact(
             step.finding = differs[0].finding
         return RecheckResult(evidence=evidence)
     extent = _Extent(pixels=pixels, thorough=options.thorough, pictures=pictures, progress=progress, cache=cache)
-    evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
+    with only_new_objects():
+        evidence, drawn = _compare(artifact, subject, adapter, postprocessing, extent)
     with progress.step("whole") as step:
         evidence = compare_whole(artifact, subject, adapter, evidence, labels=own_labels)
         lengths = check_lengths(options.lengths, evidence.lengths, artifact, stage=adapter.inputs_stage)
         evidence = with_checks(evidence, tuple(lengths), random=subject.noise.random)
         step.finding = ", ".join(dict.fromkeys(check.subject for check in evidence.whole))
     with progress.step("golden") as step:
-        golden = _golden_rows(artifact, eager, subject)
+        golden = [*_golden_rows(artifact, eager, subject), *_variant_rows(artifact)]
         evidence = _with_rows(evidence, subject, golden)
         step.finding = describe_rows(golden)
     if pictures:
@@ -262,28 +264,27 @@ def _with_rows(evidence: Evidence, subject: parity.ParityInputs, rows: Sequence[
 
 
 def _golden_rows(artifact: Artifact, eager: parity.EagerModel, subject: parity.ParityInputs) -> list[Row]:
-    """Return what is stale of the golden set: by the eager model, and a variant's own by 'truecopy verify'.
-
-    It may also hold what no option repeats.
-    """
-    manifest = artifact.manifest
+    """Return what is stale of the golden set, compared with the eager model; it may hold what no option repeats."""
     with artifact_errors(artifact.path):
-        golden = read_golden(artifact.file(manifest.golden.file)).cases
+        golden = read_golden(artifact.file(artifact.manifest.golden.file)).cases
         check_proof(artifact, golden)
-        rows = _rows_of_checks(manifest.golden.file, len(golden), tuple(check_golden(golden, eager, subject)))
-    for precision in manifest.precisions:
-        if precision != FULL_PRECISION:
-            rows += _rows_of_variant(artifact, precision)
+        checks = tuple(check_golden(golden, eager, subject))
+    return _rows_of_checks(artifact.manifest.golden.file, len(golden), checks)
+
+
+def _variant_rows(artifact: Artifact) -> list[Row]:
+    """Return the result of 'truecopy verify' for every precision that is not equal to the eager model."""
+    rows = []
+    for precision in artifact.manifest.precisions:
+        if precision == FULL_PRECISION:
+            continue
+        with Model(artifact, precision=precision, device="cpu") as model:
+            approximation = model.variant.approximation
+            golden = LAYOUT.golden if approximation is None else approximation.golden.file
+            pair = f", {precision}" if precision.endswith(DEFERRING) else ""
+            verification = verify_model(artifact, model, whole_path=True)
+        rows += _rows_of_checks(f"{golden}{pair}", verification.inputs, verification.checks)
     return rows
-
-
-def _rows_of_variant(artifact: Artifact, precision: str) -> list[Row]:
-    with Model(artifact, precision=precision, device="cpu") as model:
-        approximation = model.variant.approximation
-        golden = LAYOUT.golden if approximation is None else approximation.golden.file
-        pair = f", {precision}" if precision.endswith(DEFERRING) else ""
-        verification = verify_model(artifact, model, whole_path=True)
-    return _rows_of_checks(f"{golden}{pair}", verification.inputs, verification.checks)
 
 
 def _rows_of_checks(path: str, inputs: int, checks: Sequence[Check]) -> list[Row]:

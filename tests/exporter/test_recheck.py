@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from msgspec import structs
 from mutation.planting import rehash
+from PIL import Image
 from typer.testing import CliRunner
 
 import exporter
@@ -21,6 +23,7 @@ from exporter.inputs.image.made_images import drawings_of
 from exporter.options.export import ExportOptions
 from exporter.parity.proof_cache import ProofCache
 from exporter.recheck import recheck_artifact
+from runtime.artifact.golden import GoldenSet, golden_to_npz, read_golden
 from runtime.cli.main import build_app
 from runtime.geometry import sizes
 from runtime.model import Model
@@ -73,6 +76,43 @@ def test_an_artifact_is_proven_again_and_its_pixels_of_made_images(exported, opt
     assert now == before
     assert any(sentence.startswith("CUDA: ") for sentence in evidence.not_proven) or any(
         row.device == "cuda" for row in evidence.rows
+    )
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_golden_inputs_that_only_the_export_had_are_compared_with_the_eager_model(
+    stale, options, checkpoint_file, net_file, tmp_path
+):
+    (tmp_path / "samples").mkdir()
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    photo.save(tmp_path / "samples" / "mine.png")
+    artifact = exporter.export(
+        checkpoint_file,
+        f"{net_file}:MyCNN",
+        arguments={"num_classes": 4},
+        preprocess=f"{net_file}:transform",
+        samples=tmp_path / "samples",
+        out=tmp_path / "artifact",
+    ).artifact
+    path = artifact / "golden.npz"
+    cases = read_golden(path).cases
+    mine = (tmp_path / "samples" / "mine.png").read_bytes()
+    assert mine in [case.source for case in cases]
+    if stale:
+        edited = [
+            structs.replace(case, outputs={name: 1 - array for name, array in case.outputs.items()})
+            if case.source == mine
+            else case
+            for case in cases
+        ]
+        path.write_bytes(golden_to_npz(GoldenSet(cases=tuple(edited))))
+        rehash(artifact)
+
+    evidence = recheck_artifact(artifact, options, pixels=False).evidence
+
+    assert evidence.passed is not stale
+    assert [row.stage for row in evidence.rows if row.path == "golden.npz" and row.fault] == (
+        ["end to end", "labels"] if stale else []
     )
 
 

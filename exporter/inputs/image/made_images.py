@@ -198,9 +198,13 @@ def _noise(height: int, width: int) -> NDArray[np.uint8]:
 
 def _waves(height: int, width: int) -> NDArray[np.uint8]:
     """Return waves as in photos."""
-    y, x = np.mgrid[0:height, 0:width]
-    waves = 127 * np.stack([np.sin(x / 3.1 + y / 7.7), np.cos(x / 17.3), np.sin((x + y) / 29.0)], -1) + 128
-    return waves.astype(np.uint8)
+    y, x = np.arange(height, dtype=np.float32)[:, np.newaxis], np.arange(width, dtype=np.float32)
+    waves = np.empty((height, width, 3), dtype=np.uint8)
+    # Waves across both axes are products of waves along each: no sine for every pixel.
+    for channel, (along_x, along_y) in enumerate(((x / 3.1, y / 7.7), (x / 17.3, y * 0), (x / 29.0, y / 29.0))):
+        wave = np.sin(along_x) * (127 * np.cos(along_y)) + np.cos(along_x) * (127 * np.sin(along_y))
+        waves[:, :, channel] = wave + 128
+    return waves
 
 
 def _text(height: int, width: int) -> NDArray[np.uint8]:
