@@ -139,8 +139,8 @@ class Admission:
                 f"request: too many inputs: expected at most {self.limits.queue} runs of the model in one request, got "
                 f"{runs}. Split the request, or raise the limit (--max-queue)."
             )
-        retry_after_s = self._retry_after_s()
         if self.runs + runs > self.limits.queue:
+            retry_after_s = self._retry_after_s()
             raise QueueFullError(
                 f"request: the queue is full: {self.runs} of at most {self.limits.queue} runs of the model wait or are "
                 f"in progress. Try again in {retry_after_s} s.",
@@ -148,6 +148,7 @@ class Admission:
             )
         wait_s = self.expected_wait_s()
         if wait_s > deadline.remaining_s():
+            retry_after_s = self._retry_after_s()
             raise QueueFullError(
                 f"request: the queue is too long for its deadline: {max(deadline.remaining_s(), 0):.1f} s remain, and "
                 f"the expected wait is {wait_s:.1f} s. Try again in {retry_after_s} s, or allow more time.",

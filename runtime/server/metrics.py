@@ -96,6 +96,8 @@ class Metrics:
             _SECONDS,
         )
         self._batches = self._histograms("truecopy_batch_size", "Inputs in one run", ["model"], _SIZES)
+        # By model, what each of its jobs is added to: the histograms of the stages, and that of the batches.
+        self._of_models: dict[str, tuple[dict[str, _Histogram], _Histogram]] = {}
         self._rejected = Counter(
             "truecopy_rejected", "Requests rejected, by reason", ["reason"], registry=self._registry
         )
@@ -117,9 +119,13 @@ class Metrics:
 
     def add_job(self, model: str, seconds: Mapping[str, float], *, batch_size: int) -> None:
         """Observe a job that ran in a batch of ``batch_size`` inputs."""
-        for stage, histograms in zip(STAGES, self._stages, strict=True):
-            histograms.labels(model).observe(seconds[stage])
-        self._batches.labels(model).observe(batch_size)
+        if model not in self._of_models:
+            stages = {stage: each.labels(model) for stage, each in zip(STAGES, self._stages, strict=True)}
+            self._of_models[model] = (stages, self._batches.labels(model))
+        by_stage, batches = self._of_models[model]
+        for stage, histogram in by_stage.items():
+            histogram.observe(seconds[stage])
+        batches.observe(batch_size)
 
     def add_row(self, model: str, precision: str) -> None:
         """Count a row of a model by the precision that computed it; rows of fp32 alone are not counted."""

@@ -41,6 +41,9 @@ T = TypeVar("T")
 # Up to this size, bodies are parsed and scores interpreted on the event loop: a thread switch costs about as much.
 _ON_LOOP_BYTES = 16 * 1024
 
+# From then on a request's client is watched for its disconnection.
+_WATCHED_AFTER_S = 0.05
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
@@ -200,19 +203,27 @@ class Service:
             return response, _longest_stages(jobs)
 
     async def cancel_on_disconnect(
-        self, response: Awaitable[T], disconnected: Awaitable[object], context: RequestContext
+        self, response: Awaitable[T], wait_for_disconnect: Callable[[], Awaitable[object]], context: RequestContext
     ) -> T:
-        """Return ``response``, unless ``disconnected`` ends first: then drop its work and raise ClientLeftError."""
+        """Return ``response``, unless the client leaves first: then drop its work and raise ClientLeftError.
+
+        Clients of short requests are not watched: a task for each would cost more than what they may leave behind.
+        """
         task = asyncio.current_task()
         assert task is not None, "a request runs in a task"
+        watcher: asyncio.Future[object] | None = None
+
+        def watch() -> None:
+            nonlocal watcher
+            watcher = asyncio.ensure_future(wait_for_disconnect())
+            watcher.add_done_callback(on_disconnect)
 
         def on_disconnect(future: asyncio.Future[object]) -> None:
             if not future.cancelled():
                 self.cancel(context)
                 task.cancel()
 
-        watcher = asyncio.ensure_future(disconnected)
-        watcher.add_done_callback(on_disconnect)
+        timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_S, watch)
         try:
             return await response
         except asyncio.CancelledError:
@@ -221,8 +232,10 @@ class Service:
             task.uncancel()
             raise ClientLeftError from None
         finally:
-            watcher.remove_done_callback(on_disconnect)
-            watcher.cancel()
+            timer.cancel()
+            if watcher is not None:
+                watcher.remove_done_callback(on_disconnect)
+                watcher.cancel()
 
     def cancel(self, context: RequestContext) -> None:
         """Drop the work of a request whose client disconnected."""
@@ -282,12 +295,14 @@ class Service:
             for start in starts
         ]
         self._scheduler.put(jobs)
+        timer = loop.call_later(context.remaining_s(), _expire, done)
         try:
-            async with asyncio.timeout(context.remaining_s()):
-                await done
+            await done
         except TimeoutError:
             self.cancel(context)
             raise context.deadline_error() from None
+        finally:
+            timer.cancel()
         _raise_first_error(jobs)
         return jobs
 
@@ -304,6 +319,11 @@ class Service:
             for result in job.results:
                 if isinstance(result, Scores) and (precision := precision_of(result.value)):
                     self.metrics.add_row(model.name, precision)
+
+
+def _expire(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_exception(TimeoutError())
 
 
 class _OutcomeCounter:

@@ -23,6 +23,7 @@ from runtime.server.http.cors import (
     without_prefix,
 )
 from runtime.server.http.endpoints import Endpoint, build_endpoints
+from runtime.server.http.headers import header
 from runtime.server.http.responses import encode_error, encode_json
 from runtime.server.service import Service
 
@@ -85,10 +86,9 @@ class HttpApp:
             await self._router(scope, receive, send)
             return
         scope["path"] = canonical_path(without_prefix(scope["path"], self._root_path))
-        headers = dict(scope["headers"])
         context = new_context(
-            request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
-            traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
+            request_id=header(scope, b"x-request-id") or "",
+            traceparent=header(scope, b"traceparent") or "",
             deadline_s=self._service.limits.deadline_s,
         )
         scope["app"] = self  # makes the router raise an exception for a wrong method
@@ -121,7 +121,7 @@ class HttpApp:
             context: RequestContext = scope[_CONTEXT]
             try:
                 if not endpoint.public:
-                    self._auth.check(request.headers.get("authorization", ""))
+                    self._auth.check(header(scope, b"authorization") or "")
                 response = await endpoint.handler(request, context)
             except TruecopyError as error:
                 response = self._error(error, context)
@@ -154,9 +154,8 @@ class HttpApp:
         allowed = (raised.headers or {}).get("Allow", "")
         path, method = scope["path"][:200], scope["method"]
         error = MethodError(f"'{path}': wrong method: expected {allowed}, got {method}. Use {allowed}.")
-        headers = dict(scope["headers"])
-        if method == "OPTIONS" and b"access-control-request-method" in headers:
-            error = MethodError(origin_refused(headers.get(b"origin", b"").decode("latin-1")))
+        if method == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
+            error = MethodError(origin_refused(header(scope, b"origin") or ""))
         response = self._error(error, scope[_CONTEXT])
         response.headers["allow"] = allowed
         return response

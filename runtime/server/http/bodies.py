@@ -9,6 +9,7 @@ from runtime.errors import InputError
 from runtime.server.admission import Admission, BodyReservation
 from runtime.server.context import RequestContext
 from runtime.server.errors import ClientLeftError, MediaTypeError, TooLargeError
+from runtime.server.http.headers import header
 from runtime.server.numbers import whole_number
 from runtime.server.service import Service
 
@@ -32,7 +33,7 @@ async def read_body(request: Request, reservation: BodyReservation, service: Ser
     """
     admission = service.admission
     body = await service.within_deadline(_receive(request, reservation, admission), context)
-    encoding = request.headers.get("content-encoding", "").strip().lower()
+    encoding = (header(request.scope, b"content-encoding") or "").strip().lower()
     if encoding in {"", "identity"}:
         return body
     return await service.decode(
@@ -46,8 +47,8 @@ async def _receive(request: Request, reservation: BodyReservation, admission: Ad
     Raises TooLargeError from its declared length alone, where it has one, QueueFullError as its bytes arrive, and
     ClientLeftError when the client disconnects in the middle.
     """
-    header = request.headers.get("content-length")
-    declared_bytes = 0 if header is None else whole_number(header, "Content-Length", from_text=True)
+    length = header(request.scope, b"content-length")
+    declared_bytes = 0 if length is None else whole_number(length, "Content-Length", from_text=True)
     admission.check_body(declared_bytes)
     body = BytesIO()
     while True:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from runtime.results import Failure
 from runtime.server.context import RequestContext
 from runtime.server.errors import NotFoundError, bounded
 from runtime.server.http.bodies import read_body
+from runtime.server.http.headers import header
 from runtime.server.http.openapi import build_openapi
 from runtime.server.http.page import PageEndpoints
 from runtime.server.http.requests import apply_timeout, parse_infer, parse_predict
@@ -104,12 +106,14 @@ class _InferenceEndpoints:
             body = await read_body(request, reservation, service, context)
             parsed = await parse_predict(request, body, model, service, reservation)
             predicting = service.predict(model, parsed.sources, context, top_k=parsed.top_k, threshold=parsed.threshold)
-            predictions = await service.cancel_on_disconnect(predicting, _wait_for_disconnect(request), context)
+            predictions = await service.cancel_on_disconnect(
+                predicting, partial(_wait_for_disconnect, request), context
+            )
             context.stage_seconds = dict(predictions.seconds)
             first = predictions.results[0]
             if not parsed.is_list and isinstance(first, Failure):
                 raise InputError(first.error)
-            accept_encoding = request.headers.get("accept-encoding", "")
+            accept_encoding = header(request.scope, b"accept-encoding") or ""
             return await service.convert(
                 size_of_results(predictions.results), lambda: encode_predictions(predictions, accept_encoding)
             )
@@ -124,9 +128,11 @@ class _InferenceEndpoints:
             body = await read_body(request, reservation, service, context)
             parsed = await parse_infer(request, body, model, service, reservation)
             inferring = service.infer(parsed, context)
-            response, seconds = await service.cancel_on_disconnect(inferring, _wait_for_disconnect(request), context)
+            response, seconds = await service.cancel_on_disconnect(
+                inferring, partial(_wait_for_disconnect, request), context
+            )
             context.stage_seconds = dict(seconds)
-            accept_encoding = request.headers.get("accept-encoding", "")
+            accept_encoding = header(request.scope, b"accept-encoding") or ""
             return await service.convert(
                 size_bytes(response.outputs), lambda: encode_infer_response(response, seconds, accept_encoding)
             )

@@ -128,6 +128,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.quiet_since = time.monotonic()
         self._bytes_since_progress += len(data)
         super().data_received(data)
+        if self._in_headers and self._timer is None:  # of a later request, which has a time of its own
+            self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._close_slow)
         if self._bytes_since_progress > _HEADER_LIMIT_BYTES + len(data) and not self.transport.is_closing():
             self._refused = _too_large()
             self.send_400_response("")
@@ -154,10 +156,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Start to count a request's headers; those of a later request on this connection have a timer of their own."""
+        """Start to count a request's headers."""
         super().on_message_begin()
-        if self._timer is None:
-            self._timer = self.loop.call_later(_HEADER_LIMIT_S, self._close_slow)
         self._in_headers = True
         self._header_bytes = 0
 

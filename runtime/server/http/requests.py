@@ -16,6 +16,7 @@ from runtime.server.decoding import decode, detached
 from runtime.server.errors import bounded
 from runtime.server.http.charsets import to_utf8
 from runtime.server.http.forms import FormPart, count_parts, read_form
+from runtime.server.http.headers import header
 from runtime.server.jobs import AcceptedInput, InputSource, RejectedInput
 from runtime.server.numbers import whole_number
 from runtime.server.open_inference.json_format import BodyFormat, request_from_body
@@ -90,11 +91,11 @@ _json_decoder = msgspec.json.Decoder(_JsonBody)
 
 def apply_timeout(request: Request, context: RequestContext) -> None:
     """Apply the header X-Request-Timeout, in seconds; raises InputError unless it is a number above 0."""
-    header = request.headers.get("x-request-timeout")
-    if header is not None:
-        seconds = _number(header, "X-Request-Timeout")
+    timeout = header(request.scope, b"x-request-timeout")
+    if timeout is not None:
+        seconds = _number(timeout, "X-Request-Timeout")
         if not 0 < seconds < float("inf"):
-            raise InputError(f"X-Request-Timeout: expected seconds above 0, got {header[:40]!r}. Change the header.")
+            raise InputError(f"X-Request-Timeout: expected seconds above 0, got {timeout[:40]!r}. Change the header.")
         context.shorten(seconds)
 
 
@@ -107,7 +108,7 @@ async def parse_predict(
     TooLargeError for more inputs than a request may have, MediaTypeError for a content type that the model's kind does
     not have.
     """
-    content_type = request.headers.get("content-type", "")
+    content_type = header(request.scope, b"content-type") or ""
     media_type = content_type.partition(";")[0].strip().lower()
     is_form = media_type == _FORM
     is_table = media_type in model.payload.table_types
@@ -137,8 +138,8 @@ async def parse_infer(
     request: Request, body: bytes, model: ServedModel, service: Service, reservation: BodyReservation
 ) -> InferRequest:
     """Return the request of the Open Inference Protocol in a body; raises InputError for anything else."""
-    header = request.headers.get(HEADER_LENGTH)
-    header_length = None if header is None else whole_number(header, HEADER_LENGTH, from_text=True)
+    length = header(request.scope, HEADER_LENGTH.lower().encode())
+    header_length = None if length is None else whole_number(length, HEADER_LENGTH, from_text=True)
     inputs, encoded = input_specs(model.manifest), encoded_inputs(model.manifest)
     if header_length == 0 and (len(inputs) != 1 or inputs[0].name not in encoded):
         raise InputError(
@@ -148,7 +149,7 @@ async def parse_infer(
     body_format = BodyFormat(header_length=header_length, base64_inputs=encoded, raw_input=inputs[0].name)
     version = request.path_params.get("version", "")
     claims = service.tensor_claims(model, reservation)
-    content_type = request.headers.get("content-type", "")
+    content_type = header(request.scope, b"content-type") or ""
     return await service.decode(
         len(body) if header_length is None else header_length,
         lambda: request_from_body(

@@ -6,7 +6,6 @@ import hashlib
 import time
 import tracemalloc
 import zlib
-from typing import ClassVar
 
 import pytest
 
@@ -99,9 +98,8 @@ def test_a_form_is_read_in_pieces_to_the_same_parts(monkeypatch, size):
 class Chunked:
     """A request whose body arrives in chunks, which are made as they are asked for."""
 
-    headers: ClassVar = {}
-
     def __init__(self):
+        self.scope = {"headers": []}
         self._numbers = iter(range(256))
 
     async def receive(self):

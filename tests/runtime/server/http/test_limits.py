@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from runtime.server.http import limits
 from runtime.server.http.limits import BoundedProtocol
 
 
@@ -174,6 +175,13 @@ async def two_pieces(scope, receive, send):
     await send({"type": "http.response.body", "body": b"cd"})
 
 
+async def whole_response(scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def no_body(scope, receive, send):
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})
@@ -210,3 +218,35 @@ def test_the_head_of_a_response_is_written_with_the_first_piece_of_its_body(app,
 
     assert len(writes) == len(ends)
     assert all(write.endswith(end) for write, end in zip(writes, ends, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "begun", "is_closed"),
+    [
+        ("", "", True),
+        ("", "GET / HTTP/1.1\r\nHo", True),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", False),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHo", True),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab", False),
+    ],
+)
+def test_headers_have_a_time_limit_of_their_own_on_a_connection_with_earlier_requests(
+    before, begun, is_closed, monkeypatch
+):
+    """Bodies have the request's deadline, and a connection without a request uvicorn's own limit."""
+    monkeypatch.setattr(limits, "_HEADER_LIMIT_S", 0.0)
+
+    async def receive():
+        config = uvicorn.Config(whole_response, lifespan="off", log_config=None)
+        config.load()
+        protocol = BoundedProtocol(config, ServerState(), {}, most_connections=1)
+        protocol.connection_made(transport := Recorder())
+        for data in filter(None, (before, begun)):
+            protocol.data_received(data.encode())
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)  # the event loop's timers
+        closed = transport.closed
+        protocol.connection_lost(None)
+        return closed
+
+    assert asyncio.run(receive()) is is_closed
