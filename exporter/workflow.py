@@ -353,11 +353,12 @@ def _prove(subject: _Subject, written: _Written, folder: Path, advance: Advance)
         location = f" Located: {report.sentence}."
     failed = evidence.verdict == "failed"
     verdict = "not equal to the eager model" if failed else "the comparison is inconclusive"
+    worst = evidence.rows[evidence.first_fault].worst_input if evidence.first_fault is not None else ""
     action = advise(
         evidence,
         right_unoptimized=is_right_unoptimized(artifact, expected, evidence),
         exporter=artifact.manifest.source.onnx_exporter,
-        hidden=expected.describe_hidden(),
+        hidden=expected.describe_hidden() or expected.describe_unstable(worst),
     )
     raise ParityError(
         f"'{evidence.artifact}': {verdict}: {evidence.reason}.{location} Nothing was written. {action}", report=evidence

@@ -179,6 +179,40 @@ def measure_noise(
     return NoiseMeasurement(noise=noise, random=random, no_batch=no_batch or report.depends_on_batch)
 
 
+def describe_unstable(
+    network: nn.Module,
+    references: Sequence[ReferenceOutput],
+    postprocessing: Postprocessing,
+    measured: NoiseMeasurement,
+    *,
+    name: str,
+) -> str:
+    """Return in words that the eager model itself moves beyond its limit on the input ``name``; else empty.
+
+    The limits are those of the inputs that were ``measured``; weights that were never trained may amplify roundings a
+    million times more on another one.
+    """
+    count = Count(None, 0)
+    for reference in references:
+        if reference.case.name != name:
+            continue
+        sources = (
+            against_threads(network, [reference], postprocessing, count),
+            against_input(network, [reference], postprocessing, continuous(references), count),
+        )
+        for source in filter(None, sources):
+            for stage, moves in (("network", source.inner), ("end to end", source.outputs)):
+                for noise in measured.noise:
+                    moved = moves.get(noise.tensor, 0.0)
+                    if noise.stage == stage and moved > noise.limit > 0:
+                        return (
+                            f"The eager model itself gives '{noise.tensor}' {moved:.1e} apart for '{name}' where "
+                            f"roundings alone differ, and {noise.floor:.1e} elsewhere: its values grow until the last "
+                            "bit decides, as with weights that were never trained. Export trained ones."
+                        )
+    return ""
+
+
 class _NoiseReport:
     """Floors and limits of the reference's tensors, for the measured causes."""
 

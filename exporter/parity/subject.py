@@ -11,7 +11,7 @@ from exporter.conversion.network_io import Dimensions
 from exporter.errors import ConversionError
 from exporter.outputs.postprocessing import Postprocessing
 from exporter.parity.cases import BATCH_SIZES, OTHER_BATCH, CaseSource, ReferenceOutput, lengths_of
-from exporter.parity.noise import NoiseMeasurement, measure_noise
+from exporter.parity.noise import NoiseMeasurement, describe_unstable, measure_noise
 from exporter.parity.reference import Reference, ReferenceRun
 from exporter.progress import Advance
 from runtime.errors import listed
@@ -33,7 +33,8 @@ class ParityInputs:
     the limits of the few inputs that ``noise`` was measured on. ``thorough`` runs every form on every input alone, and
     more sizes of batches.
     ``fallbacks`` has one sentence for each part of the artifact that is not converted as usual, and
-    ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault.
+    ``describe_hidden`` says what else than its inputs the network depends on, for the advice on a fault, and
+    ``describe_unstable`` whether the eager model itself moves as far on an input, by the input's name.
     """
 
     manifest: Manifest
@@ -48,6 +49,7 @@ class ParityInputs:
     lengths: Mapping[str, tuple[int, ...]]
     thorough: bool = False
     describe_hidden: Callable[[], str] = str
+    describe_unstable: Callable[[str], str] = str
     not_proven: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
 
@@ -137,18 +139,25 @@ def build_inputs(
         measure_noise, eager.reference.network, eager.references, eager.postprocessing, max_ratio=max_ratio
     )
     batch, decoded_batch = _run_batches(eager)
+    noise = measure(advance=advance)
+
+    def unstable(name: str) -> str:
+        network = eager.reference.network
+        return describe_unstable(network, eager.references, eager.postprocessing, noise, name=name)
+
     return ParityInputs(
         manifest=manifest,
         network=eager.reference.network,
         references=eager.references,
         batch=batch,
         decoded_batch=decoded_batch,
-        noise=measure(advance=advance),
+        noise=noise,
         remeasure=partial(measure, every_input=True),
         labels=labels,
         max_ratio=max_ratio,
         lengths=lengths_of(eager.source, eager.run.prepared),
         describe_hidden=partial(eager.reference.describe_hidden, eager.run),
+        describe_unstable=unstable,
         not_proven=(
             *eager.source.skipped_samples,
             *eager.source.assumptions,

@@ -11,7 +11,7 @@ from exporter.options.task import TaskOptions
 from exporter.outputs.registry import infer_postprocessing
 from exporter.parity import noise
 from exporter.parity.cases import Case, PreparedInput, ReferenceOutput
-from exporter.parity.noise import ROUNDINGS, measure_noise, round_up
+from exporter.parity.noise import ROUNDINGS, describe_unstable, measure_noise, round_up
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -80,6 +80,25 @@ def test_a_network_that_amplifies_one_input_is_measured_on_it_when_every_input_i
     few, every = (noise_of(Amplifying(), inputs, every_input=every).limits() for every in (False, True))
 
     assert every["probabilities"] > 10 * few["probabilities"]
+
+
+def test_an_input_that_the_eager_model_itself_moves_far_on_is_named(inputs):
+    """Where a difference is called a fault, the cause may be that input, and not the conversion."""
+
+    class Chaotic(nn.Module):
+        def forward(self, x):
+            return torch.where(x[:, 4:5] > 100, torch.sin(1e7 * x[:, :4]), x[:, :4])
+
+    inputs[1, 4] = 101.0
+    answers, postprocessing = answers_of(Chaotic(), inputs)
+    calm = [answers[row] for row in (0, 2, 3)]
+    measured = measure_noise(Chaotic(), calm, postprocessing, max_ratio=10.0)
+
+    sentences = [describe_unstable(Chaotic(), answers, postprocessing, measured, name=f"case {row}") for row in (0, 1)]
+
+    assert sentences[0] == ""
+    assert re.match(r"The eager model itself gives 'logits' .* apart for 'case 1' where roundings", sentences[1])
+    assert describe_unstable(Chaotic(), answers, postprocessing, measured, name="batch of 3") == ""
 
 
 def test_the_limit_is_the_ratio_that_was_asked_for(inputs):
