@@ -6,7 +6,6 @@ import zipfile
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
-from urllib.request import url2pathname
 
 from runtime.errors import ArtifactError, InputError
 from runtime.manifest import LAYOUT
@@ -32,6 +31,8 @@ def find_folder(path: str | Path) -> Path:
     folder = Path(path)
     url = _FILE_URL.match(str(path))
     if url is not None and not folder.exists():
+        from urllib.request import url2pathname  # and with it http and email: 20 ms of every start
+
         folder = Path(url2pathname("/" + str(path)[url.end() :]))
     if not folder.is_dir():
         raise ArtifactError(f"'{folder}': {_not_a_folder(folder)}")
