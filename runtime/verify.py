@@ -164,11 +164,13 @@ class GoldenComparison:
         """
         for lossy, limit in ((False, 0.0), (True, self._prepared_limit)):
             differences = [
-                largest_difference(arrays[name], case.prepared[name]) if name in case.prepared else math.inf
+                largest_difference(arrays[name], case.prepared[name])
+                if name in arrays and name in case.prepared
+                else math.inf
                 for arrays, case, of_lossy in zip(inputs, self._golden, self._lossy, strict=True)
-                for name in arrays
+                for name, array in {**case.prepared, **arrays}.items()
                 # Beside a photo, an input may have numbers, which no decoder rounds.
-                if (of_lossy and arrays[name].dtype.kind == "u") == lossy
+                if (of_lossy and array.dtype.kind == "u") == lossy
             ]
             if differences:
                 worst = max(differences)

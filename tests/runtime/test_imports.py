@@ -9,7 +9,7 @@ FORBIDDEN = {"torch", "torchvision", "onnx", "transformers", "exporter", "timm",
 FORBIDDEN |= {"starlette", "uvicorn", "uvloop", "grpc", "google", "prometheus_client", "python_multipart"}
 FORBIDDEN |= {"ray", "pyarrow"}
 # Of the standard library: what only servers and addresses need, 20 ms of every start.
-FOR_SERVERS = {"http", "email", "asyncio"}
+FOR_SERVERS = {"http", "asyncio"}
 
 
 def modules_after(code: str) -> set[str]:
