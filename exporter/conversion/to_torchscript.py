@@ -127,6 +127,7 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
         with _quiet(), torch.no_grad():
             for name in kept:  # methods that forward does not call would not be compiled
                 torch.jit.export(getattr(type(pipeline), name))
+            copies = _fold_once(pipeline) if kept else []
             scripted = torch.jit.script(pipeline.eval())
             frozen = torch.jit.freeze(scripted, preserved_attrs=kept)
             archive = _saved(frozen)
@@ -137,7 +138,42 @@ def write_torchscript(pipeline: nn.Module, path: Path) -> None:
         ) from error
     with archive:
         _free_constants(frozen)
+        for folded in copies:
+            folded.untyped_storage().resize_(0)
         _write_canonical(archive, path)
+
+
+def _fold_once(pipeline: nn.Module) -> list[torch.Tensor]:
+    """Fold the batch norms of a pipeline's traced network, and return the weights that are copies since.
+
+    Each method of the pipeline would fold copies of its own. torch.jit keeps them for good, in more than one graph.
+    """
+    network = getattr(pipeline, "network", None)
+    if not isinstance(network, torch.jit.ScriptModule):
+        return []
+    own = {_storage(tensor) for tensor in (*network.state_dict().values(), *_constants(network.inlined_graph))}
+    # The frozen module has the type of the trace, and cannot be compiled into another one.
+    frozen = torch.jit.freeze(network)._c
+    pipeline.network = torch.jit._recursive.wrap_cpp_module(frozen)  # type: ignore[no-untyped-call]
+    return [tensor for tensor in _constants(frozen._get_method("forward").graph) if _storage(tensor) not in own]
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's memory, which its views share."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+def _constants(graph: Any) -> Iterator[torch.Tensor]:
+    """Yield the dense tensors that a graph holds, those of its inner blocks included."""
+    for node in graph.nodes():
+        if _holds_tensor(node) and (tensor := node.t("value")).layout == torch.strided:
+            yield tensor
+        for block in node.blocks():
+            yield from _constants(block)
+
+
+def _holds_tensor(node: Any) -> bool:
+    return bool(node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t")
 
 
 def _free_constants(frozen: Any) -> None:
@@ -149,7 +185,7 @@ def _free_constants(frozen: Any) -> None:
 
     def free(block: Any) -> None:
         for node in block.nodes():
-            if node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t":
+            if _holds_tensor(node):
                 node.t_("value", torch.empty(0))
             for inner in node.blocks():
                 free(inner)

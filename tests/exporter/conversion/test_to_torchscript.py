@@ -8,6 +8,8 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 import exporter
+from exporter.backends.torchscript import Pipeline
+from exporter.conversion import to_torchscript
 from exporter.conversion.to_torchscript import load_torchscript, trace, write_torchscript
 
 
@@ -94,3 +96,45 @@ def test_no_weight_stays_in_a_compiled_graph_once_the_archive_is_written(tmp_pat
     assert sum(constants) == 0
     with torch.no_grad():
         torch.testing.assert_close(load_torchscript(tmp_path / "archive")(example), network(example))
+
+
+class Shared(nn.Module):
+    """A network one of whose constants is a view of its own weights, as torch.jit finds while it freezes."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+        self.weight = nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x).mean((2, 3)) @ self.weight[:2].t()
+
+
+def test_methods_of_a_pipeline_share_folded_weights_which_leave_with_it(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network = Shared().eval()
+    example = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = network(example)
+    frozen, constants = [], []
+    freeze, save = torch.jit.freeze, to_torchscript._saved
+    monkeypatch.setattr(
+        torch.jit, "freeze", lambda *args, **options: frozen.append(freeze(*args, **options)) or frozen[-1]
+    )
+
+    def saved(module):
+        constants.extend([*to_torchscript._constants(one)] for one in (module.graph, module.logits.graph))
+        return save(module)
+
+    monkeypatch.setattr(to_torchscript, "_saved", saved)
+    pipeline = Pipeline(trace(network, (example,)), nn.Identity(), nn.Identity(), nn.Softmax(dim=1))
+
+    write_torchscript(pipeline, tmp_path / "archive")
+
+    of_forward, of_logits = ([one for one in each if one.shape == (8, 3, 3, 3)] for each in constants)
+    assert len(of_forward) == len(of_logits) == 1
+    assert of_forward[0].untyped_storage().data_ptr() == of_logits[0].untyped_storage().data_ptr()
+    assert of_forward[0].untyped_storage().nbytes() == 0
+    with torch.no_grad():
+        assert torch.equal(network(example), expected)
+        torch.testing.assert_close(load_torchscript(tmp_path / "archive").logits(example), expected)
