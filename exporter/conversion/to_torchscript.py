@@ -163,17 +163,19 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
-def _constants(graph: Any) -> Iterator[torch.Tensor]:
-    """Yield the dense tensors that a graph holds, those of its inner blocks included."""
-    for node in graph.nodes():
-        if _holds_tensor(node) and (tensor := node.t("value")).layout == torch.strided:
-            yield tensor
-        for block in node.blocks():
-            yield from _constants(block)
+def _constants(graph: Any) -> list[torch.Tensor]:
+    """Return the dense tensors that a graph holds."""
+    tensors = (node.t("value") for node in _tensor_nodes(graph))
+    return [tensor for tensor in tensors if tensor.layout == torch.strided]
 
 
-def _holds_tensor(node: Any) -> bool:
-    return bool(node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t")
+def _tensor_nodes(block: Any) -> Iterator[Any]:
+    """Yield the nodes of constant tensors in a graph or a block, those of its inner blocks included."""
+    for node in block.nodes():
+        if node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t":
+            yield node
+        for inner in node.blocks():
+            yield from _tensor_nodes(inner)
 
 
 def _free_constants(frozen: Any) -> None:
@@ -183,15 +185,9 @@ def _free_constants(frozen: Any) -> None:
     folded a batch norm.
     """
 
-    def free(block: Any) -> None:
-        for node in block.nodes():
-            if _holds_tensor(node):
-                node.t_("value", torch.empty(0))
-            for inner in node.blocks():
-                free(inner)
-
     for name in frozen._c._method_names():
-        free(frozen._c._get_method(name).graph)
+        for node in _tensor_nodes(frozen._c._get_method(name).graph):
+            node.t_("value", torch.empty(0))
 
 
 def _saved(module: Any) -> BinaryIO:

@@ -24,8 +24,8 @@ def advise(
     """Return the cause of a verdict other than ``passed``, and what to do.
 
     ``right_unoptimized`` says that the graph gives eager's outputs once onnxruntime changes nothing in it; ``exporter``
-    converted it. ``hidden`` says what else than its inputs the network depends on, if anything, or how far
-    it is from itself.
+    converted it. ``hidden`` says what else than its inputs the network depends on, if anything, or how far it is
+    from itself.
     """
     if evidence.reason.startswith(STATE):
         return (
