@@ -184,7 +184,6 @@ def _free_constants(frozen: Any) -> None:
     torch.jit keeps the graphs that it compiled for good, and freezing has put the weights into them: copies, where it
     folded a batch norm.
     """
-
     for name in frozen._c._method_names():
         for node in _tensor_nodes(frozen._c._get_method(name).graph):
             node.t_("value", torch.empty(0))
