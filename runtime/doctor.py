@@ -83,11 +83,11 @@ def _images() -> Iterator[Finding]:
     if kernel.module is None:
         detail = f"Pillow, which is slower. truecopy-kernels: {kernel.reason}"
     yield Finding(subject="resize and crop", verdict="note" if kernel.module is None else "good", detail=detail)
-    is_fast = kernel.module is not None and decoder.module is not None
-    reason = decoder.reason and f"simplejpeg: {decoder.reason}"
-    detail = f"simplejpeg {decoder.version}; Pillow for unusual kinds"
+    is_fast = kernel.module is not None and decoder.decode is not None
+    reason = decoder.reason and f" ({decoder.reason})"
+    detail = f"{decoder.name}{reason}; Pillow for unusual kinds"
     if not is_fast:
-        detail = f"Pillow, which is slower. {reason or 'simplejpeg: not used without the native kernel'}"
+        detail = f"Pillow, which is slower. {decoder.reason or 'Others are not used without the native kernel'}"
     yield Finding(subject="JPEG decoder", verdict="good" if is_fast else "note", detail=detail)
 
 

@@ -79,4 +79,23 @@ static inline uint8_t clip_to_byte(int32_t value) {
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
+static inline int is_side(int64_t length) { return length >= 1 && length <= TRUECOPY_MAX_SIDE; }
+
+/* Whether rows of `row_bytes` do not overlap, and the last one's address fits. */
+static inline int is_stride(int64_t stride, int64_t rows, int64_t row_bytes) {
+    int64_t limit = (int64_t)(PTRDIFF_MAX / 4);
+    if (rows == 1) {
+        return 1;
+    }
+    if (stride < -limit || stride > limit) {
+        return 0;
+    }
+    stride = stride < 0 ? -stride : stride;
+    return stride >= row_bytes && stride <= limit / rows;
+}
+
+static inline int is_window(int64_t start, int64_t length, int64_t resized) {
+    return start >= 0 && length >= 1 && length <= resized && start <= resized - length;
+}
+
 #endif

@@ -87,8 +87,31 @@ static void order_columns(axis_weights *columns, int channels, size_t row_bytes)
 #endif
 }
 
+/* Count the pixels that an axis takes from `start` on. */
+static void count_from(axis_weights *axis, int64_t start) {
+    int32_t output;
+    for (output = 0; output < axis->count; output++) {
+        axis->first[output] -= (int32_t)start;
+    }
+}
+
+/* Whether `length` pixels from `start` on are all that an axis takes; without weights it takes its window. */
+static int covers(const axis_plan *axis, int64_t window_start, int64_t window_length, int64_t start, int64_t length) {
+    const axis_weights *weights = &axis->weights_of;
+    int32_t output;
+    if (!axis->is_needed) {
+        return window_start >= start && window_start + window_length <= start + length;
+    }
+    for (output = 0; output < weights->count; output++) {
+        if (weights->first[output] < start || weights->first[output] + weights->taps[output] > start + length) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static const uint8_t *source_row(const truecopy_resize_request *request, int64_t row) {
-    return request->source + (ptrdiff_t)(row * request->source_stride);
+    return request->source + (ptrdiff_t)((row - request->part_top) * request->source_stride);
 }
 
 static uint8_t *target_row(const truecopy_resize_request *request, int64_t row) {
@@ -99,15 +122,17 @@ static void copy_window(const truecopy_resize_request *request) {
     int64_t row;
     for (row = 0; row < request->height; row++) {
         memcpy(target_row(request, row),
-               source_row(request, request->top + row) + (size_t)(request->left * request->channels),
+               source_row(request, request->top + row) +
+                   (size_t)((request->left - request->part_left) * request->channels),
                (size_t)(request->width * request->channels));
     }
 }
 
 static void horizontal_only(const truecopy_resize_request *request, const pass_functions *passes,
                             axis_weights *columns) {
-    const size_t source_bytes = (size_t)(request->source_width * request->channels);
+    const size_t source_bytes = (size_t)(request->part_width * request->channels);
     int64_t row;
+    count_from(columns, request->part_left);
     order_columns(columns, (int)request->channels, source_bytes);
     for (row = 0; row < request->height; row += BATCH_ROWS) {
         const uint8_t *input[BATCH_ROWS];
@@ -123,7 +148,7 @@ static void horizontal_only(const truecopy_resize_request *request, const pass_f
 
 static void vertical_only(const truecopy_resize_request *request, const pass_functions *passes,
                           const axis_weights *rows, const uint8_t **input, int32_t *pairs) {
-    const size_t offset = (size_t)(request->left * request->channels);
+    const size_t offset = (size_t)((request->left - request->part_left) * request->channels);
     int32_t row, tap;
     for (row = 0; row < rows->count; row++) {
         for (tap = 0; tap < rows->taps[row]; tap++) {
@@ -139,10 +164,11 @@ static void columns_then_rows(const truecopy_resize_request *request, const pass
                               axis_weights *columns, const axis_weights *rows, uint8_t *ring, size_t ring_stride,
                               int32_t ring_rows, const uint8_t **input, int32_t *pairs) {
     const int channels = (int)request->channels;
-    const size_t source_bytes = (size_t)(request->source_width * request->channels);
+    const size_t source_bytes = (size_t)(request->part_width * request->channels);
     const size_t row_bytes = (size_t)(request->width * request->channels);
     const int32_t last = rows->first[rows->count - 1] + rows->taps[rows->count - 1];
     int32_t done = rows->first[0], row, tap;
+    count_from(columns, request->part_left);
     order_columns(columns, channels, source_bytes);
     for (row = 0; row < rows->count; row++) {
         const int32_t first = rows->first[row], end = first + rows->taps[row];
@@ -173,10 +199,9 @@ static void rows_then_columns(const truecopy_resize_request *request, const pass
     const int channels = (int)request->channels;
     const int32_t left = columns->first[0], last = columns->count - 1;
     const size_t row_bytes = (size_t)(columns->first[last] + columns->taps[last] - left) * (size_t)channels;
-    int32_t row, tap, column;
-    for (column = 0; column < columns->count; column++) {
-        columns->first[column] -= left;
-    }
+    const size_t offset = (size_t)(left - request->part_left) * (size_t)channels;
+    int32_t row, tap;
+    count_from(columns, left);
     order_columns(columns, channels, row_bytes);
     for (row = 0; row < rows->count; row += BATCH_ROWS) {
         const uint8_t *from[BATCH_ROWS];
@@ -185,7 +210,7 @@ static void rows_then_columns(const truecopy_resize_request *request, const pass
         for (index = 0; index < batch; index++) {
             const int32_t output = row + index;
             for (tap = 0; tap < rows->taps[output]; tap++) {
-                input[tap] = source_row(request, rows->first[output] + tap) + (size_t)left * (size_t)channels;
+                input[tap] = source_row(request, rows->first[output] + tap) + offset;
             }
             passes->vertical(input, ring + (size_t)index * ring_stride, row_bytes,
                              rows->weights + (size_t)output * (size_t)rows->max_taps, rows->taps[output], rows, pairs);
@@ -213,6 +238,11 @@ static const pass_functions *passes_of(int path) {
     }
 }
 
+static int is_covered(const truecopy_resize_request *request, const axis_plan *columns, const axis_plan *rows) {
+    return covers(columns, request->left, request->width, request->part_left, request->part_width) &&
+           covers(rows, request->top, request->height, request->part_top, request->part_height);
+}
+
 static int resample(const truecopy_resize_request *request, int path, const pass_functions *passes) {
     const int channels = (int)request->channels;
     axis_plan columns, rows;
@@ -225,6 +255,9 @@ static int resample(const truecopy_resize_request *request, int path, const pass
     plan_axis(&rows, &plan, request->source_height, request->resized_height, request->height, request->filter, channels,
               path, 0);
     if (!columns.is_needed && !rows.is_needed) {
+        if (!is_covered(request, &columns, &rows)) {
+            return TRUECOPY_BAD_ARGUMENT;
+        }
         copy_window(request);
         return TRUECOPY_OK;
     }
@@ -246,6 +279,10 @@ static int resample(const truecopy_resize_request *request, int path, const pass
               (double *)(void *)(memory + row));
     make_axis(&rows, memory, request->source_height, request->resized_height, request->top, request,
               (double *)(void *)(memory + row));
+    if (!is_covered(request, &columns, &rows)) {
+        scratch_release();
+        return TRUECOPY_BAD_ARGUMENT;
+    }
     {
         const uint8_t **pointers = (const uint8_t **)(void *)(memory + input);
         int32_t *pair = (int32_t *)(void *)(memory + pairs);
@@ -263,6 +300,10 @@ static int resample(const truecopy_resize_request *request, int path, const pass
     }
     scratch_release();
     return TRUECOPY_OK;
+}
+
+static int is_between(int64_t position, int64_t start, int64_t length) {
+    return position >= start && position < start + length;
 }
 
 /* Pillow's nearest neighbor (ImagingScaleAffine in its Geometry.c) adds the scale up, pixel by pixel. */
@@ -283,7 +324,11 @@ static int nearest(const truecopy_resize_request *request) {
     for (column = 0; column < request->left + request->width; column++, position += column_scale) {
         if (column >= request->left) {
             source = (int64_t)position;
-            columns[column - request->left] = (int32_t)(source < request->source_width ? source : -1);
+            columns[column - request->left] = (int32_t)(source < request->source_width ? source - request->part_left : -1);
+            if (source < request->source_width && !is_between(source, request->part_left, request->part_width)) {
+                scratch_release();
+                return TRUECOPY_BAD_ARGUMENT;
+            }
         }
     }
     position = row_scale * 0.5;
@@ -298,6 +343,10 @@ static int nearest(const truecopy_resize_request *request) {
         if (source >= request->source_height) { /* Pillow leaves zeros beyond the image */
             memset(out, 0, (size_t)request->width * channels);
             continue;
+        }
+        if (!is_between(source, request->part_top, request->part_height)) {
+            scratch_release();
+            return TRUECOPY_BAD_ARGUMENT;
         }
         line = source_row(request, source);
         for (column = 0; column < request->width; column++, out += channels) {
@@ -314,25 +363,6 @@ static int nearest(const truecopy_resize_request *request) {
     }
     scratch_release();
     return TRUECOPY_OK;
-}
-
-static int is_side(int64_t length) { return length >= 1 && length <= TRUECOPY_MAX_SIDE; }
-
-/* Whether rows of `row_bytes` do not overlap, and the last one's address fits. */
-static int is_stride(int64_t stride, int64_t rows, int64_t row_bytes) {
-    int64_t limit = (int64_t)(PTRDIFF_MAX / 4);
-    if (rows == 1) {
-        return 1;
-    }
-    if (stride < -limit || stride > limit) {
-        return 0;
-    }
-    stride = stride < 0 ? -stride : stride;
-    return stride >= row_bytes && stride <= limit / rows;
-}
-
-static int is_window(int64_t start, int64_t length, int64_t resized) {
-    return start >= 0 && length >= 1 && length <= resized && start <= resized - length;
 }
 
 int truecopy_resize(const truecopy_resize_request *request) {
@@ -352,10 +382,12 @@ int truecopy_resize(const truecopy_resize_request *request) {
         return TRUECOPY_BAD_SIZE;
     }
     if (!is_window(request->top, request->height, request->resized_height) ||
-        !is_window(request->left, request->width, request->resized_width)) {
+        !is_window(request->left, request->width, request->resized_width) ||
+        !is_window(request->part_top, request->part_height, request->source_height) ||
+        !is_window(request->part_left, request->part_width, request->source_width)) {
         return TRUECOPY_BAD_ARGUMENT;
     }
-    if (!is_stride(request->source_stride, request->source_height, request->source_width * request->channels) ||
+    if (!is_stride(request->source_stride, request->part_height, request->part_width * request->channels) ||
         !is_stride(request->target_stride, request->height, request->width * request->channels)) {
         return TRUECOPY_BAD_SIZE;
     }

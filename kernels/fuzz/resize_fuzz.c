@@ -114,6 +114,44 @@ static uint8_t *make_block(int64_t rows, int64_t row_bytes, int64_t stride, uint
     return stride < 0 ? *block + (rows - 1) * distance : *block;
 }
 
+/* Resize from a copy of a part of the source: the same pixels, or a refusal where the part is not all that is needed. */
+static void check_part(const truecopy_resize_request *whole, const uint8_t *expected, size_t target_bytes,
+                       stream *from) {
+    truecopy_resize_request request = *whole;
+    const int32_t bits = next_byte(from);
+    const int64_t top = bits & 1 ? next_number(from) % whole->source_height : 0;
+    const int64_t left = bits & 2 ? next_number(from) % whole->source_width : 0;
+    const int64_t height = bits & 4 ? 1 + next_number(from) % (whole->source_height - top) : whole->source_height - top;
+    const int64_t width = bits & 8 ? 1 + next_number(from) % (whole->source_width - left) : whole->source_width - left;
+    const size_t row_bytes = (size_t)(width * whole->channels);
+    uint8_t *part, *target;
+    size_t part_bytes;
+    int64_t row;
+    int status;
+    request.part_top = top;
+    request.part_left = left;
+    request.part_height = height;
+    request.part_width = width;
+    request.source_stride = (int64_t)row_bytes;
+    request.source = make_block(height, request.source_stride, request.source_stride, &part, &part_bytes);
+    for (row = 0; row < height; row++) {
+        memcpy(part + (size_t)row * row_bytes,
+               whole->source + (top + row) * whole->source_stride + left * whole->channels, row_bytes);
+    }
+    request.target = make_block(request.height, request.width * request.channels, request.target_stride, &target,
+                                &target_bytes);
+    memset(target, FILLED, target_bytes);
+    status = truecopy_resize(&request);
+    if (status != TRUECOPY_OK && status != TRUECOPY_BAD_ARGUMENT) {
+        fail("refused a part", &request);
+    }
+    if (status == TRUECOPY_OK && memcmp(target, expected, target_bytes) != 0) {
+        fail("other pixels from a part", &request);
+    }
+    free(part);
+    free(target);
+}
+
 static void check_between_rows(const truecopy_resize_request *request) {
     int64_t gap = (request->target_stride < 0 ? -request->target_stride : request->target_stride) -
                   request->width * request->channels;
@@ -140,6 +178,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     request.channels = 1 + next_byte(&from) % 4;
     request.source_height = next_side(&from);
     request.source_width = next_side(&from);
+    request.part_height = request.source_height;
+    request.part_width = request.source_width;
     request.resized_height = next_byte(&from) % 8 == 0 ? request.source_height : next_side(&from);
     request.resized_width = next_byte(&from) % 8 == 0 ? request.source_width : next_side(&from);
     if (request.source_height * request.source_width > 300000 ||
@@ -193,6 +233,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (memcmp(first, second, target_bytes) != 0) {
             fail("other pixels on the best path", &request);
         }
+        check_part(&request, first, target_bytes, &from);
         request.target = target;
     }
     if (request.channels >= 3) {

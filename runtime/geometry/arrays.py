@@ -2,12 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+# A part of an image, in pixels: (top, left, height, width).
+Window: TypeAlias = tuple[int, int, int, int]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Pixels of an image, uint8 [height, width, channels], from (``top``, ``left``) on.
+
+    ``size`` is the (height, width) of the whole image.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def of_whole(cls, pixels: NDArray[Any]) -> Self:
+        """Return all pixels of an image as a part of it."""
+        return cls(pixels=pixels, size=(pixels.shape[0], pixels.shape[1]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the image is missing."""
+        return self.pixels.shape[:2] == self.size
 
 
 def add_frame(

@@ -1,9 +1,11 @@
 """Memory that preprocessing takes, from an image's size and the manifest's steps, before anything is decoded."""
 
+from functools import lru_cache
+
 import msgspec
 
 from runtime.geometry.registry import STEPS
-from runtime.geometry.sizes import PreparedShape
+from runtime.geometry.sizes import KEPT_SIZES, PreparedShape
 from runtime.manifest import Preprocessing
 
 # The network's input is float32.
@@ -17,6 +19,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
+@lru_cache(maxsize=KEPT_SIZES)
 def largest_need(shape: PreparedShape, preprocessing: Preprocessing, *, itemsize: int) -> Need:
     """Return what takes most memory of an image of ``shape``: the decoded pixels, what a step makes, or the tensor.
 

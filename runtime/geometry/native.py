@@ -7,6 +7,7 @@ it is not installed, or fails, ``runtime/geometry/preparation.py`` computes the 
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.geometry.arrays import Pixels, make_noise
+from runtime.geometry.arrays import Part, Pixels, Window, make_noise
 from runtime.geometry.images import from_array, to_array
 from runtime.geometry.preparation import prepare as prepare_without_kernel
 from runtime.geometry.preparation import with_crops
 from runtime.geometry.registry import STEPS
-from runtime.geometry.sizes import kept_span, resized_size, vertical_first
+from runtime.geometry.sizes import KEPT_SIZES, kept_span, resized_size, source_span, vertical_first
 from runtime.geometry.steps import center_crop, resize
 from runtime.manifest import AxisOrder, CenterCrop, GeometryStep, Grayscale, Interpolation, Resize
 
@@ -67,27 +68,53 @@ def is_loaded() -> bool:
     return _kernel is not None
 
 
-def prepare(image: Image.Image | Pixels, steps: Sequence[GeometryStep], out: Pixels | None = None) -> Pixels:
+def needed_window(height: int, width: int, steps: Sequence[GeometryStep]) -> Window | None:
+    """Return the part of an image that ``prepare`` looks at, or None where that is all of it."""
+    return None if find_kernel().module is None else _needed_window(height, width, tuple(steps))
+
+
+@lru_cache(maxsize=KEPT_SIZES)
+def _needed_window(height: int, width: int, steps: Sequence[GeometryStep]) -> Window | None:
+    step, crop = next(iter(with_crops(steps)), (None, None))
+    if not isinstance(step, Resize) or crop is None:
+        return None
+    size = resized_size(height, width, step)
+    if not _runs_on_kernel(height, width, size, step):
+        return None
+    spans = [
+        source_span(old, new, kept_span(new, kept, crop.rounding), step.interpolation)
+        for old, new, kept in zip((height, width), size, (crop.height, crop.width), strict=True)
+    ]
+    (top, bottom), (left, right) = spans
+    return None if (bottom - top, right - left) == (height, width) else (top, left, bottom - top, right - left)
+
+
+def prepare(image: Image.Image | Pixels | Part, steps: Sequence[GeometryStep], out: Pixels | None = None) -> Pixels:
     """Return the prepared pixels of a decoded image, as ``runtime.geometry.preparation.prepare`` does.
 
-    The result has memory of its own, which is ``out`` where the last step resizes to pixels of its shape. What the
-    kernel does not do (16 bits, more than four channels, resizes without antialias) other implementations do, with the
-    same pixels.
+    Of an image, the part of it that ``needed_window`` returns is enough. The result has memory of its own, which is
+    ``out`` where the last step resizes to pixels of its shape. What the kernel does not do (16 bits, more than four
+    channels, resizes without antialias) other implementations do, with the same pixels.
     """
     kernel = find_kernel().module
-    if kernel is None or not _is_for_kernel(image):
+    if isinstance(image, Part):
+        part = image
+    elif kernel is None or not _is_for_kernel(image):
         return prepare_without_kernel(_to_image(image, steps), steps)
-    decoded = pixels = to_array(image)
+    else:
+        part = Part.of_whole(to_array(image))
+    decoded = pixels = part.pixels
     pairs = with_crops(steps)
     for index, (step, crop) in enumerate(pairs, start=1):
         match step:
             case Resize():
-                pixels = _resize(kernel, pixels, step, crop, out if index == len(pairs) else None)
+                pixels = _resize(kernel, part, step, crop, out if index == len(pairs) else None)
             case Grayscale():
                 gray = pixels if pixels.shape[2] == 1 else to_gray(pixels)
                 pixels = gray if step.channels == 1 else gray.repeat(3, axis=2)
             case _:
-                pixels = STEPS[type(step)].run_on_array(pixels, step)
+                pixels = STEPS[type(step)].run_on_array(pixels, step)  # type: ignore[assignment]  # keeps the type
+        part = Part.of_whole(pixels)
     return pixels.copy() if np.may_share_memory(pixels, decoded) else np.ascontiguousarray(pixels)
 
 
@@ -114,19 +141,25 @@ def _is_for_kernel(image: Image.Image | Pixels) -> bool:
     return image.dtype == np.uint8 and image.shape[2] <= _MAX_CHANNELS
 
 
+def _runs_on_kernel(height: int, width: int, size: tuple[int, int], step: Resize) -> bool:
+    """Return whether the kernel has this resize: Pillow's, of sides that are exact, or torch's with antialias."""
+    if step.implementation == "pillow" and max(height, width, *size) > _MAX_SIDE:
+        return False
+    return step.implementation != "opencv" and step.antialias
+
+
 def _resize(
-    kernel: Any, pixels: NDArray[np.uint8], step: Resize, crop: CenterCrop | None, target: Pixels | None = None
+    kernel: Any, part: Part, step: Resize, crop: CenterCrop | None, target: Pixels | None = None
 ) -> NDArray[np.uint8]:
     """Resize and crop in one call: what the crop drops is not computed, and what it adds is filled.
 
     The result is ``target`` where that has its shape.
     """
-    height, width, channels = pixels.shape
+    pixels, (height, width), channels = part.pixels, part.size, part.pixels.shape[2]
     size = resized_size(height, width, step)
-    if step.implementation == "pillow" and max(height, width, *size) > _MAX_SIDE:
-        return _resize_with_pillow(pixels, step, crop)
-    if step.implementation == "opencv" or not step.antialias:
-        return resize.run_on_array(pixels, step, crop)
+    if not _runs_on_kernel(height, width, size, step):
+        is_pillows = step.implementation == "pillow" and step.antialias
+        return (_resize_with_pillow if is_pillows else resize.run_on_array)(pixels, step, crop)
     lengths = size if crop is None else (crop.height, crop.width)
     spans = [
         (0, old) if crop is None else kept_span(old, length, crop.rounding)
@@ -148,6 +181,7 @@ def _resize(
         window=(*starts, *kept),
         rows_first=step.implementation == "pillow" and vertical_first(height, width, size, step),
         arithmetic=step.implementation,
+        part_of=None if part.is_whole else (height, width, part.top, part.left),
         out=out,
     )
     return resized  # type: ignore[no-any-return]  # uint8, as both are
@@ -201,18 +235,25 @@ def check_kernel(kernel: Any) -> str:
         ((130, 70), "horizontal_first"),
     )
     for (height, width), order in sizes:
-        crop = CenterCrop(height=height - 5, width=width + 6)
+        crop = CenterCrop(height=height - 9, width=width + (6 if height < width else -20))
         for interpolation in _FILTERS:
             step = Resize(size=(height, width), interpolation=interpolation, axis_order=order)
             for pixels in (noise, noise[::-1, :, :1]):
                 # Pillow's own crop has a limit of pixels, which is the process's, and may be anything.
                 expected = center_crop.run_on_array(_resize_with_pillow(np.ascontiguousarray(pixels), step, None), crop)
-                if not np.array_equal(_resize(kernel, pixels, step, crop), expected):
-                    return f"other pixels than Pillow's with {interpolation} to {height} x {width}"
+                for part in (Part.of_whole(pixels), _needed_part(pixels, (step, crop))):
+                    if not np.array_equal(_resize(kernel, part, step, crop), expected):
+                        return f"other pixels than Pillow's with {interpolation} to {height} x {width}"
         for interpolation in _TORCH_FILTERS:
             step = Resize(size=(height, width), interpolation=interpolation, axis_order=order, implementation="torch")
-            if not np.array_equal(_resize(kernel, noise, step, None), resize.run_on_array(noise, step)):
+            if not np.array_equal(_resize(kernel, Part.of_whole(noise), step, None), resize.run_on_array(noise, step)):
                 return f"other pixels than torch's with {interpolation} to {height} x {width}"
     if not np.array_equal(kernel.to_gray(noise)[:, :, 0], np.asarray(Image.fromarray(noise).convert("L"))):
         return "other gray than Pillow's"
     return ""
+
+
+def _needed_part(pixels: NDArray[np.uint8], steps: tuple[Resize, CenterCrop]) -> Part:
+    size = (pixels.shape[0], pixels.shape[1])
+    top, left, height, width = _needed_window(*size, steps) or (0, 0, *size)
+    return Part(pixels=pixels[top : top + height, left : left + width], size=size, top=top, left=left)

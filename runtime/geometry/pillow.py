@@ -4,10 +4,9 @@ import math
 
 from PIL import Image
 
-from runtime.geometry.filters import SUPPORT
 from runtime.geometry.images import crop_window
-from runtime.geometry.sizes import kept_span, vertical_first
-from runtime.manifest import CenterCrop, Interpolation, Resize
+from runtime.geometry.sizes import kept_span, source_span, vertical_first
+from runtime.manifest import CenterCrop, Resize
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -27,9 +26,6 @@ _CONTINUOUS = {"bilinear", "hamming", "bicubic", "lanczos"}
 # Whole numbers up to here are exact in float32.
 _FLOAT32_EXACT = 1 << 24
 
-# The nearest pixel has no filter, and lies within one pixel of its source.
-_NEAREST_REACH = 1.0
-
 
 def resize_image(image: Image.Image, step: Resize, resized: tuple[int, int], crop: CenterCrop | None) -> Image.Image:
     """Return an image resized to ``resized`` (height, width) and cropped, each axis cropped as soon as it has its size.
@@ -44,7 +40,7 @@ def resize_image(image: Image.Image, step: Resize, resized: tuple[int, int], cro
         kept = [kept_span(resized[axis], lengths[axis], crop.rounding) for axis in (_ROWS, _COLUMNS)]
     fill = crop.fill if crop is not None else (0,)
     first, second = (_ROWS, _COLUMNS) if vertical_first(*size, resized, step) else (_COLUMNS, _ROWS)
-    sources = _source_span(size[second], resized[second], kept[second], step.interpolation)
+    sources = source_span(size[second], resized[second], kept[second], step.interpolation)
     part = _crop_axis(image, second, sources)
     part = _resize_axis(part, first, resized[first], kept[first], step, fill)
     part = _restore_axis(part, second, sources[0], size[second])
@@ -95,11 +91,3 @@ def _restore_axis(part: Image.Image, axis: int, start: int, length: int) -> Imag
     whole = Image.new(part.mode, size)
     whole.paste(part, (0, start) if axis == _ROWS else (start, 0))
     return whole
-
-
-def _source_span(size: int, resized: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[int, int]:
-    """Return which pixels of an axis any of the ``kept`` pixels is computed from, and one more on each side."""
-    scale = size / resized
-    reach = SUPPORT.get(interpolation, _NEAREST_REACH) * max(scale, 1.0) + 1.0
-    first = max(0, math.floor(max(kept[0], 0) * scale - reach))
-    return first, min(size, math.ceil(min(kept[1], resized) * scale + reach))

@@ -4,9 +4,18 @@ The host's geometry and the exporter's ONNX and TorchScript writers follow them;
 own.
 """
 
+import math
+
 import msgspec
 
-from runtime.manifest import KeepRatio, Resize
+from runtime.geometry.filters import SUPPORT
+from runtime.manifest import Interpolation, KeepRatio, Resize
+
+# For how many sizes of images the results of functions are kept: photos of one source have a few.
+KEPT_SIZES = 1024
+
+# The nearest pixel has no filter, and lies within one pixel of its source.
+_NEAREST_REACH = 1.0
 
 
 class PreparedShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,3 +113,11 @@ def kept_span(size: int, crop: int, rounding: str) -> tuple[int, int]:
     """Return the first pixel that a crop keeps of an axis, and the one after its last; beyond the image, it pads."""
     start = crop_origin(size, crop, rounding)
     return start, start + crop
+
+
+def source_span(size: int, resized: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[int, int]:
+    """Return which pixels of an axis any of the ``kept`` pixels is computed from, and one more on each side."""
+    scale = size / resized
+    reach = SUPPORT.get(interpolation, _NEAREST_REACH) * max(scale, 1.0) + 1.0
+    first = max(0, math.floor(max(kept[0], 0) * scale - reach))
+    return first, min(size, math.ceil(min(kept[1], resized) * scale + reach))

@@ -1,4 +1,7 @@
-"""JPEGs of every kind, sound and hostile, by the fast decoder against Pillow: pixels, warnings and refusals."""
+"""JPEGs of every kind, sound and hostile, and windows of them, by the fast decoder against Pillow.
+
+Pixels, warnings and refusals have to be the same.
+"""
 
 import argparse
 import sys
@@ -9,9 +12,12 @@ from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
-from support.jpeg_cases import Jpeg, difference, installed_jpegs, is_fast, random_jpeg
+from support.jpeg_cases import Jpeg, difference, installed_jpegs, is_fast, random_jpeg, window_difference
 
 from runtime.inputs.image.jpeg import find_jpeg_decoder
+
+# Of each JPEG that is decoded fast.
+_WINDOWS = 3
 
 
 def main() -> None:
@@ -20,8 +26,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     decoder = find_jpeg_decoder()
-    if decoder.module is None:
-        print(f"simplejpeg: {decoder.reason}", file=sys.stderr)
+    if decoder.decode is None:
+        print(decoder.reason, file=sys.stderr)
         sys.exit(2)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     random = np.random.default_rng(options.seed)
@@ -31,11 +37,12 @@ def main() -> None:
         counts["JPEGs"] += 1
         counts["of proven kinds"] += is_fast(jpeg)
         for mode in ("RGB", "L"):
-            problem = difference(jpeg, mode)
-            if problem:
+            problems = [difference(jpeg, mode), *(window_difference(random, jpeg, mode) for _ in range(_WINDOWS))]
+            for problem in filter(None, problems):
                 counts["unequal"] += 1
                 print(f"{mode}: {jpeg.name}: {problem}", flush=True)
     taken = time.monotonic() - start
+    print(decoder.name)
     print(
         f"{counts['JPEGs']} JPEGs, {counts['of proven kinds']} of proven kinds, as RGB and as gray in {taken:.0f} s: "
         f"{counts['unequal']} unequal"

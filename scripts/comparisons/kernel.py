@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import truecopy_kernels
-from support.kernel_cases import expected_pixels, random_case
+from support.kernel_cases import expected_pixels, needed_part, random_case
 
 
 def main() -> None:
@@ -27,20 +27,23 @@ def main() -> None:
             continue
         expected = expected_pixels(case)
         counts[f"{case.arithmetic} {case.interpolation}"] += 1
+        part, part_of = needed_part(case)
         for path in sorted(paths):
-            pixels = truecopy_kernels.resize(
-                case.pixels,
-                case.size,
-                case.interpolation,
-                window=case.window,
-                rows_first=case.rows_first,
-                arithmetic=case.arithmetic,
-                path=path,
-            )
-            if not np.array_equal(pixels, expected):
-                unequal += 1
-                worst = np.abs(pixels.astype(int) - expected).max()
-                print(f"case {number}, {path}: {case}: off by up to {worst}", flush=True)
+            for source, place in ((case.pixels, None), (part, part_of)):
+                pixels = truecopy_kernels.resize(
+                    source,
+                    case.size,
+                    case.interpolation,
+                    window=case.window,
+                    rows_first=case.rows_first,
+                    arithmetic=case.arithmetic,
+                    part_of=place,
+                    path=path,
+                )
+                if not np.array_equal(pixels, expected):
+                    unequal += 1
+                    worst = np.abs(pixels.astype(int) - expected).max()
+                    print(f"case {number}, {path}, part of {place}: {case}: off by up to {worst}", flush=True)
     taken = time.monotonic() - start
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
     print(f"{counts.total()} cases on {' and '.join(sorted(paths))} in {taken:.0f} s: {unequal} unequal")

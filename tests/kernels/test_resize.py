@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.commands import run_script
-from support.kernel_cases import PILLOW_FILTERS, TORCH_FILTERS, expected_pixels, make_case
+from support.kernel_cases import PILLOW_FILTERS, TORCH_FILTERS, expected_pixels, make_case, needed_part
 
 kernels = pytest.importorskip("truecopy_kernels", reason="the native kernel is not built: scripts/setup builds it")
 
@@ -22,9 +22,9 @@ PATHS = sorted({"portable", kernels.best_path()})
 side = st.one_of(st.integers(1, 40), st.integers(1, 400), st.integers(1, 5000))
 
 
-def resize(case, path="auto", **options):
+def resize(case, path="auto", pixels=None, **options):
     return kernels.resize(
-        case.pixels,
+        case.pixels if pixels is None else pixels,
         case.size,
         case.interpolation,
         window=case.window,
@@ -66,6 +66,32 @@ def test_pixels_are_pillows_in_both_orders_of_the_passes(case):
 def test_pixels_are_torchs_of_uint8_tensors(case):
     for path in PATHS:
         assert np.array_equal(resize(case, path), expected_pixels(case)), path
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.one_of(cases("pillow"), cases("torch")))
+def test_the_part_that_a_window_is_computed_from_is_enough(case):
+    part, part_of = needed_part(case)
+    alone = part.copy()  # behind whose end there is nothing of the image
+
+    for path in PATHS:
+        assert np.array_equal(resize(case, path, alone, part_of=part_of), expected_pixels(case)), path
+
+
+@pytest.mark.parametrize("interpolation", PILLOW_FILTERS)
+@pytest.mark.parametrize("cut", ["first row", "last row", "first column", "last column"])
+def test_a_part_that_lacks_a_pixel_of_what_is_needed_is_refused(interpolation, cut):
+    pixels = np.zeros((8, 9, 3), np.uint8)
+    part, top, left = {
+        "first row": (pixels[1:], 1, 0),
+        "last row": (pixels[:-1], 0, 0),
+        "first column": (pixels[:, 1:], 0, 1),
+        "last column": (pixels[:, :-1], 0, 0),
+    }[cut]
+
+    for size in ((30, 20), (8, 20), (30, 9), (8, 9)):
+        with pytest.raises(ValueError, match="a window"):
+            kernels.resize(part, size, interpolation, part_of=(8, 9, top, left))
 
 
 @pytest.mark.slow
@@ -133,6 +159,9 @@ def test_gray_is_pillows():
         ({"pixels": np.zeros((5, 10, 3), np.uint8)[:, ::2]}, "next to each other"),
         ({"pixels": np.zeros((5, 5, 3), np.uint8)[:, :, ::-1]}, "next to each other"),
         ({"pixels": np.broadcast_to(np.zeros((1, 5, 3), np.uint8), (5, 5, 3))}, "stride"),
+        ({"part_of": (8, 9, 1, 0)}, "a window"),
+        ({"part_of": (8, 9, 0, -1)}, "a window"),
+        ({"part_of": (1 << 24, 9, 0, 0), "window": (0, 0, 1, 1)}, "a size or a stride out of range"),
         ({"out": np.zeros((3, 3, 3), np.uint8)}, "out: wrong array"),
         ({"interpolation": "lanczos", "arithmetic": "torch"}, "does not have"),
         ({"path": "neon" if "neon" not in PATHS else "avx2"}, "instructions that this processor does not have"),

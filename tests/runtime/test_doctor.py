@@ -42,20 +42,20 @@ def test_it_names_the_decoder_and_the_kernel_in_use_and_why_not_the_fast_ones(mo
     here = findings()
     assert here["resize and crop"].verdict == ("good" if kernel.module else "note")
     assert (f"native kernel {kernel.version}" if kernel.module else kernel.reason) in here["resize and crop"].detail
-    assert here["JPEG decoder"].verdict == ("good" if kernel.module and decoder.module else "note")
+    assert here["JPEG decoder"].verdict == ("good" if kernel.module and decoder.decode else "note")
 
     monkeypatch.setattr(native, "_kernel", native.Kernel(reason="version 9 failed its self-check: other pixels"))
-    monkeypatch.setattr(jpeg, "_decoder", jpeg.JpegDecoder(module=jpeg))
+    monkeypatch.setattr(jpeg, "_decoder", jpeg.JpegDecoder(decode=lambda *_: None))
     failed = findings()
     assert failed["resize and crop"].verdict == "note"
     assert "truecopy-kernels: version 9 failed its self-check: other pixels" in failed["resize and crop"].detail
     assert "not used without the native kernel" in failed["JPEG decoder"].detail
 
     monkeypatch.setattr(native, "_kernel", native.Kernel(module=native, version="9", path="avx2"))
-    monkeypatch.setattr(jpeg, "_decoder", jpeg.JpegDecoder(reason="not installed: pip install 'truecopy[fast]'"))
+    monkeypatch.setattr(jpeg, "_decoder", jpeg.JpegDecoder(reason="simplejpeg: not installed: pip"))
     missing = findings()
     assert missing["resize and crop"].detail == "native kernel 9 (avx2)"
-    assert "simplejpeg: not installed: pip install 'truecopy[fast]'" in missing["JPEG decoder"].detail
+    assert "slower. simplejpeg: not installed: pip" in missing["JPEG decoder"].detail
 
 
 @pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU, on which CUDA may well work")

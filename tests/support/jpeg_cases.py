@@ -12,7 +12,8 @@ from PIL import Image
 
 from runtime.errors import InputError
 from runtime.inputs.image.decoder import decode_image
-from runtime.inputs.image.jpeg import find_jpeg_decoder, read_frame
+from runtime.inputs.image.jpeg import decode_jpeg, find_jpeg_decoder
+from runtime.inputs.image.jpeg_frame import read_frame
 from runtime.manifest import ImageInput, Preprocessing
 
 _PREPROCESSING = Preprocessing(geometry=(), arithmetic=(), height=1, width=1, channels=3)
@@ -71,9 +72,33 @@ def difference(jpeg: Jpeg, mode: str) -> str:
     return f"off by up to {off.max()} on {(off > 0).mean():.1%}" if off.any() else ""
 
 
+def window_difference(random: np.random.Generator, jpeg: Jpeg, mode: str) -> str:
+    """Return how a random window of a JPEG of a proven kind, decoded alone, differs from its place in the whole.
+
+    Damage is damage of all windows.
+    """
+    frame = read_frame(jpeg.data)
+    if frame is None:
+        return ""
+    whole = decode_jpeg(jpeg.data, frame, mode)
+    expected = None if whole is None else whole.pixels.copy()
+    del whole  # the buffer is lent again
+    top, left = (int(random.integers(0, length)) for length in (frame.height, frame.width))
+    height, width = int(random.integers(1, frame.height - top + 1)), int(random.integers(1, frame.width - left + 1))
+    part = decode_jpeg(jpeg.data, frame, mode, (top, left, height, width))
+    name = f"window of {height} x {width} at {top}, {left}"
+    if part is None or expected is None:
+        return "" if part is expected is None else f"{name}: damaged only {'there' if part is None else 'elsewhere'}"
+    rows, columns = part.pixels.shape[:2]
+    if part.top > top or part.left > left or part.top + rows < top + height or part.left + columns < left + width:
+        return f"{name}: not in the part of {rows} x {columns} at {part.top}, {part.left}"
+    same = np.array_equal(part.pixels, expected[part.top : part.top + rows, part.left : part.left + columns])
+    return "" if same else f"{name}: other pixels"
+
+
 def is_fast(jpeg: Jpeg) -> bool:
     """Return whether its markers are those that the fast decoder takes."""
-    return find_jpeg_decoder().module is not None and read_frame(jpeg.data) is not None
+    return find_jpeg_decoder().decode is not None and read_frame(jpeg.data) is not None
 
 
 def _outline(outcome: Any) -> str:

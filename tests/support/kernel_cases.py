@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.geometry.sizes import source_span
+
 PILLOW_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 TORCH_FILTERS = ("bilinear", "bicubic")
 
@@ -23,7 +25,7 @@ class Case:
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     window: tuple[int, int, int, int]
-    interpolation: str
+    interpolation: Any
     arithmetic: str
     rows_first: bool
 
@@ -81,6 +83,15 @@ def make_case(
         pixels = (pixels // 128 * 255).astype(np.uint8)
     pixels = pixels[::-1, :width] if backwards else pixels[:, :width]
     return Case(pixels=pixels, size=(to_height, to_width), **options)
+
+
+def needed_part(case: Case) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:
+    """Return the pixels that the case's window is computed from, and what they are a part of."""
+    height, width = case.pixels.shape[:2]
+    top, left, rows, columns = case.window
+    first_row, end_row = source_span(height, case.size[0], (top, top + rows), case.interpolation)
+    first_column, end_column = source_span(width, case.size[1], (left, left + columns), case.interpolation)
+    return case.pixels[first_row:end_row, first_column:end_column], (height, width, first_row, first_column)
 
 
 def expected_pixels(case: Case) -> NDArray[np.uint8]:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 # TRUECOPY_ABI in truecopy_kernels.h.
-_ABI = 1
+_ABI = 2
 
 FILTERS = {"nearest": 0, "box": 1, "bilinear": 2, "hamming": 3, "bicubic": 4, "lanczos": 5}
 ARITHMETICS = {"pillow": 0, "torch": 1}
 PATHS = {"auto": 0, "portable": 1, "avx2": 2, "neon": 3}
 
-_OK, _BAD_ARGUMENT, _BAD_SIZE, _NO_MEMORY, _NO_PATH = range(5)
+OK, _BAD_ARGUMENT, _BAD_SIZE, _NO_MEMORY, _NO_PATH, BAD_DATA = range(6)
 
 _MAX_CHANNELS = 4
 
@@ -27,6 +27,10 @@ class _Request(ctypes.Structure):
         ("source_stride", ctypes.c_int64),
         ("source_height", ctypes.c_int64),
         ("source_width", ctypes.c_int64),
+        ("part_top", ctypes.c_int64),
+        ("part_left", ctypes.c_int64),
+        ("part_height", ctypes.c_int64),
+        ("part_width", ctypes.c_int64),
         ("channels", ctypes.c_int64),
         ("target", ctypes.c_void_p),
         ("target_stride", ctypes.c_int64),
@@ -63,12 +67,12 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-_library = _load()
+native = _load()
 
 
 def best_path() -> str:
     """Return which instructions the library uses on this processor: ``avx2``, ``neon`` or ``portable``."""
-    number = _library.truecopy_best_path()
+    number = native.truecopy_best_path()
     return next(name for name, path in PATHS.items() if path == number)
 
 
@@ -80,6 +84,7 @@ def resize(
     window: tuple[int, int, int, int] | None = None,
     rows_first: bool = False,
     arithmetic: str = "pillow",
+    part_of: tuple[int, int, int, int] | None = None,
     out: NDArray[np.uint8] | None = None,
     path: str = "auto",
 ) -> NDArray[np.uint8]:
@@ -89,49 +94,53 @@ def resize(
     its rows may have any stride. ``window`` is (top, left, height, width) in the resized image. ``rows_first`` says
     that the vertical pass comes first: Pillow 13 does so where a resize removes rows, and more than twice as many as
     columns. ``arithmetic`` is ``pillow``, or ``torch`` for its antialiased resize of uint8 tensors (bilinear and
-    bicubic). ``out`` receives the result, uint8 [height, width, channels] of the window. Raises ValueError for what no
-    image has, and MemoryError.
+    bicubic). ``part_of`` is (height, width, top, left): ``pixels`` are the part, from (top, left) on, of an image of
+    that height and width, and hold all that the window is computed from. ``out`` receives the result, uint8 [height,
+    width, channels] of the window. Raises ValueError for what no image has, and MemoryError.
     """
-    _check_pixels(pixels, "pixels")
+    check_pixels(pixels, "pixels")
     height, width, channels = pixels.shape
+    whole_height, whole_width, part_top, part_left = part_of or (height, width, 0, 0)
     top, left, rows, columns = window or (0, 0, *size)
     if out is None:
         if min(rows, columns) < 1 or rows > size[0] or columns > size[1]:
             raise ValueError(f"window: outside the image: expected one inside {list(size)}, got {window}.")
         out = np.empty((rows, columns, channels), np.uint8)
     else:
-        _check_pixels(out, "out")
+        check_pixels(out, "out")
         if out.shape != (rows, columns, channels) or not out.flags.writeable:
             raise ValueError(
                 f"out: wrong array: expected a writable one of {[rows, columns, channels]}, got {list(out.shape)}."
             )
     request = _Request(
         pixels.ctypes.data,
-        *(pixels.strides[0], height, width, channels),
+        *(pixels.strides[0], whole_height, whole_width, part_top, part_left, height, width, channels),
         out.ctypes.data,
         *(out.strides[0], size[0], size[1], top, left, rows, columns),
         *(FILTERS[interpolation], ARITHMETICS[arithmetic], rows_first, PATHS[path]),
     )
-    status = _library.truecopy_resize(ctypes.byref(request))
-    if status != _OK:
-        _fail(status, f"from {list(pixels.shape)} to {list(size)}, window {window}, {interpolation}, {path}")
+    status = native.truecopy_resize(ctypes.byref(request))
+    if status != OK:
+        part = f", part of {part_of}" if part_of else ""
+        fail(status, f"from {list(pixels.shape)}{part} to {list(size)}, window {window}, {interpolation}, {path}")
     return out
 
 
 def to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return RGB pixels, uint8 [height, width, 3], as Pillow's ``convert("L")`` does: uint8 [height, width, 1]."""
-    _check_pixels(pixels, "pixels")
+    check_pixels(pixels, "pixels")
     height, width, channels = pixels.shape
     gray = np.empty((height, width, 1), np.uint8)
-    status = _library.truecopy_gray(
+    status = native.truecopy_gray(
         pixels.ctypes.data, pixels.strides[0], height, width, channels, gray.ctypes.data, gray.strides[0]
     )
-    if status != _OK:
-        _fail(status, f"gray of {list(pixels.shape)}")
+    if status != OK:
+        fail(status, f"gray of {list(pixels.shape)}")
     return gray
 
 
-def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
+def check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
+    """Raise ValueError for an array that the native functions cannot take."""
     packed = pixels.ndim == 3 and 0 not in pixels.shape and 1 <= pixels.shape[2] <= _MAX_CHANNELS
     packed = packed and (pixels.shape[2] == 1 or pixels.strides[2] == 1)
     packed = packed and (pixels.shape[1] == 1 or pixels.strides[1] == pixels.shape[2])
@@ -142,7 +151,8 @@ def _check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
         )
 
 
-def _fail(status: int, call: str) -> None:
+def fail(status: int, call: str) -> None:
+    """Raise the error of a call that did not return OK."""
     if status == _NO_MEMORY:
         raise MemoryError(f"resize {call}")
     problems = {

@@ -17,13 +17,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from runtime.artifact.open import Artifact
 from runtime.errors import InputError
 from runtime.geometry import native, preparation
-from runtime.geometry.arrays import Pixels
+from runtime.geometry.arrays import Part, Pixels
 from runtime.geometry.images import to_array
 from runtime.inputs.decoder import DecodedInput, Decoder, fix_of_type, read_source
 from runtime.inputs.image.bands import check_bands, read_bands
 from runtime.inputs.image.buffers import borrow_buffer, join_adjacent
 from runtime.inputs.image.foreign import foreign_kind
-from runtime.inputs.image.jpeg import Frame, decode_jpeg, read_frame
+from runtime.inputs.image.jpeg import decode_jpeg
+from runtime.inputs.image.jpeg_frame import Frame, read_frame
 from runtime.inputs.image.limits import check_sides, check_size, too_large
 from runtime.inputs.image.structure import check_structure
 from runtime.inputs.image.tiff import check_tiff_tags
@@ -78,22 +79,40 @@ _BATCH = 8
 class DecodedImage(DecodedInput):
     """A loaded image of the manifest's mode; ``turned`` says that its EXIF orientation asks for a rotation.
 
-    ``warning`` is set where its metadata cannot be read, and so nothing says whether it asks for one.
+    Of a JPEG, ``image`` may be the part that the geometry looks at; ``encoded`` is the JPEG then. ``warning`` is set
+    where its metadata cannot be read, and so nothing says whether it asks for a rotation.
     """
 
-    image: Image.Image | Pixels
+    image: Image.Image | Pixels | Part
     turned: bool
+    encoded: bytes = b""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and the width of the whole image."""
+        match self.image:
+            case Part(size=size):
+                return size
+            case Image.Image(height=height, width=width):
+                return height, width
+            case pixels:
+                return pixels.shape[0], pixels.shape[1]
 
     def to_array(self) -> Pixels:
         """Return the pixels, [height, width, channels]."""
-        return to_array(self.image)
+        if not isinstance(self.image, Part):
+            return to_array(self.image)
+        frame = read_frame(self.encoded)
+        whole = frame and decode_jpeg(self.encoded, frame, "L" if self.image.pixels.shape[2] == 1 else "RGB")
+        assert whole, "a JPEG of which a part was decoded is sound"
+        return whole.pixels
 
 
 class ImageDecoder(Decoder):
     """Photos: decoded, and prepared on the host as the manifest's geometry says.
 
     A prepared image is uint8 (of 16-bit bands uint16) [height, width, channels]; those of one size may share a batch.
-    ``fast`` uses the native kernel and simplejpeg where they are installed, from the second photo on; without it,
+    ``fast`` uses the native kernel and a JPEG decoder that ``jpeg.py`` finds, from the second photo on; without it,
     Pillow gives the same pixels.
     """
 
@@ -124,15 +143,13 @@ class ImageDecoder(Decoder):
         # Only the kernel prepares arrays of photos. Loading and checking it takes longer than a lone photo without it.
         fast = self._fast and (native.is_loaded() or next(self._seen) > 0) and native.find_kernel().module is not None
         decoded = decode_image(source, self._spec, subject=subject, max_pixels=self._max_pixels, fast=fast)
-        size = self.lengths(decoded)
-        check_sides((size[HEIGHT], size[WIDTH]), self._spec, subject=subject)
+        check_sides(decoded.size, self._spec, subject=subject)
         return replace(decoded, warning=ROTATED) if decoded.turned and not self._spec.exif else decoded
 
     def lengths(self, decoded: DecodedImage) -> Mapping[str, int]:
         """Return the height and the width."""
-        image = decoded.image
-        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
-        return {HEIGHT: int(height), WIDTH: int(width)}
+        height, width = decoded.size
+        return {HEIGHT: height, WIDTH: width}
 
     def prepare(self, decoded: DecodedImage, *, slot: Pixels | None = None) -> Pixels:
         """Return the prepared pixels, [height, width, channels], in ``slot`` where they fit."""
@@ -140,7 +157,7 @@ class ImageDecoder(Decoder):
         if self._fast and native.is_loaded():
             pixels = native.prepare(decoded.image, steps, slot)
         else:
-            pixels = preparation.prepare(decoded.image, steps)
+            pixels = preparation.prepare(decoded.image, steps)  # type: ignore[arg-type]  # parts need the kernel
         if slot is None or pixels is slot or pixels.shape != slot.shape or pixels.dtype != slot.dtype:
             return pixels
         slot[...] = pixels
@@ -180,9 +197,9 @@ def decode_image(
     ``source`` is a path, the bytes of an encoded image, a PIL image, or an array [height, width, channels], uint8 in
     RGB order for photos, also as the bytes of an .npy file.
     ``subject`` names it in messages. With ``fast``, the image is an array [height, width, channels] where no PIL image
-    is needed on the way to the same pixels. Raises InputError when it is missing, not an image of a known format,
-    damaged, or larger than ``max_pixels``; or becomes larger than these take on its way to the network. One that ends
-    too early is damaged unless ``spec`` takes it as far as it goes.
+    is needed on the way to the same pixels; or, of a JPEG, the part that the geometry looks at. Raises InputError when
+    it is missing, not an image of a known format, damaged, or larger than ``max_pixels``; or becomes larger than these
+    take on its way to the network. One that ends too early is damaged unless ``spec`` takes it as far as it goes.
     """
     if spec.mode == "bands":
         return DecodedImage(image=_bands(source, spec, subject, max_pixels), turned=False)
@@ -200,9 +217,9 @@ def decode_image(
     frame = read_frame(data) if fast else None
     if frame is not None and frame.is_plain and frame.height * frame.width <= _most_pixels(max_pixels):
         check((frame.height, frame.width))
-        pixels = decode_jpeg(data, frame, spec.mode)
-        if pixels is not None:
-            return DecodedImage(image=pixels, turned=False)
+        decoded = _decode_fast(data, frame, spec)
+        if decoded is not None:
+            return decoded
         frame = None
     try:
         with truncated_images(allowed=False):
@@ -265,8 +282,18 @@ def _load_jpeg(image: Image.Image, data: bytes, frame: Frame, spec: ImageInput) 
     if image.format != "JPEG" or image.size != (frame.width, frame.height):
         return None
     orientation, warning = _read_orientation(image)
-    pixels = None if orientation in _ROTATIONS and spec.exif else decode_jpeg(data, frame, spec.mode)
-    return None if pixels is None else DecodedImage(image=pixels, turned=_is_turned(orientation), warning=warning)
+    decoded = None if orientation in _ROTATIONS and spec.exif else _decode_fast(data, frame, spec)
+    return decoded and replace(decoded, turned=_is_turned(orientation), warning=warning)
+
+
+def _decode_fast(data: bytes, frame: Frame, spec: ImageInput) -> DecodedImage | None:
+    window = native.needed_window(frame.height, frame.width, spec.preprocessing.geometry)
+    part = decode_jpeg(data, frame, spec.mode, window)
+    if part is None:
+        return None
+    if part.is_whole:
+        return DecodedImage(image=part.pixels, turned=False)
+    return DecodedImage(image=part, turned=False, encoded=data)
 
 
 def _read_orientation(image: Image.Image) -> tuple[int, str]:

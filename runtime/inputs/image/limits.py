@@ -1,14 +1,16 @@
 """Limits of an image, checked before it is decoded."""
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from runtime.errors import InputError
 from runtime.geometry.memory import largest_need
 from runtime.geometry.registry import STEPS, loses_side
-from runtime.geometry.sizes import PreparedShape
-from runtime.manifest import ImageInput
+from runtime.geometry.sizes import KEPT_SIZES, PreparedShape
+from runtime.manifest import GeometryStep, ImageInput
 
 # One limit in pixels stands for as many bytes as RGB pixels take.
 _RGB_BYTES = 3
@@ -36,15 +38,22 @@ def check_size(size: tuple[int, ...], spec: ImageInput, *, subject: str, max_pix
 
 def check_sides(size: tuple[int, int], spec: ImageInput, *, subject: str) -> None:
     """Raise InputError for a decoded image so narrow that a step leaves nothing of it: its training transform fails."""
-    shape = PreparedShape(size=size, channels=spec.channels)
-    for step in spec.preprocessing.geometry:
+    step = _losing_step(PreparedShape(size=size, channels=spec.channels), spec.preprocessing.geometry)
+    if step is not None:
+        raise InputError(
+            f"{subject}: too narrow: the step '{step.__struct_config__.tag}' leaves none of its "
+            f"{size[1]} x {size[0]} pixels on the short side, and so the training transform fails on it. Crop the "
+            "long side."
+        )
+
+
+@lru_cache(maxsize=KEPT_SIZES)
+def _losing_step(shape: PreparedShape, steps: Sequence[GeometryStep]) -> GeometryStep | None:
+    for step in steps:
         if loses_side(step, shape):
-            raise InputError(
-                f"{subject}: too narrow: the step '{step.__struct_config__.tag}' leaves none of its "
-                f"{size[1]} x {size[0]} pixels on the short side, and so the training transform fails on it. Crop the "
-                "long side."
-            )
+            return step
         shape, _ = STEPS[type(step)].measure(shape, step)
+    return None
 
 
 def check_pixels(size: tuple[int, ...], *, subject: str, max_pixels: int) -> None:

@@ -30,6 +30,7 @@ _HEADER_BYTES = 4096
 
 _SOI, _EOI, _SOS, _TEM, _APP1 = 0xD8, 0xD9, 0xDA, 0x01, 0xE1
 _RESTARTS = range(0xD0, 0xD8)
+_WITHOUT_LENGTH = frozenset({0, _TEM, _SOI, _EOI, *_RESTARTS})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
@@ -63,7 +64,7 @@ def _check_jpeg(data: bytes, subject: str) -> None:
                 return  # which is Pillow's to refuse
             position += 1
             continue
-        if marker in {0, _TEM, _SOI, _EOI, *_RESTARTS}:
+        if marker in _WITHOUT_LENGTH:
             position += 2
             continue
         if marker in _FRAMES and position + 10 <= len(data):
