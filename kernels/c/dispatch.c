@@ -34,12 +34,42 @@ static int has_avx2(void) {
 }
 #endif
 
-int truecopy_best_path(void) {
-#if TRUECOPY_HAS_AVX2
-    return has_avx2() ? TRUECOPY_AVX2 : TRUECOPY_PORTABLE;
-#elif TRUECOPY_HAS_NEON
-    return TRUECOPY_NEON;
-#else
-    return TRUECOPY_PORTABLE;
+#if TRUECOPY_HAS_AVX512
+static int has_avx512(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
 #endif
+
+int truecopy_has_path(int path) {
+    switch (path) {
+    case TRUECOPY_PORTABLE:
+        return 1;
+#if TRUECOPY_HAS_AVX2
+    case TRUECOPY_AVX2:
+        return has_avx2();
+#endif
+#if TRUECOPY_HAS_AVX512
+    case TRUECOPY_AVX512:
+        return has_avx512();
+#endif
+#if TRUECOPY_HAS_NEON
+    case TRUECOPY_NEON:
+        return 1;
+#endif
+    default:
+        return 0;
+    }
+}
+
+int truecopy_best_path(void) {
+    static const int best_first[] = {TRUECOPY_AVX512, TRUECOPY_AVX2, TRUECOPY_NEON};
+    size_t index;
+    for (index = 0; index < sizeof best_first / sizeof best_first[0]; index++) {
+        if (truecopy_has_path(best_first[index])) {
+            return best_first[index];
+        }
+    }
+    return TRUECOPY_PORTABLE;
 }

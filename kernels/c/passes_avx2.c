@@ -22,10 +22,10 @@
 
 static inline int32_t group_taps(int channels) { return channels == 1 ? 16 : channels == 2 ? 8 : 4; }
 
-/* The most int16 values of an output pixel: those of weights in two parts. */
-size_t avx2_vector_stride(int32_t taps, int channels) {
+/* Those of weights in two parts. */
+static size_t vector_bytes(int32_t taps, int channels) {
     size_t groups = ((size_t)taps + (size_t)group_taps(channels) - 1) / (size_t)group_taps(channels);
-    return groups * LANES * 2;
+    return groups * LANES * 2 * sizeof(int16_t);
 }
 
 /* Which of a group's taps each int16 of a register is for. */
@@ -39,9 +39,8 @@ static int32_t lane_tap(int lane, int channels) {
     return lane / 8 * 2 + lane % 2;
 }
 
-void avx2_order_weights(axis_weights *axis, int channels, size_t row_bytes) {
+static void order_weights(axis_weights *axis, int channels, size_t row_bytes) {
     const int32_t per_group = group_taps(channels);
-    const size_t step = (size_t)(per_group * channels);
     int16_t *vector = axis->vector;
     int32_t taps_of_lanes[LANES], output, group, tap;
     int lane;
@@ -51,13 +50,8 @@ void avx2_order_weights(axis_weights *axis, int channels, size_t row_bytes) {
     for (output = 0; output < axis->count; output++) {
         const int32_t *weights = axis->weights + (size_t)output * (size_t)axis->max_taps;
         const int32_t taps = axis->taps[output];
-        const size_t start = (size_t)axis->first[output] * (size_t)channels;
-        const size_t room = row_bytes - start;
-        avx2_span *span = &axis->spans[output];
-        span->start = (uint32_t)start;
-        span->groups = (taps + per_group - 1) / per_group;
-        span->unguarded = room < READ_BYTES ? 0 : (int32_t)((room - READ_BYTES) / step + 1);
-        for (group = 0; group < span->groups; group++) {
+        axis->spans[output] = span_of(axis, output, per_group, channels, row_bytes, READ_BYTES);
+        for (group = 0; group < axis->spans[output].groups; group++) {
             for (lane = 0; lane < LANES; lane++) {
                 int32_t weight;
                 tap = group * per_group + taps_of_lanes[lane];
@@ -126,14 +120,6 @@ INLINE_AVX2 __m256i join_parts(__m256i upper, __m256i lower, const int is_split)
     return is_split ? _mm256_add_epi32(_mm256_slli_epi32(upper, 8), lower) : upper;
 }
 
-INLINE_AVX2 void write_pixel(uint8_t *out, int32_t pixel, const int channels, int is_last) {
-    if (channels == 4 || (channels == 3 && !is_last)) {
-        memcpy(out, &pixel, 4); /* of three channels, the fourth byte is the next pixel's first, which follows */
-    } else {
-        memcpy(out, &pixel, (size_t)channels);
-    }
-}
-
 /* `channels` and `is_split` are constants where these two are inlined. */
 INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *const *output, size_t row_bytes,
                                       const axis_weights *axis, const int channels, const int is_split) {
@@ -147,7 +133,7 @@ INLINE_AVX2 void horizontal_four_rows(const uint8_t *const *input, uint8_t *cons
     const int16_t *vector = axis->vector;
     int32_t x, group;
     for (x = 0; x < axis->count; x++) {
-        const avx2_span of = axis->spans[x];
+        const vector_span of = axis->spans[x];
         const int is_last = x + 1 == axis->count;
         size_t offset = of.start;
         __m256i upper0 = zero, upper1 = zero, upper2 = zero, upper3 = zero;
@@ -211,7 +197,7 @@ INLINE_AVX2 void horizontal_one_row(const uint8_t *row, uint8_t *out, size_t row
     const int16_t *vector = axis->vector;
     int32_t x, group;
     for (x = 0; x < axis->count; x++) {
-        const avx2_span of = axis->spans[x];
+        const vector_span of = axis->spans[x];
         size_t offset = of.start;
         __m256i upper = zero, lower = zero, sums;
         for (group = 0; group < of.groups; group++) {
@@ -347,7 +333,7 @@ static void vertical(const uint8_t *const *input, uint8_t *output, size_t row_by
     (axis->is_split ? vertical_split : vertical_whole)(input, output, row_bytes, taps, axis->bits, pairs);
 }
 
-const pass_functions avx2_passes = {horizontal, vertical};
+const pass_functions avx2_passes = {horizontal, vertical, vector_bytes, order_weights};
 
 #else
 typedef int no_avx2_here; /* a file of C is not empty */

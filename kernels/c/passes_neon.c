@@ -121,7 +121,7 @@ static void vertical(const uint8_t *const *input, uint8_t *output, size_t row_by
     }
 }
 
-const pass_functions neon_passes = {horizontal, vertical};
+const pass_functions neon_passes = {horizontal, vertical, NULL, NULL};
 
 #else
 typedef int no_neon_here; /* a file of C is not empty */

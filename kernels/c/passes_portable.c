@@ -55,4 +55,4 @@ static void vertical(const uint8_t *const *input, uint8_t *output, size_t row_by
     }
 }
 
-const pass_functions portable_passes = {horizontal, vertical};
+const pass_functions portable_passes = {horizontal, vertical, NULL, NULL};

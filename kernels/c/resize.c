@@ -32,7 +32,7 @@ typedef struct {
 } axis_plan;
 
 static void plan_axis(axis_plan *axis, layout *plan, int64_t size, int64_t resized, int64_t count, int filter,
-                      int channels, int path, int is_horizontal) {
+                      int channels, const pass_functions *passes, int is_horizontal) {
     memset(axis, 0, sizeof *axis);
     axis->is_needed = size != resized;
     if (!axis->is_needed) {
@@ -47,17 +47,10 @@ static void plan_axis(axis_plan *axis, layout *plan, int64_t size, int64_t resiz
         return;
     }
     axis->weights = reserve(plan, (size_t)count * (size_t)axis->weights_of.max_taps, sizeof(int32_t));
-#if TRUECOPY_HAS_AVX2
-    if (path == TRUECOPY_AVX2 && is_horizontal) {
-        axis->weights_of.vector_stride = avx2_vector_stride(axis->weights_of.max_taps, channels);
-        axis->vector = reserve(plan, (size_t)count * axis->weights_of.vector_stride, sizeof(int16_t));
-        axis->spans = reserve(plan, (size_t)count, sizeof(avx2_span));
+    if (is_horizontal && passes->vector_bytes != NULL) {
+        axis->vector = reserve(plan, (size_t)count, passes->vector_bytes(axis->weights_of.max_taps, channels));
+        axis->spans = reserve(plan, (size_t)count, sizeof(vector_span));
     }
-#else
-    (void)channels;
-    (void)path;
-    (void)is_horizontal;
-#endif
 }
 
 static void make_axis(axis_plan *axis, uint8_t *memory, int64_t size, int64_t resized, int64_t start,
@@ -69,22 +62,16 @@ static void make_axis(axis_plan *axis, uint8_t *memory, int64_t size, int64_t re
     weights->first = (int32_t *)(void *)(memory + axis->first);
     weights->taps = (int32_t *)(void *)(memory + axis->taps);
     weights->weights = (int32_t *)(void *)(memory + axis->weights);
-    weights->vector = (int16_t *)(void *)(memory + axis->vector);
-    weights->spans = (avx2_span *)(void *)(memory + axis->spans);
+    weights->vector = memory + axis->vector;
+    weights->spans = (vector_span *)(void *)(memory + axis->spans);
     fill_weights(weights, size, resized, start, request->filter, request->arithmetic, row);
 }
 
 /* Make the columns' weights ready for horizontal passes over rows of `row_bytes`. */
-static void order_columns(axis_weights *columns, int channels, size_t row_bytes) {
-#if TRUECOPY_HAS_AVX2
-    if (columns->vector_stride != 0 && columns->is_narrow) {
-        avx2_order_weights(columns, channels, row_bytes);
+static void order_columns(const pass_functions *passes, axis_weights *columns, int channels, size_t row_bytes) {
+    if (passes->order_weights != NULL && columns->is_narrow) {
+        passes->order_weights(columns, channels, row_bytes);
     }
-#else
-    (void)columns;
-    (void)channels;
-    (void)row_bytes;
-#endif
 }
 
 /* Count the pixels that an axis takes from `start` on. */
@@ -133,7 +120,7 @@ static void horizontal_only(const truecopy_resize_request *request, const pass_f
     const size_t source_bytes = (size_t)(request->part_width * request->channels);
     int64_t row;
     count_from(columns, request->part_left);
-    order_columns(columns, (int)request->channels, source_bytes);
+    order_columns(passes, columns, (int)request->channels, source_bytes);
     for (row = 0; row < request->height; row += BATCH_ROWS) {
         const uint8_t *input[BATCH_ROWS];
         uint8_t *output[BATCH_ROWS];
@@ -169,7 +156,7 @@ static void columns_then_rows(const truecopy_resize_request *request, const pass
     const int32_t last = rows->first[rows->count - 1] + rows->taps[rows->count - 1];
     int32_t done = rows->first[0], row, tap;
     count_from(columns, request->part_left);
-    order_columns(columns, channels, source_bytes);
+    order_columns(passes, columns, channels, source_bytes);
     for (row = 0; row < rows->count; row++) {
         const int32_t first = rows->first[row], end = first + rows->taps[row];
         done = done < first ? first : done;
@@ -202,7 +189,7 @@ static void rows_then_columns(const truecopy_resize_request *request, const pass
     const size_t offset = (size_t)(left - request->part_left) * (size_t)channels;
     int32_t row, tap;
     count_from(columns, left);
-    order_columns(columns, channels, row_bytes);
+    order_columns(passes, columns, channels, row_bytes);
     for (row = 0; row < rows->count; row += BATCH_ROWS) {
         const uint8_t *from[BATCH_ROWS];
         uint8_t *to[BATCH_ROWS];
@@ -222,19 +209,24 @@ static void rows_then_columns(const truecopy_resize_request *request, const pass
 }
 
 static const pass_functions *passes_of(int path) {
+    if (!truecopy_has_path(path)) {
+        return NULL;
+    }
     switch (path) {
-    case TRUECOPY_PORTABLE:
-        return &portable_passes;
 #if TRUECOPY_HAS_AVX2
     case TRUECOPY_AVX2:
-        return truecopy_best_path() == TRUECOPY_AVX2 ? &avx2_passes : NULL;
+        return &avx2_passes;
+#endif
+#if TRUECOPY_HAS_AVX512
+    case TRUECOPY_AVX512:
+        return &avx512_passes;
 #endif
 #if TRUECOPY_HAS_NEON
     case TRUECOPY_NEON:
         return &neon_passes;
 #endif
     default:
-        return NULL;
+        return &portable_passes;
     }
 }
 
@@ -243,7 +235,7 @@ static int is_covered(const truecopy_resize_request *request, const axis_plan *c
            covers(rows, request->top, request->height, request->part_top, request->part_height);
 }
 
-static int resample(const truecopy_resize_request *request, int path, const pass_functions *passes) {
+static int resample(const truecopy_resize_request *request, const pass_functions *passes) {
     const int channels = (int)request->channels;
     axis_plan columns, rows;
     layout plan = {0, 0};
@@ -251,9 +243,9 @@ static int resample(const truecopy_resize_request *request, int path, const pass
     int32_t ring_rows = 0;
     uint8_t *memory;
     plan_axis(&columns, &plan, request->source_width, request->resized_width, request->width, request->filter, channels,
-              path, 1);
+              passes, 1);
     plan_axis(&rows, &plan, request->source_height, request->resized_height, request->height, request->filter, channels,
-              path, 0);
+              passes, 0);
     if (!columns.is_needed && !rows.is_needed) {
         if (!is_covered(request, &columns, &rows)) {
             return TRUECOPY_BAD_ARGUMENT;
@@ -265,7 +257,7 @@ static int resample(const truecopy_resize_request *request, int path, const pass
     most = (size_t)rows.weights_of.max_taps > most ? (size_t)rows.weights_of.max_taps : most;
     row = reserve(&plan, most, sizeof(double));
     input = reserve(&plan, most, sizeof(uint8_t *));
-    pairs = reserve(&plan, most + 1, sizeof(int32_t));
+    pairs = reserve(&plan, ORDERED_WEIGHTS(most), sizeof(int32_t));
     if (columns.is_needed && rows.is_needed) {
         size_t bytes = (size_t)((request->rows_first ? request->source_width : request->width) * request->channels);
         ring_stride = (bytes + ROW_ALIGNMENT - 1) / ROW_ALIGNMENT * ROW_ALIGNMENT;
@@ -399,7 +391,7 @@ int truecopy_resize(const truecopy_resize_request *request) {
     if (request->filter == TRUECOPY_NEAREST) {
         return nearest(request);
     }
-    return resample(request, path, passes);
+    return resample(request, passes);
 }
 
 int truecopy_gray(const uint8_t *source, int64_t source_stride, int64_t height, int64_t width, int64_t channels,

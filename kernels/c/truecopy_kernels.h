@@ -29,7 +29,13 @@ enum truecopy_filter {
 enum truecopy_arithmetic { TRUECOPY_PILLOW = 0, TRUECOPY_TORCH = 1 };
 
 /* Which instructions: AUTO takes the best that the processor has. All give the same pixels. */
-enum truecopy_path { TRUECOPY_AUTO = 0, TRUECOPY_PORTABLE = 1, TRUECOPY_AVX2 = 2, TRUECOPY_NEON = 3 };
+enum truecopy_path {
+    TRUECOPY_AUTO = 0,
+    TRUECOPY_PORTABLE = 1,
+    TRUECOPY_AVX2 = 2,
+    TRUECOPY_NEON = 3,
+    TRUECOPY_AVX512 = 4 /* with VNNI */
+};
 
 enum truecopy_status {
     TRUECOPY_OK = 0,
@@ -120,6 +126,9 @@ TRUECOPY_API int truecopy_jpeg_decode(const truecopy_libjpeg *library, const tru
 
 /* The path that AUTO takes on this processor. */
 TRUECOPY_API int truecopy_best_path(void);
+
+/* Whether this library and this processor have a path. */
+TRUECOPY_API int truecopy_has_path(int path);
 
 TRUECOPY_API int truecopy_abi(void);
 

@@ -143,7 +143,7 @@ void fill_weights(axis_weights *axis, int64_t size, int64_t resized, int64_t sta
     axis->bits = axis->is_split ? PILLOW_BITS : torch_bits(&geometry, resized, axis->max_taps, row);
     one = (double)(1 << axis->bits);
     if (axis->is_split) {
-        limit = limit << 8;
+        limit = INT8_MAX << 16; /* three signed bytes, or an int16 and a byte */
     }
     axis->is_narrow = axis->max_taps <= MAX_VECTOR_TAPS;
     for (output = 0; output < axis->count; output++) {

@@ -5,7 +5,7 @@ use one thread per call, and may be called from many. So does ``LibJpeg.decode``
 """
 
 from truecopy_kernels.libjpeg import LibJpeg, decoded_window
-from truecopy_kernels.library import ARITHMETICS, FILTERS, PATHS, best_path, resize, to_gray
+from truecopy_kernels.library import ARITHMETICS, FILTERS, PATHS, available_paths, best_path, resize, to_gray
 
 __all__ = [
     "ARITHMETICS",
@@ -13,6 +13,7 @@ __all__ = [
     "PATHS",
     "LibJpeg",
     "__version__",
+    "available_paths",
     "best_path",
     "decoded_window",
     "resize",

@@ -12,7 +12,7 @@ _ABI = 2
 
 FILTERS = {"nearest": 0, "box": 1, "bilinear": 2, "hamming": 3, "bicubic": 4, "lanczos": 5}
 ARITHMETICS = {"pillow": 0, "torch": 1}
-PATHS = {"auto": 0, "portable": 1, "avx2": 2, "neon": 3}
+PATHS = {"auto": 0, "portable": 1, "avx2": 2, "neon": 3, "avx512": 4}
 
 OK, _BAD_ARGUMENT, _BAD_SIZE, _NO_MEMORY, _NO_PATH, BAD_DATA = range(6)
 
@@ -64,6 +64,7 @@ def _load() -> ctypes.CDLL:
         *(ctypes.c_void_p, ctypes.c_int64),
     )
     library.truecopy_best_path.argtypes = ()
+    library.truecopy_has_path.argtypes = (ctypes.c_int,)
     return library
 
 
@@ -71,9 +72,14 @@ native = _load()
 
 
 def best_path() -> str:
-    """Return which instructions the library uses on this processor: ``avx2``, ``neon`` or ``portable``."""
+    """Return which instructions the library uses on this processor: ``avx512``, ``avx2``, ``neon`` or ``portable``."""
     number = native.truecopy_best_path()
     return next(name for name, path in PATHS.items() if path == number)
+
+
+def available_paths() -> list[str]:
+    """Return which instructions the library and this processor have, all with the same pixels."""
+    return [name for name, path in PATHS.items() if native.truecopy_has_path(path)]
 
 
 def resize(

@@ -72,7 +72,7 @@ def _check_jpeg(data: bytes, subject: str) -> None:
             pixels, components, progressive = height * width, data[position + 9], marker in _PROGRESSIVE
         exif += marker == _APP1 and data.startswith(b"Exif", position + 4)
         if marker == _SOS:
-            if progressive or data[position + 4] < components:
+            if progressive or data[position + 4 : position + 5] < bytes([components]):
                 _check_scans(data, position, pixels, subject)
             return
         position += 2 + max(2, int.from_bytes(data[position + 2 : position + 4]))

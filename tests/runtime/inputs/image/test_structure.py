@@ -2,6 +2,7 @@
 
 import io
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -33,6 +34,19 @@ def test_files_that_are_no_images_are_left_to_pillow():
 def test_photos_of_all_kinds_pass(tmp_path):
     for path in write_photos(tmp_path / "photos", len(KINDS)):
         check_structure(path.read_bytes(), "'x'")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
+def test_a_file_that_ends_anywhere_does_not_break_the_check(form):
+    """A JPEG that ended behind the length of its first scan did."""
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 17, 3), dtype=np.uint8))
+    for options in ({}, {"progressive": True} if form == "JPEG" else {}):
+        stream = io.BytesIO()
+        photo.save(stream, form, **options)
+        data = stream.getvalue()
+        for length in range(len(data)):
+            with suppress(InputError):
+                check_structure(data[:length], "'x'")
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
