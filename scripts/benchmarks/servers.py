@@ -145,12 +145,16 @@ def install(environment: str) -> Path:
     folder = PEERS / environment
     requirements = tomllib.loads((SCRIPTS / "requirements.toml").read_text())
     if environment == "truecopy":
-        packages = ["--editable", f"{ROOT}[cpu,serve]", "--constraint", str(ROOT / "constraints.txt")]
+        packages = [
+            *(str(ROOT / "kernels"), "--editable", f"{ROOT}[cpu,serve,fast]"),
+            *("--constraint", str(ROOT / "constraints.txt")),
+        ]
     else:
         packages = [*SHARED, *requirements[environment]]
     stamp = folder / ".installed"
-    # Our own requirements are in files that change.
-    ours = [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt")]
+    # Our own requirements are in files that change, and the native kernel is built from some.
+    files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *sorted((ROOT / "kernels").glob("**/*.[chp]*"))]
+    ours = [path.read_text() for path in files if path.suffix in {".toml", ".txt", ".c", ".h", ".py"}]
     state = json.dumps([*packages, *(ours if environment == "truecopy" else [])])
     if not stamp.exists() or stamp.read_text() != state:
         print(f"installing {environment} ...", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Resizes with random sizes, windows, strides and filters, and what Pillow and torch make of them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.geometry.sizes import source_span
-
 PILLOW_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 TORCH_FILTERS = ("bilinear", "bicubic")
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in PILLOW_FILTERS}
+
+# How far a filter looks from its center, in pixels of the smaller of the two images.
+_REACHES = {"nearest": 1.0, "box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 # Pixels of the source and of the resized image: Pillow and torch need 50 ms for more.
 _MOST_PIXELS = 400_000
@@ -25,7 +27,7 @@ class Case:
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     window: tuple[int, int, int, int]
-    interpolation: Any
+    interpolation: str
     arithmetic: str
     rows_first: bool
 
@@ -89,8 +91,8 @@ def needed_part(case: Case) -> tuple[NDArray[np.uint8], tuple[int, int, int, int
     """Return the pixels that the case's window is computed from, and what they are a part of."""
     height, width = case.pixels.shape[:2]
     top, left, rows, columns = case.window
-    first_row, end_row = source_span(height, case.size[0], (top, top + rows), case.interpolation)
-    first_column, end_column = source_span(width, case.size[1], (left, left + columns), case.interpolation)
+    first_row, end_row = _source_span(height, case.size[0], top, rows, case.interpolation)
+    first_column, end_column = _source_span(width, case.size[1], left, columns, case.interpolation)
     return case.pixels[first_row:end_row, first_column:end_column], (height, width, first_row, first_column)
 
 
@@ -99,6 +101,12 @@ def expected_pixels(case: Case) -> NDArray[np.uint8]:
     whole = _torch_pixels(case) if case.arithmetic == "torch" else _pillow_pixels(case)
     top, left, height, width = case.window
     return whole[top : top + height, left : left + width]
+
+
+def _source_span(size: int, resized: int, start: int, count: int, interpolation: str) -> tuple[int, int]:
+    scale = size / resized
+    reach = _REACHES[interpolation] * max(scale, 1.0) + 1.0
+    return max(0, math.floor(start * scale - reach)), min(size, math.ceil((start + count) * scale + reach))
 
 
 def _random_side(random: np.random.Generator) -> int:
