@@ -153,7 +153,7 @@ def _fold_once(pipeline: nn.Module) -> list[torch.Tensor]:
         return []
     own = {_storage(tensor) for tensor in (*network.state_dict().values(), *_constants(network.inlined_graph))}
     # The frozen module has the type of the trace, and cannot be compiled into another one.
-    frozen = torch.jit.freeze(network)._c
+    frozen = torch.jit.freeze(network.eval())._c
     pipeline.network = torch.jit._recursive.wrap_cpp_module(frozen)  # type: ignore[no-untyped-call]
     return [tensor for tensor in _constants(frozen._get_method("forward").graph) if _storage(tensor) not in own]
 
