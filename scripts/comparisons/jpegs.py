@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jpegs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--made-only", action="store_true", help="without the JPEGs of installed packages")
     options = parser.parse_args()
     decoder = find_jpeg_decoder()
     if decoder.decode is None:
@@ -33,7 +34,8 @@ def main() -> None:
     random = np.random.default_rng(options.seed)
     counts: Counter[str] = Counter()
     start = time.monotonic()
-    for jpeg in chain(installed_jpegs(), made_jpegs(random, options.jpegs)):
+    found = [] if options.made_only else installed_jpegs()
+    for jpeg in chain(found, made_jpegs(random, options.jpegs)):
         counts["JPEGs"] += 1
         counts["of proven kinds"] += is_fast(jpeg)
         for mode in ("RGB", "L"):

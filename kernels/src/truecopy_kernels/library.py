@@ -160,9 +160,9 @@ def check_pixels(pixels: NDArray[np.uint8], name: str) -> None:
 def fail(status: int, call: str) -> None:
     """Raise the error of a call that did not return OK."""
     if status == _NO_MEMORY:
-        raise MemoryError(f"resize {call}")
+        raise MemoryError(call)
     problems = {
-        _BAD_ARGUMENT: "a filter, a window or a number that this resize does not have",
+        _BAD_ARGUMENT: "a filter, a window or a number that this call does not have",
         _BAD_SIZE: "a size or a stride out of range",
         _NO_PATH: "instructions that this processor does not have",
     }

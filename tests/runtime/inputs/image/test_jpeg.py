@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+import subprocess
 import sys
 import types
 import warnings
@@ -98,6 +100,19 @@ def test_only_the_window_is_written():
 
         framed[1:-1, 1:-1] = 165
         assert (framed == 165).all()
+
+
+@pytest.mark.slow
+@needs_kernel
+@pytest.mark.skipif(shutil.which("cc") is None, reason="this machine has no C compiler")
+def test_random_jpegs_and_windows_are_clean_under_the_sanitizers():
+    run = subprocess.run(
+        [ROOT / "scripts" / "jpeg-fuzz", "300", "2"], capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.rstrip().endswith("0 unequal")
+    assert "Pillow's own" in run.stdout
 
 
 @needs_kernel
