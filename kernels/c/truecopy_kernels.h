@@ -13,7 +13,7 @@
 #define TRUECOPY_API __attribute__((visibility("default")))
 #endif
 
-/* Raised whenever the structure below or the meaning of a number changes. */
+/* Raised whenever a structure below or the meaning of a number changes. */
 #define TRUECOPY_ABI 2
 
 enum truecopy_filter {
@@ -51,8 +51,8 @@ enum truecopy_status {
 
 /* A resize of an image to `resized_height` x `resized_width`, of which only a window is computed.
  *
- * `source` is the first pixel of the part of the image that is there: all that the window is computed from. Pixels are packed in their rows, `channels` bytes each (1 to 4); strides are in bytes and may be negative.
- * `target` is the window's first pixel; it must not overlap the source. */
+ * `source` is the first pixel of the part of the image that is there: all that the window is computed from. Pixels are
+ * packed in their rows, `channels` bytes each (1 to 4); strides are in bytes and may be negative. `target` is the window's first pixel; it must not overlap the source. */
 typedef struct {
     const uint8_t *source;
     int64_t source_stride;
